@@ -110,7 +110,8 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
 def _maps_of(outputs: Any) -> list[torch.Tensor]:
     """Return the logits ``(K, h, w)`` of each image of a call."""
     found = outputs["out"] if isinstance(outputs, dict) and "out" in outputs else outputs
-    return list(getattr(found, "logits", found))
+    maps: Any = getattr(found, "logits", found)
+    return list(maps)
 
 
 def _look_at_points(maps: Sequence[torch.Tensor]) -> Probabilities:

@@ -300,7 +300,8 @@ def _average_flat(layers: int) -> U8:
     for _ in range(layers):
         total = total + level
     mean = np.minimum((level + total) / np.float32(layers + 2), np.float32(1))
-    return (mean * np.float32(255)).astype(np.uint8)
+    means: U8 = (mean * np.float32(255)).astype(np.uint8)
+    return means
 
 
 @lru_cache(maxsize=16)

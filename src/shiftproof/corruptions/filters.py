@@ -58,7 +58,8 @@ def bound_rounding(partial: float) -> np.float32:
     Args:
         partial: the sum of all that is rounded on the way, where every byte is 1.
     """
-    return np.float32(1.01 * 255 * 2.0**-24 * partial)
+    bound: np.float32 = np.float32(1.01 * 255 * 2.0**-24 * partial)
+    return bound
 
 
 @lru_cache(maxsize=256)

@@ -156,10 +156,10 @@ def _check_merged(
     )
     _predict(adapted, images[:2], 2)
     merged = adapted.merge()
-    assert list(merged.module.state_dict()) == list(model.module.state_dict()), (
-        "merge: other names of tensors"
-    )
-    shared = {tensor.data_ptr() for tensor in model.module.state_dict().values() if tensor.numel()}
+    module: Any = model.module
+    own = module.state_dict()
+    assert list(merged.module.state_dict()) == list(own), "merge: other names of tensors"
+    shared = {tensor.data_ptr() for tensor in own.values() if tensor.numel()}
     for name, tensor in merged.module.state_dict().items():
         assert not tensor.numel() or tensor.data_ptr() not in shared, (
             f"merge: {name!r} is the wrapped model's own"

@@ -66,8 +66,7 @@ def _truncate(sums: F32, flat: U8, out: U8) -> None:
                     result[j] = flat[min(max(nearest, 0), 255)]
 
 
-@intrinsic
-def _add_differences(
+def _write_differences(
     typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, out: Any
 ) -> Any:
     """Add the difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` int32 at ``out``.
@@ -108,6 +107,9 @@ def _add_differences(
         return context.get_dummy_value()
 
     return signature, generate
+
+
+_add_differences: Any = intrinsic(_write_differences)
 
 
 @compile_inner
@@ -305,8 +307,7 @@ def _vertical_edges(
             out[i] += np.float32(total) * weight
 
 
-@intrinsic
-def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any) -> Any:
+def _write_mixed(typing_context: Any, left: Any, right: Any, share: Any, out: Any) -> Any:
     """Write ``left + (right - left) * share`` at the address ``out``, in float32, ``LANES`` values.
 
     ``left`` and ``right`` are addresses of bytes, ``share`` is one of float32. The compiler would
@@ -329,6 +330,9 @@ def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+_mix_lanes: Any = intrinsic(_write_mixed)
 
 
 @compile_inner
@@ -387,7 +391,8 @@ def _average_exactly(
         sums = np.float32(sums + np.float32(above * up[n, y] + below * down[n, y]))
     total = np.float32(np.float32(image[y, i]) / whole + sums)
     mean = min(np.float32(total / np.float32(rows.shape[0] + 2)), np.float32(1))
-    return np.uint8(np.int32(np.float32(mean * whole)))
+    level: np.uint8 = np.uint8(np.int32(np.float32(mean * whole)))
+    return level
 
 
 @compile_inner
@@ -413,7 +418,7 @@ def _reads_one_color(
                 slope |= row[i] ^ beside[i]
             for c in range(channels):
                 slope |= row[c] ^ image[y, first * channels + c]
-    return slope == 0
+    return bool(slope == 0)
 
 
 @compiled

@@ -108,7 +108,8 @@ def truncate_block(sums: F32, near: np.float32, out: U8) -> np.int32:
         nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
         close |= np.int32(abs(sums[j] - nearest) < near)
         out[j] = np.uint8(np.int32(min(sums[j], np.float32(255))))
-    return close
+    found: np.int32 = np.int32(close)
+    return found
 
 
 @compile_inner
