@@ -578,3 +578,14 @@ def test_of_many_files_the_digests_alone_are_held(tmp_path):
         tracemalloc.stop()
     assert len(found) == count
     assert peak < 250 * count + 8_000_000  # a few threads, each with its buffer
+
+
+def write_as_numpy_on_a_full_disk(path):
+    with files.atomic(path):
+        raise OSError("15360 requested and 13280 written")  # as ndarray.tofile says it
+
+
+def test_a_disk_that_is_full_for_numpy_is_told(tmp_path):
+    with pytest.raises(RunError, match="The disk is full"):
+        write_as_numpy_on_a_full_disk(tmp_path / "a")
+    assert not list(tmp_path.iterdir())

@@ -70,6 +70,10 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             temporary.chmod(0o666 & ~umask)
             temporary.replace(path)
     except OSError as error:
+        if re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+            # NumPy writes past the file object, and says no more of a full disk.
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise disk_error(path, full) from error
         if raw.failure is None:
             # The caller's own, met while it made what it wanted to write.
             raise
