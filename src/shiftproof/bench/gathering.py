@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,11 @@ from shiftproof.types import CLEAN, Cell
 if TYPE_CHECKING:
     import pyarrow
 
-_TASKS: dict[str, type[Task]] = {one.kind: one for one in (Classification, Detection, Segmentation)}
+_TASKS: dict[str, Callable[[], Task]] = {
+    Classification.kind: functools.partial(Classification, trust=False),
+    Detection.kind: Detection,
+    Segmentation.kind: Segmentation,
+}
 
 
 def task_of(run: Run, task: Task | None) -> Task:

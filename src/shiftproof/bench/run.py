@@ -136,7 +136,9 @@ def run(
         task = _task_of(models, data)
     if isinstance(task, Classification) and task.kept is None:
         # Thousands of sentences need not be read again where the resumed run has their vectors.
-        task = Classification(calibrate=task.calibrate, coverage=task.coverage, kept=out)
+        task = Classification(
+            calibrate=task.calibrate, coverage=task.coverage, kept=out, trust=task.trust
+        )
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
     if batch_size is not None:
