@@ -132,7 +132,8 @@ def estimate_unlabeled(
     Args:
         model: a detector or a segmenter; one that adapts is reset before each cell.
         labeled: images with their truth, like those that the model was trained on.
-        images: without labels; or the folder, tar or table that they are in.
+        images: ``(H, W, 3)`` uint8 RGB of any sizes, without labels; or the folder, tar or table that
+            they are in.
         corruptions: of the labeled images, in which the estimates are held against the truth.
         severities: of these.
         class_map: from the model's names of classes to the data's, as in ``bench.Detection``.

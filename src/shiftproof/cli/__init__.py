@@ -61,8 +61,8 @@ def _common(
     timeout: float | None = typer.Option(
         None,
         "--timeout",
-        metavar="SECONDS",
-        help="Give up when a worker process needs longer for one image or part: six hours by default.",
+        metavar="NUM",
+        help="Seconds for one item of a worker: 6 h.",
     ),
 ) -> None:
     if timeout is not None:

@@ -10,11 +10,10 @@ import typer
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
     AskedOptions,
-    ClassesFile,
+    ClassOptions,
     DeviceOptions,
     GridOptions,
     ShiftOptions,
-    Templates,
     WhichImages,
     name_specs,
     parse_adapters,
@@ -27,7 +26,6 @@ from shiftproof.cli.options import (
     DATA_PANEL,
     LABEL_KEY_HELP,
     AsJson,
-    ClassMap,
     Depth,
     Out,
     Root,
@@ -110,9 +108,7 @@ def bench(
             rich_help_panel=DATA_PANEL,
         ),
     ] = "none",
-    classes: ClassesFile = None,
-    templates: Templates = None,
-    class_map: ClassMap = None,
+    names: ClassOptions,
     unlabeled: Annotated[
         bool,
         typer.Option(
@@ -177,8 +173,8 @@ def bench(
             spec,
             device=grid.device,
             dtype=gpu.dtype,
-            classes=classes,
-            templates=templates,
+            classes=names.classes,
+            templates=names.templates,
             kept=out,
         )
         for name, spec in specs.items()
@@ -192,7 +188,7 @@ def bench(
     dataset = open_data(
         data,
         classes=first.classes if share is None else share,
-        class_map=read_class_map(class_map) if class_map else None,
+        class_map=read_class_map(names.class_map) if names.class_map else None,
         labeled=False if unlabeled else None,
         clean=clean,
         split=split,

@@ -17,6 +17,7 @@ from shiftproof.cli.options import (
     PROTOCOL_HELP,
     RUN_PANEL,
     SHIFT_PANEL,
+    ClassMap,
     Constants,
     Corruptions,
     Device,
@@ -154,6 +155,15 @@ class CalibrateOptions:
             "--calibrate.",
         ),
     ] = 0.9
+
+
+@dataclass(frozen=True)
+class ClassOptions:
+    """What a classifier's outputs and a data set's folders mean."""
+
+    classes: ClassesFile = None
+    templates: Templates = None
+    class_map: ClassMap = None
 
 
 @dataclass(frozen=True)

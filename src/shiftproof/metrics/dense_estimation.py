@@ -91,7 +91,7 @@ def expect_average_precision(rates: ArrayLike, objects: float) -> float:
         InputError: rates outside 0..1, or no objects.
 
     >>> round(expect_average_precision([1.0, 0.5], objects=2), 3)
-    0.693
+    0.691
     """
     given = np.sort(np.asarray(rates, np.float64))[::-1]
     if len(given) and not (given[-1] >= 0 and given[0] <= 1):
@@ -202,6 +202,9 @@ def expect_mean_iou(counts: ArrayLike) -> float:
 
     Returns:
         In 0..1, over the classes that are answered or whose probability sums up to a pixel; NaN without any.
+
+    Raises:
+        InputError: another shape.
 
     >>> expect_mean_iou([[1.6, 0.9], [1.7, 1.3], [2, 1]])
     0.7023809523809523

@@ -41,7 +41,7 @@ def check_adapted(
     Args:
         make: adapts a model: ``lambda detector: AdaptedDetector(detector, "actmad")``.
         model: a ``Detector`` or ``Segmenter`` on torch.
-        images: four or more; None makes some, of two sizes.
+        images: four or more, ``(H, W, 3)`` uint8; None makes some, of two sizes.
 
     Raises:
         AssertionError: it does not; the message begins with the clause that is broken.
