@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from shiftproof import Classifier
 from shiftproof.adapt import Adapter, Router, make_adapter
-from shiftproof.bench.stream import correlated
+from shiftproof.bench.stream import order_in_bursts
 from shiftproof.corruptions import COMMON, HOLDOUT, corrupt, scale
 from shiftproof.metrics import bootstrap_mean
 from shiftproof.models import Preprocess
@@ -110,7 +110,7 @@ def list_streams(data: FashionMNIST, corruptions: Sequence[str]) -> Iterator[tup
     rows = order[:IMAGES]
     labels = data.test_labels[rows]
     sorted_rows = rows[np.argsort(labels, kind="stable")]
-    bursts = rows[correlated(labels, 0.1, generator(0, "router", "dirichlet"))]
+    bursts = rows[order_in_bursts(labels, 0.1, generator(0, "router", "dirichlet"))]
     cells = [f"{name}-{severity}" for name in corruptions for severity in SEVERITIES]
     drawn = [cells[place] for place in random.integers(0, len(cells), IMAGES * 2)]
     yield "mixed", pictures.stream("all", order[: IMAGES * 2], drawn)

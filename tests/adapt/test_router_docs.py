@@ -31,12 +31,12 @@ def shown(name):
 @pytest.mark.parametrize("part", ["hold-out", "reported"])
 def test_the_router_s_tables(benchmark, part):
     module, result = benchmark("router")
-    assert shown(f"router:{part}") == module["make_table"](result, part)
+    assert shown(f"router {part}") == module["make_table"](result, part)
 
 
 def test_what_the_router_costs(benchmark):
     module, result = benchmark("router")
-    assert shown("router:cost") == module["make_cost_line"](result["cost"])
+    assert shown("router cost") == module["make_cost_line"](result["cost"])
 
 
 def test_the_tables_of_batch_sizes(benchmark):

@@ -95,6 +95,7 @@ def test_models_and_adapters_are_listed(capsys):
         "encoders",
         "text_towers",
         "adapters",
+        "dense_adapters",
     ]
 
 

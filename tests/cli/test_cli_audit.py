@@ -265,7 +265,7 @@ def test_bad_test_sets(folder, tmp_path, name, capsys):
         (("--memory", "1MB"), "too few"),
         (("--worker", 3, "--of", 3), "Expected worker 0 to 2 of 3"),
         (("--worker", 0), "--worker and --of belong together"),
-        (("--engine", "dask"), "'dask' is not one of 'local', 'ray'"),
+        (("--engine", "dask"), "Unknown engine 'dask'. Known: local, ray."),
         (("--address", "auto"), "--engine ray only"),
         (("--precision", "fp8"), "'fp8' is not one of 'auto', 'int8', 'fp32'"),
         (("--device", "gpu"), "Unknown device 'gpu'"),

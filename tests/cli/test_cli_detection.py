@@ -16,7 +16,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 @pytest.mark.parametrize(
     ("verb", "arguments", "message"),
     [
-        ("detect", ["--unlabeled"], "No such option: --unlabeled"),
+        ("detect", ["--unlabeled"], "Option '--unlabeled' requires an argument."),
         ("detect", ["--label-set", "imagenet-r"], "No such option: --label-set"),
         ("bench", ["--measure", "voc"], "No such option: --measure"),
         ("bench", ["--corrupted", "copies"], "No such option: --corrupted"),

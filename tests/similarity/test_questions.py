@@ -147,6 +147,7 @@ class Everything:
     precision = "fp64"
     device = "cpu"
     block_rows = 64
+    stretch = 64
 
     def __init__(self, rows, first):
         self.rows, self.first = rows, first
