@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from shiftproof import cli
+from shiftproof import cli, load_run
 from support.vector_folders import unit_vectors, vectors
 
 SKETCH, ART = unit_vectors(60, 1), unit_vectors(40, 2)
@@ -110,6 +110,16 @@ def test_leaks_are_named_and_their_images_found(scores, folder):
     }  # fmt: skip
     assert len(sketch["leakage"]) == 24
     assert all(entry["path"] is None for entry in art["leakage"])
+
+
+def test_rows_a_little_longer_than_one_make_a_run_that_opens(tmp_path):
+    rows = np.float32(1.005) * TRAIN[:40]
+    vectors(tmp_path / "train", rows)
+    vectors(tmp_path / "test", rows[:20])
+    words = ("audit", tmp_path / "train", "--test", tmp_path / "test", "--out", tmp_path / "run")
+    assert run(*words, "--workers", 0) == 0
+    [found] = load_run(tmp_path / "run").scores.sets
+    assert found.similarity.value == pytest.approx(1.005**2, abs=1e-3)
 
 
 def test_classes_come_in_the_order_of_their_numbers(scores):
