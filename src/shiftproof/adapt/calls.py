@@ -8,21 +8,19 @@ once and added up, so that the activations of one call are held at a time, and o
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from shiftproof.adapt.events import Event, EventLog
-from shiftproof.adapt.learning import NOT_FINITE, Gradients, LearningNetwork
-from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.events import EventLog
+from shiftproof.adapt.learning import NOT_FINITE, Gradients, LearnerAdapter, LearningNetwork
 from shiftproof.adapt.normalization import Seen
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.adapt.statistics import Statistics, pool
 from shiftproof.adapt.tensors import copy_tensor, read_count
 from shiftproof.adapt.watch import run_checked
 from shiftproof.errors import InputError, ModelError
-from shiftproof.types import Settings
 
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
@@ -46,14 +44,12 @@ class Loss(Protocol):
         """The batch is through: take off all hooks."""
 
 
-class CallAdapter(NetworkAdapter):
+class CallAdapter(LearnerAdapter):
     """An adapter that learns from the calls of its network, one step a batch.
 
     On a plain ``torch.nn.Module`` it is an adapter like all others; ``run_batch`` takes batches
     through whatever code calls the network. A concrete one says how it measures a call.
     """
-
-    _learner: LearningNetwork
 
     _watches_norms = False
     """Whether batch norm that runs otherwise than as a module has to be refused."""
@@ -71,10 +67,6 @@ class CallAdapter(NetworkAdapter):
     @abstractmethod
     def _make_loss(self, images: int) -> Loss:
         """Return what measures the calls of a batch of ``images`` images."""
-
-    @abstractmethod
-    def _own_settings(self) -> Settings:
-        """Return the settings of the method itself, its name under ``adapter``."""
 
     def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
         """Learn while ``run`` takes a batch of images through the network that it is handed.
@@ -174,29 +166,6 @@ class CallAdapter(NetworkAdapter):
         return found if bool(torch.isfinite(torch.stack(sizes)).all()) else None
 
     # ------------------------------------------------------------ what was learned
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
-        return {**self._own_settings(), **self._learner.settings()}
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """Steps that were left out."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: a pass over the target set ends nothing here."""
-
-    def reset(self) -> None:
-        """Forget everything that was learned."""
-        with self._network.lock:
-            self._learner.reset()
-            self._forget()
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the parameters that learn."""
-        return iter(self._learner.parameters.values())
 
     def merge(self) -> torch.nn.Module:
         """Return a plain model with what was learned, and the statistics of the last batch.

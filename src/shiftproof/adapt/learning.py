@@ -350,13 +350,50 @@ def rate_as_published(count: int) -> float:
     return PUBLISHED_RATE * count
 
 
-class LearningAdapter(NetworkAdapter):
+class LearnerAdapter(NetworkAdapter):
+    """An adapter with a network that learns by gradient: what does not depend on how it is run."""
+
+    _learner: LearningNetwork
+    _events: EventLog
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Forget what is kept beside the network: events, counts, memories."""
+
+    @abstractmethod
+    def _own_settings(self) -> Settings:
+        """Return the settings of the method itself, its name under ``adapter``."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {**self._own_settings(), **self._learner.settings()}
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Steps that were left out, and resets of the method's own."""
+        return self._events.events
+
+    def end_epoch(self) -> None:
+        """Do nothing: a pass over the target set ends nothing here."""
+
+    def reset(self) -> None:
+        """Forget everything that was learned."""
+        with self._network.lock:
+            self._learner.reset()
+            self._forget()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters that learn."""
+        return iter(self._learner.parameters.values())
+
+
+class LearningAdapter(LearnerAdapter):
     """An adapter whose network learns by gradient, with a memory of its own beside the parameters.
 
     A concrete one says what it learns from a batch, and what it remembers.
     """
 
-    _learner: LearningNetwork
     _memory: dict[str, torch.Tensor]
     """What is remembered beside the parameters; what there is not yet is missing."""
 
@@ -398,10 +435,6 @@ class LearningAdapter(NetworkAdapter):
         """
 
     @abstractmethod
-    def _own_settings(self) -> Settings:
-        """Return the settings of the method itself, its name under ``adapter``."""
-
-    @abstractmethod
     def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         """Return the shape of all that may be remembered; None is any length."""
 
@@ -422,29 +455,6 @@ class LearningAdapter(NetworkAdapter):
             self._events.add("skipped", self._batches, NOT_FINITE)
         self._batches += 1
         return logits
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
-        return {**self._own_settings(), **self._learner.settings()}
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """Steps that were left out, and resets of the method's own."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: a pass over the target set ends nothing here."""
-
-    def reset(self) -> None:
-        """Forget everything that was learned."""
-        with self._network.lock:
-            self._learner.reset()
-            self._forget()
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the parameters that learn."""
-        return iter(self._learner.parameters.values())
 
     def merge(self) -> torch.nn.Module:
         """Return a plain model with what was learned, and the statistics of the last batch.
