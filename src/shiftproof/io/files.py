@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from shiftproof.errors import InputError, RunError
+from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.io.away import bring
 from shiftproof.io.border import reason_of
 from shiftproof.io.locking import lock
 
@@ -233,11 +234,13 @@ def file_fingerprint(path: Path) -> str:
     """Return 32 hex digits of a file's content; one that cannot be read has a digest of its own."""
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with path.open("rb") as file:
+        with bring(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
         digest.update(f"unreadable: {error.errno}".encode())
+    except BrokenFileError:  # gone from its store
+        digest.update(f"unreadable: {errno.ENOENT}".encode())
     return digest.hexdigest()
 
 

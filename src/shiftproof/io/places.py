@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
-from shiftproof.io import files
-from shiftproof.io.border import convert_errors, open_regular, reason_of
+from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.io.border import convert_errors, open_regular
+from shiftproof.io.reaching import ask, find_system
 from shiftproof.io.urls import redact_urls
 
 _STATES = (
@@ -133,28 +135,24 @@ class Location:
                 return None
             with convert_errors(str(self), "cannot be listed"):
                 return [Location(str(path)) for path in sorted(self.path.iterdir())]
-        system, path = self._find_system()
-        with convert_errors(str(self), "cannot be listed"):
-            if not system.isdir(path):
-                return None
-            names = sorted(system.ls(path, detail=False))
+        names = ask(str(self), self._list, what="listed")
+        if names is None:
+            return None
         return [Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}") for name in names]
 
     def is_file(self) -> bool:
         """Whether there is such a file."""
         if not self.is_remote:
-            return files.is_file(self.path)
-        system, path = self._find_system()
-        with convert_errors(str(self), "cannot be read"):
-            return bool(system.isfile(path))
+            return os.path.isfile(self.address)  # noqa: PTH113 (pathlib's raises for long names)
+        system, path = find_system(self.address)
+        return ask(str(self), lambda: bool(system.isfile(path)))
 
     def exists(self) -> bool:
         """Whether anything is there."""
         if not self.is_remote:
             return self.path.exists()
-        system, path = self._find_system()
-        with convert_errors(str(self), "cannot be read"):
-            return bool(system.exists(path))
+        system, path = find_system(self.address)
+        return ask(str(self), lambda: bool(system.exists(path)))
 
     def size(self) -> int:
         """Return its bytes.
@@ -162,20 +160,22 @@ class Location:
         Raises:
             BrokenFileError: it cannot be read.
         """
-        with convert_errors(str(self), "cannot be read"):
-            if not self.is_remote:
+        if not self.is_remote:
+            with convert_errors(str(self), "cannot be read"):
                 return self.path.stat().st_size
-            system, path = self._find_system()
-            return int(system.size(path))
+        system, path = find_system(self.address)
+        size = ask(str(self), lambda: system.size(path))
+        if size is None:
+            raise BrokenFileError(f"{self}: the server does not say how many bytes it has.")
+        return int(size)
 
     def state(self) -> str | None:
         """Return what changes with a file's content, or None where nothing is known to."""
         if not self.is_remote:
             with convert_errors(str(self), "cannot be read"):
                 return str(self.path.stat().st_mtime_ns)
-        system, path = self._find_system()
-        with convert_errors(str(self), "cannot be read"):
-            about = system.info(path)
+        system, path = find_system(self.address)
+        about = ask(str(self), lambda: system.info(path))
         return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
 
     @contextlib.contextmanager
@@ -184,17 +184,16 @@ class Location:
 
         Raises:
             BrokenFileError: it cannot be read.
+            RunError: a store that does not answer, now or while the file is read.
             MissingExtraError: a URL, and fsspec is not installed.
         """
         if not self.is_remote:
             with open_regular(self.path) as file:
                 yield file
             return
-        system, path = self._find_system()
-        with contextlib.ExitStack() as stack:
-            with convert_errors(str(self), "cannot be read"):
-                file = stack.enter_context(system.open(path, "rb"))
-            yield file
+        system, path = find_system(self.address)
+        with contextlib.closing(ask(str(self), lambda: system.open(path, "rb"))) as source:
+            yield cast("IO[bytes]", RemoteFile(source, str(self)))
 
     def read(self, start: int, count: int) -> bytes:
         """Return some bytes; those behind a URL by one request.
@@ -202,25 +201,100 @@ class Location:
         Raises:
             BrokenFileError: it cannot be read, or ends before.
         """
-        with convert_errors(str(self), "cannot be read"):
-            if self.is_remote:
-                system, path = self._find_system()
-                data = bytes(system.cat_file(path, start=start, end=start + count))
-            else:
-                with self.path.open("rb") as file:
-                    file.seek(start)
-                    data = file.read(count)
+        if self.is_remote:
+            system, path = find_system(self.address)
+            data = ask(
+                str(self), lambda: bytes(system.cat_file(path, start=start, end=start + count))
+            )
+            if len(data) > count:
+                raise InputError(f"{self}: the server gives whole files alone, and no parts of them.")
+        else:
+            with convert_errors(str(self), "cannot be read"), self.path.open("rb") as file:
+                file.seek(start)
+                data = file.read(count)
         if len(data) < count:
             raise BrokenFileError(f"{self}: it ends before byte {start + count}.")
         return data
 
-    def _find_system(self) -> tuple[Any, str]:
+    def _list(self) -> list[str] | None:
+        system, path = find_system(self.address)
+        return sorted(system.ls(path, detail=False)) if system.isdir(path) else None
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of fsspec whose reads are made again when they fail; never a part for the whole.
+
+    A connection that breaks is no end of the file: tars and arrays would seem cut short, and their
+    images broken, where only the store did not answer.
+    """
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source = source
+        self._name = name
+        self._place = 0
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether the server gives parts of files."""
+        return bool(self._source.seekable())
+
+    def tell(self) -> int:
+        """Return where the next read begins."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Move to another byte."""
+        self._place = int(self._source.seek(offset, whence))
+        return self._place
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into a buffer, as much as comes at once."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """Return what is left."""
+        return self.read(-1)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return so many bytes, fewer only at the end of the file.
+
+        Raises:
+            RunError: the store does not answer, or breaks off each time.
+        """
+        data = ask(self._name, lambda: self._read(size))
+        self._place += len(data)
+        return data
+
+    def _read(self, size: int) -> bytes:
+        self._go_back()
+        whole = getattr(self._source, "size", None)
+        wanted = size if size >= 0 else None
+        if whole is not None:
+            left = max(int(whole) - self._place, 0)
+            wanted = left if wanted is None else min(wanted, left)
+        data = bytearray()
+        while wanted is None or len(data) < wanted:
+            more = self._source.read(-1 if wanted is None else wanted - len(data))
+            if not more:
+                break
+            data += more
+        if whole is not None and len(data) < (wanted or 0):
+            raise ConnectionError(f"{len(data):,} of {wanted:,} bytes came")
+        return bytes(data)
+
+    def _go_back(self) -> None:
+        """Go to where the last read that succeeded ended."""
+        if self._source.tell() == self._place:
+            return
         try:
-            import fsspec.core
-        except ImportError as error:
-            raise MissingExtraError.of("fsspec", "similarity") from error
-        try:
-            system, path = fsspec.core.url_to_fs(self.address)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"{self} cannot be reached ({reason_of(error)}).") from error
-        return system, path
+            self._source.seek(self._place)
+        except ValueError as error:
+            raise RunError(
+                f"{self._name}: the connection broke off, and the server gives no parts of files to go "
+                "on with. Start the same command again."
+            ) from error

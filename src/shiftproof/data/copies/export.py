@@ -43,6 +43,7 @@ from shiftproof.data.find import TITLES
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
+from shiftproof.io.away import bring
 from shiftproof.io.holding import frees_folders
 from shiftproof.shards import Backend, Scheduled
 from shiftproof.shards.seen import check_seen
@@ -416,6 +417,7 @@ def _bring(
     original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
 ) -> None:
     """Write a file, or what it was changed into, to those of ``paths`` that are missing."""
+    bring(original)
     size = original.stat().st_size if changed is None else len(changed)
     is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
     # The copy that the others link to is the first folder's, or what an interrupted run has made.

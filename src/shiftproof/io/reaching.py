@@ -1,0 +1,156 @@
+"""Stores behind URLs: a request that fails is made again, and what fails for good says what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunError
+from shiftproof.io.border import reason_of
+from shiftproof.io.urls import redact_urls
+
+Answer = TypeVar("Answer")
+
+ATTEMPTS = 4
+
+PAUSE = 0.5
+"""Seconds before the second attempt, doubled before each further one: 3.5 s in all, beside what a file
+system of fsspec waits by itself (that of S3 makes each request up to five times)."""
+
+_PACKAGES = {
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "adl": "adlfs",
+    "az": "adlfs",
+    "ftp": "fsspec",
+    "gcs": "gcsfs",
+    "gs": "gcsfs",
+    "hdfs": "pyarrow",
+    "hf": "huggingface_hub",
+    "http": "fsspec[http]",
+    "https": "fsspec[http]",
+    "oci": "ocifs",
+    "oss": "ossfs",
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "sftp": "paramiko",
+    "smb": "smbprotocol",
+    "ssh": "paramiko",
+    "webdav": "webdav4[fsspec]",
+}
+"""What the file system of a protocol needs beside fsspec."""
+
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, ImportError)
+"""What another attempt does not change."""
+
+_REFUSED = (401, 403)
+"""What a web server answers to those who may not; not found, 404, fsspec makes a FileNotFoundError."""
+
+_WITHOUT_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError",
+                        "DefaultCredentialsError", "RefreshError", "ProfileNotFound")  # fmt: skip
+"""What the libraries of S3 and Google Cloud raise where they find no credentials, by name: none of them
+is imported for it."""
+
+
+def find_system(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a URL, and the path in it.
+
+    Raises:
+        MissingExtraError: fsspec, or the package of the protocol, is not installed.
+        InputError: a protocol that fsspec does not know, or a URL that it cannot read.
+    """
+    try:
+        import fsspec.core
+    except ImportError as error:
+        raise MissingExtraError.of("fsspec", "similarity") from error
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise _missing_package(address, error) from error
+    except Exception as error:  # of another library: whatever it makes of the URL
+        if _lacks_credentials(error):
+            raise _no_credentials(redact_urls(address)) from error
+        raise InputError(f"{redact_urls(address)} cannot be reached ({reason_of(error)}).") from error
+    return system, path
+
+
+def ask(place: str, request: Callable[[], Answer], *, what: str = "read") -> Answer:
+    """Return what a request to a store gives; one that fails is made up to :data:`ATTEMPTS` times.
+
+    Args:
+        place: the URL, as messages are to call it, without secrets.
+        request: what is asked; it must not matter if it is asked twice.
+        what: what is done to the place, for the error: "read", "listed", "written".
+
+    Raises:
+        BrokenFileError: there is no such file or bucket.
+        InputError: no credentials, or the store refuses what they ask for.
+        RunError: the store does not answer, or answers with a fault each time.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return request()
+        except (InputError, RunError, MissingExtraError):
+            raise
+        except Exception as error:
+            if is_final(error):
+                raise _explain(place, error, what) from error
+            if attempt + 1 == ATTEMPTS:
+                raise RunError(
+                    f"{place} could not be {what} in {ATTEMPTS} attempts ({reason_of(error)}). What "
+                    "is finished is kept; start the same command again when the store answers."
+                ) from error
+        time.sleep(PAUSE * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether another attempt would meet the same error."""
+    refused = getattr(error, "status", None) in _REFUSED
+    return isinstance(error, _FINAL) or refused or _lacks_credentials(error)
+
+
+def _explain(place: str, error: BaseException, what: str) -> Exception:
+    if _lacks_credentials(error):
+        return _no_credentials(place)
+    if isinstance(error, ImportError):
+        return InputError(f"{place} cannot be {what} ({reason_of(error)}).")
+    if isinstance(error, PermissionError) or getattr(error, "status", None) in _REFUSED:
+        # Of no single file: credentials may end while a run reads its images, none of which is broken.
+        return InputError(
+            f"{place} cannot be {what}: the store refuses it ({reason_of(error)}). Check that these "
+            "credentials may do so there, and have not expired."
+        )
+    if isinstance(error, NotImplementedError):
+        return InputError(
+            f"{place} cannot be {what}: this kind of store cannot do that. Folders are written to "
+            "stores such as s3, gs, abfs and hdfs."
+        )
+    return BrokenFileError(f"{place} cannot be {what} ({reason_of(error)}).")
+
+
+def _lacks_credentials(error: BaseException | None) -> bool:
+    while error is not None:
+        if type(error).__name__ in _WITHOUT_CREDENTIALS:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _no_credentials(place: str) -> InputError:
+    return InputError(
+        f"{place} cannot be reached: no credentials were found. Give them as the store's own tools "
+        "take them, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or `aws configure` for s3."
+    )
+
+
+def _missing_package(address: str, error: ImportError) -> MissingExtraError:
+    protocol = address.split("://")[0].split("::")[-1].lower()
+    package = _PACKAGES.get(protocol)
+    if package is None:
+        return MissingExtraError(f"{redact_urls(address)} cannot be reached ({reason_of(error)}).")
+    return MissingExtraError(
+        f"{redact_urls(address)} needs {package}, which is not installed. Install it with: "
+        f'python -m pip install "{package}"'
+    )
