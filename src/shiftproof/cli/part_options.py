@@ -120,4 +120,4 @@ class PartOptions:
             if self.worker is None:
                 raise
             say(f"This worker's share is done. {error}")
-            raise typer.Exit from None
+            raise typer.Exit from error

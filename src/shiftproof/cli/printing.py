@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from shiftproof.compute.progress import console
-from shiftproof.io.border import show_text
+from shiftproof.io.border import show_folders, show_text
 
 _CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What JSON may hold as it is, and a terminal takes for a command."""
@@ -27,6 +27,7 @@ def say(text: str = "", *, newline: bool = True, error: bool = False) -> None:
 
 def say_json(text: str) -> None:
     """Print JSON to standard output; it stays the same JSON, whatever letters that has."""
+    text = show_folders(text)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

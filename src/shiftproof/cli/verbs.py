@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
@@ -10,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from shiftproof.cli.config import blame_file, read_defaults, tell_defaults
+from shiftproof.cli.places import bring_places
 
 VERBS: dict[str, str] = {
     "demo": "The whole way on 20 photographs and a model that come along.",
@@ -57,27 +59,39 @@ class Verb(TyperCommand):
         """
         command = load_verb(str(self.name))
         words = list(args)
-        if _is_told_alone(words, parent, extra):
+        if {"-h", "--help"} & set(words) or extra.get("resilient_parsing", False):
             return command.make_context(info_name, args, parent, **extra)
-        defaults = read_defaults(command, list(VERBS), load_verb)
-        try:
-            context = command.make_context(
-                info_name, args, parent, default_map=defaults or None, **extra
-            )
-        except Exception as error:
-            blamed = blame_file(error, defaults, words)
-            if blamed is error:
-                raise
-            raise blamed from error
+        told_off = parent is not None and parent.params.get("no_config", False)
+        defaults = {} if told_off else read_defaults(command, list(VERBS), load_verb)
+        make = functools.partial(_make, command, info_name, parent, extra)
+        context = make(words, defaults)
+        # All words are known to be good ones before anything is fetched.
+        brought = bring_places(command, str(self.name), words, defaults)
+        if brought is not None:
+            context = make(*brought)
         tell_defaults(context, defaults)
         return context
 
 
-def _is_told_alone(words: list[str], parent: Any, extra: dict[str, Any]) -> bool:
-    """Whether the file does not count: with --no-config, while words are completed, and for --help."""
-    told_off = parent is not None and parent.params.get("no_config", False)
-    asks = bool({"-h", "--help"} & set(words))
-    return bool(told_off or asks or extra.get("resilient_parsing", False))
+def _make(
+    command: Any,
+    name: str | None,
+    parent: Any,
+    extra: dict[str, Any],
+    words: list[str],
+    defaults: dict[str, Any],
+) -> Any:
+    """Return the context of a verb; a complaint about what the file says is one about the file."""
+    try:
+        # The words are used up by it.
+        return command.make_context(
+            name, list(words), parent, default_map=defaults or None, **extra
+        )
+    except Exception as error:
+        blamed = blame_file(error, defaults, words)
+        if blamed is error:
+            raise
+        raise blamed from error
 
 
 class Verbs(TyperGroup):

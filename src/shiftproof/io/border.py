@@ -90,9 +90,25 @@ def check_names(root: Path, names: Iterable[str]) -> None:
             )
 
 
+_shown_as: dict[str, str] = {}
+"""What folders of this machine are called that stand for others."""
+
+
+def show_as(folder: str, name: str) -> None:
+    """Call a folder by another name in all that is printed: by its URL, where it is a copy."""
+    _shown_as[folder] = name
+
+
+def show_folders(text: str) -> str:
+    """Return a text with each folder called as :func:`show_as` was told."""
+    for folder, name in _shown_as.items():
+        text = text.replace(folder, name)
+    return text
+
+
 def show_text(text: str) -> str:
     """Return what may be printed to a terminal: as :func:`show_name`, but lines stay lines."""
-    return "\n".join(map(show_name, redact_urls(text).split("\n")))
+    return "\n".join(map(show_name, redact_urls(show_folders(text)).split("\n")))
 
 
 def show_name(name: str) -> str:

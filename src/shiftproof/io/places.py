@@ -7,7 +7,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -27,6 +27,7 @@ _STATES = (
     "LastModified",
     "last_modified",
     "updated",
+    "created",
 )
 """What the file systems of fsspec call that which changes with a file; the surest first."""
 
@@ -81,6 +82,11 @@ def _choices(inner: str, pattern: str) -> list[str]:
             f"{{{inner[:40]}}}."
         )
     return [f"{number:0{width}}" for number in range(first, last + 1)]
+
+
+def state_in(about: Mapping[str, Any]) -> str | None:
+    """Return what changes with a file's content, of what a store says of it; None for nothing."""
+    return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ class Location:
                 return str(self.path.stat().st_mtime_ns)
         system, path = find_system(self.address)
         about = ask(str(self), lambda: system.info(path))
-        return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
+        return state_in(about)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:

@@ -12,10 +12,10 @@ from shiftproof.io.urls import redact_urls
 
 Answer = TypeVar("Answer")
 
-ATTEMPTS = 4
+ATTEMPTS = 3
 
 PAUSE = 0.5
-"""Seconds before the second attempt, doubled before each further one: 3.5 s in all, beside what a file
+"""Seconds before the second attempt, doubled before each further one: 1.5 s in all, beside what a file
 system of fsspec waits by itself (that of S3 makes each request up to five times)."""
 
 _PACKAGES = {

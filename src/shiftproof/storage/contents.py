@@ -1,0 +1,182 @@
+"""What of an output behind a URL counts: files are listed in commits, and in one list when all is done.
+
+A store writes files whole or not at all, but not several together. So files are sent first, and count
+when the next commit lists them; readers take the output when ``contents.json`` is there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.storage.store import OURS, Listed, Store
+
+FORMAT = 1
+
+FINISHED = f"{OURS}/contents.json"
+
+_COMMIT = re.compile(rf"{re.escape(OURS)}/commit-(\d{{6,}})\.json")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as it was sent: its bytes, and the fingerprint of its content; "" where it is not known."""
+
+    size: int
+    digest: str
+
+    def as_json(self) -> list[int | str]:
+        """Return it as JSON holds it."""
+        return [self.size, self.digest]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of an output that count.
+
+    Attributes:
+        files: each by its name.
+        coming: files that were about to be replaced when the last commit was written: there may be
+            the one or the other.
+        commits: names of the commits that say so.
+        is_finished: whether it is the list of a finished output.
+    """
+
+    files: dict[str, Entry] = field(default_factory=dict)
+    coming: dict[str, Entry] = field(default_factory=dict)
+    commits: tuple[str, ...] = ()
+    is_finished: bool = False
+
+    @classmethod
+    def read(cls, store: Store, listed: Iterable[str]) -> Contents:
+        """Return what counts in an output.
+
+        Args:
+            store: the output.
+            listed: the names that are in it.
+
+        Raises:
+            BrokenFileError: a list is damaged.
+        """
+        names = set(listed)
+        commits = tuple(sorted(name for name in names if _COMMIT.fullmatch(name)))
+        if FINISHED in names:
+            told = _read(store, FINISHED)
+            return cls(_entries(store, told["files"]), {}, commits, is_finished=True)
+        contents = cls()
+        for name in commits:
+            contents = contents.add(_read(store, name), name, store)
+        return contents
+
+    def add(self, told: Mapping[str, Any], name: str, store: Store) -> Contents:
+        """Return it with what a commit says."""
+        kept = {file: entry for file, entry in self.files.items() if file not in told["removed"]}
+        return replace(
+            self,
+            files=kept | _entries(store, told["files"]),
+            coming=_entries(store, told["coming"]),
+            commits=(*self.commits, name),
+        )
+
+    def next_name(self) -> str:
+        """Return what the next commit is called."""
+        last = max((int(found[1]) for name in self.commits if (found := _COMMIT.fullmatch(name))),
+                   default=-1)  # fmt: skip
+        return f"{OURS}/commit-{last + 1:06d}.json"
+
+    def commit(
+        self,
+        store: Store,
+        *,
+        sent: Mapping[str, Entry],
+        coming: Mapping[str, Entry],
+        removed: Iterable[str],
+    ) -> Contents:
+        """Write a commit, and return what counts then.
+
+        Args:
+            store: the output.
+            sent: files that are there now.
+            coming: files that will be replaced, as they will be.
+            removed: files that do not count any more, and may be removed.
+        """
+        name = self.next_name()
+        told = {"files": _as_json(sent), "coming": _as_json(coming), "removed": sorted(removed)}
+        store.write(name, _encode(told))
+        return self.add(told, name, store)
+
+    def reopen(self, store: Store) -> Contents:
+        """Make an output one that is being written, of the same files; new ones have none."""
+        store.remove(self.commits)
+        begun = Contents().commit(store, sent=self.files, coming={}, removed=())
+        store.remove([FINISHED])
+        return begun
+
+    def finish(self, store: Store) -> Contents:
+        """Write the list that says that all is there."""
+        store.write(FINISHED, _encode({"files": _as_json(self.files)}))
+        store.remove(self.commits)
+        return replace(self, commits=(), is_finished=True)
+
+
+def check_whole(store: Store, listed: dict[str, Listed]) -> None:
+    """Refuse to read an output that is not finished, wherever it lies in a folder.
+
+    Raises:
+        BrokenFileError: it is not, or a file of it is missing or another one.
+    """
+    homes = {name[: name.index(f"{OURS}/")] for name in listed if f"/{OURS}/" in f"/{name}"}
+    for home in sorted(homes):
+        if home + FINISHED not in listed:
+            raise BrokenFileError(
+                f"{store.at(home) if home else store} is not finished: the command that writes it is at "
+                "work or was interrupted. Start that command again, or give another folder."
+            )
+        for name, entry in _entries(store, _read(store, home + FINISHED)["files"]).items():
+            there = listed.get(home + name)
+            if there is None or there.size != entry.size:
+                came = "it is not there" if there is None else f"it has {there.size:,}"
+                raise BrokenFileError(
+                    f"{store}: {home}{name} should have {entry.size:,} bytes, {came}. Write the "
+                    "output again, or copy it whole."
+                )
+
+
+def _encode(told: Mapping[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT, **told}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _as_json(entries: Mapping[str, Entry]) -> dict[str, list[int | str]]:
+    return {name: entries[name].as_json() for name in sorted(entries)}
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
+    try:
+        told = json.loads(store.read(name).decode("utf-8-sig"))
+    except ValueError as error:
+        raise _broken(store, name) from error
+    if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
+        raise _broken(store, name)
+    return {"coming": {}, "removed": [], **told}
+
+
+def _entries(store: Store, told: Any) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for name, pair in told.items() if isinstance(told, dict) else ():
+        inside = not {"", ".", ".."}.intersection(PurePosixPath(name).parts) and name[0] != "/"
+        if not (inside and isinstance(pair, list) and [type(one) for one in pair] == [int, str]):
+            raise _broken(store, OURS)
+        found[name] = Entry(*pair)
+    return found
+
+
+def _broken(store: Store, name: str) -> BrokenFileError:
+    return BrokenFileError(
+        f"{store}: {name} says in no known way which files are there. Delete the folder "
+        f"{OURS} there, and the output with it, to start anew."
+    )

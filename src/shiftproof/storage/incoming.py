@@ -1,0 +1,116 @@
+"""What is read from behind a URL: a folder of this machine whose images come when they are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
+from shiftproof.io.border import show_name
+from shiftproof.io.places import has_braces
+from shiftproof.io.tars import is_tar
+from shiftproof.storage.contents import check_whole
+from shiftproof.storage.copies import Copy, choose_away
+from shiftproof.storage.store import Listed, Store
+
+_INDEX = "index.json"
+"""Beside the files: what the store said of each when it was fetched."""
+
+_NAME_OTHERS = (".csv", ".json", ".yaml", ".yml")
+"""Files that say what belongs to a data set: the folder that they lie in comes with them."""
+
+
+def fetch(url: str, *, show: bool | None = None) -> Path:
+    """Return where a folder or file behind a URL can be read on this machine.
+
+    All that is in the folder is listed, and what has changed since the last call is fetched anew.
+    Images and tars stand here by name and size alone, and come when they are read; of those at most
+    20 GB are kept (``SHIFTPROOF_CACHE_GB``), the rest is fetched again when it is needed again. All
+    lies in ``~/.cache/shiftproof`` (``SHIFTPROOF_CACHE``) and may be removed between commands.
+
+    Args:
+        url: of a folder or a file, for fsspec. With a JSON, CSV or YAML file its whole folder comes.
+        show: the progress display; by default on a terminal.
+
+    Raises:
+        BrokenFileError: nothing is there, or what a command writes there is not finished.
+        InputError: no credentials, or the store refuses them.
+        MissingExtraError: a package that the protocol needs is not installed.
+        RunError: the store does not answer.
+    """
+    store = Store(url.rstrip("/"))
+    listed = store.list()
+    if "" in listed:
+        return _fetch_file(url, listed[""], show)
+    if not listed:
+        raise BrokenFileError(f"{store} does not exist; expected a folder or a file.")
+    return _fetch_folder(store, listed, show)
+
+
+def holds_tars(url: str) -> bool:
+    """Whether a URL names tars, which are read where they lie: a tar, or a brace pattern."""
+    return is_tar(url.partition("?")[0]) or has_braces(url)
+
+
+def _fetch_file(url: str, listed: Listed, show: bool | None) -> Path:
+    address, mark, query = url.partition("?")
+    folder, _, name = address.rpartition("/")
+    if PurePosixPath(name).suffix.lower() in _NAME_OTHERS and not query:
+        return _fetch_folder(Store(folder), Store(folder).list(), show) / name
+    return _fetch_folder(Store(folder + mark + query), {name: listed}, show, of=url) / name
+
+
+def _fetch_folder(
+    store: Store, listed: dict[str, Listed], show: bool | None, *, of: str = ""
+) -> Path:
+    copy = Copy.of(Store(store.address), f"in {of}")
+    if not of:
+        check_whole(store, listed)
+    shown = {name: about for name, about in listed.items() if not _is_hidden(name)}
+    with copy.held(wait=True):
+        copy.prepare()
+        before = _read_index(copy.base / _INDEX)
+        for name in list(copy.names()):
+            if name not in shown:
+                (copy.root / name).unlink()
+        changed = {
+            name: about.size
+            for name, about in shown.items()
+            if about.state is None
+            or before.get(name) != [about.size, about.state]
+            or not copy.has(name, about.size)
+        }
+        away = choose_away(shown)
+        copy.note_away(away)
+        copy.put_away({name: size for name, size in changed.items() if name in away})
+        copy.fetch({name: size for name, size in changed.items() if name not in away}, show)
+        files.write_json(
+            copy.base / _INDEX, {name: [about.size, about.state] for name, about in shown.items()}
+        )
+    _check_cases(copy, shown)
+    return copy.root
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _read_index(path: Path) -> dict[str, list[int | str | None]]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_cases(copy: Copy, listed: dict[str, Listed]) -> None:
+    """Refuse names of which this machine makes one file: it may not tell capitals apart."""
+    if len({name.casefold() for name in listed}) == len(listed):
+        return
+    for name, about in listed.items():
+        if not copy.has(name, about.size):
+            raise InputError(
+                f"{copy.store}: this machine makes one file of {show_name(name)} and another that "
+                "differs by capitals alone; rename one there."
+            )

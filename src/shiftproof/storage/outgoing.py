@@ -1,0 +1,401 @@
+"""What is written behind a URL: a folder of this machine whose finished files are sent as they appear."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shiftproof.compute.progress import console
+from shiftproof.errors import BrokenFileError, InputError, RunError, ShiftproofError
+from shiftproof.io import files
+from shiftproof.io.away import drop_oldest, is_away, limit_bytes
+from shiftproof.io.border import show_as, show_text
+from shiftproof.io.holding import LOCK_FILE
+from shiftproof.storage.claims import Claim
+from shiftproof.storage.contents import Contents, Entry
+from shiftproof.storage.copies import Copy, choose_away, each_of
+from shiftproof.storage.store import OURS, Listed, Store
+
+PAUSE = 5.0
+"""Seconds from one look for finished files to the next, or ten times what the last one took."""
+
+_CLOCK = 0.1
+"""Seconds by which the date of a file may lie before the moment at which it was written."""
+
+_UNFINISHED = re.compile(r"\..*\.part|\.away-.*|" + re.escape(LOCK_FILE))
+
+_SENT = "sent.jsonl"
+"""Beside the files: what was sent, a line for each commit."""
+
+_MARKS = ("run.json", "manifest.json")
+"""What tells an output of ours that was copied there by other means."""
+
+
+@contextlib.contextmanager
+def write_to(url: str, *, show: bool | None = None) -> Iterator[Path]:
+    """Yield a folder here whose files end up behind a URL.
+
+    What is there is fetched, so that interrupted work goes on, on any machine. While the block runs,
+    each file that is finished is sent; files count once a commit lists them, and the whole output
+    when the block has ended well, which ``.shiftproof/contents.json`` says. Of two that write to one
+    URL the second is refused. A block that changes nothing leaves all as it is.
+
+    Args:
+        url: of a folder of a store that can be written to, for fsspec.
+        show: the progress display of what is fetched; by default on a terminal.
+
+    Raises:
+        InputError: another command writes there, or the store refuses it, or other things are there.
+        MissingExtraError: a package that the protocol needs is not installed.
+        RunError: the store does not answer; what is finished is kept here, and the same call goes on.
+    """
+    store = Store(url.rstrip("/"))
+    copy = Copy.of(store, "out")
+    with copy.held(wait=False):
+        copy.prepare()
+        claim = Claim.make(store, copy.base)
+        try:
+            output = _Output.begin(copy, claim, show)
+            with output.sending():
+                yield copy.root
+        finally:
+            claim.release()
+
+
+def find_output(url: str) -> Path:
+    """Return the folder that :func:`write_to` yields for a URL."""
+    return Copy.of(Store(url.rstrip("/")), "out").root
+
+
+def find_output_file(url: str) -> Path:
+    """Return the file that :func:`write_file_to` yields for a URL."""
+    return Copy.of(Store(url), "out").base / "file" / Store(url).name
+
+
+@contextlib.contextmanager
+def write_file_to(url: str) -> Iterator[Path]:
+    """Yield where to write a file that ends up behind a URL when the block has ended well.
+
+    Raises:
+        InputError: the store refuses it.
+        RunError: the store does not answer.
+    """
+    path = find_output_file(url)
+    files.make_folder(path.parent)
+    show_as(str(path), str(Store(url)))
+    path.unlink(missing_ok=True)
+    yield path
+    if path.is_file():
+        Store(url).put(path, "")
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """What of a file here tells whether it has changed."""
+
+    size: int
+    date: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Sign | None:
+        try:
+            about = path.stat()
+        except OSError:
+            return None
+        return cls(about.st_size, about.st_mtime_ns)
+
+
+class _Output:
+    """An output behind a URL, and its copy here."""
+
+    def __init__(self, copy: Copy, claim: Claim, contents: Contents) -> None:
+        self._copy = copy
+        self._claim = claim
+        self._contents = contents
+        self._signs: dict[str, _Sign] = {}
+        self._ended = threading.Event()
+        self._unlooked = 0
+
+    # ------------------------------------------------------------ what is there
+
+    @classmethod
+    def begin(cls, copy: Copy, claim: Claim, show: bool | None) -> _Output:
+        """Make the copy here what counts there, so that work goes on from it."""
+        listed = copy.store.list()
+        contents = Contents.read(copy.store, listed)
+        if not contents.commits and not contents.is_finished:
+            contents = _adopt(copy.store, listed)
+        output = cls(copy, claim, contents)
+        output._match(listed, show)
+        return output
+
+    def _match(self, listed: dict[str, Listed], show: bool | None) -> None:
+        sent = self._read_sent()
+        counted = {name: entry.as_json() for name, entry in self._contents.files.items()}
+        # What was finished here but not sent is worth keeping where nobody else went on meanwhile.
+        if {name: line[:2] for name, line in sent.items()} != counted:
+            for name in list(self._copy.names()):
+                if name not in counted:
+                    (self._copy.root / name).unlink()
+        wanted = {
+            name: self._expect(name, listed)
+            for name in counted
+            if not self._is_same(name, sent.get(name))
+        }
+        away = choose_away(counted)
+        self._copy.note_away(away)
+        self._copy.put_away({name: size for name, size in wanted.items() if name in away})
+        self._copy.fetch({name: size for name, size in wanted.items() if name not in away}, show)
+        for name in wanted:
+            if name not in away:
+                self._check_content(name)
+        for name in counted:
+            self._note_sign(name)
+        self._write_sent(list(counted), anew=True)
+
+    def _expect(self, name: str, listed: dict[str, Listed]) -> int:
+        """Return how large a file is there, which must be one of those that count."""
+        there = listed.get(name)
+        if there is None or there.size not in {entry.size for entry in self._known(name)}:
+            raise self._other(name)
+        return there.size
+
+    def _known(self, name: str) -> list[Entry]:
+        every = (self._contents.files.get(name), self._contents.coming.get(name))
+        return [entry for entry in every if entry is not None]
+
+    def _check_content(self, name: str) -> None:
+        digests = {entry.digest for entry in self._known(name)}
+        if "" not in digests and _digest(self._copy.root / name) not in digests:
+            raise self._other(name)
+
+    def _other(self, name: str) -> BrokenFileError:
+        return BrokenFileError(
+            f"{self._copy.store}: {name} is not what was written there. Choose another output folder, "
+            "or delete this one to start anew."
+        )
+
+    def _is_same(self, name: str, line: list[int | str] | None) -> bool:
+        sign = _Sign.of(self._copy.root / name)
+        if sign is None or name in self._contents.coming:
+            return False
+        return line == [sign.size, self._contents.files[name].digest, sign.date]
+
+    # ------------------------------------------------------------ sending
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Send what is finished while the block runs, and the rest when it has ended."""
+        thread = threading.Thread(target=self._send_often, name="sending", daemon=True)
+        thread.start()
+        try:
+            yield
+        except BaseException:
+            self._end(thread)
+            self._send_last()
+            raise
+        self._end(thread)
+        self._send(everything=True)
+        self._finish()
+
+    def _end(self, thread: threading.Thread) -> None:
+        self._ended.set()
+        thread.join()
+
+    def _send_often(self) -> None:
+        pause = PAUSE
+        while not self._ended.wait(pause):
+            begun = time.monotonic()
+            # A store that does not answer now may do so later, and in the end it must.
+            with contextlib.suppress(ShiftproofError, OSError):
+                self._claim.renew()
+                self._send()
+            pause = max(PAUSE, 10 * (time.monotonic() - begun))
+
+    def _send_last(self) -> None:
+        """Send what is finished of work that failed; that failure is what is to be told."""
+        try:
+            self._send()
+        except (ShiftproofError, OSError) as error:
+            console.print(
+                show_text(f"What was finished last is here, and not in {self._copy.store}: {error}"),
+                style="yellow", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def _send(self, *, everything: bool = False) -> None:
+        """Send what has changed, and commit it.
+
+        Unless all is to be sent, what was written since this began waits: files that were finished
+        before it may not have been seen.
+        """
+        latest = None if everything else time.time_ns() - int(_CLOCK * 1e9)
+        there = self._scan()
+        removed = [name for name in self._contents.files if name not in there]
+        changed = {
+            name: sign
+            for name, sign in there.items()
+            if sign != self._signs.get(name) and (latest is None or sign.date < latest)
+        }
+        if changed or removed:
+            self._send_these(changed, removed)
+
+    def _send_these(self, changed: dict[str, _Sign], removed: list[str]) -> None:
+        held = self._snapshot(changed)
+        try:
+            entries = {name: Entry(path.stat().st_size, _digest(path)) for name, path in held.items()}
+            known = self._contents.files
+            fresh = [name for name in entries if name not in known]
+            replaced = [name for name in entries if name in known and entries[name] != known[name]]
+            replaced.sort(key=lambda name: changed[name].date)
+            if fresh or replaced or removed:
+                self._commit(held, entries, fresh, replaced, removed)
+        finally:
+            shutil.rmtree(self._copy.base / "sending", ignore_errors=True)
+        self._signs = {name: sign for name, sign in self._signs.items() if name not in removed}
+        self._signs |= changed
+        self._write_sent([*changed, *removed])
+        self._make_room(sum(entries[name].size for name in fresh))
+
+    def _commit(
+        self,
+        held: dict[str, Path],
+        entries: dict[str, Entry],
+        fresh: list[str],
+        replaced: list[str],
+        removed: list[str],
+    ) -> None:
+        store = self._copy.store
+        self._claim.check()
+        if not self._contents.commits or self._contents.is_finished:
+            self._contents = self._contents.reopen(store)
+
+        def put(name: str) -> str:
+            store.put(held[name], name)
+            return name
+
+        each_of(put, fresh, f"Sending to {store}", show=False)
+        self._contents = self._contents.commit(
+            store,
+            sent={name: entries[name] for name in fresh},
+            coming={name: entries[name] for name in replaced},
+            removed=removed,
+        )
+        store.remove(removed)
+        # In the order in which they were written: what sums up others comes behind them.
+        for name in replaced:
+            put(name)
+        if replaced:
+            self._contents = self._contents.commit(
+                store, sent={name: entries[name] for name in replaced}, coming={}, removed=()
+            )
+
+    def _finish(self) -> None:
+        if not self._contents.commits:
+            return
+        self._claim.check()
+        listed = self._copy.store.list()
+        for name, entry in self._contents.files.items():
+            if name not in listed or listed[name].size != entry.size:
+                raise RunError(
+                    f"{self._copy.store}: {name} is not there as it was written. Start the same "
+                    "command again."
+                )
+        self._contents = self._contents.finish(self._copy.store)
+
+    # ------------------------------------------------------------ files here
+
+    def _scan(self) -> dict[str, _Sign]:
+        found: dict[str, _Sign] = {}
+        for folder, _, names in os.walk(self._copy.root):
+            inner = PurePosixPath(Path(folder).relative_to(self._copy.root).as_posix())
+            for name in names:
+                path = Path(folder, name)
+                full = (inner / name).as_posix()
+                if _UNFINISHED.fullmatch(name) or (sign := _Sign.of(path)) is None:
+                    continue
+                # What was put away, to make room, is there.
+                if is_away(path) and full in self._signs:
+                    sign = self._signs[full]
+                found[full] = sign
+        return found
+
+    def _snapshot(self, changed: dict[str, _Sign]) -> dict[str, Path]:
+        """Hold files as they are now, whatever their names come to stand for."""
+        folder = files.make_folder(self._copy.base / "sending")
+        held: dict[str, Path] = {}
+        for number, name in enumerate(list(changed)):
+            path = folder / str(number)
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink(missing_ok=True)
+                try:
+                    os.link(self._copy.root / name, path)
+                except FileNotFoundError:
+                    raise
+                except OSError:  # a disk without hard links
+                    shutil.copyfile(self._copy.root / name, path)
+                held[name] = path
+        for name in changed.keys() - held.keys():  # removed a moment ago
+            del changed[name]
+        return held
+
+    def _note_sign(self, name: str) -> None:
+        if (sign := _Sign.of(self._copy.root / name)) is not None:
+            self._signs[name] = sign
+
+    def _make_room(self, size: int) -> None:
+        self._unlooked += size
+        if self._unlooked * 16 >= limit_bytes():
+            self._unlooked = 0
+            self._copy.note_away(choose_away(self._contents.files))
+            drop_oldest(self._copy.root, limit_bytes())
+
+    # ------------------------------------------------------------ what is noted here
+
+    def _read_sent(self) -> dict[str, list[int | str]]:
+        sent: dict[str, list[int | str]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            for line in (self._copy.base / _SENT).read_text("utf-8").splitlines():
+                sent |= json.loads(line)
+        return {name: line for name, line in sent.items() if line}
+
+    def _write_sent(self, names: list[str], *, anew: bool = False) -> None:
+        line = {
+            name: [*self._contents.files[name].as_json(), self._signs[name].date]
+            if name in self._contents.files and name in self._signs
+            else []
+            for name in names
+        }
+        with (self._copy.base / _SENT).open("w" if anew else "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _adopt(store: Store, listed: dict[str, Listed]) -> Contents:
+    """Return what counts in a folder that was written by other means, such as a run that was copied.
+
+    Raises:
+        InputError: it holds other things.
+    """
+    names = [name for name in listed if not name.startswith(f"{OURS}/")]
+    if "" in names:
+        raise InputError(f"{store} is a file; expected a folder.")
+    if names and not any(mark in listed for mark in _MARKS):
+        raise InputError(
+            f"{store} is not empty and holds nothing that shiftproof has written. Choose another "
+            "output folder, or empty it."
+        )
+    return Contents({name: Entry(listed[name].size, "") for name in names})
+
+
+def _digest(path: Path) -> str:
+    """Return the fingerprint of a file that is here."""
+    if is_away(path):
+        raise RunError(f"{path} stands here by its name alone, and was not sent. Start again.")
+    return files.file_fingerprint(path)

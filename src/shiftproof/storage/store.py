@@ -1,0 +1,197 @@
+"""A folder behind a URL: what is in it, and how a file in it is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import is_utf8, show_name
+from shiftproof.io.places import state_in
+from shiftproof.io.reaching import ask, find_system
+from shiftproof.io.urls import redact_urls
+
+OURS = ".shiftproof"
+"""The folder in an output that says what of it counts, and who writes there."""
+
+_WHOLE_ALWAYS = frozenset(
+    {"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a"}
+)
+"""Protocols whose files appear when they are whole. On others a file is written under another name,
+and then moved."""
+
+_UNSENT = ".unsent-"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as its store lists it: bytes, and what changes with its content, where that is known."""
+
+    size: int
+    state: str | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder behind a URL. Small to pickle; nothing is held open.
+
+    Attributes:
+        address: the URL, with its secrets and without a slash at the end.
+    """
+
+    address: str
+
+    def __str__(self) -> str:
+        return redact_urls(self.address)
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL, as a folder here can be called."""
+        last = PurePosixPath(self.address.partition("?")[0].partition("://")[2]).name
+        return last if last not in ("", ".", "..") and is_utf8(last) else "data"
+
+    def at(self, name: str) -> str:
+        """Return the URL of a file in it."""
+        address, mark, query = self.address.partition("?")
+        return f"{address.rstrip('/')}/{name}{mark}{query}" if name else self.address
+
+    def list(self, inner: str = "") -> dict[str, Listed]:
+        """Return every file below it, or below a folder in it, by its name from here on.
+
+        Of a URL of a file that is the file alone, by the name ``""``.
+
+        Raises:
+            BrokenFileError: no such bucket.
+            InputError: the store refuses to list it; or a name that no file of this machine can have.
+        """
+        place = redact_urls(self.at(inner))
+        found = ask(place, lambda: self._find(inner), what="listed")
+        for name in found:
+            _check_name(name, place)
+        return found
+
+    def _find(self, inner: str) -> dict[str, Listed]:
+        system, root = find_system(self.at(""))
+        system.invalidate_cache()
+        root = root.rstrip("/")
+        below = f"{root}/{inner}" if inner else root
+        found: dict[str, Listed] = {}
+        for path, about in self._walk(system, below).items():
+            name = path.removeprefix(root).lstrip("/")
+            if about.get("type", "file") == "file" and not PurePosixPath(name).name.startswith(_UNSENT):
+                size = about.get("size")
+                size = system.size(path) if size is None else size
+                if size is not None:
+                    found[name] = Listed(int(size), state_in(about))
+        return found
+
+    @staticmethod
+    def _walk(system: Any, below: str) -> dict[str, dict[str, Any]]:
+        try:
+            return dict(system.find(below, detail=True))
+        except FileNotFoundError:
+            # Stores of objects have no folders that could be there, but buckets that could not.
+            if system.protocol in ("file", "memory") or system.exists(below.split("/")[0]):
+                return {}
+            raise
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            BrokenFileError: it is not there.
+        """
+        system, path = find_system(self.at(name))
+        return ask(redact_urls(self.at(name)), lambda: bytes(system.cat_file(path)))
+
+    def put(self, local: Path, name: str) -> None:
+        """Write a file of this machine there; it appears whole or not at all.
+
+        Raises:
+            InputError: the store refuses it.
+            RunError: the store does not answer.
+        """
+        place = redact_urls(self.at(name))
+        ask(place, lambda: self._put(local, name), what="written")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file there; it appears whole or not at all."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder, "content")
+            local.write_bytes(data)
+            self.put(local, name)
+
+    def _put(self, local: Path, name: str) -> None:
+        system, path = find_system(self.at(name))
+        try:
+            if _is_whole_always(system):
+                system.put_file(str(local), path)
+                return
+            folder, _, last = path.rpartition("/")
+            system.makedirs(folder, exist_ok=True)
+            unsent = f"{folder}/{_UNSENT}{secrets.token_hex(4)}-{last}"
+            try:
+                system.put_file(str(local), unsent)
+                system.mv(unsent, path)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    system.rm_file(unsent)
+                raise
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{self} cannot be written to: there is no such bucket ({error}). Make it before."
+            ) from error
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a small file that must not be there; return whether it was not.
+
+        Of two who do so at once one alone succeeds, on stores that have such a request (S3, Google
+        Cloud); on others the two would have to meet within moments.
+        """
+        place = redact_urls(self.at(name))
+        return ask(place, lambda: self._create(name, data), what="written")
+
+    def _create(self, name: str, data: bytes) -> bool:
+        system, path = find_system(self.at(name))
+        if not _is_whole_always(system):
+            if system.exists(path):
+                return False
+            self.write(name, data)
+            return True
+        try:
+            system.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            # An attempt that failed on its way back may have been ours.
+            return bytes(system.cat_file(path)) == data
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{self} cannot be written to: there is no such bucket ({error}). Make it before."
+            ) from error
+        return True
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files; one that is not there is none to remove."""
+        for name in names:
+            system, path = find_system(self.at(name))
+            with contextlib.suppress(BrokenFileError):
+                ask(redact_urls(self.at(name)), lambda: system.rm_file(path), what="removed")  # noqa: B023
+
+
+def _is_whole_always(system: Any) -> bool:
+    protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
+    return not _WHOLE_ALWAYS.isdisjoint(protocols)
+
+
+def _check_name(name: str, place: str) -> None:
+    """Refuse names that would lead out of a folder, which a store of objects may hold."""
+    parts = name.split("/")
+    strange = "\\" in name or "\0" in name or not is_utf8(name)
+    if name and (strange or not {"", ".", ".."}.isdisjoint(parts)):
+        raise InputError(
+            f"{place} holds {show_name(name)!r}, a name that no file can have here; rename it there."
+        )
