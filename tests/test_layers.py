@@ -25,6 +25,7 @@ LAYERS = [
         "shards",
         "labels",
         "io",
+        "storage",
     },
     {"corruptions"},
     {"metrics", "models"},
@@ -51,6 +52,7 @@ BASE = {
     "compute": {"errors", "io"},
     "provenance": {"io", "types"},
     "shards": {"compute", "errors", "io", "types"},
+    "storage": {"compute", "errors", "io"},
 }
 
 # Public doors that look down lazily are no layer of their own.

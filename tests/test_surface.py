@@ -142,6 +142,9 @@ SURFACE = {
         "Arrays", "Backend", "FileParts", "Job", "Local", "PartFolder", "Parts", "Ray", "Scheduled",
         "check_finished", "fill_parts", "merge_parts", "pack_files", "run_shards",
     },
+    "shiftproof.storage": {
+        "fetch", "find_output", "find_output_file", "holds_tars", "write_file_to", "write_to",
+    },
     "shiftproof_reproduce": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",
         "reproduce",

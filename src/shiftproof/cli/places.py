@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,11 @@ from typing import Any
 import typer
 
 from shiftproof.errors import InputError, UnfinishedError
+from shiftproof.io.away import CACHE
 
-_NAMED_URL = re.compile(r"(?P<name>(?:[^=:/?#]+=)?)(?P<url>[A-Za-z][A-Za-z0-9+.\-]+://.+)", re.DOTALL)
+_NAMED_URL = re.compile(
+    r"(?P<name>(?:[^=:/?#]+=)?)(?P<url>[A-Za-z][A-Za-z0-9+.\-]+://.+)", re.DOTALL
+)
 
 _DATA = frozenset({"calibrate", "data", "predictions", "source", "tars"})
 
@@ -113,7 +117,9 @@ class Places:
                 try:
                     return run(**options)
                 except typer.Exit as ended:
-                    if ended.exit_code not in (0, 3) or isinstance(ended.__cause__, UnfinishedError):
+                    if ended.exit_code not in (0, 3) or isinstance(
+                        ended.__cause__, UnfinishedError
+                    ):
                         raise
                     left = ended
             raise left
@@ -130,13 +136,12 @@ class Places:
 
 
 def bring_places(
-    command: Any, verb: str, words: Sequence[str], defaults: dict[str, Any]
+    context: Any, words: Sequence[str], defaults: dict[str, Any]
 ) -> tuple[list[str], dict[str, Any]] | None:
     """Fetch what a command names behind URLs, and make its function send what it writes.
 
     Args:
-        command: the verb's command, whose function is wrapped.
-        verb: its name.
+        context: of the verb, as it was made of the words; its function is wrapped.
         words: of the command line, behind the verb.
         defaults: what ``shiftproof.toml`` says, by parameter.
 
@@ -146,9 +151,12 @@ def bring_places(
     Raises:
         InputError: a URL that cannot be read or written, or that this verb does not take.
     """
+    command, verb = context.command, str(context.info_name)
     found = dict(_find(command, words))
     stated = {
-        name: value for name, value in defaults.items() if any(map(_NAMED_URL.fullmatch, _texts(value)))
+        name: value
+        for name, value in defaults.items()
+        if any(map(_NAMED_URL.fullmatch, _texts(value)))
     }
     if not any(map(_concerns, found.values())) and not _FETCHED.union(_FOLDERS) & stated.keys():
         return None
@@ -157,6 +165,7 @@ def bring_places(
             f"{verb} takes data of this machine; fetch a part of what is behind the URL, and change the "
             "path in shiftproof.toml afterwards."
         )
+    _check_machines(context.params)
     places = Places(verb, changes=not {"--dry-run", "--plan"} & set(words))
     if verb == "report":
         _check_report(found)
@@ -174,6 +183,16 @@ def bring_places(
 
 def _concerns(found: tuple[str, Word]) -> bool:
     return found[1].parameter in _FETCHED | _FOLDERS | {name for _, name in _FILES}
+
+
+def _check_machines(options: dict[str, Any]) -> None:
+    """Refuse copies on this machine for work on others, which do not see them."""
+    on_others = options.get("engine") == "ray" and options.get("address") is not None
+    if on_others and CACHE not in os.environ:
+        raise InputError(
+            "What is behind a URL is copied to this machine, and the cluster's others do not see it: set "
+            f"{CACHE} to a folder on a disk that all share. Tars and embeddings behind URLs need no copy."
+        )
 
 
 def _check_report(found: dict[int, tuple[str, Word]]) -> None:

@@ -66,7 +66,7 @@ class Verb(TyperCommand):
         make = functools.partial(_make, command, info_name, parent, extra)
         context = make(words, defaults)
         # All words are known to be good ones before anything is fetched.
-        brought = bring_places(command, str(self.name), words, defaults)
+        brought = bring_places(context, words, defaults)
         if brought is not None:
             context = make(*brought)
         tell_defaults(context, defaults)

@@ -121,11 +121,18 @@ def bring(path: Path) -> Path:
         BrokenFileError: it is not in its store any more.
         RunError: it has changed there, or the store does not answer; never a part for the whole.
     """
-    if is_away(path) and (origin := find_origin(path)) is not None:
-        size = path.stat().st_size
+    if not is_away(path):
+        return path
+    size = path.stat().st_size
+    if (origin := find_origin(path)) is not None:
         name = path.absolute().relative_to(origin.root).as_posix()
         fetch(origin.locate(name), path, size)
         _make_room(origin.root, size)
+    elif size and getattr(path.stat(), "st_blocks", 1) == 0:
+        raise RunError(
+            f"{path} stands here by its name alone, and this process knows of no URL to fetch it from. "
+            f"Set {CACHE} to one folder for all machines that share the work."
+        )
     return path
 
 

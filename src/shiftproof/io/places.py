@@ -213,7 +213,9 @@ class Location:
                 str(self), lambda: bytes(system.cat_file(path, start=start, end=start + count))
             )
             if len(data) > count:
-                raise InputError(f"{self}: the server gives whole files alone, and no parts of them.")
+                raise InputError(
+                    f"{self}: the server gives whole files alone, and no parts of them."
+                )
         else:
             with convert_errors(str(self), "cannot be read"), self.path.open("rb") as file:
                 file.seek(start)

@@ -71,7 +71,9 @@ def find_system(address: str) -> tuple[Any, str]:
     except Exception as error:  # of another library: whatever it makes of the URL
         if _lacks_credentials(error):
             raise _no_credentials(redact_urls(address)) from error
-        raise InputError(f"{redact_urls(address)} cannot be reached ({reason_of(error)}).") from error
+        raise InputError(
+            f"{redact_urls(address)} cannot be reached ({reason_of(error)})."
+        ) from error
     return system, path
 
 

@@ -17,6 +17,7 @@ from shiftproof._version import __version__
 from shiftproof.compute.processes import ATTEMPTS
 from shiftproof.compute.tuning import tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
+from shiftproof.io.away import CACHE
 from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
 
@@ -112,6 +113,9 @@ class Ray:
             }
         else:
             options["address"] = self.address
+            if cache := os.environ.get(CACHE):
+                # Copies of what is behind URLs lie there, on a disk that all machines share.
+                options["runtime_env"] = {"env_vars": {CACHE: cache}}
             _knock(self.address)
         for left in reversed(range(ATTEMPTS)):
             try:

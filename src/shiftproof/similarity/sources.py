@@ -30,6 +30,8 @@ from shiftproof.io.parquet import check_footer
 from shiftproof.io.places import Location
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
+from shiftproof.storage.contents import check_whole
+from shiftproof.storage.store import OURS, Store
 from shiftproof.types import F32
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
@@ -479,6 +481,8 @@ def _find_shards(location: Location) -> list[tuple[Location, Location | None]]:
         beside = location.beside(Path(location.name).stem + ".parquet")
         return [(location, beside if beside.exists() else None)]
     children = {child.name: child for child in listing}
+    if location.is_remote and OURS in children:
+        check_whole(Store(location.address), Store(location.address).list())
     vectors = next((name for name in ("img_emb", "text_emb") if name in children), None)
     if vectors is not None:
         tables = _order_by_number(

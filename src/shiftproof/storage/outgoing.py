@@ -250,7 +250,9 @@ class _Output:
     def _send_these(self, changed: dict[str, _Sign], removed: list[str]) -> None:
         held = self._snapshot(changed)
         try:
-            entries = {name: Entry(path.stat().st_size, _digest(path)) for name, path in held.items()}
+            entries = {
+                name: Entry(path.stat().st_size, _digest(path)) for name, path in held.items()
+            }
             known = self._contents.files
             fresh = [name for name in entries if name not in known]
             replaced = [name for name in entries if name in known and entries[name] != known[name]]

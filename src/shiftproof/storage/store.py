@@ -25,6 +25,8 @@ _WHOLE_ALWAYS = frozenset(
 """Protocols whose files appear when they are whole. On others a file is written under another name,
 and then moved."""
 
+_READ_ALONE = frozenset({"http", "https", "zip", "tar", "github", "gist"})
+
 _UNSENT = ".unsent-"
 
 
@@ -83,7 +85,9 @@ class Store:
         found: dict[str, Listed] = {}
         for path, about in self._walk(system, below).items():
             name = path.removeprefix(root).lstrip("/")
-            if about.get("type", "file") == "file" and not PurePosixPath(name).name.startswith(_UNSENT):
+            if about.get("type", "file") == "file" and not PurePosixPath(name).name.startswith(
+                _UNSENT
+            ):
                 size = about.get("size")
                 size = system.size(path) if size is None else size
                 if size is not None:
@@ -96,7 +100,7 @@ class Store:
             return dict(system.find(below, detail=True))
         except FileNotFoundError:
             # Stores of objects have no folders that could be there, but buckets that could not.
-            if system.protocol in ("file", "memory") or system.exists(below.split("/")[0]):
+            if {"file", "memory"}.intersection(_protocols(system)) or system.exists(below.split("/")[0]):
                 return {}
             raise
 
@@ -127,7 +131,7 @@ class Store:
             self.put(local, name)
 
     def _put(self, local: Path, name: str) -> None:
-        system, path = find_system(self.at(name))
+        system, path = self._find_writable(name)
         try:
             if _is_whole_always(system):
                 system.put_file(str(local), path)
@@ -157,7 +161,7 @@ class Store:
         return ask(place, lambda: self._create(name, data), what="written")
 
     def _create(self, name: str, data: bytes) -> bool:
-        system, path = find_system(self.at(name))
+        system, path = self._find_writable(name)
         if not _is_whole_always(system):
             if system.exists(path):
                 return False
@@ -174,6 +178,15 @@ class Store:
             ) from error
         return True
 
+    def _find_writable(self, name: str) -> tuple[Any, str]:
+        system, path = find_system(self.at(name))
+        if not _READ_ALONE.isdisjoint(_protocols(system)):
+            raise InputError(
+                f"{self} cannot be written to: nothing is sent to web servers. Outputs go to stores such "
+                "as s3, gs, abfs and hdfs."
+            )
+        return system, path
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; one that is not there is none to remove."""
         for name in names:
@@ -183,8 +196,11 @@ class Store:
 
 
 def _is_whole_always(system: Any) -> bool:
-    protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
-    return not _WHOLE_ALWAYS.isdisjoint(protocols)
+    return not _WHOLE_ALWAYS.isdisjoint(_protocols(system))
+
+
+def _protocols(system: Any) -> tuple[str, ...]:
+    return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 
 def _check_name(name: str, place: str) -> None:
