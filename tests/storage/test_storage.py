@@ -260,6 +260,10 @@ def test_secrets_of_urls_are_written_nowhere(web, tmp_path, capsys, memory, cach
     assert code == 0, told
     code, more = run(capsys, "data", f"{address}/none.png")
     assert code == 2
+    with pytest.raises(
+        RunError, match=r"^https://\*\*\*@127.0.0.1:1/photos could not be listed in"
+    ):
+        storage.fetch("https://ada:hunter2@127.0.0.1:1/photos")
     assert "http://***@127.0.0.1" in more
     written = all_text_below(cache) + b"".join(content(memory, "/copy").values())
     assert b"hunter2" not in written
@@ -353,7 +357,7 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
 # ---------------------------------------------------------------- what is sent
 
 
-def test_files_count_when_they_are_committed(memory):
+def test_files_count_when_they_are_committed(memory, monkeypatch, tmp_path):
     def work():
         with storage.write_to("memory://out") as out:
             for name, data in (("manifest.json", b"{}"), ("a.npy", b"first")):
@@ -368,6 +372,7 @@ def test_files_count_when_they_are_committed(memory):
     memory.pipe_file("/out/b.npy", b"sent, and never committed")
     with pytest.raises(BrokenFileError, match="memory://out is not finished"):
         storage.fetch("memory://out")
+    monkeypatch.setenv(away.CACHE, str(tmp_path / "another machine"))
     with storage.write_to("memory://out") as out:
         assert files_below(out) == {"manifest.json": b"{}", "a.npy": b"first"}
         write_bytes(out / "a.npy", b"second")
@@ -414,6 +419,40 @@ def test_a_store_that_fails_is_asked_again_and_work_goes_on_later(memory, monkey
     with storage.write_to("memory://out") as out:
         assert (out / "b").read_bytes() == b"b"  # it had been finished here
     assert content(memory, "/out") == {"a": b"a", "b": b"b"}
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_file_that_was_being_replaced_may_be_the_one_or_the_other(
+    memory, monkeypatch, tmp_path, arrived
+):
+    with storage.write_to("memory://out") as out:
+        write_bytes(out / "manifest.json", b"old")
+    put = Store._put
+
+    def lose(self, local, name):
+        if name != "manifest.json" or arrived:
+            put(self, local, name)
+        if name == "manifest.json":
+            raise ConnectionError("no route")
+
+    def work():
+        with storage.write_to("memory://out") as out:
+            write_bytes(out / "manifest.json", b"newer")
+
+    monkeypatch.setattr(Store, "_put", lose)
+    with pytest.raises(RunError, match="could not be written"):
+        work()
+    monkeypatch.setattr(Store, "_put", put)
+    monkeypatch.setenv(away.CACHE, str(tmp_path / "another machine"))
+    with storage.write_to("memory://out") as out:
+        assert (out / "manifest.json").read_bytes() == (b"newer" if arrived else b"old")
+    assert json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]["manifest.json"][
+        0
+    ] == (5 if arrived else 3)
+    memory.pipe_file("/out/manifest.json", b"another's")
+    with pytest.raises(BrokenFileError, match=r"manifest\.json is not what was written there"):  # noqa: SIM117
+        with storage.write_to("memory://out"):
+            pass
 
 
 def test_two_do_not_write_to_one_url(memory, monkeypatch, tmp_path):

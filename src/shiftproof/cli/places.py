@@ -6,15 +6,19 @@ import contextlib
 import functools
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io.away import CACHE
+from shiftproof.io.border import show_as
+from shiftproof.io.urls import redact_urls
 
 _NAMED_URL = re.compile(
     r"(?P<name>(?:[^=:/?#]+=)?)(?P<url>[A-Za-z][A-Za-z0-9+.\-]+://.+)", re.DOTALL
@@ -93,8 +97,10 @@ class Places:
             return word.name + str(storage.find_output_file(word.url))
         if use in _CHANGED or word.parameter in _FOLDERS:
             if not self.changes:
-                # Nothing is written, and nothing need be claimed.
-                return word.name + tempfile.mkdtemp(prefix="shiftproof-plan-")
+                # Nothing is written, and nothing need be claimed: a name that no folder has will do.
+                path = Path(tempfile.gettempdir(), f"shiftproof-{secrets.token_hex(8)}")
+                show_as(str(path), redact_urls(word.url))
+                return word.name + str(path)
             self.outputs.append(word.url)
             return word.name + str(storage.find_output(word.url))
         if self._is_read_there(word):

@@ -145,21 +145,33 @@ class _Output:
             for name in list(self._copy.names()):
                 if name not in counted:
                     (self._copy.root / name).unlink()
+        sizes = {name: self._expect(name, listed) for name in counted}
         wanted = {
-            name: self._expect(name, listed)
-            for name in counted
-            if not self._is_same(name, sent.get(name))
+            name: size for name, size in sizes.items() if not self._is_same(name, sent.get(name))
         }
-        away = choose_away(counted)
+        # What was being replaced is looked at: it may be the one or the other.
+        away = choose_away(counted) - self._contents.coming.keys()
         self._copy.note_away(away)
         self._copy.put_away({name: size for name, size in wanted.items() if name in away})
         self._copy.fetch({name: size for name, size in wanted.items() if name not in away}, show)
         for name in wanted:
             if name not in away:
                 self._check_content(name)
+        self._settle()
         for name in counted:
             self._note_sign(name)
         self._write_sent(list(counted), anew=True)
+
+    def _settle(self) -> None:
+        """Let what was being replaced when a command was killed count as what it is."""
+        found = {}
+        for name in self._contents.coming:
+            path = self._copy.root / name
+            found[name] = Entry(path.stat().st_size, _digest(path))
+        if found:
+            self._contents = self._contents.commit(
+                self._copy.store, sent=found, coming={}, removed=()
+            )
 
     def _expect(self, name: str, listed: dict[str, Listed]) -> int:
         """Return how large a file is there, which must be one of those that count."""

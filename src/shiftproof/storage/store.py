@@ -97,10 +97,15 @@ class Store:
     @staticmethod
     def _walk(system: Any, below: str) -> dict[str, dict[str, Any]]:
         try:
-            return dict(system.find(below, detail=True))
+            found = dict(system.find(below, detail=True))
+            if not found and "http" in _protocols(system):
+                system.ls(below)  # says what find keeps to itself: that the server is not there
+            return found
         except FileNotFoundError:
             # Stores of objects have no folders that could be there, but buckets that could not.
-            if {"file", "memory"}.intersection(_protocols(system)) or system.exists(below.split("/")[0]):
+            if {"file", "memory"}.intersection(_protocols(system)) or system.exists(
+                below.split("/")[0]
+            ):
                 return {}
             raise
 
