@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -532,9 +534,17 @@ def test_the_settings_file_may_name_urls(memory, tmp_path, monkeypatch, capsys):
     assert memory.find("/vectors") == []
 
 
+def test_the_python_of_the_page(memory, capsys):
+    page = Path(__file__).parents[2].joinpath("docs", "storage.md").read_text("utf-8")
+    code, said = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)[0]
+    exec(compile(code, "docs/storage.md", "exec"), {"__name__": "page"})  # "storage.md"
+    assert capsys.readouterr().out == said
+
+
 def test_a_local_disk_is_a_store_too(tmp_path):
     with storage.write_to(f"file://{tmp_path}/out") as out:
-        write_bytes(out / "deep" / "a.txt", b"a") if (out / "deep").mkdir() is None else None
+        (out / "deep").mkdir()
+        write_bytes(out / "deep" / "a.txt", b"a")
     assert (tmp_path / "out" / "deep" / "a.txt").read_bytes() == b"a"
     assert (storage.fetch(f"file://{tmp_path}/out") / "deep" / "a.txt").read_bytes() == b"a"
     assert [path.name for path in (tmp_path / "out").rglob("*.part")] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import secrets
@@ -113,24 +112,17 @@ class Places:
         is_data = word.parameter in ("data", "source")
         return is_data and self.verb in _TARS_WHERE_THEY_LIE and storage.holds_tars(word.url)
 
-    def wrap(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a verb's function that sends its outputs while it runs, and when it has ended well."""
-
-        @functools.wraps(run)
-        def work(**options: Any) -> Any:
-            with contextlib.ExitStack() as stack:
-                self._open(stack)
-                try:
-                    return run(**options)
-                except typer.Exit as ended:
-                    if ended.exit_code not in (0, 3) or isinstance(
-                        ended.__cause__, UnfinishedError
-                    ):
-                        raise
-                    left = ended
-            raise left
-
-        return work
+    def work(self, run: Callable[..., Any], options: dict[str, Any]) -> Any:
+        """Call a verb's function, and send its outputs while it runs and when it has ended well."""
+        with contextlib.ExitStack() as stack:
+            self._open(stack)
+            try:
+                return run(**options)
+            except typer.Exit as ended:
+                if ended.exit_code not in (0, 3) or isinstance(ended.__cause__, UnfinishedError):
+                    raise
+                left = ended
+        raise left
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         from shiftproof import storage
@@ -141,50 +133,64 @@ class Places:
             stack.enter_context(storage.write_file_to(url))
 
 
-def bring_places(
-    context: Any, words: Sequence[str], defaults: dict[str, Any]
-) -> tuple[list[str], dict[str, Any]] | None:
-    """Fetch what a command names behind URLs, and make its function send what it writes.
+def take_urls(
+    context: Any,
+    words: Sequence[str],
+    defaults: dict[str, Any],
+    make: Callable[[list[str], dict[str, Any]], Any],
+) -> None:
+    """Make a verb's function take URLs in place of paths, where its command names some.
+
+    When the verb is called, and so all its words are known to be good ones, what is behind them is
+    fetched, and the words are read once more with paths of this machine.
 
     Args:
-        context: of the verb, as it was made of the words; its function is wrapped.
+        context: of the verb, as it was made of the words.
         words: of the command line, behind the verb.
         defaults: what ``shiftproof.toml`` says, by parameter.
+        make: makes a context of words and defaults.
+    """
+    found = dict(_find(context.command, words))
+    stated = {
+        name
+        for name, value in defaults.items()
+        if name in _FETCHED | _FOLDERS and any(map(_NAMED_URL.fullmatch, _texts(value)))
+    }
+    if not stated and not any(map(_concerns, found.values())):
+        return
+    run = context.command.callback
 
-    Returns:
-        Words and defaults with paths of this machine in place of the URLs; None where there are none.
+    def work(**_: Any) -> Any:
+        _check(context, found)
+        places = Places(str(context.info_name), changes=not {"--dry-run", "--plan"} & set(words))
+        new_words = list(words)
+        for place, (before, word) in found.items():
+            if _concerns((before, word)):
+                new_words[place] = before + places.replace(word)
+        new_defaults = {
+            name: _replace_default(places, name, value) if name in stated else value
+            for name, value in defaults.items()
+        }
+        return places.work(run, make(new_words, new_defaults).params)
+
+    context.command.callback = work
+
+
+def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:
+    """Refuse what is not done with URLs.
 
     Raises:
-        InputError: a URL that cannot be read or written, or that this verb does not take.
+        InputError: says what to do instead.
     """
-    command, verb = context.command, str(context.info_name)
-    found = dict(_find(command, words))
-    stated = {
-        name: value
-        for name, value in defaults.items()
-        if any(map(_NAMED_URL.fullmatch, _texts(value)))
-    }
-    if not any(map(_concerns, found.values())) and not _FETCHED.union(_FOLDERS) & stated.keys():
-        return None
+    verb = str(context.info_name)
     if verb in _NO_URLS:
         raise InputError(
             f"{verb} takes data of this machine; fetch a part of what is behind the URL, and change the "
             "path in shiftproof.toml afterwards."
         )
     _check_machines(context.params)
-    places = Places(verb, changes=not {"--dry-run", "--plan"} & set(words))
     if verb == "report":
         _check_report(found)
-    new_words = list(words)
-    for place, (before, word) in found.items():
-        if _concerns((before, word)):
-            new_words[place] = before + places.replace(word)
-    new_defaults = {
-        name: _replace_default(places, name, value) if name in stated else value
-        for name, value in defaults.items()
-    }
-    command.callback = places.wrap(command.callback)
-    return new_words, new_defaults
 
 
 def _concerns(found: tuple[str, Word]) -> bool:
@@ -210,8 +216,6 @@ def _check_report(found: dict[int, tuple[str, Word]]) -> None:
 
 
 def _replace_default(places: Places, name: str, value: Any) -> Any:
-    if name not in _FETCHED | _FOLDERS:
-        return value
     replaced = [
         places.replace(Word(name, match["name"], match["url"]))
         if (match := _NAMED_URL.fullmatch(text))

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from shiftproof.cli.config import blame_file, read_defaults, tell_defaults
-from shiftproof.cli.places import bring_places
+from shiftproof.cli.places import take_urls
 
 VERBS: dict[str, str] = {
     "demo": "The whole way on 20 photographs and a model that come along.",
@@ -65,11 +65,8 @@ class Verb(TyperCommand):
         defaults = {} if told_off else read_defaults(command, list(VERBS), load_verb)
         make = functools.partial(_make, command, info_name, parent, extra)
         context = make(words, defaults)
-        # All words are known to be good ones before anything is fetched.
-        brought = bring_places(context, words, defaults)
-        if brought is not None:
-            context = make(*brought)
         tell_defaults(context, defaults)
+        take_urls(context, words, defaults, make)
         return context
 
 

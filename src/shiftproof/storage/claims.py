@@ -59,6 +59,7 @@ class Claim:
         Raises:
             InputError: another machine writes there; or the store lets nothing be written.
         """
+        store.check_writable()
         there = _numbers(store)
         if there:
             _check_free(store, max(there), base)

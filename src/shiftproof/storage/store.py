@@ -183,6 +183,14 @@ class Store:
             ) from error
         return True
 
+    def check_writable(self) -> None:
+        """Refuse stores of which it is known that nothing can be written to them.
+
+        Raises:
+            InputError: it is one, or its protocol is not known.
+        """
+        self._find_writable("")
+
     def _find_writable(self, name: str) -> tuple[Any, str]:
         system, path = find_system(self.at(name))
         if not _READ_ALONE.isdisjoint(_protocols(system)):
