@@ -341,7 +341,7 @@ class _Batch:
                 "pairs, or more_negatives."
             )
         if negatives == "none" and more is None:
-            raise InputError('negatives="none" needs more_negatives, got None.')
+            raise InputError('negatives="none" has no negatives: give more_negatives.')
 
     def loss(self, hardness: float) -> torch.Tensor:
         """Return the mean over the anchors, each with one positive."""

@@ -419,7 +419,9 @@ def corrupt(
         known = depths.check_depth(depth, checked, name)
         return depths.FUNCTIONS[name](checked, level, generator(seed, name, key), known)
     if depth is not None:
-        raise InputError(f"depth: expected none, since {name} does not use it; it is for {', '.join(depths.FUNCTIONS)}.")
+        raise InputError(
+            f"depth: expected none, since {name} does not use it; it is for {', '.join(depths.FUNCTIONS)}."
+        )
     if isinstance(name, str):
         return function_of(name, variant)(checked, level, generator(seed, name, key))
     if not callable(name):

@@ -31,7 +31,7 @@ from shiftproof.data.images.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.io.text import read_json
-from shiftproof.metrics.faults import read_whole, show_value
+from shiftproof.metrics.faults import read_integer, show_value
 
 CITYSCAPES_CLASSES = (
     "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -125,7 +125,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
     """
     if not isinstance(value, dict) or not isinstance(value.get("objects"), list):
         raise BrokenFileError(f"{where}: expected imgHeight, imgWidth and objects.")
-    width, height = read_whole(value.get("imgWidth")), read_whole(value.get("imgHeight"))
+    width, height = read_integer(value.get("imgWidth")), read_integer(value.get("imgHeight"))
     if width is None or height is None or width <= 0 or height <= 0:
         raise BrokenFileError(
             f"{where}: expected imgWidth and imgHeight as whole numbers above 0, got "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.io.parquet import texts_of
-from shiftproof.metrics.coco import Found
+from shiftproof.metrics.coco import DetectionColumns
 from shiftproof.metrics.masks import Code, areas_of
 from shiftproof.runs.parquet import open_table, write_table
 
@@ -71,7 +71,7 @@ class DetectionRecords:
 
     def columns(
         self, places: Sequence[int], sizes: Sequence[tuple[int, int] | None] | None = None
-    ) -> Found:
+    ) -> DetectionColumns:
         """Return all that was found as columns, as the measures take it.
 
         Args:
@@ -86,7 +86,7 @@ class DetectionRecords:
         counts = [len(one) for _, one in kept]
         positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
         masks = None if sizes is None else _codes(kept, sizes)
-        return Found(
+        return DetectionColumns(
             image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
             category=np.concatenate([NOTHING.labels, *(one.labels for _, one in kept)]).astype(
                 np.int64
