@@ -22,7 +22,7 @@ from PIL import Image
 
 from shiftproof.provenance import provenance
 from shiftproof.stylize import AdaIN, DrawnStyles, stylize
-from shiftproof.stylize.drawings import WAYS, draw_style, way_of
+from shiftproof.stylize.drawings import TECHNIQUES, draw_style, technique_of
 
 SIZES = {"224x224": (224, 224), "640x480": (640, 480), "2048x1024": (2048, 1024)}
 
@@ -79,7 +79,7 @@ def measure(repetitions: int) -> dict[str, Any]:
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    styles = [np.array(DrawnStyles().read(number)) for number in range(len(WAYS))]
+    styles = [np.array(DrawnStyles().read(number)) for number in range(len(TECHNIQUES))]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         adain = random_weights(Path(scratch))
@@ -103,9 +103,9 @@ def measure(repetitions: int) -> dict[str, Any]:
             rows.append(row)
     draw_style.cache_clear()
     start = time.process_time()
-    for number in range(2 * len(WAYS)):
+    for number in range(2 * len(TECHNIQUES)):
         draw_style(number)
-    drawing = 1000 * (time.process_time() - start) / (2 * len(WAYS))
+    drawing = 1000 * (time.process_time() - start) / (2 * len(TECHNIQUES))
     return {"rows": rows, "drawing a style": round(drawing, 1)}
 
 
@@ -124,10 +124,10 @@ def summary(result: dict[str, Any]) -> str:
 
 def draw_sheet(path: Path) -> None:
     """Write one style of each way, five beside each other."""
-    tiles = [draw_style(number)[:192, :192] for number in range(len(WAYS))]
+    tiles = [draw_style(number)[:192, :192] for number in range(len(TECHNIQUES))]
     rows = [np.concatenate(tiles[at : at + 5], axis=1) for at in range(0, len(tiles), 5)]
     Image.fromarray(np.concatenate(rows)).save(path, quality=85)
-    print(", ".join(way_of(number) for number in range(len(WAYS))))
+    print(", ".join(technique_of(number) for number in range(len(TECHNIQUES))))
 
 
 def main() -> None:

@@ -19,11 +19,11 @@ SPECS = [
     "lame", "rdumb:every=2+ent:lr=0.01", "guard:window=12,probation=6+rpl:lr=0.01",
     "guard:window=12,probation=6+rdumb:every=2+batchnorm:prior=0",
 ]  # fmt: skip
-WAYS = {"deepcopy": copy.deepcopy, "pickle": lambda a: pickle.loads(pickle.dumps(a))}
+TECHNIQUES = {"deepcopy": copy.deepcopy, "pickle": lambda a: pickle.loads(pickle.dumps(a))}
 BATCHES = [noise(6, seed=seed) for seed in range(5)]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", TECHNIQUES)
 @pytest.mark.parametrize("plain", [True, False], ids=["module", "classifier"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_copy_goes_on_alike_and_alone(spec, plain, way):
@@ -38,7 +38,7 @@ def test_a_copy_goes_on_alike_and_alone(spec, plain, way):
         for seed in (0, 1):
             step(one, seed)
     before = portrait(adapter)
-    twin = WAYS[way](adapter)
+    twin = TECHNIQUES[way](adapter)
     assert type(twin) is type(adapter)
     assert portrait(twin) == before
     assert twin.settings == adapter.settings
@@ -57,10 +57,10 @@ def test_a_copy_goes_on_alike_and_alone(spec, plain, way):
     assert portrait(adapter) == learnt
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", TECHNIQUES)
 def test_a_copy_shares_no_tensor_with_the_callers_model(way):
     module = convolutional()
-    twin = WAYS[way](make_adapter("rpl", module))
+    twin = TECHNIQUES[way](make_adapter("rpl", module))
     with torch.no_grad():
         expected = twin(BATCHES[0])
         module[0].weight.zero_()
@@ -97,12 +97,12 @@ class Middle(nn.Module):
         return [Detections([[0, 0, 4, 4]], [min(level, 1.0)], [0]) for level in levels]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", TECHNIQUES)
 def test_a_detector_that_adapts(way):
     adapter = AdaptedDetector(Detector(Middle(), ["thing"]), "batchnorm:over=stream,prior=16")
     images = [np.full((8, 8, 3), level, np.uint8) for level in (90, 110)]
     adapter.predict(images)
-    twin = WAYS[way](adapter)
+    twin = TECHNIQUES[way](adapter)
     found = [one.predict(images) for one in (adapter, twin)]
     assert [float(f.scores[0]) for f in found[0]] == [float(f.scores[0]) for f in found[1]]
     state = adapter.state()

@@ -68,5 +68,5 @@ def test_masks_that_are_not_those_of_the_boxes_are_refused(tmp_path):
     one = FoundInImage(np.zeros(2, np.int32), np.ones(2), np.ones((2, 4)), (b"a",))
     records = DetectionRecords(["a"], np.zeros(1, np.int32), [one], [None])
     write_detections(tmp_path / "a.parquet", records)
-    with pytest.raises(BrokenFileError, match="another number of masks"):
+    with pytest.raises(BrokenFileError, match="different numbers of masks"):
         read_detections(tmp_path / "a.parquet")

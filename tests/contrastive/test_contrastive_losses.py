@@ -306,7 +306,7 @@ ZERO[[2, 5]] = 0
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: info_nce(U[:1], V[:1], temperature=1), "batch of one there is no negative"),
+        (lambda: info_nce(U[:1], V[:1], temperature=1), "a batch of one has no negatives"),
         (lambda: info_nce(U, V[:5], temperature=1), r"same shape.*\(9, 4\) and \(5, 4\)"),
         (lambda: info_nce(U, NAN, temperature=1), "v: row 3 has NaN"),
         (lambda: info_nce(ZERO, V, temperature=1), "u: 2 rows have a length of zero"),

@@ -24,7 +24,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path):
             expected = gathering.loss_and_gradients(name.partition("/")[0])
         for ours, theirs in zip(results, expected, strict=True):
             np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
-    assert "as many pairs in every process, got [2, 3]" in first["uneven"]
+    assert "same number of pairs in every process, got [2, 3]" in first["uneven"]
     # A mean of 1,000 costs float32 nothing that distances see.
     alone = gathering.far_gradients().numpy()
     for ours in zip(first["far"], second["far"], strict=True):

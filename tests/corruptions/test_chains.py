@@ -71,7 +71,7 @@ def test_specs_are_read_and_recorded():
         ("fog-6+snow", InputError, "from 1 to 5"),
         ("c-ba", UnknownNameError, "Did you mean 'c-bar'"),
         ("mnst-c", UnknownNameError, "Did you mean 'mnist-c'"),
-        ("cifar-10-c,fog", InputError, "'fog' is meant in two forms"),
+        ("cifar-10-c,fog", InputError, "'fog' has different constants in two"),
     ],
 )
 def test_words_that_cannot_be_read_get_the_way_out(text, error, message):

@@ -266,7 +266,7 @@ def test_yolo_without_a_yaml_has_numbers_for_classes_or_those_of_a_file(tmp_path
     (tmp_path / "labels" / "1.txt").write_text("2 0.5 0.5 0.5 0.5\n")
     data = open_detection_data(tmp_path)
     assert data.classes.names == ("class_0", "class_1", "class_2")
-    assert "classes are numbers" in find_dataset(tmp_path).said[0]
+    assert "classes are numbers" in find_dataset(tmp_path).notes[0]
     (tmp_path / "classes.txt").write_text("\ufeffcar\ndog\nhorse\n", encoding="utf-8")
     assert open_detection_data(tmp_path).classes.names == ("car", "dog", "horse")
 

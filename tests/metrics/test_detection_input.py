@@ -13,7 +13,7 @@ from shiftproof.metrics import (
     faults,
     voc_average_precision,
 )
-from shiftproof.metrics.coco import read_found, read_objects
+from shiftproof.metrics.coco import read_detection_columns, read_objects
 from shiftproof.types import Detections
 from support.random_detections import pycocotools, random_set
 
@@ -161,7 +161,7 @@ def test_a_detection_that_cannot_be_used_may_be_left_out_and_listed():
         {"image_id": 7},
         detection(category_id=None),
     ]
-    found = read_found(results, read_objects(ground_truth()), strict=False)
+    found = read_detection_columns(results, read_objects(ground_truth()), strict=False)
     assert len(found.score) == 1
     assert {(fault.where, fault.reason) for fault in found.faults} == {
         ("detections[1]", faults.NOT_FINITE), ("detections[2]", faults.UNKNOWN_IMAGE),
@@ -177,7 +177,7 @@ def test_results_of_other_images_are_refused():
         with pytest.raises(
             InputError, match=r"8 is no image of the ground truth, which has 2: 7, 30"
         ):
-            read_found(results, read_objects(ground_truth()), strict=strict)
+            read_detection_columns(results, read_objects(ground_truth()), strict=strict)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from shiftproof.metrics import (
     risk_coverage,
     scale_logits,
 )
-from shiftproof.metrics.conformal import coverage_floor, least_images
+from shiftproof.metrics.conformal import coverage_floor, minimum_images
 from shiftproof.metrics.selective import select_resamples
 
 
@@ -165,7 +165,7 @@ def test_the_threshold_is_a_rank():
     assert conformal_threshold(np.arange(10) / 10, 0.9) == 0.9
     assert conformal_threshold(np.arange(9) / 10, 0.9) == 0.8
     assert conformal_threshold(np.arange(8) / 10, 0.9) == np.inf
-    assert [least_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
+    assert [minimum_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
 
 
 def test_the_floor_is_the_coverage_that_such_choices_leave():

@@ -291,7 +291,7 @@ class TestLoaders:
         with torch.no_grad():
             module.conv1.weight.fill_(torch.nan)
         torch.save(module.state_dict(), tmp_path / "nan.pt")
-        with pytest.raises(ModelError, match="NaN or infinity for a grey image of 32 x 32"):
+        with pytest.raises(ModelError, match="NaN or infinity for a gray image of 32 x 32"):
             load_encoder(f"file:{tmp_path}/nan.pt?arch=torchvision:resnet18&size=32")
 
     def test_what_is_not_there(self):

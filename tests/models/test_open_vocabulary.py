@@ -70,7 +70,7 @@ class TestOwl:
             load_detector(f"transformers:{owl}?template=a photo", classes=NAMES)
 
     def test_what_to_look_for_must_be_said(self, owl):
-        with pytest.raises(InputError, match="finds what it is told: say what"):
+        with pytest.raises(InputError, match="needs class names: give them by classes"):
             load_detector(f"transformers:{owl}")
         detector = load_detector(f"transformers:{owl}", vocabulary=NAMES)
         assert detector.classes.names == tuple(NAMES)
@@ -122,7 +122,7 @@ class TestOmDetTurbo:
             np.testing.assert_allclose(found.boxes, told["boxes"].numpy()[order], atol=1e-3)
             assert found.labels.tolist() == told["labels"].numpy()[order].tolist()
         check_detector(detector)
-        with pytest.raises(InputError, match="takes names and no sentences"):
+        with pytest.raises(InputError, match="takes class names, no sentences"):
             load_detector(f"transformers:{folder}?template=a {{}}", classes=NAMES)
 
 
@@ -183,7 +183,7 @@ class TestGroundingDino:
         assert (found.labels == 0).sum() == 12
 
     def test_bad_input(self, grounding):
-        with pytest.raises(InputError, match="takes names and no sentences"):
+        with pytest.raises(InputError, match="takes class names, no sentences"):
             load_detector(f"transformers:{grounding}", classes=NAMES, template="a {}.")
         with pytest.raises(InputError, match="longer than the 6 tokens"):
             load_detector(f"transformers:{grounding}", classes=["a a a a a a a"])

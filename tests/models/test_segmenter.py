@@ -8,7 +8,7 @@ from shiftproof.classes import Classes
 from shiftproof.errors import InputError, LabelError, ModelError, UnknownNameError
 from shiftproof.models import Framing, NormalizedSegmentation
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
-from shiftproof.models.segmenters.windows import slide, to_labels, window_places
+from shiftproof.models.segmenters.windows import slide, to_labels, window_spans
 from shiftproof.testing import check_segmenter
 from support.label_map_trees import NAMES, nearest_color, scene, write_names
 
@@ -80,7 +80,7 @@ def test_equal_logits_are_the_first_class():
     ],
 )
 def test_windows_lie_where_they_do_elsewhere(length, window, stride, places):
-    assert window_places(length, window, stride) == places
+    assert window_spans(length, window, stride) == places
 
 
 def test_logits_are_averaged_where_windows_overlap():

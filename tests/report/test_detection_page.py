@@ -15,7 +15,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.report import write_report
 from shiftproof.report.svg import boxes
 from shiftproof.report.svg.boxes import Mark
-from shiftproof.runs.scores.detection import Found, Thing
+from shiftproof.runs.scores.detection import PredictedBox, GroundTruthBox
 from support.detection_report_runs import CLASSES, detector_scores, write_detector_run
 from support.page_checks import (
     check_that_nothing_runs_or_is_asked_for,
@@ -401,13 +401,16 @@ def test_boxes_beyond_the_image_end_at_its_rim() -> None:
 
 
 def test_without_the_clean_image_nothing_is_called_lost() -> None:
-    things = [Thing("dog", (0, 0, 9, 9), counts=True), Thing("cat", (0, 0, 9, 9), counts=False)]
-    found = Found("dog", 0.5, (0, 0, 9, 9), 0)
+    things = [
+        GroundTruthBox("dog", (0, 0, 9, 9), counts=True),
+        GroundTruthBox("cat", (0, 0, 9, 9), counts=False),
+    ]
+    found = PredictedBox("dog", 0.5, (0, 0, 9, 9), 0)
     assert [mark.kind for mark in boxes.marks(things, [], None)] == ["missed"]
     assert [mark.kind for mark in boxes.marks(things, [], [found])] == ["lost"]
     assert [mark.kind for mark in boxes.marks(things, [], [])] == ["missed"]
     assert [mark.kind for mark in boxes.marks(things, [found], [])] == ["kept"]
-    aside = Found("cat", 0.5, (0, 0, 9, 9), 1)
+    aside = PredictedBox("cat", 0.5, (0, 0, 9, 9), 1)
     assert [mark.kind for mark in boxes.marks(things, [aside], [])] == ["aside", "missed"]
 
 

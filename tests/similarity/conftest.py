@@ -2,10 +2,10 @@
 
 import pytest
 
-from support.similar_rows import WAYS, use
+from support.similar_rows import TECHNIQUES, use
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=TECHNIQUES)
 def way(request, monkeypatch):
     """A way that the search takes, whatever precision it is asked for."""
     use(request.param, monkeypatch)

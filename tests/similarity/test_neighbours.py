@@ -14,7 +14,7 @@ from shiftproof.similarity import (
 from shiftproof.similarity.search import engines, int8
 from shiftproof.similarity.search.options import parse_memory
 from support.embedding_trees import clip_retrieval, unit_rows
-from support.similar_rows import KINDS, WAYS, WIDTH, clustered, products, unit, use
+from support.similar_rows import KINDS, TECHNIQUES, WIDTH, clustered, products, unit, use
 
 
 def check_nearest(found, train, test):
@@ -65,7 +65,7 @@ def test_of_equal_test_rows_the_first_counts(way):
 def test_every_way_gives_the_same_bits(monkeypatch):
     train, test = clustered(900, 5), clustered(500, 6)
     results = []
-    for way in WAYS:
+    for way in TECHNIQUES:
         use(way, monkeypatch)
         results.append((nearest(train, test, threads=1), top_k(train, test, 7, threads=1)))
     for near, top in results[1:]:

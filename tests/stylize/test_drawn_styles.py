@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.stylize.drawings import WAYS, draw_style, way_of
+from shiftproof.stylize.drawings import TECHNIQUES, draw_style, technique_of
 
 
 def test_a_number_is_a_picture():
@@ -15,11 +15,11 @@ def test_a_number_is_a_picture():
     assert not draw_style(1).flags.writeable
 
 
-@pytest.mark.parametrize("number", range(len(WAYS)))
+@pytest.mark.parametrize("number", range(len(TECHNIQUES)))
 def test_every_way_gives_colours_contrast_and_texture(number):
     picture = draw_style(number).astype(float)
-    other = draw_style(number + len(WAYS)).astype(float)
-    assert way_of(number) == way_of(number + len(WAYS))
+    other = draw_style(number + len(TECHNIQUES)).astype(float)
+    assert technique_of(number) == technique_of(number + len(TECHNIQUES))
     assert np.abs(picture - other).mean() > 10
     grey = picture.mean(axis=2)
     assert grey.std() > 10
@@ -30,6 +30,6 @@ def test_every_way_gives_colours_contrast_and_texture(number):
 
 
 def test_ways_are_named():
-    names = {way_of(number) for number in range(20)}
+    names = {technique_of(number) for number in range(20)}
     assert len(names) == 10
     assert "short strokes" in names

@@ -12,7 +12,7 @@ KINDS = ["plain", *([kind] if (kind := kernels.fastest_kind()) else [])]
 
 HALVES = ["fp16", "bf16"]
 
-WAYS = ["fp32", *KINDS, *HALVES]
+TECHNIQUES = ["fp32", *KINDS, *HALVES]
 
 
 def use(way, monkeypatch):

@@ -12,7 +12,7 @@ from shiftproof.adapt.any_size import POINTS, AdaptedModel
 from shiftproof.adapt.dense_methods import check_method, make_method
 from shiftproof.errors import ModelError
 from shiftproof.models.segmenters.segmenter import Segmenter
-from shiftproof.models.segmenters.windows import window_places
+from shiftproof.models.segmenters.windows import window_spans
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Image, LabelMap
 
@@ -104,7 +104,7 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
         if framing.window is None or framing.stride is None:
             return 1
         sides = zip(framing.target(image.shape[:2]), framing.window, framing.stride, strict=True)
-        return math.prod(len(window_places(*side)) for side in sides)
+        return math.prod(len(window_spans(*side)) for side in sides)
 
 
 def _maps_of(outputs: Any) -> list[torch.Tensor]:

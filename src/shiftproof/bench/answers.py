@@ -15,7 +15,7 @@ from shiftproof.data.images.cells import canonical
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.arrays import read_array, read_arrays
 from shiftproof.io.parquet import read_columns
-from shiftproof.metrics.faults import read_number, read_whole
+from shiftproof.metrics.faults import read_integer, read_number
 from shiftproof.runs.records.classification import TOP
 from shiftproof.types import CLEAN, F32, F64, Cell
 
@@ -287,7 +287,7 @@ def _probability(value: Any, where: str) -> float:
 
 
 def _cell(name: Any, severity: Any, where: str) -> Cell:
-    level = read_whole(severity)
+    level = read_integer(severity)
     if level is None or not 0 <= level <= 5:
         raise InputError(f"{where}: expected a severity from 0 to 5, got {severity!r:.40}.")
     called = canonical(str(name))

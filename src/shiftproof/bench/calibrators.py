@@ -14,7 +14,7 @@ from shiftproof.metrics.conformal import (
     METHODS,
     conformal_threshold,
     coverage_floor,
-    least_images,
+    minimum_images,
     nonconformity,
     prediction_sets,
 )
@@ -76,7 +76,7 @@ def check_enough(images: int, coverage: float) -> None:
     Raises:
         InputError: too few, or a coverage that is not between 0 and 1.
     """
-    least = least_images(coverage)
+    least = minimum_images(coverage)
     if images < least:
         raise InputError(
             f"Expected at least {least:,} held-out images for sets that hold the right class in "

@@ -19,7 +19,15 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, read_detections
-from shiftproof.runs.scores.detection import Box, Found, Gallery, Sheet, Shown, Thing, Worst
+from shiftproof.runs.scores.detection import (
+    Box,
+    Gallery,
+    GroundTruthBox,
+    PredictedBox,
+    Sheet,
+    Shown,
+    Worst,
+)
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, F64, Cell, Sample
@@ -323,9 +331,9 @@ def _pair(
     )
 
 
-def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[Thing, ...]:
+def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[GroundTruthBox, ...]:
     return tuple(
-        Thing(names[label], _box(position), bool(counts))
+        GroundTruthBox(names[label], _box(position), bool(counts))
         for label, position, counts in zip(
             objects.labels, objects.positions, objects.counts, strict=True
         )
@@ -334,10 +342,10 @@ def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[Thing, ...]:
 
 def _list_found(
     found: FoundInImage, objects: _Objects, threshold: float, names: Sequence[str]
-) -> tuple[Found, ...]:
+) -> tuple[PredictedBox, ...]:
     """Return the boxes to draw: what each is called, and the place of its object or None."""
     return tuple(
-        Found(
+        PredictedBox(
             names[found.labels[at]],
             _round(found.scores[at]),
             _box(found.positions[at]),

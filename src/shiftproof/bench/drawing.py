@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.metrics.betting import LEVEL, ConfidenceSequence, Rounds
-from shiftproof.metrics.difficulty import Difficulty, Layout, number
+from shiftproof.metrics.difficulty import Difficulty, Layout, encode_values
 from shiftproof.rng import generator
 from shiftproof.types import F64, I64, Cell
 
@@ -95,9 +95,9 @@ class Drawing:
     ) -> None:
         self.layout = Layout(
             images,
-            number(cell.corruption for cell in cells),
-            number(cell.severity for cell in cells),
-            number((families or {}).get(cell.corruption, "other") for cell in cells),
+            encode_values(cell.corruption for cell in cells),
+            encode_values(cell.severity for cell in cells),
+            encode_values((families or {}).get(cell.corruption, "other") for cell in cells),
         )
         self.numbers = [*asked, *also]
         self._asked = len(asked)
@@ -119,7 +119,7 @@ class Drawing:
             for place, row in enumerate(self._factors)
         ]
         self._known = np.zeros(len(self.numbers))
-        self._difficulty = {name: Difficulty.unknown(self.layout) for name in models}
+        self._difficulty = {name: Difficulty.prior(self.layout) for name in models}
         self._images: list[I64] = []
         self._cells: list[I64] = []
         self._wrong: list[F64] = []
@@ -218,7 +218,7 @@ class Drawing:
 
     def _foretell(self) -> tuple[F64, F64]:
         """Return ``(models, N, C)`` chances of an error, and ``(N, C)`` in proportion to which to draw."""
-        foretold = np.stack([self._difficulty[name].foretell() for name in self.models])
+        foretold = np.stack([self._difficulty[name].predict_errors() for name in self.models])
         squares = self._factors[: self._asked] ** 2
         variance = _combine(squares.mean(axis=0), foretold * (1 - foretold))
         floor = FLOOR**2 * squares.sum(axis=1).mean()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
-from shiftproof.metrics.coco import Found
+from shiftproof.metrics.coco import DetectionColumns
 from shiftproof.metrics.detection import CocoEvaluator, Kind
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import without_bias
@@ -84,7 +84,7 @@ class Measure(ABC):
         """Return what decides the numbers."""
 
     @abstractmethod
-    def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
+    def performance(self, found: DetectionColumns, *, replicates: int, seed: int) -> Performance:
         """Return what was reached; ``replicates`` resamples of the images, none for 0."""
 
 
@@ -152,7 +152,7 @@ class Coco(Measure):
         """Return what decides the numbers."""
         return {"measure": "COCO", "kind": self._kind, "P": self.title}
 
-    def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
+    def performance(self, found: DetectionColumns, *, replicates: int, seed: int) -> Performance:
         """Return what was reached."""
         matches = self._evaluator.match(found)
         scores = self._evaluator.accumulate(matches)
@@ -189,7 +189,7 @@ class Voc(Measure):
         """Return what decides the numbers."""
         return {"measure": "Pascal VOC", "rule": self._evaluator.rule, "P": self.title}
 
-    def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
+    def performance(self, found: DetectionColumns, *, replicates: int, seed: int) -> Performance:
         """Return what was reached."""
         matches = self._evaluator.match(found)
         scores = self._evaluator.scores(matches)

@@ -20,7 +20,7 @@ from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
 from shiftproof.io.text import read_json, read_text
 from shiftproof.metrics.detection import COCO_METRICS
-from shiftproof.metrics.faults import read_number, read_whole, show_value
+from shiftproof.metrics.faults import read_integer, read_number, show_value
 from shiftproof.types import CLEAN, Cell
 
 SUFFIXES = (".pkl", ".pickle", ".json", ".csv")
@@ -120,7 +120,7 @@ def _short(key: Any) -> str:
 
 def _cell(path: Path, corruption: Any, severity: Any) -> Cell:
     word = _short(corruption)
-    number = read_whole(severity)
+    number = read_integer(severity)
     if number is None or not 0 <= number <= 5:
         raise InputError(
             f"{path.name}, {word}: expected severities from 0 (clean) to 5, got {show_value(severity)}."

@@ -34,7 +34,13 @@ from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, read_annotations
-from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
+from shiftproof.metrics.coco import (
+    DetectionColumns,
+    Objects,
+    objects_of,
+    read_detection_columns,
+    read_objects,
+)
 from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.models.classifiers.class_names import read_classes
@@ -443,7 +449,7 @@ class _Results:
         """Return what was found in each image, and what is wrong with the file."""
         value = self._truth.names.translate(_read_results(path), by_name=self._by_name)
         self._records += len(value)
-        found = read_found(
+        found = read_detection_columns(
             value, self._objects, masks=self._masks, strict=False, where=_show_path(path)
         )
         self._foreign += [fault for fault in found.faults if fault.reason == UNKNOWN_IMAGE]
@@ -476,7 +482,7 @@ def _show_path(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _per_image(found: Found, truth: _Truth, objects: Objects) -> DetectionRecords:
+def _per_image(found: DetectionColumns, truth: _Truth, objects: Objects) -> DetectionRecords:
     order = np.argsort(found.image, kind="stable")
     ends = np.searchsorted(found.image[order], np.arange(len(objects.image_ids) + 1))
     place = {identity: at for at, identity in enumerate(objects.image_ids)}

@@ -47,7 +47,7 @@ def data(
     else:
         for sentence in found.sentences:
             say(sentence)
-        for sentence in found.said:
+        for sentence in found.notes:
             warn(sentence)
         show_aside(found.left_aside)
     if found.problem is not None:

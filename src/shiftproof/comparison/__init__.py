@@ -1,4 +1,4 @@
-"""Two runs held against each other, paired by image: differences, and conditions that may fail."""
+"""Comparing two runs, paired by image: differences, and conditions for a quality gate."""
 
 from shiftproof.comparison.compare import compare
 from shiftproof.comparison.conditions import Condition, parse_condition

@@ -1,4 +1,4 @@
-"""Comparing two runs: which model, what is like for like, what differs, and what fails."""
+"""Comparing two runs: choosing models, pairing images, and checking conditions."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ def compare(
 
     Differences are the candidate's figures minus the baseline's, over resamples of the images that
     both share (the paired percentile bootstrap, Efron & Tibshirani 1993, chapter 13). A condition
-    fails where the whole interval, of 95 % of the resamples, lies beyond its threshold: the loss is
-    shown, and does not only look so. A strict one fails, too, where a part of the interval lies
-    beyond: it is not shown that there is no such loss. A condition on ``any`` corruption is put on
-    each, with intervals of 1 - 0.05 / C of the resamples for C corruptions (Bonferroni); strict it
-    needs no such correction, as it fails by any of them.
+    fails if the whole 95 % interval is beyond its threshold: the loss is significant. With
+    ``strict`` it also fails if part of the interval is beyond: such a loss cannot be excluded. A
+    condition on ``any`` corruption is checked for each, at the confidence level 1 - 0.05 / C for C
+    corruptions (Bonferroni); with ``strict`` no correction is needed, as any of them fails the
+    gate.
 
     Args:
-        baseline: a finished run over the grid, or an evaluation: the model as it was.
-        candidate: another of the same kind, on the same data: the model as it is to be.
+        baseline: a finished run over the grid, or an evaluation, of the old model.
+        candidate: another run of the same kind, on the same data, of the new model.
         fail_if: conditions such as ``"mCE > +1.0"`` (:func:`parse_condition`). Measures are the
             headlines ("mCE", "mPC", "mean", "rPC", "clean"), a corruption's name (the mean over its
             severities), a cell ("fog-3"), "worst" (each model's worst corruption), "any" (each
             corruption), and of evaluations the test sets.
-        strict: whether conditions fail, too, that cannot be told.
-        model: of the candidate; by default its first.
-        baseline_model: of the baseline; by default the one called like the candidate's, else its
-            first.
-        task: of runs of a task of one's own.
-        workers: processes that measure; 0 does it in this one.
+        strict: whether conditions also fail if the result is unclear.
+        model: a model of the candidate; by default its first.
+        baseline_model: a model of the baseline; by default the one with the candidate's name, else
+            its first.
+        task: the task of runs of a custom task.
+        workers: processes that compute scores; 0 uses this process.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        RunMismatchError: other kinds, measures, classes or labels, or nothing in common.
-        InputError: a condition that cannot be read, a run that is not finished or has no records.
+        RunMismatchError: different kinds, measures, classes or labels, or nothing in common.
+        InputError: an invalid condition, or a run that is not finished or has no records.
         UnknownNameError: no such measure or model.
         BrokenFileError: a file of a run cannot be read.
     """
@@ -139,7 +139,7 @@ def _side(run: AnyRun[Any], model: str) -> Side:
 
 
 def _describe(baseline: AnyRun[Any], candidate: AnyRun[Any]) -> list[str]:
-    """Say in what the runs are not like for like."""
+    """Describe differences between the runs that limit the comparison."""
     return [
         *describe_differences([baseline.path, candidate.path]),
         *describe_software([baseline, candidate]),

@@ -1,4 +1,4 @@
-"""What must not be, as text: ``mCE > +1.0`` is a condition on a difference, ``mCE > 60`` on a figure."""
+"""Conditions that fail a gate: ``mCE > +1.0`` is on a difference, ``mCE > 60`` on a score."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _FORM = re.compile(
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What must not be.
+    """A condition that must not hold.
 
     Attributes:
-        text: as it was given.
-        measure: what it is about, as it was given: "mCE", "fog", "worst".
-        sign: on which side of the threshold it holds.
-        threshold: in the measure's unit as people read it: percent or points of a share.
-        change: whether it is about the difference, candidate minus baseline; else about the
-            candidate's own figure.
+        text: the condition as given.
+        measure: the measure as given: "mCE", "fog", "worst".
+        sign: the comparison operator.
+        threshold: in the displayed unit: for shares percent or percentage points.
+        change: whether it is on the difference, candidate minus baseline; else on the candidate's
+            score.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Condition(msgspec.Struct, frozen=True):
     change: bool
 
     def holds(self, value: float, scale: float = 1.0) -> bool:
-        """Whether a figure, times ``scale``, lies beyond the threshold."""
+        """Return whether a value, times ``scale``, is beyond the threshold."""
         threshold = self.threshold / scale
         if self.sign == ">":
             return value > threshold
@@ -49,22 +49,22 @@ class Condition(msgspec.Struct, frozen=True):
         return value < threshold if self.sign == "<" else value <= threshold
 
     def holds_throughout(self, interval: Interval, scale: float) -> bool:
-        """Whether the whole interval lies beyond the threshold: it is shown to hold."""
+        """Return whether the whole interval is beyond the threshold: it holds significantly."""
         return all(self.holds(end, scale) for end in (interval.lower, interval.upper))
 
     def holds_somewhere(self, interval: Interval, scale: float) -> bool:
-        """Whether a part of the interval lies beyond the threshold: it is not shown not to hold."""
+        """Return whether part of the interval is beyond the threshold: it cannot be excluded."""
         return any(self.holds(end, scale) for end in (interval.lower, interval.upper))
 
 
 def parse_condition(text: str) -> Condition:
-    """Read a condition such as ``mCE > +1.0``.
+    """Parse a condition such as ``mCE > +1.0``.
 
-    A number with a sign is a difference, candidate minus baseline, in points of a share or in the
-    measure's own unit; one without is the candidate's own figure.
+    A number with a sign is a difference, candidate minus baseline, in percentage points or in the
+    measure's unit; one without a sign is on the candidate's score.
 
     Raises:
-        InputError: another form, or a bare 0, which could be meant either way.
+        InputError: another format, or a bare 0, which is ambiguous.
 
     >>> parse_condition("mCE > +1.0").change
     True

@@ -1,4 +1,4 @@
-"""Two evaluations, measured on the test sets and images that both have."""
+"""Comparing two evaluations on their common test sets and images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAMES = ("baseline", "candidate")
 def pair_evaluations(
     baseline: EvaluationRun, candidate: EvaluationRun, models: tuple[str, str]
 ) -> Pair:
-    """Measure one model of each run on what both share: no model runs, their records are read.
+    """Score one model of each run on the common images, from their records.
 
     Raises:
-        RunMismatchError: no test set or image in common, or other labels of the same images.
+        RunMismatchError: no test set or image in common, or different labels of the same images.
         BrokenFileError: a table cannot be read.
     """
     theirs = set(candidate.scores.corruptions)
@@ -50,7 +50,7 @@ def pair_evaluations(
         images,
         len(names),
         aliases={"accuracy": "mean"},
-        warnings=_tell_left(baseline, candidate, len(names), images),
+        warnings=_describe_unshared(baseline, candidate, len(names), images),
     )
 
 
@@ -59,7 +59,7 @@ def _figure(name: str, baseline: Replicates, candidate: Replicates) -> Figure:
 
 
 def _average(figures: list[Figure]) -> Figure:
-    """Return the mean over the test sets, each counting as much."""
+    """Return the unweighted mean over the test sets."""
     mean = [
         np.mean([getattr(one, side) for one in figures], axis=0)
         for side in ("baseline", "candidate")
@@ -68,7 +68,7 @@ def _average(figures: list[Figure]) -> Figure:
 
 
 def _share(one: CellRecords, other: CellRecords, what: str) -> tuple[CellRecords, CellRecords]:
-    """Return the records of the images that both have, in one order."""
+    """Return the records of the common images, in the same order."""
     places = {name: at for at, name in enumerate(other.ids)}
     mine = [at for at, name in enumerate(one.ids) if name in places]
     if not mine:
@@ -97,10 +97,10 @@ def _select(record: CellRecords, rows: list[int]) -> CellRecords:
     )
 
 
-def _tell_left(
+def _describe_unshared(
     baseline: EvaluationRun, candidate: EvaluationRun, sets: int, images: int
 ) -> list[str]:
-    """Say what only one of the two has, and what else makes them unlike."""
+    """Describe what only one of the two has, and other differences."""
     told = []
     alone = set(baseline.scores.corruptions) ^ set(candidate.scores.corruptions)
     if alone:

@@ -1,4 +1,4 @@
-"""The figures of two models over the same resamples, by name, and how a condition finds one."""
+"""Paired values of two models over the same resamples, and looking them up by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANY = "any"
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """One figure of both models, ``(1 + R,)`` each over the same resamples of the images."""
+    """One measure of both models, ``(1 + R,)`` each over the same resamples of the images."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Figure:
         return self.candidate - self.baseline
 
     def summarize(self) -> Difference | None:
-        """Return it with its intervals; None where it has no meaning for one of the two."""
+        """Return the values with their intervals; None if undefined for one of the models."""
         found = [make_interval(one) for one in (self.baseline, self.candidate, self.change)]
         baseline, candidate, change = found
         if baseline is None or candidate is None or change is None:
@@ -50,15 +50,15 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """All that two runs share, measured.
+    """All scores that two runs share.
 
     Attributes:
         figures: headlines, then corruptions and cells, or test sets.
-        images: that both share.
-        cells: number of cells, or of test sets.
-        aliases: other names of figures, folded.
-        absent: folded names of figures that these runs cannot have, with the reason.
-        warnings: what of the runs is not compared.
+        images: number of common images.
+        cells: number of common cells, or test sets.
+        aliases: other normalized names of measures.
+        absent: normalized names of measures that these runs cannot have, with the reason.
+        warnings: the parts of the runs that are not compared.
     """
 
     figures: Sequence[Figure]
@@ -69,11 +69,11 @@ class Pair:
     warnings: Sequence[str] = ()
 
     def find(self, text: str) -> list[Figure]:
-        """Return the figure of a name or a title, however it is spelt; for "any" each corruption.
+        """Return the measure of a name or title in any spelling; for "any" each corruption.
 
         Raises:
-            UnknownNameError: there is none.
-            InputError: these runs cannot have it; the message says why.
+            UnknownNameError: no such measure.
+            InputError: these runs cannot have it; the message has the reason.
         """
         wanted = fold(text)
         if wanted in (ANY, "any_corruption", "any_set"):
@@ -100,7 +100,7 @@ def _check_meaning(figure: Figure, text: str) -> Figure:
 
 
 def fold(text: str) -> str:
-    """Return a name as it is compared: ``Gaussian noise`` and ``gaussian-noise`` are one.
+    """Normalize a name: ``Gaussian noise`` and ``gaussian-noise`` are equal.
 
     >>> fold("Gaussian noise"), fold("fog-3")
     ('gaussian_noise', 'fog_3')
@@ -109,7 +109,7 @@ def fold(text: str) -> str:
 
 
 def find_worst(figures: Sequence[Figure]) -> Figure | None:
-    """Return each model's figure under its own worst corruption, resample by resample."""
+    """Return each model's score under its own worst corruption, by resample."""
     parts = [one for one in figures if one.role in ("corruption", "set")]
     if not parts:
         return None
@@ -127,15 +127,15 @@ def find_worst(figures: Sequence[Figure]) -> Figure | None:
 
 
 def scale_of(unit: Unit) -> float:
-    """Return what a figure is multiplied by to be read: a share in percent."""
+    """Return the factor for display: 100 for shares, which are shown in percent."""
     return 100.0 if unit == "share" else 1.0
 
 
 def narrow(values: Replicates, level: float) -> Interval:
-    """Return a figure with the interval of a level.
+    """Return a value with its interval at a confidence level.
 
     Raises:
-        InputError: it has no meaning.
+        InputError: the value is undefined.
     """
     from shiftproof.metrics.intervals import percentile_interval
 

@@ -1,4 +1,4 @@
-"""Two runs over the corruption grid, measured on the cells and images that both have."""
+"""Comparing two runs over the grid on their common cells and images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def pair_grids(
     workers: int,
     show_progress: bool | None,
 ) -> Pair:
-    """Measure one model of each run on what both share: no model runs, their records are read.
+    """Score one model of each run on the common cells and images, from their records.
 
     Raises:
-        RunMismatchError: other kinds, measures, classes, labels or objects; no cell or image in common.
-        InputError: a run without records, or of a task of one's own that was not given.
+        RunMismatchError: different kinds, measures, classes, labels or objects; no common cell or
+            image.
+        InputError: a run without records, or of a custom task that was not given.
         BrokenFileError: a file of a run cannot be read.
     """
     chosen = task_of(baseline, task)
@@ -51,7 +52,7 @@ def pair_grids(
         measured.images.used or len(images),
         len(cells),
         absent={} if claim is None or not measured.reason else {fold(claim): measured.reason},
-        warnings=_tell_left(baseline, candidate, len(cells), len(images)),
+        warnings=_describe_unshared(baseline, candidate, len(cells), len(images)),
     )
 
 
@@ -93,8 +94,8 @@ def _count_unshared(baseline: Run, candidate: Run) -> int:
     return len(set(grid_of(baseline).cells) ^ set(grid_of(candidate).cells))
 
 
-def _tell_left(baseline: Run, candidate: Run, cells: int, images: int) -> list[str]:
-    """Say what only one of the two has."""
+def _describe_unshared(baseline: Run, candidate: Run, cells: int, images: int) -> list[str]:
+    """Describe what only one of the two has."""
     told = []
     if left := _count_unshared(baseline, candidate):
         told.append(

@@ -1,4 +1,4 @@
-"""What a comparison of two runs says, as types: what ``--json`` writes."""
+"""Types of a comparison's result, as written by ``--json``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Finding = Literal["better", "worse", "not shown", "same"]
 
 
 class Side(msgspec.Struct, frozen=True):
-    """One of the two: the run's folder, and the model in it."""
+    """One side of a comparison: the run's folder, and the model in it."""
 
     run: str
     model: str
@@ -23,17 +23,17 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A figure of both models, and the paired difference: candidate minus baseline.
+    """A measure of both models, and the paired difference: candidate minus baseline.
 
     Attributes:
-        name: of the figure: "mce", "fog", "fog-3".
-        title: as a person reads it.
-        role: what it is over.
-        unit: of all three; a share is a fraction here.
-        lower_is_better: whether less of it is better.
-        baseline: the figure of the baseline, with its own interval.
-        candidate: the same of the candidate.
-        difference: paired, over resamples of the images that both share.
+        name: name of the measure: "mce", "fog", "fog-3".
+        title: name shown to users.
+        role: kind of the measure.
+        unit: unit of all three values; shares are fractions.
+        lower_is_better: whether lower values are better.
+        baseline: value of the baseline, with its own interval.
+        candidate: value of the candidate, with its own interval.
+        difference: paired difference, over resamples of the common images.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Difference(msgspec.Struct, frozen=True):
 
     @property
     def finding(self) -> Finding:
-        """What the interval of the difference shows: not shown where 0 lies in it."""
+        """The conclusion from the difference's interval: "not shown" if it contains 0."""
         if self.difference.is_zero:
             return "same"
         if self.difference.spans_zero:
@@ -56,22 +56,22 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """A condition, held against its figure.
+    """A condition, checked on its measure.
 
-    ``fail`` where the whole interval lies beyond the threshold; ``unclear`` where a part of it does,
-    which fails only a strict gate; else ``pass``.
+    ``fail`` if the whole interval is beyond the threshold; ``unclear`` if part of it is, which
+    fails only a strict gate; else ``pass``.
 
     Attributes:
-        condition: as it was given.
-        name: of the figure that it is about.
-        title: the same as a person reads it.
-        unit: of the interval and the threshold.
-        change: whether it is about the difference.
-        interval: of the difference, or of the candidate's figure.
-        threshold: in ``unit``; of a share a fraction.
-        level: share of the resamples that the interval holds.
-        verdict: what the interval says.
-        failed: whether the gate fails by it.
+        condition: the condition as given.
+        name: name of the measure.
+        title: title of the measure.
+        unit: unit of the interval and the threshold.
+        change: whether it is on the difference.
+        interval: interval of the difference, or of the candidate's value.
+        threshold: in ``unit``; for shares a fraction.
+        level: confidence level of the interval.
+        verdict: conclusion from the interval.
+        failed: whether it fails the gate.
     """
 
     condition: str
@@ -90,16 +90,16 @@ class Comparison(msgspec.Struct, frozen=True):
     """Two models of two runs, paired by image, and the conditions on them.
 
     Attributes:
-        kind: of the runs.
-        baseline: what is compared with.
-        candidate: what is compared: differences are its figures minus the baseline's.
-        images: that both share, and the figures are over.
-        cells: of the grid that both share; of an evaluation the test sets.
-        level: share of the resamples within the intervals.
-        strict: whether what is unclear fails.
+        kind: kind of the runs.
+        baseline: the baseline.
+        candidate: the candidate; differences are its values minus the baseline's.
+        images: number of common images.
+        cells: number of common cells; for an evaluation, test sets.
+        level: confidence level of the intervals.
+        strict: whether unclear conditions fail.
         differences: headlines first, then corruptions and cells, or test sets.
         checks: the conditions, in the order in which they were given.
-        warnings: in what the runs are not like for like, a sentence each.
+        warnings: limitations of the comparison, one sentence each.
     """
 
     kind: str
@@ -119,6 +119,6 @@ class Comparison(msgspec.Struct, frozen=True):
         return any(check.failed for check in self.checks)
 
     def to_json(self) -> str:
-        """Return everything as JSON, with ``failed`` beside it."""
+        """Return everything as JSON, including ``failed``."""
         told = {"failed": self.failed, **msgspec.to_builtins(self)}
         return msgspec.json.format(msgspec.json.encode(told), indent=1).decode("utf-8")

@@ -42,7 +42,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def tell_outcome(comparison: Comparison) -> str:
-    """Return whether the gate holds, in a sentence; empty without conditions."""
+    """Return a sentence on whether the gate passes; empty without conditions."""
     if not comparison.checks:
         return ""
     failed = sum(check.failed for check in comparison.checks)
@@ -54,7 +54,7 @@ def tell_outcome(comparison: Comparison) -> str:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Return a summary for a pull request: the conditions first, then what changed."""
+    """Return a summary for a pull request: the conditions first, then the differences."""
     lines = [f"### {_heading(comparison)}", "", _describe_pair(comparison), ""]
     for warning in comparison.warnings:
         lines += [f"> **Not like for like:** {_escape(warning)}", ""]
@@ -104,7 +104,7 @@ _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "|`*_<>[]\\#"})
 
 
 def _escape(text: str) -> str:
-    """Return text in which no letter is Markdown's or HTML's own."""
+    """Escape the special characters of Markdown and HTML."""
     return text.translate(_MARKS)
 
 
@@ -142,11 +142,11 @@ def _add_case(suite: ElementTree.Element, check: Check, pair: str) -> None:
 
 
 def _clean(text: str) -> str:
-    """Return text without the characters that XML 1.0 (section 2.2) cannot hold."""
+    """Remove characters that XML 1.0 (section 2.2) does not allow."""
     return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-# ---------------------------------------------------------------- words that all forms share
+# ---------------------------------------------------------------- shared by all formats
 
 
 def _main_rows(comparison: Comparison) -> list[Difference]:
@@ -154,7 +154,7 @@ def _main_rows(comparison: Comparison) -> list[Difference]:
 
 
 def _describe_pair(comparison: Comparison) -> str:
-    """Return who is held against whom, on how much."""
+    """Describe the two models and the extent of the comparison."""
     baseline, candidate = comparison.baseline, comparison.candidate
     unit = "test set" if comparison.kind == "evaluation" else "cell"
     return (
@@ -164,7 +164,7 @@ def _describe_pair(comparison: Comparison) -> str:
 
 
 def _figures(one: Difference) -> tuple[str, str, str, str]:
-    """Return both figures, their difference (of shares in points), and its interval."""
+    """Return both values, their difference (shares in percentage points), and its interval."""
     spelling = spelling_of(one.unit)
     return (
         spelling.with_sign(one.baseline.value),

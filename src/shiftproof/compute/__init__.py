@@ -1,6 +1,6 @@
-"""How work is done: functions over items in processes that may die, and the one display of progress.
+"""Running work: mapping functions over items in worker processes, and the progress display.
 
-Both modules are imported when they are asked for: compiled loops need neither.
+Both modules are imported on first use: compiled loops need neither.
 """
 
 from __future__ import annotations

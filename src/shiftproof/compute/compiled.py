@@ -1,4 +1,4 @@
-"""How inner loops are compiled: at their first call, and kept on disk for the next process.
+"""Compiling inner loops with numba, with a cache on disk.
 
 Imports numba, which takes half a second: import this inside functions, or from a file that is.
 """
@@ -14,18 +14,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile ``function`` at its first call and keep the result on disk where that is possible."""
+    """Compile ``function`` at its first call, and cache the result on disk if possible."""
     return _compile(function)
 
 
 def compile_inner(function: Function) -> Function:
-    """Do as ``compiled`` for a function that only compiled ones call: Python cannot."""
-    # It needs no wrapper that takes Python's arrays apart, which takes longer to compile than it does.
+    """Like ``compiled``, for a function that is called only by compiled ones, not by Python."""
+    # Without the wrapper for Python calls, which takes longer to compile than the function.
     return _compile(function, no_cpython_wrapper=True)
 
 
 def _compile(function: Function, *, no_cpython_wrapper: bool = False) -> Function:
-    # C does not call these, and a wrapper for it takes time to compile.
+    # Without the wrapper for C calls, which is not needed and takes time to compile.
     options: Any = {
         "nogil": True,
         "error_model": "numpy",
@@ -35,5 +35,5 @@ def _compile(function: Function, *, no_cpython_wrapper: bool = False) -> Functio
     try:
         return cast(Function, numba.njit(cache=True, **options)(function))
     except RuntimeError:
-        # Neither the package's folder nor the user's cache can be written.
+        # Neither the package's folder nor the user's cache is writable.
         return cast(Function, numba.njit(**options)(function))

@@ -1,4 +1,4 @@
-"""Settings of a library that are ours for a while, whichever threads need them."""
+"""Temporary settings of a library, shared by several threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Setting(NamedTuple):
-    """One attribute of a library's settings, and what it has to be."""
+    """One attribute of a library's settings, and its required value."""
 
     owner: Any
     name: str
@@ -19,18 +19,18 @@ class Setting(NamedTuple):
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep to ourselves that a library would like a newer name: the caller has set nothing."""
+    """Suppress deprecation warnings of settings that the caller has not set."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 class HeldSettings:
-    """A context in which settings have wanted values; the last thread that leaves sets them back.
+    """A context in which settings have required values; the last thread to leave restores them.
 
     Args:
-        list_wanted: gives what is wanted, when the first thread comes in. An attribute that this
-            version of the library lacks is left out.
+        list_wanted: returns the required settings, called when the first thread enters. Attributes
+            that this version of the library lacks are skipped.
     """
 
     def __init__(self, list_wanted: Callable[[], Sequence[Setting]]) -> None:

@@ -1,4 +1,4 @@
-"""What work would take: time, memory, disk and money, as every verb tells it beforehand."""
+"""Estimated resources of a job: time, memory, disk and money."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from shiftproof.errors import InputError
 
 WORKER_BYTES = 300_000_000
-"""What a worker process holds that has its libraries, compiled loops and an image: measured on Linux."""
+"""Memory of a worker process with its libraries, compiled loops and an image, measured on Linux."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What work would take.
+    """The estimated resources of a job.
 
     Attributes:
-        seconds: of one machine like this one.
-        memory: bytes that all processes of a machine hold.
-        disk: bytes that are written.
-        parts: by so many machines or commands it can be shared at most.
+        seconds: wall time on one machine like this one.
+        memory: bytes of memory of all processes on a machine.
+        disk: bytes written to disk.
+        parts: maximum number of machines or commands that can share it.
     """
 
     seconds: float
@@ -28,10 +28,11 @@ class Needs:
     parts: int
 
     def cost(self, rate: float) -> float:
-        """Return what it costs at so much for an hour of a machine, however many share it.
+        """Return the cost at a rate per machine hour, which does not depend on the number of
+        machines.
 
         Raises:
-            InputError: a rate below 0, or none.
+            InputError: a rate below 0, or not finite.
         """
         if not 0 <= rate < float("inf"):
             raise InputError(f"Expected what an hour of a machine costs, 0 or more, got {rate}.")
@@ -39,7 +40,7 @@ class Needs:
 
 
 def measure_memory(workers: int) -> int:
-    """Return the bytes that this process has held at most, and those of so many workers beside it."""
+    """Return the peak memory of this process plus that of ``workers`` workers, in bytes."""
     return _peak() + workers * WORKER_BYTES
 
 

@@ -1,4 +1,5 @@
-"""Map a function over items: in this process or in worker processes that may die.
+"""Mapping a function over items in this process or in worker processes, with recovery of killed
+ones.
 
 The results come in the order of the items and do not depend on the number of workers.
 """
@@ -37,26 +38,26 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ATTEMPTS = 3
-"""How often one item may take its worker down before the work is given up."""
+"""Number of times that an item may crash its worker before the job fails."""
 
 IDLE_SECONDS = 60
-"""Workers without work end by themselves after this."""
+"""Seconds after which idle workers exit."""
 
 START_SECONDS = 600.0
-"""The first worker must be there after so long; importing everything takes seconds."""
+"""Timeout for the first worker to start, in seconds."""
 
 ITEM_SECONDS = 6 * 3600.0
-"""So long may be waited for one item, unless the variable ``LIMIT`` says otherwise."""
+"""Default timeout of one item, in seconds; see the environment variable ``LIMIT``."""
 
 LIMIT = "SHIFTPROOF_ITEM_SECONDS"
 
 _limit: ContextVar[float | None] = ContextVar("_limit", default=None)
-"""What a caller has set for its own work, before the variable."""
+"""Timeout set by a caller, which takes precedence over the variable."""
 
 _SENT = 1 << 15
-"""Bytes of a job that are sent through a pipe, which holds twice as many. loky writes to it before it
-lets go of its own end for reading, so a longer job would be waited for without end where the worker
-dies before it reads."""
+"""Maximum bytes of a job sent through a pipe, half of the pipe's capacity. loky writes to it before
+it closes its own reading end, so a longer job would block forever if the worker dies before
+reading."""
 
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -67,8 +68,8 @@ _ONE_THREAD = (
 )
 
 _ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
-"""A worker that has compiled its loops and read a large image has 300 MB more than when it started,
-which loky takes for a leak: it would start another, and warn."""
+"""A worker grows by 300 MB when it compiles loops and reads a large image, which loky would treat
+as a memory leak, with a warning and a restart."""
 
 
 def map_ordered(
@@ -79,20 +80,21 @@ def map_ordered(
     workers: int = 0,
     lookahead: int = 3,
 ) -> Generator[Result, None, None]:
-    """Yield ``function(context, item)`` for every item, in order, while the caller works on the last.
+    """Yield ``function(context, item)`` for every item, in order, while the caller processes the
+    previous one.
 
-    ``context`` is sent to each worker once; an item should be small: send paths, not arrays.
-    With ``workers=0`` all of it runs here, one item at a time, when it is asked for; and so it does,
-    which standard error is told, where the system has no room for what processes share.
-    At most ``workers + lookahead`` items are under way or waiting to be taken, which bounds memory.
-    A worker that is killed is replaced and its items are done again; workers end with this process.
+    ``context`` is sent to each worker once; an item should be small: send paths, not arrays. With
+    ``workers=0`` items are computed lazily in this process; this is also the fallback, with a
+    warning, if the system has no shared memory. At most ``workers + lookahead`` items are in
+    progress or waiting to be consumed, which bounds memory. A killed worker is replaced and its
+    items are retried; workers exit with this process.
 
     Raises:
-        RunError: an item took its worker down ``ATTEMPTS`` times, or was not done in six hours
-            (:func:`limit_items` or ``SHIFTPROOF_ITEM_SECONDS`` sets another limit); no worker
+        RunError: an item crashed its worker ``ATTEMPTS`` times, or was not finished within six
+            hours (:func:`limit_items` or ``SHIFTPROOF_ITEM_SECONDS`` sets another limit); no worker
             could start, or one had too little memory.
-        InputError: that variable holds no number above 0.
-        Exception: whatever ``function`` raises, at that item's place in the order.
+        InputError: the variable is no number above 0.
+        Exception: any exception of ``function``, raised at that item's position.
     """
     if workers < 0:
         raise ValueError(f"Expected a number of workers of 0 or more, got {workers}.")
@@ -101,7 +103,7 @@ def map_ordered(
             yield function(context, item)
         return
     pool = _Pool(function, context, workers)
-    # However the work ends, before its folder is let go of.
+    # In any case, before the folder is deleted.
     at_end(functools.partial(pool.end, kill=True))
     try:
         pool.start()
@@ -118,17 +120,17 @@ def map_ordered(
         for item in items:
             yield function(context, item)
         return
-    # Closed here and now, not when the garbage is collected: errors would be lost there.
+    # Closed explicitly: errors during garbage collection would be lost.
     with contextlib.closing(_in_processes(pool, iter(items), workers + lookahead)) as results:
         yield from results
 
 
 class _Pool:
-    """Worker processes, which can be replaced by new ones."""
+    """A pool of worker processes that can be restarted."""
 
     def __init__(self, function: Callable[[Any, Any], Any], context: Any, workers: int) -> None:
-        # Read in the worker only when it is set up, so that it ends with this process even while it
-        # imports what it needs.
+        # Deserialized in the worker after its setup, so that it exits with this process even during
+        # imports.
         self._job = self._place(bytes(dumps((function, context))))
         self._workers = workers
         self._limit = _item_seconds()
@@ -136,7 +138,7 @@ class _Pool:
         self._alive: Future[None] | None = None
 
     def _place(self, job: bytes) -> bytes | str:
-        """Return the job itself or, where it is long, the file that workers find it in while this lives."""
+        """Return the job, or the temporary file that holds a long one."""
         if len(job) <= _SENT or not hasattr(os, "memfd_create"):
             return job
         descriptor = os.memfd_create("shiftproof-job")
@@ -156,7 +158,7 @@ class _Pool:
         self._alive = self._pool.submit(_nothing)
 
     def replace(self) -> None:
-        """Kill the workers and start others."""
+        """Kill the workers and start new ones."""
         self.end(kill=True)
         try:
             self.start()
@@ -173,11 +175,11 @@ class _Pool:
 
     @property
     def has_started(self) -> bool:
-        """Whether a worker came up."""
+        """Return whether a worker has started."""
         return self._alive is not None and self._alive.done() and not self._alive.exception()
 
     def result(self, item: Any, future: Future[Any]) -> Any:
-        """Wait for what an item gives."""
+        """Wait for the result of an item."""
         assert self._alive is not None
         try:
             self._alive.result(START_SECONDS)
@@ -199,10 +201,10 @@ class _Pool:
             ) from error
 
     def end(self, *, kill: bool) -> None:
-        """End the workers; one that is killed is gone at once.
+        """Stop the workers, gracefully or by killing them.
 
-        Waiting lets loky put its semaphores away. A signal that comes meanwhile has to wait: what it
-        raises would leave workers behind.
+        Waiting lets loky release its semaphores. Signals are deferred meanwhile: their exceptions
+        would leave workers running.
         """
         if self._pool is not None:
             with _signals_held():
@@ -212,7 +214,7 @@ class _Pool:
 
 def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[Any, None, None]:
     waiting: deque[tuple[Any, Future[Any]]] = deque()
-    unsent: deque[Any] = deque()  # taken from the caller, not yet with a worker
+    unsent: deque[Any] = deque()  # consumed from the caller, not yet submitted to a worker
     finished = False
     attempts = 0
     try:
@@ -252,7 +254,7 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
 
 @contextlib.contextmanager
 def limit_items(seconds: float) -> Iterator[None]:
-    """Within the block give up when a worker process needs longer than this for one item.
+    """Limit the time of a worker process for one item within the block.
 
     Raises:
         InputError: no number of seconds above 0.
@@ -284,9 +286,9 @@ def _item_seconds() -> float:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let signals that Python handles come when the block is through."""
+    """Defer signals until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are handled in the main thread alone
+        yield  # signals are handled in the main thread only
         return
     came: list[int] = []
 
@@ -316,7 +318,7 @@ _fault: Exception | None = None
 
 
 def _initialize(parent: int, job: bytes | str) -> None:
-    """Set up a worker: it is ours alone and ends with its parent, but Ctrl-C is the parent's business."""
+    """Set up a worker: it exits with its parent, and leaves Ctrl-C to the parent."""
     global _function, _context, _fault
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
@@ -324,7 +326,7 @@ def _initialize(parent: int, job: bytes | str) -> None:
     try:
         _function, _context = pickle.loads(Path(job).read_bytes() if isinstance(job, str) else job)
     except Exception as error:
-        # Raised at the first item: loky would print it, and try again.
+        # Raised at the first item: here loky would print it and retry.
         _fault = _name_shortage(error)
 
 
@@ -346,11 +348,11 @@ def _call(item: Any) -> Any:
 
 
 _SHORTAGE = ("failed to map segment", "cannot allocate memory", "insufficient memory")
-"""What libraries say where the system gives them no memory, and the error is none of its kind."""
+"""Messages of out-of-memory errors that libraries raise as other exceptions."""
 
 
 def _name_shortage(error: Exception) -> Exception:
-    """Return the sentence that says so where a worker had too little memory, else the error itself."""
+    """Return a clear error if a worker ran out of memory, else the error itself."""
     text = str(error).lower()
     if not isinstance(error, MemoryError) and not any(words in text for words in _SHORTAGE):
         return error

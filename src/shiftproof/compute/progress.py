@@ -22,21 +22,21 @@ from shiftproof.io.border import show_name
 __all__ = ["Advance", "console", "progress"]
 
 Advance = Callable[..., None]
-"""``advance(steps=1, note=None)``: that many steps are done; ``note`` says what is under way."""
+"""``advance(steps=1, note=None)``: counts finished steps; ``note`` describes the current one."""
 
 EVERY = 60.0
-"""Seconds between two lines where there is no terminal, as in a log of a batch scheduler."""
+"""Seconds between two lines without a terminal, as in the log of a batch scheduler."""
 
 console = Console(stderr=True)
-"""Where people read: standard error, so that standard output stays clean for ``--json``."""
+"""Console for messages: standard error, so that standard output stays clean for ``--json``."""
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Advance]:
-    """Show how far ``total`` steps have come, with the time left.
+    """Show the progress of ``total`` steps, with the remaining time.
 
-    ``show=None`` shows a bar on a terminal, which is removed when the work ends, and elsewhere a line
-    a minute, so that short work prints nothing. False shows nothing.
+    ``show=None`` shows a bar on a terminal, which is removed at the end, and otherwise a line per
+    minute, so that short jobs print nothing. False shows nothing.
     """
     if show is None and not sys.stderr.isatty():
         yield _Lines(title, total)
@@ -72,7 +72,7 @@ def _silent(steps: int = 1, note: str | None = None) -> None:
 
 
 class _Lines:
-    """Progress as lines that a log keeps."""
+    """Progress as lines in a log."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total = title, total

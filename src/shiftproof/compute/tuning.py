@@ -1,4 +1,4 @@
-"""The cores that a process may use, and settings for processes that are ours alone."""
+"""Usable cores, and tuning of processes that shiftproof controls."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _GIBIBYTE = 1 << 30
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 _GLANCE = 1.0
-"""Seconds between two checks whether the parent is still there."""
+"""Seconds between two checks whether the parent is alive."""
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -28,24 +28,23 @@ def usable_cores() -> int:
 
 
 def default_processes() -> int:
-    """Return how many processes share work: one a core, and none beside this one on a single core."""
+    """Return the default number of worker processes: one per core, and none on a single core."""
     cores = usable_cores()
     return cores if cores > 1 else 0
 
 
 def tune_own_process() -> None:
-    """Make forward passes on a busy CPU cost what they need: call it before torch is imported.
+    """Tune allocator and OpenMP for forward passes on a busy CPU; call it before importing torch.
 
     Both hold for the whole process, so this is called by the command line and in worker processes,
     never by a function of the library.
 
-    - glibc's allocator keeps large blocks that are freed. A forward pass frees and asks again for
-      tens of megabytes in every layer, and the kernel clears each page anew: with EfficientNet-Lite0
-      and 20 images at 224 pixels that was about half of the time.
+    - glibc's allocator keeps large freed blocks. A forward pass frees and allocates tens of megabytes
+      in every layer, and the kernel clears each page again: with EfficientNet-Lite0 and 20 images at
+      224 pixels that took about half of the time.
     - Threads of OpenMP that wait for each other sleep (``OMP_WAIT_POLICY=PASSIVE``, unless you have
-      set it). Waiting in a loop takes the core from the very thread that is waited for when other
-      processes, our own workers among them, want it too: on two busy cores a forward pass took six
-      times as long.
+      set it). Busy waiting takes the core from the thread that is waited for if other processes, such
+      as our workers, need it: on two busy cores a forward pass took six times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.platform.startswith("linux"):
@@ -59,16 +58,16 @@ def tune_own_process() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Make this process end when its parent has, also when the parent was killed.
+    """Make this process exit with its parent, also if the parent is killed.
 
-    Linux kills it at that moment; elsewhere a thread looks once a second.
+    Linux kills it immediately; elsewhere a thread checks once a second.
 
     Args:
-        parent: the number of the process that started this one; it may have ended already.
+        parent: id of the parent process, which may have exited already.
     """
     if not _is_killed_with_parent():
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    elif os.getppid() != parent:  # it ended before that held
+    elif os.getppid() != parent:  # it exited before that took effect
         os._exit(1)
 
 

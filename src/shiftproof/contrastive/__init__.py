@@ -1,6 +1,6 @@
-"""Contrastive learning with ground truth: losses, latents, mixings and training.
+"""Contrastive learning with ground truth: losses, latents, mixing functions and training.
 
-The losses need torch, which is imported with the first of them.
+The losses need torch, which is imported on first use.
 """
 
 from __future__ import annotations

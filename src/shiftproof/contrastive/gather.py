@@ -1,4 +1,4 @@
-"""The vectors of all processes, with the gradient that one process with all images would have."""
+"""All-gather of embeddings with gradients equal to those of one process with all images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from shiftproof.errors import InputError
 
 
 def world() -> tuple[int, int]:
-    """Return the rank of this process and how many there are.
+    """Return the rank of this process and the world size.
 
     Raises:
-        InputError: there is no group of processes.
+        InputError: the process group is not initialized.
     """
     if not (dist.is_available() and dist.is_initialized()):
         raise InputError(
-            "gather=True: torch.distributed has no group of processes; call init_process_group "
+            "gather=True: torch.distributed has no process group; call init_process_group "
             "first, or leave gather out."
         )
     return dist.get_rank(), dist.get_world_size()
 
 
 def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """Return the mean over all processes of values without a gradient, the same in each."""
+    """Return the mean of ``values`` over all processes, without a gradient; the same in each."""
     _, count = world()
     total = values.detach().clone()
     dist.all_reduce(total)
@@ -33,7 +33,7 @@ def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
 
 
 def max_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """Return the largest of all processes' values, without a gradient."""
+    """Return the maximum of ``value`` over all processes, without a gradient."""
     world()
     largest = value.detach().clone()
     dist.all_reduce(largest, dist.ReduceOp.MAX)
@@ -41,11 +41,11 @@ def max_over_processes(value: torch.Tensor) -> torch.Tensor:
 
 
 def gather_vectors(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of all processes one after the other, in the order of the ranks.
+    """Return the vectors of all processes, concatenated in the order of the ranks.
 
-    The gradient of a vector is the sum of what all processes have to say of it. So where each
-    process takes the mean loss of its own anchors and gradients are averaged over processes, as
-    ``DistributedDataParallel`` does, they are those of the mean loss over all anchors.
+    The gradient of a vector is summed over all processes. So if each process averages the loss over
+    its own anchors, and gradients are averaged over processes as in ``DistributedDataParallel``,
+    the result is the gradient of the mean loss over all anchors.
 
     Args:
         vectors: ``(N, ...)``, of the same shape in all processes.
@@ -54,7 +54,7 @@ def gather_vectors(vectors: torch.Tensor) -> torch.Tensor:
         ``(processes x N, ...)``.
 
     Raises:
-        InputError: the shapes differ between processes, or there is no group of processes.
+        InputError: the shapes differ between processes, or the process group is not initialized.
     """
     _, count = world()
     sizes = torch.zeros(count, dtype=torch.int64, device=vectors.device)
@@ -62,8 +62,8 @@ def gather_vectors(vectors: torch.Tensor) -> torch.Tensor:
     dist.all_reduce(sizes)
     if len(set(sizes.tolist())) > 1:
         raise InputError(
-            f"gather=True: expected as many pairs in every process, got {sizes.tolist()}; drop the "
-            "last batch where it is smaller."
+            f"gather=True: expected the same number of pairs in every process, got {sizes.tolist()}; drop "
+            "the last batch where it is smaller."
         )
     together: torch.Tensor = _Gather.apply(vectors)
     return together

@@ -1,8 +1,8 @@
-"""Log-sums of negative distances between two sets of vectors, in memory that grows with the sets.
+"""Log-sum-exps of negative distances between two sets of vectors, in memory linear in their size.
 
-For every row a and column b the logit is ``-½ |a - b|²``; what is asked for is its log-sum-exp over
-the columns. The plain form holds the whole matrix. The tiled form holds one tile, keeps nothing of
-it but the sums, and computes it again in the backward pass (as Dao et al. 2022, arXiv 2205.14135, do
+For every row a and column b the logit is ``-½ |a - b|²``; the functions return its log-sum-exp over
+the columns. The plain form holds the whole matrix. The tiled form holds one tile at a time, keeps
+only the sums, and recomputes tiles in the backward pass (as Dao et al. 2022, arXiv 2205.14135, do
 for attention); where rows and columns are the same set, the matrix is symmetric and only the tiles
 on and above its diagonal are computed.
 """
@@ -20,17 +20,18 @@ TILE = 512
 """Rows of a tile on a CPU: 1 MB of float32, which stays in the cache of one core."""
 
 TILE_CUDA = 4096
-"""Rows of a tile on an accelerator, where the start of a kernel is what costs."""
+"""Rows of a tile on a GPU, where launching kernels dominates."""
 
 LOG2_E, LN_2 = math.log2(math.e), math.log(2)
-"""Powers of two take half the time of powers of e: within a tile all is counted in bits."""
+"""Powers of two take half the time of powers of e: tiles are in base 2."""
 
 LONG = 150.0
-"""Squared length above which float32 is not enough: products of that size are off by 1e-5, and so
-is the share that a column has in the sum. A temperature of 0.01 on the sphere is at 100."""
+"""Squared length above which float32 is not enough: products of that size have an error of 1e-5,
+and so have the softmax weights. A temperature of 0.01 on the sphere gives 100."""
 
 SPREAD = 100.0
-"""Bits between the logits of a tile below which one power serves all: 2^-100 is a normal float32."""
+"""Range of a tile's logits, in bits, below which one maximum serves all: 2^-100 is a normal
+float32."""
 
 
 def row_log_sums(
@@ -41,14 +42,14 @@ def row_log_sums(
     *,
     tile: int,
 ) -> torch.Tensor:
-    """Return for each row ``log Σ exp(-½ |row - column|²)`` over the columns of another id.
+    """Return for each row ``log Σ exp(-½ |row - column|²)`` over the columns whose id differs.
 
     Args:
         rows: ``(N, D)`` float32 or float64.
         columns: ``(M, D)``.
         row_ids: ``(N,)`` int64, None where all columns count.
         column_ids: ``(M,)`` int64.
-        tile: rows and columns of a tile; one that holds them all takes the plain form.
+        tile: rows and columns of a tile; with a single tile the plain form is used.
 
     Returns:
         ``(N,)``; ``-inf`` where no column counts.
@@ -71,7 +72,7 @@ def both_log_sums(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the log-sums of the rows over the columns, and of the columns over the rows.
 
-    As ``row_log_sums`` and its mirror image, from one matrix.
+    As two calls of ``row_log_sums``, but computes the matrix once.
     """
     wide_rows, wide_columns = _wide(rows, columns)
     if max(len(rows), len(columns)) <= tile:
@@ -85,7 +86,7 @@ def both_log_sums(
 
 
 def own_log_sums(rows: torch.Tensor, ids: torch.Tensor, *, tile: int) -> torch.Tensor:
-    """Return the log-sums of the rows over all rows of another id: half of the matrix is computed."""
+    """Return the log-sums of the rows over all rows whose id differs, from half of the matrix."""
     [wide] = _wide(rows)
     if len(rows) <= tile:
         sums = _plain(wide, wide, ids, ids).logsumexp(1)
@@ -95,7 +96,7 @@ def own_log_sums(rows: torch.Tensor, ids: torch.Tensor, *, tile: int) -> torch.T
 
 
 def _wide(*vectors: torch.Tensor) -> list[torch.Tensor]:
-    """Return float32 vectors that are long as float64: their distances are small beside them."""
+    """Return long float32 vectors as float64, since their distances cancel."""
     if vectors[0].dtype != torch.float32 or vectors[0].device.type == "mps":
         return list(vectors)
     longest = max(float(each.detach().square().sum(1).amax()) for each in vectors)
@@ -120,7 +121,7 @@ def _plain(
 
 @dataclass(frozen=True)
 class _Part:
-    """One stretch of rows or columns: its place, and the smallest and largest of its ids."""
+    """A block of rows or columns: its slice, and its smallest and largest id."""
 
     place: slice
     first: int
@@ -136,7 +137,7 @@ def _parts(count: int, ids: torch.Tensor | None, tile: int) -> list[_Part]:
 
 
 class _Tiles:
-    """The logits tile by tile, always in the same memory."""
+    """The logits tile by tile, in one reused buffer."""
 
     def __init__(
         self,
@@ -172,7 +173,7 @@ class _Tiles:
         tile = self._logits[: len(rows) * len(columns)].view(len(rows), len(columns))
         torch.addmm(self._column_bias[column.place], rows, columns.T, alpha=LOG2_E, out=tile)
         tile += self._row_bias[row.place, None]
-        # Most tiles have no id twice; to look costs more than the comparison of two numbers.
+        # Most tiles share no id; comparing the ranges of ids is cheaper than comparing the ids.
         near = row.first <= column.last and column.first <= row.last
         if near and self._row_ids is not None and self._column_ids is not None:
             same = self._row_ids[row.place, None] == self._column_ids[column.place]
@@ -180,11 +181,11 @@ class _Tiles:
         return tile
 
     def row_sums(self, tile: torch.Tensor) -> torch.Tensor:
-        """Return the binary log-sums over a tile's columns."""
+        """Return the base-2 log-sums over a tile's columns."""
         return self._sums(tile, 1)
 
     def both_sums(self, tile: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the binary log-sums over a tile's columns, and over its rows; it is used up."""
+        """Return the base-2 log-sums over a tile's columns and rows; overwrites the tile."""
         peak = _common_peak(tile)
         if peak is None:
             return self._sums(tile, 1), self._sums(tile, 0)
@@ -194,7 +195,7 @@ class _Tiles:
     def row_shares(
         self, tile: torch.Tensor, sums: torch.Tensor, gradient: torch.Tensor
     ) -> torch.Tensor:
-        """Return the tile's shares in the sums of its rows, times their gradient, in its place."""
+        """Return the tile's softmax weights over its rows, times their gradient, in place."""
         return tile.sub_(sums[:, None]).exp2_().mul_(gradient[:, None])
 
     def both_shares(
@@ -205,7 +206,7 @@ class _Tiles:
         column_sums: torch.Tensor,
         column_gradient: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the same for rows and columns together."""
+        """Return the sum of both for rows and columns, in place."""
         spare = self._spare[: tile.numel()].view_as(tile)
         peak = _common_peak(tile)
         if peak is None:
@@ -225,21 +226,21 @@ class _Tiles:
 
 
 def _common_peak(tile: torch.Tensor) -> float | None:
-    """Return the largest logit if no other is lost beside it: one power serves rows and columns."""
+    """Return the largest logit if no other underflows next to it; it serves rows and columns."""
     low, high = torch.stack(torch.aminmax(tile)).tolist()
     return high if high - low < SPREAD else None
 
 
 def _finite(log_sums: torch.Tensor) -> torch.Tensor:
-    """Where no column counted the shares are exp(-inf - 0), which is 0, and not NaN."""
+    """Replace -inf by 0: where no column counts the weights are exp(-inf - 0) = 0, not NaN."""
     return log_sums.masked_fill(log_sums == -torch.inf, 0)
 
 
 class _LogSums(torch.autograd.Function):
-    """Rows against columns; the second result is empty unless ``both``.
+    """Log-sums of rows over columns; the second result, for columns, is empty unless ``both``.
 
-    The third and fourth are the same in bits, for the backward pass alone: what it needs has to be
-    an output where ``torch.func`` is to see through (``setup_context``).
+    The third and fourth are the same in base 2, for the backward pass: ``torch.func`` needs
+    everything that is saved in ``setup_context`` to be an input or output.
     """
 
     @staticmethod
@@ -301,9 +302,9 @@ class _LogSums(torch.autograd.Function):
 
 
 class _OwnLogSums(torch.autograd.Function):
-    """Rows against themselves: a tile above the diagonal serves its mirror image too.
+    """Log-sums of rows over the same rows: a tile above the diagonal also serves its transpose.
 
-    The second result is the first in bits, for the backward pass alone.
+    The second result is the first in base 2, for the backward pass.
     """
 
     @staticmethod

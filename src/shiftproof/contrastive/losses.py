@@ -1,8 +1,8 @@
-"""InfoNCE and AnInfoNCE (Rusak et al. 2025, arXiv 2407.00143): exact, stable, small in memory.
+"""InfoNCE and AnInfoNCE (Rusak et al. 2025, arXiv 2407.00143): exact, stable, memory-efficient.
 
-With the distance ``δ(a, b) = ½ (a - b)ᵀ Λ (a - b) / τ`` the loss of an anchor ``u`` whose other view
-is ``v`` is ``δ(u, v) + log(exp(-δ(u, v)) + Σ exp(-δ(u, n)))`` over its negatives n. InfoNCE has
-Λ = 1; on the sphere that is the cosine similarity over τ (Chen et al. 2020, arXiv 2002.05709).
+Let ``δ(a, b) = ½ (a - b)ᵀ Λ (a - b) / τ`` be the distance. The loss of an anchor ``u`` with
+positive ``v`` is ``δ(u, v) + log(exp(-δ(u, v)) + Σ exp(-δ(u, n)))`` over its negatives n. InfoNCE
+has Λ = 1; on the sphere that is the cosine similarity over τ (Chen et al. 2020, arXiv 2002.05709).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ except ImportError as error:
     raise MissingExtraError.of("torch", "torch") from error
 
 Negatives: TypeAlias = Literal["both", "other", "none"]
-"""Which vectors of the batch are an anchor's negatives: those of both views, as SimCLR and the
-published AnInfoNCE have it (2B - 2), those of the other view alone, as the theory has it (B - 1), or
-none, where all come from elsewhere."""
+"""Which vectors of the batch are an anchor's negatives: those of both views (2B - 2), as in SimCLR
+and the published AnInfoNCE; only those of the other view (B - 1), as in the theory; or none, if
+``more_negatives`` has them all."""
 
 Space: TypeAlias = Literal["sphere", "euclidean"]
-"""Whether vectors are normalised first."""
+"""Whether vectors are normalized to unit length first."""
 
 Link: TypeAlias = Literal["softplus", "exp"]
-"""How a free parameter becomes a positive precision: softplus, as published, or exp, with which a
-step of Adam changes every precision by the same factor, be it 1 or 1,000."""
+"""Maps an unconstrained parameter to a positive precision: softplus, as published, or exp, with
+which a step of Adam changes every precision, small or large, by the same factor."""
 
 
 def info_nce(
@@ -62,9 +62,9 @@ def info_nce(
 ) -> torch.Tensor:
     """Return the InfoNCE loss of a batch of pairs, the mean over its anchors.
 
-    Computed in float32 at least, also under autocast. Memory grows with the batch, not with its
-    square: the distances are computed tile by tile and once more in the backward pass. Value and
-    gradients are those of the plain form. Two images that are the same count as two.
+    Computed in at least float32, also under autocast. Memory is linear in the batch size: the
+    distances are computed tile by tile, and recomputed in the backward pass. Value and gradients
+    equal those of the plain form. Duplicate images count separately.
 
     >>> u = torch.eye(2)
     >>> round(float(info_nce(u, u, temperature=1.0)), 4)  # two negatives at a right angle
@@ -75,27 +75,27 @@ def info_nce(
     Args:
         u: ``(B, D)`` floating, one view of each image.
         v: ``(B, D)``, the other view, in the same order.
-        temperature: τ, above 0; a tensor of one number gets its gradient.
-        precision: Λ, ``(D,)`` its diagonal or ``(D, D)`` positive definite, of which the symmetric
-            part ``(Λ + Λᵀ) / 2`` alone matters to δ; None is 1.
-        negatives: which vectors of the batch.
-        space: ``"sphere"`` normalises all vectors, ``"euclidean"`` leaves them.
-        symmetric: both views are anchors; else ``u`` alone, as in MoCo.
-        more_negatives: ``(M, D)`` for all anchors, as a queue has them, or ``(B, M, D)`` for each
-            image its own.
+        temperature: τ, above 0; a scalar tensor may be learned.
+        precision: Λ, ``(D,)`` its diagonal or ``(D, D)`` positive definite, of which only the
+            symmetric part ``(Λ + Λᵀ) / 2`` affects δ; None is the identity.
+        negatives: which vectors of the batch are negatives, see ``Negatives``.
+        space: ``"sphere"`` normalizes all vectors, ``"euclidean"`` does not.
+        symmetric: whether both views are anchors; else only ``u``, as in MoCo.
+        more_negatives: ``(M, D)`` shared by all anchors, such as a queue, or ``(B, M, D)`` separate
+            ones for each image.
         labels: ``(B,)`` integers. All that share the anchor's label are its positives, and the loss
-            is the mean over them (Khosla et al. 2020, arXiv 2004.11362, L_out). They all stand in
-            the denominator, the pair's other view included; with ``negatives="other"`` those of
-            the other view alone.
-        hardness: β; above 0, negatives are weighted by ``exp(-β δ)``, so that near ones count more,
-            with their mean weight at 1 (Robinson et al. 2021, arXiv 2010.04592, without debiasing).
-        gather: the batches of all processes of ``torch.distributed`` are one; the result is the
-            mean over this process's anchors, and its gradient what averaging over processes needs.
-        tile: rows of a tile; None chooses. A tile that holds all is the plain form, of which
-            second derivatives can be taken.
+            is the mean over them (Khosla et al. 2020, arXiv 2004.11362, L_out). All of them are in
+            the denominator, including the pair's other view; with ``negatives="other"`` only those
+            of the other view.
+        hardness: β; above 0, negatives are weighted by ``exp(-β δ)`` with a mean weight of 1, so
+            that near ones count more (Robinson et al. 2021, arXiv 2010.04592, without debiasing).
+        gather: joins the batches of all processes of ``torch.distributed``; the result is the mean
+            over this process's anchors, with gradients to be averaged over processes.
+        tile: rows of a tile; None chooses. A tile that holds the batch is the plain form, which has
+            second derivatives.
 
     Returns:
-        A scalar, 0 or more, but for ``labels`` and ``hardness``.
+        A scalar; non-negative, except with ``labels`` or ``hardness``.
 
     Raises:
         InputError: shapes do not fit, there is no negative, a vector is not finite or, on the
@@ -105,11 +105,11 @@ def info_nce(
     _check_views(u, v)
     with torch.autocast(u.device.type, enabled=False):
         scale = _scaling(u, temperature, precision)
-        first, second = scale(_place(u, "u", space)), scale(_place(v, "v", space))
+        first, second = scale(_to_space(u, "u", space)), scale(_to_space(v, "v", space))
         more = None
         if more_negatives is not None:
             _check_more(more_negatives, u)
-            more = scale(_place(more_negatives, "more_negatives", space))
+            more = scale(_to_space(more_negatives, "more_negatives", space))
         if space == "euclidean":
             first, second, more = _center(first, second, more, gather)
         batch = _Batch(first, second, more, negatives, symmetric, gather, tile)
@@ -118,15 +118,15 @@ def info_nce(
 
 
 class AnInfoNCE(torch.nn.Module):
-    """InfoNCE with a precision Λ that is learnt: factors may vary differently within a pair.
+    """InfoNCE with a learned precision Λ: latents may vary by different amounts within a pair.
 
-    At the optimum, where pairs are drawn with a precision Λ per latent, the encoder finds the
-    latents up to an orthogonal map between those of the same λ, and ``precision`` is Λ.
+    If pairs are drawn with a precision λ per latent, then at the optimum the encoder recovers the
+    latents, up to an orthogonal map among those of equal λ, and ``precision`` equals Λ.
 
-    Which negatives are taken hardly moves the precision that is found: with the latents themselves in
-    the place of an encoder, those of the other view alone (``"other"``, as the theory has them) and
-    those of both views end within 3 % of Λ on average. What is found with an encoder is pulled together as
-    long as the encoder is off: 5.5 and 23.1 where 5 and 25 are true, in the published logs.
+    The choice of negatives hardly changes the learned precision: with the true latents instead of
+    an encoder, ``"other"`` (as in the theory) and ``"both"`` end within 3 % of Λ on average. With
+    an imperfect encoder the precisions shrink towards each other: 5.5 and 23.1 for true values of 5
+    and 25, in the published logs.
 
     >>> loss = AnInfoNCE(3, start=5.0)
     >>> u = torch.nn.functional.normalize(torch.rand(8, 3), dim=1)
@@ -135,13 +135,13 @@ class AnInfoNCE(torch.nn.Module):
     ([5.0, 5.0, 5.0], torch.Size([3]))
 
     Args:
-        dim: D, the length of the vectors.
-        start: the precision that is started from, one for all or one each. It decides much: far
-            from the true one, latents are lost.
+        dim: D, the dimension of the embeddings.
+        start: initial precision, one number or one per dimension. Far from the true precision,
+            latents are lost.
         form: ``"diagonal"``, or ``"full"``: any positive definite Λ, by its Cholesky factor.
-        link: how free parameters become positive.
-        learn: whether Λ is learnt; else it stays as started.
-        temperature: as for ``info_nce``: Λ / τ is what acts.
+        link: maps unconstrained parameters to positive precisions, see ``Link``.
+        learn: whether Λ is learned; else it stays at ``start``.
+        temperature: as for ``info_nce``; only Λ / τ matters.
         negatives: as for ``info_nce``.
         space: as for ``info_nce``.
         symmetric: as for ``info_nce``.
@@ -245,7 +245,7 @@ class AnInfoNCE(torch.nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Say what tells this loss from others in print."""
+        """Return the settings for ``repr``."""
         return f"{self.dim}, start={self.start}, negatives={self.negatives!r}, form={self.form!r}"
 
     def _diagonal(self) -> torch.Tensor:
@@ -259,17 +259,18 @@ class AnInfoNCE(torch.nn.Module):
 
 
 class LossEnsemble(torch.nn.Module):
-    """The mean of several losses, each on a stretch of the embedding's dimensions.
+    """The mean of several losses, each on a slice of the embedding's dimensions.
 
-    What one loss collapses another may keep: the encoder is shared, the stretches are not.
+    A factor that one loss collapses another may keep: the losses share the encoder but no
+    dimension.
 
     >>> ensemble = LossEnsemble([AnInfoNCE(2), AnInfoNCE(3, start=50.0)])
     >>> ensemble(torch.rand(4, 5) + 0.1, torch.rand(4, 5) + 0.1).ndim
     0
 
     Args:
-        losses: in the order of their stretches; each has a ``dim``.
-        weights: of the losses, 0 or more; None weighs all alike.
+        losses: in the order of their slices, each of length ``dim``.
+        weights: of the losses, 0 or more; None weighs all equally.
 
     Raises:
         InputError: no losses, or weights that do not fit.
@@ -316,7 +317,7 @@ class LossEnsemble(torch.nn.Module):
 
 
 class _Batch:
-    """Pairs whose distance is ``½ |a - b|²``: what precision and temperature do is in the vectors."""
+    """Pairs at the distance ``½ |a - b|²``; precision and temperature already scale the vectors."""
 
     def __init__(
         self,
@@ -336,11 +337,11 @@ class _Batch:
         self.ids = torch.arange(len(u), device=u.device) + rank * len(u)
         if self.pairs < 2 and more is None:
             raise InputError(
-                "Expected at least two pairs: with a batch of one there is no negative; give more "
+                "Expected at least two pairs: a batch of one has no negatives; give more "
                 "pairs, or more_negatives."
             )
         if negatives == "none" and more is None:
-            raise InputError('negatives="none" leaves no negative: give more_negatives.')
+            raise InputError('negatives="none" has no negatives: give more_negatives.')
 
     def loss(self, hardness: float) -> torch.Tensor:
         """Return the mean over the anchors, each with one positive."""
@@ -348,7 +349,7 @@ class _Batch:
         positives = torch.cat([near, near]) if self.symmetric else near
         negatives = self._log_sums(1.0)
         if hardness:
-            # Σ w exp(-δ) with w = exp(-β δ) over its mean.
+            # Σ w exp(-δ), where w is exp(-β δ) divided by its mean.
             count = math.log(self._count())
             negatives = self._log_sums(1 + hardness) - self._log_sums(hardness) + count
         return torch.nn.functional.softplus(negatives - positives).mean()
@@ -366,7 +367,7 @@ class _Batch:
         for anchors, others in sides:
             if self.negatives == "both":
                 columns, of = torch.cat([others, v if others is u else u]), all_labels.repeat(2)
-                # The anchor itself is the column after all of the other view.
+                # The columns are the other view, then the anchor's own view.
                 own, all_ids = self.ids + self.pairs, torch.arange(len(columns), device=u.device)
                 sums = row_log_sums(anchors, columns, own, all_ids, tile=self.tile)
             else:
@@ -415,7 +416,7 @@ class _Batch:
         return (-_half_square(anchors[:, None] - more)).logsumexp(1)
 
     def _count(self) -> int:
-        """Return how many negatives an anchor has."""
+        """Return the number of negatives of an anchor."""
         inside = {"both": 2 * (self.pairs - 1), "other": self.pairs - 1, "none": 0}
         return inside[self.negatives] + (0 if self.more is None else self.more.shape[-2])
 
@@ -433,8 +434,8 @@ def _mean_distance(
 ) -> torch.Tensor:
     """Return for each anchor the mean distance to the columns of its label.
 
-    ``Σ |a - p|² = n |a - m|² + Σ |p - m|²`` with their mean m: no matrix is needed. ``itself`` of
-    the columns are the anchor, at distance 0, and do not count.
+    ``Σ |a - p|² = n |a - m|² + Σ |p - m|²`` with their mean m: no matrix is needed. ``itself`` is
+    the number of columns that are the anchor; they have distance 0 and do not count.
     """
     _, numbers = torch.unique(torch.cat([labels, column_labels]), return_inverse=True)
     own, of = numbers[: len(labels)], numbers[len(labels) :]
@@ -461,14 +462,14 @@ _LINKS: dict[
     "softplus": (torch.nn.functional.softplus, _inverse_softplus),
     "exp": (torch.exp, torch.log),
 }
-"""Each with its inverse."""
+"""Link functions with their inverses."""
 
 _NEGATIVES = ("both", "other", "none")
 _SPACES = ("sphere", "euclidean")
 
 
 _LONG_FLOAT32, _LONGEST = 1e15, 1e140
-"""Values whose squares are added up in float64, and those for which that is not enough either."""
+"""Values beyond these have squares that overflow float32, and float64."""
 
 
 def _starts(dim: int, start: float | Sequence[float]) -> torch.Tensor:
@@ -530,8 +531,8 @@ def _check_labels(labels: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     return labels.to(u.device, torch.int64)
 
 
-def _place(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
-    """Return vectors in float32 or float64, on the sphere if that is where they belong."""
+def _to_space(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
+    """Return vectors in float32 or float64, normalized if the space is the sphere."""
     if vectors.dtype in (torch.float16, torch.bfloat16):
         vectors = vectors.float()
     if not bool(torch.isfinite(vectors.detach().sum())) and not bool(
@@ -542,13 +543,13 @@ def _place(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
         return vectors
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     if not bool(((lengths.detach() > 1e-15) & torch.isfinite(lengths.detach())).all()):
-        # Squares that leave float32 on one side or the other: bring all vectors to its middle.
+        # Their squares overflow or underflow float32: rescale all vectors first.
         peak = vectors.detach().abs().amax(-1, keepdim=True)
         vectors = vectors / torch.where(peak == 0, 1, peak)
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     if bool((lengths.detach() == 0).any()):
         raise InputError(
-            f"{name}: {_rows_where(lengths == 0)} a length of zero, which has no place on the "
+            f"{name}: {_rows_where(lengths == 0)} a length of zero, which cannot be put on the "
             'sphere; look at the encoder, or take space="euclidean".'
         )
     placed: torch.Tensor = vectors / lengths
@@ -558,13 +559,12 @@ def _place(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
 def _center(
     first: torch.Tensor, second: torch.Tensor, more: torch.Tensor | None, gather: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Move all vectors by one of them all, which changes no distance.
+    """Subtract one vector from all, which changes no distance.
 
-    Far from the origin products of float32 lose the distances; the squares of very long vectors
-    do not fit into float32 at all.
+    Far from the origin float32 products cancel; the squares of very long vectors overflow float32.
 
     Raises:
-        InputError: vectors so long that their squares do not fit into float64.
+        InputError: vectors so long that their squares overflow float64.
     """
     given = [first, second] if more is None else [first, second, more]
     largest = torch.stack([each.detach().abs().amax() for each in given]).amax()
@@ -591,7 +591,7 @@ def _rows_where(mask: torch.Tensor) -> str:
 def _scaling(
     u: torch.Tensor, temperature: float | torch.Tensor, precision: torch.Tensor | None
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what turns vectors into those whose half squared distance is δ."""
+    """Return the linear map after which half the squared distance is δ."""
     _positive("temperature", temperature)
     root = (
         temperature.to(u.device).rsqrt()
@@ -618,7 +618,7 @@ def _scaling(
             f"precision: expected the shape ({dim},) or ({dim}, {dim}), got "
             f"{tuple(precision.shape)}."
         )
-    # The distance sees the symmetric part alone, a Cholesky factor the lower triangle.
+    # The distance depends on the symmetric part only, the Cholesky factor on the lower triangle.
     symmetric = (precision + precision.T).to(u.device) / 2
     factor, failed = torch.linalg.cholesky_ex(symmetric)
     if bool(failed) or not bool(torch.isfinite(factor).all()):

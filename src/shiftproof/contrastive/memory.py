@@ -17,8 +17,8 @@ class Queue(torch.nn.Module):
     [2.0, 3.0, 4.0]
 
     Args:
-        size: how many vectors it holds at most; until they are there, it holds fewer.
-        dim: their length.
+        size: maximum number of vectors; it holds fewer until as many were pushed.
+        dim: dimension of the vectors.
     """
 
     stored: torch.Tensor
@@ -34,11 +34,11 @@ class Queue(torch.nn.Module):
 
     @property
     def vectors(self) -> torch.Tensor:
-        """Return ``(N, dim)``, the oldest first; without a gradient, and not changed by ``push``."""
+        """Return ``(N, dim)``, oldest first, without a gradient; ``push`` does not change it."""
         return self.stored[self.size - int(self.count) :]
 
     def push(self, vectors: torch.Tensor) -> None:
-        """Add ``(N, dim)`` vectors, without their gradient; the oldest make place.
+        """Add ``(N, dim)`` vectors, detached; the oldest are dropped.
 
         Raises:
             InputError: another shape.
@@ -48,6 +48,6 @@ class Queue(torch.nn.Module):
                 f"Expected vectors of shape (N, {self.dim}), got {tuple(vectors.shape)}."
             )
         new = vectors.detach().to(self.stored)[-self.size :]
-        # A new tensor each time: the graph of a loss may still hold the old one.
+        # A new tensor each time: the autograd graph of a loss may still hold the old one.
         self.stored = torch.cat([self.stored[len(new) :], new])
         self.count = (self.count + len(new)).clamp(max=self.size)

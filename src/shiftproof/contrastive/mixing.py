@@ -1,4 +1,4 @@
-"""From latents to observations: maps that lose nothing, so that all could be recovered."""
+"""Mixing functions from latents to observations; all are injective."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftproof.rng import generator
 from shiftproof.types import F64, U8, Settings
 
 SLOPE = 0.2
-"""Of the leaky ReLU below 0, in the published experiments."""
+"""Negative slope of the leaky ReLU in the published experiments."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,10 @@ class InvertibleMLP:
     Args:
         dim: D, of latents and observations alike.
         layers: linear layers, with a leaky ReLU after each but the last.
-        slope: of the leaky ReLU below 0.
-        max_condition: the condition number that no layer exceeds: small singular values are raised.
-        seed: decides the weights.
+        slope: negative slope of the leaky ReLU.
+        max_condition: upper bound of each layer's condition number: small singular values are
+            raised.
+        seed: random seed of the weights.
 
     Raises:
         InputError: a setting is out of its range.
@@ -58,7 +59,7 @@ class InvertibleMLP:
 
     @property
     def settings(self) -> Settings:
-        """What decides the map, as JSON takes it."""
+        """The settings that define the map, for JSON."""
         return {
             "dim": self.dim,
             "layers": self.layers,
@@ -86,7 +87,7 @@ class InvertibleMLP:
         return values
 
     def conditions(self, latents: ArrayLike) -> F64:
-        """Return ``(N,)``: the condition number of the map's derivative at each of the latents."""
+        """Return ``(N,)``: the condition number of the map's Jacobian at each latent."""
         values = _rows(latents, self.dim)
         jacobian = np.broadcast_to(np.eye(self.dim), (len(values), self.dim, self.dim))
         for number, weight in enumerate(self.weights):
@@ -99,10 +100,10 @@ class InvertibleMLP:
 
 @dataclass(frozen=True, eq=False)
 class SpiralMap:
-    """A random injective map to more dimensions that winds each latent up.
+    """A random injective map to more dimensions that winds each latent into a spiral.
 
-    Each latent turns a point around, whose distance from the centre grows with it; the points of
-    all latents are then turned together in the higher space.
+    Each latent becomes a point on a planar spiral; a random rotation of the higher space then mixes
+    the points of all latents.
 
     >>> mixing = SpiralMap(2, 7)
     >>> latents = np.array([[-1.0, 0.5], [0.2, 1.0]])
@@ -110,10 +111,10 @@ class SpiralMap:
     True
 
     Args:
-        dim: D, the latents.
-        out_dim: of the observations, at least 2 D.
-        turns: of a latent from -1 to 1.
-        seed: decides the turn in the higher space.
+        dim: D, the number of latents.
+        out_dim: dimension of the observations, at least 2 D.
+        turns: revolutions of the spiral over a latent's range, -1 to 1.
+        seed: random seed of the rotation.
 
     Raises:
         InputError: a setting is out of its range.
@@ -141,7 +142,7 @@ class SpiralMap:
         """Map ``(N, D)`` latents of -1 to 1 to ``(N, out_dim)`` observations.
 
         Raises:
-            InputError: a latent is outside: there the map is not injective.
+            InputError: a latent is outside -1 to 1, where the map is not injective.
         """
         values = _rows(latents, self.dim)
         if not (np.abs(values) <= 1 + 1e-9).all():
@@ -165,19 +166,19 @@ SPRITE_FACTORS = ("x", "y", "size", "rotation", "colour", "background")
 
 
 def render_sprites(latents: ArrayLike, *, side: int = 32) -> U8:
-    """Draw an arrowhead for each row of latents: its place, size, rotation, colour, and what is behind.
+    """Draw an arrowhead for each row of latents: position, size, rotation, color and background.
 
     Args:
-        latents: ``(N, 6)`` of -1 to 1, in the order of ``SPRITE_FACTORS``: the place moves over the
+        latents: ``(N, 6)`` of -1 to 1, in the order of ``SPRITE_FACTORS``: the position covers the
             middle half of the image, the size from a fifth to two fifths of it, the rotation over
             half a turn, the hue from red to violet, the background from black to mid grey.
         side: height and width in pixels, at least 8.
 
     Returns:
-        ``(N, side, side, 3)`` uint8 RGB, with smooth edges: every factor changes pixels.
+        ``(N, side, side, 3)`` uint8 RGB, with antialiased edges.
 
     Raises:
-        InputError: another shape, or latents outside.
+        InputError: another shape, or latents outside -1 to 1.
     """
     values = _rows(latents, len(SPRITE_FACTORS))
     if side < 8:
@@ -193,7 +194,8 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> U8:
     along = np.cos(angle) * across + np.sin(angle) * down
     beside = -np.sin(angle) * across + np.cos(angle) * down
     radius = (0.3 + 0.1 * size) * side
-    # Inside of three lines; the distance to the farthest of them, in pixels, smooths the edge.
+    # The arrowhead lies inside three lines; the distance to the farthest, in pixels, antialiases
+    # it.
     slant = np.hypot(1.0, 2.5)
     sides = (2.5 * np.abs(beside) + along - radius) / slant
     outside = np.maximum(sides, -along - radius / 2)
@@ -212,7 +214,7 @@ def _layer(dim: int, max_condition: float, random: np.random.Generator) -> F64:
     drawn = random.uniform(-1, 1, (dim, dim))
     drawn /= np.linalg.norm(drawn, axis=0)
     left, singular, right = np.linalg.svd(drawn)
-    # A hair below the limit, which rounding would else exceed.
+    # Slightly below the limit, which rounding could exceed.
     least = singular[0] / max_condition * (1 + 1e-12)
     layer: F64 = left * np.maximum(singular, least) @ right
     assert np.linalg.cond(layer) <= max_condition * (1 + 1e-9)
@@ -224,5 +226,5 @@ def _rows(values: ArrayLike, dim: int) -> F64:
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InputError(f"Expected the shape (N, {dim}), got {rows.shape}.")
     if not np.isfinite(rows).all():
-        raise InputError("The values have NaN or infinite ones among them.")
+        raise InputError("Expected finite values, got NaN or infinite ones.")
     return rows

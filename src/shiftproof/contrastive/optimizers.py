@@ -1,4 +1,4 @@
-"""The optimisers of contrastive training by name, with their state as named tensors."""
+"""The optimizers of contrastive training by name, and their state as named tensors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TRUST = 1e-3
 
 
 class LARS(torch.optim.Optimizer):
-    """SGD with momentum whose steps are as long as the weights allow (You et al. 2017, arXiv 1708.03888).
+    """SGD with momentum and layer-wise adaptive rates (You et al. 2017, arXiv 1708.03888).
 
     The gradient of each matrix of weights, with its weight decay, is scaled to ``trust`` times the
-    length of the weights. Vectors, such as biases and the scales of norms, take plain steps without
-    decay, as for SimCLR.
+    norm of the weights. Vectors, such as biases and the scales of normalization layers, take plain
+    steps without decay, as in SimCLR.
 
-    Differs from the paper: equation 6 divides by the length of the gradient plus that of the decay,
-    this, as SimCLR's code does, by the length of their sum. Without decay both are the same.
+    Differs from the paper: equation 6 divides by the norm of the gradient plus the norm of the
+    decay; this, like SimCLR's code, by the norm of their sum. Without decay both are the same.
 
     Args:
         parameters: tensors, or groups of them.
@@ -51,7 +51,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; ``closure`` computes the loss anew, as for all optimisers of torch."""
+        """Take one step; ``closure`` recomputes the loss, as for all optimizers of torch."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -80,16 +80,16 @@ OPTIMIZERS = ("adam", "sgd", "lars")
 def make_optimizer(
     name: str, groups: list[dict[str, Any]], *, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return an optimiser of parameter groups, each with its ``lr``.
+    """Return an optimizer of parameter groups, each with its ``lr``.
 
     Args:
         name: ``"adam"``, ``"sgd"`` (Nesterov) or ``"lars"``.
-        groups: as torch takes them.
+        groups: parameter groups as for torch.
         momentum: of SGD and LARS.
         weight_decay: decoupled for Adam.
 
     Raises:
-        UnknownNameError: another name.
+        UnknownNameError: no such optimizer.
     """
     if name == "adam":
         return torch.optim.AdamW(groups, weight_decay=weight_decay)
@@ -115,10 +115,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]
 def load_optimizer_state(
     optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]
 ) -> None:
-    """Give an optimiser what ``optimizer_state`` returned.
+    """Load into an optimizer the state that ``optimizer_state`` returned.
 
     Raises:
-        InputError: the state is of another optimiser.
+        InputError: the state is of another optimizer.
     """
     entries: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in state.items():
@@ -129,4 +129,4 @@ def load_optimizer_state(
             {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
         )
     except (KeyError, ValueError) as error:
-        raise InputError(f"The state is of another optimiser ({error}).") from error
+        raise InputError(f"The state is of another optimizer ({error}).") from error

@@ -1,8 +1,9 @@
-"""Latents whose truth is known, and pairs of them: how contrastive views come about.
+"""Data-generating processes with known latents: latents and positive pairs.
 
 A latent ``z`` is drawn from the space, its partner ``z'`` near it: ``p(z' | z) ∝ exp(-½ (z' - z)ᵀ Λ
-(z' - z))`` with a diagonal precision Λ. A small ``λ`` is a latent that varies strongly within a pair.
-Its two limits are named: content never varies (λ infinite), style is drawn anew (λ zero).
+(z' - z))`` with a diagonal precision Λ. A small ``λ`` is a latent that varies strongly within a
+pair. The two limits are called content, which never varies (λ infinite), and style, which is
+resampled (λ zero).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ distribution."""
 Conditional: TypeAlias = Literal["normal", "laplace", "von_mises_fisher"]
 
 WIDTH = 0.1
-"""How far from the sphere a proposal may lie that is accepted, in the published experiments."""
+"""Largest distance from the sphere of an accepted proposal, in the published experiments."""
 
 AT_ONCE = 4096
-"""Proposals of a round, or one for each latent where these are more."""
+"""Proposals per round; at least one for each latent."""
 
 ROUNDS = 2000
 """Rounds of proposals after which a precision counts as too low for the sampler."""
@@ -51,16 +52,16 @@ class PairProcess:
     ((4, 3), [1.0, 1.0, 1.0, 1.0])
 
     Args:
-        precision: λ per latent, all above 0; those of content and style do not matter.
-        space: where latents live.
+        precision: λ per latent, all above 0; ignored for content and style.
+        space: the latent space.
         conditional: ``"normal"``; or ``"laplace"``, of the same variances ``1 / λ``; or
             ``"von_mises_fisher"``, on the sphere alone and with one λ, its concentration.
-        content: latents that are the same in both, by number.
-        style: latents that are drawn anew, by number.
-        width: how far from the sphere a proposal may lie that is accepted and projected, 0.1 as
-            published. The projection moves a latent by up to ``width`` times its value: where
-            ``1 / sqrt(λ)`` is not much larger, that adds to its variation, and a smaller one is
-            nearer to the density above.
+        content: indices of the latents that are equal in both.
+        style: indices of the latents that are resampled.
+        width: largest distance from the sphere of a proposal that is accepted and projected, 0.1 as
+            published. The projection changes a latent by up to ``width`` times its value, which
+            adds to its variation unless ``1 / sqrt(λ)`` is much larger; a smaller ``width`` is
+            closer to the density above.
 
     Raises:
         InputError: a setting is out of its range.
@@ -89,8 +90,8 @@ class PairProcess:
             )
         if self.space == "sphere" and len(self.style) == 1:
             raise InputError(
-                "style: on the sphere expected none or at least two; one alone is what the others "
-                "leave, but for its sign."
+                "style: on the sphere expected none or at least two; the others determine a single one "
+                "up to its sign."
             )
         if self.space == "sphere" and self.dim - len(self.content) == 1:
             raise InputError("content: on the sphere one latent alone cannot vary; leave two out.")
@@ -141,12 +142,12 @@ class PairProcess:
         return moved
 
     def pairs(self, count: int, *, seed: int, step: int = 0) -> tuple[Latents, Latents]:
-        """Draw latents and their partners: the same for the same seed and step, on any machine.
+        """Draw latents and their partners; deterministic in seed and step, on any machine.
 
         Args:
             count: N.
-            seed: decides them.
-            step: too; each step of a training has its own.
+            seed: random seed.
+            step: training step, which changes the draws.
         """
         if isinstance(count, bool) or count < 1:
             raise InputError(f"count: expected at least 1, got {count!r}.")
@@ -162,7 +163,7 @@ class PairProcess:
         random: np.random.Generator,
     ) -> Latents:
         varying, style = list(self.varying), list(self.style)
-        # Content keeps its part of the length; what is left belongs to the others.
+        # Content keeps its share of the norm; the rest belongs to the other latents.
         rest = np.linalg.norm(np.delete(z, list(self.content), axis=1), axis=1)
         near, spread = z[:, varying], spread[varying]
         moved: Latents = z.copy()
@@ -173,7 +174,7 @@ class PairProcess:
             if not style:
                 fits = np.abs(length - rest[open_]) <= self.width
                 return tried * (rest[open_] / np.maximum(length, 1e-300))[:, None], fits
-            # On the sphere the varying latents alone have the density (rest² - |v|²)^(k/2 - 1).
+            # On the sphere the marginal density of the varying latents is (rest² - |v|²)^(k/2 - 1).
             left = 1 - (length / rest[open_]) ** 2
             share = np.maximum(left, 0) ** (len(style) / 2 - 1)
             return tried, (left > 0) & (random.random(len(open_)) < share)
@@ -212,7 +213,7 @@ SAMPLERS: dict[str, Callable[[int, int, np.random.Generator], Latents]] = {
     "box": box,
     "gaussian": gaussian,
 }
-"""Spaces by name."""
+"""Samplers of the spaces by name."""
 
 
 # ---------------------------------------------------------------- conditionals
@@ -225,15 +226,15 @@ def projected_normal(
     *,
     width: float = WIDTH,
 ) -> Latents:
-    """Draw a partner on the sphere for each latent, from a normal of diagonal precision.
+    """Draw a partner on the sphere for each latent, from a normal with diagonal precision.
 
-    ``z + Λ^(-1/2) ε`` is proposed until its length is within ``width`` of 1, and then projected
+    ``z + Λ^(-1/2) ε`` is proposed until its norm is within ``width`` of 1, and then projected
     (Rusak et al. 2025, arXiv 2407.00143).
 
     Args:
         z: ``(N, D)`` on the unit sphere.
         precision: ``(D,)``, above 0.
-        random: draws.
+        random: random generator.
         width: as for ``PairProcess``.
 
     Raises:
@@ -251,7 +252,7 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
     Args:
         z: ``(N, D)`` on the unit sphere, D at least 2.
         concentration: κ, above 0.
-        random: draws.
+        random: random generator.
 
     Raises:
         InputError: a shape or number that does not fit.
@@ -262,7 +263,7 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
     _check_precision([concentration], 1)
     count, dim = centers.shape
     free = dim - 1
-    # Wood's b without its cancellation at large κ.
+    # Wood's b in a form that does not cancel at large κ.
     b = free / (2 * concentration + math.sqrt(4 * concentration**2 + free**2))
     x = (1 - b) / (1 + b)
     c = concentration * x + free * math.log(1 - x**2)
@@ -299,7 +300,7 @@ def _in_the_box(
     noise: Callable[[tuple[int, int], np.random.Generator], F64],
     random: np.random.Generator,
 ) -> F64:
-    """Draw each coordinate until it lies in the box: they are independent."""
+    """Redraw each coordinate until it lies in the box; coordinates are independent."""
     flat = centers.ravel()
     wide = np.broadcast_to(spread, centers.shape).ravel()
 
@@ -315,7 +316,7 @@ def _rejection(
     dim: int,
     propose: Callable[[I64], tuple[F64, Flags]],
 ) -> F64:
-    """Propose for all that are open until each has been accepted once."""
+    """Propose for all latents that have no partner until each has one."""
     drawn = np.empty((count, dim))
     open_ = np.arange(count)
     tries = 1
@@ -325,7 +326,7 @@ def _rejection(
         repeated = np.repeat(open_, tries)
         proposed, fits = propose(repeated)
         fits = fits.reshape(-1, tries)
-        # So many at once that one may well fit: a round takes long, and most serve the last few.
+        # Several proposals per latent: rounds are slow, and most of them serve the last few latents.
         wanted = math.ceil(2 / max(fits.mean(), 1 / 64))
         done = fits.any(1)
         first = np.arange(len(open_)) * tries + fits.argmax(1)
@@ -333,7 +334,7 @@ def _rejection(
         open_ = open_[~done]
         tries = max(1, min(wanted, 64, max(count, AT_ONCE) // max(len(open_), 1)))
     raise InputError(
-        "precision: too low for proposals to be accepted; name latents that are drawn anew in style."
+        "precision: too low for proposals to be accepted; name latents that are resampled in style."
     )
 
 
@@ -347,7 +348,7 @@ def _check_precision(precision: Sequence[float], dim: int) -> None:
     if not (np.isfinite(values) & (values > 0)).all():
         raise InputError(
             f"precision: expected numbers above 0, got {values.tolist()}; latents that never vary "
-            "go to content, those that are drawn anew to style."
+            "go to content, those that are resampled to style."
         )
 
 
@@ -356,5 +357,5 @@ def _check_latents(z: ArrayLike, dim: int) -> Latents:
     if latents.ndim != 2 or latents.shape[1] != dim:
         raise InputError(f"Expected latents of shape (N, {dim}), got {latents.shape}.")
     if not np.isfinite(latents).all():
-        raise InputError("The latents have NaN or infinite values.")
+        raise InputError("Expected finite latents, got NaN or infinite values.")
     return latents

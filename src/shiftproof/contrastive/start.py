@@ -1,8 +1,8 @@
-"""Where to start: directions in which pairs vary little or much, and how precise each is.
+"""Initialization by slow features: directions in which pairs vary little, with their precisions.
 
-Of an encoder and a precision that start at random, strongly varying latents are often lost: other
-latents, wound up, serve the loss as well at first, and once they do nothing brings the lost ones
-back. Started at slow features, every latent has its place from the first step.
+From a random initialization, strongly varying latents are often lost: nonlinear functions of other
+latents lower the loss as well at first, and the lost latents do not come back. Initialized with
+slow features, every latent is represented from the first step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shiftproof.errors import InputError
 from shiftproof.types import F64
 
 LEAST, MOST = 0.01, 1 - 1e-12
-"""Between these a pair's correlation is kept, where there is none or nothing differs."""
+"""Bounds to which a pair's correlation is clipped."""
 
 
 class SlowStart(NamedTuple):
@@ -32,17 +32,17 @@ class SlowStart(NamedTuple):
 
 
 def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -> SlowStart:
-    """Return the slow features of observed pairs, as a start for encoder and precision.
+    """Return the slow features of observed pairs, as an initialization of encoder and precision.
 
     Slow feature analysis (Wiskott & Sejnowski 2002, Neural Computation 14): the observations are
-    whitened, and turned to the directions in which the two of a pair differ least, next least, and
-    so on. No latent is needed.
+    whitened, and rotated to the directions in which the two of a pair differ least, next least, and
+    so on. The true latents are not needed.
 
-    The precision is that of the density ``exp(-λ / 2 (z' - z)²)`` which normal pairs of the measured
-    correlation ρ have where a dimension has the variance 1 / K, as on the unit sphere: λ = K ρ / (1 -
-    ρ²). One over the mean squared difference, K / (2 - 2 ρ), is the same for a latent that varies
-    little; of one that varies strongly it says K / 2 at least, and a precision that starts too high
-    fills the dimension with another latent.
+    The precision is that of the density ``exp(-λ / 2 (z' - z)²)`` of normal pairs with the measured
+    correlation ρ and the variance 1 / K, as on the unit sphere: λ = K ρ / (1 - ρ²). The inverse
+    mean squared difference, K / (2 - 2 ρ), agrees for a latent that varies little, but is at least
+    K / 2 for one that varies strongly; a precision that starts too high fills the dimension with
+    another latent.
 
     >>> random = np.random.default_rng(0)
     >>> z = random.normal(size=(4000, 2))
@@ -54,7 +54,7 @@ def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -
     Args:
         first: ``(N, D)`` observations.
         second: ``(N, D)``, their partners.
-        dim: K, the slowest directions that are kept; None keeps all.
+        dim: K, the number of slowest directions to keep; None keeps all.
 
     Raises:
         InputError: shapes that do not fit, values that are not finite, fewer pairs than
@@ -66,7 +66,7 @@ def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -
             f"Expected two views of the same shape (N, D), got {x.shape} and {y.shape}."
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise InputError("The observations have NaN or infinite values.")
+        raise InputError("Expected finite observations, got NaN or infinite values.")
     count, size = x.shape
     if count <= size:
         raise InputError(

@@ -1,4 +1,4 @@
-"""One plain loop for contrastive training, which resumes exactly where it was interrupted."""
+"""A loop for contrastive training that resumes exactly where it was interrupted."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     import torch
 
 Batches: TypeAlias = "Callable[[int], tuple[torch.Tensor, torch.Tensor]]"
-"""From the number of a step to its two views, each a batch for the encoder. It must depend on the
-number alone: then a training that was interrupted ends as one that was not."""
+"""From a step's number to its two views, each a batch for the encoder. It must depend only on the
+number: then an interrupted training ends with the same result."""
 
 Measure: TypeAlias = "Callable[[torch.nn.Module, torch.nn.Module], Mapping[str, Any]]"
-"""From encoder and loss to figures, as JSON takes them."""
+"""From encoder and loss to metrics that JSON can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long and how fast is trained.
+    """Hyperparameters of a training.
 
     Args:
-        steps: of the optimiser, at most.
+        steps: maximum number of optimizer steps.
         optimizer: ``"adam"``, ``"sgd"`` or ``"lars"``.
         rate: learning rate of the encoder.
         loss_rate: of the loss's own parameters; None takes ``rate``.
-        hold: steps in which the loss's own parameters stay as they are.
-        warm_up: the share of all steps over which rates rise.
-        cool_down: the share at the end over which they fall to nothing along a cosine.
+        hold: initial steps during which the loss's own parameters are frozen.
+        warm_up: share of all steps over which the learning rates rise linearly.
+        cool_down: share of all steps, at the end, over which they fall to 0 along a cosine.
         momentum: of SGD and LARS.
         weight_decay: of the encoder.
-        check_every: steps from one measurement and checkpoint to the next.
-        watch: the figure that stops the training early; larger is better.
-        target: stop where it is reached; None never does.
-        patience: stop after so many measurements without a better figure; None never does.
+        check_every: steps between two evaluations and checkpoints.
+        watch: metric for early stopping; larger is better.
+        target: stop when the metric reaches it; None never does.
+        patience: stop after this many evaluations without improvement; None never does.
     """
 
     steps: int
@@ -78,12 +78,12 @@ class Training:
 
     @property
     def settings(self) -> Settings:
-        """All of it, as JSON takes it."""
+        """All hyperparameters, for JSON."""
         settings: Settings = json.loads(json.dumps(asdict(self)))
         return settings
 
     def share(self, step: int) -> float:
-        """Return the share of the rates that a step is taken with."""
+        """Return the factor of the learning rates at a step, 0 to 1."""
         rise, fall = self.warm_up * self.steps, self.cool_down * self.steps
         if step < rise:
             return (step + 1) / (rise + 1)
@@ -93,7 +93,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured after ``step`` steps: the mean loss since the check before, and figures."""
+    """An evaluation after ``step`` steps: the mean loss since the last check, and the metrics."""
 
     step: int
     loss: float
@@ -104,8 +104,8 @@ class Check:
 class Trained:
     """A finished training.
 
-    ``stopped`` says why: ``"steps"``, ``"target"`` or ``"patience"``; ``seconds`` are of the CPU,
-    over all starts.
+    ``stopped`` is the reason: ``"steps"``, ``"target"`` or ``"patience"``; ``seconds`` is CPU time,
+    summed over all resumed runs.
     """
 
     encoder: torch.nn.Module
@@ -116,7 +116,7 @@ class Trained:
 
     @property
     def figures(self) -> Settings:
-        """What was measured last."""
+        """The metrics of the last check."""
         return self.history[-1].figures
 
 
@@ -135,27 +135,28 @@ def train(
 ) -> Trained:
     """Train an encoder by a contrastive loss, or resume the training that ``checkpoint`` holds.
 
-    Encoder and loss are trained in place. Nothing is drawn here, and torch's global random state
-    is left alone; where the encoder draws (dropout), that is not taken up again exactly.
+    Encoder and loss are trained in place. The loop itself draws no random numbers and does not
+    touch torch's global random state; the state of an encoder that draws (dropout) is not restored
+    on resuming.
 
     Args:
-        encoder: from a view's batch to ``(B, D)``.
-        loss: called with both views' embeddings, ``AnInfoNCE`` for one.
+        encoder: from a batch of views to embeddings ``(B, D)``.
+        loss: called with both views' embeddings, for example ``AnInfoNCE``.
         batches: the views of each step.
-        training: how long and how fast.
-        measure: called every ``check_every`` steps and at the end, in evaluation mode and without
+        training: the hyperparameters.
+        measure: called every ``check_every`` steps and at the end, in eval mode and without
             gradients.
-        checkpoint: a ``.safetensors`` file, written at each check; None keeps nothing.
-        about: what else decides the result (data, seed, network): a checkpoint that says
-            something else is refused.
-        device: where encoder, loss and batches go.
-        title: what is shown beside the progress.
+        checkpoint: a ``.safetensors`` file, written at each check; None writes none.
+        about: what else determines the result (data, seed, network); a checkpoint with other values
+            is refused.
+        device: device of encoder, loss and batches.
+        title: label of the progress bar.
         show_progress: None shows it on a terminal only.
 
     Raises:
         RunMismatchError: the checkpoint is of a training with other settings.
         RunError: the loss is no longer finite.
-        InputError: the figure to watch is not among those measured.
+        InputError: the watched metric is not among those measured.
     """
     import torch
 
@@ -220,7 +221,7 @@ class _Progress:
 def _make_optimizer(
     encoder: torch.nn.Module, own: list[torch.nn.Parameter], training: Training
 ) -> torch.optim.Optimizer:
-    """Return what trains the encoder's parameters and the loss's ``own``, each at their rate."""
+    """Return the optimizer of the encoder's and the loss's parameters, each with its rate."""
     from shiftproof.contrastive.optimizers import make_optimizer
 
     groups: list[dict[str, Any]] = [
@@ -244,7 +245,7 @@ def _take_step(
     views: list[torch.Tensor],
     held: list[torch.nn.Parameter],
 ) -> torch.Tensor:
-    """Take one step, in which the parameters ``held`` stay as they are, and return its loss."""
+    """Take one step with the parameters ``held`` frozen, and return its loss."""
     value: Any = loss(*_embed_views(encoder, views))
     optimizer.zero_grad()
     value.backward()
@@ -343,7 +344,7 @@ def _resume(
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> _Progress:
-    """Fill encoder, loss and optimiser from the checkpoint, and return what lies behind it."""
+    """Restore encoder, loss and optimizer from the checkpoint, and return the progress so far."""
     from shiftproof.contrastive.optimizers import load_optimizer_state
 
     if not path.exists():
@@ -357,7 +358,7 @@ def _resume(
     reached = there.pop("reached")
     if there != settings:
         raise RunMismatchError(
-            f"{path} is of a training with other settings; go on with those, remove it, or take "
+            f"{path} is of a training with other settings; resume with those, remove it, or give "
             "another file."
         )
 

@@ -1,4 +1,4 @@
-"""Affine maps about the centre of an image: sheared, turned, shrunk, moved; black outside."""
+"""Affine transforms about the image center: shear, rotate, scale, translate; black outside."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from shiftproof.types import F64, Image
 # corruptions.py of their repository (google-research/mnist-c).
 
 SHEAR = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Angle by which the rows' axis is turned, in radians."""
+"""Shear angle, in radians."""
 
 ROTATE = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Angle in radians."""
 
 SCALE = (0.9, 0.8, 0.7, 0.6, 0.5)
-"""Share of its size to which the image shrinks."""
+"""Scale factor of the image."""
 
 TRANSLATE = (1 / 28, 2 / 28, 3 / 28, 4 / 28, 5 / 28)
-"""Share of each side by which the image moves: 1 to 5 of 28 pixels."""
+"""Shift as a share of each side: 1 to 5 of 28 pixels."""
 
 
 def read_affine(image: Image, matrix: F64, moved: tuple[float, float] = (0.0, 0.0)) -> Image:
-    """Read an image at affine places about its centre, between its pixels, black outside.
+    """Resample an image by an affine map about its center: bilinear, black outside.
 
     Args:
         image: ``(H, W, 3)`` or ``(H, W)``.
-        matrix: ``(2, 2)``, from a pixel's (x, y) from the centre to where it is read.
-        moved: (x, y) added to that.
+        matrix: ``(2, 2)``, from a pixel's (x, y) in the result, relative to the center, to its
+            source (x, y).
+        moved: (x, y) added to the source position.
 
     Returns:
-        Of the same shape; fractions are cut off.
+        uint8 of the same shape; fractions are truncated.
     """
     from shiftproof.corruptions.kernels import warps as kernels
 

@@ -1,9 +1,9 @@
 """CCC: pairs of corruptions along walks of an even difficulty (Press et al. 2023, arXiv 2306.05401).
 
 Two corruptions are applied one after the other at severities from 0 to 5 in steps of 0.25. A walk
-starts where the second is not there yet and ends where the first is gone; on the way it keeps to the
-severities at which a model's accuracy is near a target. Which those are is measured once, on a model
-of one's choice: the published measurement (a ResNet-50) is a file of its own that is not shipped.
+starts with the second at severity 0 and ends with the first at 0; in between it follows the
+severities at which a model's accuracy is near a target. Those severities are measured once, with
+any model: the published table (of a ResNet-50) is not shipped.
 
 Constants and steps from make_imagenet_c.py and generate.py of their repository (oripress/CCC).
 """
@@ -26,17 +26,17 @@ from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.types import F64, Image
 
 STEP = 0.25
-"""Between two severities of a walk."""
+"""Difference of severity between neighboring steps of a walk."""
 
 SEVERITIES = tuple(step * STEP for step in range(21))
-"""Of either corruption: 0 to 5."""
+"""Severities of either corruption: 0 to 5."""
 
 Row = Sequence[float]
 Form = Callable[[Image, Row, Random], Image]
 
 
 def blur_disk(image: Image, row: Row, rng: Random) -> Image:
-    """Defocus with a radius that is a fraction, on the grid of the published code."""
+    """Defocus with a fractional radius, on the grid of the published code."""
     import cv2
 
     radius, alias = row
@@ -49,7 +49,7 @@ def blur_disk(image: Image, row: Row, rng: Random) -> Image:
 
 
 def _call(form: Callable[..., Image], prepare: Callable[..., Any] = tuple) -> Form:
-    """Return a form that gets one row, brought into the shape that it takes."""
+    """Return a function that takes one row of constants, converted by ``prepare``."""
 
     def call(image: Image, row: Row, rng: Random) -> Image:
         return form(image, 1, rng, (prepare(row),))
@@ -125,12 +125,12 @@ _SCHEME: dict[str, tuple[Form, F64]] = {
 
 @dataclass(frozen=True)
 class FromZero:
-    """A corruption at severities from 0 to 5: its constants go over into those of no corruption."""
+    """A corruption at severities from 0 to 5; at 0 its constants leave the image unchanged."""
 
     name: str
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
-        """Return a corrupted copy; a severity that is no whole number is interpolated."""
+        """Return a corrupted copy; constants are interpolated between whole severities."""
         if severity == 0:
             return np.asarray(image.copy())
         form, rows = _SCHEME[self.name]
@@ -139,7 +139,7 @@ class FromZero:
 
     @property
     def __name__(self) -> str:
-        """The corruption's own name, by which it is keyed."""
+        """The corruption's own name: the key of its random draws."""
         return self.name
 
 
@@ -147,13 +147,13 @@ FUNCTIONS: Mapping[str, CorruptionFunction] = {name: FromZero(name) for name in 
 """The corruptions at severities from 0 to 5."""
 
 EASY = tuple(name for name in _SCHEME if name != "brightness")
-"""Of walks at 40 % accuracy and more."""
+"""Corruptions of walks at a target accuracy of 40 % and more."""
 
 MEDIUM = tuple(name for name in EASY if name != "jpeg_compression")
-"""Of walks at 20 %."""
+"""Corruptions of walks at a target accuracy of 20 %."""
 
 HARD = ("gaussian_noise", "shot_noise", "impulse_noise", "contrast")
-"""Of walks at 0 %."""
+"""Corruptions of walks at a target accuracy of 0 %."""
 
 
 def pair(
@@ -164,7 +164,7 @@ def pair(
 ) -> Chain:
     """Return a pair of CCC: ``first``, then ``second``, at severities from 0 to 5.
 
-    A severity of None is the one that the pair is asked for.
+    A severity of None is the severity that the pair is called with.
 
     Raises:
         UnknownNameError: not one of CCC's corruptions.
@@ -186,7 +186,7 @@ def pair(
 
 
 def pairs(names: Sequence[str]) -> dict[str, Chain]:
-    """Return all ordered pairs by their specs, both corruptions at the severity that is asked for."""
+    """Return all ordered pairs by their specs, both corruptions at the severity of the call."""
     chained = [pair(first, second) for first, second in permutations(names, 2)]
     return {one.spec: one for one in chained}
 
@@ -194,17 +194,17 @@ def pairs(names: Sequence[str]) -> dict[str, Chain]:
 def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
     """Return the severities of a walk from the first corruption alone to the second alone.
 
-    Every step weakens the first corruption by 0.25 or strengthens the second by it, as the accuracy
-    averaged over the rest of the walk comes nearer to the target. Of the walks from each severity of
-    the first corruption the one with the nearest average is taken.
+    Every step lowers the first severity by 0.25 or raises the second by 0.25, whichever brings the
+    accuracy averaged over the rest of the walk nearer to the target. Among the walks from each
+    severity of the first corruption, the one with the nearest average is returned.
 
     Args:
         accuracy: ``(21, 21)``, at severity ``0.25 i`` of the first corruption and ``0.25 j`` of the
             second.
-        target: in the unit of ``accuracy``.
+        target: target accuracy, in the unit of ``accuracy``.
 
     Returns:
-        (severity of the first, severity of the second) each.
+        (first severity, second severity) of each step, in order.
 
     Raises:
         InputError: not such a table, or not finite.
@@ -240,11 +240,11 @@ def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
 def walk(first: str, second: str, accuracy: ArrayLike, target: float) -> dict[str, Chain]:
     """Return the steps of a walk in order, as ``bench.run(corruptions=..., severities=[1])`` takes them.
 
-    With ``protocol="online:reset=never"`` an adapter goes through them without a break.
+    With ``protocol="online:reset=never"`` an adapter is not reset between the steps.
 
     Args:
-        first: the corruption that is there at the start.
-        second: the one that is there at the end.
+        first: the corruption at the start.
+        second: the corruption at the end.
         accuracy: as for ``find_walk``.
         target: as for ``find_walk``.
     """

@@ -21,10 +21,10 @@ class Link:
     """One corruption of a chain.
 
     Attributes:
-        name: of the corruption.
+        name: name of the corruption.
         function: ``(image, severity, rng) -> image``.
-        severity: its own; None is the severity that the chain is asked for. At 0 the image is handed
-            on as it is.
+        severity: fixed severity; None is the severity that the chain is called with. At 0 the image
+            is unchanged.
     """
 
     name: str
@@ -37,18 +37,19 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """Corruptions one after the other: an object, so that records can tell which, and workers get it.
+    """Corruptions one after the other; an object, so that records can name it and workers unpickle
+    it.
 
     Attributes:
         links: in the order in which they are applied.
-        scheme: whose constants, where they are not the published ones of the corruptions.
+        scheme: source of the constants, where they are not the published ones of the corruptions.
     """
 
     links: tuple[Link, ...]
     scheme: str = ""
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
-        """Return a corrupted copy; every link has draws of its own."""
+        """Return a corrupted copy; every link has its own random generator."""
         out: Image = image.copy()
         for link, draws in zip(self.links, self._split(rng), strict=True):
             own = severity if link.severity is None else link.severity
@@ -65,7 +66,7 @@ class Chain:
 
     @property
     def __name__(self) -> str:
-        """The names alone, by which it is keyed: chains of other severities share their noise."""
+        """The names alone, which key the random draws: all severities share their noise."""
         return "+".join(link.name for link in self.links)
 
     @property
@@ -75,7 +76,7 @@ class Chain:
 
     @property
     def identity(self) -> str:
-        """What records say: the spec, and what each link is."""
+        """Identity for the records: the spec, and the identity of each link."""
         parts = [identity_of(link.name) for link in self.links]
         severities = [
             "" if link.severity is None else f" at {link.severity:g}" for link in self.links
@@ -88,7 +89,8 @@ def chain(*specs: str | tuple[str, float]) -> Chain:
     """Return a corruption that applies several one after the other.
 
     Args:
-        specs: names, or (name, severity); a name alone has the severity that the chain is asked for.
+        specs: names, or (name, severity); a name alone gets the severity that the chain is called
+            with.
 
     Raises:
         UnknownNameError: no such corruption.
@@ -114,11 +116,11 @@ def parse_chain(text: str, groups: Sequence[str] = ()) -> Chain:
 
     Args:
         text: the spec.
-        groups: names that may be meant where one is unknown, for the suggestion.
+        groups: further valid names, suggested where a name is unknown.
 
     Raises:
-        UnknownNameError: no such corruption; says the nearest.
-        InputError: a severity outside 1 to 5, or an empty place.
+        UnknownNameError: no such corruption; the error suggests the nearest name.
+        InputError: a severity outside 1 to 5, or an empty part.
     """
     specs: list[str | tuple[str, float]] = []
     for word in text.split("+"):
@@ -136,5 +138,5 @@ def parse_chain(text: str, groups: Sequence[str] = ()) -> Chain:
 
 
 def has_fixed_severities(chained: object) -> bool:
-    """Return whether every link has a severity of its own, so that the grid's changes nothing."""
+    """Return whether every link has a fixed severity, so that the grid's severity has no effect."""
     return isinstance(chained, Chain) and all(link.severity is not None for link in chained.links)

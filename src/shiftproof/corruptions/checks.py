@@ -1,4 +1,4 @@
-"""What a corruption is, and the checks at its border."""
+"""The type of a corruption, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shiftproof.errors import ImageError, InputError
 from shiftproof.types import Image
 
 Random: TypeAlias = np.random.Generator | np.random.RandomState
-"""Where a corruption takes its draws from.
+"""The random generator of a corruption.
 
-A ``Generator`` is the rule. A legacy ``RandomState`` is for comparisons: the published code
-draws from numpy's global ``RandomState``, and a corruption that is handed one draws the same
-numbers in the same order, so its pixels are those of the published code after ``np.random.seed``.
+Usually a ``Generator``. A legacy ``RandomState`` is for comparisons: the published code draws from
+numpy's global ``RandomState``, and a corruption that gets a ``RandomState`` draws the same numbers
+in the same order, so its pixels equal those of the published code after ``np.random.seed``.
 """
 
 CorruptionFunction: TypeAlias = Callable[[Image, float, np.random.Generator], Image]
@@ -37,22 +37,22 @@ class Corruption:
     name: str
     function: CorruptionFunction
     family: str
-    """What kind of change it is: ``noise``, ``blur``, ``weather``, ``digital``, ``pattern``, ..."""
+    """Kind of corruption: ``noise``, ``blur``, ``weather``, ``digital``, ``pattern``, ..."""
     description: str
-    """One line, for a list."""
+    """One line of text, for lists."""
     is_random: bool
     """Whether the result depends on the generator."""
     variants: Mapping[str, CorruptionFunction] = field(default_factory=dict)
-    """Further forms by name; the function above is the form called ``published``."""
+    """Further variants by name; ``function`` is the variant called ``published``."""
 
     def _repr_png_(self) -> bytes:
-        """Show a small scene as it is and at severities 1 to 5 in a notebook."""
+        """Show a small scene, clean and at severities 1 to 5, in a notebook."""
         from shiftproof.corruptions.strips import draw_strip
 
         return draw_strip(self.name, self.function)
 
     def _repr_html_(self) -> str:
-        """Show what it is in a notebook, with the scene."""
+        """Show family, description and the scene in a notebook."""
         from shiftproof.corruptions.strips import embed_png
         from shiftproof.display import write_table
 
@@ -66,8 +66,8 @@ class Corruption:
 def constants(table: Sequence[Row], severity: float) -> Row:
     """Return the row of ``table`` (five rows) that belongs to ``severity``.
 
-    Between two whole severities constants are interpolated linearly; whole numbers (a radius, a
-    count) stay whole, rounded, and a choice goes over half-way.
+    Between two whole severities constants are interpolated linearly; integers (a radius, a count)
+    are rounded, and a choice switches half-way.
     """
     below = int(severity)
     if severity == below:
@@ -87,15 +87,15 @@ def _between(low: object, high: object, share: float) -> object:
 
 
 def to_uint8(values: NDArray[np.floating]) -> Image:
-    """Clip ``values`` to 0..1 and scale to 0..255; fractions are cut off, as published."""
+    """Clip ``values`` to 0..1 and scale to 0..255; fractions are truncated, as published."""
     return np.asarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
 
 
 def check_severity(severity: object) -> float:
-    """Return ``severity``, from 1 to 5; as an int where it is whole.
+    """Return ``severity``, a number from 1 to 5, as an int where it is whole.
 
     Raises:
-        InputError: it is anything else.
+        InputError: not a number from 1 to 5.
     """
     expected = "Severity is a number from 1 to 5"
     if isinstance(severity, bool | np.bool_) or not isinstance(severity, Real):

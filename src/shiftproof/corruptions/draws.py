@@ -1,8 +1,8 @@
-"""Draws for whole layers of an image, from either kind of generator.
+"""Random layers of an image's size, from either kind of generator.
 
-A ``Generator`` gives two 32-bit keys, and a counter does the rest: a hash of the counter under
-the keys is several times faster than numpy's generators, and needs no order. A legacy
-``RandomState`` draws by itself, as the published code lets it.
+A ``Generator`` draws two 32-bit keys; the values are hashes of a counter under the keys, which is
+several times faster than numpy's generators and does not depend on the order. A legacy
+``RandomState`` draws every value itself, as in the published code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shiftproof.corruptions.checks import Random
 from shiftproof.types import F32, I32
 
 STEPS = 65_536
-"""A draw of 16 bits takes one of this many quantiles, the outermost at 4.3 deviations."""
+"""Quantiles of a 16-bit draw; the outermost lie at 4.3 standard deviations."""
 
 
 @lru_cache(maxsize=1)
@@ -25,7 +25,7 @@ def normal_quantiles() -> F32:
     inverse = NormalDist().inv_cdf
     upper = [inverse((i + 0.5) / STEPS) for i in range(STEPS // 2, STEPS)]
     table = np.array([-z for z in reversed(upper)] + upper)
-    # Quantiles at mid-points fall short of the variance a little: they have no far tail.
+    # Mid-point quantiles have slightly too small a variance: the far tail is missing.
     return np.asarray(table / table.std(), dtype=np.float32)
 
 
@@ -63,7 +63,9 @@ def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) ->
 
 
 def offsets(rng: Random, delta: int, width: int, count: int) -> I32:
-    """Draw ``(count,)`` places ``dy * width + dx``, dx and dy whole in ``[-delta, delta)``."""
+    """Draw ``(count,)`` flat offsets ``dy * width + dx``, integers dx, dy in ``[-delta,
+    delta)``.
+    """
     if isinstance(rng, np.random.RandomState):
         pairs = rng.randint(-delta, delta, size=(count, 2))
         return (pairs[:, 1] * width + pairs[:, 0]).astype(np.int32)
@@ -82,7 +84,8 @@ def index(rng: Random, below: int) -> int:
 
 
 def fork(rng: Random) -> Random:
-    """Return what inner draws are made from: a generator is itself.
+    """Return a generator for inner draws: a ``Generator`` itself, or a newly seeded
+    ``RandomState``.
 
     Published code that seeds an inner generator from the global one does so with a legacy one.
     """

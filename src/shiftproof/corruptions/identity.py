@@ -1,4 +1,4 @@
-"""What a record says of a corruption: enough to tell whether two runs had the same."""
+"""The identity of a corruption in a record: tells whether two runs used the same one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from shiftproof.io.files import fingerprint
 def identity_of(corruption: str | CorruptionFunction) -> str:
     """Return the name of a corruption, or of a function its name with a fingerprint of its source.
 
-    A function says it better by an attribute ``identity``. Of frost the textures are named: with the
-    published photographs it is another corruption than with drawn ice.
+    A function may set it with an attribute ``identity``. For frost it names the textures: with the
+    published photographs frost is another corruption than with drawn ice.
     """
     if isinstance(corruption, str):
         of = f" with {textures.describe_published()}" if corruption == "frost" else ""

@@ -1,4 +1,4 @@
-"""The corruptions of MedMNIST-C, each data set with constants of its own.
+"""The corruptions of MedMNIST-C, with separate constants for each dataset.
 
 All constants: Di Salvo et al. 2024 (arXiv 2406.17536), from medmnistc/corruptions/registry.py of their
 repository (francescodisalvo05/medmnistc-api), for images of 224 x 224 pixels.
@@ -27,45 +27,46 @@ Form: TypeAlias = Callable[..., Image]
 
 BUBBLES = 7
 BUBBLE_RADIUS = 3
-"""The fewest and the smallest that are drawn."""
+"""Smallest number and smallest radius of the bubbles."""
 
 BUBBLE_EDGE = 2
 BUBBLE_LIGHT = 100
 EDGE_LIGHT = 130
-"""Width of a bubble's edge in pixels; how opaque bubble and edge are, of 255."""
+"""Width of a bubble's edge in pixels; opacity of bubble and edge, of 255."""
 
 
 INK_SIDES = (24, 24, 24, 24, 32)
 INK_COVER = 0.6
-"""Side of a stain's square in pixels by severity, and the share of it that is black: the mean of the
-twenty pictures that the published code draws from (0.62 and 0.54)."""
+"""Side of a stain's square in pixels by severity, and the black share of it: the mean over the
+twenty pictures of the published code (0.62 and 0.54)."""
 
 INK_WAVES = 4
 INK_ROUGHNESS = 0.25
-"""Waves that a stain's edge has around it, and the height of all together, of its radius."""
+"""Waves around a stain's edge, and their total amplitude as a share of its radius."""
 
 MARGIN = 10
-"""Stains and words begin so far from the edge."""
+"""Distance of stains and words from the edge, in pixels."""
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FEWEST_LETTERS = 3
 LETTER_WIDTH = 8
 SMALLEST_FONT = 14
-"""Pixels that are left free for a letter; the smallest scale of the font, in hundredths."""
+"""Fewest letters of a word; pixels reserved for a letter; smallest font scale, in hundredths."""
 
 
 def stain_deposit(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Black out stains of ink, at most so many.
+    """Cover the image with black ink stains; the constant is their largest number.
 
-    Differs from the published code: the stains are drawn, of the same sizes, where that lays twenty
-    pictures over the image.
+    Differs from the published code: the stains are generated, in the same sizes; there one of
+    twenty pictures is pasted.
     """
     side = constants(INK_SIDES, severity)
     result = np.array(image)
     for _ in range(1 + draws.index(rng, constants(table, severity))):
         ink = _draw_ink(rng, side)[: image.shape[0], : image.shape[1]]
         top, left = (
-            _place(rng, whole, part) for whole, part in zip(image.shape, ink.shape, strict=False)
+            _draw_start(rng, whole, part)
+            for whole, part in zip(image.shape, ink.shape, strict=False)
         )
         result[top : top + ink.shape[0], left : left + ink.shape[1]][ink] = 0
     return result
@@ -81,17 +82,17 @@ def _draw_ink(rng: Random, side: int) -> NDArray[np.bool_]:
     return np.asarray(np.hypot(rows, columns) <= np.sqrt(INK_COVER / np.pi) * side * edge)
 
 
-def _place(rng: Random, whole: int, part: int) -> int:
-    """Draw where something begins so that it keeps the margin, in what is too small none."""
+def _draw_start(rng: Random, whole: int, part: int) -> int:
+    """Draw the start of a part that keeps the margin; where the image is too small, without one."""
     margin = min(MARGIN, (whole - part) // 2)
     return margin + draws.index(rng, whole - part - 2 * margin + 1)
 
 
 def characters(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Write words over the image: at most so many, of so many letters, in so large a font.
+    """Write words over the image; the constants bound their number, letters and font size.
 
-    Differs from the published code: in an image that is narrower than a word the word is cut off,
-    where that fails; letters on a grey image are grey.
+    Differs from the published code: an image narrower than a word cuts the word off, where the
+    published code fails; letters on a gray image are gray.
     """
     import cv2
 
@@ -113,12 +114,12 @@ def characters(image: Image, severity: float, rng: Random, table: Levels) -> Ima
 
 
 def defocus_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Spread every pixel over a disk: (radius, sigma of its edge)."""
+    """Blur with a disk kernel; the constants are (radius, sigma of its edge), in pixels."""
     return blur_disk(image, constants(table, severity), rng)
 
 
 def gaussian_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Smooth by a Gaussian of so many pixels, mirrored at the edges; sigma is as torchvision's."""
+    """Blur with a Gaussian of that kernel size, mirrored at the edges; sigma as in torchvision."""
     import cv2
 
     size = int(constants(table, severity)) | 1
@@ -130,19 +131,19 @@ def gaussian_blur(image: Image, severity: float, rng: Random, table: Levels) -> 
 
 
 def brightness(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Multiply every value."""
+    """Multiply every value by the constant."""
     factor = constants(table, severity)
     return np.asarray(ImageEnhance.Brightness(PillowImage.fromarray(image)).enhance(factor))
 
 
 def contrast(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Multiply every value's distance to the mean grey."""
+    """Multiply every value's difference from the mean gray."""
     factor = constants(table, severity)
     return np.asarray(ImageEnhance.Contrast(PillowImage.fromarray(image)).enhance(factor))
 
 
 def gamma(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Raise every value, in 0..1, to a power."""
+    """Raise every value, scaled to 0..1, to a power."""
     levels = (256 - 1e-3) * (np.arange(256) / 255) ** constants(table, severity)
     return np.asarray(levels.astype(np.uint8)[image])
 
@@ -153,7 +154,7 @@ def saturate(image: Image, severity: float, rng: Random, table: Levels) -> Image
 
 
 def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Black out what is beyond a circle about the center, whose radius is a share of half the side."""
+    """Black out everything outside a central circle; its radius is a share of half the side."""
     import cv2
 
     height, width = image.shape[:2]
@@ -166,7 +167,7 @@ def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> I
 
 
 def bubble(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Lay air bubbles over a slide: at most this large, at most so many."""
+    """Add air bubbles of a microscope slide; the constants are the largest radius and number."""
     largest, most = constants(table, severity)
     height, width = image.shape[:2]
     layer = PillowImage.new("RGBA", (width, height), (255, 255, 255, 0))
@@ -352,13 +353,13 @@ TABLES: dict[str, dict[str, Levels]] = {
     "organcmnist": _ORGAN,
     "organsmnist": _ORGAN,
 }
-"""Data set to corruption to its constants at severities 1 to 5."""
+"""From dataset to corruption to its constants at severities 1 to 5."""
 
 
 def corruptions_of(dataset: str) -> Mapping[str, CorruptionFunction]:
     """Return the corruptions of a data set, as ``bench.run(corruptions=...)`` takes them.
 
-    They are called ``pixelate.pathmnist`` and so on, to be told from the benchmark's.
+    They are named ``pixelate.pathmnist`` and so on, to be distinct from the benchmark's.
     """
     return {
         f"{name}.{dataset}": AtScale(name, _FORMS[name], table, f"{MEDMNIST_C} {dataset}")

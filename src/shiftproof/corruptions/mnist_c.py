@@ -1,7 +1,8 @@
-"""The corruptions of MNIST-C that have a name of the benchmark and another form.
+"""The corruptions of MNIST-C that share a name with ImageNet-C but differ from it.
 
 All from Mu & Gilmer 2019 (arXiv 1906.02337): corruptions.py of their repository
-(google-research/mnist-c). Their constants are those of ImageNet-C; what differs stands at each.
+(google-research/mnist-c). Their constants are those of ImageNet-C; each docstring says what
+differs.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ MNIST_C = "mnist-c"
 """The name of the variant."""
 
 MAP_SIDE = 256
-"""Of the fog's map, of which a digit shows a corner."""
+"""Side of the fog's map in pixels; a digit shows a corner of it."""
 
 MUD_GRAY = 63
-"""Of the mud, in every channel."""
+"""Value of the mud in every channel."""
 
 PUBLISHED_SEVERITY = {
     "shot_noise": 5,
@@ -43,20 +44,20 @@ PUBLISHED_SEVERITY = {
     "fog": 5,
     "spatter": 4,
 }
-"""The one severity at which each is in the data set; the other four have none."""
+"""The one severity at which each is in the dataset."""
 
 
 def _blur_down(image: Image, sigma: float) -> Image:
-    """Smooth along the columns alone: a grey image's columns were taken for its channels."""
+    """Blur along the columns only: the published code takes a gray image's columns for channels."""
     planes = add_channel_axis(image).astype(np.float32)
     smooth = [filter_gaussian(planes[..., c].copy(), (sigma, 0.0)) for c in range(planes.shape[2])]
-    # A flat area keeps its level: floats fall short of it by a little.
+    # Raised a little, so that truncation keeps the level of a flat area.
     levels = np.clip(np.stack(smooth, axis=-1) + 1e-3, 0, 255).astype(np.uint8)
     return np.asarray(levels.reshape(image.shape))
 
 
 def _draw_offsets(rng: Random, delta: int, width: int, count: int) -> I32:
-    """Draw where each pixel goes; half of them stay."""
+    """Draw the displacement of each pixel; half of them stay."""
     if not isinstance(rng, np.random.RandomState):
         places = draws.offsets(rng, delta, width, count)
         return np.where(rng.random(count) < 0.5, places, 0).astype(np.int32)
@@ -71,7 +72,7 @@ def _draw_offsets(rng: Random, delta: int, width: int, count: int) -> I32:
 def glass_blur(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, int, int]]
 ) -> Image:
-    """Exchange half of the pixels within a few pixels, between two blurs along the columns."""
+    """Swap half of the pixels with nearby ones, between two blurs along the columns."""
     from shiftproof.corruptions.kernels import blur as kernels
 
     sigma, delta, rounds = constants(table, severity)
@@ -88,7 +89,9 @@ def glass_blur(
 
 
 def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]]) -> Image:
-    """Add the corner of a fractal cloud of 256 pixels, or of the image's size where that is more."""
+    """Add the corner of a fractal cloud; its side is 256 pixels, or the image's if that is
+    larger.
+    """
     amount, decay = constants(table, severity)
     side = max(MAP_SIDE, *image.shape[:2])
     layer, low, high = weather.plasma(side, side, decay, rng)
@@ -118,4 +121,4 @@ FUNCTIONS: dict[str, CorruptionFunction] = {
     "fog": AtScale("fog", fog, weather.FOG, MNIST_C),
     "spatter": AtScale("spatter", spatter, weather.SPATTER, MNIST_C),
 }
-"""Name to its form in MNIST-C."""
+"""From a name to its function in MNIST-C."""

@@ -56,4 +56,4 @@ CorruptionName: TypeAlias = Literal[
     "zigzag",
     "canny_edges",
 ]
-"""What stands in ``CORRUPTIONS``, in its order."""
+"""The keys of ``CORRUPTIONS``, in order."""

@@ -1,4 +1,4 @@
-"""Patterns: waves, clouds, stars and holes that are laid over an image."""
+"""Patterns overlaid on an image: waves, clouds, stars and holes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from shiftproof.types import F64, I64, Flags, Image
 
 # All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), ImageNet-C-bar, from
 # imagenet_c_bar/imagenet_c_bar.csv of their repository (facebookresearch/augmentation-corruption).
-# They are levels on a scale from 0 to 10; what a level means stands at each function. ``table``
-# holds the levels of another scale.
+# They are levels on a scale from 0 to 10; each function's docstring says what a level means.
+# ``table`` replaces the levels, for another image size.
 #
-# A length in pixels of the published code is a share of the image's side, 224 or 32. Here it is that
-# share of the shorter side; a place is drawn along each side by itself.
+# The published code gives lengths as shares of the image's side, 224 or 32. Here they are the same
+# shares of the shorter side; positions are drawn for each axis separately.
 
 SINGLE_FREQUENCY_GREYSCALE = (1.0, 1.5, 2.0, 4.5, 5.0)
 COCENTRIC_SINE_WAVES = (3.0, 5.0, 8.0, 9.0, 10.0)
@@ -31,19 +31,19 @@ SPARKLES = (1.0, 2.0, 3.0, 5.0, 6.0)
 INVERSE_SPARKLES = (1.0, 2.0, 4.0, 9.0, 10.0)
 
 LINES = (0.5, 1.0, 1.5, 2.0, 2.5)
-"""Of CIFAR-10-C-bar alone: imagenet_c_bar/cifar10_c_bar.csv."""
+"""Only in CIFAR-10-C-bar: imagenet_c_bar/cifar10_c_bar.csv."""
 
 STARS = 5
-"""Stars of ``sparkles``."""
+"""Number of stars of ``sparkles``."""
 
 RAY_SPREAD = 0.25
-"""Deviation of a ray's length, as a share of its mean."""
+"""Standard deviation of a ray's length, as a share of its mean."""
 
 PERLIN_OCTAVES = 5
 """A published turbulence of 16: octaves of frequency 1, 2, 4, 8 and 16."""
 
 GRAY = 128
-"""What a hole is filled with."""
+"""Fill value of a hole."""
 
 LUMA = np.array((0.2989, 0.5870, 0.1140))
 """Grey of RGB, where a pattern in color is laid over a grey image."""
@@ -52,13 +52,13 @@ Levels = Sequence[float]
 
 
 def shorter_side(image: Image) -> int:
-    """Return the side that the published code's one size stands for."""
+    """Return the shorter side in pixels; the published code has square images only."""
     height, width = image.shape[:2]
     return int(min(height, width))
 
 
 def _add_layer(image: Image, layer: F64, keep: float, add: float) -> Image:
-    """Return ``keep * image + add * layer``, a layer in color as its grey on a grey image."""
+    """Return ``keep * image + add * layer``; on a gray image a color layer counts as its gray."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     if layer.ndim == 3 and image.ndim == 2:
@@ -87,7 +87,7 @@ def single_frequency_greyscale(
 def cocentric_sine_waves(
     image: Image, severity: float, rng: Random, table: Levels | None = None
 ) -> Image:
-    """Add rings about a random point that sway as they go round; a level is a rise of 12.8."""
+    """Add wavy concentric rings about a random point; a level is an amplitude of 12.8."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     rise = constants(table or COCENTRIC_SINE_WAVES, severity) * 12.8
@@ -101,7 +101,7 @@ def cocentric_sine_waves(
 
 
 def plasma_noise(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
-    """Blend in colored plasma, waves bent by waves; a level is a weight of 6.4 of 255."""
+    """Blend in colored plasma (phase-modulated waves); a level is a weight of 6.4 of 255."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     weight = constants(table or PLASMA_NOISE, severity) * 6.4
@@ -130,7 +130,7 @@ def _draw_slopes(rng: Random) -> tuple[I64, F64]:
 
 
 def perlin_noise(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
-    """Blend in the turbulence of Perlin's noise; a level is a weight of 0.05.
+    """Blend in Perlin turbulence; a level is a weight of 0.05.
 
     The first octave has 7 periods along the shorter side.
     """
@@ -145,15 +145,16 @@ def perlin_noise(image: Image, severity: float, rng: Random, table: Levels | Non
 
 
 def _frequencies(size: int) -> I64:
-    """Return the whole frequencies of a line, the lowest in the middle."""
+    """Return the integer frequencies along an axis, the lowest in the middle."""
     return np.arange(size) - size // 2
 
 
 def _draw_spectrum_noise(rng: Random, height: int, width: int, power: F64) -> F64:
-    """Draw noise ``(H, W)`` of deviation 1 with the amplitudes ``power``, lowest in the middle.
+    """Draw noise ``(H, W)`` of standard deviation 1 with the spectrum ``power``, lowest in the
+    middle.
 
-    The phases are the same for two frequencies that are opposite in the array, as published: the
-    noise is nearly the same when it is turned by 180 degrees.
+    As published, opposite frequencies in the array share their phase: the noise is nearly symmetric
+    under rotation by 180 degrees.
     """
     half = rng.uniform(0, 2 * math.pi, size=(height, width // 2))
     parts = [half, half[::-1, ::-1]]
@@ -165,7 +166,7 @@ def _draw_spectrum_noise(rng: Random, height: int, width: int, power: F64) -> F6
     spectrum = np.empty(phases.shape, np.complex128)
     spectrum.real, spectrum.imag = power * np.cos(phases), power * np.sin(phases)
     noise = np.real(np.fft.ifft2(np.fft.ifftshift(spectrum)))
-    # A single pixel has no deviation.
+    # A single pixel has a standard deviation of 0.
     return np.asarray(noise / (float(noise.std()) or 1.0))
 
 
@@ -201,7 +202,7 @@ def brownish_noise(
 
 
 def _draw_squares(image: Image, share: float, rng: Random) -> Flags:
-    """Mark the pixels ``(H, W)`` in a share of the dark squares of a turned checkerboard."""
+    """Mark the pixels ``(H, W)`` of a share of the dark squares of a rotated checkerboard."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     angle = rng.uniform(0, 2 * math.pi)
@@ -216,7 +217,7 @@ def _draw_squares(image: Image, share: float, rng: Random) -> Flags:
 def checkerboard_cutout(
     image: Image, severity: float, rng: Random, table: Levels | None = None
 ) -> Image:
-    """Fill squares of a turned checkerboard with grey; a level is a tenth of the dark squares."""
+    """Fill squares of a rotated checkerboard with gray; a level is a tenth of the dark squares."""
     share = constants(table or CHECKERBOARD_CUTOUT, severity) / 10
     out = image.copy()
     out[_draw_squares(image, share, rng)] = GRAY
@@ -228,7 +229,7 @@ def _draw_rays(rng: Random, count: int, length: float) -> F64:
 
 
 def sparkles(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
-    """Let five stars shine in front; a level is a ray of a hundredth of the shorter side."""
+    """Add five bright stars; a level is a ray length of a hundredth of the shorter side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     length = constants(table or SPARKLES, severity) * 0.01 * shorter_side(image)
@@ -268,7 +269,7 @@ def lines(image: Image, severity: float, rng: Random, table: Levels | None = Non
     angles = angle + 2 * math.pi * spread * (turns - 0.5)
     middle = np.stack([rows * image.shape[0], columns * image.shape[1]])
     reach = max(image.shape[:2]) * np.stack([np.cos(angles), np.sin(angles)])
-    # Cut off towards zero, as published.
+    # Truncated towards zero, as published.
     starts, ends = (middle - reach).astype(np.int64).T, (middle + reach).astype(np.int64).T
     out = image.copy()
     for (row, column), (last_row, last_column) in zip(starts, ends, strict=True):

@@ -1,4 +1,4 @@
-"""A small scene at five severities: how a corruption shows itself in a notebook."""
+"""A small scene at five severities: the notebook display of a corruption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from shiftproof.rng import generator
 from shiftproof.types import Image
 
 SIDE = 112
-"""Pixels of the scene: it has edges, a fine pattern, smooth colors and round shapes."""
+"""Side of the scene in pixels. The scene has edges, a fine pattern, smooth colors and round
+shapes."""
 
 
 def draw_scene() -> Image:
@@ -33,7 +34,7 @@ def draw_scene() -> Image:
 
 
 def draw_strip(name: str, function: Callable[[Image, float, np.random.Generator], Image]) -> bytes:
-    """Return the scene as it is and at severities 1 to 5, side by side, as PNG."""
+    """Return the scene, clean and at severities 1 to 5, side by side, as PNG."""
     scene = draw_scene()
     shown = [scene] + [
         function(scene, severity, generator(0, name, "scene")) for severity in range(1, 6)
@@ -46,7 +47,7 @@ def draw_strip(name: str, function: Callable[[Image, float, np.random.Generator]
 
 
 def embed_png(data: bytes, text: str) -> str:
-    """Return an ``img`` element that holds the picture; ``text`` is plain and stands for it."""
+    """Return an ``img`` element with the picture inline; ``text`` is its plain alternative text."""
     return (
         f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(data).decode("ascii")}">'
     )

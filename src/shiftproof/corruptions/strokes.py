@@ -1,8 +1,8 @@
-"""Strokes: what is drawn over a digit, or left of it. MNIST-C, at any size.
+"""Strokes over a digit, and its edges: MNIST-C at any image size.
 
 All constants: Mu & Gilmer 2019 (arXiv 1906.02337), from corruptions.py of their repository
-(google-research/mnist-c). They are defined on 28 x 28 pixels and have no severities: the five are
-alike. At other sizes a stroke is drawn on a canvas of 28 x 28 units that covers the image.
+(google-research/mnist-c). They are defined on 28 x 28 pixels and have no severities: all five are
+the same. At other sizes a stroke is drawn on a canvas of 28 x 28 units that covers the image.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from shiftproof.corruptions.filters import filter_gaussian
 from shiftproof.types import F64, Flags, Image
 
 CANVAS = 28
-"""Side of the published images."""
+"""Side of the published images, in pixels."""
 
 REACH = 2.3
-"""Half the height of a line, in units of the canvas, at which it has faded out."""
+"""Distance from a line's center, in units of the canvas, at which it has faded out."""
 
 ZIGZAG = 2.0
-"""Half the length and the height of a tooth."""
+"""Half the length and the height of a tooth, in units of the canvas."""
 
 CANNY_SIGMA = 1.0
 CANNY_LOW = 0.1
 CANNY_HIGH = 0.2
-"""Sigma of the Gaussian before; the gradients from which an edge goes on, and from which it starts."""
+"""Sigma of the Gaussian; lower and upper hysteresis thresholds of the gradient."""
 
 LUMA = np.array((0.2989, 0.5870, 0.1140))
-"""Grey of RGB, where edges are looked for in a color image."""
+"""Gray of RGB, for the edges of a color image."""
 
 
 def _canvas(image: Image) -> tuple[F64, F64]:
@@ -44,7 +44,7 @@ def _canvas(image: Image) -> tuple[F64, F64]:
 def _draw_line(
     canvas: tuple[F64, F64], start: tuple[float, float], end: tuple[float, float]
 ) -> F64:
-    """Return the light of a line from ``start`` to ``end``, (column, row) each, ``(H, W)`` in 0..1."""
+    """Return the brightness ``(H, W)``, 0..1, of a line from ``start`` to ``end`` (column, row)."""
     rows, columns = canvas
     (first, top), (last, bottom) = start, end
     if first == last:
@@ -57,13 +57,13 @@ def _draw_line(
 
 
 def _add_light(image: Image, light: F64) -> Image:
-    """Add light ``(H, W)`` in 0..1 to all channels."""
+    """Add brightness ``(H, W)`` in 0..1 to all channels."""
     added = light if image.ndim == 2 else light[..., np.newaxis]
     return np.asarray(np.clip(image + 255 * added + 1e-9, 0, 255).astype(np.uint8))
 
 
 def stripe(image: Image, severity: float, rng: Random) -> Image:
-    """Turn the left and the right quarter of the image into their negative."""
+    """Invert the left and the right quarter of the image."""
     width = image.shape[1]
     place = np.arange(width)
     outer = (place < width / 4) | (place >= width * 3 / 4)
@@ -82,7 +82,7 @@ def dotted_line(image: Image, severity: float, rng: Random) -> Image:
 
 
 def _zigzag_corners(length: float) -> list[tuple[float, float]]:
-    """Return the corners of a level zigzag of a length, (along, across) each."""
+    """Return the corners (along, across) of a horizontal zigzag of a given length."""
     corners = [(0.0, 0.0)]
     teeth = int((length - ZIGZAG) // (2 * ZIGZAG)) + 1
     across = 0.0
@@ -111,16 +111,16 @@ def zigzag(image: Image, severity: float, rng: Random) -> Image:
 
 
 def _shift(values: F64, down: int, right: int) -> F64:
-    """Return what lies (down, right) of each pixel; 0 outside."""
+    """Return each pixel's value at an offset (down, right); 0 outside."""
     height, width = values.shape
     padded = np.pad(values, 1)
     return padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]
 
 
 def _thin(down: F64, right: F64, strength: F64) -> Flags:
-    """Mark where the gradient is no weaker than on either side along its direction.
+    """Mark the local maxima of the gradient along its direction (non-maximum suppression).
 
-    Between two neighbours the strength is interpolated (Canny 1986).
+    The gradient is interpolated between two neighbors (Canny 1986).
     """
     steep = np.abs(down) >= np.abs(right)
     larger = np.where(steep, np.abs(down), np.abs(right))
@@ -138,7 +138,7 @@ def _thin(down: F64, right: F64, strength: F64) -> Flags:
 
 
 def _keep_connected(strong: Flags, weak: Flags) -> Flags:
-    """Return the weak pixels that hang together with a strong one, over corners, too."""
+    """Return the weak pixels that are 8-connected to a strong one."""
     import cv2
 
     _, labels = cv2.connectedComponents(weak.astype(np.uint8), connectivity=8)
@@ -149,13 +149,13 @@ def _keep_connected(strong: Flags, weak: Flags) -> Flags:
 
 
 def canny_edges(image: Image, severity: float, rng: Random) -> Image:
-    """Leave the edges alone, white on black (Canny 1986)."""
+    """Replace the image by its Canny edges, white on black (Canny 1986)."""
     import cv2
 
     gray = (image if image.ndim == 2 else image @ LUMA) / 255
     if min(gray.shape) < 3:
         return np.zeros_like(image)
-    # Outside there is nothing: what the Gaussian misses there is made up for.
+    # Values outside do not count: the Gaussian is renormalized at the border.
     radius = int(4 * CANNY_SIGMA + 0.5)
     padded = [np.pad(a.astype(np.float32), radius) for a in (gray, np.ones(gray.shape))]
     values, weights = (

@@ -19,7 +19,7 @@ from shiftproof.corruptions.table import (
 from shiftproof.errors import InputError, UnknownNameError
 
 Named = Mapping[str, "str | CorruptionFunction"]
-"""Name in a run to a name of the table, or a function."""
+"""From the name in a run to a name of the table, or a function."""
 
 IMAGENET_C = "Hendrycks & Dietterich 2019 (arXiv 1903.12261)"
 C_BAR = "Mintun et al. 2021 (arXiv 2102.11273)"
@@ -48,10 +48,10 @@ class Suite:
     """A named set of corruptions.
 
     Attributes:
-        name: by which it is asked for.
-        title: what it is, in a line.
+        name: name of the set, as for ``suite``.
+        title: one line of description.
         source: the paper.
-        make: returns the corruptions, in order.
+        make: function that returns the corruptions, in order.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Suite:
 
     @cached_property
     def corruptions(self) -> Named:
-        """Name in a run to what is run, in order."""
+        """From the name in a run to its corruption, in order."""
         return self.make()
 
 
@@ -70,7 +70,7 @@ def _plain(names: Sequence[str]) -> Callable[[], Named]:
 
 
 def _of_mnist() -> Named:
-    """Tell forms of their own from the benchmark's, which have the same names, by a suffix."""
+    """Add a suffix to the functions that share a name with the benchmark's but differ."""
     own = mnist_c.FUNCTIONS
     return {
         f"{name}.{mnist_c.MNIST_C}" if name in own else name: own.get(name, name)
@@ -83,8 +83,8 @@ def _of_cifar() -> Named:
 
 
 _ALL = (
-    Suite("common", "the 15 of ImageNet-C, of which means are taken", IMAGENET_C, _plain(COMMON)),
-    Suite("holdout", "4 for choosing hyper-parameters", IMAGENET_C, _plain(HOLDOUT)),
+    Suite("common", "the 15 of ImageNet-C, over which means are taken", IMAGENET_C, _plain(COMMON)),
+    Suite("holdout", "4 for choosing hyperparameters", IMAGENET_C, _plain(HOLDOUT)),
     Suite("all", "common and holdout", IMAGENET_C, _plain((*COMMON, *HOLDOUT))),
     *(
         Suite(group, f"the {len(names)} of the family {group}", IMAGENET_C, _plain(names))
@@ -160,8 +160,7 @@ def merge(parts: Sequence[Named]) -> dict[str, str | CorruptionFunction]:
                 if merged[name] == corruption:
                     continue
                 raise InputError(
-                    f"{name!r} is meant in two forms, with the constants of two sets; run the sets "
-                    "one by one."
+                    f"{name!r} has different constants in two of the sets; run the sets one by one."
                 )
     return merged
 

@@ -1,7 +1,7 @@
 """The table of corruptions, and the functions that apply one by its name.
 
 A new corruption is a row at the end of ``_EXTRA``: the rows of ``_COMMON`` and ``_HOLDOUT`` are the
-benchmark's, of which means are taken. Its name goes into ``names.py``, too.
+benchmark's, over which means are taken. Its name goes into ``names.py``, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from shiftproof.rng import generator
 from shiftproof.types import Image
 
 PUBLISHED = "published"
-"""The name of the form that the published benchmark numbers were computed with: the default."""
+"""The variant with which the published benchmark numbers were computed: the default."""
 
 _COMMON = (
     Corruption(
@@ -184,7 +184,7 @@ _IN_FURTHER_BENCHMARKS = (
     ),
     Corruption(
         "caustic_refraction", warps.caustic_refraction, "warp",
-        "a look through moving water", is_random=True,
+        "refraction by moving water", is_random=True,
     ),
     Corruption(
         "checkerboard_cutout", patterns.checkerboard_cutout, "pattern",
@@ -204,7 +204,7 @@ _IN_FURTHER_BENCHMARKS = (
     ),
     Corruption(
         "plasma_noise", patterns.plasma_noise, "pattern",
-        "colored waves bent by waves", is_random=True,
+        "colored plasma of phase-modulated waves", is_random=True,
     ),
     Corruption(
         "single_frequency_greyscale", patterns.single_frequency_greyscale, "pattern",
@@ -224,7 +224,7 @@ _IN_FURTHER_BENCHMARKS = (
     ),
     Corruption(
         "pinch_and_twirl", warps.pinch_and_twirl, "warp",
-        "whirls in blocks", is_random=True,
+        "pinched and twirled blocks", is_random=True,
     ),
     Corruption(
         "ripple", warps.ripple, "warp",
@@ -291,10 +291,10 @@ COMMON: tuple[str, ...] = tuple(entry.name for entry in _COMMON)
 """The 15 corruptions of the benchmark, in the paper's order."""
 
 HOLDOUT: tuple[str, ...] = tuple(entry.name for entry in _HOLDOUT)
-"""The 4 corruptions kept for choosing hyper-parameters."""
+"""The 4 holdout corruptions, for choosing hyperparameters."""
 
 EXTRA: tuple[str, ...] = tuple(entry.name for entry in _EXTRA)
-"""Further corruptions of our own, in no benchmark."""
+"""Further corruptions that are in no benchmark."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     family: tuple(name for name in COMMON if CORRUPTIONS[name].family == family)
@@ -304,7 +304,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
-    """Return the function of a corruption, in its published form or in a named variant.
+    """Return the function of a corruption, the published one or a named variant.
 
     Raises:
         UnknownNameError: no such corruption, or no such variant of it.
@@ -324,7 +324,8 @@ def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
 
 
 def scale(name: str) -> dict[str, CorruptionFunction]:
-    """Return the benchmark's 15 corruptions and the 4 hold-out ones at a named scale, in order.
+    """Return the benchmark's 15 corruptions and the 4 holdout ones with the constants of a scale,
+    in order.
 
     Args:
         name: "published", the constants for photographs, or "cifar-10-c", those for 32 x 32 pixels.
@@ -379,17 +380,17 @@ def corrupt(
 ) -> Image | PillowImage.Image:
     """Return a corrupted copy of ``image``.
 
-    The draws depend on ``seed``, the corruption's name and ``key`` alone. Severity is left out
-    on purpose: the five severities of one image share their noise.
+    The random draws depend only on ``seed``, the corruption's name and ``key``. They do not depend
+    on the severity, so that the five severities of one image share their noise.
 
     Args:
         image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8, one pixel or more, or a PIL image of
-            mode RGB or L; left as it is.
-        name: of a corruption, or a function ``(image, severity, rng) -> image``.
+            mode RGB or L; not modified.
+        name: name of a corruption, or a function ``(image, severity, rng) -> image``.
         severity: 1 to 5; between whole severities the constants are interpolated.
-        seed: any integer.
-        key: what tells this image from others, for example its file name.
-        variant: a named variant; None is the published form.
+        seed: random seed, any integer.
+        key: identifies this image, for example by its file name.
+        variant: name of a variant; None is the published one.
         depth: ``(H, W)`` floating, 0 at the camera and 1 at 15.6 m, for the corruptions of
             ``depth.FUNCTIONS`` ("fog_3d"), which need it, and for no others.
 
@@ -398,7 +399,7 @@ def corrupt(
 
     Raises:
         UnknownNameError: no such corruption or variant.
-        InputError: no such severity, or a variant asked of a function.
+        InputError: no such severity, or a variant of a function.
         ImageError: not such an image, or the function's result is not one of the same shape.
 
     >>> import numpy as np
@@ -418,7 +419,9 @@ def corrupt(
         known = depths.check_depth(depth, checked, name)
         return depths.FUNCTIONS[name](checked, level, generator(seed, name, key), known)
     if depth is not None:
-        raise InputError(f"Depth is of no use for {name}; it is for {', '.join(depths.FUNCTIONS)}.")
+        raise InputError(
+            f"depth: expected none, since {name} does not use it; it is for {', '.join(depths.FUNCTIONS)}."
+        )
     if isinstance(name, str):
         return function_of(name, variant)(checked, level, generator(seed, name, key))
     if not callable(name):

@@ -1,4 +1,4 @@
-"""Corruptions of sequences: what is in the world stays there and moves, what is in the sensor is fresh."""
+"""Corruptions of video: weather persists and moves between frames, sensor noise is drawn anew."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from shiftproof.rng import generator
 from shiftproof.types import Image
 
 SNOW_SPEED = 0.02
-"""Share of the height that snow falls from frame to frame: at 30 frames a second, 0.6 heights."""
+"""Share of the height that snow falls per frame: 0.6 heights per second at 30 frames per second."""
 
 FOG_SPEED = 0.004
-"""Share of the width that fog drifts from frame to frame."""
+"""Share of the width that fog drifts per frame."""
 
 
 def corrupt_video(
@@ -29,10 +29,10 @@ def corrupt_video(
 
     Args:
         frames: ``(H, W, 3)`` or ``(H, W)`` uint8, all of one size; read one at a time.
-        name: of a corruption.
+        name: name of a corruption.
         severity: 1 to 5.
         seed: any integer.
-        key: names the sequence. Frame t depends on seed, name, key and t alone.
+        key: identifies the sequence. Frame t depends only on seed, name, key and t.
 
     Raises:
         ImageError: a frame of another size than the first; and as ``corrupt``.

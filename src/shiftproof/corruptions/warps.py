@@ -1,4 +1,4 @@
-"""Warps: an image seen through water, waves, whirls and lenses that scatter colors."""
+"""Warps: refraction, waves, twirls and chromatic aberration."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from shiftproof.corruptions.patterns import LUMA, shorter_side
 from shiftproof.types import F64, I64, Image
 
 # All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), from
-# imagenet_c_bar/imagenet_c_bar.csv and, where the corruption is one of CIFAR-10-C-bar's alone,
+# imagenet_c_bar/imagenet_c_bar.csv and, for corruptions that are only in CIFAR-10-C-bar,
 # imagenet_c_bar/imagenet_new_corruptions.csv or cifar10_c_bar.csv of their repository
-# (facebookresearch/augmentation-corruption). They are levels on a scale from 0 to 10; what a level
-# means stands at each function. ``table`` holds the levels of another scale. Lengths are shares of
-# the shorter side, as in ``patterns.py``.
+# (facebookresearch/augmentation-corruption). They are levels on a scale from 0 to 10; each
+# function's docstring says what a level means. ``table`` replaces the levels, for another image
+# size. Lengths are shares of the shorter side, as in ``patterns.py``.
 
 CAUSTIC_REFRACTION = (2.35, 3.2, 4.9, 6.6, 9.15)
 
-# Of CIFAR-10-C-bar, at whose scale they are defined:
+# Of CIFAR-10-C-bar, defined for 32 x 32 pixels:
 RIPPLE = (5.5, 6.0, 6.5, 7.5, 8.0)
 PINCH_AND_TWIRL = (5.5, 6.0, 6.5, 8.5, 10.0)
 TRANSVERSE_CHROMATIC_ABBERATION = (1.0, 2.0, 5.0, 9.0, 10.0)
 CIRCULAR_MOTION_BLUR = (2.8, 3.6, 4.4, 5.2, 6.0)
 
 TURNS = 21
-"""Turned copies that ``circular_motion_blur`` averages."""
+"""Rotated copies that ``circular_motion_blur`` averages."""
 
-WHIRLS_OF_LARGE = 5
-WHIRLS_OF_SMALL = 3
-"""Whirls along a side, of images from 224 pixels on and of smaller ones."""
+TWIRLS_OF_LARGE = 5
+TWIRLS_OF_SMALL = 3
+"""Twirls along a side, of images of 224 pixels and more, and of smaller ones."""
 
 Levels = Sequence[float]
 
 
 def _warp(image: Image, rows: F64, columns: F64) -> Image:
-    """Read an image at places ``(H, W)`` between its pixels, black outside."""
+    """Resample an image at fractional positions ``(H, W)``, bilinearly, black outside."""
     from shiftproof.corruptions.kernels import warps as kernels
 
     out = np.empty_like(image)
@@ -50,9 +50,10 @@ def _warp(image: Image, rows: F64, columns: F64) -> Image:
 def caustic_refraction(
     image: Image, severity: float, rng: Random, table: Levels | None = None
 ) -> Image:
-    """Look through moving water onto the image, and at the light that it gathers.
+    """Refract the image at moving water, and add the light that the water focuses.
 
-    A level bends a ray at right angles by 0.05 of the shorter side, and lights a slope of 1 by 0.2.
+    A level displaces a ray at a right angle by 0.05 of the shorter side, and brightens a slope of 1
+    by 0.2.
     """
     from shiftproof.corruptions.kernels import warps as kernels
 
@@ -70,7 +71,7 @@ def caustic_refraction(
 
 
 def ripple(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
-    """Move rows and columns by a wave each; a level is an amplitude of 0.0025 of the side."""
+    """Shift rows and columns by sine waves; a level is an amplitude of 0.0025 of the side."""
     side = shorter_side(image)
     amplitude = constants(table or RIPPLE, severity) * 0.0025 * side
     lengths = rng.uniform(0.1, 0.3, size=2) * side
@@ -85,10 +86,11 @@ def ripple(image: Image, severity: float, rng: Random, table: Levels | None = No
     return _warp(image, rows.copy(), columns.copy())
 
 
-def _whirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F64]:
-    """Return where a whirl in a block reads, relative to the block, each ``(height, width)``.
+def _twirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F64]:
+    """Return the source rows and columns of a twirled block, relative to it, ``(height, width)``
+    each.
 
-    The block is scaled to a circle's square, so that the whirl fills it.
+    The block is scaled to a square, so that the circular twirl fills it.
     """
     radius = np.array((height, width)) / 2
     down = np.arange(height)[:, np.newaxis] - radius[0]
@@ -108,23 +110,24 @@ def _whirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F
 def pinch_and_twirl(
     image: Image, severity: float, rng: Random, table: Levels | None = None
 ) -> Image:
-    """Pinch and turn the image in blocks, 3 or 5 along each side.
+    """Pinch and twirl the image in blocks, 3 or 5 along each side.
 
-    A level turns by 9 degrees, to the left or right, and pinches by a power of 0.04 more than 0.1.
+    A level rotates by 9 degrees, to the left or right, and adds 0.04 to the exponent of the pinch,
+    0.1 at 0.
 
-    Differs from the published code: a block reads the image as it was, not what the blocks before it
-    have made of it, which shows at a block's edge alone.
+    Differs from the published code: a block reads the original image, not the result of the blocks
+    before it; only the edges of blocks differ.
     """
     level = constants(table or PINCH_AND_TWIRL, severity)
     large = shorter_side(image) >= 224
-    count = min(WHIRLS_OF_LARGE if large else WHIRLS_OF_SMALL, *image.shape[:2])
+    count = min(TWIRLS_OF_LARGE if large else TWIRLS_OF_SMALL, *image.shape[:2])
     turns = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
     high, wide = image.shape[0] // count, image.shape[1] // count
     rows, columns = (np.ascontiguousarray(a, np.float64) for a in np.indices(image.shape[:2]))
     for across in range(count):
         for down in range(count):
             angle = turns[across * count + down] * level * math.pi / 20
-            block_rows, block_columns = _whirl(high, wide, angle, 0.04 * level + 0.1)
+            block_rows, block_columns = _twirl(high, wide, angle, 0.04 * level + 0.1)
             block = slice(down * high, (down + 1) * high), slice(across * wide, (across + 1) * wide)
             rows[block] = block_rows + down * high
             columns[block] = block_columns + across * wide
@@ -132,9 +135,10 @@ def pinch_and_twirl(
 
 
 def _spline_taps(size: int, scale: float) -> tuple[I64, F64]:
-    """Return which pixels of a line the centre of its enlargement reads, and by which weights.
+    """Return the pixels of a line, and their weights, from which its enlarged center is
+    interpolated.
 
-    Cubic B-splines over the pixels themselves, which smooths them; the line is mirrored about its
+    Cubic B-splines whose coefficients are the pixels, which smooths; the line is mirrored about its
     outermost pixels.
 
     Returns:
@@ -152,7 +156,7 @@ def _spline_taps(size: int, scale: float) -> tuple[I64, F64]:
 
 
 def _enlarge_plane(plane: F64, scale: float) -> F64:
-    """Enlarge ``(H, W)`` about its centre and cut it to its size."""
+    """Enlarge ``(H, W)`` about its center and crop it to its size."""
     rows, row_weights = _spline_taps(plane.shape[0], scale)
     columns, column_weights = _spline_taps(plane.shape[1], scale)
     across = sum(plane[:, c] * w for c, w in zip(columns, column_weights, strict=True))
@@ -163,9 +167,9 @@ def _enlarge_plane(plane: F64, scale: float) -> F64:
 def transverse_chromatic_abberation(
     image: Image, severity: float, rng: Random, table: Levels | None = None
 ) -> Image:
-    """Enlarge one channel by 1, one by half and one by the whole of a lens's spread.
+    """Enlarge one channel not at all, one by half of the lens's spread and one by the whole.
 
-    A level is a spread of 0.05. A grey image gets the grey of what its three copies would be.
+    A level is a spread of 0.05. A gray image gets the gray of its three enlarged copies.
     """
     spread = constants(table or TRANSVERSE_CHROMATIC_ABBERATION, severity) * 0.05
     scales = np.array((1.0, 1.0 + spread / 2, 1.0 + spread))[rng.permutation(3)]
@@ -182,7 +186,7 @@ def transverse_chromatic_abberation(
 def circular_motion_blur(
     image: Image, severity: float, rng: Random, table: Levels | None = None
 ) -> Image:
-    """Turn the image about its centre during the exposure; a level is 1.5 degrees to either side."""
+    """Rotate the image about its center during the exposure; a level is 1.5 degrees each way."""
     from shiftproof.corruptions.kernels import warps as kernels
 
     amount = math.radians(constants(table or CIRCULAR_MOTION_BLUR, severity) * 1.5)

@@ -1,4 +1,4 @@
-"""Weather: what is in the air or on the lens between the world and the camera."""
+"""Weather corruptions: snow, frost, fog, rain, and drops or dirt on the lens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shiftproof.types import F32, F64, U8, U16, Flags, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484). ``table``
-# holds the constants of another scale.
+# replaces the constants, for another image size.
 
 Snow: TypeAlias = tuple[float, float, float, float, int, float, float]
 Spatter: TypeAlias = tuple[float, float, float, float, float, bool]
@@ -40,26 +40,26 @@ SNOW = (
     (0.55, 0.3, 4.5, 0.85, 12, 8.0, 0.65),
     (0.55, 0.3, 2.5, 0.85, 12, 12.0, 0.55),
 )
-"""Mean and deviation of the layer; its zoom; threshold; radius and sigma of the streaks; the
-share of the image."""
+"""Mean and standard deviation of the layer; its zoom; threshold; radius and sigma of the streaks;
+weight of the image."""
 
 FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
 """Weight of the image and of the frost."""
 
 FROST_ENLARGED = 1.1
-"""The frost is enlarged by this factor on top of what it takes to cover the image."""
+"""Factor by which the frost is enlarged after it is scaled to cover the image."""
 
 FROST_SHRUNK = 0.2
-"""Share of the textures' sides that is left where the images are of 32 x 32 pixels."""
+"""Scale of the textures for images of 32 x 32 pixels."""
 
 FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
 """Amount of fog; decay of the plasma's roughness from level to level."""
 
 FOG_WIBBLE = 100.0
-"""The first level's roughness; it enters squared."""
+"""Roughness of the first level; it is squared."""
 
-FOG_WHOLE = 1024
-"""Up to this side the whole square map is made; finer levels only where the image is."""
+FOG_FULL_SIDE = 1024
+"""Largest side for which the whole square map is computed; finer levels only under the image."""
 
 SPATTER = (
     (0.65, 0.3, 4.0, 0.69, 0.6, False),
@@ -68,8 +68,8 @@ SPATTER = (
     (0.65, 0.3, 1.0, 0.65, 1.5, True),
     (0.67, 0.4, 1.0, 0.65, 1.5, True),
 )
-"""Mean and deviation of the layer; sigma of its blur; threshold; strength of water, or sigma of
-the mud's mask; whether it is mud."""
+"""Mean and standard deviation of the layer; sigma of its blur; threshold; strength of water, or
+sigma of the mud's mask; whether it is mud."""
 
 WATER = (175, 238, 238)
 """Pale turquoise, RGB."""
@@ -78,12 +78,12 @@ MUD = (63, 42, 20)
 """Mud brown, RGB."""
 
 LUMA = (0.2989, 0.5870, 0.1140)
-"""Grey of RGB where the published code adds color to a grey image."""
+"""Gray of RGB, where the published code adds color to a gray image."""
 
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Added to the HSV value."""
 
-# Not of the benchmark, ours:
+# Not in the benchmark:
 
 RAIN = (
     (0.002, 8, 0.5, 0.95),
@@ -92,20 +92,20 @@ RAIN = (
     (0.009, 18, 0.8, 0.8),
     (0.013, 22, 0.9, 0.75),
 )
-"""Share of pixels with a drop; half the length of its streak in pixels; its light; light of the
-scene that is left."""
+"""Share of pixels with a drop; half the length of its streak in pixels; its brightness; remaining
+brightness of the scene."""
 
 LENS_DIRT = ((0.03, 0.35), (0.05, 0.45), (0.08, 0.55), (0.12, 0.65), (0.18, 0.75))
-"""Share of the lens that is dirty; light that the dirt takes."""
+"""Share of the lens that is dirty; share of the light that dirt absorbs."""
 
 LENS_DIRT_SIZE = 0.03
-"""Sigma of the specks, as a share of the larger side."""
+"""Sigma of the specks, as a share of the longer side."""
 
 
 def _flakes(
     height: int, width: int, mean: float, deviation: float, zoom: float, rng: Random
 ) -> tuple[F32, int, int]:
-    """Draw the centre of a layer of noise, and say to what size it is to be enlarged."""
+    """Draw the center of a layer of noise; return it and the size to enlarge it to."""
     top, crop_height, rows = center_crop(height, zoom)
     left, crop_width, columns = center_crop(width, zoom)
     if isinstance(rng, np.random.RandomState):
@@ -117,7 +117,7 @@ def _flakes(
 
 
 def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin: int) -> F32:
-    """Enlarge a layer, drop what is under the threshold, clip to 0..1, and pad on both sides."""
+    """Enlarge a layer, set values below the threshold to 0, clip to 0..1, and pad on both sides."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     down = bilinear_places(0, layer.shape[0], rows, rows)
@@ -128,7 +128,7 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
 
 
 def blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
-    """Pale an image but for ``share`` of it, and add a layer and another turned by 180 degrees."""
+    """Keep a share of the image, pale the rest, add a layer and one rotated by 180 degrees."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
@@ -144,14 +144,14 @@ def snow(image: Image, severity: float, rng: Random) -> Image:
 
 
 def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
-    """Return ``snow`` after its flakes have fallen by a share of the height; they come in again.
+    """Return ``snow`` after its flakes have fallen by a share of the height; they wrap around.
 
     The flakes move by whole pixels of the layer before it is enlarged.
     """
     mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
     height, width = image.shape[:2]
     layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
-    # The enlarged layer is streaked before its top left is cut to the image.
+    # The streaks are made on the enlarged layer, before it is cropped to the image.
     copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
 
     def draw_streaks(flakes: F32) -> Image:
@@ -162,7 +162,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
         streaks = draw_streaks(layer)
         return blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
-    # The second layer is turned upside down afterwards: to fall it has to rise before.
+    # The second layer is rotated by 180 degrees afterwards: it has to rise in order to fall.
     first, second = (draw_streaks(np.roll(layer, shift, axis=0)) for shift in (step, -step))
     return blend_snow(image, first, second, share)
 
@@ -176,7 +176,7 @@ def draw_flakes(
     threshold: float,
     rng: Random,
 ) -> F32:
-    """Draw a layer of flakes in 0..1, cut to bytes, as the original ImageNet-C has it."""
+    """Draw a layer of flakes in 0..1, truncated to 8 bits as in the original ImageNet-C."""
     layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
     top, left = (rows - height) // 2, (columns - width) // 2
     cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
@@ -192,8 +192,8 @@ def snow_imagenet_c(
 
     The form of the original ImageNet-C, whose streaks are ImageMagick's motion blur.
 
-    Differs from ``snow``: the enlarged layer is cut at its centre and to bytes before it is
-    streaked.
+    Differs from ``snow``: the enlarged layer is center-cropped and truncated to bytes before the
+    motion blur.
     """
     mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
     height, width = image.shape[:2]
@@ -219,7 +219,7 @@ def _blend(
     column: int,
     table: Sequence[tuple[float, float]] | None = None,
 ) -> Image:
-    """Lay the part of ``texture`` that starts at (row, column) over the image."""
+    """Blend the part of ``texture`` that starts at (row, column) with the image."""
     keep, add = constants(table or FROST, severity)
     height, width = image.shape[:2]
     if image.ndim == 2:
@@ -257,7 +257,7 @@ def _blend_frost(
     enlarged: float,
     table: Sequence[tuple[float, float]] | None = None,
 ) -> Image:
-    """Lay a random part of one of ``count`` textures over the image."""
+    """Blend a random part of one of ``count`` textures with the image."""
     texture = texture_at(draws.index(rng, count))
     scaled = _cover(texture, image, enlarged)
     row = draws.index(rng, max(1, scaled.shape[0] - image.shape[0]))
@@ -267,11 +267,11 @@ def _blend_frost(
 
 @dataclass(frozen=True)
 class _FrostWith:
-    """``frost`` with given textures: an object, so that records can tell which and workers get it."""
+    """``frost`` with given textures: an object, so that records name it and workers unpickle it."""
 
     choice: tuple[textures.Texture, ...]
     identity: str
-    __name__ = "frost"  # by which it is keyed, as the frost of the table
+    __name__ = "frost"  # keys the random draws, as for the frost of the table
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
         return _blend_frost(
@@ -280,7 +280,7 @@ class _FrostWith:
 
 
 def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
-    """Return ``frost`` with textures of one's own, each drawn equally often.
+    """Return ``frost`` with your own textures, each equally likely.
 
     Its attribute ``identity`` names the textures with a fingerprint of their pixels, for records.
 
@@ -304,11 +304,12 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
 def frost(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
-    As in the published code one texture of four has twice the weight of the others.
+    As in the published code, one of the four textures is twice as likely as each of the others.
 
     The textures are the published photographs where imagecorruptions is installed. Differs from the
-    published code where it is not: they are drawn by ``textures.py`` to the statistics of the
-    photographs, whose origin is unknown. A folder of them: ``frost_with(textures.read_photographs(...))``.
+    published code where it is not installed: ``textures.py`` draws them to the statistics of the
+    photographs, whose origin is unknown. A folder of them:
+    ``frost_with(textures.read_photographs(...))``.
     """
     return _blend_frost(image, severity, rng, 5, textures.find_texture, FROST_ENLARGED)
 
@@ -316,7 +317,8 @@ def frost(image: Image, severity: float, rng: Random) -> Image:
 def frost_drawn(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
-    Differs from ``frost``: the textures are drawn, whatever is installed.
+    Differs from ``frost``: always uses drawn textures, whether or not imagecorruptions is
+    installed.
     """
 
     def texture_at(number: int) -> textures.Texture:
@@ -328,17 +330,17 @@ def frost_drawn(image: Image, severity: float, rng: Random) -> Image:
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
-    Differs from ``frost``: drawn textures, among them a fifth, which stands for the photograph that
-    the published code never draws, and the same weight for each.
+    Differs from ``frost``: drawn textures, all equally likely, with a fifth for the photograph that
+    the published code never uses.
     """
     return _blend_frost(image, severity, rng, 5, textures.draw_texture, FROST_ENLARGED)
 
 
 def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
-    """Lay the published photographs of ice over the image, from an installed imagecorruptions.
+    """Blend the published frost photographs with the image; needs the package imagecorruptions.
 
     Raises:
-        InputError: no such package is installed.
+        InputError: imagecorruptions is not installed.
     """
     found = textures.read_installed_photographs()
     return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
@@ -351,7 +353,7 @@ def frost_imagenet_c(
 
     The form of the original ImageNet-C for images of 224 x 224 pixels.
 
-    Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
+    Differs from ``frost``: a texture is enlarged only to cover a larger image.
     """
     return _blend_frost(image, severity, rng, 5, textures.find_texture, 1.0, table)
 
@@ -360,7 +362,7 @@ def frost_imagenet_c(
 def _shrink(texture: textures.Texture) -> textures.Texture:
     import cv2
 
-    # Without a filter, as in the published code: of five pixels one is kept.
+    # Without a filter, as in the published code: every fifth pixel is kept.
     pixels = cv2.resize(texture.pixels, None, fx=FROST_SHRUNK, fy=FROST_SHRUNK)
     return textures.Texture(f"{texture.name} shrunk", np.asarray(pixels, dtype=np.uint8))
 
@@ -372,8 +374,8 @@ def frost_shrunk(
 
     The form of CIFAR-10-C for images of 32 x 32 pixels.
 
-    Differs from ``frost``: the textures are shrunk, and enlarged only to cover an image that is
-    larger than they are then.
+    Differs from ``frost``: the textures are shrunk, and enlarged only to cover an image larger than
+    that.
     """
 
     def texture_at(number: int) -> textures.Texture:
@@ -383,9 +385,9 @@ def frost_shrunk(
 
 
 def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
-    """Return a diamond-square height map ``(size, size)`` that tiles, from numpy's own draws.
+    """Return a periodic diamond-square height map ``(size, size)``, drawn with numpy's generator.
 
-    Per level the generator is asked for the centres, the upper edges and the left edges.
+    Each level draws the centers, the upper edges and the left edges, in this order.
     """
     heights = np.zeros((size, size))
     step, wibble = size, FOG_WIBBLE
@@ -410,26 +412,27 @@ def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
 
 
 def _map_side(height: int, width: int) -> int:
-    # The published code takes the number of channels for a side, too; a grey image gets the same
+    # The published code counts the number of channels as a side, too; so a gray image gets the same
     # fog as a color image of its size.
     return 1 << (max(height, width, 3) - 1).bit_length()
 
 
 def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, float, float]:
-    """Return the top left of a diamond-square height map, with the whole map's least and most.
+    """Return the top left of a diamond-square height map, with the minimum and maximum of the whole
+    map.
 
-    The map is square, its side the next power of two. Above a side of 1,024 only the part that
-    is asked for is refined further: by then the roughness is down to a thousandth, and what the
-    rest could add to the extremes is under a tenth of a grey level.
+    The map is square, its side the next power of two. Above a side of 1,024 only the returned part
+    is refined further: by then the roughness is a thousandth, and the rest could change the
+    extremes by less than a tenth of a gray level.
 
     Args:
-        height: of the part.
-        width: see ``height``.
-        decay: by which the roughness shrinks from level to level; it enters squared.
-        rng: where the draws come from.
+        height: height of the returned part, in pixels.
+        width: width of the returned part, in pixels.
+        decay: factor by which the roughness falls from level to level; it is squared.
+        rng: random generator.
 
     Returns:
-        The map, ``(height, width)`` or larger, and its least and its most.
+        The map, ``(height, width)`` or larger, and the minimum and maximum of the whole map.
     """
     size = _map_side(height, width)
     if isinstance(rng, np.random.RandomState):
@@ -444,7 +447,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     low, high = math.inf, -math.inf
     wrap = True
     while step >= 2:
-        if wrap and grid.shape[0] >= FOG_WHOLE:
+        if wrap and grid.shape[0] >= FOG_FULL_SIDE:
             low, high, wrap = float(grid.min()), float(grid.max()), False
             rows = np.arange(-(-height // step) + 1) % grid.shape[0]
             columns = np.arange(-(-width // step) + 1) % grid.shape[1]
@@ -497,9 +500,9 @@ def fog(
 
 
 def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: float) -> Image:
-    """Return ``fog`` after its cloud has drifted by a share of the width; it comes in again.
+    """Return ``fog`` after its cloud has drifted by a share of the width; it wraps around.
 
-    Differs from ``fog``: the whole square map is made, which tiles.
+    Differs from ``fog``: the whole square map is computed, which is periodic.
     """
     amount, decay = constants(FOG, severity)
     height, width = image.shape[:2]
@@ -512,7 +515,7 @@ def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: flo
 def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Add a fractal cloud and scale back to the image's own brightest value.
 
-    Differs from ``fog``: the cloud is scaled to 0..1 over the part that is seen.
+    Differs from ``fog``: the cloud is scaled to 0..1 over the image only.
     """
     amount, decay = constants(FOG, severity)
     height, width = image.shape[:2]
@@ -593,7 +596,7 @@ def _value_tables(offset: float) -> tuple[U8, U16]:
 def brightness(
     image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
 ) -> Image:
-    """Raise the HSV value, as with too long an exposure; a grey image is raised as it is."""
+    """Raise the HSV value, as by overexposure; of a gray image its gray."""
     offset = constants(table or BRIGHTNESS, severity)
     if image.ndim == 2:
         return apply_table(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
@@ -605,16 +608,17 @@ def brightness(
 
 
 def rain(image: Image, severity: float, rng: Random) -> Image:
-    """Let it rain: thin bright streaks, all slanting one way, over a darker scene.
+    """Add rain: thin bright streaks, all slanting the same way, over a darker scene.
 
-    Not of the benchmark.
+    Not in the benchmark.
     """
     share, radius, light, left = constants(RAIN, severity)
     height, width = image.shape[:2]
     drops = draws.normal(rng, (height, width)) > np.float32(NormalDist().inv_cdf(1 - share))
     angle = 90 + rng.uniform(-15, 15)
     streaks = smear_bytes((drops * np.uint8(255)).astype(np.uint8), radius, float(radius), angle)
-    # A streak spreads a drop's light over its length; what it shows is the light of its middle.
+    # A streak spreads a drop's brightness over its length; the parameter is the brightness of its
+    # middle.
     layer = np.minimum(streaks.astype(np.float32) * np.float32(radius * light), 255 * light)
     values = image.astype(np.float32) * np.float32(left)
     layer = layer if image.ndim == 2 else layer[..., np.newaxis]
@@ -622,12 +626,12 @@ def rain(image: Image, severity: float, rng: Random) -> Image:
 
 
 def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
-    """Put blurred specks on the lens that take light away. Not of the benchmark."""
+    """Add blurred dark specks of dirt on the lens. Not in the benchmark."""
     share, taken = constants(LENS_DIRT, severity)
     height, width = image.shape[:2]
     size = max(1.0, LENS_DIRT_SIZE * max(height, width))
     field = filter_gaussian(draws.normal(rng, (height, width)), size, truncate=3, reflect=True)
-    # The share of the lens is kept whatever the draw; the rim of a speck is soft.
+    # The dirty share of the lens is the same for every draw; the edge of a speck is soft.
     limit, spread = np.quantile(field, 1 - share), max(float(field.std()), 1e-6)
     mask = 1 / (1 + np.exp(np.clip(-8 * (field - limit) / spread, -50, 50)))
     mask = mask if image.ndim == 2 else mask[..., np.newaxis]

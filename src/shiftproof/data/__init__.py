@@ -1,6 +1,6 @@
-"""Where samples come from: folders, CSV files, -C trees, arrays, boxes; and corrupted copies.
+"""Datasets: folders, CSV files, -C trees, arrays, boxes, label maps; and corrupted copies.
 
-The published relatives of ImageNet, as they are unpacked:
+The published variants of ImageNet, as unpacked:
 
 - ImageNet-C, Tiny-ImageNet-C, CIFAR-10-C, CIFAR-100-C, MNIST-C: ``open_data(PATH, classes=...)``
   gives :class:`CorruptedData`.

@@ -1,4 +1,4 @@
-"""What a data set is: named images, with or without labels."""
+"""The base class of datasets: images with ids, with or without labels."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Self = TypeVar("Self", bound="ImageData")
 
 
 class ImageData(ABC):
-    """Images with ids, and labels where there are any.
+    """Images with ids, with or without labels.
 
-    Small to pickle: worker processes are sent the data set once and read the images themselves.
-    A concrete data set is final; it calls ``super().__init__`` and gives ``read`` and
+    Small to pickle: each worker process gets the dataset once and reads the images itself. A
+    concrete dataset is final; it calls ``super().__init__`` and implements ``read`` and
     ``content_fingerprints``.
 
     Args:
-        name: what tables and records call it.
-        samples: in a fixed order; ids are unique; all have labels or none has.
-        classes: what the labels index; kept only where there are labels.
+        name: name in tables and records.
+        samples: in a fixed order, with unique ids; either all or none have labels.
+        classes: the classes that labels index; ignored without labels.
 
     Attributes:
-        aside: a sentence for each thing that lies there and is not used, where it was opened by name.
+        aside: a sentence for everything at the path that is not used, if it was opened by path.
 
     Raises:
-        InputError: no samples, or an id that stands for two.
+        InputError: no samples, or an id that occurs twice.
         LabelError: some have labels and some have none.
     """
 
@@ -80,7 +80,7 @@ class ImageData(ABC):
 
     @abstractmethod
     def content_fingerprints(self) -> list[str]:
-        """Return what tells each image's content from any other, in the order of the samples."""
+        """Return a fingerprint of each image's content, in the order of the samples."""
 
     def fingerprint(self) -> str:
         """Return 32 hex digits that change when an image, an id or a label changes."""
@@ -90,14 +90,14 @@ class ImageData(ABC):
         return files.fingerprint(parts)
 
     def narrow(self: Self, samples: Sequence[Sample], rule: str) -> Self:
-        """Return the same data set with some of its images alone.
+        """Return the dataset restricted to some of its images.
 
         Args:
             samples: one or more of its own.
-            rule: by which they were chosen, for the record.
+            rule: how they were selected, for the records.
 
         Raises:
-            InputError: none.
+            InputError: no samples are given.
         """
         if not samples:
             raise InputError(f"{self.name}: expected at least one image, got none.")
@@ -107,7 +107,7 @@ class ImageData(ABC):
         return narrowed
 
     def settings(self) -> Settings:
-        """Return what the record says of the data: what it is, not where it lies."""
+        """Return the settings for the records: what the data is, not its path."""
         return {
             "name": self.name,
             "kind": type(self).__name__,

@@ -1,4 +1,4 @@
-"""What lies on the disk: the images below a folder, what is in them, and rows of CSV files."""
+"""Listing images below a folder, reading and fingerprinting them, and reading CSV files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from shiftproof.types import Image
 class ImageListing:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
-    ``others`` counts the files that are no images; ``links`` are the links to folders
-    that were not followed, since their images are there already; ``outputs`` are folders of what
-    shiftproof has written, whose pictures are none of the data. ``kinds`` counts the others by suffix.
+    ``others`` counts the files that are no images; ``links`` are links to folders that were not
+    followed, since their images are listed already; ``outputs`` are folders written by shiftproof,
+    whose images are not part of the data. ``kinds`` counts the others by suffix.
     """
 
     names: tuple[str, ...]
@@ -36,13 +36,13 @@ class ImageListing:
 
 
 def find_images(root: Path) -> ImageListing:
-    """Return the images below ``root``, at any depth, in an order that no locale changes.
+    """Return the images below ``root``, at any depth, in an order independent of the locale.
 
-    An image is what ends like one, or is one by its first bytes, whatever it is called.
-    Hidden files and folders do not count. A link to a folder is followed, unless it leads back into
-    ``root``, above it, or to where another link has led: there the images would come twice, or
-    without end. A link to nowhere that is called like an image is one, and broken when it is read.
-    Runs, embeddings and changed copies of ours below ``root`` are left out.
+    A file is an image by its suffix, or by its first bytes. Hidden files and folders are ignored. A
+    link to a folder is followed, unless it leads into ``root``, above it, or to the target of
+    another link, which would list images twice or endlessly. A broken link with an image's suffix
+    counts as an image, and is reported when it is read. Runs, embeddings and changed copies written
+    by shiftproof are left out.
 
     Raises:
         InputError: no such folder, a folder that cannot be read, no images, or a name that is not
@@ -93,7 +93,7 @@ _MARKS = (b'"kind": ', b'"settings": ', b'"shiftproof": ')
 
 
 def is_output(folder: Path) -> bool:
-    """Whether a folder holds what shiftproof has written: a run, embeddings, a changed copy."""
+    """Return whether shiftproof wrote a folder: a run, embeddings or a changed copy."""
     for name in ("run.json", "manifest.json"):
         path = folder / name
         if not path.is_file():
@@ -112,7 +112,7 @@ _NO_IMAGES = frozenset(
         ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
     }
 )  # fmt: skip
-"""Files that are called so are not opened to see whether they are images."""
+"""Suffixes of files that are not opened to check whether they are images."""
 
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:
@@ -123,9 +123,9 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
 
 
 def all_files(root: Path) -> Iterator[str]:
-    """Yield every file that is not hidden, also behind links to folders, but none twice.
+    """Yield every file that is not hidden, following links to folders, each file once.
 
-    What :func:`find_images` leaves out as an output is left out here.
+    Folders written by shiftproof are left out, as in :func:`find_images`.
     """
     visited: set[str] = set()
     for folder, inner, names in os.walk(root, followlinks=True):
@@ -169,7 +169,7 @@ def read_below(root: Path, name: str) -> Image:
     """Read the image ``name`` below ``root`` as ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        BrokenFileError: it cannot be read; the message has the whole of ``name``.
+        BrokenFileError: it cannot be read; the message contains ``name``.
     """
     path = root / name
     if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises where a name is too long)
@@ -187,17 +187,17 @@ def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def _regular(path: Path) -> Path:
-    """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
-    # Those of pathlib raise where a name is too long.
+    """Return the path, or for a pipe or device one that cannot be opened; see ``read_below``."""
+    # pathlib's methods raise if a name is too long.
     is_regular, is_there = os.path.isfile(path), os.path.exists(path)  # noqa: PTH110, PTH113
     return path if is_regular or not is_there else path / "not a regular file"
 
 
 def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
-    """Return for each of ``names`` the one of ``others`` that is the same image, or None.
+    """Return for each of ``names`` its counterpart in ``others``, or None.
 
-    The same path is; else, copies being saved in another format, ``a.jpg`` for ``a.jpg.png``; else
-    the only one that differs by its suffix alone.
+    That is the same path; else, as for copies in another format, ``a.jpg`` for ``a.jpg.png``; else
+    the only path that differs just by its suffix.
     """
     known = set(others)
     by_stem: dict[str, list[str]] = {}
@@ -221,12 +221,12 @@ def _without_suffix(name: str) -> str:
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and stripped cells of each row of a CSV file; empty lines do not count.
+    """Yield line number and stripped cells of each row of a CSV file; empty lines are skipped.
 
     UTF-8, with or without a byte-order mark, cells separated by commas.
 
     Raises:
-        BrokenFileError: the file cannot be read as that.
+        BrokenFileError: the file is no such CSV file.
     """
     text = read_text(path)
     if "\0" in text:
@@ -242,7 +242,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def shorten(names: Iterable[str], count: int = 5) -> str:
-    """Return the first few of ``names``, and how many more there are."""
+    """Return the first few of ``names`` and the number of the others, as text."""
     listed = list(names)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
     return ", ".join(listed[:count]) + more

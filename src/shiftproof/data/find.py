@@ -1,4 +1,4 @@
-"""What a path is: which layout of data sets, which of its files are images, what is left aside."""
+"""Recognizing the layout of a dataset: its images, annotations and unused files."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ TITLES = {
     "corrupted arrays": "-C arrays",
     **{name: LAYOUTS[name].title for name in LABEL_MAPS},
 }
-"""The layouts by name, with their titles for people."""
+"""Title of each layout, as shown to users."""
 
 DETECTION = ("coco", "voc", "yolo", "cityscapes")
 
 PACKED = ("webdataset", "saved", "parquet")
-"""Layouts whose images are no files of their own."""
+"""Layouts whose images are packed into larger files."""
 
 MARKS = (
     "leftImg8bit and gtFine (Cityscapes), JPEGImages and Annotations, or images and XML files "
@@ -83,18 +83,18 @@ MARKS = (
 
 @dataclass(frozen=True)
 class Part:
-    """What has annotations of its own: a split, or a JSON file.
+    """A part of a dataset with its own annotations: a split, or a JSON file.
 
     Attributes:
-        title: for people, who also choose it by this.
-        annotations: the file or folder of the annotations, below the root; "" where there is none.
+        title: name shown to users, by which they select the part.
+        annotations: the file or folder of the annotations, below the root; "" if there is none.
         folders: the folders of the images, below the root.
-        pictures: the images that are there, below the root, in order.
-        names: what the annotations call each image, where that is no path below the root.
-        missing: so many images are named, but not there.
-        problem: why it cannot be opened.
-        is_absent: whether the problem is that its images are not here.
-        about: what else a person has to know of it, to stand behind its images.
+        pictures: the existing images, as paths below the root, in order.
+        names: each image's name in the annotations, if that is no path below the root.
+        missing: number of images that the annotations name but that do not exist.
+        problem: the error, if it cannot be opened.
+        is_absent: whether the problem is that the images do not exist.
+        about: further note for the user, appended to the number of images.
     """
 
     title: str
@@ -110,18 +110,18 @@ class Part:
 
 @dataclass(frozen=True)
 class FoundDataset:
-    """A data set on the disk: what it was taken for, before anything of it is opened.
+    """A dataset on disk as recognized by its layout, before it is opened.
 
     Attributes:
-        root: the folder that all paths are relative to, and ids of images, too.
+        root: the folder to which all paths and the images' ids are relative.
         layout: one of :data:`TITLES`.
-        source: the file or folder that was named.
-        parts: its splits, or the JSON files that have images of their own.
-        left_aside: a sentence for each thing that is not used, with the reason.
-        said: further notes on how it was read, for a person.
-        rooted: whether the root was given, in place of what the annotations say.
-        address: the URL or the brace pattern that was named, where it was one.
-        walk: the listing of a plain folder of images, kept so that it is walked once.
+        source: the file or folder given by the user.
+        parts: its splits, or its JSON files.
+        left_aside: a sentence for everything that is not used, with the reason.
+        said: further notes for the user on how it was read.
+        rooted: whether the user gave the root, overriding the annotations.
+        address: the URL or brace pattern that was given, if any.
+        listing: the listing of a plain folder of images, so that it is read only once.
     """
 
     root: Path
@@ -129,10 +129,10 @@ class FoundDataset:
     source: Path
     parts: tuple[Part, ...]
     left_aside: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
-    walk: ImageListing | None = field(default=None, repr=False, compare=False)
+    listing: ImageListing | None = field(default=None, repr=False, compare=False)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class FoundDataset:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What it was taken for, a sentence for each part."""
+        """A sentence for each part on how it was recognized."""
         title = TITLES[self.layout]
         if not self.parts:
             return (f"{title}: {self.source}",)
@@ -159,7 +159,7 @@ class FoundDataset:
 
     @property
     def problem(self) -> ShiftproofError | None:
-        """Why nothing of it can be used, or None."""
+        """The error, if no part can be used, or None."""
         problems = [part.problem for part in self.parts if part.problem is not None]
         return problems[0] if problems and len(problems) == len(self.parts) else None
 
@@ -167,7 +167,7 @@ class FoundDataset:
         """Return the only part.
 
         Raises:
-            InputError: there are several; or whatever the problem of the only one is.
+            InputError: there are several parts; or the problem of the only one.
         """
         broken = next(
             (p.problem for p in self.parts if isinstance(p.problem, BrokenFileError)), None
@@ -187,7 +187,7 @@ class FoundDataset:
         return self.parts[0]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as values that JSON holds; of the images their number."""
+        """Return it as JSON values, with the number of images instead of their names."""
         return {
             "source": redact_urls(self.address or str(self.source)),
             "root": str(self.root),
@@ -205,7 +205,7 @@ class FoundDataset:
                 for part in self.parts
             ],
             "left_aside": list(self.left_aside),
-            "said": list(self.said),
+            "notes": list(self.notes),
         }
 
 
@@ -228,27 +228,27 @@ def find_dataset(
     images: str | Path | None = None,
     root: str | Path | None = None,
 ) -> FoundDataset:
-    """Find out which data set a file or folder is, by the names of files and folders.
+    """Recognize the dataset in a file or folder by the names of files and folders.
 
-    The layouts, in the order in which their marks decide: Cityscapes (``leftImg8bit`` and
+    The layouts, in the order in which they are checked: Cityscapes (``leftImg8bit`` and
     ``gtFine``); Pascal VOC as published (``JPEGImages`` and ``Annotations``, in the folder or up to
     two below); YOLO with a YAML file; COCO (a JSON with images, annotations and categories, in the
     folder or one below); Pascal VOC in any two folders, or with each XML beside its image; YOLO
-    without a YAML file (``images`` and ``labels``); -C trees and -C arrays; webdataset tars or Parquet
-    files where no images lie beside them; images. What ``save_to_disk`` of Hugging Face's ``datasets``
-    wrote is that before all else.
+    without a YAML file (``images`` and ``labels``); -C trees and -C arrays; webdataset tars or
+    Parquet files without images beside them; images. Folders written by ``save_to_disk`` of Hugging
+    Face's ``datasets`` are recognized first.
 
     Args:
-        source: a folder, or the file that says what belongs to the data set; of tars also a brace
-            pattern, or a URL of fsspec as text.
-        split: the part to look at alone.
-        images: the folder of the images, where several could be meant; as it stands, or below the source.
-            Of tables the column.
-        root: YOLO: the folder of the data, in place of what the YAML file says.
+        source: a folder, or the file that describes the dataset; for tars also a brace pattern, or
+            an fsspec URL as text.
+        split: the only part to inspect.
+        images: the folder of the images, if several are possible; an absolute or relative path, or
+            one below the source. For tables, the image column.
+        root: for YOLO, the folder of the data, overriding the YAML file.
 
     Raises:
-        InputError: nothing of the kind, no such split, or two readings.
-        BrokenFileError: annotations that cannot be read, and none beside them that can.
+        InputError: no dataset, no such split, or an ambiguous layout.
+        BrokenFileError: all annotations are unreadable.
     """
     path = Path(source)
     if is_address(source):
@@ -288,7 +288,7 @@ def find_dataset(
 
 
 def layout_of(path: Path) -> str:
-    """Return which of :data:`TITLES` a file or folder is, by the marks alone."""
+    """Return the layout, a key of :data:`TITLES`, of a file or folder."""
     if path.is_file():
         suffix = path.suffix.lower()
         if suffix in (".json", ".csv"):
@@ -302,13 +302,13 @@ def layout_of(path: Path) -> str:
 
 
 def is_address(source: str | Path) -> bool:
-    """Whether tars are named by a URL or a brace pattern, and no file or folder is called so."""
+    """Return whether a source is a URL or brace pattern of tars and no existing file or folder."""
     text = str(source)
     return is_url(text) or (has_braces(text) and not Path(text).exists())
 
 
 def _find_packed_layout(root: Path) -> str | None:
-    """Return the packed layout of a folder; None where images lie beside the packed files."""
+    """Return the packed layout of a folder; None if images are beside the packed files."""
     found: str | None = None
     for name in all_files(root):
         if is_image(Path(name)):
@@ -321,7 +321,7 @@ def _find_packed_layout(root: Path) -> str | None:
 
 
 def _layouts(root: Path) -> Iterable[str]:
-    """Yield the layouts whose marks a folder has, the deciding one first."""
+    """Yield the layouts that a folder matches, the chosen one first."""
     if is_saved_dataset(root):
         yield "saved"
     if is_cityscapes(root):
@@ -361,7 +361,7 @@ def yolo_files(root: Path) -> list[Path]:
 
 
 def _images_folder(source: Path, images: Path) -> Path:
-    """Return the folder that a person means: from here, or from the data set.
+    """Return the user's image folder, relative to the working directory or to the dataset.
 
     Raises:
         InputError: there is none, or there are two.
@@ -386,7 +386,7 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
     root = path
     candidates = [path] if path.is_file() else coco_candidates(path)
     if path.is_file():
-        # One file is one part, whatever it is called.
+        # A single file is one part, whatever its name.
         files, others = find_coco(path.parent, candidates, images=images)
         beside = _images_beside(path)
         if images is None and files and files[0].is_absent and beside is not None:
@@ -409,18 +409,18 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
         root = next((file.home for file in files if file.problem is None), path)
     parts = tuple(_coco_part(root, file) for file in files)
     found = FoundDataset(root, "coco", path, parts, tuple(others))
-    said = [
+    notes = [
         f"{part.annotations}: {part.missing:,} of the images that it names are not there"
         for part in parts
         if part.missing
     ]
-    return replace(found, said=tuple(said))
+    return replace(found, notes=tuple(notes))
 
 
 def _images_beside(path: Path) -> Path | None:
-    """Return the one folder beside that of a JSON that is called images, or the like.
+    """Return the only sibling of a JSON's folder that is named images, or similar.
 
-    One of another name can be another data set, whose images may have the same names.
+    A folder of another name may be another dataset, with images of the same names.
     """
     names = ("images", "image", "imgs", "img", "photos", "JPEGImages")
     there = [folder for folder in folders_in(path.absolute().parent.parent) if folder.name in names]
@@ -446,7 +446,7 @@ def _coco_part(root: Path, file: CocoFile) -> Part:
 
 
 def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
-    """Return the files of objects, where COCO's own further ones (of persons, ...) lie beside them."""
+    """Return the instance files, if COCO's other files (of persons, ...) are beside them."""
     instances = [file for file in files if file.path.stem.startswith("instances_")]
     others = [
         file
@@ -455,11 +455,11 @@ def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
     ]
     if not instances or not others:
         return list(files), []
-    said = [
+    notes = [
         f"{file.name}: beside {instances[0].name}, which has all objects; give it alone to use it"
         for file in others
     ]
-    return [file for file in files if file not in others], said
+    return [file for file in files if file not in others], notes
 
 
 def _yolo(path: Path, split: str | None, root: Path | None) -> FoundDataset:
@@ -473,12 +473,12 @@ def _yolo(path: Path, split: str | None, root: Path | None) -> FoundDataset:
     if split is not None and split not in layout.splits:
         asked = [name for name in layout.splits if is_asked(split, name)]
         if not asked:
-            layout.images(split)  # says which there are
+            layout.images(split)  # raises an error that lists the splits
         split = asked[0]
     wanted = list(layout.splits) if split is None else [split]
     parts = tuple(_yolo_part(layout, name, config) for name in wanted)
-    said = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
-    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(said))
+    notes = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
+    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(notes))
 
 
 def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
@@ -571,11 +571,11 @@ def _find_at_address(
 
 
 _LOOKED_AT = 100
-"""Members of a tar by which it is said what its samples are made of."""
+"""Number of a tar's members that are inspected to describe its samples."""
 
 
 def _tar_part(title: str, tars: TarFiles) -> Part:
-    """Return the part of some tars; of the first it is said what its samples are made of."""
+    """Return the part of some tars, with a description of the first tar's samples."""
     name, place = next(iter(tars.places.items()))
     try:
         with open_tar(place, name) as source:
@@ -590,7 +590,7 @@ def _tar_part(title: str, tars: TarFiles) -> Part:
 
 
 def _rows(path: Path, layout: str, split: str | None, column: str | None) -> FoundDataset:
-    """Find the splits of a data set whose images are rows of tables."""
+    """Find the splits of a dataset whose images are rows of tables."""
     splits: list[str | None]
     if layout == "saved":
         splits = list(list_splits(path)) or [None]
@@ -614,7 +614,7 @@ def _rows(path: Path, layout: str, split: str | None, column: str | None) -> Fou
 
 
 def _columns_of(data: RowImages) -> str:
-    """Say which columns hold images and labels."""
+    """Describe the columns of images and labels."""
     try:
         label = choose_label(data.features, None, data.name)
     except LabelError as error:
@@ -627,11 +627,11 @@ def _columns_of(data: RowImages) -> str:
 
 
 def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
-    """Read a folder as a plain folder of images; all other files are ignored.
+    """Treat a folder as a plain folder of images; all other files are ignored.
 
     Args:
         path: the folder.
-        images: the folder in it that holds them, where others lie beside it.
+        images: the subfolder of the images, if there are others beside it.
 
     Raises:
         InputError: no images, or no such folder.
@@ -675,8 +675,8 @@ def _without_annotations(
     aside += [f"{link}: a link to images that are there already" for link in found.links]
     aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
-    walk = found if inner == "." else None
-    return FoundDataset(path, layout, path, (part,), tuple(aside), walk=walk)
+    listing = found if inner == "." else None
+    return FoundDataset(path, layout, path, (part,), tuple(aside), listing=listing)
 
 
 def _no_data(path: Path) -> str:
@@ -686,7 +686,7 @@ def _no_data(path: Path) -> str:
 
 
 def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
-    """Say which files of a plain folder are no images."""
+    """List the files of a plain folder that are no images."""
     if not kinds:
         return []
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -695,7 +695,7 @@ def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:
-    """Refuse a folder of photographs and maps of the same names: either can be meant.
+    """Refuse a folder of photographs and label maps of the same names, which is ambiguous.
 
     Raises:
         InputError: there are such maps.
@@ -730,7 +730,7 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
 
 
 def _key(parts: Sequence[str], at: int) -> tuple[str, str]:
-    """Return what a photograph and its map share: the folder above, and the path below."""
+    """Return the key of a photograph and its label map: the folder above, and the path below."""
     stem = PurePosixPath(*parts[at + 1 :]).with_suffix("").as_posix()
     for ending in ("_mask", "_masks", "_seg", "_label", "_labels", "_gt", "_depth", "-mask"):
         stem = stem.removesuffix(ending)

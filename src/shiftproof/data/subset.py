@@ -1,4 +1,4 @@
-"""A share of a data set's images: the same ones for everybody who asks for as many."""
+"""Deterministic subsets of a dataset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.types import Sample
 
 SUBSETS = ("robustbench",)
-"""The lists that are known by name."""
+"""Names of the published subsets."""
 
 _VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?=\.|$)")
 
@@ -21,19 +21,19 @@ DataT = TypeVar("DataT", bound=ImageData)
 
 
 def choose_images(data: DataT, images: int | str) -> DataT:
-    """Return the data set with some of its images alone, in their order.
+    """Return the dataset restricted to a subset of its images, in their order.
 
-    A number is drawn by the images' ids, so it is the same draw in every run and for every model;
-    where there are labels each class gives its share. Draws are nested: 10,000 contain the 5,000.
+    A number of images is drawn by their ids, so the draw is the same in every run and for every
+    model; with labels it is stratified by class. Draws are nested: 10,000 images contain the 5,000.
 
     Args:
-        data: the data set; it is left as it is.
-        images: how many, 1 or more, where all are taken if there are fewer; or the name of a list:
-            "robustbench" (Croce et al. 2021) is the 5,000 images of ImageNet's validation set that
-            RobustBench measures on.
+        data: the dataset; not modified.
+        images: number of images, at least 1, all if there are fewer; or the name of a list:
+            "robustbench" (Croce et al. 2021) is the 5,000 ImageNet validation images of
+            RobustBench.
 
     Raises:
-        InputError: a number below 1, or a data set without the images of a list.
+        InputError: a number below 1, or a dataset without the images of a list.
         UnknownNameError: no such list.
     """
     if isinstance(images, str):
@@ -46,10 +46,10 @@ def choose_images(data: DataT, images: int | str) -> DataT:
 
 
 def draw_samples(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Draw ``count`` samples by their ids, of each class its share, and return them in their order.
+    """Draw ``count`` samples by their ids, stratified by class, and return them in their order.
 
-    Within a class of n the images stand in the order of their ids' digests, the i-th of them at
-    (i + 1/2) / n; the draw takes the first of all classes.
+    Within a class of n images, sorted by the digests of their ids, the i-th gets the rank (i + 1/2)
+    / n; the images of the lowest ranks are drawn.
     """
     classes: dict[int | None, list[tuple[bytes, int]]] = {}
     for place, sample in enumerate(samples):

@@ -1,4 +1,4 @@
-"""Images and texts as vectors on the disk, in the shards of clip-retrieval with a manifest beside them."""
+"""Embedding images and texts into shards on disk, in clip-retrieval's layout with a manifest."""
 
 from __future__ import annotations
 

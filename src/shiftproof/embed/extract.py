@@ -1,4 +1,4 @@
-"""Every image through an encoder, shard by shard, so that an interrupted run resumes."""
+"""Embedding images shard by shard, resumably."""
 
 from __future__ import annotations
 
@@ -40,27 +40,28 @@ from shiftproof.types import Image, Settings
 WHAT = "embed"
 
 _GROUP = 4
-"""Images that a worker reads at a time: few enough that the last ones of a shard keep all busy."""
+"""Images that a worker reads at a time; few, so that all workers stay busy at the end of a
+shard."""
 
 _PROBED = 16
-"""Numbers of the probe that are kept."""
+"""Values of the probe that are stored."""
 
 _Read: TypeAlias = "tuple[Image, int, int] | str"
-"""An image as the encoder takes it with its first height and width; or why there is none."""
+"""A prepared image with its original height and width; or the error."""
 
 
 @dataclass
 class Embedded:
-    """What a run did.
+    """The report of a run.
 
     Attributes:
         path: the folder.
-        width: the length of the vectors.
-        rows: vectors in the folder.
-        written: shards that this run made.
-        kept: shards that were there.
-        broken: name of each image without a vector, with the reason.
-        aside: a sentence for each thing that lies there and is not used.
+        width: dimension of the vectors.
+        rows: number of vectors in the folder.
+        written: number of shards that this run wrote.
+        kept: number of shards that existed already.
+        broken: from the name of each image without a vector to the reason.
+        aside: a sentence for everything at the source that is not used.
     """
 
     path: Path
@@ -86,35 +87,35 @@ def embed(
     root: str | Path | None = None,
     backend: Backend | None = None,
 ) -> Embedded:
-    """Write the vectors of all images of a data set as shards.
+    """Write the vectors of all images of a dataset as shards.
 
     The layout is that of clip-retrieval: ``img_emb/img_emb_0.npy`` (float16) and
-    ``metadata/metadata_0.parquet`` (``image_path``, ``caption``, and what else is known), with a
-    ``manifest.json`` and the shards' records beside them. An image that cannot be read, or whose
-    vector is zero or not finite in float16, has no row: it is named in its shard's record. A run
-    that was interrupted resumes at the first shard that is not done. The bytes of a shard do not
-    depend on ``workers``.
+    ``metadata/metadata_0.parquet`` (``image_path``, ``caption``, and further columns), with a
+    ``manifest.json`` and a record for each shard. An image that cannot be read, or whose vector is
+    zero or not finite in float16, has no row and is listed in its shard's record. An interrupted
+    run resumes at the first unfinished shard. Shards do not depend on ``workers``.
 
     Args:
-        encoder: gives the vectors.
-        data: what :func:`open_pictures` takes.
-        out: a new or empty folder, or that of the run to resume.
-        shard_size: images in a shard, 10,000 by default; each tar is one shard.
-        batch_size: images that the encoder is given at a time.
-        workers: processes that read and resize; None takes one less than there are cores, 0 none.
-        split: which part of a data set that has several.
-        images: the folder of the images, where several could be meant.
-        root: YOLO: the folder of the data, in place of what the YAML file says.
-        backend: who makes which shards: :class:`~shiftproof.shards.Scheduled` for one of several
-            commands over one folder, :class:`~shiftproof.shards.Ray` for a cluster. None makes all of
-            them in this process.
+        encoder: the encoder.
+        data: a source for :func:`open_pictures`.
+        out: a new or empty folder, or the folder of the run to resume.
+        shard_size: images per shard, 10,000 by default; each tar is one shard.
+        batch_size: images per batch of the encoder.
+        workers: processes that read and resize images; None uses the number of cores minus one, 0
+            none.
+        split: which part of a dataset that has several.
+        images: the folder of the images, if several are possible.
+        root: for YOLO, the folder of the data, overriding the YAML file.
+        backend: distribution of the shards: :class:`~shiftproof.shards.Scheduled` for one of
+            several commands over one folder, :class:`~shiftproof.shards.Ray` for a cluster. None
+            runs everything in this process.
 
     Raises:
-        UnfinishedError: this worker's share is done, and others' are not.
-        InputError: no images at all, a folder that holds other things, or numbers out of range.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: no images, a folder with other content, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other data or other settings; or
             the encoder changed between two shards. Finished shards stay.
-        RunError: the disk is full, or a worker died again and again. Finished shards stay.
+        RunError: the disk is full, or a worker died repeatedly. Finished shards stay.
     """
     if batch_size < 1:
         raise InputError(f"Expected a batch size of 1 or more, got {batch_size}.")
@@ -147,7 +148,7 @@ def embed(
     known = pictures.count is not None
     total = pictures.count if pictures.count is not None else pictures.parts
     with progress("embed", total) as advance:
-        # What is there counts as done, all but exactly: broken images are counted too.
+        # Progress of existing shards is approximate: broken images count as well.
         advance(done.rows + len(done.broken) if known else done.kept)
         for number, part, read in _parts(pictures, pending, encoder.preprocess, workers):
             shard = _Shard(encoder, batch_size)
@@ -174,7 +175,7 @@ def embed(
 
 @dataclass(frozen=True, eq=False)
 class _Making:
-    """What a machine of a cluster needs for any shard."""
+    """The job of a cluster machine: everything to compute a shard."""
 
     encoder: EncoderLike
     pictures: Pictures
@@ -182,7 +183,7 @@ class _Making:
 
 
 def make_shard(making: _Making, number: int) -> Arrays:
-    """Return the files of one shard, made on a machine of a cluster."""
+    """Return the files of one shard, computed on a cluster machine."""
     encoder, pictures = making.encoder, making.pictures
     shard = _Shard(encoder, making.batch_size)
     broken: dict[str, str] = {}
@@ -203,7 +204,7 @@ def make_shard(making: _Making, number: int) -> Arrays:
 
 
 class _Shard:
-    """Collects images into batches, and their vectors."""
+    """Collects images into batches, and the vectors of a shard."""
 
     def __init__(self, encoder: EncoderLike, batch_size: int) -> None:
         self._encoder = encoder
@@ -253,7 +254,7 @@ def _error_of_change(encoder: EncoderLike, number: int) -> RunMismatchError:
 
 
 def _find_pending(folder: EmbeddingFolder, parts: int, done: Embedded) -> list[int]:
-    """Return the shards that are to be made; what those say that are there is added to ``done``."""
+    """Return the missing shards; the records of existing ones are added to ``done``."""
     pending = []
     for number in range(parts):
         record = folder.record(number)
@@ -269,9 +270,9 @@ def _find_pending(folder: EmbeddingFolder, parts: int, done: Embedded) -> list[i
 def _parts(
     pictures: Pictures, numbers: Sequence[int], preprocess: Preprocessing, workers: int
 ) -> Iterator[tuple[int, Part, Iterator[tuple[Picture, _Read]]]]:
-    """Yield the parts with their images, read ahead across the borders of parts.
+    """Yield the parts with their images, prefetched across parts.
 
-    The images of a part must be taken before the next part is.
+    The images of a part must be consumed before the next part.
     """
     opened: deque[Part] = deque()
 
@@ -279,7 +280,7 @@ def _parts(
         for number in numbers:
             part = pictures.part(number)
             opened.append(part)
-            # An empty part is an empty group, so that it has its place in the order.
+            # An empty part yields an empty group, to keep the order.
             for start in range(0, max(len(part.pictures), 1), _GROUP):
                 yield part.pictures[start : start + _GROUP]
 
@@ -319,14 +320,14 @@ def read_pictures(
 
 
 def _identity(encoder: EncoderLike) -> Settings:
-    """Return what an encoder's numbers depend on: its settings but for the device."""
+    """Return the settings that determine an encoder's vectors: all except the device."""
     return {name: value for name, value in encoder.settings.items() if name != "device"}
 
 
 def _probe(encoder: EncoderLike) -> list[float]:
-    """Return some numbers of the vector of a fixed picture."""
+    """Return some values of the vector of a fixed image."""
     y, x = np.mgrid[:96, :128]
     picture = np.stack([2 * x, 2 * y, 128 + 100 * np.sin(x / 5)], axis=2).astype(np.uint8)
     (vector,) = encoder.encode([encoder.preprocess.geometry(picture)])
-    # A number that is not finite is none that JSON has.
+    # JSON has no non-finite numbers.
     return [round(float(value), 6) for value in np.nan_to_num(vector[:_PROBED])]

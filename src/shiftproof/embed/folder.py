@@ -1,4 +1,4 @@
-"""A folder of embeddings: what it holds, whose it is, and how it is resumed."""
+"""A folder of embeddings: its files, ownership and resuming."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from shiftproof.types import Settings
 MANIFEST = "manifest.json"
 
 Content = Literal["img", "text"]
-"""What was embedded, as clip-retrieval spells it in the names of folders and files."""
+"""Modality, as in clip-retrieval's names of folders and files."""
 
 _LARGEST = 1e300
 
 PROBE_TOLERANCE = 0.02
-"""Of the largest number of the probe, that an encoder on another device may differ by."""
+"""Tolerance between devices, relative to the largest value of the probe."""
 
 
 @dataclass(frozen=True)
 class MetadataRow:
-    """One line of a shard's metadata: an image's name and size in pixels, and what else is known.
+    """One row of a shard's metadata: an image's name and size in pixels, and further columns.
 
-    Of a text neither name nor size is written; its text is the ``caption`` among the columns.
+    For a text, name and size are not written; the column ``caption`` has the text.
     """
 
     name: str
@@ -43,11 +43,11 @@ class MetadataRow:
 class EmbeddingFolder:
     """The files of one set of embeddings.
 
-    ``manifest.json`` (settings, which decide the numbers, and provenance), ``img_emb/img_emb_N.npy``
-    (float16, one row per image that could be read), ``metadata/metadata_N.parquet`` (the same rows)
-    and ``shards/shard_N.json`` (how many rows, and the images that could not be read). The last is
-    written last: a shard that has it is done, and all are written atomically. Vectors of texts lie
-    in ``text_emb/text_emb_N.npy``.
+    ``manifest.json`` (settings, which decide the numbers, and provenance),
+    ``img_emb/img_emb_N.npy`` (float16, one row per image that could be read),
+    ``metadata/metadata_N.parquet`` (the same rows) and ``shards/shard_N.json`` (the number of rows,
+    and the unreadable images). The latter is written last and marks the shard as done; all files
+    are written atomically. Vectors of texts are in ``text_emb/text_emb_N.npy``.
     """
 
     def __init__(self, path: Path, content: Content = "img") -> None:
@@ -56,7 +56,7 @@ class EmbeddingFolder:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The names of the folders in it."""
+        """Names of the subfolders."""
         return (f"{self.content}_emb", "metadata", "shards")
 
     @classmethod
@@ -70,20 +70,20 @@ class EmbeddingFolder:
         content: Content = "img",
         shared: bool = False,
     ) -> EmbeddingFolder:
-        """Make the folder, or resume the one that is there if it has the same settings.
+        """Create the folder, or resume an existing one with the same settings.
 
         Args:
             path: the folder.
-            settings: decide the numbers and must be equal to resume.
-            about: only tells how they came about.
-            probe: some numbers that the encoder gave for a fixed picture; what differs from them
-                is another encoder, also where no fingerprint says so.
-            content: what was embedded.
-            shared: other workers of the same run may be at work there.
+            settings: determine the vectors and must be equal to resume.
+            about: provenance.
+            probe: some values of the encoder's vector of a fixed image; identifies encoders without
+                a fingerprint.
+            content: the modality.
+            shared: whether other workers of the same run may write to it.
 
         Raises:
             RunMismatchError: the folder belongs to another encoder, other data or other settings.
-            InputError: it holds other things, or cannot be written to.
+            InputError: it has other content, or is not writable.
         """
         folder = cls(path, content)
         there = manifest.begin(
@@ -105,12 +105,12 @@ class EmbeddingFolder:
         return folder
 
     def make_folders(self) -> None:
-        """Make the folders in it."""
+        """Create the subfolders."""
         for name in self.folders:
             files.make_folder(self.path / name)
 
     def parts(self, count: int) -> FileParts:
-        """Return the shards, of which there are so many, as parts that several may make."""
+        """Return ``count`` shards as parts for several workers."""
         inner = EmbeddingFolder(Path(), self.content)
         names = [
             (inner.vectors_file(number), inner.metadata_file(number), inner.record_file(number))
@@ -124,20 +124,20 @@ class EmbeddingFolder:
         return self.path / MANIFEST
 
     def vectors_file(self, number: int) -> Path:
-        """The rows of one shard."""
+        """The vectors of one shard."""
         name = f"{self.content}_emb"
         return self.path / name / f"{name}_{number}.npy"
 
     def metadata_file(self, number: int) -> Path:
-        """What the rows of one shard are."""
+        """The metadata of one shard's rows."""
         return self.path / "metadata" / f"metadata_{number}.parquet"
 
     def record_file(self, number: int) -> Path:
-        """What says that a shard is done."""
+        """The record that marks a shard as done."""
         return self.path / "shards" / f"shard_{number}.json"
 
     def record(self, number: int) -> dict[str, Any] | None:
-        """Return the record of a shard, or None where it is not done."""
+        """Return the record of a shard, or None if it is not done."""
         parts = (self.record_file(number), self.vectors_file(number), self.metadata_file(number))
         if not all(part.is_file() for part in parts):
             return None
@@ -159,7 +159,7 @@ class EmbeddingFolder:
         rows: Sequence[MetadataRow],
         broken: Mapping[str, str],
     ) -> None:
-        """Write one shard; until its last file is there it is not done.
+        """Write one shard; its last file marks it as done.
 
         Raises:
             RunError: the disk is full.
@@ -193,9 +193,9 @@ class EmbeddingFolder:
 
 
 def same_probe(one: Any, other: Sequence[float]) -> bool:
-    """Whether two encoders gave the same for one picture, but for the rounding of a device.
+    """Return whether two encoders gave the same probe, up to rounding of the device.
 
-    ``one`` may be anything that a file holds.
+    ``one`` may be any JSON value.
     """
     if not isinstance(one, (list, tuple)) or len(one) != len(other):
         return False

@@ -1,4 +1,4 @@
-"""What embedding would take, told from some ten seconds of it; nothing is written."""
+"""Estimating the cost of embedding by running it for about ten seconds."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from shiftproof.models import EncoderLike
 from shiftproof.types import Image
 
 TRIED_SECONDS = 5.0
-"""So long images are read, and so long they are embedded; a batch that was begun is ended."""
+"""Seconds of reading images, and of embedding them, until the current batch ends."""
 
 _ROW_BYTES = 24
-"""Of a row's metadata beside the image's name: height, width, and what Parquet needs."""
+"""Bytes of metadata per row beside the image's name: height, width, and Parquet overhead."""
 
 
 @dataclass(frozen=True)
 class EmbeddingForecast:
-    """What embedding would take.
+    """Estimated cost of embedding.
 
     Attributes:
-        images: of the data set; of tars as if each held as many as the first.
-        shards: that are written.
-        read_seconds: of one process, for all images.
-        encode_seconds: of the encoder, for all images.
-        workers: processes that read.
-        device: where the encoder runs.
-        memory: bytes that all processes hold.
-        disk: bytes that are written.
-        tried: images that were tried.
+        images: number of images; for tars assuming that each has as many as the first.
+        shards: number of shards.
+        read_seconds: time to read all images in one process.
+        encode_seconds: time of the encoder for all images.
+        workers: number of reading processes.
+        device: device of the encoder.
+        memory: bytes of memory of all processes.
+        disk: bytes written to disk.
+        tried: number of images measured.
     """
 
     images: int
@@ -53,7 +53,9 @@ class EmbeddingForecast:
 
     @property
     def needs(self) -> Needs:
-        """What it takes on this machine: on one processor both share the cores, else they overlap."""
+        """Resources on this machine: on a CPU, reading and encoding share the cores; with a GPU
+        they overlap.
+        """
         reading = self.read_seconds / max(self.workers, 1)
         is_shared = self.workers == 0 or self.device == "cpu"
         both = reading + self.encode_seconds
@@ -72,12 +74,12 @@ def forecast_embedding(
     images: str | Path | None = None,
     root: str | Path | None = None,
 ) -> EmbeddingForecast:
-    """Return what :func:`embed` with the same arguments will take; write nothing.
+    """Estimate the cost of :func:`embed` with the same arguments; writes nothing.
 
-    The first images of the first shard stand for the others. It is rough: sizes differ.
+    The first images of the first shard represent the others, so it is a rough estimate.
 
     Raises:
-        InputError: as embed, and where none of the tried images can be read.
+        InputError: as embed, and if none of the measured images can be read.
     """
     pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
     first = pictures.part(0)
@@ -112,7 +114,7 @@ def forecast_embedding(
 
 
 def _time_encoder(encoder: EncoderLike, images: list[Image], batch_size: int) -> float:
-    """Return the seconds that an image takes in batches; the first batch is not counted."""
+    """Return the seconds per image in batches, without the first batch."""
     around = itertools.cycle(images)
     batch = list(itertools.islice(around, batch_size))
     encoder.encode(batch)

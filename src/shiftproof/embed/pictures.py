@@ -1,4 +1,4 @@
-"""Images in the parts that become shards, whatever they lie in."""
+"""Sources of images, divided into the parts that become shards."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
 
 LONGEST_CAPTION = 1 << 20
-"""Bytes of a text beside an image that are read: what is longer is no caption."""
+"""Maximum size of a caption file, in bytes."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image that is to be read.
+    """An image to read.
 
     Attributes:
-        name: names it in the metadata, as ``image_path``, and among the broken.
-        where: what ``Pictures.read`` needs to find it; small to pickle.
-        columns: what else the metadata says of it: texts or numbers.
+        name: name in the metadata, as ``image_path``, and among the broken images.
+        where: location for ``Pictures.read``; small to pickle.
+        columns: further metadata: texts or numbers.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Part:
     """The images of one shard.
 
     Attributes:
-        name: what the display and the shard's record call it.
+        name: name in the progress display and in the shard's record.
         pictures: in the order of the rows.
-        broken: what could not even be listed, with the reason.
+        broken: entries that could not be listed, with the reason.
     """
 
     name: str
@@ -48,14 +48,15 @@ class Part:
 
 
 class Pictures(ABC):
-    """Images in parts. Small to pickle: worker processes are sent it once and read by themselves.
+    """Images in parts. Small to pickle: worker processes get it once and read the images
+    themselves.
 
-    A concrete one is final and gives all below.
+    A concrete subclass is final and implements everything below.
 
     Attributes:
-        name: what messages call it.
-        parts: how many there are.
-        count: how many images, or None where that is known only when a part is opened.
+        name: name in messages.
+        parts: number of parts.
+        count: number of images, or None if it is unknown before parts are opened.
         aside: a sentence for each thing that lies there and is not used.
     """
 
@@ -66,24 +67,24 @@ class Pictures(ABC):
 
     @abstractmethod
     def part(self, number: int) -> Part:
-        """Return the images of part ``number``, from 0 on."""
+        """Return the images of part ``number``, from 0."""
 
     @abstractmethod
     def read(self, picture: Picture) -> Image:
         """Return an image as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it cannot be read; the message has its name.
+            BrokenFileError: it cannot be read; the message contains its name.
         """
 
     @abstractmethod
     def settings(self) -> Settings:
-        """Return what tells these images from others, as JSON takes it."""
+        """Return the settings that identify these images, for JSON."""
 
 
 @final
 class SplitPictures(Pictures):
-    """A data set cut into parts of ``size`` images, the last one shorter.
+    """A dataset split into parts of ``size`` images; the last one may be smaller.
 
     A text file beside an image of a folder (``cat.txt`` for ``cat.jpg``) is its caption.
     """
@@ -121,7 +122,7 @@ class SplitPictures(Pictures):
         return self.data.read(picture.where)
 
     def settings(self) -> Settings:
-        """Return what the data set says of itself, and how it is cut."""
+        """Return the dataset's settings and the part size."""
         return {**self.data.settings(), "shard_size": self.size}
 
     def _caption(self, sample: Sample) -> str | None:
@@ -148,5 +149,5 @@ def as_caption(data: bytes) -> str:
 
 
 def size_fingerprint(entries: Sequence[tuple[str, int]]) -> str:
-    """Return 32 hex digits that change when a file's name or size does."""
+    """Return 32 hex digits that change with a file's name or size."""
     return files.fingerprint(f"{name} {size}".encode() for name, size in entries)

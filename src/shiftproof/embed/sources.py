@@ -1,4 +1,4 @@
-"""Tell what a person names, and open it as images in parts."""
+"""Opening a source as images in parts."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def open_pictures(
 
     Args:
         source: a folder of images; a webdataset tar or a folder of them, a brace pattern or a URL
-            of such; a data set as COCO, Pascal VOC, Cityscapes or YOLO lay it out; what
-            ``save_to_disk`` of Hugging Face's ``datasets`` wrote; Parquet of images; a ``.csv`` with
-            rows ``path,label``; "demo"; or what is open already.
-        shard_size: images in a shard, 10,000 by default. Of tars each is one shard.
-        split: which part of a data set that has several.
-        images: the folder of the images, where several could be meant; of tables the column.
-        root: YOLO: the folder of the data, in place of what the YAML file says.
+            of such; a dataset in the layout of COCO, Pascal VOC, Cityscapes or YOLO; a folder
+            written by ``save_to_disk`` of Hugging Face's ``datasets``; Parquet files of images; a
+            ``.csv`` with rows ``path,label``; "demo"; or an opened source.
+        shard_size: images per shard, 10,000 by default. Each tar is one shard.
+        split: which part of a dataset that has several.
+        images: the folder of the images, if several are possible; for tables, the image column.
+        root: for YOLO, the folder of the data, overriding the YAML file.
 
     Raises:
-        InputError: nothing of the kind, no images, or an option that has no effect on it.
+        InputError: no such source, no images, or an option without effect.
     """
     if isinstance(source, Pictures):
         if any(given is not None for given in (shard_size, split, images, root)):
@@ -63,6 +63,6 @@ def _data(
     path: Path, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> ImageData:
     if path.is_dir() and layout_of(path) == "corrupted tree":
-        # Every image of it is one to embed.
+        # All its images are embedded, with or without annotations.
         return ImageFolder(path)
     return open_data(path, classes=None, split=split, images=images, root=root)

@@ -1,4 +1,4 @@
-"""Images in webdataset tars, read where they lie: each tar is one shard."""
+"""Images in webdataset tars, read in place: each tar is one shard."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from shiftproof.io.tars import Entry, open_tar
 from shiftproof.types import Image, Settings
 
 _FROM_JSON = ("uid", "url", "caption")
-"""What is taken over from a sample's JSON, where it is a text."""
+"""Text fields of a sample's JSON that are copied to the metadata."""
 
 
 @final
 class TarPictures(Pictures):
-    """The images of one webdataset tar, or of all below a folder.
+    """The images of one webdataset tar, or of all tars below a folder.
 
-    A tar is one shard, so that row and tar belong together. Its member list is walked once, and
-    the images are read at their places in it. The metadata has ``key``, the sample's key in its
-    tar, and ``tar``; of a sample's ``.txt`` the ``caption``, and of its ``.json`` what it has of
-    ``caption``, ``uid`` and ``url``.
+    A tar is one shard, so that rows correspond to tars. Its member list is read once, and images
+    are read at their offsets. The metadata has ``key``, the sample's key in its tar, and ``tar``;
+    ``caption`` from a sample's ``.txt``, and ``caption``, ``uid`` and ``url`` from its ``.json``.
 
     Args:
-        source: a tar that is not compressed, or a folder of them at any depth, which come in the
-            order of the numbers in their names; a brace pattern, or a URL of fsspec.
+        source: an uncompressed tar, or a folder of tars at any depth, sorted by the numbers in
+            their names; a brace pattern, or an fsspec URL.
 
     Raises:
         InputError: no such file or folder, or no tar in it.
@@ -50,7 +49,7 @@ class TarPictures(Pictures):
         self.count = None
 
     def part(self, number: int) -> Part:
-        """Return the images of one tar; where it is damaged, those before the damage."""
+        """Return the images of one tar; of a damaged one those before the damage."""
         name = self.tars[number]
         pictures: list[tuple[str, str, int, int]] = []
         about: dict[str, dict[str, str | int | None]] = {}
@@ -68,7 +67,7 @@ class TarPictures(Pictures):
                         data = source.read(entry.info)
                         is_json = entry.suffix == "json"
                         found = _facts(data) if is_json else {"caption": as_caption(data)}
-                        # A text of its own has the last word over the JSON's.
+                        # A separate text file takes precedence over the JSON's caption.
                         old = about.get(key, {})
                         about[key] = {**found, **old} if is_json else {**old, **found}
         except BrokenFileError as error:
@@ -106,7 +105,7 @@ class TarPictures(Pictures):
             raise BrokenFileError(f"{picture.name}: {reason}") from error
 
     def settings(self) -> Settings:
-        """Return what tells these tars from others: their names and sizes."""
+        """Return the names and sizes that identify these tars."""
         sizes = [(name, place.size()) for name, place in self._places.items()]
         return {
             "name": self.name,
@@ -128,7 +127,7 @@ def _facts(data: bytes) -> dict[str, str | int | None]:
         return {}
     if not isinstance(value, dict):
         return {}
-    # JSON may hold half a surrogate pair, which no table can.
+    # JSON may contain lone surrogates, which tables cannot.
     return {
         name: as_caption(value[name].encode("utf-8", "surrogatepass"))
         for name in _FROM_JSON

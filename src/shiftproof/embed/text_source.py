@@ -1,4 +1,4 @@
-"""Texts that are to be embedded, from a CSV file or a file with one a line."""
+"""Texts to embed, from a CSV file or a file with one text per line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from shiftproof.io.text import read_text
 from shiftproof.types import Settings
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence")
-"""Names of the column of texts, the most exact first."""
+"""Names of the text column, in order of preference."""
 
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Texts with what else is known of each.
+    """Texts with further columns.
 
     Attributes:
-        name: what messages call them.
+        name: name in messages.
         captions: the texts, none of them empty.
         columns: further columns of the metadata, each as long as the captions.
     """
@@ -34,7 +34,7 @@ class Texts:
         return len(self.captions)
 
     def settings(self) -> Settings:
-        """Return what tells these texts from others, as JSON takes it."""
+        """Return the settings that identify these texts, for JSON."""
         words = (text.encode() + b"\0" for text in self.captions)
         return {
             "name": self.name,
@@ -49,8 +49,8 @@ def open_texts(source: str | Path | Sequence[str] | Texts) -> Texts:
 
     Args:
         source: a ``.csv`` whose first row names a column ``caption`` (or text, title, sentence),
-            whose other columns are kept, or which has one column alone; any other file, with one
-            text a line; a list of texts; or what is open already.
+            whose other columns are kept, or with a single column; any other file, with one text per
+            line; a list of texts; or opened texts.
 
     Raises:
         BrokenFileError: the file cannot be read, or a row has no text; with its line.

@@ -1,4 +1,4 @@
-"""Every text through a text tower, shard by shard, so that an interrupted run resumes."""
+"""Embedding texts shard by shard, resumably."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from shiftproof.shards import (
 )
 
 _PROBED = 16
-"""Numbers of the probe that are kept."""
+"""Values of the probe that are stored."""
 
 
 @frees_folders
@@ -48,21 +48,21 @@ def embed_texts(
 
     The layout is that of clip-retrieval: ``text_emb/text_emb_0.npy`` (float16) and
     ``metadata/metadata_0.parquet`` (``caption``, and the other columns of the file), with a
-    ``manifest.json`` and the shards' records beside them. A text whose vector is zero or not finite
-    in float16 has no row: it is named in its shard's record. A run that was interrupted resumes with
-    the first shard that is not done.
+    ``manifest.json`` and a record for each shard. A text whose vector is zero or not finite in
+    float16 has no row and is listed in its shard's record. An interrupted run resumes at the first
+    unfinished shard.
 
     Args:
-        encoder: gives the vectors.
-        texts: what :func:`open_texts` takes.
-        out: a new or empty folder, or that of the run to resume.
-        shard_size: texts in a shard, 10,000 by default.
-        batch_size: texts that the encoder is given at a time.
-        backend: who makes which shards, as for :func:`embed`.
+        encoder: the text encoder.
+        texts: a source for :func:`open_texts`.
+        out: a new or empty folder, or the folder of the run to resume.
+        shard_size: texts per shard, 10,000 by default.
+        batch_size: texts per batch of the encoder.
+        backend: distribution of the shards, as for :func:`embed`.
 
     Raises:
-        UnfinishedError: this worker's share is done, and others' are not.
-        InputError: no texts, a folder that holds other things, or numbers out of range.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: no texts, a folder with other content, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other texts or other settings.
         RunError: the disk is full. Finished shards stay.
     """
@@ -115,7 +115,7 @@ def embed_texts(
 
 @dataclass(frozen=True, eq=False)
 class _Making:
-    """What a machine of a cluster needs for any shard."""
+    """The job of a cluster machine: everything to compute a shard."""
 
     encoder: TextEncoder
     texts: Texts
@@ -124,7 +124,7 @@ class _Making:
 
 
 def _make_shard(making: _Making, number: int) -> Arrays:
-    """Return the files of one shard, made on a machine of a cluster."""
+    """Return the files of one shard, computed on a cluster machine."""
     span = number * making.size, min((number + 1) * making.size, len(making.texts))
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = EmbeddingFolder(Path(scratch), "text")

@@ -1,4 +1,6 @@
-"""The accuracy of models on several test sets, beside how close a training set comes to each."""
+"""Accuracies of models on several test sets, together with a similarity audit of the training
+set.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An audit of embeddings, as far as it says how close a training set comes to test sets."""
+"""The results of an audit of embeddings for the test sets of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from shiftproof.types import F64
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """The part of an audit that is about the test sets of an evaluation.
+    """An audit, matched with the test sets of an evaluation.
 
     Attributes:
-        path: its folder.
-        content: its figures.
-        names: test set of the evaluation to that of the audit.
-        missing: test sets of the evaluation that the audit has not.
-        fingerprint: of its ``scores.json``.
+        path: folder of the audit.
+        content: its scores.
+        names: from a test set's name in the evaluation to that in the audit.
+        missing: test sets of the evaluation that the audit lacks.
+        fingerprint: fingerprint of its ``scores.json``.
     """
 
     path: Path
@@ -37,18 +37,18 @@ class Audited:
     fingerprint: str
 
     def figures(self, name: str) -> TestSet:
-        """Return what the audit says of a test set of the evaluation."""
+        """Return the audit's scores of a test set of the evaluation."""
         return next(one for one in self.content.sets if one.name == self.names[name])
 
     def similarities(self, name: str, ids: Sequence[str]) -> F64:
-        """Return each image's similarity to its nearest training row, NaN where it has no row.
+        """Return each image's similarity to its nearest training row, NaN if it has no row.
 
-        Rows are found by their key, or where no key is an image's whole name by the file's name,
-        if that is a name of its own on both sides.
+        Rows are matched by key, or if no key equals an image's full name, by file name, provided
+        that it is unique on both sides.
 
         Args:
-            name: of a test set of the evaluation.
-            ids: the images.
+            name: name of a test set of the evaluation.
+            ids: image ids.
         """
         found = self._similarities_by_key(name)
         if not found.keys() & set(ids):
@@ -58,13 +58,13 @@ class Audited:
         return np.array([found.get(name, np.nan) for name in ids], dtype=np.float64)
 
     def _similarities_by_key(self, name: str) -> dict[str, float]:
-        """Return the similarities of rows by key; none where rows have no keys of their own."""
+        """Return the similarities of rows by key; empty if keys are not unique."""
         path = self.path / "records" / "tests" / f"{self.names[name]}.parquet"
         try:
             table = read_parquet(path, unique="key")
             values = np.asarray(table["similarity"].to_numpy(), dtype=np.float64)
         except (BrokenFileError, KeyError, TypeError, ValueError):
-            # The figures of the audit stand without its rows; the page says that none were found.
+            # Without rows the audit's scores are still shown; the page says that no rows matched.
             return {}
         return dict(zip(table["key"].to_pylist(), values.tolist(), strict=True))
 
@@ -81,10 +81,10 @@ def _file(name: str) -> str:
 def read_audit(path: Path, sets: Sequence[str]) -> Audited:
     """Read the folder of an audit, and find its test sets by name.
 
-    A name is found as it is, else by its short form: "sketch" is "imagenet-sketch".
+    Names are matched exactly, else by their short form: "sketch" is "imagenet-sketch".
 
     Raises:
-        InputError: the folder holds no finished audit, or one of other test sets.
+        InputError: the folder holds no finished audit, or one without these test sets.
         BrokenFileError: a file of it cannot be read.
     """
     run = load_run(path)

@@ -1,4 +1,4 @@
-"""What can be seen to be wrong with an evaluation before any model is loaded."""
+"""Checks of an evaluation's arguments before any model is loaded."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from shiftproof.evaluate.sets import ALL, check_name
 
 
 def check_request(sets: Mapping[str, str], labels: Mapping[str, str], audit: Path | None) -> None:
-    """Refuse names of test sets, label sets or an audit that do not fit.
+    """Check the names of test sets and label sets, and the audit.
 
     Args:
-        sets: name to data.
-        labels: name of a test set to a label set, or to "all".
+        sets: from name to data.
+        labels: from name of a test set to a label set, or to "all".
         audit: the folder of an audit.
 
     Raises:
         UnknownNameError: no such test set or label set; says the nearest.
-        InputError: a name that can name no file, or a folder that is no audit of these test sets.
+        InputError: a name that is no valid file name, or a folder that is no audit of these test
+            sets.
     """
     for name in sets:
         check_name(name)

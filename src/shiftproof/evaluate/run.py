@@ -1,4 +1,4 @@
-"""Every model on every test set: one record per image, so that an interrupted run resumes."""
+"""Evaluating every model on every test set, with resumable per-image records."""
 
 from __future__ import annotations
 
@@ -48,36 +48,37 @@ def evaluate(
     backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> EvaluationRun:
-    """Measure the accuracy of models on several test sets, beside an audit of their training set.
+    """Measure the accuracy of models on several test sets, together with an audit of their training
+    set.
 
-    With the six sets of Mayilvahanan et al. 2024 (arXiv 2310.09562) and zero-shot models this is the
-    table of that paper. Test sets that are called as ImageNet-R, -A, -D or ObjectNet are
-    (:func:`find_labels`) are measured among their own classes.
+    With the six sets of Mayilvahanan et al. 2024 (arXiv 2310.09562) and zero-shot models this is
+    the table of that paper. Test sets named after ImageNet-R, -A, -D or ObjectNet
+    (:func:`find_labels`) are evaluated on their own classes only.
 
     Args:
-        models: a classifier, text that ``load_classifier`` takes, or name to either; the first is
-            the one that the others are compared with. All have the same classes; they may take
-            images of different sizes.
-        data: name to test set, or to what ``open_data`` takes.
+        models: a classifier, a spec for ``load_classifier``, or a mapping from names to either; the
+            others are compared with the first. All must have the same classes, but may have
+            different image sizes.
+        data: from name to test set, or to a source for ``open_data``.
         out: the folder of the run; an interrupted one resumes.
-        labels: name of a test set to a label set, in the place of what its name says; "all" for all
-            classes of the models.
-        class_map: name of a class folder to a class, for folders that are called otherwise.
+        labels: from name of a test set to a label set, overriding :func:`find_labels`; "all" for
+            all classes of the models.
+        class_map: from class folder to class, for folders with other names.
         audit: the folder of an audit of embeddings whose test sets have the same names.
-        batch_size: images that a model is given at a time.
-        device: where models given as text are loaded.
-        workers: processes that read and resize; 0 does it in this one.
-        backend: who makes the records, one part for each model on each test set:
-            :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None makes all
-            in this process.
+        batch_size: images per forward pass.
+        device: device of models that are given as specs.
+        workers: processes that read and resize images; 0 uses this process.
+        backend: distribution of the work, one part for each model on each test set:
+            :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None runs
+            everything in this process.
         show_progress: None shows it on a terminal only.
 
     Returns:
         The run, whose ``scores`` are those of ``scores.json``.
 
     Raises:
-        InputError: an argument cannot be used; nothing has been written then.
-        UnfinishedError: this worker's share is done, and others' are not.
+        InputError: an invalid argument; nothing is written.
+        UnfinishedError: this worker's share is done, but not all the others'.
         LabelError: models of different classes, or folders that are no classes.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
@@ -150,11 +151,11 @@ def _save_prompts(folder: RunFolder, models: Mapping[str, ClassifierLike]) -> No
 
 
 def _by_geometry(models: Mapping[str, ClassifierLike]) -> list[dict[str, ClassifierLike]]:
-    """Return models in groups that take the same images, so that each is read once for all."""
+    """Group models by preprocessing, so that each image is read once per group."""
     groups: dict[str, dict[str, ClassifierLike]] = {}
     for name, model in models.items():
         told = model.preprocess.settings()
-        # Mean and deviation come later; of a function no more than its name is known.
+        # Mean and deviation are applied later; functions are compared by name only.
         shared = {key: value for key, value in told.items() if key not in ("mean", "std")}
         key = name if model.preprocess.size is None else repr(shared)
         groups.setdefault(key, {})[name] = model

@@ -1,4 +1,4 @@
-"""The test sets of an evaluation: their names, the classes that they have, and their images."""
+"""The test sets of an evaluation: names, classes and images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETS = ("val", "sketch", "r", "a", "v2", "objectnet")
 """The six test sets of Mayilvahanan et al. 2024 (arXiv 2310.09562), by their short names."""
 
 ALL = "all"
-"""The word for a test set with all of the models' classes."""
+"""Value for a test set with all of the models' classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class OpenSet:
     """A test set with its images and labels.
 
     Attributes:
-        name: in the run.
+        name: name in the run.
         data: the images.
-        labels: which of ImageNet's classes it has; None for all of the models'.
+        labels: its subset of the models' classes; None for all.
     """
 
     name: str
@@ -36,7 +36,7 @@ class OpenSet:
 
 
 def find_labels(name: str) -> str | None:
-    """Return the label set that a test set of this name has; None where it has all classes.
+    """Return the label set of a test set by its name; None if it has all classes.
 
     >>> find_labels("imagenet-r"), find_labels("R"), find_labels("sketch")
     ('imagenet-r', 'imagenet-r', None)
@@ -51,7 +51,7 @@ def fold(name: str) -> str:
 
 
 def open_sets(
-    given: Mapping[str, ImageData | str | Path],
+    sources: Mapping[str, ImageData | str | Path],
     labels: Mapping[str, str],
     models: Mapping[str, ClassifierLike],
     class_map: Mapping[str, str] | None,
@@ -59,22 +59,24 @@ def open_sets(
     """Open test sets for models of the same classes.
 
     Args:
-        given: name to data, or to what ``open_data`` takes.
-        labels: name to label set, or to "all", in the place of :func:`find_labels`.
-        models: name to model; the first says what the classes are.
-        class_map: name of a class folder to a class, for folders that are called otherwise.
+        sources: from name to data, or to a source for ``open_data``.
+        labels: from name to label set, or to "all", overriding :func:`find_labels`.
+        models: from name to model; the classes are the first one's.
+        class_map: from class folder to class, for folders with other names.
 
     Raises:
-        InputError: no test sets, a name that can name no file, or data without labels.
+        InputError: no test sets, a name that is no valid file name, or data without labels.
         LabelError: folders that are no classes.
     """
-    if not given:
+    if not sources:
         raise InputError("Expected at least one test set, got none.")
     for name in labels:
-        if name not in given:
-            raise UnknownNameError.of("test set", name, given)
+        if name not in sources:
+            raise UnknownNameError.of("test set", name, sources)
     classes = next(iter(models.values())).classes
-    return [_open(name, data, labels.get(name), classes, class_map) for name, data in given.items()]
+    return [
+        _open(name, data, labels.get(name), classes, class_map) for name, data in sources.items()
+    ]
 
 
 def check_name(name: str) -> None:
@@ -114,13 +116,13 @@ def _labels(name: str, asked: str | None, classes: Classes) -> LabelSet | None:
         return None
     if asked is not None:
         return label_set(asked)
-    # The published lists are shares of ImageNet's classes and of no others.
+    # The published lists are subsets of ImageNet's classes only.
     found = find_labels(name) if classes == imagenet() else None
     return None if found is None else label_set(found)
 
 
 def restrict(model: Any, labels: LabelSet | None) -> Any:
-    """Return a classifier that answers among the classes of a test set alone.
+    """Return a classifier restricted to the classes of a test set.
 
     Raises:
         InputError: the model is of other classes, or cannot be restricted.

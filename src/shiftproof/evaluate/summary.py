@@ -1,4 +1,4 @@
-"""From the records to the figures: accuracies with paired intervals, and by similarity."""
+"""From records to scores: accuracies with paired intervals, and accuracy by similarity."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from shiftproof.types import F64, Cell, Flags
 SEED = 0
 
 BINS = 10
-"""Groups of equal size that a test set is cut into by similarity."""
+"""Number of bins of equal size by similarity."""
 
 LEAST_IN_BIN = 10
-"""Images of a group; a smaller test set has fewer groups."""
+"""Minimum number of images per bin; small test sets have fewer bins."""
 
 _Tables: TypeAlias = "dict[str, dict[str, CellRecords]]"
-"""Test set to model to its records."""
+"""From test set to model to its records."""
 
 
 def summarize(
@@ -57,25 +57,25 @@ def summarize(
     *,
     show_progress: bool | None = None,
 ) -> EvaluationScores:
-    """Return the content of ``scores.json``; depends on the records and the audit alone.
+    """Return the content of ``scores.json``; depends only on the records and the audit.
 
     Args:
-        folder: where the records are.
-        models: name in the run to title; the first is what the others are compared with.
+        folder: folder of the run.
+        models: from name to title; the others are compared with the first.
         sets: the test sets.
-        audited: the audit beside them.
+        audited: the audit, if any.
         show_progress: None shows it on a terminal only.
 
     Raises:
         BrokenFileError: a file of the run or the audit cannot be read.
-        InputError: a test set of which no image could be read.
+        InputError: a test set without any readable image.
     """
     names = list(models)
     tables = {one.name: _read(folder, names, one.name) for one in sets}
     found: dict[str, dict[str, tuple[Replicates, Replicates]]] = {name: {} for name in names}
     with progress("Intervals", len(sets), show=show_progress) as advance:
-        for place, one in enumerate(sets):
-            for name, pair in replicate_set(tables[one.name], place, one.name).items():
+        for number, one in enumerate(sets):
+            for name, pair in replicate_set(tables[one.name], number, one.name).items():
                 found[name][one.name] = pair
             advance(note=one.name)
     first = names[0]
@@ -119,20 +119,20 @@ def _describe(one: OpenSet, tables: Mapping[str, CellRecords]) -> TestSet:
 
 
 def _right(record: CellRecords) -> tuple[Flags, Flags]:
-    """Return for which images the best answer is right, and one of the best five."""
+    """Return which images are correct at top 1, and at top 5."""
     best = record.prediction == record.target
     return best & record.readable, (record.top == record.target[:, None]).any(axis=1)
 
 
 def replicate_set(
-    tables: Mapping[str, CellRecords], place: int, name: str
+    tables: Mapping[str, CellRecords], number: int, name: str
 ) -> dict[str, tuple[Replicates, Replicates]]:
     """Return both accuracies of every model on one test set, all on the same resamples.
 
     Args:
-        tables: model to its records; all of the same images, in one order.
-        place: the test set's number, which decides the resamples.
-        name: of the test set, for messages.
+        tables: from model to its records; all have the same images in the same order.
+        number: index of the test set, which seeds the resamples.
+        name: name of the test set, for messages.
 
     Raises:
         InputError: no image could be read.
@@ -142,8 +142,8 @@ def replicate_set(
         raise InputError(f"{show_name(name)}: no image could be read, so there is no accuracy.")
 
     columns = [functools.partial(_columns, record) for record in tables.values()]
-    # A seed for each set: those of the same size are drawn independently.
-    sums = intervals.sum_resamples(columns, count, seed=SEED + place)
+    # A seed for each set, so that sets of the same size are resampled independently.
+    sums = intervals.sum_resamples(columns, count, seed=SEED + number)
     return {
         model: (_share(values[:, 1], values[:, 0]), _share(values[:, 2], values[:, 0]))
         for model, values in zip(tables, sums, strict=True)
@@ -151,7 +151,7 @@ def replicate_set(
 
 
 def _columns(record: CellRecords) -> F64:
-    """``(N, 3)``: whether an image counts, is answered rightly, and is so among the first five."""
+    """Return ``(N, 3)``: whether an image counts, is correct at top 1, and at top 5."""
     best, top = _right(record)
     return np.stack([record.readable, best, top & record.readable], axis=1).astype(np.float64)
 
@@ -193,11 +193,11 @@ def _interval(replicates: Replicates) -> Interval:
     return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
 
 
-# ---------------------------------------------------------------- beside an audit
+# ---------------------------------------------------------------- with an audit
 
 
 def join_audit(run: EvaluationRun, audit: Path) -> AuditFigures:
-    """Return what an audit says of the test sets of a finished evaluation that was made without it.
+    """Return the results of an audit for the test sets of a finished evaluation.
 
     Raises:
         InputError: the folder holds no finished audit, or one of other test sets.
@@ -241,7 +241,7 @@ def _beside(audited: Audited, tables: _Tables, models: Sequence[str]) -> AuditFi
 
 
 def _by_similarity(model: str, test: str, near: F64, record: CellRecords) -> BySimilarity | None:
-    """Return accuracy in groups of equal size by similarity; None where too few images are matched."""
+    """Return accuracy in bins of equal size by similarity; None if too few images are matched."""
     known = np.isfinite(near) & record.readable
     bins = min(BINS, int(known.sum()) // LEAST_IN_BIN)
     if bins < 2:

@@ -1,7 +1,7 @@
-"""Runs in the tools that people have: loggers of experiments, and callbacks of training loops.
+"""Integrations with experiment trackers and training loops.
 
-``shiftproof.integrations.lightning`` and ``shiftproof.integrations.transformers`` hold the callbacks;
-each imports its library, and is imported by its own name.
+``shiftproof.integrations.lightning`` and ``shiftproof.integrations.transformers`` have the
+callbacks; each imports its library, so import them explicitly.
 """
 
 from shiftproof.integrations.epochs import EpochGrid

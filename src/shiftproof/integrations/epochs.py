@@ -1,4 +1,4 @@
-"""A small grid after an epoch of training, on images that are held out."""
+"""Evaluating a small grid on held-out images after training epochs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from shiftproof.runs import Run
 
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "jpeg_compression")
-"""One of each group of the benchmark: enough to see a trend, and quick."""
+"""One corruption of each group of the benchmark: fast, and enough to see a trend."""
 
 
 @dataclass(frozen=True)
 class EpochGrid:
-    """What is measured after an epoch; a training loop of one's own calls :meth:`measure`.
+    """The evaluation after an epoch; custom training loops call :meth:`measure`.
 
     Attributes:
-        data: labeled images that training does not see.
-        preprocess: what an image becomes before the network.
-        classes: what the outputs mean; numbered by default.
-        corruptions: names; four by default, one of each group.
-        severities: of 1 to 5.
-        images: at most so many, the same ones in every epoch.
-        every: so many epochs lie between two grids.
+        data: labeled held-out images.
+        preprocess: preprocessing of the network's images.
+        classes: classes of the outputs; numbered by default.
+        corruptions: names of corruptions; by default four, one of each group.
+        severities: severities from 1 to 5.
+        images: maximum number of images, the same in every epoch.
+        every: interval between two evaluations, in epochs.
         batch_size: images per forward pass.
-        out: folder in which each epoch's run is kept as ``epoch-0003``; None keeps none.
-        front: what stands before the names of the figures.
+        out: folder for each epoch's run, such as ``epoch-0003``; None saves none.
+        front: prefix of the metrics' names.
     """
 
     data: ImageData
@@ -56,17 +56,17 @@ class EpochGrid:
             raise InputError(f"Expected a grid every 1 epoch or more, got {self.every}.")
 
     def is_due(self, epoch: int) -> bool:
-        """Whether a grid is measured after this epoch, of which the first is 0."""
+        """Return whether the grid is evaluated after this epoch, counted from 0."""
         return (epoch + 1) % self.every == 0
 
     def measure(self, module: torch.nn.Module, epoch: int) -> dict[str, float]:
-        """Measure a network as it is, and leave it as it was, on its device and in its mode.
+        """Evaluate a network on its device, without changing it or its mode.
 
         Returns:
             ``shift/clean``, ``shift/mean`` (errors, fractions), and the error of each corruption.
 
         Raises:
-            InputError: data or network do not fit; nothing was measured.
+            InputError: data and network do not match; nothing was measured.
         """
         with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
             folder = Path(temporary if self.out is None else self.out) / f"epoch-{epoch:04d}"
@@ -81,7 +81,8 @@ class EpochGrid:
         from shiftproof import bench
         from shiftproof.models import Classifier
 
-        # The classifier is a twin in evaluation mode that shares the tensors: the network stays in its.
+        # The classifier is a copy in evaluation mode that shares the tensors: the network's mode
+        # stays.
         classifier = Classifier(
             module, self.preprocess, self.classes, device=_device_of(module), name="network"
         )

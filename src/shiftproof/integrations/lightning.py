@@ -1,4 +1,4 @@
-"""A callback of Lightning that measures a small grid at the end of validation epochs.
+"""A Lightning callback that evaluates a small grid at the end of validation epochs.
 
 >>> from lightning.pytorch import Trainer  # doctest: +SKIP
 >>> callback = RobustnessCallback(EpochGrid(photographs, preprocess, classes))  # doctest: +SKIP
@@ -26,22 +26,22 @@ __all__ = ["EpochGrid", "RobustnessCallback"]
 class RobustnessCallback(Callback):
     """Logs ``shift/mean``, ``shift/clean`` and each corruption's error through the module.
 
-    ``ModelCheckpoint(monitor="shift/mean")`` then keeps the most robust epoch. With several processes
-    the first one measures, and the others wait.
+    ``ModelCheckpoint(monitor="shift/mean")`` then keeps the most robust epoch. With several
+    processes rank 0 evaluates, and the others wait.
     """
 
     def __init__(self, grid: EpochGrid, network: torch.nn.Module | None = None) -> None:
-        """Keep what is measured.
+        """Create the callback.
 
         Args:
             grid: the images, corruptions and severities.
-            network: what gives the logits; the Lightning module itself by default.
+            network: the network that returns logits; by default the Lightning module itself.
         """
         self.grid = grid
         self.network = network
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measure, and log."""
+        """Evaluate the grid, and log the metrics."""
         epoch = int(trainer.current_epoch)
         if trainer.sanity_checking or not self.grid.is_due(epoch):
             return

@@ -1,4 +1,4 @@
-"""What a logger is given of a run: names, numbers, curves over severity, and files."""
+"""The data of a run for experiment trackers: settings, metrics, curves and files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.tidy import TidyScores
 
 LONGEST = 500
-"""Characters of a setting that are logged; loggers refuse longer ones."""
+"""Maximum length of a logged setting; trackers refuse longer ones."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """What is logged of a run.
+    """The logged data of a run.
 
     Attributes:
-        name: of the run's folder.
-        kind: of the run.
-        settings: what decides the numbers, and versions, flat: ``data.name`` to text.
-        figures: the headlines with the ends of their intervals, and the mean of each corruption, in
-            the units of ``scores.json``: a share is a fraction.
-        curves: corruption to severity to the first measure; empty where there is no grid.
-        files: the page and the scores, if they are there.
+        name: name of the run's folder.
+        kind: kind of the run.
+        settings: settings and versions, flattened: from ``data.name`` to text.
+        figures: the headlines with the bounds of their intervals, and the mean of each corruption;
+            shares are fractions, as in ``scores.json``.
+        curves: from corruption to severity to the first measure; empty without a grid.
+        files: the page and the scores, if they exist.
     """
 
     name: str
@@ -39,9 +39,9 @@ class Logged:
 
 
 def collect(run: AnyRun[Any]) -> Logged:
-    """Return what is logged of a finished run.
+    """Return the data of a finished run to log.
 
-    With several models each name begins with the model's: ``BN/mean``.
+    With several models each name has the model's as a prefix: ``BN/mean``.
     """
     files = (run.path / "report.html", run.folder.scores_file)
     return Logged(
@@ -55,7 +55,7 @@ def collect(run: AnyRun[Any]) -> Logged:
 
 
 def list_figures(scores: TidyScores) -> dict[str, float]:
-    """Return the figures of scores by name; of a grid without the cells, which are curves."""
+    """Return scores by name; for a grid without the cells, which are curves."""
     if isinstance(scores, GridScores):
         several = len(scores.models) > 1
         return {

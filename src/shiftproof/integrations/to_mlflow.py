@@ -1,4 +1,4 @@
-"""A run in MLflow: settings as parameters, figures as metrics, curves by severity as their steps."""
+"""A run in MLflow: settings as parameters, scores as metrics, curves with the severity as step."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "shiftproof"
 MOST = 100
-"""Parameters of one request; metrics are a thousand. MLflow refuses more."""
+"""MLflow's limit of parameters per request; for metrics it is a thousand."""
 
 
 def check() -> None:
-    """See that MLflow is installed.
+    """Check that MLflow is installed.
 
     Raises:
         MissingExtraError: it is not.
@@ -34,12 +34,12 @@ def check() -> None:
 
 
 def write(logged: Logged, where: str | None) -> str:
-    """Write a run, and return the address of its store.
+    """Log a run, and return the URI of its store.
 
     Args:
-        logged: what is logged.
-        where: a folder, or the address of a server; by default what MLFLOW_TRACKING_URI says, else the
-            folder ``mlruns``.
+        logged: the data of the run.
+        where: a folder, or the URI of a server; by default MLFLOW_TRACKING_URI, else the folder
+            ``mlruns``.
     """
     check()
     address = _address(where)
@@ -49,7 +49,7 @@ def write(logged: Logged, where: str | None) -> str:
 
 
 def _write(logged: Logged, address: str) -> str:
-    """Write a run to the store at an address, and return MLflow's name for it."""
+    """Log a run to the store at a URI, and return MLflow's run id."""
     from mlflow import MlflowClient
     from mlflow.entities import RunTag
 
@@ -68,9 +68,9 @@ def _write(logged: Logged, address: str) -> str:
 
 @contextmanager
 def _allowing_folders(address: str) -> Iterator[None]:
-    """Let MLflow 3 write to a folder, which it does only where it is told to, and say nothing of it.
+    """Allow MLflow 3 to write to a folder, which is disabled by default, without its warning.
 
-    A data base, which it would rather have, needs the whole of MLflow and not its small client.
+    The recommended database needs the full MLflow instead of its small client.
     """
     name = "MLFLOW_ALLOW_FILE_STORE"
     before = os.environ.get(name)
@@ -115,6 +115,6 @@ def _write_figures(client: MlflowClient, run: str, logged: Logged) -> None:
 
 
 def _name(name: str) -> str:
-    """Return a name of the letters that MLflow takes, and no path out of its store."""
+    """Return a name of valid characters for MLflow that cannot leave its store."""
     kept = "".join(one if one.isalnum() or one in "_-. /" else "_" for one in name)
     return "/".join(part.strip(".") or "_" for part in kept.split("/"))

@@ -1,4 +1,4 @@
-"""A run for TensorBoard: figures as scalars, curves with the severity as the step."""
+"""A run for TensorBoard: scores as scalars, curves with the severity as step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftproof.io import files
 
 
 def check() -> None:
-    """See that TensorBoard is installed.
+    """Check that TensorBoard is installed.
 
     Raises:
         MissingExtraError: it is not.
@@ -25,11 +25,11 @@ def check() -> None:
 
 
 def write(logged: Logged, where: str | None) -> str:
-    """Write a run, and return its folder, which lies in the folder of the logs.
+    """Log a run, and return its folder below the log folder.
 
     Args:
-        logged: what is logged.
-        where: the folder of the logs; ``runs`` by default, as torch has it.
+        logged: the data of the run.
+        where: the log folder; ``runs`` by default, as in torch.
     """
     check()
     from tensorboard.compat.proto.event_pb2 import Event
@@ -61,6 +61,6 @@ def _list_scalars(logged: Logged) -> Iterator[tuple[str, int, float]]:
 
 
 def _describe(logged: Logged) -> str:
-    """Return the settings as Markdown, which TensorBoard shows: a block of code, as they are."""
+    """Return the settings as a Markdown code block, for TensorBoard's text view."""
     lines = json.dumps({"kind": logged.kind, **logged.settings}, indent=1).splitlines()
     return "\n".join(f"    {line}" for line in lines)

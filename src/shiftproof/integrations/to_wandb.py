@@ -1,6 +1,6 @@
-"""A run in Weights & Biases: settings as its configuration, figures as its summary, curves by severity.
+"""A run in Weights & Biases: settings as configuration, scores as summary, curves by severity.
 
-Nothing is uploaded unless WANDB_MODE says so: the run is written to disk, and ``wandb sync`` uploads it.
+Offline unless WANDB_MODE is set: the run is written to disk, and ``wandb sync`` uploads it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PROJECT = "shiftproof"
 
 
 def check() -> None:
-    """See that wandb is installed.
+    """Check that wandb is installed.
 
     Raises:
         MissingExtraError: it is not.
@@ -28,11 +28,11 @@ def check() -> None:
 
 
 def write(logged: Logged, where: str | None) -> str:
-    """Write a run, and return the folder or the address of it.
+    """Log a run, and return its folder or URL.
 
     Args:
-        logged: what is logged.
-        where: a folder, in which wandb makes its own; the current one by default.
+        logged: the data of the run.
+        where: parent folder of wandb's folder; the current one by default.
     """
     check()
     import wandb

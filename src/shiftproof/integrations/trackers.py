@@ -1,4 +1,4 @@
-"""The loggers by name, and the one function that hands a run to any of them."""
+"""Experiment trackers by name, and logging a run to one of them."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from shiftproof.integrations.logged import Logged, collect
 from shiftproof.runs.run import AnyRun
 
 Write: TypeAlias = Callable[[Logged, "str | None"], str]
-"""Writes what is logged to a place, None for the logger's own, and says where that is."""
+"""Logs a run to a destination, None for the tracker's default, and returns its location."""
 
 TRACKERS: Mapping[str, str] = {
     "mlflow": "shiftproof.integrations.to_mlflow",
     "wandb": "shiftproof.integrations.to_wandb",
     "tensorboard": "shiftproof.integrations.to_tensorboard",
 }
-"""Name to the module that has its ``check`` and ``write``."""
+"""From name to the module with its ``check`` and ``write``."""
 
 
 def log_run(run: AnyRun[Any], to: str) -> str:
-    """Log a finished run, and return where it is.
+    """Log a finished run, and return its location.
 
     Args:
-        run: of any kind.
-        to: ``mlflow``, ``wandb`` or ``tensorboard``, with a folder or an address behind a colon:
+        run: a run of any kind.
+        to: ``mlflow``, ``wandb`` or ``tensorboard``, optionally with a folder or URI after a colon:
             ``mlflow:mlruns``, ``mlflow:http://localhost:5000``, ``tensorboard:logs``.
 
     Raises:
-        UnknownNameError: no such logger.
-        InputError: nothing behind the colon.
+        UnknownNameError: no such tracker.
+        InputError: nothing after the colon.
         MissingExtraError: its library is not installed.
     """
-    name, where = split_place(to)
+    name, where = split_destination(to)
     write: Write = importlib.import_module(TRACKERS[name]).write
     return write(collect(run), where)
 
 
 def check_tracker(to: str) -> None:
-    """See that a logger can be used before long work begins.
+    """Check that a tracker can be used, before long work begins.
 
     Raises:
         UnknownNameError, InputError, MissingExtraError: as :func:`log_run`.
     """
-    name, _ = split_place(to)
+    name, _ = split_destination(to)
     importlib.import_module(TRACKERS[name]).check()
 
 
-def split_place(to: str) -> tuple[str, str | None]:
-    """Return the name of a logger and the place behind it.
+def split_destination(to: str) -> tuple[str, str | None]:
+    """Return the name of a tracker and the destination after it.
 
-    >>> split_place("mlflow:http://localhost:5000")
+    >>> split_destination("mlflow:http://localhost:5000")
     ('mlflow', 'http://localhost:5000')
     """
     name, colon, where = to.partition(":")

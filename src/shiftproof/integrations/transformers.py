@@ -1,4 +1,4 @@
-"""A callback of the ``Trainer`` of Hugging Face that measures a small grid at the end of epochs.
+"""A callback of Hugging Face's ``Trainer`` that evaluates a small grid at the end of epochs.
 
 >>> trainer = Trainer(model, arguments, train_dataset=images)  # doctest: +SKIP
 >>> trainer.add_callback(RobustnessCallback(trainer, grid))  # doctest: +SKIP
@@ -20,25 +20,26 @@ __all__ = ["EpochGrid", "RobustnessCallback"]
 
 
 class RobustnessCallback(TrainerCallback):
-    """Logs ``shift/mean``, ``shift/clean`` and each corruption's error by the trainer's loggers.
+    """Logs ``shift/mean``, ``shift/clean`` and each corruption's error with the trainer's loggers.
 
-    Where the trainer evaluates at the end of epochs, the same stand in its metrics as
-    ``eval_shift/mean``, so that ``metric_for_best_model="eval_shift/mean"`` keeps the most robust one.
+    If the trainer evaluates at the end of epochs, they are also in its metrics, as
+    ``eval_shift/mean``, so that ``metric_for_best_model="eval_shift/mean"`` selects the most robust
+    epoch.
     """
 
     def __init__(self, trainer: Any, grid: EpochGrid) -> None:
-        """Keep the trainer, whose loggers are used, and what is measured."""
+        """Create the callback for a trainer and a grid."""
         self.trainer = trainer
         self.grid = grid
         self.figures: dict[str, float] = {}
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Measure, and log."""
+        """Evaluate the grid, and log the metrics."""
         epoch = max(0, round(state.epoch or 0) - 1)
         if state.is_world_process_zero and self.grid.is_due(epoch):
             self.figures = self.grid.measure(kwargs["model"], epoch)
             self.trainer.log(dict(self.figures))
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Add the figures of this epoch to what the trainer chooses the best model by."""
+        """Add the metrics of this epoch to those by which the trainer selects the best model."""
         kwargs["metrics"].update({f"eval_{name}": value for name, value in self.figures.items()})

@@ -1,4 +1,4 @@
-"""Pure functions of arrays and tables: no model, no state, and no disk but for COCO's own files."""
+"""Pure functions of arrays and tables: no models, no state, and no files except COCO's."""
 
 from shiftproof.metrics.calibration import brier_scores, expected_calibration_error
 from shiftproof.metrics.classification import confidence, cross_entropy, top_classes, top_k_error

@@ -1,7 +1,7 @@
-"""COCO's ground truth, read record by record: what can be read is read, what is wrong is listed.
+"""Reader of COCO ground truth that keeps valid records and lists the faults of the others.
 
-This is the one reader of such a file. What pycocotools gives a number for counts here as it does
-there; a record that cannot be read is left out, and never ends the file.
+This is the only reader of such files. Records that pycocotools evaluates count here in the same
+way; a record that cannot be read is skipped, and never aborts the file.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from shiftproof.metrics.faults import (
     UNKNOWN_IMAGE,
     Fault,
     read_flag,
+    read_integer,
     read_number,
-    read_whole,
     show_value,
 )
 from shiftproof.types import F64, Flags
@@ -45,7 +45,7 @@ PARTS = ("images", "annotations", "categories")
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image of the ground truth; ``size`` is width and height, where the file says them."""
+    """An image of the ground truth; ``size`` is (width, height), if the file has them."""
 
     place: str
     file_name: str | None
@@ -57,19 +57,19 @@ class Annotations:
     """COCO's ground truth as columns, in the order of the file.
 
     Attributes:
-        images: id to record.
-        categories: id to name, by rising id.
-        places: G, what to call each annotation in a message.
-        image: G ids of images.
-        category: G ids of categories.
-        boxes: ``(G, 4)`` x, y, width, height, a row of NaN where there are not four numbers.
-        instead: what stands there in place of a box, by the row, where there are not four numbers.
-        area: ``(G,)`` as the file has it; NaN also where it says "NaN".
-        has_area: ``(G,)`` whether the file has an area that can be read.
-        crowd: ``(G,)``.
-        difficult: ``(G,)`` ``difficult`` or ``ignore``.
-        outlines: G segmentations as they stand in the file, None where there is none to be read.
-        faults: what is wrong, but for what only shows when a box is laid on its image.
+        images: from id to record.
+        categories: from id to name, by ascending id.
+        places: G descriptions of the annotations' positions, for messages.
+        image: G image ids.
+        category: G category ids.
+        boxes: ``(G, 4)`` x, y, width, height, with rows of NaN for invalid boxes.
+        instead: from row to the value found in place of a valid box.
+        area: ``(G,)`` as in the file; NaN also for the text "NaN".
+        has_area: ``(G,)`` whether the file has a valid area.
+        crowd: ``(G,)``, the flag ``iscrowd``.
+        difficult: ``(G,)``, the flag ``difficult`` or ``ignore``.
+        outlines: G segmentations as in the file; None if there is no valid one.
+        faults: the faults found without comparing boxes with their images.
     """
 
     images: Mapping[ImageId, ImageRecord]
@@ -90,15 +90,15 @@ class Annotations:
 def read_annotations(where: str, value: Any) -> Annotations:
     """Read COCO's ground truth.
 
-    Whole floats are integers (as pandas writes them), and of two images or categories of one id the
-    last one counts, as in pycocotools.
+    Integral floats count as integers (pandas writes them); of two images or categories with the
+    same id the last one counts, as in pycocotools.
 
     Args:
-        where: what to call it in messages.
-        value: what the JSON holds.
+        where: name of the file in messages.
+        value: the parsed JSON.
 
     Raises:
-        InputError: it is no ground truth, or its boxes are corners.
+        InputError: it is no ground truth, or its boxes are x1, y1, x2, y2.
     """
     images, annotations, categories = _parts(where, value)
     faults: list[Fault] = []
@@ -106,7 +106,7 @@ def read_annotations(where: str, value: Any) -> Annotations:
     known_categories = _read_categories(where, categories, faults)
     records, places = _records(where, annotations, faults)
     _list_doubled_ids(where, places, records, faults)
-    # A record that is of no image is listed as that alone.
+    # A record without a valid image gets no further faults.
     image = _find_all(where, places, records, "image_id", Ids(known_images), faults)
     kept = [identity is not None for identity in image]
     records, places = list(compress(records, kept)), list(compress(places, kept))
@@ -149,7 +149,7 @@ def read_annotations(where: str, value: Any) -> Annotations:
 
 
 def clean_name(text: str) -> str:
-    r"""Return text that can be written: half of a surrogate pair, which UTF-8 has not, by its number.
+    r"""Return text that UTF-8 can encode: lone surrogates are replaced by their code points.
 
     >>> clean_name("a\ud800.jpg")
     'aU+D800.jpg'
@@ -158,13 +158,13 @@ def clean_name(text: str) -> str:
 
 
 class Ids:
-    """Ids of images or categories, found by what a record says."""
+    """Ids of images or categories, looked up by a record's value."""
 
     def __init__(self, ids: Iterable[Any]) -> None:
         self._ids = {identity: identity for identity in ids}
 
     def find(self, value: Any) -> tuple[Any, bool]:
-        """Return the id that is meant, None for none, and whether it was written as it should be."""
+        """Return the matching id or None, and whether it was written with the right type."""
         if isinstance(value, str):
             text = clean_name(value)
             if text in self._ids:
@@ -173,7 +173,7 @@ class Ids:
             # "007" is a name, not a number.
             meant = self._ids.get(whole) if whole is not None and str(whole) == text else None
             return meant, meant is None
-        identity = read_whole(value)
+        identity = read_integer(value)
         if identity is None or identity in self._ids:
             return self._ids.get(identity), True
         meant = self._ids.get(str(identity))
@@ -181,7 +181,7 @@ class Ids:
 
 
 def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
-    """Return ``(N, 4)`` numbers, a row of NaN for what is not four, and the rows that had text."""
+    """Return ``(N, 4)`` numbers, with rows of NaN for invalid boxes, and the rows that had text."""
     boxes = _plain_boxes(column)
     as_text: list[int] = []
     if boxes is None:
@@ -197,7 +197,7 @@ def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
 
 
 def _plain_boxes(column: Sequence[Any]) -> F64 | None:
-    """The boxes at once, where all are four numbers."""
+    """Convert all boxes at once, if all are four numbers."""
     if not column:
         return np.empty((0, 4))
     try:
@@ -209,19 +209,20 @@ def _plain_boxes(column: Sequence[Any]) -> F64 | None:
 
 
 MANY_BOXES = 10
-"""From here on, that all sizes are above the positions says something about the format."""
+"""Number of boxes from which the order of their numbers indicates the format."""
 
 
 def check_sizes(where: str, boxes: F64, sizes: Sequence[tuple[int, int] | None]) -> None:
-    """Refuse boxes that are x1, y1, x2, y2: all have x2 >= x1, and read as sizes most leave the image.
+    """Refuse boxes given as x1, y1, x2, y2: x2 >= x1 for all, and as sizes most would leave the
+    image.
 
     Args:
-        where: of the boxes.
-        boxes: ``(N, 4)``; rows of NaN are passed over.
+        where: name of the boxes' file in messages.
+        boxes: ``(N, 4)``; rows of NaN are skipped.
         sizes: width and height of each box's image.
 
     Raises:
-        InputError: they are corners.
+        InputError: they are x1, y1, x2, y2.
     """
     there = ~np.isnan(boxes).any(axis=1)
     found = boxes[there]
@@ -257,7 +258,7 @@ def _parts(where: str, value: Any) -> list[Sequence[Any]]:
 
 
 def describe(value: Any) -> str:
-    """Return what a value is: its type, or a dictionary's first keys."""
+    """Describe a value: its type, or a dictionary's first keys."""
     if isinstance(value, Mapping):
         keys = ", ".join(str(key)[:60] for key in list(value)[:5])
         return f"dictionary with the keys {keys or '(none)'}"
@@ -287,7 +288,7 @@ def _read_images(
 
 def _size(place: str, item: Mapping[str, Any], faults: list[Fault]) -> tuple[int, int] | None:
     given = [item.get(side) for side in ("width", "height")]
-    width, height = (read_whole(one) for one in given)
+    width, height = (read_integer(one) for one in given)
     if width is not None and height is not None and all(0 < one < 2**31 for one in (width, height)):
         if any(isinstance(one, str) for one in given):
             detail = f"width {show_value(given[0])}, height {show_value(given[1])}"
@@ -306,7 +307,7 @@ def _read_categories(where: str, items: Sequence[Any], faults: list[Fault]) -> d
         identity = _identity(place, item, faults)
         if identity is None:
             continue
-        if isinstance(identity, str) and (whole := read_whole(identity)) is not None:
+        if isinstance(identity, str) and (whole := read_integer(identity)) is not None:
             faults.append(Fault(place, ID_AS_TEXT, True, show_value(identity)))
             identity = whole
         if identity in found:
@@ -324,14 +325,14 @@ def _read_categories(where: str, items: Sequence[Any], faults: list[Fault]) -> d
 
 
 def _identity(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
-    """The id of an image or a category; None, and a fault, where there is none."""
+    """Return the id of an image or a category; without one, None, and a fault is added."""
     if not isinstance(item, Mapping):
         faults.append(Fault(place, NO_RECORD, False, describe(item)))
         return None
     identity = item.get("id")
     if isinstance(identity, str) and identity:
         return clean_name(identity)
-    whole = None if isinstance(identity, str) else read_whole(identity)
+    whole = None if isinstance(identity, str) else read_integer(identity)
     if whole is None:
         faults.append(Fault(place, NO_ID, False, f"id {show_value(identity)}"))
     return whole
@@ -356,7 +357,7 @@ def _records(
 def _list_doubled_ids(
     where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
 ) -> None:
-    """Annotations need no id here; where two have the same, pycocotools takes one for the other."""
+    """Annotations need no id here; pycocotools confuses annotations of the same id."""
     seen: set[Any] = set()
     for place, record in zip(places, records, strict=True):
         identity = record.get("id")
@@ -374,7 +375,7 @@ def _find_all(
     ids: Ids,
     faults: list[Fault],
 ) -> list[Any]:
-    """The id that each record means, None where it means none."""
+    """Return the id that each record refers to, or None."""
     unknown = UNKNOWN_IMAGE if key == "image_id" else UNKNOWN_CLASS
     found = []
     for place, record in zip(places, records, strict=True):
@@ -412,7 +413,7 @@ def _areas(
 
 
 def _is_nan(value: Any) -> bool:
-    """Whether a value says itself that it is NaN, as JSON's token does, or the text that we write."""
+    """Return whether a value is NaN, as JSON's token or as the text that shiftproof writes."""
     if isinstance(value, str):
         return value.strip().lower() == "nan"
     return isinstance(value, (float, np.floating)) and math.isnan(value)
@@ -454,7 +455,7 @@ def _outlines(
 
 
 def _outline(value: Any) -> Any:
-    """Polygons or a run-length code, of numbers that can be written; None where it is neither."""
+    """Return polygons or a run-length code of finite numbers; None if it is neither."""
     if isinstance(value, Mapping):
         size, counts = value.get("size"), value.get("counts")
         coded = isinstance(counts, bytes) or (

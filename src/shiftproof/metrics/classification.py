@@ -1,7 +1,8 @@
-"""Per-sample measures of a classifier's logits; averages are taken later, from the record table.
+"""Per-sample metrics of a classifier's logits; they are averaged later, from the record table.
 
-What a model answers may be no number (an overflow, a damaged checkpoint). Such a row has no answer:
-it counts as wrong, and its confidence and loss are NaN. Nothing warns and nothing else is touched.
+Logits may be NaN or infinite (an overflow, a damaged checkpoint). Such a row has no prediction: it
+counts as wrong, and its confidence and loss are NaN, without a warning and without effect on other
+rows.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from shiftproof.types import F64, I32, Flags, Indices
 def log_softmax(logits: ArrayLike) -> F64:
     """Return ``(N, K)`` log-probabilities of ``(N, K)`` logits; no overflow at any finite logit.
 
-    A logit of minus infinity is a class that is ruled out. Rows with NaN or plus infinity, or
-    with all classes ruled out, become NaN.
+    A logit of minus infinity excludes a class. Rows with NaN or plus infinity, or with all classes
+    excluded, become NaN.
     """
     values = _logits(logits)
     with np.errstate(invalid="ignore"):
@@ -42,7 +43,7 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> F64:
         targets: ``(N,)`` integers in 0..K-1.
 
     Raises:
-        InputError: shapes that do not fit, or a target that is no class.
+        InputError: shapes that do not match, or a target outside the classes.
     """
     log_probabilities = log_softmax(logits)
     indices = _targets(targets, log_probabilities.shape)
@@ -50,9 +51,10 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> F64:
 
 
 def top_classes(logits: ArrayLike, k: int) -> I32:
-    """Return ``(N, min(k, K))`` classes of each row, best first; of equals the lower index first.
+    """Return the ``(N, min(k, K))`` top classes of each row, best first; ties go to the lower
+    index.
 
-    -1 throughout where a row holds NaN.
+    A row with NaN is -1 throughout.
 
     Args:
         logits: ``(N, K)``.
@@ -70,17 +72,16 @@ def top_classes(logits: ArrayLike, k: int) -> I32:
 
 
 def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> Flags:
-    """Return ``(N,)`` whether the target is missing among the ``k`` classes of highest score.
+    """Return ``(N,)`` whether the target is not among the ``k`` classes of highest score.
 
     Args:
         logits: ``(N, K)``.
         targets: ``(N,)`` integers in 0..K-1.
-        k: 1 or more; above K it counts as K, as in ``top_classes``, where only a row without an
-            answer is wrong. Of classes with equal scores the lower index comes first, as in
-            ``argmax``.
+        k: 1 or more; capped at K, as in ``top_classes``, where only rows without a prediction are
+            wrong. Ties go to the lower index, as in ``argmax``.
 
     Raises:
-        InputError: shapes that do not fit, a target that is no class, or k below 1.
+        InputError: shapes that do not match, a target outside the classes, or k below 1.
 
     >>> top_k_error([[0.1, 0.7, 0.2]], [2], k=2)
     array([False])

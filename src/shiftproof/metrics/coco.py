@@ -1,7 +1,7 @@
-"""COCO annotations and results as columns: the border where they are checked.
+"""COCO annotations and results as checked columns.
 
-A box is x, y, width, height in pixels, in float64 as JSON has it. Ids may be sparse and in any order;
-inside, an image is its place among the sorted ids, and so is a category.
+A box is x, y, width, height in pixels, in float64 as JSON has it. Ids may be sparse and in any
+order; internally images and categories are indices into the sorted ids.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ from shiftproof.metrics.masks import Code, areas_of, readable_codes
 from shiftproof.types import F64, I64, Detections, Flags
 
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
-"""A COCO annotation file or what is in it: images, annotations, categories."""
+"""A COCO annotation file or its content: images, annotations, categories."""
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The labeled objects of a data set, in the order of the file.
+    """The ground-truth objects of a dataset, in the order of the file.
 
     Attributes:
         image_ids: the I images, sorted.
-        categories: id to name of the K categories, sorted by id.
+        categories: from id to name of the K categories, sorted by id.
         image: ``(G,)`` in 0..I-1.
         category: ``(G,)`` in 0..K-1.
         boxes: ``(G, 4)`` x, y, width, height.
         area: ``(G,)`` the annotation's area (of the mask, usually), else the box's.
-        crowd: ``(G,)`` whether it stands for many.
-        difficult: ``(G,)`` whether VOC's rule leaves it out: ``difficult`` or ``ignore``.
-        masks: G codes, or None where boxes were asked for.
-        sizes: height and width of each image, where the file has them.
-        faults: all that is wrong with the file, also what was left out for it.
+        crowd: ``(G,)`` whether it is a crowd.
+        difficult: ``(G,)`` whether VOC's protocol ignores it: ``difficult`` or ``ignore``.
+        masks: G run-length codes, or None for boxes.
+        sizes: (height, width) of each image, if the file has them.
+        faults: all faults of the file, including records that were skipped.
     """
 
     image_ids: tuple[ImageId, ...]
@@ -83,8 +83,8 @@ class Objects:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The detections in a data set, in the order of the file; columns as in :class:`Objects`."""
+class DetectionColumns:
+    """The detections of a dataset, in the order of the file; columns as in :class:`Objects`."""
 
     image: I64
     category: I64
@@ -96,20 +96,20 @@ class Found:
 
 
 DetectionSource: TypeAlias = (
-    str | Path | Sequence[Mapping[str, Any]] | Mapping[Any, Detections] | Found
+    str | Path | Sequence[Mapping[str, Any]] | Mapping[Any, Detections] | DetectionColumns
 )
-"""A COCO result file, the list in it, the image's id to its ``Detections``, or checked columns."""
+"""A COCO result file, its list, a mapping from image id to ``Detections``, or checked columns."""
 
 
 def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
     """Read COCO ground truth.
 
-    What can be read is read, and what is wrong is listed in ``faults``; see
-    :func:`~shiftproof.metrics.annotations.read_annotations`. An annotation without ``iscrowd`` is no
-    crowd, one without ``area`` has its box's or mask's. The annotations' own ids are not needed.
+    Invalid records are skipped and listed in ``faults``; see
+    :func:`~shiftproof.metrics.annotations.read_annotations`. An annotation without ``iscrowd`` is
+    no crowd; one without ``area`` gets that of its box or mask. Annotation ids are not needed.
 
     Raises:
-        InputError: no ground truth, or one that contradicts itself.
+        InputError: no ground truth, or an inconsistent one.
         MissingExtraError: masks, and pycocotools is not installed.
     """
     where, value = _load(source)
@@ -117,7 +117,7 @@ def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
 
 
 def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects:
-    """Return the objects of annotations that have been read; errors as for :func:`read_objects`."""
+    """Return the objects of parsed annotations; errors as for :func:`read_objects`."""
     image_ids = tuple(sorted(read.images, key=lambda one: (isinstance(one, str), one)))
     place = {identity: at for at, identity in enumerate(image_ids)}
     rank = {identity: at for at, identity in enumerate(read.categories)}
@@ -142,7 +142,7 @@ def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects
         ]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
         own = areas_of([code for code in codes if code is not None])
-        boxes = np.nan_to_num(boxes)  # not looked at where masks are measured
+        boxes = np.nan_to_num(boxes)  # not used for masks
     else:
         faults += _box_faults(where, read)
         codes = []
@@ -164,7 +164,7 @@ def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects
 
 
 def _box_faults(where: str, read: Annotations) -> list[Fault]:
-    """What is odd about the boxes as they lie on their images, and which are there twice."""
+    """Return the faults of boxes relative to their images, and duplicate boxes."""
     faults: list[Fault] = []
     seen: dict[tuple[Any, ...], str] = {}
     rows = zip(read.places, read.image, read.category, read.boxes.tolist(), strict=True)
@@ -188,32 +188,32 @@ def _box_faults(where: str, read: Annotations) -> list[Fault]:
     return faults
 
 
-def read_found(
+def read_detection_columns(
     source: DetectionSource,
     objects: Objects,
     *,
     masks: bool = False,
     strict: bool = True,
     where: str | None = None,
-) -> Found:
+) -> DetectionColumns:
     """Read COCO results, or detections per image, for the images of ``objects``.
 
-    What pycocotools counts is counted, and listed in ``faults``: a score beyond 0..1, a box of
-    negative size, which nothing is found with. A category that is not among those of the ground truth
-    is left out, as there. A record that nothing can be made of is an error, or with ``strict=False``
-    left out and listed, too. Messages call the source ``where``.
+    Odd records that pycocotools evaluates are kept and listed in ``faults``: a score outside 0..1,
+    or a box of negative size, which matches nothing. Detections of categories that the ground truth
+    lacks are skipped, as in pycocotools. An unusable record is an error, or with ``strict=False``
+    skipped and listed. ``where`` is the source's name in messages.
 
-    Differs from pycocotools in masks: the area of a detection is its mask's, also where the result
-    has a box as well. (pycocotools takes the box's then, for which the common toolboxes take the box
-    out of the file first.)
+    Differs from pycocotools in masks: the area of a detection is its mask's, even if the result
+    also has a box. (pycocotools then uses the box's area, so common toolboxes remove the box from
+    the file first.)
 
     Raises:
-        InputError: no detections; a record that cannot be used, where ``strict``; a list in which no
-            record is one, or none is of an image of the ground truth; scores that are no
-            probabilities, boxes that are corners.
+        InputError: no detections; an unusable record, if ``strict``; a list without any valid
+            record, or none of the ground truth's images; scores that are no probabilities; boxes
+            that are x1, y1, x2, y2.
         MissingExtraError: masks, and pycocotools is not installed.
     """
-    if isinstance(source, Found):
+    if isinstance(source, DetectionColumns):
         return source
     called, value = _load(source)
     where = called if where is None else where
@@ -232,8 +232,8 @@ def read_found(
 
 
 _UNUSABLE = (NO_RECORD, NO_FIELD, UNKNOWN_IMAGE, NOT_FINITE, NO_MASK, ODD_SCORE)
-"""Why nothing can be made of a record. One of another class is none of these: pycocotools passes over
-it, as detectors know more classes than most data sets."""
+"""Reasons for which a record is unusable. An unknown class is not among them: pycocotools skips it,
+as detectors have more classes than most datasets."""
 
 
 def _refusal(fault: Fault) -> InputError:
@@ -242,8 +242,8 @@ def _refusal(fault: Fault) -> InputError:
 
 def _from_results(
     where: str, items: Sequence[Any], objects: Objects, *, masks: bool, enough: int
-) -> Found:
-    """Return what was found; from ``enough`` records on, they tell that a file is of another kind."""
+) -> DetectionColumns:
+    """Return the detections; ``enough`` records suffice to recognize a file of another format."""
     faults: list[Fault] = []
     fields = ("image_id", "category_id", "segmentation" if masks else "bbox", "score")
     rows = _Rows(where, *_whole_records(where, items, fields, faults))
@@ -265,23 +265,25 @@ def _from_results(
         known = tuple(code for code in codes if code is not None)
         boxes, area = np.zeros((len(known), 4)), areas_of(known)
     else:
-        boxes = _found_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
+        boxes = _read_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
         kept = _are_numbers(boxes)
         boxes = boxes[kept]
         known, area = None, boxes[:, 2] * boxes[:, 3]
-    return Found(image[kept], category[kept], boxes, area, score[kept], known, tuple(faults))
+    return DetectionColumns(
+        image[kept], category[kept], boxes, area, score[kept], known, tuple(faults)
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Records of results with their places in the list that they stand in."""
+    """Records of a result list, with their indices in it."""
 
     where: str
     places: Sequence[int]
     records: Sequence[Mapping[str, Any]]
 
     def name(self, row: int) -> str:
-        """Return what a message is to call a record."""
+        """Return the name of a record in messages."""
         return f"{self.where}[{self.places[row]}]"
 
     def column(self, key: str) -> list[Any]:
@@ -289,7 +291,7 @@ class _Rows:
         return [record[key] for record in self.records]
 
     def take(self, kept: Flags) -> _Rows:
-        """Return some of the records."""
+        """Return the records where ``kept`` is true."""
         if kept.all():
             return self
         chosen = kept.tolist()
@@ -298,8 +300,8 @@ class _Rows:
         )
 
 
-def _found_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]) -> F64:
-    """Return ``(N, 4)``, a row of NaN where there is no box; ``sizes`` are heights and widths."""
+def _read_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]) -> F64:
+    """Return ``(N, 4)``, with rows of NaN for invalid boxes; ``sizes`` are (height, width)."""
     column = rows.column("bbox")
     boxes, as_text = read_boxes(column)
     check_sizes(rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes])
@@ -322,7 +324,7 @@ def _no_box(box: Any) -> str:
 def _whole_records(
     where: str, items: Sequence[Any], fields: Sequence[str], faults: list[Fault]
 ) -> tuple[list[int], list[Mapping[str, Any]]]:
-    """The records that have all fields, and the place of each in the list."""
+    """Return the indices and records that have all fields."""
     places: list[int] = []
     for at, item in enumerate(items):
         if not isinstance(item, Mapping):
@@ -346,7 +348,7 @@ def _whole_records(
 
 
 def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I64:
-    """Return ``(N,)`` the place of what each record names among ``ids``, -1 for none."""
+    """Return ``(N,)`` the index in ``ids`` of each record's value, -1 if it is not there."""
     known = {identity: at for at, identity in enumerate(ids)}
     lookup = Ids(ids)
     found = np.full(len(rows.records), -1, dtype=np.int64)
@@ -370,7 +372,7 @@ def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I
 
 
 def _scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
-    """Return ``(N,)`` scores, NaN where there is none."""
+    """Return ``(N,)`` scores, NaN for invalid ones."""
     column = rows.column("score")
     score = np.array([read_number(value) for value in column], dtype=np.float64)
     score[~np.isfinite(score)] = np.nan
@@ -397,10 +399,12 @@ def _scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
 
 
 ROUNDING = 1e-3
-"""So far beyond 0..1 may float16 round a probability; what lies further is none."""
+"""How far outside 0..1 float16 may round a probability; beyond that it is no probability."""
 
 
-def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks: bool) -> Found:
+def _from_records(
+    records: Mapping[Any, Detections], objects: Objects, *, masks: bool
+) -> DetectionColumns:
     where = "detections"
     known: dict[Hashable, int] = {identity: at for at, identity in enumerate(objects.image_ids)}
     for identity in records:
@@ -411,7 +415,9 @@ def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks:
             )
     if not records:
         none = np.empty(0, dtype=np.int64)
-        return Found(none, none, np.empty((0, 4)), np.empty(0), np.empty(0), () if masks else None)
+        return DetectionColumns(
+            none, none, np.empty((0, 4)), np.empty(0), np.empty(0), () if masks else None
+        )
     lengths = [len(found) for found in records.values()]
     image = np.repeat([known[identity] for identity in records], lengths).astype(np.int64)
     category = np.concatenate([found.labels for found in records.values()])
@@ -424,7 +430,7 @@ def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks:
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     score = np.concatenate([found.scores for found in records.values()]).astype(np.float64)
     if not masks:
-        return Found(image, category, boxes, boxes[:, 2] * boxes[:, 3], score, None)
+        return DetectionColumns(image, category, boxes, boxes[:, 2] * boxes[:, 3], score, None)
     coded: list[Any] = []
     for identity, found in records.items():
         if found.masks is None and len(found):
@@ -435,11 +441,11 @@ def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks:
         at, reason = next(iter(reasons.items()))
         raise InputError(f"{where}: mask {at}: {reason}.")
     whole = tuple(code for code in codes if code is not None)
-    return Found(image, category, boxes, areas_of(whole), score, whole)
+    return DetectionColumns(image, category, boxes, areas_of(whole), score, whole)
 
 
 def _load(source: Any) -> tuple[str, Any]:
-    """Return what to call the source in an error, and its content."""
+    """Return the name of the source in errors, and its content."""
     if isinstance(source, (str, Path)):
         return Path(source).name, read_json(Path(source))
     if isinstance(source, Mapping) and "annotations" in source:
@@ -448,7 +454,7 @@ def _load(source: Any) -> tuple[str, Any]:
 
 
 def _are_numbers(boxes: F64) -> Flags:
-    """Return ``(N,)`` which rows hold no NaN."""
+    """Return ``(N,)`` which rows have no NaN."""
     return np.asarray(~np.isnan(boxes).any(axis=1))
 
 
@@ -467,7 +473,7 @@ def _codes(
     sizes: Sequence[tuple[int, int] | None],
     ids: Sequence[ImageId],
 ) -> tuple[list[Code | None], dict[int, str]]:
-    """Return the code of each outline, None where there is none, and the reasons by place."""
+    """Return the run-length code of each outline, or None, and the reasons by index."""
     needed = {
         index: f"the height and width of image {show_value(ids[index])}, which it needs, are not known"
         for index in set(image.tolist())

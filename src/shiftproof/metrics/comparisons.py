@@ -1,4 +1,4 @@
-"""Whether differences are more than chance: p-values from resamples, and many of them at once."""
+"""Significance of differences: bootstrap p-values, corrected for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from shiftproof.errors import InputError
 def bootstrap_p_value(differences: ArrayLike) -> float:
     """Return the two-sided p-value of a difference of 0, from its resamples.
 
-    Twice the share of the resamples on the rarer side of 0, with one added above and below the line
-    (Davison & Hinkley 1997, Bootstrap Methods and their Application, section 4.2; the interval that
-    it inverts is the percentile interval of Efron & Tibshirani 1993, chapter 13). Where no resample
-    is on that side the share can only be said to be small. The tail of a normal distribution with
-    the standard deviation of the resamples (Efron & Tibshirani 1993, section 13.2) then says how
-    small, so that a correction for many pairs has something to work on.
+    Twice the share of the resamples on the rarer side of 0, with one added to numerator and
+    denominator (Davison & Hinkley 1997, Bootstrap Methods and their Application, section 4.2; the
+    interval that it inverts is the percentile interval of Efron & Tibshirani 1993, chapter 13). If
+    no resample is on that side, the share is only known to be small. Then the tail of a normal
+    distribution with the standard deviation of the resamples (Efron & Tibshirani 1993, section
+    13.2) is used, so that p-values stay informative after a correction for many pairs.
 
     Args:
-        differences: ``(1 + R,)`` the difference as it is, then on each resample.
+        differences: ``(1 + R,)`` the observed difference, then that of each resample.
 
     Returns:
         From 0 to 1; NaN where the difference or all of its resamples are not finite.
@@ -48,11 +48,12 @@ def bootstrap_p_value(differences: ArrayLike) -> float:
 
 
 def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being many, by the step-down rule of Holm.
+    """Return p-values corrected for multiple comparisons by Holm's step-down procedure.
 
-    Those below a level hold together at that level: the chance that one or more of them is wrong is
-    no more than it, however the tests depend on each other (Holm 1979, A simple sequentially
-    rejective multiple test procedure, Scandinavian Journal of Statistics 6, 65-70).
+    This controls the family-wise error rate: rejecting all p-values below a level is wrong in at
+    least one case with at most that probability, for any dependence of the tests (Holm 1979, A
+    simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6,
+    65-70).
 
     >>> adjust_by_holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

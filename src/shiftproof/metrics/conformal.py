@@ -1,8 +1,9 @@
-"""Sets of classes that hold the right one in so many of a hundred images (split conformal prediction).
+"""Prediction sets that contain the true class with a given probability (split conformal
+prediction).
 
-A threshold is learnt from labeled images that the model was not trained on. New images of the same
-kind then have the right class in their set with the promised probability, whatever the model. A shift
-breaks that promise: by how much is what is measured here.
+A threshold is calibrated on labeled images that the model was not trained on. New images of the
+same distribution then have the true class in their set with the nominal probability, for any model.
+Under a shift this guarantee fails; the loss of coverage is what is measured.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ METHODS = ("lac", "aps", "raps")
 """Least ambiguous sets (LAC), adaptive prediction sets (APS), and regularized ones (RAPS)."""
 
 PENALTY = 0.01
-"""Lambda of RAPS."""
+"""Weight lambda of the penalty of RAPS."""
 
 FREE_CLASSES = 5
-"""k_reg of RAPS: so many classes of the highest probabilities have no penalty."""
+"""k_reg of RAPS: number of the most probable classes without a penalty."""
 
 
 def nonconformity(
@@ -33,32 +34,31 @@ def nonconformity(
     penalty: float = PENALTY,
     free_classes: int = FREE_CLASSES,
 ) -> F64:
-    """Return ``(N, K)`` how ill each class fits each image; a set holds those up to a threshold.
+    """Return ``(N, K)`` nonconformity scores; a prediction set has the classes up to a threshold.
 
     - ``lac``: ``1 - p(class)`` (Sadinle et al. 2019, arXiv 1609.00451).
-    - ``aps``: the sum of all probabilities above the class's own, and of ``uniform x`` its own
+    - ``aps``: the sum of all probabilities above the class's own, plus ``uniform`` times its own
       (Romano et al. 2020, arXiv 2006.02544, eq. 5 to 7).
     - ``raps``: the same plus ``penalty x max(0, rank - free_classes)`` with rank 1 for the first
       (Angelopoulos et al. 2021, arXiv 2009.14193, eq. 4). With up to ``free_classes`` classes it is
       ``aps``.
 
-    Of equal probabilities the lower class comes first. Sets may be empty: that is what makes the
-    coverage exact.
+    Ties go to the lower class. Sets may be empty, which makes the coverage exact.
 
-    Differs from RAPS' authors, who choose penalty and k_reg by a second set of labeled images: these
-    are constants.
+    Differs from RAPS' authors, who tune penalty and k_reg on a second set of labeled images: here
+    they are constants.
 
     Args:
         probabilities: ``(N, K)``, rows that sum to one.
         method: one of ``METHODS``.
-        uniforms: ``(N,)`` in 0..1, one draw for each image, by which aps and raps cut between
-            classes; None takes 1, which holds the right class a little more often than promised.
+        uniforms: ``(N,)`` in 0..1, one draw per image, which randomizes aps and raps; None uses 1,
+            whose coverage is slightly above the nominal one.
         penalty: lambda of raps, 0 or more.
         free_classes: k_reg of raps, 0 or more.
 
     Raises:
         UnknownNameError: no such method.
-        InputError: shapes that do not fit, uniforms outside 0..1, a penalty below 0.
+        InputError: shapes that do not match, uniforms outside 0..1, a penalty below 0.
 
     >>> nonconformity([[0.7, 0.2, 0.1]], method="aps").round(3)
     array([[0.7, 0.9, 1. ]])
@@ -86,8 +86,8 @@ def nonconformity(
     return found
 
 
-def least_images(coverage: float) -> int:
-    """Return how many labeled images it takes for sets that are not always all classes.
+def minimum_images(coverage: float) -> int:
+    """Return the minimum number of labeled images for which sets are not always all classes.
 
     Raises:
         InputError: a coverage that is not between 0 and 1.
@@ -100,13 +100,14 @@ def least_images(coverage: float) -> int:
 
 
 def conformal_threshold(scores: ArrayLike, coverage: float = 0.9) -> float:
-    """Return the threshold that the right class of a new image stays below with this probability.
+    """Return the threshold that the true class's score of a new image does not exceed with this
+    probability.
 
-    The ``ceil((N + 1) coverage)``-th smallest of the N scores (Vovk et al. 2005; Angelopoulos & Bates
-    2021, arXiv 2107.07511, section 1); infinity where that is beyond N.
+    The ``ceil((N + 1) coverage)``-th smallest of the N scores (Vovk et al. 2005; Angelopoulos &
+    Bates 2021, arXiv 2107.07511, section 1); infinity if that is more than N.
 
     Args:
-        scores: ``(N,)`` :func:`nonconformity` of the right classes of labeled images.
+        scores: ``(N,)`` :func:`nonconformity` of the true classes of labeled images.
         coverage: between 0 and 1.
 
     Raises:
@@ -124,11 +125,12 @@ def conformal_threshold(scores: ArrayLike, coverage: float = 0.9) -> float:
 
 
 def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
-    """Return what the coverage of new images stays above, whichever images were held out.
+    """Return a lower bound of the coverage, for any draw of the held-out images.
 
-    Given the held-out images, the coverage of images of the same kind is no longer ``coverage`` but a
-    draw of Beta(k, N + 1 - k) with ``k = ceil((N + 1) coverage)`` (Vovk 2012; Angelopoulos & Bates
-    2021, arXiv 2107.07511, section 3.2); this is its lower quantile, 2.5 % of 95.
+    Given the held-out images, the coverage on images of the same distribution is not exactly
+    ``coverage`` but a draw from Beta(k, N + 1 - k) with ``k = ceil((N + 1) coverage)`` (Vovk 2012;
+    Angelopoulos & Bates 2021, arXiv 2107.07511, section 3.2); this is its lower quantile, 2.5 % of
+    95.
 
     Args:
         images: N, at least :func:`least_images`.
@@ -151,7 +153,7 @@ def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> f
 
 
 def prediction_sets(scores: ArrayLike, threshold: float) -> Flags:
-    """Return ``(N, K)`` which classes are in the set of each image; no number is in none.
+    """Return ``(N, K)`` which classes are in each image's set; a score of NaN is in none.
 
     Args:
         scores: ``(N, K)`` :func:`nonconformity` of every class.

@@ -1,10 +1,10 @@
-"""Precision and recall of ranked detections, of all classes and settings in one pass.
+"""Precision and recall of ranked detections, for all classes and settings in one pass.
 
-A *cell* is one curve: a category under a setting (a least overlap, say). Only
-few of the detections of a cell move it up; the others only push precision down, and of them nothing
-but their number matters. So a cell keeps its *events*: the detections that found an object, and
-the corrections to the count of the others. Every figure is a sum over images with a weight for each,
-so a resample of the images is another set of weights, and nothing is matched again.
+A *cell* is one curve: a category under a setting, such as an IoU threshold. Only few detections of
+a cell raise recall; the others lower precision, and only their number matters. So a cell stores its
+*events*: the true positives, and the corrections to the count of the others. All metrics are
+weighted sums over images, so a resample of the images is another set of weights and needs no new
+matching.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ import numpy as np
 from shiftproof.types import F64, I8, I32, I64, Flags
 
 SPACING = float(np.spacing(1.0))
-"""What pycocotools adds to the number of detections, against 0 / 0."""
+"""Added to the number of detections by pycocotools, to avoid 0 / 0."""
 
 
 class Events(NamedTuple):
-    """What is known of the detections under one setting, by rising place in the ranking.
+    """The events of the detections under one setting, by rank.
 
-    The ranking is of all detections, by category and then by falling score. One that found nothing
-    has no event.
+    All detections are ranked by category and then by decreasing score. An unmatched detection has
+    no event.
     """
 
     category: I64
     place: I64
     image: I64
     right: Flags
-    """``(E,)`` whether the detection found an object that counts."""
+    """``(E,)`` whether the detection is a true positive."""
     change: I8
-    """``(E,)`` 1 where it counts and is not listed, -1 where it is listed and does not count, else 0."""
+    """``(E,)`` 1 if it counts and is not listed, -1 if it is listed and does not count, else 0."""
     rank: I64
-    """``(E,)`` its place among those of its image and category, from 0."""
+    """``(E,)`` its rank within its image and category, from 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The events of every cell, by cell and then by place in the ranking.
+    """The events of every cell, by cell and then by rank.
 
     Attributes:
         listed: ``(L,)`` image of each detection that counts unless an event says otherwise, by
-            place in the ranking. All settings share it.
+            rank. Shared by all settings.
         listed_start: ``(C,)`` where each cell's category starts in ``listed``.
         start: ``(C + 1,)`` where each cell's events start.
         image: ``(E,)`` image of each event.
-        listed_end: ``(E,)`` end in ``listed`` of the detections up to and with the event's.
+        listed_end: ``(E,)`` end in ``listed`` of the detections up to and including the event's.
         right: ``(E,)``, as in :class:`Events`.
         change: ``(E,)``
         rank: ``(E,)``
@@ -68,7 +68,7 @@ class Curves:
         return len(self.listed_start)
 
     def cells(self, first: int, last: int) -> Curves:
-        """Return the curves of the cells from ``first`` to before ``last``."""
+        """Return the curves of the cells ``first`` to ``last``, exclusive."""
         part = slice(self.start[first], self.start[last])
         return replace(
             self,
@@ -78,9 +78,9 @@ class Curves:
         )
 
     def hits(self, limit: int) -> Curves:
-        """Return the curves of right answers alone, of the ``limit`` best of an image and class.
+        """Return the curves of true positives only, among the ``limit`` best per image and class.
 
-        They tell recall; the precision of the others is lost.
+        They give recall; precision is lost.
         """
         kept = np.flatnonzero(self.right & (self.rank < limit))
         return replace(
@@ -102,10 +102,10 @@ def make_curves(
     """Return the curves of a ranking: a cell for each setting and then for each of K categories.
 
     Args:
-        image: ``(D,)`` image of each detection, by category and then by falling score.
-        listed: ``(D,)`` whether a detection that found nothing counts.
+        image: ``(D,)`` image of each detection, by category and then by decreasing score.
+        listed: ``(D,)`` whether a detection counts if it is unmatched.
         category_start: ``(K,)`` where each category starts.
-        settings: what is known under each setting.
+        settings: the events under each setting.
     """
     before = np.concatenate([[0], np.cumsum(listed)])
     categories = np.arange(len(category_start))
@@ -127,32 +127,31 @@ def make_curves(
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
-    """How the curves run under one weighting: right answers and precision at every event.
+class CurveValues:
+    """Values of the curves under one weighting: true positives and precision at every event.
 
-    ``found`` counts on through all cells and starts with 0, so that a cell's own number is a
-    difference.
+    ``hits`` is cumulative over all cells and starts with 0, so a cell's own count is a difference.
     """
 
-    found: I64
+    hits: I64
     precision: F64
 
 
-def course(curves: Curves, weights: I64) -> Course:
-    """Return the course of all curves where each image counts ``weights`` times, ``(I,)``.
+def evaluate_curves(curves: Curves, weights: I64) -> CurveValues:
+    """Evaluate all curves with each image counted ``weights`` times, ``(I,)``.
 
-    An image that counts twice is as good as two copies, next to each other in the ranking. (Between
-    two such copies, or at a detection that finds nothing, lies no maximum of precision.)
+    An image that counts twice is equivalent to two copies, adjacent in the ranking. (Precision has
+    no maximum between two such copies, nor at an unmatched detection.)
     """
     weight = weights[curves.image]
-    found = _running(weight * curves.right)
+    hits = _running(weight * curves.right)
     counted = _running(weight * curves.change)
     listed = _running(weights[curves.listed])
     lengths = np.diff(curves.start)
-    right = found[1:] - np.repeat(found[curves.start[:-1]], lengths)
+    right = hits[1:] - np.repeat(hits[curves.start[:-1]], lengths)
     before = counted[curves.start[:-1]] + listed[curves.listed_start]
     total = counted[1:] + listed[curves.listed_end] - np.repeat(before, lengths)
-    return Course(found, right / (total + SPACING))
+    return CurveValues(hits, right / (total + SPACING))
 
 
 def _running(values: I64) -> I64:
@@ -161,31 +160,31 @@ def _running(values: I64) -> I64:
     return sums
 
 
-def found_per_cell(curves: Curves, weights: I64) -> I64:
-    """Return ``(C,)`` how many objects each cell finds."""
+def count_hits(curves: Curves, weights: I64) -> I64:
+    """Return ``(C,)`` the number of true positives of each cell."""
     return np.diff(_running(weights[curves.image] * curves.right)[curves.start])
 
 
-def precision_at(curves: Curves, course: Course, needed: I64) -> F64:
-    """Return ``(C, R)`` the largest precision from the place on where enough objects are found.
+def precision_at(curves: Curves, values: CurveValues, needed: I64) -> F64:
+    """Return ``(C, R)`` the interpolated precision: its maximum at or beyond each recall.
 
     Args:
         curves: of C cells.
-        course: of these curves.
-        needed: ``(K, R)``, rising along R from 0: right answers of each category at each recall.
-            Where a cell never finds so many, the precision is 0.
+        values: of these curves.
+        needed: ``(K, R)``, ascending along R from 0: true positives of each category at each
+            recall. If a cell never reaches that number, the precision is 0.
     """
     from shiftproof.metrics.envelope import envelope_at
 
-    return envelope_at(curves.start, course.found, course.precision, needed)
+    return envelope_at(curves.start, values.hits, values.precision, needed)
 
 
-def average_over_recall(curves: Curves, course: Course, weights: I64, positives: I64) -> F64:
+def average_over_recall(curves: Curves, values: CurveValues, weights: I64, positives: I64) -> F64:
     """Return ``(C,)`` the area under the monotone curve; NaN without ``positives``, ``(C,)``."""
     weight = weights[curves.image] * curves.right
     areas = np.full(len(positives), np.nan)
     for cell in np.flatnonzero(positives):
         events = slice(curves.start[cell], curves.start[cell + 1])
-        envelope = np.maximum.accumulate(course.precision[events][::-1])[::-1]
+        envelope = np.maximum.accumulate(values.precision[events][::-1])[::-1]
         areas[cell] = (weight[events] * envelope).sum() / positives[cell]
     return areas

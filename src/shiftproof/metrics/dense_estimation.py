@@ -1,9 +1,9 @@
-"""How well detectors and segmenters do on images without labels, guessed from what they answer.
+"""Unsupervised performance estimation of detectors and segmenters, from their predictions.
 
-As for classifiers (:mod:`shiftproof.metrics.estimation`) a guess is learnt on labeled clean images and made
-on unlabeled ones. Two kinds of evidence are turned into a number in 0..1 here: how sure the answers are,
-and how far they agree with those to the mirrored image. That no number can be right whatever the shift
-holds here, too.
+As for classifiers (:mod:`shiftproof.metrics.estimation`) an estimate is fitted on labeled clean
+images and applied to unlabeled ones. Two kinds of evidence give a number in 0..1: the confidence of
+the predictions, and their agreement with those on the mirrored image. As for classifiers, no
+estimate is right under every shift.
 """
 
 from __future__ import annotations
@@ -19,32 +19,34 @@ from shiftproof.metrics.segmentation import class_ious, pixel_confusion
 from shiftproof.types import F64, Detections, Flags, LabelMap
 
 RECALLS = np.linspace(0, 1, 101)
-"""Where precision is read off: COCO's 101 recalls."""
+"""COCO's 101 recalls at which precision is evaluated."""
 
 
 # ---------------------------------------------------------------- detection: from confidences
 
 
 class HitRate(NamedTuple):
-    """How often boxes of a score are right: ``rates`` ``(M,)`` rise with ``scores`` ``(M,)``."""
+    """How often boxes of a score are correct: ``rates`` ``(M,)`` increase with ``scores``
+    ``(M,)``.
+    """
 
     scores: F64
     rates: F64
 
     def at(self, scores: ArrayLike) -> F64:
-        """Return the rate at each of some scores, in between on a straight line."""
+        """Return the rates at ``scores``, interpolated linearly."""
         return np.asarray(np.interp(np.asarray(scores, np.float64), self.scores, self.rates))
 
 
 def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
-    """Return the rising function of the score that fits how often boxes are right best.
+    """Fit the increasing function from score to the probability that a box is correct.
 
-    Isotonic regression by pooling adjacent violators (Ayer et al. 1955); the rate of a pool stands at the
-    mean of its scores.
+    Isotonic regression by pooling adjacent violators (Ayer et al. 1955); the rate of a pool is
+    placed at the mean of its scores.
 
     Args:
         scores: ``(N,)`` finite.
-        hits: ``(N,)`` bool: whether the box is on an object of its class.
+        hits: ``(N,)`` bool: whether the box matches an object of its class.
 
     Raises:
         InputError: no boxes, or shapes that differ.
@@ -74,15 +76,14 @@ def _rate(pool: tuple[float, float, int]) -> float:
 
 
 def expect_average_precision(rates: ArrayLike, objects: float) -> float:
-    """Return the average precision to be expected of boxes that are right at known rates.
+    """Return the expected average precision of boxes with known probabilities of being correct.
 
-    The boxes are taken in the order of their rates, the surest first; of the first k as many are right as
-    their rates sum up to, and the precision at each of COCO's 101 recalls is the best from there on. All
-    classes are taken together.
+    Boxes are ranked by rate. The expected number of correct ones among the first k is the sum of
+    their rates; precision at each of COCO's 101 recalls is interpolated. All classes are pooled.
 
     Args:
-        rates: ``(N,)`` in 0..1: how often each box is right.
-        objects: how many there are to find, above 0.
+        rates: ``(N,)`` in 0..1: probability that each box is correct.
+        objects: number of ground-truth objects, above 0.
 
     Returns:
         In 0..1.
@@ -107,12 +108,13 @@ def expect_average_precision(rates: ArrayLike, objects: float) -> float:
 
 
 def find_hits(found: Detections, truth: Detections, overlap: float = 0.5) -> Flags:
-    """Return ``(D,)`` bool: which boxes are on an object of their class, the surest first, one each.
+    """Return ``(D,)`` bool: which boxes match an object of their class, greedily by score, one to
+    one.
 
     Args:
-        found: what was found in an image.
-        truth: its objects.
-        overlap: least intersection over union.
+        found: the detections of an image.
+        truth: its ground-truth objects.
+        overlap: threshold of the intersection over union.
     """
     hits = np.zeros(len(found), bool)
     pairs = _overlaps(found, truth)
@@ -126,7 +128,7 @@ def find_hits(found: Detections, truth: Detections, overlap: float = 0.5) -> Fla
 
 
 def _overlaps(found: Detections, other: Detections) -> F64:
-    """Return ``(D, E)`` intersection over union of boxes of one class, 0 of two."""
+    """Return the ``(D, E)`` intersection over union; 0 for boxes of different classes."""
     a, b = (one.boxes.astype(np.float64) for one in (found, other))
     corner = np.maximum(a[:, None, :2], b[None, :, :2])
     sides = (np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner).clip(0)
@@ -141,7 +143,7 @@ def _overlaps(found: Detections, other: Detections) -> F64:
 
 
 def mirror_boxes(found: Detections, width: int) -> Detections:
-    """Return what was found in a mirrored image, at the places of the image itself.
+    """Map the detections of a mirrored image back to the original image.
 
     >>> mirror_boxes(Detections([[0, 1, 4, 5]], [0.5], [0]), width=10).boxes
     array([[ 6.,  1., 10.,  5.]], dtype=float32)
@@ -154,15 +156,15 @@ def mirror_boxes(found: Detections, width: int) -> Detections:
 def box_agreement(
     found: Sequence[Detections], other: Sequence[Detections], overlap: float = 0.5
 ) -> float:
-    """Return how far two sets of answers to the same images agree, in 0..1.
+    """Return the agreement of two sets of detections of the same images, in 0..1.
 
-    A box agrees with one of its class that it overlaps, one with one, the surest first. The result is the
-    share that boxes which agree have of the scores of all boxes of both; 1 where nothing is found at all.
+    Boxes of the same class are matched one to one by overlap, greedily by score. The result is the
+    share of the matched boxes in the sum of all scores of both; 1 if neither has any box.
 
     Args:
-        found: what was found in each image.
-        other: what was found in the same images otherwise: mirrored, and brought back.
-        overlap: least intersection over union.
+        found: the detections of each image.
+        other: other detections of the same images, such as those of mirrored images, mapped back.
+        overlap: threshold of the intersection over union.
 
     >>> one = Detections([[0, 0, 4, 4], [5, 5, 9, 9]], [0.9, 0.3], [0, 1])
     >>> two = Detections([[0, 0, 4, 4]], [0.6], [0])
@@ -180,8 +182,8 @@ def box_agreement(
 def label_agreement(found: Sequence[LabelMap], other: Sequence[LabelMap], classes: int) -> float:
     """Return the mean intersection over union of two sets of label maps of the same images, in 0..1.
 
-    Over the pixels of all images together, and the classes that occur in either; pixels of no class are
-    left out. NaN where there are none.
+    Over the pixels of all images together, and the classes that occur in either; void pixels are
+    ignored. NaN if there are no others.
 
     >>> label_agreement([np.array([[0, 0, 1, 1]])], [np.array([[0, 1, 1, 1]])], classes=3)
     0.5833333333333333
@@ -194,14 +196,15 @@ def label_agreement(found: Sequence[LabelMap], other: Sequence[LabelMap], classe
 
 
 def expect_mean_iou(counts: ArrayLike) -> float:
-    """Return the mean intersection over union to be expected of pixels with known probabilities.
+    """Return the expected mean intersection over union of pixels with known probabilities.
 
     Args:
-        counts: ``(3, K)``: per class the sum of the probabilities of the pixels that are answered with it,
-            the sum of its probability over all pixels, and how many pixels are answered with it.
+        counts: ``(3, K)`` per class: the sum of its probability over the pixels predicted as it,
+            the sum of its probability over all pixels, and the number of pixels predicted as it.
 
     Returns:
-        In 0..1, over the classes that are answered or whose probability sums up to a pixel; NaN without any.
+        In 0..1, over the classes that are predicted or whose probabilities sum to at least one
+        pixel; NaN without any.
 
     Raises:
         InputError: another shape.
@@ -223,18 +226,20 @@ def _mean_known(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-# ---------------------------------------------------------------- the guess
+# ---------------------------------------------------------------- the estimate
 
 
 def estimate_by_ratio(clean: float, clean_evidence: float, evidence: float) -> float:
-    """Return the performance on unlabeled images: that on clean ones, in proportion to the evidence.
+    """Estimate the performance on unlabeled images: the clean performance times the ratio of
+    evidence.
 
-    ``clean * evidence / clean_evidence``, brought into 0..1: the performance is taken to fall by the share
-    by which the evidence falls, as the difference of confidences takes it for classifiers (Guillory et al.
-    2021, arXiv 2107.03315), in proportion since P and mIoU are not accuracies.
+    ``clean * evidence / clean_evidence``, clipped to 0..1: the performance is assumed to fall by
+    the same factor as the evidence. The difference of confidences assumes the same difference for
+    classifiers (Guillory et al. 2021, arXiv 2107.03315); a ratio is used as AP and mIoU are not
+    accuracies.
 
     Args:
-        clean: P or mIoU on labeled clean images.
+        clean: AP or mIoU on labeled clean images.
         clean_evidence: on the same images, above 0.
         evidence: on the unlabeled images.
 

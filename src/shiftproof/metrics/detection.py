@@ -1,8 +1,8 @@
-"""COCO's measures of detections: average precision and recall, with intervals over images.
+"""COCO's detection metrics: average precision and recall, with confidence intervals over images.
 
 The numbers are those of pycocotools, which loops over images, classes, thresholds and areas; here
-each of these is an axis of an array. Matching is done once; a resample of the images only weighs
-what was matched.
+these are axes of arrays. Matching is done once; a resample of the images only reweights the
+matches.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from numpy.typing import ArrayLike
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.files import fingerprint
 from shiftproof.metrics.annotations import ImageId
-from shiftproof.metrics.coco import DetectionSource, GroundTruthSource, read_found, read_objects
+from shiftproof.metrics.coco import (
+    DetectionSource,
+    GroundTruthSource,
+    read_detection_columns,
+    read_objects,
+)
 from shiftproof.metrics.curves import (
     Curves,
     Events,
-    course,
-    found_per_cell,
+    count_hits,
+    evaluate_curves,
     make_curves,
     precision_at,
 )
@@ -49,10 +54,10 @@ from shiftproof.types import F64, I64, Flags
 Kind: TypeAlias = Literal["boxes", "masks"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""Least overlaps; an overlap counts from there on."""
+"""Thresholds of the intersection over union; inclusive."""
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-"""Where precision is read."""
+"""Recalls at which precision is evaluated."""
 
 AREAS: Mapping[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
@@ -60,10 +65,10 @@ AREAS: Mapping[str, tuple[float, float]] = {
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e10),
 }
-"""Ranges in square pixels with both ends: an area on a bound belongs to both sides."""
+"""Ranges of areas in square pixels; both ends are inclusive."""
 
 LIMITS = (1, 10, 100)
-"""How many detections of an image and class count, the best first."""
+"""Maximum numbers of detections per image and class, by score."""
 
 COCO_METRICS: Mapping[str, tuple[str, int | None, str, int]] = {
     "AP": ("precision", None, "all", 100),
@@ -79,18 +84,18 @@ COCO_METRICS: Mapping[str, tuple[str, int | None, str, int]] = {
     "ARm": ("recall", None, "medium", 100),
     "ARl": ("recall", None, "large", 100),
 }
-"""Each of the twelve numbers: precision or recall, the threshold's place (None: mean over all ten),
-the range of areas, how many detections of an image and class."""
+"""Definition of the twelve metrics: precision or recall, index of the threshold (None: mean over
+all ten), range of areas, maximum number of detections per image and class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What the detections of one detector found, kept per image: made and read by a CocoEvaluator.
+    """The matches of one detector's detections, per image; made and evaluated by a CocoEvaluator.
 
     Attributes:
-        curves: for each range of areas its curves, a cell for each threshold and then category.
-        ground_truth: fingerprint of what it was matched with.
-        faults: what was odd about the detections, and which were left out.
+        curves: for each range of areas the curves, with a cell for each threshold and category.
+        ground_truth: fingerprint of the ground truth.
+        faults: faults of the detections, including those that were skipped.
     """
 
     curves: tuple[Curves, ...]
@@ -100,12 +105,13 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class CocoScores:
-    """Average precision and recall before any averaging; NaN where there is nothing to find.
+    """Precision and recall before averaging; NaN for categories without objects.
 
     Attributes:
-        precision: ``(areas, thresholds, categories, recalls)`` in 0..1, of the 100 best detections.
+        precision: ``(areas, thresholds, categories, recalls)`` in 0..1, of the 100 best detections
+            per image.
         recall: ``(areas, thresholds, categories, limits)`` in 0..1.
-        categories: id to name, in the order of the axis.
+        categories: from id to name, in the order of the axis.
     """
 
     precision: F64
@@ -113,13 +119,14 @@ class CocoScores:
     categories: Mapping[int, str]
 
     def metrics(self) -> dict[str, float]:
-        """Return the twelve numbers by name, NaN where no object is of that size."""
+        """Return the twelve metrics by name, NaN if no object has that size."""
         return {name: _mean(self._part(name)) for name in COCO_METRICS}
 
     def per_category(self, metric: str = "AP") -> dict[int, float]:
-        """Return one of the twelve numbers for each category's id, NaN where it has no object.
+        """Return one of the twelve metrics for each category id, NaN for categories without
+        objects.
 
-        The mean of those that are numbers is the number over all categories.
+        Their mean, ignoring NaN, is the metric over all categories.
 
         Raises:
             UnknownNameError: not one of the twelve.
@@ -131,7 +138,7 @@ class CocoScores:
         }
 
     def _part(self, metric: str) -> F64:
-        """Return ``(thresholds, categories, ...)`` what a number is the mean of."""
+        """Return the ``(thresholds, categories, ...)`` values that a metric averages."""
         measure, threshold, area, limit = COCO_METRICS[metric]
         chosen = slice(None) if threshold is None else slice(threshold, threshold + 1)
         at = list(AREAS).index(area)
@@ -141,16 +148,16 @@ class CocoScores:
 
 
 class CocoEvaluator:
-    """Measures many detections against one ground truth, which is read and indexed once.
+    """Evaluates many sets of detections on one ground truth, which is read and indexed once.
 
-    ``match`` is the work; ``accumulate`` turns matches into scores, on the images as they are or on a
+    ``match`` is the expensive step; ``accumulate`` turns matches into scores, on the images or on a
     resample of them.
 
-    Differs from pycocotools where that goes wrong or stays silent: an annotation with the id 0, whose
-    matches count as false positives there; two annotations with one id; no detections at all; and
-    a record that it fails on: in the ground truth it is listed in ``faults`` and left out, among the
-    detections it is an error. NaN stands for its -1.
-    ``ignore`` in the ground truth has no effect there nor here: only crowds are ignored.
+    Differs from pycocotools where that is wrong or silent: an annotation with the id 0, whose
+    matches are false positives there; two annotations with the same id; no detections at all; and
+    records on which it fails, which are listed in ``faults`` and skipped in the ground truth, and
+    an error among the detections. NaN replaces its -1. ``ignore`` in the ground truth has no
+    effect, as in pycocotools: only crowds are ignored.
 
     >>> truth = {
     ...     "images": [{"id": 7}],
@@ -173,7 +180,7 @@ class CocoEvaluator:
                 ``detection``.
 
         Raises:
-            InputError: no ground truth, or one that contradicts itself.
+            InputError: no ground truth, or an inconsistent one.
             MissingExtraError: masks, and pycocotools is not installed.
         """
         if kind not in ("boxes", "masks"):
@@ -209,34 +216,36 @@ class CocoEvaluator:
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int] | None, ...]:
-        """Height and width of each image of ``image_ids``, None where the file does not say."""
+        """(height, width) of each image of ``image_ids``, None if the file has none."""
         return self._objects.sizes
 
     @property
     def categories(self) -> Mapping[int, str]:
-        """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
+        """From id to name of the categories, by ascending id; ``Detections.labels`` index them."""
         return self._objects.categories
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What is wrong with the ground truth: what was left out, and what counts all the same."""
+        """Faults of the ground truth, both of skipped and of kept records."""
         return self._objects.faults
 
     @property
     def wanted(self) -> int:
-        """How many objects there are to find: all but crowds and those of an impossible area."""
+        """Number of objects to detect: all except crowds and those of an impossible area."""
         return int((~self._ignored[0]).sum())
 
     def match(self, detections: DetectionSource) -> Matches:
-        """Match detections with objects at every threshold and area; images without any may be left out.
+        """Match detections with objects at every threshold and area; images without detections may
+        be omitted.
 
         Args:
-            detections: COCO results, the path of their file, or the image's id to ``Detections``.
+            detections: COCO results, the path of their file, or a mapping from image id to
+                ``Detections``.
 
         Raises:
-            InputError: no detections, or such that do not belong to the ground truth.
+            InputError: no detections, or none that belong to the ground truth.
         """
-        found = read_found(detections, self._objects, masks=self.kind == "masks")
+        found = read_detection_columns(detections, self._objects, masks=self.kind == "masks")
         group = found.category * len(self.image_ids) + found.image
         order, rank = by_group_and_score(group, found.score, LIMITS[-1])
         group = group[order]
@@ -281,23 +290,23 @@ class CocoEvaluator:
         outside: Flags,
         rank: I64,
     ) -> tuple[Curves, ...]:
-        """Return the curves of every area, of detections that are ordered by category and image."""
+        """Return the curves of every area range; detections are sorted by category and image."""
         ranking = np.lexsort((-score, category))
         place = np.empty(len(ranking), dtype=np.int64)
         place[ranking] = np.arange(len(ranking))
         classes = np.arange(len(self.categories))
         class_start = np.searchsorted(category, classes)
-        # Objects of a group lie together: the place of the first one is a number for the group.
+        # Objects of a group are adjacent: the index of the first one identifies the group.
         group = np.searchsorted(self._group, self._group, "left")
         pairs = by_overlap(pairs)
         areas = []
         for ignored, beyond in zip(self._ignored, outside, strict=True):
             wishes = by_preference(pairs, ignored)
-            # What finds nothing counts where its own area is within the range.
+            # An unmatched detection counts if its own area is within the range.
             listed = ~beyond[ranking]
             events = []
             for threshold in THRESHOLDS:
-                # As in pycocotools, where an overlap of 1 is enough whatever rounding did to it.
+                # As in pycocotools, where an overlap of 1 suffices despite rounding.
                 enough = np.flatnonzero(wishes.overlap >= min(threshold, 1 - 1e-10))
                 detection, finds = greedy_match(wishes.take(enough), self._crowd, group)
                 right, inside = ~ignored[finds], ~beyond[detection]
@@ -322,12 +331,12 @@ class CocoEvaluator:
 
         Args:
             matches: from this evaluator, or from another one of the same ground truth.
-            weights: ``(I,)`` how often each image of ``image_ids`` counts, integers of 0 or more;
-                once each by default. An image that counts twice is as good as two copies of it
-                whose ids follow each other, if no two of its detections of a class have one score.
+            weights: ``(I,)`` non-negative integer counts of the images of ``image_ids``; 1 each by
+                default. An image that counts twice is equivalent to two copies with consecutive
+                ids, unless two of its detections of a class have the same score.
 
         Raises:
-            InputError: matches of other ground truth, or weights that do not fit.
+            InputError: matches of another ground truth, or invalid weights.
         """
         self._check(matches)
         weight = self._weights(weights)
@@ -349,20 +358,20 @@ class CocoEvaluator:
         replicates: int = REPLICATES,
         seed: int = 0,
     ) -> dict[str, F64]:
-        """Return for each metric ``(1 + replicates,)``: on the images as they are, then on resamples.
+        """Return for each metric ``(1 + replicates,)`` values: observed, then on resamples.
 
-        The resamples depend on the number of images and the seed alone, so what is computed from the
-        replicates of several detectors or corruptions (a difference, mPC) is paired. A metric that a
-        resample has no object for is NaN there.
+        The resamples depend only on the number of images and the seed, so statistics of the
+        replicates of several detectors or corruptions (a difference, mPC) are paired. A metric
+        without objects in a resample is NaN there.
 
         Args:
             matches: as for :meth:`accumulate`.
-            metrics: names out of the twelve; AP takes most of the time for each range of areas.
+            metrics: names among the twelve; the APs take most of the time.
             replicates: number of resamples.
-            seed: decides the resamples.
+            seed: random seed of the resamples.
 
         Raises:
-            InputError: matches of other ground truth, or no resamples.
+            InputError: matches of another ground truth, or no resamples.
             UnknownNameError: not one of the twelve.
         """
         self._check(matches)
@@ -376,7 +385,7 @@ class CocoEvaluator:
         return dict(zip(metrics, np.array(rows).T, strict=True))
 
     def _reader(self, matches: Matches, metric: str) -> Callable[[I64], float]:
-        """Return the function of weights that is the metric, with all set aside that it needs not."""
+        """Return a metric as function of the weights, restricted to the curves that it needs."""
         measure, threshold, area, limit = COCO_METRICS[metric]
         at, count = list(AREAS).index(area), len(self.categories)
         curves = matches.curves[at]
@@ -392,7 +401,7 @@ class CocoEvaluator:
         return read
 
     def _positives(self, area: int, weight: I64) -> I64:
-        """Return ``(K,)`` how many objects there are to find."""
+        """Return ``(K,)`` the number of objects to detect."""
         image, category = self._wanted[area]
         counts = np.bincount(category, weights=weight[image], minlength=len(self.categories))
         return counts.astype(np.int64)
@@ -419,20 +428,20 @@ class CocoEvaluator:
 
 
 def _outside(area: F64) -> Flags:
-    """Return ``(areas, N)`` whether an area is outside of each range."""
+    """Return ``(areas, N)`` whether an area is outside each range."""
     return np.array([(area < low) | (area > high) for low, high in AREAS.values()])
 
 
 def _precision(curves: Curves, weight: I64, positives: I64) -> F64:
-    """Return ``(thresholds, K, recalls)``, NaN where a category has no object."""
-    precision = precision_at(curves, course(curves, weight), _hits_needed(positives))
+    """Return ``(thresholds, K, recalls)``, NaN for categories without objects."""
+    precision = precision_at(curves, evaluate_curves(curves, weight), _hits_needed(positives))
     table = precision.reshape(-1, len(positives), len(RECALLS))
     table[:, positives == 0] = np.nan
     return table
 
 
 def _hits_needed(positives: I64) -> I64:
-    """Return ``(K, recalls)`` the least number of objects whose share, as floats round it, is enough."""
+    """Return ``(K, recalls)`` the smallest number of objects that reaches a recall as float."""
     count = np.maximum(positives, 1)[:, None]
     needed = np.ceil(RECALLS * count)
     needed -= (needed - 1) / count >= RECALLS
@@ -441,8 +450,8 @@ def _hits_needed(positives: I64) -> I64:
 
 
 def _recall(hits: Curves, weight: I64, positives: I64) -> F64:
-    """Return ``(thresholds, K)``, NaN where a category has no object."""
-    found = found_per_cell(hits, weight).reshape(-1, len(positives)).astype(np.float64)
+    """Return ``(thresholds, K)``, NaN for categories without objects."""
+    found = count_hits(hits, weight).reshape(-1, len(positives)).astype(np.float64)
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
 
 
@@ -462,18 +471,19 @@ def _check_metrics(metrics: Sequence[str]) -> None:
 def coco_metrics(
     ground_truth: GroundTruthSource, detections: DetectionSource, *, kind: Kind = "boxes"
 ) -> dict[str, float]:
-    """Return COCO's twelve numbers, AP to ARl, as pycocotools computes them, in 0..1.
+    """Return COCO's twelve metrics, AP to ARl, in 0..1, as computed by pycocotools.
 
-    NaN, where pycocotools has -1, says that there is no object of that size.
+    NaN instead of pycocotools' -1 means that there is no object of that size.
 
     Args:
         ground_truth: COCO annotations, or the path of their file.
-        detections: COCO results, the path of their file, or the image's id to ``Detections``.
+        detections: COCO results, the path of their file, or a mapping from image id to
+            ``Detections``.
         kind: whether boxes or masks are compared; masks need the extra ``detection``.
 
     Raises:
-        InputError: files or records that cannot be used; see :class:`CocoEvaluator`, also for where
-            it differs from pycocotools.
+        InputError: unusable files or records; see :class:`CocoEvaluator`, also for differences from
+            pycocotools.
         MissingExtraError: masks, and pycocotools is not installed.
     """
     evaluator = CocoEvaluator(ground_truth, kind=kind)
@@ -489,21 +499,21 @@ def coco_intervals(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Interval | None]:
-    """Return each metric with its bootstrap interval over images; None where it is NaN.
+    """Return each metric with its bootstrap interval over images; None if it is NaN.
 
-    Average precision comes out higher on a resample than on the images themselves, where a category
-    has few objects: a copy of an image is found as easily, and fewer others come between. The
-    resamples are moved by that bias, see :func:`~shiftproof.metrics.intervals.without_bias`. For the
-    same reason the figure itself is higher on few images than on many of the same kind; compare
-    detectors on the same images only.
+    Average precision is biased upwards on resamples if a category has few objects: copies of an
+    image are detected as easily, and fewer distinct images compete. The resamples are corrected for
+    that bias, see :func:`~shiftproof.metrics.intervals.without_bias`. For the same reason the
+    metric is higher on few images than on many of the same distribution; compare detectors only on
+    the same images.
 
     Args:
-        evaluator: of the ground truth.
-        matches: of the detections.
-        metrics: names out of the twelve.
-        level: share of the resamples within the ends.
+        evaluator: evaluator of the ground truth.
+        matches: matches of the detections.
+        metrics: names among the twelve.
+        level: confidence level.
         replicates: number of resamples.
-        seed: decides the resamples.
+        seed: random seed of the resamples.
 
     Raises:
         InputError: matches of other ground truth, no resamples, or a level outside 0..1.

@@ -1,10 +1,10 @@
-"""How likely an answer is wrong, from how hard its image and its cell have been so far.
+"""Predicting errors from the difficulty of image and cell: a Rasch model.
 
-The model of Rasch (1960): the log odds of an error are the sum of an effect of the image and of one
-of the cell. A cell's effect is itself a sum (all cells, its corruption, its severity, its own), and
-an image may be hard in one family of corruptions and not in another. Each effect is drawn towards 0
-by a normal prior, so that few answers say little. Nothing that is valid depends on how well this
-foretells; only how few answers are needed does.
+The model of Rasch (1960): the log odds of an error are the sum of an image effect and a cell
+effect. A cell's effect is the sum of a global effect and those of its corruption, its severity and
+the cell itself; an image also has an effect for each family of corruptions. Normal priors shrink
+each effect towards 0. The validity of results does not depend on how good the predictions are, only
+the number of samples that they need.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import numpy as np
 from shiftproof.types import F64, I64
 
 SWEEPS = 4
-"""Newton steps over all effects; the next answers make them better anyway."""
+"""Sweeps of Newton steps over all effects; further predictions refine them anyway."""
 
 LEAST = 0.003
-"""No error is foretold as rarer than this, nor a right answer."""
+"""Lower bound of the predicted probabilities of an error and of a correct prediction."""
 
 _ALL, _CORRUPTION, _SEVERITY, _CELL, _IMAGE, _FAMILY = range(6)
 _PRECISION = (0.01, 1.0, 1.0, 10.0, 0.25, 1.0)
-"""Of the priors: one over the variance of the log odds, effect by effect."""
+"""Precisions (inverse variances of the log odds) of the priors, by kind of effect."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How many images there are, and what the C cells are.
+    """The number of images, and the properties of the C cells.
 
     Attributes:
-        images: N.
-        corruption: ``(C,)`` the number of each cell's corruption.
-        severity: ``(C,)`` its severity, from 0.
-        family: ``(C,)`` the number of its corruption's family.
+        images: N, the number of images.
+        corruption: ``(C,)`` index of each cell's corruption.
+        severity: ``(C,)`` index of its severity.
+        family: ``(C,)`` index of its corruption's family.
     """
 
     images: int
@@ -45,17 +45,17 @@ class Layout:
 
     @property
     def cells(self) -> int:
-        """How many cells there are."""
+        """Number of cells."""
         return len(self.corruption)
 
     def sizes(self) -> list[int]:
-        """Return how many effects of each kind there are."""
+        """Return the number of effects of each kind."""
         corruptions, severities = self.corruption.max() + 1, self.severity.max() + 1
         families = self.family.max() + 1
         return [1, corruptions, severities, self.cells, self.images, self.images * families]
 
-    def places(self, images: I64, cells: I64) -> list[I64]:
-        """Return which effect of each kind the given pairs have."""
+    def effect_indices(self, images: I64, cells: I64) -> list[I64]:
+        """Return the effect's index of each kind for pairs of image and cell."""
         families = int(self.family.max()) + 1
         return [
             np.zeros_like(images), self.corruption[cells], self.severity[cells], cells, images,
@@ -65,15 +65,15 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Difficulty:
-    """The effects, kind by kind, and how unsure those of images are (variances)."""
+    """The effects by kind, and the variances of the images' effects."""
 
     layout: Layout
     effects: tuple[F64, ...]
-    unsure: tuple[F64, F64]
+    variances: tuple[F64, F64]
 
     @classmethod
-    def unknown(cls, layout: Layout) -> Difficulty:
-        """Return what is known before any answer: nothing."""
+    def prior(cls, layout: Layout) -> Difficulty:
+        """Return the prior: all effects are 0."""
         sizes = layout.sizes()
         return cls(
             layout,
@@ -85,19 +85,19 @@ class Difficulty:
         )
 
     def learn(self, images: I64, cells: I64, wrong: F64) -> Difficulty:
-        """Return the effects after all M answers so far.
+        """Fit the effects to all M predictions so far.
 
         Args:
-            images: ``(M,)`` of which image each answer is.
-            cells: ``(M,)`` in which cell.
-            wrong: ``(M,)`` 1 where it is wrong, else 0.
+            images: ``(M,)`` image of each prediction.
+            cells: ``(M,)`` cell of each prediction.
+            wrong: ``(M,)`` 1 if it is wrong, else 0.
         """
-        places = self.layout.places(images, cells)
+        indices = self.layout.effect_indices(images, cells)
         effects = [one.copy() for one in self.effects]
-        odds = sum(effect[place] for effect, place in zip(effects, places, strict=True))
+        odds = sum(effect[place] for effect, place in zip(effects, indices, strict=True))
         curves: list[F64] = [np.zeros(0)] * len(effects)
         for _ in range(SWEEPS):
-            for kind, place in enumerate(places):
+            for kind, place in enumerate(indices):
                 size, precision = len(effects[kind]), _PRECISION[kind]
                 chance = _logistic(odds)
                 slope = np.bincount(place, wrong - chance, size) - precision * effects[kind]
@@ -108,10 +108,11 @@ class Difficulty:
                 odds = odds + step[place]
         return Difficulty(self.layout, tuple(effects), (1 / curves[_IMAGE], 1 / curves[_FAMILY]))
 
-    def foretell(self) -> F64:
-        """Return ``(N, C)`` how likely each answer is wrong.
+    def predict_errors(self) -> F64:
+        """Return the ``(N, C)`` probabilities of an error.
 
-        What is unsure of an image draws its chances to the middle (MacKay 1992, equation 26).
+        The variance of an image's effect moves its probabilities towards 1/2 (MacKay 1992, equation
+        26).
         """
         layout, of_family = self.layout, self.layout.family
         families = int(of_family.max()) + 1
@@ -122,8 +123,8 @@ class Difficulty:
             + self.effects[_CELL]
         )
         own = self.effects[_FAMILY].reshape(-1, families) + self.effects[_IMAGE][:, None]
-        unsure = self.unsure[1].reshape(-1, families) + self.unsure[0][:, None]
-        draw = 1 / np.sqrt(1 + np.pi * unsure / 8)
+        variances = self.variances[1].reshape(-1, families) + self.variances[0][:, None]
+        draw = 1 / np.sqrt(1 + np.pi * variances / 8)
         odds = own[:, of_family]
         odds += cell
         odds *= -draw[:, of_family]
@@ -136,7 +137,7 @@ def _logistic(odds: F64) -> F64:
     return np.asarray(1 / (1 + np.exp(-odds)))
 
 
-def number(values: Iterator[object]) -> I64:
-    """Return for each value the number of the first one that is equal."""
+def encode_values(values: Iterator[object]) -> I64:
+    """Return integer codes of the values, by first occurrence."""
     known: dict[object, int] = {}
     return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)

@@ -13,15 +13,16 @@ from shiftproof.types import F64, I64
 
 @compiled
 def envelope_at(start: I64, found: I64, precision: F64, needed: I64) -> F64:
-    """Return ``(C, R)`` the largest precision of each curve from the place on where enough is found.
+    """Return ``(C, R)`` the interpolated precision of each curve: its maximum at or beyond each
+    recall.
 
     Args:
-        start: ``(C + 1,)`` where each curve's events start.
-        found: ``(E + 1,)`` right answers before each event and after the last, counted on through all
+        start: ``(C + 1,)`` start of each curve's events.
+        found: ``(E + 1,)`` cumulative true positives before each event and after the last, over all
             curves.
         precision: ``(E,)`` after each event.
-        needed: ``(K, R)``, rising along R; curve c takes the row of c's remainder by K. Where a curve
-            never finds so many, or has no event, the precision is 0.
+        needed: ``(K, R)``, ascending along R; curve c uses row ``c % K``. If a curve never reaches
+            that number, or has no event, the precision is 0.
     """
     rows, columns = needed.shape
     highest = np.zeros((len(start) - 1, columns), np.float64)

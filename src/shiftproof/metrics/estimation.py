@@ -1,8 +1,8 @@
-"""How often a model is wrong on images without labels, guessed from its own confidence.
+"""Unsupervised estimation of a classifier's error from its own confidence.
 
-Each guess is learnt on labeled images of the source and made on unlabeled images of the target.
-None can be right whatever the shift: without an assumption on it, the target's error cannot be
-known (Garg et al. 2022). How far each is off is measured where labels are.
+Each estimate is fitted on labeled source images and applied to unlabeled target images. None is
+right under every shift: without an assumption on the shift, the target error is not identifiable
+(Garg et al. 2022). Where labels exist, the error of each estimate is measured.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from shiftproof.types import F64, Flags
 
 
 class Threshold(NamedTuple):
-    """The score below which an answer counts as wrong.
+    """The score below which a prediction counts as wrong.
 
-    ``share`` in 0..1 is how much of an answer counts as wrong whose score is exactly ``score``.
+    A prediction whose score equals ``score`` counts as wrong by the fraction ``share`` in 0..1.
     """
 
     score: float
@@ -27,19 +27,19 @@ class Threshold(NamedTuple):
 
 
 def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Threshold:
-    """Return the threshold below which lie as many source scores as source answers are wrong.
+    """Return the threshold at which the share of source scores below it equals the source error.
 
-    Garg et al. 2022 (arXiv 2201.04234), section 4: ``P_source(score < t) = source error``.
-    Every t from above the k-th to the (k+1)-th smallest score does that where k of N are wrong; it
-    is the (k+1)-th here, and infinity where all are wrong. Where scores are equal at that place (a
-    network that is sure of much gives 1.0 many times), no t has the right share below it: of the
-    scores that equal t, such a share counts as wrong that the source error comes out exactly.
+    Garg et al. 2022 (arXiv 2201.04234), section 4: ``P_source(score < t) = source error``. If k of
+    N are wrong, any t above the k-th and up to the (k+1)-th smallest score satisfies it; here it is
+    the (k+1)-th, or infinity if all are wrong. With tied scores (a confident network often gives
+    1.0) no t may have the right share below it: then a fraction of the scores that equal t counts
+    as wrong, such that the source error is exact.
 
-    Differs from the authors' code, which takes the k-th smallest score and counts what equals it as
-    right: one source answer fewer is wrong, or with equal scores many fewer.
+    Differs from the authors' code, which takes the k-th smallest score and counts ties as right:
+    one source prediction fewer is wrong, or many fewer with ties.
 
     Args:
-        source_score: ``(N,)`` finite, larger where the model is surer: the confidence, or the
+        source_score: ``(N,)`` finite, larger for more confident predictions: the confidence, or the
             negative entropy in nats.
         source_right: ``(N,)`` bool.
 
@@ -61,10 +61,11 @@ def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Th
 
 
 def error_shares(target_score: ArrayLike, threshold: Threshold) -> F64:
-    """Return ``(N,)`` in 0..1: how much each answer counts as wrong; the mean is the estimate.
+    """Return ``(N,)`` in 0..1: the fraction by which each prediction counts as wrong; their mean is
+    the estimate.
 
     Args:
-        target_score: ``(N,)`` finite, the score of which the threshold is.
+        target_score: ``(N,)`` finite, the same kind of score as for the threshold.
         threshold: from :func:`confidence_threshold`.
 
     Raises:
@@ -83,12 +84,12 @@ def average_thresholded_confidence(
     """Return the target error in 0..1 by average thresholded confidence (ATC).
 
     Garg et al. 2022 (arXiv 2201.04234), section 4: ``P_target(score < t)`` for the t at which
-    ``P_source(score < t)`` is the source error. On the source itself the estimate is the error. See
-    :func:`confidence_threshold` for scores that are equal.
+    ``P_source(score < t)`` is the source error. On the source itself the estimate equals the error.
+    See :func:`confidence_threshold` for ties.
 
     Args:
-        source_confidence: ``(N,)`` finite, larger where the model is surer: the confidence (the
-            paper's maximum confidence), or the negative entropy.
+        source_confidence: ``(N,)`` finite, larger for more confident predictions: the confidence
+            (the paper's maximum confidence), or the negative entropy.
         source_right: ``(N,)`` bool.
         target_confidence: ``(M,)``, the same score on the target.
 
@@ -107,11 +108,11 @@ def difference_of_confidences(
 ) -> float:
     """Return the target error in 0..1 by the difference of confidences (DoC).
 
-    Guillory et al. 2021 (arXiv 2107.03315): the accuracy falls by what the mean confidence falls by,
-    so ``error = source error + mean source confidence - mean target confidence``. A result outside
-    0..1 is brought to the nearer end.
+    Guillory et al. 2021 (arXiv 2107.03315): the accuracy is assumed to fall by as much as the mean
+    confidence, so ``error = source error + mean source confidence - mean target confidence``. The
+    result is clipped to 0..1.
 
-    Differs from the paper's regression on the difference, which needs labeled shifts to learn from:
+    Differs from the paper's regression on the difference, which has to be fitted on labeled shifts:
     this is the difference itself, without a slope.
 
     Args:
@@ -135,16 +136,16 @@ def difference_of_confidences(
 
 
 def agreement(predictions: ArrayLike, other_predictions: ArrayLike) -> float:
-    """Return the share of images on which two models give the same answer, in 0..1.
+    """Return the share of images on which two models make the same prediction, in 0..1.
 
-    What is missing to 1, the disagreement, was found to be about the error of either where one
-    network was trained twice (Jiang et al. 2022, arXiv 2106.13799); over many networks, agreement
-    and accuracy move along the same line (Baek et al. 2022, arXiv 2206.13089). A model and its
-    adapted form were trained once and share mistakes: nothing promises that between them.
+    The disagreement, 1 minus this, is about the error of either of two networks that differ by the
+    seed of their training (Jiang et al. 2022, arXiv 2106.13799); over many networks agreement and
+    accuracy are linearly related (Baek et al. 2022, arXiv 2206.13089). A model and its adapted form
+    come from the same training and share mistakes, so neither result applies to them.
 
     Args:
-        predictions: ``(N,)`` integers, the class that each image is given; -1 is no answer and
-            agrees with nothing.
+        predictions: ``(N,)`` integers, the predicted classes; -1 is no prediction and agrees with
+            nothing.
         other_predictions: ``(N,)``, of the other model on the same images.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What can be wrong with a labeled or a found object, one sentence for each kind."""
+"""Kinds of faults of annotations and detections, one phrase for each."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ ODD_SCORE = "no finite score"
 SCORE_OUTSIDE = "a score outside 0..1"
 
 EDGE = 1.0
-"""So many pixels may a box stick out before it is listed: tools round the corners differently."""
+"""Pixels by which a box may exceed its image before it is listed: tools round corners
+differently."""
 
 LARGEST = 1e38
-"""Larger numbers of pixels are none: their products would leave the range of float64."""
+"""Larger coordinates are invalid: their products would overflow float64."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in a data set, or in a file of results.
+    """A fault of a dataset or of a result file.
 
     Attributes:
-        where: the file or image, as the data set calls it, and the place in it.
-        reason: one of a few sentences, the same for all of a kind.
-        kept: whether it is in the data set all the same. What is kept counts for the scores as it
-            does in the field's own tools; the rest cannot be measured.
-        detail: the numbers or names that were found.
+        where: the file or image, and the position in it.
+        reason: the kind of fault, one of a few phrases.
+        kept: whether the record is kept. Kept records count as in the reference implementations;
+            the others are unusable.
+        detail: the offending numbers or names.
     """
 
     where: str
@@ -67,7 +68,7 @@ class Fault:
 
 
 def count_faults(faults: Iterable[Fault]) -> dict[str, int]:
-    """Return how often each kind of fault was found."""
+    """Return the number of faults of each kind."""
     return dict(sorted(Counter(fault.reason for fault in faults).items()))
 
 
@@ -79,17 +80,17 @@ def box_fault(
     keep_negative: bool,
     instead: str = "",
 ) -> Fault | None:
-    """Return what is odd about a box that can be measured, or why it cannot be; None for nothing.
+    """Return the fault of a box, kept or not; None if it has none.
 
-    Boxes outside the image or without area are kept, as the field's own tools count them: nothing
-    finds them. What is no number is left out.
+    Boxes outside the image or without area are kept, as in the reference implementations, although
+    nothing matches them. Boxes without valid numbers are dropped.
 
     Args:
-        where: of the box.
+        where: position of the box, for messages.
         position: x, y, width, height in pixels.
-        size: width and height of its image; None where they are not known.
-        keep_negative: whether a box of negative size is kept, as pycocotools does, or left out.
-        instead: what stands there where there are not four numbers, if that is known.
+        size: (width, height) of its image; None if unknown.
+        keep_negative: whether a box of negative size is kept, as in pycocotools, or dropped.
+        instead: the value found in place of four numbers, if known.
     """
     x, y, w, h = position
     width, height = size or (math.inf, math.inf)
@@ -114,7 +115,7 @@ def box_fault(
 
 
 def read_number(value: Any) -> float:
-    """Return a number, or NaN for what is none; text is read where it is a decimal number."""
+    """Return a number, also from decimal text; NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str, np.number)):
         return math.nan
     try:
@@ -123,8 +124,8 @@ def read_number(value: Any) -> float:
         return math.nan
 
 
-def read_whole(value: Any) -> int | None:
-    """Return a whole number, also from 48.0 or the text "48"; None for what is none."""
+def read_integer(value: Any) -> int | None:
+    """Return an integer, also from 48.0 or the text "48"; None for anything else."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     number = read_number(value)
@@ -132,7 +133,7 @@ def read_whole(value: Any) -> int | None:
 
 
 def read_flag(value: Any) -> bool | None:
-    """Return a mark: every number but 0 is one, as ``bool(int(value))`` has it; None for what is none."""
+    """Return a flag, ``bool(int(value))``; None for anything that is no number."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
@@ -142,13 +143,13 @@ def read_flag(value: Any) -> bool | None:
 
 
 def show_value(value: Any) -> str:
-    """Return a value as a sentence can hold it: of what is long or nested, the beginning."""
+    """Return a short text of a value for messages; long or nested values are truncated."""
     return _SHORT.repr(value)[:60]
 
 
 class _Short(reprlib.Repr):
     def repr_instance(self, x: object, level: int) -> str:
-        # What is no plain value may be of any length in words.
+        # The repr of other objects may have any length.
         plain = isinstance(x, (bool, float, np.number, type(None)))
         return repr(x) if plain else f"a {type(x).__name__}"
 

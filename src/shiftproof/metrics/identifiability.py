@@ -1,4 +1,4 @@
-"""How much of known factors an embedding holds, and whether each has a dimension of its own."""
+"""How well an embedding recovers known latents, and whether each has its own dimension."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CORRELATIONS = ("pearson", "spearman")
 
 
 class LinearR2(NamedTuple):
-    """``mean`` over the latents; ``per_latent`` ``(K,)``: at most 1, and below 0 where it is no help."""
+    """``mean`` of ``per_latent`` ``(K,)``, each at most 1 and negative if worse than the mean."""
 
     mean: float
     per_latent: F64
@@ -33,10 +33,10 @@ class Correlation(NamedTuple):
 
 
 class AffineFit(NamedTuple):
-    """How nearly latents are an affine map of an embedding, and that map a turn.
+    """How well latents are an affine map of an embedding, and how close that map is to orthogonal.
 
-    ``error`` is the root of the share of variance left over, 0 where they are; ``orthogonality`` the
-    deviation of the map from an orthogonal one times a number, 0 where it is one.
+    ``error`` is the root of the unexplained share of variance; ``orthogonality`` is the deviation
+    of the map from a scaled orthogonal one. Both are 0 at best.
     """
 
     error: float
@@ -54,7 +54,7 @@ class DCI(NamedTuple):
 
 
 class PrecisionMatch(NamedTuple):
-    """A learned precision beside the true one.
+    """A learned precision matched with the true one.
 
     ``learned`` ``(K,)`` in the order of the true one, scaled by ``scale``; ``error`` the largest
     deviation of any λ, as a fraction of the true one.
@@ -71,7 +71,7 @@ class PrecisionMatch(NamedTuple):
 def linear_r2(
     embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed: int = 0
 ) -> LinearR2:
-    """Return R² of latents read out of an embedding by a linear map, on samples held out.
+    """Return R² of a linear readout of latents from an embedding, on held-out samples.
 
     The map, with an offset, is fitted by least squares on the other samples. R² compares with the
     mean of the samples held out, as scikit-learn's ``r2_score`` does.
@@ -84,12 +84,12 @@ def linear_r2(
     Args:
         embedding: ``(N, D)``.
         latents: ``(N, K)``, the factors; or ``(N,)``, one.
-        held_out: the share of samples that the map is scored on.
-        seed: decides which these are.
+        held_out: share of the samples on which the map is scored.
+        seed: random seed of the split.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite, fewer samples than the map
-            has numbers per latent, or a latent that never changes.
+        InputError: shapes that do not match, values that are not finite, fewer samples than
+            coefficients per latent, or a constant latent.
     """
     x, z = _pair(embedding, latents)
     x, z = _scale_by_exponent(x)[0], _scale_by_exponent(z, axis=0)[0]
@@ -119,8 +119,8 @@ def mean_correlation_coefficient(
 ) -> Correlation:
     """Return the mean correlation of each latent with the dimension assigned to it.
 
-    The assignment is the one of the largest sum of absolute correlations, each dimension to one
-    latent at most (Hyvärinen & Morioka 2016, arXiv 1605.06336). Blind to sign, scale and order.
+    The assignment maximizes the sum of absolute correlations, each dimension being used at most
+    once (Hyvärinen & Morioka 2016, arXiv 1605.06336). Invariant to sign, scale and order.
 
     >>> latents = np.random.default_rng(0).normal(size=(50, 2))
     >>> found = mean_correlation_coefficient(-3 * latents[:, ::-1], latents)
@@ -130,11 +130,11 @@ def mean_correlation_coefficient(
     Args:
         embedding: ``(N, D)``, D at least K.
         latents: ``(N, K)``, or ``(N,)``.
-        method: ``"pearson"``, or ``"spearman"``, of the ranks, which sees any rising map as perfect.
+        method: ``"pearson"``, or ``"spearman"``, of the ranks, which is 1 for any monotone map.
 
     Raises:
-        InputError: shapes that do not fit, values that are not finite, fewer dimensions than
-            latents, fewer than two samples, or a latent that never changes.
+        InputError: shapes that do not match, values that are not finite, fewer dimensions than
+            latents, fewer than three samples, or a constant latent.
         MissingExtraError: scipy is not installed.
     """
     if method not in CORRELATIONS:
@@ -148,7 +148,7 @@ def mean_correlation_coefficient(
         )
     if method == "spearman":
         stats = _import_scipy("stats")
-        # In rows: the layout decides in which order sums are taken.
+        # C order: the memory layout determines the order of summation.
         x, z = (np.ascontiguousarray(stats.rankdata(values, axis=0)) for values in (x, z))
     strength = np.abs(_correlations(x, z))
     assignment = assign(-strength.T)
@@ -157,11 +157,12 @@ def mean_correlation_coefficient(
 
 
 def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
-    """Return the affine map from embedding to latents, its error, and how far it is from a turn.
+    """Return the affine map from embedding to latents, its error, and its deviation from
+    orthogonality.
 
-    The orthogonality error is ``|AᵀA / s - 1|`` in the Frobenius norm over the root of K, with s the
-    mean of the squared singular values: 0 for a turn, a mirror image, and their multiples; 1 where
-    of two directions one is lost.
+    The orthogonality error is ``|AᵀA / s - 1|`` in the Frobenius norm over the root of K, with s
+    the mean of the squared singular values: 0 for scaled rotations and reflections; 1 if one of two
+    directions is lost.
 
     >>> latents = np.random.default_rng(0).normal(size=(100, 2))
     >>> fit = affine_fit(5 * latents[:, ::-1] + 1, latents)
@@ -202,7 +203,7 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
     """Return disentanglement, completeness and informativeness of an embedding, by linear maps.
 
     The importance of a dimension for a latent is the absolute coefficient of the least-squares map
-    between both, standardised; informativeness is the mean linear R² on samples held out (Eastwood
+    between both, standardized; informativeness is the mean linear R² on samples held out (Eastwood
     & Williams 2018, "A framework for the quantitative evaluation of disentangled representations",
     which takes a lasso and the error).
 
@@ -227,9 +228,9 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
 def disentanglement(importance: ArrayLike) -> tuple[float, float]:
     """Return disentanglement and completeness of a table of importances.
 
-    A dimension's disentanglement is 1 less the entropy, in units of its largest, of what it is
-    important for; the mean is weighted by the dimensions' shares in all importance. Completeness is
-    the same for the latents, over the dimensions.
+    A dimension's disentanglement is 1 minus the normalized entropy of its importances over the
+    latents; the mean is weighted by the dimensions' total importances. Completeness is the same for
+    each latent, over the dimensions.
 
     >>> disentanglement([[2, 0], [0, 3]])
     (1.0, 1.0)
@@ -240,7 +241,7 @@ def disentanglement(importance: ArrayLike) -> tuple[float, float]:
         importance: ``(D, K)``, 0 or more.
 
     Raises:
-        InputError: another shape, numbers below 0, or none above.
+        InputError: another shape, negative numbers, or all zeros.
     """
     table = np.asarray(importance, np.float64)
     if table.ndim != 2 or min(table.shape) < 1 or not np.isfinite(table).all():
@@ -270,7 +271,7 @@ def match_precision(
     assignment: ArrayLike | None = None,
     scaled: bool = False,
 ) -> PrecisionMatch:
-    """Hold a learned precision against the true one, whatever the order of its dimensions.
+    """Compare a learned precision with the true one, up to the order of its dimensions.
 
     >>> match_precision([24.0, 5.5], [5.0, 25.0]).learned.tolist()
     [5.5, 24.0]
@@ -280,12 +281,12 @@ def match_precision(
     Args:
         learned: ``(D,)``, above 0, D at least K.
         true: ``(K,)``, above 0.
-        assignment: ``(K,)``, the dimension of each latent, as ``mean_correlation_coefficient``
-            gives it; None where only sizes count: both are sorted.
-        scaled: take out a common factor first, the geometric mean of the quotients.
+        assignment: ``(K,)``, the dimension of each latent, as returned by
+            ``mean_correlation_coefficient``; None sorts both.
+        scaled: divide by a common factor first, the geometric mean of the ratios.
 
     Raises:
-        InputError: shapes or numbers that do not fit.
+        InputError: shapes that do not match, or invalid numbers.
     """
     found, truth = np.asarray(learned, np.float64), np.asarray(true, np.float64)
     for values in (found, truth):
@@ -316,7 +317,7 @@ def match_precision(
 def interval_over_seeds(values: Sequence[float]) -> Interval:
     """Return the mean over repetitions with its 95 % interval, by Student's t (Gosset 1908).
 
-    With a single repetition it has no width, and says nothing about another one.
+    With a single repetition the interval has no width and no meaning.
 
     >>> found = interval_over_seeds([1.0, 2.0, 3.0])
     >>> found.value, round(found.lower, 3), round(found.upper, 3)
@@ -341,10 +342,10 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 
 
 def assign(costs: ArrayLike) -> I64:
-    """Return for each row the column of the assignment of least total cost, no column twice.
+    """Return the column of each row in the assignment of minimum total cost, without repetition.
 
-    By shortest augmenting paths, as scipy has them (Crouse 2016, doi 10.1109/TAES.2016.140952). Of
-    several assignments of one cost it is scipy's.
+    By shortest augmenting paths, as in scipy (Crouse 2016, doi 10.1109/TAES.2016.140952); ties as
+    in scipy.
 
     >>> assign([[4, 1], [2, 3]]).tolist()
     [1, 0]
@@ -390,9 +391,10 @@ def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[F64, F64]:
 
 
 def _scale_by_exponent(values: F64, axis: int | None = None) -> tuple[F64, I64]:
-    """Return values of at most 1, all or each column, and the power of two that was taken out.
+    """Scale values to at most 1, all or by column, and return the exponents of two.
 
-    A power of two changes no digit; but the squares of very large or small values are no numbers.
+    Scaling by a power of two is exact, and the squares of very large or small values would over- or
+    underflow.
     """
     exponent = np.frexp(np.abs(values).max(axis=axis))[1].astype(np.int64)
     scaled: F64 = np.ldexp(values, -exponent)
@@ -414,7 +416,7 @@ def _check_spread(spread: F64) -> None:
 
 
 def _correlations(x: F64, z: F64) -> F64:
-    """Return ``(D, K)``; a dimension that never changes is correlated with nothing."""
+    """Return ``(D, K)`` correlations; a constant dimension has correlation 0."""
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     x, z = x - x.mean(0), z - z.mean(0)
     _check_spread((z**2).sum(0))

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over images, paired across everything that is measured on the same images."""
+"""Bootstrap confidence intervals over images, paired between all metrics of the same images."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from shiftproof.rng import generator
 from shiftproof.types import F32, F64
 
 LEVEL = 0.95
-"""The share of the resamples that an interval holds."""
+"""Confidence level of the intervals."""
 
 REPLICATES = 1000
-"""Resamples of the images, from which intervals are made."""
+"""Number of bootstrap resamples."""
 
 BLOCK_BYTES = 64_000_000
-"""Memory of one block of weights: a thousand resamples of a million images come in pieces."""
+"""Memory of one block of weights; a thousand resamples of a million images are several blocks."""
 
 
 GROUP_BYTES = 256_000_000
-"""Memory of the tables that are summed together; the weights are drawn anew for each group."""
+"""Memory of the tables that are summed together; the weights are redrawn for each group."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the ends of its interval, all in the figure's own unit.
+    """A value with its confidence interval, in the value's unit.
 
-    The ends are None where there was nothing to resample.
+    The bounds are None if there was nothing to resample.
     """
 
     value: float
@@ -45,37 +45,37 @@ class Interval:
 
     @property
     def bare(self) -> bool:
-        """Whether there are no ends."""
+        """Whether there are no bounds."""
         return self.low is None
 
     @property
     def lower(self) -> float:
-        """The low end, or the figure itself where there is none."""
+        """The lower bound, or the value itself without one."""
         return self.value if self.low is None else self.low
 
     @property
     def upper(self) -> float:
-        """The high end, or the figure itself where there is none."""
+        """The upper bound, or the value itself without one."""
         return self.value if self.high is None else self.high
 
     @property
     def spans_zero(self) -> bool:
-        """Whether it cannot be told from chance, as a difference: 0 inside, or no interval."""
+        """Whether a difference is not significant: 0 is inside, or there is no interval."""
         return self.bare or self.lower <= 0 <= self.upper
 
     @property
     def is_zero(self) -> bool:
-        """Whether nothing changed at all, in any resample."""
+        """Whether a difference is 0 in all resamples."""
         return self.value == self.low == self.high == 0
 
 
 def resample_weights(count: int, replicates: int = REPLICATES, *, seed: int = 0) -> Iterator[F32]:
-    """Return blocks ``(r, count)`` of how often each image is drawn in a resample of the images.
+    """Yield blocks ``(r, count)`` of the images' counts in each resample.
 
-    Each row is one resample of ``count`` images with replacement, so it sums to ``count``. The rows
-    of all blocks together are ``replicates``; they depend on ``count`` and ``seed`` alone, not on
-    the size of the blocks. The same weights for all models and cells make differences paired
-    (Efron & Tibshirani 1993, chapter 8).
+    Each row is one resample of ``count`` images with replacement, so it sums to ``count``. All
+    blocks together have ``replicates`` rows, which depend only on ``count`` and ``seed``, not on
+    the block size. Using the same weights for all models and cells makes differences paired (Efron
+    & Tibshirani 1993, chapter 8).
 
     Raises:
         InputError: no images, or no resamples.
@@ -109,21 +109,21 @@ def sum_resamples(
     seed: int = 0,
     done: Callable[[], None] | None = None,
 ) -> list[F64]:
-    """Return the sums of every table's columns over the images, as they are and over each resample.
+    """Return the sums of every table's columns over the images, and over each resample.
 
     Args:
-        tables: functions that give ``(count, columns)``, one row per image. Each is called once, and
-            not all of what they give is in memory at once.
+        tables: functions that return ``(count, columns)``, one row per image. Each is called once,
+            and not all tables are in memory at once.
         count: number of images.
         replicates: number of resamples.
-        seed: decides the resamples.
+        seed: random seed of the resamples.
         done: called after each table of each block, for a progress display.
 
     Returns:
-        For each table ``(1 + replicates, columns)``; the first row is on the images as they are.
-        They are the same to the last bit whatever the threads, the processor or the blocks: whole
-        numbers are summed exactly, others after rounding to about ten digits of the column's
-        largest value. A column with a value that is not finite sums to NaN.
+        For each table ``(1 + replicates, columns)``; the first row is the sum over the original
+        images. Results are bit-for-bit independent of threads, processor and block size: integers
+        are summed exactly, other values after rounding to about ten digits of the column's maximum.
+        A column with a value that is not finite sums to NaN.
 
     Raises:
         InputError: no images, no resamples, or a table of another shape.
@@ -131,7 +131,7 @@ def sum_resamples(
     sums: list[F64] = []
     _check_counts(count, replicates)
     for group in _groups(tables, count):
-        # One product for all of them: it takes half of the time of one each, and sums are exact.
+        # One matrix product for all tables takes half the time of one for each; sums are exact.
         ends = np.cumsum([values.shape[1] for values in group])[:-1]
         side_by_side = np.concatenate(group, axis=1)
         several = len(group)
@@ -147,7 +147,7 @@ def sum_resamples(
 
 
 def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
-    """Yield the tables, so many at a time as may be held: to make one is longer than to sum it."""
+    """Yield groups of tables that fit in memory: computing a table takes longer than summing it."""
     group: list[F64] = []
     for table in tables:
         values = _table(table(), count)
@@ -160,7 +160,7 @@ def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[l
 
 
 def blocks_of(count: int, replicates: int = REPLICATES) -> int:
-    """Return how many blocks of resamples there are: ``done`` is called so often for each table."""
+    """Return the number of blocks of resamples, which is how often ``done`` is called per table."""
     return -(-replicates // _rows(count))
 
 
@@ -176,11 +176,11 @@ def _table(values: ArrayLike, count: int) -> F64:
 
 
 def _summable(table: F64) -> F64:
-    """Round each column to multiples of a power of two so coarse that its weighted sums are exact.
+    """Round each column to multiples of a power of two, such that its weighted sums are exact.
 
     A matrix product adds in an order that depends on the number of threads and on the processor.
-    Integers below 2^53 add up to the same in any order, and weights that sum to N keep the sums of
-    values up to the peak below N x peak.
+    Integers below 2^53 have the same sum in any order, and with weights that sum to N the sums are
+    at most N x peak.
     """
     peak = np.maximum(table.max(axis=0), -table.min(axis=0))
     finite = np.isfinite(peak)
@@ -192,15 +192,16 @@ def _summable(table: F64) -> F64:
 
 
 def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Interval | None:
-    """Return a figure with its interval from ``(1 + R,)`` values: as it is, then on each resample.
+    """Return a value with its percentile interval from ``(1 + R,)`` replicates.
 
-    The ends are percentiles of the finite resamples (Efron & Tibshirani 1993, chapter 13); None
-    where the figure itself is not finite. With few images they are rough, and where all images
-    agree (0 errors in 20) the interval has no width: it says nothing about images not seen.
+    The ends are percentiles of the finite resamples (Efron & Tibshirani 1993, chapter 13); the
+    result is None if the value itself is not finite. With few images the bounds are rough, and if
+    all images agree (0 errors in 20) the interval has no width: it says nothing about unseen
+    images.
 
     Args:
-        replicates: ``(1 + R,)``; the first value is on the images as they are.
-        level: share of the resamples within the ends.
+        replicates: ``(1 + R,)``: the observed value, then that of each resample.
+        level: confidence level.
 
     Raises:
         InputError: another shape, or a level outside 0..1.
@@ -221,12 +222,13 @@ def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Inter
 
 
 def without_bias(replicates: ArrayLike) -> F64:
-    """Return ``(1 + R,)`` replicates, the resamples moved by the bootstrap's estimate of their bias.
+    """Return ``(1 + R,)`` replicates, the resamples corrected by the bootstrap estimate of their
+    bias.
 
-    A figure that is a sum of absolute values, as the calibration error is, comes out larger on every
-    resample than on the images themselves; its percentiles would leave the figure out. The bias is
-    the mean of the resamples minus the figure (Efron & Tibshirani 1993, chapter 10). The figure
-    itself stays as it is.
+    A sum of absolute values, such as the calibration error, is larger on resamples than on the
+    original images, so that a percentile interval may not contain the observed value. The bias is
+    the mean of the resamples minus the observed value (Efron & Tibshirani 1993, chapter 10). The
+    observed value itself is not changed.
     """
     values: F64 = np.array(replicates, dtype=np.float64)
     drawn = values[1:]
@@ -241,14 +243,13 @@ def bootstrap_mean(
 ) -> Interval:
     """Return the mean of ``(N,)`` per-image values with its interval.
 
-    For the difference of two models, hand in the per-image differences: that is the paired
-    interval.
+    For a paired interval of the difference of two models, pass the per-image differences.
 
     Args:
         values: ``(N,)``, finite.
-        level: share of the resamples within the ends, in 0..1.
+        level: confidence level, in 0..1.
         replicates: number of resamples.
-        seed: decides the resamples.
+        seed: random seed of the resamples.
 
     Raises:
         InputError: another shape, no values, or one that is not finite.

@@ -1,4 +1,4 @@
-"""Masks as COCO's run-length codes, and their overlaps, both by pycocotools."""
+"""Masks as COCO's run-length codes, and their overlaps, by pycocotools."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def run_length_codes(
 ) -> tuple[Code, ...]:
     """Return the compressed codes of polygons, of uncompressed or of compressed codes.
 
-    All that pycocotools itself does not check is checked before it sees it: it is written in C, and
-    compares two codes of different length for ever.
+    Input is checked before it is passed to pycocotools, which is written in C and does not
+    terminate on two codes of different length.
 
     Args:
-        where: what to call the list in an error.
+        where: name of the list in errors.
         segmentations: N lists of polygons ``[x1, y1, x2, y2, ...]``, or codes.
-        sizes: height and width of the image of each.
+        sizes: (height, width) of the image of each.
 
     Raises:
-        InputError: none of these, or not of the image's size.
+        InputError: a segmentation of another kind, or not of the image's size.
         MissingExtraError: pycocotools is not installed.
     """
     codes, wrong = readable_codes(segmentations, sizes)
@@ -57,7 +57,7 @@ def run_length_codes(
 def readable_codes(
     segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> tuple[list[Code | None], dict[int, str]]:
-    """Return the compressed codes, None for what is no mask, and by its place why it is none.
+    """Return the compressed codes, None for invalid masks, and the reasons by index.
 
     Arguments as for :func:`run_length_codes`.
     """
@@ -84,7 +84,7 @@ def readable_codes(
 
 
 def _code(library: ModuleType, segmentation: Any, size: tuple[int, int]) -> Code:
-    """Return the code of a mask, or say in a ValueError why it is none."""
+    """Return the code of a mask; raises a ValueError with the reason if it is invalid."""
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
             f"its image claims {size[0]} x {size[1]} pixels, more than masks may have, {MAX_PIXELS}"
@@ -131,7 +131,7 @@ def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
         raise ValueError(
             f"expected a polygon as x1, y1, x2, y2, x3, y3, ..., got {show_value(polygon)}"
         )
-    # Every pixel along an edge is walked: an edge to 1e9 would fill the memory.
+    # pycocotools visits every pixel along an edge: an edge to 1e9 would fill the memory.
     far = 10 * max(height, width)
     if not all(math.isfinite(value) and abs(value) <= far for value in points):
         raise ValueError(f"a polygon reaches far beyond its {height} x {width} image")
@@ -143,22 +143,22 @@ def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
 
 
 MOST_STEPS = 4_000_000
-"""An outline through every pixel of 2,000 x 2,000; the memory of longer ones would have no bound."""
+"""Maximum length of an outline, through every pixel of 2,000 x 2,000; this bounds the memory."""
 
 
 def _pixels(counts: Sequence[bytes]) -> I64:
-    """Return ``(N,)`` the sum of the runs of each compressed code, -1 where it is damaged.
+    """Return ``(N,)`` the sum of the runs of each compressed code, -1 if it is damaged.
 
-    A byte holds 5 bits from 48 on, low ones first; the sixth says that more follow, and the highest
-    bit of a number's last byte is its sign. From the fourth run on, the number is the difference to
-    the run two places before.
+    A byte minus 48 has 5 bits of a number, low ones first; the sixth bit means that more follow,
+    and the highest bit of a number's last byte is its sign. From the fourth run on, the number is
+    the difference from the run two before.
     """
     lengths = np.array([len(code) for code in counts], dtype=np.int64)
     damaged = lengths == 0
     values = np.frombuffer(b"".join(counts), dtype=np.uint8).astype(np.int64) - 48
     of_code = np.repeat(np.arange(len(counts)), lengths)
     damaged[of_code[(values < 0) | (values > 63)]] = True
-    # A code that breaks off is damaged; it is ended here so that it does not run into the next one.
+    # A truncated code is damaged; it is terminated here so that it does not run into the next one.
     last = np.cumsum(lengths)[lengths > 0] - 1
     damaged[of_code[last[values[last] & 32 != 0]]] = True
     ends = (values & 32) == 0
@@ -193,7 +193,7 @@ def _pixels(counts: Sequence[bytes]) -> I64:
 def areas_of(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
     library = _library()
-    # Some pycocotools put the number of masks into a uint8, so no more than 255 at once.
+    # Some versions of pycocotools store the number of masks as uint8, so at most 255 at once.
     parts = [library.area(list(codes[at : at + 255])) for at in range(0, len(codes), 255)]
     return np.concatenate([np.empty(0), *parts])
 
@@ -206,7 +206,7 @@ def mask_pairs(
     crowd: Flags,
     least: float,
 ) -> Pairs:
-    """Return the pairs of one group whose masks overlap by ``least`` or more.
+    """Return the pairs of the same group whose masks overlap by at least ``least``.
 
     Arguments and overlap as for :func:`~shiftproof.metrics.matching.box_pairs`.
     """

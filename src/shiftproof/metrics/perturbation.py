@@ -1,6 +1,6 @@
-"""How steady predictions are over sequences of frames (Hendrycks & Dietterich 2019, section 4.2).
+"""Stability of predictions over sequences of frames (Hendrycks & Dietterich 2019, section 4.2).
 
-Results come per sequence; the mean over the sequences is the caller's.
+Results are per sequence; the caller averages over sequences.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from shiftproof.errors import InputError
 
 TOP = 5
-"""Classes of a ranking that the distance looks at."""
+"""Number of top classes that the distance compares."""
 
 
 def _pairs(frames: int, is_noise: bool, step: int) -> tuple[list[int], list[int]]:
-    """Return the frames that are compared: each with the one ``step`` before, or with the first."""
+    """Return the pairs of compared frames: each with the one ``step`` before, or the first."""
     if step < 1 or frames <= step:
         raise InputError(f"Expected more than {step} frames in steps of 1 or more, got {frames}.")
     if is_noise:
@@ -26,7 +26,7 @@ def _pairs(frames: int, is_noise: bool, step: int) -> tuple[list[int], list[int]
 
 
 def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> NDArray[np.float64]:
-    """Return ``(N,)`` how often the prediction changes along each sequence, in 0..1.
+    """Return ``(N,)`` the share of frames at which the prediction changes, in 0..1.
 
     The mean over the sequences is the flip probability FP of the paper.
 
@@ -34,7 +34,7 @@ def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> N
         predictions: ``(N, F)``, the predicted class of each frame.
         is_noise: compare every frame with the first, as for noise, which has no order; otherwise
             with the frame before.
-        step: compare with the frame this many before: the difficulty, where there is an order.
+        step: distance of compared frames: the difficulty, if frames are ordered.
 
     Raises:
         InputError: another shape, or too few frames.
@@ -54,14 +54,14 @@ def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> N
 def top5_distances(
     rankings: ArrayLike, *, is_noise: bool = False, step: int = 1
 ) -> NDArray[np.float64]:
-    """Return ``(N,)`` how far the five most likely classes move along each sequence, 0 to 15.
+    """Return ``(N,)`` the mean top-5 distance along each sequence, 0 to 15.
 
-    For two frames: over the five classes of the first, how many places between 1 and 6 a class has
-    come up or down, all places beyond the fifth being one. The mean over the sequences is the
-    unnormalised top-5 distance uT5D of the paper.
+    For two frames: the sum over the first frame's five classes of the ranks that a class has moved,
+    where all ranks beyond the fifth count as the sixth. The mean over the sequences is the
+    unnormalized top-5 distance uT5D of the paper.
 
     Args:
-        rankings: ``(N, F, 5)``, classes of each frame, the likeliest first.
+        rankings: ``(N, F, 5)``, top classes of each frame, the most likely first.
         is_noise: as for ``flips``.
         step: as for ``flips``.
 
@@ -82,7 +82,7 @@ def top5_distances(
 
 
 def flip_rate(probability: float, reference: float) -> float:
-    """Return a flip probability, or a distance, over that of a reference on the same sequences.
+    """Return a flip probability, or distance, divided by that of a reference on the same sequences.
 
     In the paper the reference is AlexNet.
 
@@ -98,11 +98,11 @@ def mean_flip_rate(probabilities: Mapping[str, float], references: Mapping[str, 
     """Return the mean over the perturbations of the flip rate: mFR, or mT5D of distances.
 
     Args:
-        probabilities: perturbation to flip probability or unnormalised distance.
+        probabilities: from perturbation to flip probability or unnormalized distance.
         references: those of the reference, AlexNet in the paper, on the same sequences.
 
     Raises:
-        InputError: none, or other perturbations than the reference has.
+        InputError: no perturbations, or some that the reference lacks.
     """
     if not probabilities or set(probabilities) - set(references):
         missing: Sequence[str] = sorted(set(probabilities) - set(references)) or ["any"]

@@ -1,4 +1,4 @@
-"""One temperature for all logits, fitted on labeled images, so that confidences mean what they say."""
+"""Temperature scaling: one temperature for all logits, fitted on labeled images."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from shiftproof.metrics.classification import log_softmax
 from shiftproof.types import F64
 
 COLDEST, HOTTEST = 1e-2, 1e2
-"""The temperatures between which the best one is looked for; a model beyond needs no such repair."""
+"""Range of temperatures that is searched; beyond it scaling is no remedy."""
 
 _STEPS = 60
-"""Halvings of the interval of inverse temperatures: more than a float can tell apart."""
+"""Bisection steps: more than the precision of a float."""
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
-    """Return the temperature T by which ``softmax(logits / T)`` has the least loss on these images.
+    """Return the temperature T that minimizes the loss of ``softmax(logits / T)`` on these images.
 
     Guo et al. 2017 (arXiv 1706.04599), section 4.2 and eq. 9: T minimizes the negative log
-    likelihood of held-out images. Above 1 it makes a model less sure, below 1 more; no answer
-    changes. The loss is convex in 1/T, so its slope is brought to zero by bisection.
+    likelihood of held-out images. Above 1 it lowers confidence, below 1 it raises it; predictions
+    do not change. The loss is convex in 1/T, so the root of its slope is found by bisection.
 
     Args:
-        logits: ``(N, K)``; rows that are no numbers are left out.
+        logits: ``(N, K)``; rows with NaN or infinity are ignored.
         targets: ``(N,)`` integers in 0..K-1.
 
     Raises:
-        InputError: no images, shapes that differ, a target that is no class; or no temperature from
-            0.01 to 100 is best, as where all N answers are right: the surer, the better.
+        InputError: no images, shapes that differ, a target outside the classes; or no optimum
+            between 0.01 and 100, for example if all N predictions are right.
 
     >>> round(fit_temperature([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]], [0, 0, 0, 1]), 4)
     1.8205
@@ -41,7 +41,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
             f"No temperature fits: on {len(missed):,} images the answers are no better than a guess, "
             f"so that the best is above {HOTTEST:g}; see whether labels and classes belong together."
         )
-    # A slope that no float tells from zero is one of a loss that falls for ever.
+    # A slope that underflows means that the loss decreases without a minimum.
     if _slope(high, shifted, missed) <= 1e-12:
         raise InputError(
             f"No temperature fits: {len(missed):,} images are too few, or all are answered right, so "
@@ -66,7 +66,7 @@ def scale_logits(logits: ArrayLike, temperature: float) -> F64:
 
 
 def _margins(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
-    """Return ``(N, K)`` logits below the largest of their row, and ``(N,)`` those of the targets."""
+    """Return ``(N, K)`` logits minus their row's maximum, and ``(N,)`` those of the targets."""
     values, classes = np.asarray(logits, dtype=np.float64), np.asarray(targets)
     if values.ndim != 2 or values.shape[1] == 0 or classes.shape != values.shape[:1]:
         raise InputError(
@@ -89,9 +89,9 @@ def _margins(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
 
 
 def _slope(inverse: float, shifted: F64, missed: F64) -> float:
-    """Return the derivative of the mean loss by the inverse temperature: E over softmax - target's."""
+    """Return the derivative of the mean loss with respect to the inverse temperature."""
     with np.errstate(invalid="ignore"):
         weights = np.exp(inverse * shifted)
-        # A class that is ruled out has weight zero, and zero times infinity is none.
+        # An excluded class has weight zero, and zero times infinity is NaN.
         pulled = np.where(weights > 0, weights * shifted, 0.0).sum(axis=1) / weights.sum(axis=1)
     return float((pulled - missed).mean())

@@ -1,8 +1,8 @@
-"""Semantic segmentation: pixels counted by true and predicted class, and what follows from the counts.
+"""Semantic segmentation: confusion matrices of pixels, IoU, recall and accuracy.
 
 The rule is that of Cityscapes' evaluation (Cordts et al. 2016, section 4.1): the intersection over
-union of a class is TP / (TP + FP + FN) over the pixels of all images together, pixels whose truth is
-void do not count, and mIoU is the mean over the classes that occur.
+union of a class is TP / (TP + FP + FN) over the pixels of all images together, void pixels are
+ignored, and mIoU is the mean over the classes that occur.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from shiftproof.errors import InputError
 from shiftproof.types import F64, I64, LabelMap
 
 NOT_COUNTED = -1
-"""In a truth: a pixel that is left out (void). In a prediction: none of the data's classes."""
+"""In the ground truth: a void pixel. In a prediction: none of the dataset's classes."""
 
 
 def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
     """Count the pixels of an image by their true and their predicted class.
 
     Args:
-        truth: ``(H, W)`` integers, -1 (left out) to ``classes`` - 1; int16 is the fastest.
+        truth: ``(H, W)`` integers, -1 (void) to ``classes`` - 1; int16 is fastest.
         prediction: of the same shape, -1 (none of the classes) to ``classes`` - 1.
-        classes: K, how many there are.
+        classes: K, the number of classes.
 
     Returns:
         ``(K, K + 1)`` int64: row = true class, column = predicted class; the last column counts
-        pixels that were predicted to be none of the classes, which are wrong.
+        pixels predicted as none of the classes, which are wrong.
 
     Raises:
-        InputError: shapes that differ, or a number that is no class.
+        InputError: shapes that differ, or a number outside the classes.
 
     >>> pixel_confusion(np.array([[0, 0, 1, -1]]), np.array([[0, 1, -1, 1]]), 2)
     array([[1, 1, 0],
@@ -42,7 +42,7 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
         raise InputError(
             f"Expected a prediction of the truth's shape {truth.shape}, got {prediction.shape}."
         )
-    # Row 0 and column 0 are the pixels that are left out, and those of none of the classes.
+    # Row 0 is void, and column 0 is none of the classes.
     counts = np.zeros((classes + 1, classes + 1), np.int64)
     true, said = _as_int16("truth", truth), _as_int16("prediction", prediction)
     place = count_pairs(true, said, counts)
@@ -54,7 +54,7 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
 
 
 def _as_int16(what: str, labels: LabelMap) -> LabelMap:
-    """Return labels in one row as int16."""
+    """Return flattened labels as int16."""
     if labels.dtype == np.int16:
         return np.ascontiguousarray(labels).ravel()
     if labels.dtype.kind not in "iu":
@@ -69,12 +69,12 @@ def class_ious(hits: F64 | I64, truth: F64 | I64, predicted: F64 | I64) -> F64:
     """Return the intersection over union of each class.
 
     Args:
-        hits: ``(..., K)`` pixels of a class that were predicted as it (the diagonal).
-        truth: ``(..., K)`` pixels of a class.
-        predicted: ``(..., K)`` pixels that were predicted as it, of those that count.
+        hits: ``(..., K)`` correctly predicted pixels of each class (the diagonal).
+        truth: ``(..., K)`` ground-truth pixels of each class.
+        predicted: ``(..., K)`` pixels predicted as each class, without void ones.
 
     Returns:
-        ``(..., K)`` in 0..1, NaN where a class is neither there nor predicted.
+        ``(..., K)`` in 0..1, NaN for classes that are neither present nor predicted.
 
     >>> class_ious(np.array([2, 0]), np.array([3, 0]), np.array([3, 0]))
     array([0.5, nan])
@@ -84,14 +84,14 @@ def class_ious(hits: F64 | I64, truth: F64 | I64, predicted: F64 | I64) -> F64:
 
 
 def class_recalls(hits: F64 | I64, truth: F64 | I64) -> F64:
-    """Return the share of each class's pixels that were predicted as it.
+    """Return the recall of each class: the share of its pixels that are predicted as it.
 
     Args:
-        hits: ``(..., K)`` pixels of a class that were predicted as it.
-        truth: ``(..., K)`` pixels of a class.
+        hits: ``(..., K)`` correctly predicted pixels of each class.
+        truth: ``(..., K)`` ground-truth pixels of each class.
 
     Returns:
-        ``(..., K)`` in 0..1, NaN where a class has no pixels.
+        ``(..., K)`` in 0..1, NaN for classes without pixels.
     """
     return _share(hits, truth)
 
@@ -100,12 +100,13 @@ def mean_iou(ious: F64) -> F64:
     """Return mIoU: the mean over the classes that occur.
 
     Args:
-        ious: ``(..., K)`` in 0..1, NaN for classes that do not occur, as ``class_ious`` gives them.
+        ious: ``(..., K)`` in 0..1, NaN for classes that do not occur, as returned by
+            ``class_ious``.
 
     Returns:
-        ``(...)`` in 0..1, NaN where no class occurs.
+        ``(...)`` in 0..1, NaN if no class occurs.
 
-    A class that no pixel has but some are predicted as occurs, with 0.
+    A class that is predicted but has no pixels counts, with an IoU of 0.
 
     >>> float(mean_iou(np.array([0.5, np.nan, 1.0])))
     0.75
@@ -116,14 +117,14 @@ def mean_iou(ious: F64) -> F64:
 
 
 def pixel_accuracy(hits: F64 | I64, truth: F64 | I64) -> F64:
-    """Return the share of the pixels that count whose class is right.
+    """Return the share of correctly predicted pixels, ignoring void ones.
 
     Args:
-        hits: ``(..., K)`` pixels of a class that were predicted as it.
-        truth: ``(..., K)`` pixels of a class.
+        hits: ``(..., K)`` correctly predicted pixels of each class.
+        truth: ``(..., K)`` ground-truth pixels of each class.
 
     Returns:
-        ``(...)`` in 0..1, NaN where no pixel counts.
+        ``(...)`` in 0..1, NaN if all pixels are void.
     """
     return _share(np.asarray(hits).sum(axis=-1), np.asarray(truth).sum(axis=-1))
 

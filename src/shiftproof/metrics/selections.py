@@ -13,15 +13,16 @@ from shiftproof.types import F32, F64, I64, Flags
 def sum_risks(
     weights: F32, wrong: Flags, starts: I64, harmonic: F64, coverage: float, found: F64
 ) -> None:
-    """Fill ``found`` ``(R, 4)``: images, wrong ones, the sum of risks, and the risk of the first.
+    """Fill ``found`` ``(R, 4)``: images, wrong ones, the sum of risks, and the risk at the
+    coverage.
 
     Args:
-        weights: ``(R, N)`` whole numbers, the images in the order in which they enter.
+        weights: ``(R, N)`` integers, the images in the order of decreasing confidence.
         wrong: ``(N,)`` in the same order.
-        starts: ``(G + 1,)`` where each group of images that enter together begins, then N.
+        starts: ``(G + 1,)`` start of each group of images with tied confidence, then N.
         harmonic: sums of ``1/1 + ... + 1/n`` from n = 0 on, to the largest sum of a row.
-        coverage: the risk is that of the first ``ceil(coverage x images)``.
-        found: is written.
+        coverage: the coverage of the last risk, that of the first ``ceil(coverage x images)``.
+        found: output.
     """
     for row in range(len(weights)):
         own = weights[row]

@@ -1,7 +1,7 @@
-"""Selective prediction: how often a model is wrong on the images of which it is surest.
+"""Selective prediction: the risk of a model on its most confident predictions.
 
-Images enter in the order of falling confidence. Equal confidences enter in a random order, of which
-the mean is taken, so that no figure depends on the order of the data.
+Images are ordered by decreasing confidence. Results are averaged over all orders of tied images, so
+they do not depend on the order of the data.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from shiftproof.errors import InputError
 from shiftproof.types import F64, I64, Flags
 
 COVERAGE = 0.8
-"""The share of images at which a single figure of risk is given."""
+"""Default coverage at which the risk is reported."""
 
 
 class RiskCurve(NamedTuple):
-    """The risk of the surest images.
+    """The risk at each coverage.
 
-    ``coverage`` ``(N,)`` is the share that is answered, 1/N to 1, ``risk`` ``(N,)`` the share of
-    these that is wrong.
+    ``coverage`` ``(N,)`` is the share of images that are predicted, 1/N to 1, ``risk`` ``(N,)`` the
+    error among these.
     """
 
     coverage: F64
@@ -30,10 +30,10 @@ class RiskCurve(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Selective figures on each of R weightings of the images, ``(R,)`` each; NaN without images.
+    """Selective metrics on each of R weightings of the images, ``(R,)`` each; NaN without images.
 
-    ``aurc`` is the area under the curve of risk over coverage, ``excess_aurc`` what it is above that
-    of an order that has all right answers first, ``risk`` the risk at one coverage.
+    ``aurc`` is the area under the curve of risk over coverage, ``excess_aurc`` its excess over that
+    of the ideal order, with all correct predictions first, ``risk`` the risk at one coverage.
     """
 
     aurc: F64
@@ -45,11 +45,12 @@ def risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> RiskCurve:
     """Return the risk at every coverage (Geifman & El-Yaniv 2017, arXiv 1705.08500, section 2).
 
     Args:
-        confidence: ``(N,)`` no NaN, larger where the model is surer; minus infinity comes last.
+        confidence: ``(N,)`` no NaN, larger for more confident predictions; minus infinity comes
+            last.
         wrong: ``(N,)`` bool.
 
     Raises:
-        InputError: no images, shapes that differ, NaN, or answers that are not bool.
+        InputError: no images, shapes that differ, NaN, or ``wrong`` that is not bool.
 
     >>> risk_coverage([0.9, 0.8, 0.7, 0.6], [False, False, True, False]).risk
     array([0.        , 0.        , 0.33333333, 0.25      ])
@@ -75,12 +76,13 @@ def area_under_risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> float:
 
 
 def excess_area_under_risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> float:
-    """Return E-AURC in 0..1: AURC above that of the best order of the same answers.
+    """Return E-AURC in 0..1: the excess of AURC over that of the ideal order.
 
-    Geifman et al. 2019 (arXiv 1805.08206), section 3. The best order has all right answers first.
+    Geifman et al. 2019 (arXiv 1805.08206), section 3. The ideal order has all correct predictions
+    first.
 
-    Differs from the paper, which writes the best area as ``r + (1 - r) log(1 - r)`` for error r: this
-    is the sum itself, which comes to that as N grows.
+    Differs from the paper, which approximates the ideal area by ``r + (1 - r) log(1 - r)`` for
+    error r: this is the exact sum, which converges to that as N grows.
 
     Arguments and errors are those of :func:`risk_coverage`.
 
@@ -92,7 +94,7 @@ def excess_area_under_risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> 
 
 
 def risk_at_coverage(confidence: ArrayLike, wrong: ArrayLike, coverage: float = COVERAGE) -> float:
-    """Return the share of wrong answers among the ``ceil(coverage N)`` images of most confidence.
+    """Return the error among the ``ceil(coverage N)`` most confident images.
 
     Args:
         confidence: as in :func:`risk_coverage`.
@@ -100,7 +102,7 @@ def risk_at_coverage(confidence: ArrayLike, wrong: ArrayLike, coverage: float = 
         coverage: above 0, up to 1.
 
     Raises:
-        InputError: as of :func:`risk_coverage`, or another coverage.
+        InputError: as for :func:`risk_coverage`, or a coverage outside its range.
 
     >>> risk_at_coverage([0.9, 0.8, 0.7, 0.6], [False, False, True, False], 0.5)
     0.0
@@ -115,18 +117,19 @@ def select_resamples(
 ) -> Selection:
     """Return AURC, E-AURC and the risk at a coverage, on each of R weightings of the images.
 
-    An image of weight w stands for w copies of it. Among g copies of one confidence with e wrong
-    ones, of which C came before with E wrong, the j-th has ``(E + j e/g) / (C + j)`` as its risk; their
-    sum is ``e + (E - C e/g)(H(C + g) - H(C))`` with harmonic numbers H.
+    An image of weight w counts as w copies. Among g copies of one confidence with e wrong ones, of
+    which C came before with E wrong, the j-th has ``(E + j e/g) / (C + j)`` as its risk; their sum
+    is ``e + (E - C e/g)(H(C + g) - H(C))`` with harmonic numbers H.
 
     Args:
         confidence: ``(N,)`` as in :func:`risk_coverage`.
         wrong: ``(N,)`` bool.
-        weights: ``(R, N)`` whole numbers, 0 or more.
+        weights: ``(R, N)`` non-negative integers.
         coverage: above 0, up to 1.
 
     Raises:
-        InputError: as of :func:`risk_coverage`; weights of another shape; another coverage.
+        InputError: as for :func:`risk_coverage`; weights of another shape; a coverage outside its
+            range.
     """
     values, missed = _check(confidence, wrong)
     weighted = np.asarray(weights)
@@ -149,7 +152,7 @@ def select_resamples(
     harmonic = _harmonic(most)
     best = errors - right * (harmonic[total.astype(np.int64)] - harmonic[right.astype(np.int64)])
     there = np.where(total > 0, total, np.nan)
-    # Zero from above: of an order that is the best one, rounding may leave less.
+    # Clipped at zero: for the ideal order rounding may give less.
     return Selection(area / there, np.maximum((area - best) / there, 0), risk + 0 * there)
 
 
@@ -159,7 +162,7 @@ def _harmonic(count: int) -> F64:
 
 
 def _ties(falling: F64) -> tuple[I64, I64]:
-    """Return where each group of equal values begins, and how many it has."""
+    """Return the start and the size of each group of tied values."""
     starts = np.flatnonzero(np.concatenate([[True], falling[1:] != falling[:-1]]))
     return starts, np.diff(np.concatenate([starts, [len(falling)]]))
 

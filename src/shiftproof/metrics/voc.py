@@ -11,18 +11,18 @@ import numpy as np
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
 from shiftproof.metrics.coco import (
+    DetectionColumns,
     DetectionSource,
-    Found,
     GroundTruthSource,
     Objects,
-    read_found,
+    read_detection_columns,
     read_objects,
 )
 from shiftproof.metrics.curves import (
     Curves,
     Events,
     average_over_recall,
-    course,
+    evaluate_curves,
     make_curves,
     precision_at,
 )
@@ -47,8 +47,8 @@ class VocScores:
     """Average precision in 0..1.
 
     Attributes:
-        mean: over the categories that have an object; NaN where none has.
-        per_category: by the category's id; NaN where it has no object that is not difficult.
+        mean: mean over the categories with an object; NaN without any.
+        per_category: by category id; NaN for categories without an object that is not difficult.
     """
 
     mean: float
@@ -56,9 +56,9 @@ class VocScores:
 
 
 class VocEvaluator:
-    """Measures many detections against one ground truth, which is read and indexed once.
+    """Evaluates many sets of detections on one ground truth, which is read and indexed once.
 
-    What is measured, and the arguments, are those of :func:`voc_average_precision`.
+    Metric and arguments are those of :func:`voc_average_precision`.
     """
 
     def __init__(
@@ -84,35 +84,35 @@ class VocEvaluator:
 
     @property
     def categories(self) -> Mapping[int, str]:
-        """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
+        """From id to name of the categories, by ascending id; ``Detections.labels`` index them."""
         return self.objects.categories
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What is wrong with the ground truth: what was left out, and what counts all the same."""
+        """Faults of the ground truth, both of skipped and of kept records."""
         return self.objects.faults
 
     @property
     def wanted(self) -> int:
-        """How many objects there are to find: all that are not difficult."""
+        """Number of objects to detect: all that are not difficult."""
         return int((~_difficult(self.objects)).sum())
 
     def match(self, detections: DetectionSource) -> Curves:
-        """Match detections with objects; what it returns is read by the other methods.
+        """Match detections with objects; the other methods take the result.
 
         Raises:
-            InputError: no detections, or such that do not belong to the ground truth.
+            InputError: no detections, or none that belong to the ground truth.
         """
-        return _match(self.objects, read_found(detections, self.objects), self.overlap)
+        return _match(self.objects, read_detection_columns(detections, self.objects), self.overlap)
 
     def scores(self, matches: Curves) -> VocScores:
-        """Return the averages on the images as they are."""
+        """Return the scores on all images."""
         averages = _averages(self.objects, matches, self.rule)(self._once())
         per_category = dict(zip(self.categories, averages.tolist(), strict=True))
         return VocScores(_mean(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
-        """Return ``(1 + replicates,)`` mean AP in 0..1: on the images as they are, then on resamples."""
+        """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples."""
         averages = _averages(self.objects, matches, self.rule)
         values = [_mean(averages(self._once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
@@ -132,28 +132,28 @@ def voc_average_precision(
 ) -> VocScores:
     """Return average precision as the VOC challenges define it, per category and their mean.
 
-    Of a category's detections, over all images by falling score, each goes to the object that it
-    overlaps most. It is right where the overlap is enough and the object is not taken; a second one
-    on the same object is wrong, even where it overlaps another object. Detections of difficult
-    objects are left out, and so are these objects.
+    A category's detections in all images are ranked by decreasing score; each is assigned to the
+    object that it overlaps most. It is correct if the overlap suffices and the object has no
+    detection yet; a second detection of the same object is wrong, even if it overlaps another
+    object. Difficult objects and their detections are ignored.
 
-    Differs from the development kit and from voc_eval of py-faster-rcnn: a box is as wide as the
-    difference of its coordinates, without 1 pixel more, and the recalls 0, 0.1, ..., 1 are compared
-    exactly (3 of 10 is 0.3, which the float 3 * 0.1 is above of). A category without an object is NaN
-    and no part of the mean.
+    Differs from the development kit and from voc_eval of py-faster-rcnn: the width of a box is the
+    difference of its coordinates, without adding 1 pixel, and the recalls 0, 0.1, ..., 1 are
+    compared exactly (the float 3 * 0.1 is above 3 / 10). A category without an object is NaN and
+    ignored in the mean.
 
     Args:
-        ground_truth: in COCO's form, or the path of such a file; an annotation is difficult where it
-            says ``"difficult": 1``, ``"ignore": 1`` or ``"iscrowd": 1``.
-        detections: COCO results, the path of their file, or the image's id to ``Detections``. Of
-            equal scores the earlier one comes first.
-        rule: "11-point", the mean of the largest precisions from the recalls 0, 0.1, ..., 1 on (VOC
+        ground_truth: in COCO's format, or the path of such a file; an annotation is difficult if it
+            has ``"difficult": 1``, ``"ignore": 1`` or ``"iscrowd": 1``.
+        detections: COCO results, the path of their file, or a mapping from image id to
+            ``Detections``. Ties keep their order.
+        rule: "11-point", the mean of the interpolated precisions at the recalls 0, 0.1, ..., 1 (VOC
             2007, and the published Pascal-C numbers), or "all-point", the area under the monotone
             curve (VOC 2010 to 2012).
-        overlap: least intersection over union, above 0 and up to 1.
+        overlap: threshold of the intersection over union, above 0 and up to 1.
 
     Raises:
-        InputError: files or records that cannot be used, or an overlap outside its range.
+        InputError: unusable files or records, or an overlap outside its range.
         UnknownNameError: no such rule.
 
     >>> truth = {
@@ -178,9 +178,9 @@ def voc_replicates(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> F64:
-    """Return ``(1 + replicates,)`` the mean: on the images as they are, then on resamples of them.
+    """Return ``(1 + replicates,)`` mean AP: observed, then on resamples.
 
-    The resamples depend on the number of images and the seed alone, so differences of the replicates
+    The resamples depend only on the number of images and the seed, so differences of the replicates
     of two detectors are paired. Other arguments and errors as for :func:`voc_average_precision`.
     """
     evaluator = VocEvaluator(ground_truth, rule=rule, overlap=overlap)
@@ -197,10 +197,10 @@ def voc_interval(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Interval | None:
-    """Return the mean with its bootstrap interval over images; None where no category has an object.
+    """Return the mean with its bootstrap interval over images; None if no category has an object.
 
-    The resamples are moved by their bias, as in :func:`~shiftproof.metrics.coco_intervals`. Arguments
-    and errors as for :func:`voc_replicates`; ``level`` is the share of the resamples within the ends.
+    The resamples are corrected for bias, as in :func:`~shiftproof.metrics.coco_intervals`.
+    Arguments and errors as for :func:`voc_replicates`; ``level`` is the confidence level.
     """
     drawn = voc_replicates(
         ground_truth, detections, rule=rule, overlap=overlap, replicates=replicates, seed=seed
@@ -208,7 +208,7 @@ def voc_interval(
     return percentile_interval(without_bias(drawn), level=level)
 
 
-def _match(objects: Objects, found: Found, overlap: float) -> Curves:
+def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
     images = len(objects.image_ids)
     group = objects.category * images + objects.image
     order = np.argsort(group, kind="stable")
@@ -228,7 +228,7 @@ def _match(objects: Objects, found: Found, overlap: float) -> Curves:
     )
     best = run_starts(pairs.detection)
     detection, finds = pairs.detection[best], pairs.object[best]
-    # The first of those that go to an object has the highest score.
+    # The first detection assigned to an object has the highest score.
     first = np.zeros(len(finds), dtype=np.bool_)
     first[np.unique(finds, return_index=True)[1]] = True
     right = first & ~difficult[finds]
@@ -258,17 +258,17 @@ def _difficult(objects: Objects) -> Flags:
 
 
 def _averages(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F64]:
-    """Return the function from the images' weights to ``(K,)`` average precisions."""
+    """Return a function from the images' weights to ``(K,)`` average precisions."""
     wanted = ~_difficult(objects)
     image, category = objects.image[wanted], objects.category[wanted]
 
     def averages(weights: I64) -> F64:
         counts = np.bincount(category, weights=weights[image], minlength=len(objects.categories))
         positives = counts.astype(np.int64)
-        run = course(curves, weights)
+        run = evaluate_curves(curves, weights)
         if rule == "all-point":
             return average_over_recall(curves, run, weights, positives)
-        # The least number of objects that is k tenths of all, in integers.
+        # The smallest number of objects that is at least k tenths of all, in integers.
         needed = -(-positives[:, None] * np.arange(11) // 10)
         precision = precision_at(curves, run, needed)
         return np.where(positives > 0, precision.mean(axis=1), np.nan)

@@ -1,4 +1,4 @@
-"""What models of images of any sizes share: detectors and segmenters."""
+"""The base class of detectors and segmenters, which take images of any size."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Answer = TypeVar("Answer")
 
 
 class AnySizeModel(abc.ABC, Generic[Answer]):
-    """A network with its classes that answers for each image of a list.
+    """A network with its classes that predicts for each image of a list.
 
-    A ``torch.nn.Module`` becomes a twin in evaluation mode that shares its tensors where they are on
-    the device; a function runs as it is.
+    A ``torch.nn.Module`` is copied in evaluation mode; the copy shares the tensors that are on the
+    device. A function is called as given.
     """
 
     module: Callable[..., Any]
@@ -51,7 +51,7 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
         assumed: Sequence[str],
         expected: str,
     ) -> None:
-        """``expected`` says what module is expected, and ``{}`` stands where the type that came does."""
+        """``expected`` is the error for a wrong module; ``{}`` in it becomes the module's type."""
         check_module(module, classes, expected)
         self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         self.assumed = tuple(assumed)
@@ -66,7 +66,7 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this model, as JSON takes it.
+        """The settings that reproduce this model, for JSON.
 
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
@@ -79,12 +79,12 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
         }
 
     def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[Answer]:
-        """Return the answers for one batch by another network in the place of this one's.
+        """Return the predictions for one batch, computed by another network.
 
-        They are read as this model's own, in whatever mode torch is in.
+        Outputs are decoded as this model's own; gradient mode is the caller's.
 
         Args:
-            network: takes and gives what ``module`` does, on the same device.
+            network: has the inputs and outputs of ``module``, on the same device.
             images: as for ``predict``.
 
         Raises:
@@ -95,11 +95,11 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
 
     @abc.abstractmethod
     def _reading(self) -> Settings:
-        """Return how images are handed over and outputs are read, as JSON takes it."""
+        """Return the settings of preparing images and decoding outputs, for JSON."""
 
     @abc.abstractmethod
     def _answer(self, network: Callable[..., Any], batch: list[Image], start: int) -> list[Answer]:
-        """Return the answers for one batch, whose first image has the number ``start``."""
+        """Return the predictions for one batch, whose first image has the index ``start``."""
 
     def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
         check_images(images)
@@ -121,7 +121,7 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
 
 
 def check_images(images: Any) -> None:
-    """Refuse what is no list of images.
+    """Check that ``images`` is a list of images.
 
     Raises:
         ImageError: another shape or dtype.
@@ -145,17 +145,17 @@ def check_images(images: Any) -> None:
 def choose_classes(
     spec: str, named: Classes | None, own: Classes | None, *, outputs: str, ways: str
 ) -> Classes:
-    """Return what the outputs of a model mean: as named, or as its source says.
+    """Return the classes of a model: the given ones, or those of its source.
 
     Args:
-        spec: the model, for errors.
-        named: the classes that were given.
-        own: those of the source.
-        outputs: what is to be named, ``"labels"``.
-        ways: how to name them.
+        spec: the model's spec, for errors.
+        named: the classes given by the caller.
+        own: the classes stated by the source.
+        outputs: word for the outputs in errors, such as ``"labels"``.
+        ways: how to name the classes, for errors.
 
     Raises:
-        InputError: there are neither, or as many of one as there are not of the other.
+        InputError: there are neither, or their numbers differ.
     """
     meant = named or own
     if meant is None:
@@ -166,7 +166,7 @@ def choose_classes(
 
 
 def try_on_black(model: AnySizeModel[Any], height: int, width: int) -> None:
-    """Run one black image, so that what does not fit is said now and not in the middle of a run.
+    """Run one black image, so that a model that does not fit fails before the run.
 
     Raises:
         ModelError: the model fails on it.

@@ -1,4 +1,4 @@
-"""A network to be: what its weights are called, which of them are its head, and how it is built."""
+"""Network architectures: how to build them, the names of their weights, and their head."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Build(Protocol):
     """Builds an untrained network."""
 
     def __call__(self, classes: int | None, channels: int) -> torch.nn.Module:
-        """Return it with so many classes (None: as many as the library says) and input channels."""
+        """Return a network for so many classes (None: the library's default) and channels."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture of a library, as far as weights from a file go.
+    """An architecture of a library, for loading weights from a file.
 
     Attributes:
-        name: what errors call it.
-        build: builds it.
-        rename: from a name in a file to the library's of today.
-        convert: the library's own reading of weights in another form; None where it has none.
-        optional: beginnings of names that the network runs without: heads of the training alone.
+        name: name in error messages.
+        build: builds the untrained network.
+        rename: from a weight's name in a file to the library's current name.
+        convert: the library's converter of weights in other formats; None if it has none.
+        optional: prefixes of weights that inference does not need: heads used only in training.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The weights of an architecture without their values.
+    """The names and shapes of an architecture's weights, without values.
 
     Attributes:
-        shapes: by name, for ``classes`` classes.
-        parameters: the names of what is trained.
+        shapes: shape by name, for ``classes`` classes.
+        parameters: the names of the trainable weights.
         head: the names whose first axis is the number of classes.
-        constants: the buffers that are in no file, by name, and whole numbers among the others,
-            which a network counts or computes by itself.
+        constants: buffers that the network computes itself, by name: those that are in no file, and
+            integer ones.
     """
 
     shapes: Mapping[str, Shape]
@@ -66,10 +66,10 @@ class Skeleton:
 
 
 def skeleton_of(architecture: Architecture) -> Skeleton:
-    """Find out what the weights of an architecture are.
+    """Return the names and shapes of an architecture's weights.
 
-    The head is what grows with the number of classes: the architecture is built for two numbers,
-    without memory where that works.
+    The head is found by building the architecture for two numbers of classes, on the meta device
+    where that works.
     """
     import torch
 
@@ -96,5 +96,5 @@ def _build_empty(architecture: Architecture, classes: int) -> torch.nn.Module:
         with torch.device("meta"):
             return architecture.build(classes, 3)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
-        # Some networks compute with their first weights, which the meta device has not.
+        # Some networks compute with their initial weights, which the meta device does not have.
         return architecture.build(classes, 3)

@@ -1,4 +1,4 @@
-"""Work on a network without touching the caller's: copies, devices, fingerprints."""
+"""Copies, devices and fingerprints of networks; the caller's network is never modified."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def is_torch_module(value: object) -> bool:
-    """Whether ``value`` is a ``torch.nn.Module``, without importing torch to find out."""
+    """Return whether ``value`` is a ``torch.nn.Module``, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def require_torch() -> None:
-    """Raise a MissingExtraError that says the pip line where torch is not installed."""
+    """Raise a MissingExtraError with the pip command if torch is not installed."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -29,15 +29,15 @@ def require_torch() -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device that ``name`` means on this machine.
+    """Return the torch device of a name.
 
     Args:
-        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"``: the first of CUDA,
-            MPS and CPU that is there.
+        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"``: the first available one
+            of CUDA, MPS and CPU.
 
     Raises:
-        ModelError: the device is not there.
-        UnknownNameError: no device is called that.
+        ModelError: the device is not available.
+        UnknownNameError: no such device name.
     """
     import torch
 
@@ -50,19 +50,19 @@ def find_device(name: str) -> torch.device:
         raise UnknownNameError.of("device", name, ["cpu", "cuda", "cuda:1", "mps", "auto"])
     if kind == "cuda" and not cuda:
         raise ModelError(
-            "The device 'cuda' was asked for, but torch sees no CUDA device here. "
+            "The device 'cuda' is not available: torch sees no CUDA device here. "
             "Use 'cpu' or 'auto', or install a torch build with CUDA."
         )
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise ModelError(
-            f"The device {name!r} was asked for, but torch sees "
+            f"The device {name!r} is not available: torch sees "
             f"{torch.cuda.device_count()} CUDA device(s): 'cuda:0' is the first."
         )
     if kind == "mps" and not mps:
         raise ModelError(
-            "The device 'mps' was asked for, but torch sees no Apple GPU here. Use 'cpu' or 'auto'."
+            "The device 'mps' is not available: torch sees no Apple GPU here. Use 'cpu' or 'auto'."
         )
-    # A tensor's own word for it: "cuda" is "cuda:0" there.
+    # As tensors report it: "cuda" is "cuda:0".
     return torch.empty(0, device=name).device
 
 
@@ -72,15 +72,16 @@ def structural_copy(
     """Copy a network's structure: its modules, flags and hooks, but not all of its tensors.
 
     Args:
-        module: any module; not changed.
-        share: ``"tensors"``: parameters and buffers stay the caller's own, so the copy follows
-            when they are trained; ``"parameters"``: buffers are copied; ``"nothing"``: both are.
+        module: any module; not modified.
+        share: ``"tensors"``: parameters and buffers are shared with the caller's module, so
+            training it changes the copy; ``"parameters"``: buffers are copied; ``"nothing"``: both
+            are copied.
 
     Returns:
         A module of the same class in evaluation mode.
 
     Raises:
-        ModelError: the module cannot be copied, or has not got its parameters yet.
+        ModelError: the module cannot be copied, or its lazy parameters are not initialized.
     """
     import torch
 
@@ -92,8 +93,8 @@ def structural_copy(
                 "run the model on one batch first."
             )
         for value in vars(part).values():
-            # Tensors that are neither parameter nor buffer (the product that weight_norm keeps)
-            # may depend on a graph, which deepcopy refuses; the module computes them anew.
+            # Tensors that are neither parameter nor buffer (such as the weight of weight_norm) may
+            # be part of an autograd graph, which deepcopy refuses; the module recomputes them.
             if isinstance(value, torch.Tensor):
                 shared = share != "nothing"
                 memo[id(value)] = value if shared else value.detach().clone()
@@ -109,7 +110,7 @@ def structural_copy(
             "changed itself. Remove what copy.deepcopy cannot copy from it."
         ) from error
     for part in twin.modules():
-        # Not eval(): a model's own train() may rewrite weights (merged adapters do), and they
+        # Not eval(): a module may override train() and rewrite weights (merged adapters do), which
         # are the caller's.
         part.training = False
     return twin
@@ -120,14 +121,14 @@ def _own_tensors(part: torch.nn.Module) -> list[Any]:
 
 
 def device_of(module: torch.nn.Module) -> torch.device | None:
-    """Return the device of all tensors of a module; None where there are none or several."""
+    """Return the device of a module's tensors; None if there are none or several devices."""
     devices = {tensor.device for tensor in module.parameters()}
     devices |= {tensor.device for tensor in module.buffers()}
     return devices.pop() if len(devices) == 1 else None
 
 
 def input_dtype(module: torch.nn.Module) -> torch.dtype:
-    """Return the dtype that a network computes in: its first floating parameter's, else float32."""
+    """Return the dtype of a network's inputs: its first floating parameter's, else float32."""
     import torch
 
     for parameter in module.parameters():
@@ -147,7 +148,7 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
                 yield repr(value).encode()
                 continue
             yield f"{value.dtype} {tuple(value.shape)}".encode()
-            # reshape before view: a scalar has no last dimension to reinterpret.
+            # reshape before view: a scalar has no last dimension to view as bytes.
             flat = value.detach().cpu().contiguous().reshape(-1)
             yield flat.view(torch.uint8).numpy().tobytes()
 
@@ -155,11 +156,11 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
 
 
 def download_error(name: str, arch: str, error: Exception) -> Exception:
-    """Return the error to raise where getting pretrained weights failed with ``error``.
+    """Return the error to raise when loading pretrained weights failed with ``error``.
 
-    What concerns neither the network nor the disk is returned as it is.
+    Errors that concern neither the network nor the disk are returned unchanged.
     """
-    # Hugging Face's client raises its HTTP library's errors, which are not all OSErrors.
+    # Hugging Face's client raises errors of its HTTP library, not all of which are OSErrors.
     roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     network = {"urllib", "requests", "urllib3", "httpx", "httpcore", "httpx2", "huggingface_hub"}
     if not isinstance(error, OSError) and not roots & network:

@@ -1,4 +1,4 @@
-"""Which factors of the world an encoder keeps, and which it has collapsed."""
+"""Probing which factors of variation an encoder encodes, and which it has collapsed."""
 
 from shiftproof.probe.run import probe
 

@@ -1,6 +1,6 @@
-"""What is done to an image, each by one number or a few that are known: the factors of a probe.
+"""Image transforms with known parameters: the factors of a probe.
 
-Every function takes an image ``(H, W, 3)`` uint8 RGB and leaves it as it is. Brightness, contrast,
+Every function takes an image ``(H, W, 3)`` uint8 RGB and does not modify it. Brightness, contrast,
 saturation and hue are those of torchvision's ``ColorJitter``.
 """
 
@@ -14,11 +14,11 @@ from shiftproof.models.preprocess import luminosity
 from shiftproof.types import Image
 
 MOST_TURNED = 30.0
-"""Degrees: so far an image is turned to either side at most."""
+"""Maximum rotation to either side, in degrees."""
 
 
 def crop(image: Image, x: float, y: float, size: float) -> Image:
-    """Return a square part of the largest square in the middle of the image.
+    """Crop a square from the largest central square of the image.
 
     ``size`` is its side as a share of the square's; ``x`` and ``y`` are its center, -1 to 1 from
     edge to edge of the square.
@@ -34,14 +34,14 @@ def crop(image: Image, x: float, y: float, size: float) -> Image:
 
 
 def flip(image: Image, share: float) -> Image:
-    """Return the image as it is (0), or left and right exchanged (1)."""
+    """Return the image (0), or flip it horizontally (1)."""
     return _copy(image[:, ::-1]) if share else _copy(image)
 
 
 def rotate(image: Image, degrees: float) -> Image:
-    """Return the image turned anticlockwise about its middle.
+    """Rotate the image counterclockwise about its center.
 
-    It is enlarged, by the same for every angle, so that no corner of it shows what lies beyond.
+    It is enlarged by the same factor for every angle, so that no corner shows the outside.
     """
     height, width = image.shape[:2]
     most = np.deg2rad(MOST_TURNED)
@@ -55,24 +55,24 @@ def rotate(image: Image, degrees: float) -> Image:
 
 
 def scale_brightness(image: Image, factor: float) -> Image:
-    """Return the image with every value multiplied."""
+    """Multiply every value by the factor."""
     return _round(image * np.float32(factor))
 
 
 def scale_contrast(image: Image, factor: float) -> Image:
-    """Return the image with every value's distance from the mean luminosity multiplied."""
+    """Multiply every value's difference from the mean luminosity."""
     mean = np.float32(luminosity(image).mean())
     return _round(mean + (image.astype(np.float32) - mean) * np.float32(factor))
 
 
 def scale_saturation(image: Image, factor: float) -> Image:
-    """Return the image with every value's distance from its pixel's luminosity multiplied."""
+    """Multiply every value's difference from its pixel's luminosity."""
     gray = luminosity(image)[..., None].astype(np.float32)
     return _round(gray + (image - gray) * np.float32(factor))
 
 
 def shift_hue(image: Image, turns: float) -> Image:
-    """Return the image with its hue, in HSV, turned: 1 is the whole circle."""
+    """Shift the HSV hue; 1 is a full turn."""
     hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360 * turns) % 360
     rgb = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.float32)
@@ -80,21 +80,21 @@ def shift_hue(image: Image, turns: float) -> Image:
 
 
 def drop_color(image: Image, gray: float) -> Image:
-    """Return the image as it is (0), or its luminosity in all three channels (1)."""
+    """Return the image (0), or its luminosity in all three channels (1)."""
     return _three(luminosity(image)) if gray else _copy(image)
 
 
 def blur(image: Image, deviation: float) -> Image:
-    """Return the image under a Gaussian whose deviation is a share of the shorter side."""
+    """Blur with a Gaussian whose standard deviation is a share of the shorter side."""
     pixels = deviation * min(image.shape[:2])
     if pixels < 0.05:
-        # A kernel that narrow has one value.
+        # So narrow a kernel is the identity.
         return _copy(image)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), pixels), np.uint8)
 
 
 def add_noise(image: Image, deviation: float, rng: np.random.Generator) -> Image:
-    """Return the image under normal noise whose deviation is a share of the range of values."""
+    """Add Gaussian noise whose standard deviation is a share of the range of values."""
     noise = rng.standard_normal(image.shape, np.float32)
     return _round(image + np.float32(255 * deviation) * noise)
 

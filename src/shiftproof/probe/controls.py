@@ -1,4 +1,4 @@
-"""What an encoder is held against: the pixels, and its own architecture knowing nothing."""
+"""Baselines for an encoder: raw pixels, and the same architecture with random weights."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     import torch
 
 CALIBRATED_ON = 64
-"""Images at most that set the statistics of a random network: in one pass, so that it fits memory."""
+"""Maximum number of images that set the batch-norm statistics of a random network, in one pass."""
 
 SIDE = 16
-"""Pixels of the small image whose values are the pixel control."""
+"""Side of the downscaled image of the pixel control, in pixels."""
 
 
 @final
 class Pixels:
-    """The values of the image, shrunk to ``SIDE`` x ``SIDE`` pixels, as an encoder.
+    """An encoder whose vectors are the pixels of the image, downscaled to ``SIDE`` x ``SIDE``.
 
     Args:
-        preprocess: what brings an image into its form; that of the encoder it stands beside.
+        preprocess: the preprocessing of the encoder that it is compared with.
     """
 
     name = "pixels"
@@ -40,7 +40,7 @@ class Pixels:
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it."""
+        """The settings that reproduce it."""
         return {
             "name": self.name,
             "fingerprint": "pixels",
@@ -51,7 +51,7 @@ class Pixels:
         }
 
     def encode(self, images: Images | Sequence[Image]) -> Vectors:
-        """Return ``(N, width)`` float32 in 0..1: means over areas, RGB."""
+        """Return ``(N, width)`` float32 in 0..1: area means, RGB."""
         small = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images]
         rows = np.asarray(small, np.float32).reshape(len(images), self.width)
         return np.asarray(rows / np.float32(255))
@@ -60,17 +60,17 @@ class Pixels:
 def random_twin(
     encoder: EncoderLike, images: Sequence[Image], *, seed: int, name: str
 ) -> Encoder | None:
-    """Return an encoder of the same architecture with random weights; None where there is none.
+    """Return an encoder of the same architecture with random weights; None if that is not possible.
 
-    Layers draw their weights as they do when they are made. A parameter that no layer draws (a class
-    token, position embeddings) has its entries shuffled. The statistics of batch norm are those of
-    ``images``: left at 0 and 1, a deep network would give nearly the same for every image.
+    Layers are reinitialized. The entries of parameters that no layer initializes (a class token,
+    position embeddings) are shuffled. Batch-norm statistics are computed on ``images``: with 0 and
+    1, a deep network would give nearly the same vector for every image.
 
     Args:
-        encoder: only an :class:`~shiftproof.models.Encoder` around a torch module has a twin.
-        images: through the encoder's ``preprocess.geometry``; not changed.
-        seed: of the weights.
-        name: of the twin.
+        encoder: only an :class:`~shiftproof.models.Encoder` around a torch module is supported.
+        images: processed by the encoder's ``preprocess.geometry``; not modified.
+        seed: random seed of the weights.
+        name: name of the new encoder.
     """
     module: Any = getattr(encoder, "module", None)
     if not isinstance(encoder, Encoder) or not is_torch_module(module):
@@ -105,7 +105,7 @@ def _redraw(module: torch.nn.Module) -> None:
 
 
 def _set_statistics(encoder: Encoder, images: Sequence[Image]) -> None:
-    """Give every batch norm the mean and variance that the first of ``images`` have there."""
+    """Set every batch norm's mean and variance to those of the first of ``images``."""
     import torch
 
     norms = [

@@ -1,4 +1,4 @@
-"""The vectors of every version of every image, kept family by family until they are read."""
+"""Vectors of all versions of all images, stored by family until they are probed."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of vectors: ``MODEL/FAMILY.npy``, ``(N, V, width)`` float32; what is there is whole."""
+    """A folder of vectors: ``MODEL/FAMILY.npy``, ``(N, V, width)`` float32; files are written
+    atomically.
+    """
 
     path: Path
 
     def file(self, model: str, family: str) -> Path:
-        """The vectors of one model for one family."""
+        """The file of the vectors of one model and family."""
         return self.path / model / f"{family}.npy"
 
     def has(self, model: str, family: str) -> bool:
-        """Whether they are there."""
+        """Return whether the vectors exist."""
         return self.file(model, family).is_file()
 
     def write(self, model: str, family: str, vectors: Array) -> None:
-        """Write them atomically."""
+        """Write vectors atomically."""
         path = self.file(model, family)
         files.make_folder(path.parent)
         with files.atomic(path, durable=False) as file:
             np.lib.format.write_array(file, vectors, allow_pickle=False)
 
     def read(self, model: str, family: str) -> Array:
-        """Return them.
+        """Return the vectors.
 
         Raises:
-            BrokenFileError: they are not there, or damaged.
+            BrokenFileError: the file is missing or damaged.
         """
         stored = open_array(self.file(model, family))
         return np.asarray(stored.read(0, stored.shape[0]), np.float32)
@@ -61,19 +63,19 @@ def embed_family(
     batch_size: int,
     done: Callable[[], None],
 ) -> None:
-    """Embed the versions of all images by encoders that share a geometry, and keep the vectors.
+    """Embed the versions of all images with encoders that share a geometry, and store the vectors.
 
     Args:
-        store: where to.
-        encoders: by the name in the run.
-        family: what is changed.
+        store: the store of the vectors.
+        encoders: encoders by name in the run.
+        family: name of the family.
         samples: in the order of ``loaded``.
-        loaded: each image's versions; of no other family.
-        batch_size: images that an encoder is given at a time.
+        loaded: each image's versions, only of this family.
+        batch_size: images per batch of an encoder.
         done: called after each image.
 
     Raises:
-        BrokenFileError: an image that could be read before cannot be any more.
+        BrokenFileError: an image that was readable before no longer is.
         ModelError: a vector that is not finite.
     """
     found: dict[str, list[Array]] = {name: [] for name in encoders}
@@ -81,7 +83,7 @@ def embed_family(
 
     def encode(images: list[Image]) -> None:
         for name, encoder in encoders.items():
-            # An encoder may hand out an array that it uses again.
+            # Copied, since an encoder may reuse its output array.
             found[name].append(np.array(encoder.encode(images), np.float32))
 
     for _, versions in zip(samples, loaded, strict=False):
@@ -103,7 +105,7 @@ def embed_family(
 def versions_of(
     made: Versions, families: Sequence[str], samples: Sequence[Sample], *, workers: int
 ) -> Iterator[list[Image] | str]:
-    """Yield the versions of each image, family after family; workers run ahead across them."""
+    """Yield the versions of each image, family by family; workers prefetch across families."""
     items = ((sample, family) for family in families for sample in samples)
     return engine.map_ordered(load, items, context=made, workers=workers, lookahead=4)
 
@@ -111,7 +113,7 @@ def versions_of(
 def read_unchanged(
     made: Versions, samples: Sequence[Sample], *, workers: int, done: Callable[[], None]
 ) -> tuple[list[Sample], list[Image], dict[str, str]]:
-    """Return the images that can be read, and why the others cannot."""
+    """Return samples and pixels of readable images, and the reasons for the others."""
     usable: list[Sample] = []
     images: list[Image] = []
     broken: dict[str, str] = {}
@@ -128,7 +130,7 @@ def read_unchanged(
 
 
 def check_differ(images: Sequence[Image]) -> None:
-    """Raise an InputError where all images are the same: no encoder could tell them apart."""
+    """Raise an InputError if all images are identical."""
     if all(np.array_equal(image, images[0]) for image in images[1:]):
         raise InputError(
             f"All {len(images)} images are the same once they are prepared for the encoder, so nothing "
@@ -137,7 +139,7 @@ def check_differ(images: Sequence[Image]) -> None:
 
 
 def check_tells_apart(name: str, vectors: Array) -> None:
-    """Raise a ModelError where an encoder gives one vector for all images."""
+    """Raise a ModelError if an encoder returns the same vector for all images."""
     if float(np.ptp(vectors.reshape(len(vectors), -1), axis=0).max()) == 0:
         raise ModelError(
             f"{name} gives the same vector for all {len(vectors)} images, so nothing can be read out "

@@ -1,6 +1,6 @@
-"""The table of factors: what can be changed about an image, how far, and how the changes are drawn.
+"""The table of factors: transforms of images, their ranges, and the sampling of values.
 
-Factors that are changed together, as the three numbers of a crop, are a family and share images.
+Factors that are set together, such as the three numbers of a crop, form a family and share images.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from shiftproof.types import F64, Image
 
 Values = tuple[float, ...]
 Change = Callable[[Image, Values, int, str], Image]
-"""``(image, values, seed, key) -> image``: a value for each factor of the family, and where draws
-come from."""
+"""``(image, values, seed, key) -> image``: one value for each factor of the family; seed and key
+determine random draws."""
 
 
 @dataclass(frozen=True)
 class Family:
     """Factors that one change of the image sets together.
 
-    ``place`` turns shares of each range, 0 to 1, into values. ``on_the_original`` says that the image
-    is changed before it is resized for the model, as what crops must be.
+    ``place`` maps shares of each range, 0 to 1, to values. ``on_the_original`` means that the image
+    is changed before it is resized for the model, as for crops.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Family:
 
     @property
     def is_binary(self) -> bool:
-        """Whether there are two values and no more."""
+        """Whether the factor has two values."""
         return self.factors[0].binary
 
 
 SIZES = (0.4, 0.8)
-"""Of a crop's side, as a share of the image's."""
+"""Range of a crop's side, as a share of the image's."""
 
 
 _SMALL_CROP = (0.8, 0.95)
@@ -61,7 +61,7 @@ def _place_crop(shares: Sequence[float]) -> Values:
 
 
 def _alone(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
-    """Return the family of one factor whose change draws nothing."""
+    """Return the family of one deterministic factor."""
     return Family(
         factor.name, (factor,), lambda image, values, seed, key: change(image, values[0]),
         _range(factor),
@@ -69,9 +69,9 @@ def _alone(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
 
 
 def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
-    """Return the family of one binary factor, each version under a small crop of its own.
+    """Return the family of one binary factor; each version has its own small crop.
 
-    Beside the unchanged image, a version without the change would else be known by being the same.
+    Otherwise versions without the change would be identical to the unchanged image.
     """
 
     def crop_and_change(image: Image, values: Values, seed: int, key: str) -> Image:
@@ -103,7 +103,7 @@ _CORRUPTED_GROUPS: dict[str, Group] = {
 
 
 def _corruption(name: str) -> Family:
-    """Return the severity of a corruption as a factor; the noise is another in every version."""
+    """Return the severity of a corruption as a factor; each version has its own noise."""
     words = name.replace("_", " ")
     title = words[:1].upper() + words[1:]
     if name in ("brightness", "contrast"):
@@ -185,20 +185,20 @@ SETS: dict[str, tuple[str, ...]] = {
         for group in GROUPS
     },
 }
-"""What several factors are called together."""
+"""Named sets of factors."""
 
 assert {name.removesuffix("_severity") for name in SEVERITIES} <= set(CORRUPTIONS)
 
 
 def choose_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
-    """Return the factors that are named, in the table's order.
+    """Return the named factors, in the table's order.
 
     Args:
-        names: of factors, or of ``SETS``.
+        names: names of factors, or of ``SETS``.
 
     Raises:
         UnknownNameError: no such factor; says the nearest.
-        InputError: none.
+        InputError: no names.
 
     >>> [factor.title for factor in choose_factors(["hue", "fog_severity"])]
     ['Hue', 'Fog']
@@ -217,7 +217,7 @@ def choose_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
 
 
 def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
-    """Return the families that hold any of the factors."""
+    """Return the families of the factors."""
     names = {factor.name for factor in factors}
     return tuple(
         family
@@ -229,15 +229,15 @@ def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
 def draw_values(family: Family, key: str, *, versions: int, seed: int) -> F64:
     """Return ``(V, F)`` values for the versions of one image.
 
-    Each factor's range is cut into as many equal parts as there are versions, and each part holds one
-    version, in an order drawn anew for every factor: no image has brighter versions than another.
-    Of a binary factor half of the versions have it; where their number is odd, one is left out.
+    Stratified sampling: each factor's range is split into ``versions`` equal parts with one version
+    each, in random order, so that the mean does not differ between images. A binary factor is set
+    in half of the versions; if their number is odd, one is dropped.
 
     Args:
-        family: what is changed.
-        key: of the image.
-        versions: how many, 2 or more.
-        seed: decides the draws, with family and key alone.
+        family: the family of factors.
+        key: key of the image.
+        versions: number of versions, 2 or more.
+        seed: random seed, together with family and key.
     """
     if family.is_binary:
         return np.tile([[0.0], [1.0]], (versions // 2, 1))

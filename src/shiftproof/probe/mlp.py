@@ -1,4 +1,4 @@
-"""Numbers read out of vectors by a small network: what a linear map cannot see."""
+"""Nonlinear readout: predicting values from vectors by a small network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECAY = 1e-3
 MOST_COMPONENTS = 32
 
 _CHECK_EVERY = 5
-"""Steps between two measurements on the images that decide when to stop."""
+"""Steps between two evaluations for early stopping."""
 
 
 def read_out_by_network(
@@ -31,19 +31,20 @@ def read_out_by_network(
     least: F64 | float = 0.0,
     seed: int = 0,
 ) -> F64:
-    """Return each value as a network of one hidden layer reads it, trained on other folds' images.
+    """Return cross-validated predictions of a network with one hidden layer.
 
-    It sees the leading principal components of both kinds of features. One fold is held out, the
-    next one says when to stop, and the rest train it; the networks of all folds train together.
-    Before its first step it gives the mean, so what helps nothing is stopped there.
+    Its inputs are the leading principal components of both kinds of features. For each fold, the
+    next fold is for early stopping, and the others for training; the networks of all folds train in
+    parallel. It is initialized to predict the mean, so that training on uninformative features
+    stops there.
 
     Args:
         features: ``(N, V, D)``, V versions of N images.
-        more_features: ``(N, V, D)``, more features of the same.
+        more_features: ``(N, V, D)``, further features of the same versions.
         values: ``(N, V)``.
-        folds: ``(N,)``, of three or more.
-        least: as for ``readout.read_out``, of ``features``.
-        seed: of the first weights.
+        folds: ``(N,)``, at least three different ones.
+        least: as for ``readout.read_out``, for ``features``.
+        seed: random seed of the initial weights.
 
     Returns:
         ``(N, V)``.
@@ -89,7 +90,9 @@ def read_out_by_network(
 
 
 def _components(flat: F64, train: Flags, least: F64 | float) -> F64:
-    """Return ``(R, C)`` leading components of standardised features, of mean square 1 altogether."""
+    """Return ``(R, C)`` leading components of standardized features, scaled to a mean square of
+    1.
+    """
     fitted = flat[train]
     scale = scale_of(fitted, least)
     center = fitted.mean(axis=0)
@@ -112,7 +115,9 @@ def _components(flat: F64, train: Flags, least: F64 | float) -> F64:
 def _train(
     x: torch.Tensor, truth: torch.Tensor, train: torch.Tensor, stop: torch.Tensor, seed: int
 ) -> F64:
-    """Return ``(F, R)``: what the network of each fold reads where it was best on its stop rows."""
+    """Return ``(F, R)``: predictions of each fold's network at its best step on the stopping
+    rows.
+    """
     import torch
 
     folds, _, inputs = x.shape

@@ -1,4 +1,4 @@
-"""A strip of small pictures per factor: one photograph from the low end of the range to the high one."""
+"""A strip of small pictures per factor: one photograph with values from low to high."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import Image, Sample
 
 SHOWN = 5
-"""Pictures of a strip; of a yes or no two."""
+"""Pictures of a strip; two for binary factors."""
 
 LONG_SIDE = 160
 QUALITY = 80
@@ -25,7 +25,7 @@ QUALITY = 80
 def save_strips(
     folder: RunFolder, made: Versions, factors: Sequence[Factor], samples: Sequence[Sample]
 ) -> None:
-    """Write ``gallery.json`` and the pictures it names; each factor shows another photograph."""
+    """Write ``gallery.json`` and the pictures it names; each factor uses another photograph."""
     strips = []
     for number, family in enumerate(families_of(factors)):
         sample = samples[number % len(samples)]
@@ -57,7 +57,9 @@ def _strip(
 
 
 def _at(family: Family, factor: Factor, share: float) -> tuple[Values, float]:
-    """Return the family's values where one factor is at ``share`` of its range, the others midway."""
+    """Return the family's values with one factor at ``share`` of its range and the others
+    midway.
+    """
     place = family.factors.index(factor)
     values = family.place([share if at == place else 0.5 for at in range(len(family.factors))])
     return values, round(values[place], 6)

@@ -1,4 +1,4 @@
-"""Numbers read out of vectors by ridge regression, each for images that the map has not seen."""
+"""Linear readout: predicting values from vectors by cross-validated ridge regression."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from shiftproof.types import F64, I64, Flags
 FOLDS = 5
 
 PENALTIES: tuple[float, ...] = tuple(10.0**power for power in np.arange(-3, 7.5, 0.5).tolist())
-"""Of the squared coefficients, for features of deviation 1: from nearly none to nothing but a mean."""
+"""Ridge penalties for standardized features, from nearly none to predicting the mean."""
 
 
 def folds_of(images: int, *, folds: int = FOLDS, seed: int = 0) -> I64:
-    """Return ``(N,)``: the fold, 0 to ``folds - 1``, that each image with all its versions is in."""
+    """Return ``(N,)``: the fold of each image, 0 to ``folds - 1``, shared by all its versions."""
     order = generator(seed, "probe folds", str(images)).permutation(images)
     return np.asarray(order % folds, np.int64)
 
@@ -28,18 +28,17 @@ def read_out(
     *,
     least: F64 | float = 0.0,
 ) -> F64:
-    """Return each value as a linear map reads it that was fitted on the other folds' images.
+    """Return cross-validated predictions of ridge regression.
 
-    The penalty for a fold is chosen among ``PENALTIES`` by what maps read that are fitted without
-    this fold and one other, for that other one: the fold itself has no part in it. Features are
-    centred and scaled by the images that the map is fitted on; the offset is not penalised.
+    The penalty for a fold is chosen among ``PENALTIES`` by nested cross-validation over the other
+    folds. Features are standardized on the training images; the offset is not penalized.
 
     Args:
         features: ``(N, V, D)``, V versions of N images.
         values: ``(N, V)``.
-        folds: ``(N,)``, as ``folds_of`` gives.
-        least: ``(D,)`` or a number: the deviation that a feature is scaled by at least, so that
-            rounding errors are not blown up into features.
+        folds: ``(N,)``, as returned by ``folds_of``.
+        least: ``(D,)`` or a number: minimum standard deviation for standardization, so that
+            rounding errors are not amplified.
 
     Returns:
         ``(N, V)``.
@@ -61,9 +60,9 @@ def read_out(
 
 
 class Ridge:
-    """Ridge regression in closed form on standardised features, for any number of penalties.
+    """Ridge regression in closed form on standardized features, for any number of penalties.
 
-    It minimises ``|y - Zw - b|² + penalty |w|²`` with Z the standardised features (Hoerl & Kennard
+    It minimizes ``|y - Zw - b|² + penalty |w|²`` with Z the standardized features (Hoerl & Kennard
     1970). One eigendecomposition, of the smaller of the two products, serves every penalty.
 
     Args:
@@ -85,7 +84,7 @@ class Ridge:
         self._projections = self._vectors.T @ (rest if self._wide else standard.T @ rest)
 
     def predict(self, features: F64, penalties: tuple[float, ...] | list[float]) -> F64:
-        """Return ``(P, N, V)``, what is read from ``(N, V, D)`` features under each penalty."""
+        """Return ``(P, N, V)``, predictions from ``(N, V, D)`` features for each penalty."""
         standard = (features.reshape(-1, features.shape[2]) - self._center) / self._scale
         side = standard if self._basis is None else standard @ self._basis.T
         # Rounding may leave an eigenvalue a little below 0.
@@ -97,6 +96,6 @@ class Ridge:
 
 
 def scale_of(flat: F64, least: F64 | float) -> F64:
-    """Return ``(D,)`` deviations of ``(R, D)`` features, of at least ``least``; 1 for constants."""
+    """Return ``(D,)`` deviations of ``(R, D)`` features, at least ``least``; 1 for constants."""
     scale = np.maximum(flat.std(axis=0), least)
     return np.where(scale > 0, scale, 1.0)

@@ -15,13 +15,14 @@ from shiftproof.runs.scores.probe import READINGS
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read of one factor, out of one model's vectors.
+    """Readout predictions of one factor from one model's vectors.
 
     Attributes:
-        ids: ``N`` images.
+        ids: ``N`` image ids.
         folds: ``(N,)`` the fold in which each image was held out.
         values: ``(N, V)`` the true values, in the factor's unit.
-        read: by the names of ``READINGS``, ``(N, V)`` each; "network" only where torch is installed.
+        read: predictions ``(N, V)`` by the names of ``READINGS``; "network" only if torch is
+            installed.
     """
 
     ids: tuple[str, ...]
@@ -53,7 +54,7 @@ def read_readings(path: Path) -> Readings:
     """Read the table of one factor and model.
 
     Raises:
-        BrokenFileError: it is missing, or not what ``write_readings`` writes.
+        BrokenFileError: it is missing, or was not written by ``write_readings``.
     """
     with open_table(path, unique=None) as table:
         versions = int(np.max(table["version"].to_numpy())) + 1

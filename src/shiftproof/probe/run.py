@@ -1,4 +1,4 @@
-"""Probe encoders: change images by numbers that are known, and read the numbers out of the vectors."""
+"""Probing encoders: change images by known factors, and predict these from the vectors."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ KIND = "probe"
 WHAT = "Probe"
 
 LEAST_IMAGES = 2 * FOLDS
-"""With fewer, a fold would be a single image."""
+"""With fewer images a fold would be a single image."""
 
 LEAST_DEVIATION = 1e-3
-"""Of a number's deviation over the images as they are: what changes less counts as no change."""
+"""Relative to a feature's deviation over unchanged images; smaller changes count as none."""
 
 
 @frees_folders
@@ -78,42 +78,42 @@ def probe(
     backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> ProbeRun:
-    """Measure which factors of the world encoders keep, and which they have collapsed.
+    """Measure which factors of variation encoders encode, and which they have collapsed.
 
-    Each image is changed by each factor, ``versions`` times by numbers drawn over its range. The
-    number is then read out of how the vector differs from that of the unchanged image, by ridge
-    regression and by a small network; and, as "alone", by ridge regression out of the vector without
-    that of the unchanged image beside it. Probes are scored on images they were not fitted on. Beside
-    each encoder stand the pixels of a small image, and the same architecture with random weights.
+    Each image is changed by each factor, ``versions`` times with values sampled over its range. The
+    value is then predicted from the difference between the vectors of the changed and the unchanged
+    image, by ridge regression and by a small network; and, as "alone", by ridge regression from the
+    changed image's vector only. Probes are scored by cross-validation over images. Baselines are
+    the pixels of a downscaled image, and the same architecture with random weights.
 
     Args:
-        encoders: one or several, as they are, as texts that ``load_encoder`` takes (their vectors
-            are then not scaled to length 1), or by the names they shall have. The first is what the
-            others are compared with.
-        data: a data set, or what ``open_data`` takes: a folder, a CSV, "demo". Labels are not used.
-        out: the folder of the run; an interrupted one resumes.
-        factors: names of factors, or of sets of them: "all", "augmentations", "corruptions",
+        encoders: one or several encoders, specs for ``load_encoder`` (whose vectors are then not
+            normalized), or a mapping from names. The others are compared with the first.
+        data: a dataset, or a source for ``open_data``: a folder, a CSV, "demo". Labels are not
+            used.
+        out: the folder of the run; an interrupted run is resumed.
+        factors: names of factors, or of sets of factors: "all", "augmentations", "corruptions",
             "geometry", "color", "texture", "weather".
-        versions: of each image under each factor, 2 or more; half of them with a yes or no.
-        images: so many are drawn by ``seed`` where the data set has more.
-        batch_size: images that an encoder is given at a time.
-        seed: decides all draws.
-        device: where encoders given as text are loaded.
-        workers: processes that read and change images; 0 does it in this one.
-        backend: who embeds and reads out which families of changes:
-            :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None does all in
-            this process.
+        versions: number of versions of each image under each factor, 2 or more; a binary factor is
+            set in half of them.
+        images: maximum number of images, drawn with ``seed``.
+        batch_size: images per batch of an encoder.
+        seed: random seed.
+        device: device of encoders that are given as specs.
+        workers: processes that read and change images; 0 uses this process.
+        backend: distribution of the families over :class:`~shiftproof.shards.Scheduled` or
+            :class:`~shiftproof.shards.Ray`; None runs everything in this process.
         show_progress: None shows it on a terminal only.
 
     Returns:
         The run, whose ``scores`` are those of ``scores.json``.
 
     Raises:
-        InputError: fewer than ``LEAST_IMAGES`` images that can be read, or another argument
-            that cannot be used.
+        InputError: fewer than ``LEAST_IMAGES`` readable images, or another invalid argument.
         UnknownNameError: no such factor, or no such encoder.
-        ModelError: an encoder gives vectors that are not finite, or one vector for all images.
-        UnfinishedError: this worker's share is done, and others' are not.
+        ModelError: an encoder returns vectors that are not finite, or the same vector for all
+            images.
+        UnfinishedError: this worker's share is done, but not all the others'.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     wanted = choose_factors(factors)
@@ -143,7 +143,7 @@ def probe(
         work.prepare(advance)
         parts = work.parts(families, wanted)
         if isinstance(backend, Ray):
-            made = _Elsewhere(dataset, named, samples, versions, seed, batch_size, families, wanted)
+            made = _FamilyJob(dataset, named, samples, versions, seed, batch_size, families, wanted)
             fill_parts(WHAT, _make_readings, made, parts, backend, show=False)
         mine: Sequence[Family] = families
         if backend is not None:
@@ -171,7 +171,7 @@ def _settings(
     images: int,
     seed: int,
 ) -> Settings:
-    """Return what decides the numbers of a run."""
+    """Return the settings that determine a run's scores."""
     return plain(
         {
             "encoders": {name: encoder.settings for name, encoder in named.items()},
@@ -187,8 +187,8 @@ def _settings(
 
 
 @dataclass(frozen=True, eq=False)
-class _Elsewhere:
-    """What a machine of a cluster needs to read out any family."""
+class _FamilyJob:
+    """The job of a cluster machine: everything to probe one family."""
 
     data: ImageData
     encoders: Mapping[str, EncoderLike]
@@ -200,8 +200,8 @@ class _Elsewhere:
     wanted: Sequence[Factor]
 
 
-def _make_readings(made: _Elsewhere, number: int) -> Arrays:
-    """Return the records of one family as files, made on a machine of a cluster."""
+def _make_readings(made: _FamilyJob, number: int) -> Arrays:
+    """Return the record files of one family, computed on a cluster machine."""
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = RunFolder(Path(scratch))
         work = _Work(
@@ -221,7 +221,7 @@ def _make_readings(made: _Elsewhere, number: int) -> Arrays:
 
 
 class _Work:
-    """The images, versions and encoders of one run, and its two passes over them."""
+    """Images, versions and encoders of one run, and the two passes over them."""
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class _Work:
         self.groups = _by_geometry(encoders)
 
     def count_images(self) -> ProbeImages:
-        """Return how many images there are, how many were used, and which could not be read."""
+        """Return the numbers of images and of used images, and the unreadable ones."""
         return ProbeImages(
             total=len(self.data),
             used=len(self.samples),
@@ -259,7 +259,7 @@ class _Work:
         )
 
     def parts(self, families: Sequence[Family], wanted: Sequence[Factor]) -> FileParts:
-        """Return the records of each family as a part that any of several may make."""
+        """Return the records of each family as a part, which any worker may compute."""
         inner = RunFolder(Path())
         names = [name for group in self.groups for name in group]
         return FileParts(
@@ -292,7 +292,8 @@ class _Work:
             if len(usable) < LEAST_IMAGES:
                 raise InputError(_too_few(len(usable), "images that can be read"))
             if number and broken:
-                # What one encoder's geometry refuses is left out for all: begin with those left.
+                # Images that one encoder's geometry refuses are dropped for all: restart with the
+                # others.
                 self.samples = usable
                 return self._again(advance)
             self.samples = usable
@@ -336,7 +337,7 @@ class _Work:
         embedding.check_tells_apart(encoder.name, self.store.read(name, UNCHANGED))
 
     def fill(self, families: Sequence[Family], wanted: Sequence[Factor], advance: Advance) -> None:
-        """Embed and read what is not there yet."""
+        """Embed and probe families without records."""
         for group in self.groups:
             pending = [
                 family
@@ -380,7 +381,7 @@ class _Work:
         )
 
     def _read(self, name: str, family: Family, factor: Factor) -> None:
-        """Read one factor out of one model's vectors, and write the record."""
+        """Predict one factor from one model's vectors, and write the record."""
         cell = Cell(factor.name, 0)
         if self.folder.has(name, cell):
             return
@@ -394,8 +395,8 @@ class _Work:
             ]
         )
         folds = folds_of(len(self.samples), seed=self.seed)
-        # A version without a change lies nearer to the unchanged image than one with it, whatever
-        # the encoder makes of the change; on the mean of both halves it has no such mark.
+        # A version without the change is closer to the unchanged image than one with it, for any
+        # encoder; relative to the mean of both halves there is no such cue.
         base = vectors.mean(axis=1, keepdims=True) if factor.binary else unchanged
         change, least = vectors - base, LEAST_DEVIATION * unchanged[:, 0].std(axis=0)
         read: dict[str, NDArray[np.float64]] = {
@@ -413,7 +414,7 @@ class _Work:
 def _name_encoders(
     encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName], device: str
 ) -> dict[str, EncoderLike]:
-    """Return encoders by names that can name folders."""
+    """Return encoders by valid folder names."""
     if isinstance(encoders, Mapping):
         pairs: list[tuple[str | None, EncoderOrName]] = list(encoders.items())
     elif isinstance(encoders, Sequence) and not isinstance(encoders, str):
@@ -436,11 +437,11 @@ def _name_encoders(
 
 
 def _by_geometry(encoders: Mapping[str, EncoderLike]) -> list[dict[str, EncoderLike]]:
-    """Return encoders in groups that take the same images, so that each is made once for all."""
+    """Group encoders by preprocessing, so that each image is prepared once per group."""
     groups: dict[str, dict[str, EncoderLike]] = {}
     for name, encoder in encoders.items():
         settings: dict[str, Any] = encoder.preprocess.settings()
-        # Of a function no more than its name is known.
+        # Functions are compared by name only.
         shared = {key: settings.get(key) for key in ("size", "resize", "interpolation")}
         key = name if settings.get("size") is None else repr(shared)
         groups.setdefault(key, {})[name] = encoder

@@ -1,8 +1,7 @@
-"""From the records to the figures: how much of each factor is kept, with paired intervals.
+"""From records to scores: the explained share of each factor, with paired intervals.
 
-Kept is the share of the way from a guess to the exact value. Of a number it is R²: 0 for always
-guessing the mean, 1 for every value exact. Of a yes or no it is twice the balanced accuracy less 1: 0
-for tossing a coin, 1 for every answer right. What is worse than a guess keeps nothing: 0.
+"Kept" is a normalized score, 0 for chance and 1 for perfect prediction: R² for continuous factors,
+and twice the balanced accuracy minus 1 for binary ones. Negative scores count as 0.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ from shiftproof.types import Cell
 SEED = 0
 
 COLLAPSED = 0.1
-"""A factor of which less than this is kept, by either probe and with certainty, is collapsed."""
+"""A factor is collapsed if the upper bounds of both probes' scores are below this."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a probe: an encoder (``control`` is None) or what it is held against.
+    """A model of a probe: an encoder (``control`` is None) or a control.
 
     ``of`` names the encoder whose architecture a random network has.
     """
@@ -55,7 +54,7 @@ class Column:
     of: str | None = None
 
     def is_control_of(self, encoder: Column) -> bool:
-        """Whether an encoder is held against this one."""
+        """Return whether this is a control of an encoder."""
         return self.control is not None and self.of in (None, encoder.name)
 
 
@@ -69,13 +68,13 @@ def summarize(
     factors: Sequence[Factor],
     images: ProbeImages,
 ) -> ProbeScores:
-    """Return the content of ``scores.json``; depends on the records alone.
+    """Return the content of ``scores.json``; depends only on the records.
 
     Args:
-        folder: where the records are.
+        folder: folder of the run.
         probed: the models; encoders first, in the order in which they are compared.
         factors: in the order of the table.
-        images: how many there are, and those that could not be read.
+        images: counts, and the images that could not be read.
 
     Raises:
         BrokenFileError: a table is missing, damaged, or about other images than the others.
@@ -138,7 +137,7 @@ def _keep(readings: Mapping[Reading, Replicates], verdict: Verdict | None = None
 
 
 def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[Factor]) -> _Shares:
-    """Return ``(1 + R,)`` shares that are kept, all over the same resamples."""
+    """Return ``(1 + R,)`` scores, all over the same resamples."""
     keys: list[tuple[str, Factor, Reading]] = []
     tables: list[Callable[[], NDArray[np.float64]]] = []
     ids: tuple[str, ...] | None = None
@@ -166,7 +165,7 @@ def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[
 
 
 def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.float64]:
-    """Return ``(N, 4)`` per image, of which sums make ``share_kept``."""
+    """Return ``(N, 4)`` per-image terms, whose sums are the input of ``share_kept``."""
     values, read = readings.values, readings.read[reading]
     if binary:
         right = (read > 0.5) == (values > 0.5)
@@ -179,7 +178,7 @@ def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.fl
 
 
 def share_kept(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
-    """Return ``(R,)`` shares that are kept, 0 to 1, from ``(R, 4)`` sums over images."""
+    """Return ``(R,)`` scores, 0 to 1, from ``(R, 4)`` sums over images."""
     first, second, third, count = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):
         balanced = first / second + third / count - 1
@@ -188,11 +187,12 @@ def share_kept(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
 
 
 def _judge(shares: _Shares, one: Column, factor: str, probed: Sequence[Column]) -> Verdict:
-    """Say what became of a factor, and no more than the intervals say.
+    """Return the verdict on a factor that its intervals support.
 
-    "kept": the linear probe reads it beyond chance. "hidden": only the network does. "collapsed":
-    neither does, less than ``COLLAPSED`` is believable, and a control does read it. "unread": nothing
-    reads it, the controls neither: these images do not tell. "undecided": anything else.
+    "kept": the linear probe is above chance. "hidden": only the network is. "collapsed": neither
+        is, both upper bounds are below ``COLLAPSED``, and a control is above chance. "unread": no
+        model is above chance, including the controls: these images are uninformative. "undecided":
+        anything else.
     """
     mine = _ends(shares[one.name][factor])
     if mine["beside"].lower > 0:

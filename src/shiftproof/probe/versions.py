@@ -1,4 +1,4 @@
-"""The versions of an image that a probe asks about: what worker processes make."""
+"""The versions of an image in a probe, computed by worker processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shiftproof.probe.factors import FAMILIES, Values, draw_values
 from shiftproof.types import Image, Sample
 
 UNCHANGED = "unchanged"
-"""The family of the images as they are: one version of each."""
+"""Name of the family of unchanged images: one version of each."""
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Makes the versions of images, as a model gets them: uint8, resized, not normalised.
+    """Computes the versions of images as model inputs: uint8, resized, not normalized.
 
-    Small to pickle: it is sent to each worker once. A change is applied to the image as resized and
-    cropped for the model, as corruptions are; a crop to the image as loaded.
+    Small to pickle: it is sent to each worker once. Changes are applied after resizing and cropping
+    for the model, like corruptions; crops to the original image.
     """
 
     data: ImageData
@@ -41,7 +41,9 @@ class Versions:
         return [self.at(image, sample, family, tuple(row), str(n)) for n, row in enumerate(values)]
 
     def at(self, image: Image, sample: Sample, family: str, values: Values, version: str) -> Image:
-        """Return an image that was read, changed by ``values``; ``version`` keys what is drawn."""
+        """Return an image that was read, changed by ``values``; ``version`` is the key of random
+        draws.
+        """
         found = FAMILIES[family]
         key = f"{sample.id}/{version}"
         try:
@@ -56,7 +58,7 @@ class Versions:
 
 
 def load(made: Versions, item: tuple[Sample, str]) -> list[Image] | str:
-    """Runs in a worker: all versions of one image, or the reason why there are none."""
+    """Return all versions of one image, or the error; runs in a worker."""
     try:
         return made.of(*item)
     except BrokenFileError as error:

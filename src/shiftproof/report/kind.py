@@ -1,4 +1,4 @@
-"""What the report asks of each kind of run: its page, its pictures, its table."""
+"""The interface of a kind of run in the report: page, pictures, and table."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ Scores = TypeVar("Scores", bound=TidyScores)
 
 
 class PageKind(ABC, Generic[Shown, Scores]):
-    """How runs of one kind are shown; a concrete one is final, and has a row in ``kinds.KINDS``.
+    """The display of runs of one kind; concrete subclasses are final, with a row in
+    ``kinds.KINDS``.
 
     Attributes:
-        form: of the runs' ``scores.json``.
-        takes_images: whether pictures lie in folders that the reader names, and not in the run's.
+        form: type of the runs' ``scores.json``.
+        takes_images: whether pictures are in folders given by the user, instead of the run's.
     """
 
     form: type[Scores]
@@ -30,7 +31,7 @@ class PageKind(ABC, Generic[Shown, Scores]):
 
     @abstractmethod
     def build(self, runs: Sequence[Shown], pictures: Pictures) -> Document:
-        """Return the part of a page on one run, or on several side by side, before it is written.
+        """Return the page's part for one run, or several side by side.
 
         Raises:
             BrokenFileError: a file of a run is damaged.
@@ -38,12 +39,12 @@ class PageKind(ABC, Generic[Shown, Scores]):
 
     @abstractmethod
     def load_pictures(self, runs: Sequence[Shown], budget: int, images: Sequence[Path]) -> Pictures:
-        """Read the pictures of the page, as large as ``budget`` allows.
+        """Load the pictures of the page, at a size that fits ``budget``.
 
         Args:
-            runs: as :meth:`build` has them.
-            budget: characters of the page that they may take.
-            images: folders that the reader names, of a kind that takes them.
+            runs: as for :meth:`build`.
+            budget: maximum number of characters of the page for pictures.
+            images: folders given by the user, if the kind takes them.
         """
 
     @abstractmethod

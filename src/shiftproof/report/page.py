@@ -1,4 +1,4 @@
-"""Writing the page: one HTML file that opens from disk, asks for nothing, and stays under 10 MB."""
+"""Writing the page: one self-contained HTML file below 10 MB."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import jinja2
 
 LIMIT = 10_000_000
-"""Bytes of a page. Mail servers and browsers on phones take that much."""
+"""Maximum size of a page in bytes, which mail servers and phone browsers accept."""
 
 
 def write_report(
@@ -36,29 +36,27 @@ def write_report(
 ) -> Path:
     """Write the page of a run, or of several runs of any kinds, and return its path.
 
-    The page is a function of the runs alone: the same runs give the same bytes.
+    The page is deterministic: the same runs give the same bytes.
 
-    Runs of one kind and measure are shown with their models side by side. Where they differ in
-    what makes a comparison fair (data, images used, corruptions, severities, protocol, encoding,
-    seed, classes), the page says so in a banner. Where they are like for like their models are ranked
-    together, paired by image from the records. Runs of different kinds, or errors beside
-    disagreements, or AP beside AP50, have a part of the page each: one axis cannot show both. Each
-    audit and each evaluation is a part of its own; an evaluation without an audit takes the first
-    of the audits given that has its test sets.
+    Runs of one kind and measure are shown with their models side by side. Where they differ in what
+    makes a comparison fair (data, images used, corruptions, severities, protocol, encoding, seed,
+    classes), the page says so in a banner. Comparable runs have their models ranked together,
+    paired by image from the records. Runs of different kinds or measures (errors and disagreements,
+    AP and AP50) get separate parts of the page. Each audit and each evaluation is a separate part;
+    an evaluation without an audit uses the first given audit that has its test sets.
 
     Args:
         run: the folder of a run, or a list of such folders.
         out: the file to write; the default is ``report.html`` in the (first) run's folder.
         calibration: for one run without labels, the folder of a labeled run of the same model and
-            adapters: the page then says how right the model is believed to be, and how far such
-            beliefs were off where the truth is known (:func:`~shiftproof.bench.estimate_stream`).
-        images: of an audit, folders below which its pictures lie; ``NAME=FOLDER`` those of one test
-            set, or of ``train``. Pictures elsewhere are not opened, whatever the run says of them,
-            but for those in its own folder.
+            adapters: the page then shows the estimated accuracy, and the error of such estimates
+            where labels are known (:func:`~shiftproof.bench.estimate_stream`).
+        images: for an audit, folders of its pictures; ``NAME=FOLDER`` for one test set, or for
+            ``train``. Pictures elsewhere are never opened, except those in the run's own folder.
 
     Raises:
-        InputError: a folder is not a finished run, ``out`` cannot be written to, or
-            ``calibration`` cannot calibrate this, or ``images`` are named for no audit.
+        InputError: a folder is not a finished run, ``out`` cannot be written to, or ``calibration``
+            cannot calibrate this, or ``images`` are given without an audit.
         BrokenFileError: a file of the run is damaged; the message names the place.
         RunMismatchError: ``calibration`` is a run of another model.
         MissingExtraError: jinja2 is not installed.
@@ -71,7 +69,7 @@ def write_report(
     folders = [Path(folder) for folder in images]
     parts = plan_parts(runs, None if calibration is None else Path(calibration), folders)
     page = b""
-    # Nearly always the first budget holds; a page with very much text gets fewer pictures.
+    # The first budget nearly always fits; pages with very much text get fewer pictures.
     for budget in (gallery.BUDGET, gallery.BUDGET // 3, 0):
         share = budget // len(parts)
         page = _render(environment, [part.build(share, folders) for part in parts])
@@ -108,8 +106,8 @@ def _title(parts: Sequence[Document]) -> str:
 def _policy(style: str, script: str) -> str:
     """Return the content security policy: this style and this script by their hash, data images.
 
-    Nothing else: no network, no inline handlers, no style attributes, no frames, no forms. Markup
-    that got past the escaping all the same could not run or call home.
+    Nothing else is allowed: no network, inline handlers, style attributes, frames or forms. Even
+    markup that bypassed the escaping could not run or connect.
     """
     return (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "

@@ -1,4 +1,4 @@
-"""Runs of any kind on one page: which of them stand together, and what is said of each such part."""
+"""Grouping runs of any kinds into the parts of one page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """Runs that are shown together, and how their kind is shown."""
+    """Runs that are shown together, and their page kind."""
 
     kind: PageKind[Any, Any]
     runs: Sequence[AnyRun[Any]]
@@ -38,7 +38,7 @@ class Part:
         return self.kind.build(self.runs, self.kind.load_pictures(self.runs, budget, folders))
 
     def describe_differences(self) -> list[str]:
-        """Say in what the runs differ that makes their figures no fair comparison."""
+        """Describe differences between the runs that make a comparison unfair."""
         alike = [one for one in self.runs if isinstance(one, Run)]
         if len(alike) < 2 or not isinstance(self.kind, GridPage):
             return []
@@ -46,10 +46,10 @@ class Part:
 
 
 def group_runs(runs: Sequence[AnyRun[Any]]) -> list[Part]:
-    """Return runs of one kind and measure together, in the order in which they first come.
+    """Group runs by kind and measure, in order of first occurrence.
 
-    An axis cannot show errors beside AP, nor AP beside AP50. Audits and evaluations stand alone, as
-    the figures of each depend on its own training set or test sets.
+    One axis cannot show errors and AP, nor AP and AP50. Audits and evaluations are not grouped, as
+    their scores depend on their own training set or test sets.
     """
     found: dict[object, list[AnyRun[Any]]] = {}
     for place, run in enumerate(runs):
@@ -61,7 +61,7 @@ def group_runs(runs: Sequence[AnyRun[Any]]) -> list[Part]:
 def plan_parts(
     runs: Sequence[AnyRun[Any]], calibration: Path | None, images: Sequence[Path]
 ) -> list[Part]:
-    """Return the parts of a page, with what only several runs together tell.
+    """Return the parts of a page, with results that need several runs.
 
     Raises:
         InputError: ``calibration`` cannot calibrate this, or ``images`` are named for no audit.
@@ -82,7 +82,7 @@ def plan_parts(
 
 
 def _complete(part: Part, runs: Sequence[AnyRun[Any]]) -> Part:
-    """Return a part with what needs all runs: a ranking, or the audit beside an evaluation."""
+    """Add the results that need all runs: a ranking, or the audit of an evaluation."""
     if isinstance(part.kind, GridPage) and len(part.runs) > 1:
         return Part(GridPage(part.kind.kind, *_rank(part)), part.runs)
     [run, *_] = part.runs
@@ -105,7 +105,7 @@ def _find_audit(run: EvaluationRun, runs: Sequence[AnyRun[Any]]) -> EvaluationPa
 
 
 def _rank(part: Part, *, show_progress: bool | None = None) -> tuple[Ranking | None, str | None]:
-    """Return the ranking of all models of runs that are alike, or why there is none."""
+    """Return the ranking of all models of comparable runs, or the reason if there is none."""
     from shiftproof.bench import rank_runs
 
     alike = [run for run in part.runs if isinstance(run, Run)]
@@ -124,7 +124,7 @@ def describe_differences(run: Sequence[str | Path]) -> list[str]:
     """Say in what several runs differ that makes their figures no fair comparison.
 
     Returns:
-        Sentences; none where the runs of each kind are like for like, or stand alone.
+        Sentences; none if the runs of each kind are comparable, or single.
 
     Raises:
         InputError: a folder is not a finished run.
@@ -181,7 +181,7 @@ def _rank_alike(run: Sequence[str | Path]) -> tuple[Run, Ranking | None, str | N
 
 
 def name_measure(run: AnyRun[Any]) -> str:
-    """Return the name of what the figures of a run are."""
+    """Return the name of a run's measure."""
     measure = run.scores.measure
     return measure if isinstance(measure, str) else str(measure.name)
 

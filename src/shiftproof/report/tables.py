@@ -34,18 +34,17 @@ TypedScores: TypeAlias = (
 )
 
 Scores: TypeAlias = "TypedScores | Mapping[str, Any]"
-"""What ``scores.json`` holds, typed or as it was parsed."""
+"""The content of ``scores.json``, typed or as parsed JSON."""
 
 
 def table_csv(scores: Scores) -> str:
     """Return the table of a run's scores as CSV, figures in full precision, shares as fractions.
 
     One line per row of the table; per model and per difference (named ``BN-source``) three
-    columns: the figure and the low and high end of its interval. Figures that do not apply are
-    empty.
+    columns: the figure and the low and high end of its interval. Undefined values are empty.
 
     Raises:
-        BrokenFileError: ``scores`` is not what a run writes.
+        BrokenFileError: ``scores`` is invalid.
     """
     return as_csv(_summarize(scores))
 
@@ -56,7 +55,7 @@ def table_latex(scores: Scores) -> str:
     It needs ``\usepackage{booktabs}`` and nothing else.
 
     Raises:
-        BrokenFileError: ``scores`` is not what a run writes.
+        BrokenFileError: ``scores`` is invalid.
     """
     return as_latex(_summarize(scores))
 
@@ -64,10 +63,10 @@ def table_latex(scores: Scores) -> str:
 def table_markdown(scores: Scores) -> str:
     """Return the table of a run's scores as GitHub's Markdown, shares in percent.
 
-    A difference whose interval leaves out 0 is bold.
+    A difference whose interval excludes 0 is bold.
 
     Raises:
-        BrokenFileError: ``scores`` is not what a run writes.
+        BrokenFileError: ``scores`` is invalid.
     """
     return as_markdown(_summarize(scores))
 
@@ -90,7 +89,7 @@ def print_table(scores: Scores, console: Console) -> None:
     """Print the table of a run's scores to a terminal of 80 columns or more.
 
     Raises:
-        BrokenFileError: ``scores`` is not what a run writes.
+        BrokenFileError: ``scores`` is invalid.
     """
     typed = _read(scores)
     console.print(as_terminal(_summarize(typed)))
@@ -100,20 +99,20 @@ def print_table(scores: Scores, console: Console) -> None:
 
 
 def describe_subset(run: AnyRun[Any]) -> str | None:
-    """Say how many of a data set's images a run took, by which rule, and how near that brings its headline.
+    """Describe a run's subset of images, its rule, and the headline's precision.
 
     Returns:
-        ``5,000 of 50,000 images, drawn by id, stratified by label; mCE ±0.8 points.``; None of a run of
-        all images, or of another kind than those over the corruption grid.
+        ``5,000 of 50,000 images, drawn by id, stratified by label; mCE ±0.8 points.``; None for a
+        run of all images, or of a kind without a grid.
     """
     return words.describe_subset(run) if isinstance(run, Run) else None
 
 
 def describe_trust(run: Run) -> tuple[list[str], list[str]]:
-    """Say for a terminal whether confidences and prediction sets hold, model by model.
+    """Describe calibration and coverage for a terminal, by model.
 
     Returns:
-        Lines of what was measured, and a sentence for each model whose sets lose their coverage.
+        Lines with the scores, and a sentence for each model whose sets lose their coverage.
     """
     found = list(run.trust().items())
     lost = [said for name, one in found for said in tell_lost(name, one)]
@@ -141,7 +140,7 @@ def _summarize(scores: Scores) -> Table:
 
 
 def _read(scores: Scores) -> TypedScores:
-    """Return the scores in their form, as they are or from what was parsed."""
+    """Return typed scores, converting parsed JSON."""
     if isinstance(scores, TypedScores):
         return scores
     kind = find_kind(str(scores.get("kind")) if isinstance(scores, Mapping) else "")

@@ -1,9 +1,9 @@
-"""Figures, numbers and names in words: each unit's digits and signs, counts, lists, titles.
+"""Formatting of values, numbers and names: digits, units, counts, lists, titles.
 
-How a figure is spelt in its unit (a share in percent, a loss in nats, a number of one's own) its
-:class:`Spelling` says. A difference carries its sign. Shares have one decimal and nats two; a number of
-which nothing is known has two significant digits or more: 17.4, 1.74, 0.17, 0.017. What is a share by
-its nature is spelt by the functions below.
+A :class:`Spelling` formats the values of a unit (shares in percent, losses in nats, other numbers).
+Differences have a sign. Shares have one decimal and nats two; other numbers have at least two
+significant digits: 17.4, 1.74, 0.17, 0.017. The functions below format values that are always
+shares.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Spelling:
-    """How the figures of one unit are spelt; the words are empty where the unit has no name.
+    """The number format of one unit; texts are empty if the unit has no name.
 
     Attributes:
-        unit: of the figures.
-        write: returns the digits of a figure.
-        scale: what a figure is multiplied by on an axis.
-        end: of a scale that holds all figures that there can be; None without a limit.
-        sign: behind a figure: " %".
-        points: behind a difference: " points".
+        unit: unit of the values.
+        write: formats the digits of a value.
+        scale: factor of values on an axis.
+        end: upper limit of all possible values; None without a limit.
+        sign: suffix of a value: " %".
+        points: suffix of a difference: " points".
         full_points: the same in full: " percentage points".
-        phrase: behind what is measured: " in percent".
+        phrase: suffix of a measure's name: " in percent".
         short_phrase: the same for a heading: " in %".
-        before: before what is measured: "% ".
-        stored: what the figures are in a file: "fractions".
-        printed: what they are in a table for people: "percent".
+        before: prefix of a measure's name: "% ".
+        stored: unit of the values in files: "fractions".
+        printed: unit of the values in displayed tables: "percent".
     """
 
     unit: Unit
@@ -56,7 +56,7 @@ class Spelling:
     printed: str
 
     def figure(self, value: float | None) -> str:
-        """Return ``57.9`` for the share 0.579: the digits alone, the unit stands in the heading."""
+        """Return ``57.9`` for the share 0.579: only the digits; the heading has the unit."""
         return NONE if value is None else _tidy(self.write(value))
 
     def change(self, value: float | None) -> str:
@@ -67,16 +67,16 @@ class Spelling:
         return f"+{text}"
 
     def with_sign(self, value: float | None) -> str:
-        """Return ``57.9 %``, with a space at which no line breaks."""
+        """Return ``57.9 %``, with a no-break space."""
         if value is None:
             return NONE
         return f"{self.figure(value)}{self.sign.replace(' ', NO_BREAK)}"
 
     def span(self, interval: Interval | None) -> str:
-        """Return the ends of an interval, ``46.0–68.0``; empty where there are none."""
+        """Return the bounds of an interval, ``46.0–68.0``; empty without bounds."""
         if interval is None or interval.bare:
             return ""
-        # A minus sign beside a dash is hard to read; no share has one.
+        # A minus sign next to a dash is hard to read; shares have none.
         dash = " to " if self.end is None and interval.lower < 0 else DASH
         return f"{self.figure(interval.lower)}{dash}{self.figure(interval.upper)}"
 
@@ -87,12 +87,12 @@ class Spelling:
         return f"{self.change(interval.lower)} to {self.change(interval.upper)}"
 
     def cell(self, interval: Interval | None) -> dict[str, str]:
-        """Return a figure and its ends, as the cells of a table on the page have them."""
+        """Return a value and its bounds, for a table's cell on the page."""
         value = None if interval is None else interval.value
         return {"value": self.figure(value), "span": self.span(interval)}
 
     def change_cell(self, interval: Interval | None) -> dict[str, object]:
-        """Return the cell of a difference; it is sure where the interval leaves out 0."""
+        """Return the cell of a difference; it is significant if the interval excludes 0."""
         value = None if interval is None else interval.value
         sure = interval is not None and not interval.spans_zero
         return {"value": self.change(value), "span": self.change_span(interval), "sure": sure}
@@ -181,7 +181,7 @@ _BY_UNIT: dict[Unit, Spelling] = {one.unit: one for one in (SHARES, NATS, NUMBER
 
 
 def spelling_of(unit: Unit) -> Spelling:
-    """Return how figures of a unit are spelt."""
+    """Return the number format of a unit."""
     return _BY_UNIT[unit]
 
 
@@ -201,7 +201,7 @@ def percent(fraction: float | None) -> str:
 
 
 def share(fraction: float | None) -> str:
-    """Return ``57.9 %``, with a space at which no line breaks."""
+    """Return ``57.9 %``, with a no-break space."""
     return SHARES.with_sign(fraction)
 
 
@@ -216,7 +216,7 @@ def count(number: int | None) -> str:
 
 
 def value_of(interval: Interval | None) -> float | None:
-    """Return the figure without its interval."""
+    """Return the value without its interval."""
     return None if interval is None else interval.value
 
 
@@ -281,13 +281,13 @@ def severities_phrase(severities: Sequence[int]) -> str:
 
 
 _NOT_CHOSEN = {"name", "title", "format", "adapted", "untracked", "learnt", "values"}
-"""What of an adapter's settings nobody chose."""
+"""Settings of an adapter that are not chosen by the user."""
 
 
 def adapter_words(adapter: Settings | None) -> str:
     """Return an adapter's settings as ``prior 16, batch size 64``; empty for the plain model.
 
-    What it counted in the model (layers adapted, values learnt) stands among all settings alone.
+    Counts (adapted layers, learned values) are only in the list of all settings.
     """
     if not adapter:
         return ""

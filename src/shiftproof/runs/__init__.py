@@ -1,7 +1,7 @@
-"""The folder of a run: what it holds, in which forms, written once and read by all.
+"""The files of a run: its folder, record tables, scores and settings, each format defined once.
 
-:func:`load_run` opens a finished run of any kind. The other names are what a task of one's own
-(:class:`shiftproof.bench.Task`) writes: its record tables, and what it says of its figures.
+:func:`load_run` opens a finished run of any kind. The other names are for custom tasks
+(:class:`shiftproof.bench.Task`): record tables, and the description of metrics.
 """
 
 from shiftproof.provenance import provenance

@@ -1,4 +1,4 @@
-"""``model-index``: a model's figures in the metadata of a Hugging Face model card."""
+"""``model-index``: a model's scores in the metadata of a Hugging Face model card."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _TASKS = {
 def make_model_index(
     scores: GridScores, head: Head, model: str, name: str | None
 ) -> dict[str, Any]:
-    """Return what stands under ``model-index``: on the clean images, and under corruption.
+    """Return the content of ``model-index``: results on clean images, and under corruption.
 
-    Values are as in ``scores.json``: of a share a fraction.
+    Values are as in ``scores.json``: shares are fractions.
 
     Args:
-        scores: of the run.
-        head: of the run.
-        model: name in the run.
-        name: of the model on the hub; its title by default.
+        scores: scores of the run.
+        head: content of the run's ``run.json``.
+        model: the model's name in the run.
+        name: name of the model on the hub; its title by default.
     """
     scored = next(one for one in scores.models if one.name == model)
     data = head.settings.get("data")
@@ -98,7 +98,7 @@ def _result(
 
 
 def write_yaml(value: object, depth: int = 0) -> str:
-    """Return a value of JSON as YAML: keys and texts are quoted as in JSON, which YAML 1.2 takes.
+    """Return a JSON value as YAML; keys and texts are quoted as in JSON, which is valid YAML 1.2.
 
     >>> print(write_yaml({"model-index": [{"name": "a", "sizes": [1, 2]}]}), end="")
     model-index:
@@ -120,7 +120,7 @@ def _key(name: str) -> str:
 
 
 def _behind(value: object, depth: int) -> str:
-    """Return a value behind its key: on the same line where it is a single one."""
+    """Return the YAML after a key: on the same line for a scalar, else on the following lines."""
     if isinstance(value, Mapping | list) and value:
         return "\n" + write_yaml(value, depth + 1)
     return " " + write_yaml(value)

@@ -1,4 +1,4 @@
-"""Names that can name folders, and settings in the form in which JSON gives them back."""
+"""Folder names, and settings normalized to the types that JSON preserves."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from shiftproof.types import Settings
 
 
 def folder_name(name: str, otherwise: str) -> str:
-    """Return a name that can name a folder ("batchnorm:prior=0" is a usual one).
+    """Return a valid folder name for a model's name, such as "batchnorm:prior=0".
 
-    ``otherwise`` stands for a name of which nothing is left.
+    ``otherwise`` is used if no valid character is left.
     """
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or otherwise
 
 
 def plain(value: Any) -> Settings:
-    """Bring settings to the form in which JSON gives them back, so that they can be compared."""
+    """Convert settings to the types that JSON preserves, so that they can be compared."""
 
     def fix(item: Any) -> Any:
         if isinstance(item, dict):

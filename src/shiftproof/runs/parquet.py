@@ -1,4 +1,4 @@
-"""The files of record tables, of all kinds of models: Parquet, written atomically, and refused kindly."""
+"""Reading and writing record tables as Parquet files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
-    """Write a record table as Parquet, atomically: the same table gives the same bytes."""
+    """Write a record table as Parquet, atomically and deterministically."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -34,18 +34,18 @@ def open_table(
     unique: str | None = "id",
     newer: Sequence[pyarrow.Schema] = (),
 ) -> Iterator[pyarrow.Table]:
-    """Open a record table for a ``with`` block that reads it; what fails there is the file's fault.
+    """Open a record table for a ``with`` block; exceptions in the block become errors of the file.
 
-    Texts in the column ``error`` come as a dictionary, since many rows share few of them.
+    The column ``error`` is dictionary-encoded, since many rows share few texts.
 
     Args:
         path: the file.
-        schema: what its columns are; None takes any.
-        unique: the column of texts that names the rows; None where no column does.
-        newer: other forms that the table may have, of files that hold more.
+        schema: the expected columns; None accepts any.
+        unique: the text column that identifies the rows; None if there is none.
+        newer: further accepted schemas, of files with more columns.
 
     Raises:
-        BrokenFileError: the file is missing or damaged, or something in it was not as expected.
+        BrokenFileError: the file is missing or damaged, or its content was not as expected.
     """
     try:
         table = read_parquet(path, unique=unique, shared=["error"])
@@ -57,11 +57,11 @@ def open_table(
             if field.name != "error" and not there.equals(field.type):
                 raise TypeError(f"expected {field.type} in the column {field.name}, got {there}")
         yield table
-    except Exception as error:  # what is of another kind, or damaged, raises anything
+    except Exception as error:  # damaged files raise any kind of exception
         reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
         raise BrokenFileError(
             f"{path}: not a readable record table ({reason}). "
-            "Delete it and start the run again: only what is missing is done anew."
+            "Delete it and start the run again: only missing cells are computed."
         ) from error
 
 
@@ -75,8 +75,8 @@ def _find_form(
 
 
 def other_images(path: Path) -> BrokenFileError:
-    """Return the error to raise where a table is of other images than those before it."""
+    """Return the error for a table whose images differ from those of the other cells."""
     return BrokenFileError(
         f"{path}: its images are not those of the other cells. Delete it and start the "
-        "run again: only what is missing is done anew."
+        "run again: only missing cells are computed."
     )

@@ -27,7 +27,7 @@ GALLERIES: Mapping[str, type[Gallery]] = {
     "detection": detection.Gallery,
     "segmentation": segmentation.Gallery,
 }
-"""The form of ``gallery.json`` by the kind of the run; a task of one's own has none."""
+"""The type of ``gallery.json`` by the kind of the run; custom tasks have none."""
 
 _COLORS = ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f58518", "#72b7b2", "#9d755d", "#bab0ac")
 
@@ -36,11 +36,11 @@ _COLORS = ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f58518", "#72b7b2", "#9
 class Plots:
     """The figures of a run over the grid, as ``matplotlib.figure.Figure``: show, change or save them.
 
-    All need the extra ``plot``. Shares are drawn in percent, other units as they are.
+    All need the extra ``plot``. Shares are drawn in percent.
     """
 
     def __init__(self, scores: GridScores, path: Path, gallery: Gallery | None) -> None:
-        """Keep the scores, the run's folder, and its pictures, if its kind has any."""
+        """Create the plots of a run from its scores, folder and gallery, if its kind has one."""
         self._scores = scores
         self._path = path
         self._gallery = gallery
@@ -48,7 +48,7 @@ class Plots:
     def curve(self, measure: str | None = None, *, models: Sequence[str] | None = None) -> Figure:
         """Draw a measure against severity: the mean over the corruptions, one line per model.
 
-        Thin lines are the corruptions, where there is one model.
+        With a single model, thin lines are the corruptions.
 
         Args:
             measure: name; the run's first by default.
@@ -92,15 +92,15 @@ class Plots:
         return draw_heatmap(self._scores, chosen, shown)
 
     def gallery(self, *, photographs: int = 3, cells: int = 6, model: str | None = None) -> Figure:
-        """Draw photographs in some cells, with what a model says of them.
+        """Draw photographs in some cells, with a model's predictions.
 
         Args:
-            photographs: at most so many rows.
-            cells: at most so many columns, spread over those that the run kept.
+            photographs: maximum number of rows.
+            cells: maximum number of columns, spread over the cells with pictures.
             model: name; the first by default.
 
         Raises:
-            InputError: the run kept no pictures.
+            InputError: the run has no pictures.
             UnknownNameError: no such model.
             BrokenFileError: a picture cannot be read.
             MissingExtraError: matplotlib is not installed.
@@ -127,7 +127,7 @@ class Plots:
         return figure
 
     def _picture(self, name: str) -> Path:
-        """Return a picture's path: names in ``gallery.json`` lead to no place outside the run."""
+        """Return a picture's path; raises if its name in ``gallery.json`` leads outside the run."""
         path = (self._path / name).resolve()
         if not path.is_relative_to(self._path.resolve()):
             raise BrokenFileError(
@@ -161,7 +161,7 @@ class Bars:
         """Draw the figures as bars with their intervals.
 
         Args:
-            measure: the measure (or the way of reading) to draw; all by default.
+            measure: the measure (or the readout) to draw; all by default.
 
         Raises:
             UnknownNameError: no such measure.
@@ -225,7 +225,7 @@ def _label(measure: Measure) -> str:
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
-    """Return so many of the names, the first and the last among them."""
+    """Return ``count`` evenly spread names, including the first and the last."""
     if len(names) <= count:
         return list(names)
     if count == 1:
@@ -234,7 +234,7 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
 
 
 def _mark(axes: Any, sheet: object, model: str, cell: str) -> None:
-    """Write or draw what the model says of a picture."""
+    """Add the model's prediction to a picture."""
     if isinstance(sheet, classification.Sheet):
         found = sheet.predictions.get(model, {}).get(cell)
         if found is not None and found.name is not None:
@@ -248,7 +248,7 @@ def _mark(axes: Any, sheet: object, model: str, cell: str) -> None:
 
 
 def _mark_boxes(axes: Any, sheet: detection.Sheet, model: str, cell: str) -> None:
-    """Draw the boxes that were found: green on an object, red on none."""
+    """Draw the detected boxes: green if matched with an object, else red."""
     from matplotlib.patches import Rectangle
 
     left, right = axes.get_xlim()

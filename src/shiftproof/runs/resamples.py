@@ -1,4 +1,4 @@
-"""Figures on resamples, and how they are written: alike for all kinds of models."""
+"""Bootstrap replicates of metrics, and their conversion to intervals."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval, percentile_interval
 
 Replicates: TypeAlias = NDArray[np.float64]
-"""``(1 + R,)``: the figure on the images as they are, then on each resample of them."""
+"""``(1 + R,)``: the observed value, then that of each resample."""
 
 Key: TypeAlias = tuple[Any, ...]
-"""What a figure is of: of classifiers ``("cell", Cell, figure)``, ``("corruption", name, figure)`` or
-``("summary", figure)``, of detectors the same without a figure where P is the only one."""
+"""Identifies a value: for classifiers ``("cell", Cell, metric)``, ``("corruption", name, metric)``
+or ``("summary", metric)``, for detectors the same without a metric if AP is the only one."""
 
 
 def difference(
     those: Mapping[Key, Replicates], these: Mapping[Key, Replicates]
 ) -> dict[Key, Replicates]:
-    """Return those figures minus these, resample by resample, of all that both have."""
+    """Return ``those`` minus ``these`` by resample, for all keys that both have."""
     return {key: those[key] - these[key] for key in those if key in these}
 
 
 def round_figure(value: float) -> float:
-    """Ten digits: all that the figures hold, and the last bits of a sum are not worth a difference."""
+    """Round to ten digits, so that files do not differ by rounding errors."""
     return float(f"{value:.10g}")
 
 
 def make_interval(values: Replicates | None) -> Interval | None:
-    """Return a figure with its interval, as it is written; None where it has no meaning."""
+    """Return a rounded value with its interval; None if it is undefined."""
     if values is None or not np.isfinite(values[0]):
         return None
     if len(values) == 1:
@@ -44,5 +44,5 @@ def make_interval(values: Replicates | None) -> Interval | None:
 
 
 def group_of(corruption: str) -> str:
-    """Return the group of a corruption; "other" for those that are not of the benchmark."""
+    """Return the group of a corruption; "other" for those outside the benchmark."""
     return next((group for group, members in GROUPS.items() if corruption in members), "other")

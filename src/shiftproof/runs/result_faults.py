@@ -1,4 +1,4 @@
-"""What was wrong with annotations and result files, for ``run.json`` and for a person."""
+"""Summaries of the faults of annotations and result files, for ``run.json`` and messages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import Cell
 
 SHOWN = 3
-"""So many faults are written out; of the others the counts are kept."""
+"""Number of faults that are written out; the others are only counted."""
 
 _Count = Annotated[int, Meta(ge=0)]
 
 
 class FaultCounts(msgspec.Struct, frozen=True, rename={"left_out": "left out"}):
-    """How many faults of each kind there are, how many records were left out, and the first."""
+    """The number of faults of each kind, the number of skipped records, and the first faults."""
 
     faults: dict[str, _Count]
     left_out: _Count
@@ -29,7 +29,7 @@ class FaultCounts(msgspec.Struct, frozen=True, rename={"left_out": "left out"}):
 
 
 def summarize_faults(faults: Sequence[Fault]) -> FaultCounts:
-    """Return how many faults there are, with the first of them."""
+    """Count faults, and describe the first of them."""
     first = sorted(faults, key=lambda fault: fault.kept)[:SHOWN]
     return FaultCounts(
         count_faults(faults),
@@ -39,9 +39,9 @@ def summarize_faults(faults: Sequence[Fault]) -> FaultCounts:
 
 
 def keep_faults(folder: RunFolder, model: str, cell: Cell, faults: Sequence[Fault]) -> None:
-    """Write into ``run.json`` what is wrong with the result file of a cell.
+    """Write the faults of a cell's result file into ``run.json``.
 
-    It is written before the cell's table, so that a run that was interrupted has it, too.
+    They are written before the cell's table, so that an interrupted run has them, too.
     """
     info = folder.info()
     results = info.setdefault("result_faults", {}).setdefault(model, {})
@@ -54,12 +54,12 @@ def describe_faults(
     data: FaultCounts | None,
     results: Mapping[str, Mapping[str, FaultCounts]],
 ) -> list[str]:
-    """Return the lines that tell a person what is wrong.
+    """Return messages about the faults, one line each.
 
     Args:
-        models: name to settings of the models of the run.
-        data: what is wrong with the annotations.
-        results: model to cell to what is wrong with its result file.
+        models: from name to settings of the run's models.
+        data: faults of the annotations.
+        results: from model to cell to the faults of its result file.
     """
     lines = [] if data is None else _list_faults(data, "the annotations")
     for name, model in models.items():
@@ -74,11 +74,11 @@ def describe_faults(
 
 
 def describe_names(lacking: Mapping[str, Sequence[str]], alike: Mapping[str, str]) -> list[str]:
-    """Return the lines that tell which cells are left out, and which names may be slips.
+    """Return messages about skipped cells and possibly misspelled corruptions, one line each.
 
     Args:
-        lacking: model to the cells that others have and it has not.
-        alike: a corruption that is in no table to the one that it is nearly called.
+        lacking: from model to the cells that only other models have.
+        alike: from an unknown corruption to the known one with a similar name.
     """
     lines = [
         f"{clean_text(name)!r} is no corruption of the table; it stands as one of your own. Is it "

@@ -1,4 +1,4 @@
-"""A finished run: where it is, its figures and its records. One class for each form of scores."""
+"""Finished runs: folder, scores and records. One class for each kind of scores."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Head(msgspec.Struct, frozen=True):
     """The content of ``run.json``.
 
     Attributes:
-        kind: what was measured.
-        settings: what decides the numbers.
+        kind: kind of the run, such as "classification".
+        settings: the settings that determine the scores.
         classes: title and count.
-        assumed: what was taken for granted when the models were loaded, by model.
-        provenance: how the numbers came about.
-        data_faults: what was wrong with the annotations.
-        result_faults: what was wrong with result files, by model and cell.
-        cells_lacking: of answers made elsewhere, by model, the cells that others alone have.
-        names_alike: corruptions in no table, and the one of the table that each is nearly called.
+        assumed: assumptions made when the models were loaded, by model.
+        provenance: versions, device and command of the run.
+        data_faults: faults of the annotations.
+        result_faults: faults of result files, by model and cell.
+        cells_lacking: for imported results, by model, the cells that only other models have.
+        names_alike: unknown corruptions, each with the known one of a similar name.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class Head(msgspec.Struct, frozen=True):
     names_alike: dict[str, str] = {}
 
     def describe_faults(self) -> list[str]:
-        """Return what was wrong with annotations, result files and their names, a sentence each."""
+        """Describe the faults of annotations, result files and names, one sentence each."""
         models = self.settings.get("models")
         named = models if isinstance(models, dict) else {}
         return [
@@ -80,14 +80,14 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class AnyRun(ABC, Generic[Scores]):
-    """What finished runs of all kinds have: a folder, settings, figures and records.
+    """Base class of finished runs: folder, settings, scores and records.
 
     Attributes:
         path: the folder.
-        folder: the places in it.
+        folder: the paths in it.
 
     Raises:
-        InputError: there is no run.
+        InputError: there is no run at the path.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -99,7 +99,7 @@ class AnyRun(ABC, Generic[Scores]):
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        """Show the run in a notebook: what it is, and its scores."""
+        """Show the run in a notebook: its kind, and its scores."""
         count = self.scores.used if isinstance(self.scores, GridScores) else None
         told = [("kind", self.kind), ("folder", str(self.path))]
         told += [] if count is None else [("images", f"{count:,}")]
@@ -108,21 +108,21 @@ class AnyRun(ABC, Generic[Scores]):
         return head + show_scores(self.scores)
 
     def _repr_png_(self) -> bytes | None:
-        """Show the run's figures in a notebook that shows pictures alone; None without matplotlib."""
+        """Show the run's scores as a picture in a notebook; None without matplotlib."""
         return encode_figure(lambda: draw_scores(self.scores))
 
     @property
     @abstractmethod
     def scores(self) -> Scores:
-        """All figures with their intervals, from ``scores.json``.
+        """All scores with their intervals, from ``scores.json``.
 
         Raises:
-            BrokenFileError: the file is not what such a run writes; the message names the place.
+            BrokenFileError: the file is invalid; the message names the place in it.
         """
 
     @abstractmethod
     def records(self) -> pyarrow.Table:
-        """Return what the figures are made from as an Arrow table.
+        """Return the records, from which the scores are computed, as an Arrow table.
 
         Raises:
             BrokenFileError: a table cannot be read.
@@ -133,32 +133,32 @@ class AnyRun(ABC, Generic[Scores]):
         """The content of ``run.json``.
 
         Raises:
-            BrokenFileError: it cannot be read as what it should be.
+            BrokenFileError: it cannot be read, or is invalid.
         """
         return read_form(self.folder.run_file, Head)
 
     @property
     def kind(self) -> str:
-        """What was measured: "classification", "detection", "probe", "similarity", or a task's own."""
+        """The kind: "classification", "detection", "probe", "similarity", or a custom task's."""
         return self.head.kind
 
     @property
     def settings(self) -> Settings:
-        """What decides the numbers."""
+        """The settings that determine the scores."""
         return self.head.settings
 
     @property
     def provenance(self) -> Settings:
-        """How the numbers came about: versions, device, command."""
+        """Versions, device and command of the run."""
         return self.head.provenance
 
     @cached_property
     def faults(self) -> tuple[str, ...]:
-        """What was wrong with annotations and result files, a sentence each."""
+        """Faults of annotations and result files, one sentence each."""
         return tuple(map(clean_text, self.head.describe_faults()))
 
     def _record(self, folder: str, name: str) -> Path:
-        """Return a file below ``records``: names in ``scores.json`` lead to no other place."""
+        """Return a file below ``records``; raises if a name in ``scores.json`` leads elsewhere."""
         for part in (folder, name):
             if part == ".." or Path(part).name != part:
                 raise BrokenFileError(
@@ -169,10 +169,10 @@ class AnyRun(ABC, Generic[Scores]):
         return self.path / "records" / folder / name
 
     def gallery(self, form: type[Form]) -> Form:
-        """Return what pictures there are, as the form that runs of this kind have.
+        """Return the content of ``gallery.json`` as ``form``, the type for this kind of run.
 
         Raises:
-            BrokenFileError: the file cannot be read as that.
+            BrokenFileError: the file cannot be read as that type.
         """
         if form not in self._galleries:
             there = self.folder.gallery_file.is_file()
@@ -183,7 +183,8 @@ class AnyRun(ABC, Generic[Scores]):
 
 @final
 class Run(AnyRun[GridScores]):
-    """A finished run over the corruption grid, of classifiers, detectors, or a task of one's own.
+    """A finished run over the corruption grid, of classifiers, detectors, segmenters, or a custom
+    task.
 
     >>> run = load_run("run")  # doctest: +SKIP
     >>> run.scores.models[0].summary["mean"].value  # doctest: +SKIP
@@ -192,7 +193,7 @@ class Run(AnyRun[GridScores]):
 
     @cached_property
     def scores(self) -> GridScores:
-        """All figures with their intervals."""
+        """All scores with their intervals."""
         return read_form(self.folder.scores_file, GridScores)
 
     @cached_property
@@ -204,13 +205,14 @@ class Run(AnyRun[GridScores]):
         return Plots(self.scores, self.path, None if form is None else self.gallery(form))
 
     def trust(self) -> dict[str, Trust]:
-        """Return by model whether what classifiers say of themselves holds, of images with labels.
+        """Return by model how trustworthy classifiers' confidences are, for labeled images.
 
         Calibration error, Brier score, loss and selective prediction in every cell; with held-out
-        images also the fitted temperature, the same figures behind it, and prediction sets.
+        images also the fitted temperature, the same metrics after temperature scaling, and
+        prediction sets.
 
         Raises:
-            BrokenFileError: ``scores.json`` is not what a run writes.
+            BrokenFileError: ``scores.json`` is invalid.
         """
         if self.kind != "classification":
             return {}
@@ -223,11 +225,11 @@ class Run(AnyRun[GridScores]):
         return found
 
     def model_index(self, name: str | None = None, *, model: str | None = None) -> dict[str, Any]:
-        """Return the figures of a model as ``model-index``, the metadata of a Hugging Face model card.
+        """Return a model's scores as ``model-index``, the metadata of a Hugging Face model card.
 
         Args:
-            name: of the model on the hub; the model's title by default.
-            model: which of the run; the first by default.
+            name: name of the model on the hub; the model's title by default.
+            model: name of a model of the run; the first by default.
 
         Raises:
             UnknownNameError: there is no such model.
@@ -243,14 +245,14 @@ class Run(AnyRun[GridScores]):
     def to_samples(
         self, *, model: str | None = None, images: str | Path | None = None
     ) -> dict[str, Any]:
-        """Return the images with what a model said of each in every cell, as JSON takes it.
+        """Return the images with a model's predictions in every cell, for JSON.
 
         Args:
-            model: which of the run; the first by default.
-            images: the folder of the data, in front of the images' names.
+            model: name of a model of the run; the first by default.
+            images: the folder of the data, prepended to the images' names.
 
         Raises:
-            InputError: a run of a kind whose records have no answers in this form.
+            InputError: a kind of run whose records have no such predictions.
             UnknownNameError: there is no such model.
             BrokenFileError: a table cannot be read.
         """
@@ -261,12 +263,13 @@ class Run(AnyRun[GridScores]):
     def to_fiftyone(
         self, name: str | None = None, *, model: str | None = None, images: str | Path | None = None
     ) -> Any:
-        """Return the images and answers as a ``fiftyone.Dataset``; :meth:`to_samples` needs no FiftyOne.
+        """Return images and predictions as a ``fiftyone.Dataset``; :meth:`to_samples` needs no
+        FiftyOne.
 
         Args:
-            name: of the data set; FiftyOne's own by default.
-            model: which of the run; the first by default.
-            images: the folder of the data, in front of the images' names.
+            name: name of the dataset; FiftyOne's default if None.
+            model: name of a model of the run; the first by default.
+            images: the folder of the data, prepended to the images' names.
 
         Raises:
             MissingExtraError: fiftyone is not installed.
@@ -282,7 +285,7 @@ class Run(AnyRun[GridScores]):
         corruptions: Sequence[str] | None = None,
         severities: Sequence[int] | None = None,
     ) -> pyarrow.Table:
-        """Return one row per image and cell, with its model and cell in front.
+        """Return one row per image and cell; the first columns are model and cell.
 
         Args:
             models: names in the run; all by default.
@@ -316,7 +319,7 @@ class Run(AnyRun[GridScores]):
         """Return the records of one cell as arrays; the clean cell is ``("clean", 0)``.
 
         Raises:
-            InputError: a run of a kind whose records have no such form; take ``records``.
+            InputError: a kind of run whose records have no such form; use ``records``.
         """
         path = self.folder.records_file(model, Cell(corruption, severity))
         if self.kind == "classification":
@@ -329,7 +332,7 @@ class Run(AnyRun[GridScores]):
 
     @cached_property
     def events(self) -> tuple[ModelEvent, ...]:
-        """What adapters told, in the order of the models and of the grid."""
+        """Events of the adapters, in the order of the models and of the grid."""
         return tuple(read_events(self.path / "events", self.scores))
 
     @property
@@ -338,7 +341,7 @@ class Run(AnyRun[GridScores]):
         return bool(self.settings.get("adapters"))
 
     def adapter(self, model: str) -> Settings | None:
-        """Return the settings of an adapter; None for a model as it is."""
+        """Return the settings of an adapter; None for a model without one."""
         adapters = self.settings.get("adapters")
         found = adapters.get(model) if isinstance(adapters, Mapping) else None
         return dict(found) if isinstance(found, Mapping) else None
@@ -346,11 +349,11 @@ class Run(AnyRun[GridScores]):
 
 @final
 class ProbeRun(AnyRun[ProbeScores]):
-    """A finished probe of encoders, which has factors in the place of a grid."""
+    """A finished probe of encoders, with factors instead of a grid."""
 
     @cached_property
     def scores(self) -> ProbeScores:
-        """How much of each factor each model keeps."""
+        """How much of each factor each model encodes."""
         return read_form(self.folder.scores_file, ProbeScores)
 
     @cached_property
@@ -363,14 +366,14 @@ class ProbeRun(AnyRun[ProbeScores]):
     def records(
         self, models: Sequence[str] | None = None, factors: Sequence[str] | None = None
     ) -> pyarrow.Table:
-        """Return one row per version of an image: the true value, and what was read.
+        """Return one row per version of an image: the true and the predicted values.
 
-        Columns: ``model``, ``factor``, ``id``, ``version``, ``fold`` in which the image was held out,
-        ``value`` in the factor's unit, and what was read in its place: ``beside`` and ``alone`` by
-        ridge regression, ``network`` where torch was installed.
+        Columns: ``model``, ``factor``, ``id``, ``version``, ``fold`` in which the image was held
+        out, ``value`` in the factor's unit, and its predictions: ``beside`` and ``alone`` by ridge
+        regression, ``network`` if torch was installed.
 
         Args:
-            models: names in the run, controls among them; all by default.
+            models: names in the run, including controls; all by default.
             factors: all by default.
 
         Raises:
@@ -397,7 +400,7 @@ class AuditRun(AnyRun[AuditScores]):
 
     @cached_property
     def scores(self) -> AuditScores:
-        """The figures of every test set."""
+        """The scores of every test set."""
         return read_form(self.folder.scores_file, AuditScores)
 
     @cached_property
@@ -411,7 +414,7 @@ class AuditRun(AnyRun[AuditScores]):
         """Return one row per test row.
 
         Columns: ``set``, ``row``, ``similarity`` to the nearest training row and its ``index``, the
-        mean ``density`` of the k nearest; ``key`` and ``label`` where the metadata have them, and
+        mean ``density`` of the k nearest; ``key`` and ``label`` if the metadata have them, and
         ``reference``, the similarity to the nearest reference row, where there is a reference.
 
         Args:
@@ -470,7 +473,7 @@ class EvaluationRun(AnyRun[EvaluationScores]):
     def records(
         self, models: Sequence[str] | None = None, sets: Sequence[str] | None = None
     ) -> pyarrow.Table:
-        """Return one row per image and model, with the model and the test set in front.
+        """Return one row per image and model; the first columns are model and test set.
 
         Args:
             models: names in the run; all by default.
@@ -491,7 +494,7 @@ class EvaluationRun(AnyRun[EvaluationScores]):
 
 @final
 class AnytimeRun(AnyRun[AnytimeScores]):
-    """A run that asks one number, and ends as soon as it is known well enough."""
+    """A run that estimates one number, and stops when its interval is narrow enough."""
 
     @cached_property
     def scores(self) -> AnytimeScores:
@@ -499,7 +502,7 @@ class AnytimeRun(AnyRun[AnytimeScores]):
         return read_form(self.folder.scores_file, AnytimeScores)
 
     def records(self, models: Sequence[str] | None = None) -> pyarrow.Table:
-        """Return one row per pair of an image and a cell that was asked, in the order of the draws.
+        """Return one row per evaluated pair of image and cell, in the order of the draws.
 
         Args:
             models: names in the run; all by default.
@@ -518,11 +521,11 @@ class AnytimeRun(AnyRun[AnytimeScores]):
 
 @final
 class BreakingRun(AnyRun[BreakingScores]):
-    """Where the answers of models break, image by image."""
+    """The breaking points of models' predictions, by image."""
 
     @cached_property
     def scores(self) -> BreakingScores:
-        """Mean breaking severities, and the shares that are still right along the severity."""
+        """Mean breaking severities, and the accuracy as a function of severity."""
         return read_form(self.folder.scores_file, BreakingScores)
 
     def records(
@@ -530,10 +533,10 @@ class BreakingRun(AnyRun[BreakingScores]):
     ) -> pyarrow.Table:
         """Return one row per image and corruption.
 
-        Columns: ``model``, ``corruption``, ``id``; ``target``, the ``clean`` answer; ``breaking``, the
-        severity at which the answer breaks, 0 where it is wrong clean, null where nothing breaks it;
-        the ``answer`` there; ``checked``, a severity beyond that was asked, too, and whether the
-        answer had ``recovered`` there.
+        Columns: ``model``, ``corruption``, ``id``; ``target``, the ``clean`` prediction;
+            ``breaking``, the severity at which the prediction breaks, 0 if it is wrong clean, null
+            if it never breaks; the ``answer`` there; ``checked``, a higher severity that was
+            evaluated as well, and whether the prediction had ``recovered`` there.
 
         Args:
             models: names in the run; all by default.
@@ -565,7 +568,7 @@ _CLASSES: dict[
     "similarity": AuditRun,
     "evaluation": EvaluationRun,
 }
-"""By kind; all other kinds are over the grid."""
+"""Class by kind of run; all other kinds are runs over the grid."""
 
 
 def load_run(
@@ -574,14 +577,14 @@ def load_run(
     """Open the folder of a finished run of any kind.
 
     Returns:
-        By the run's kind: of classifiers, detectors and tasks of one's own a :class:`Run`, of encoders
-        a :class:`ProbeRun`, of embeddings an :class:`AuditRun`, on several test sets an
-        :class:`EvaluationRun`, of one number an :class:`AnytimeRun`,
-        of breaking points a :class:`BreakingRun`. Their ``scores`` are typed, and
-        ``records()`` gives what these are made from as an Arrow table.
+        By the run's kind: for classifiers, detectors, segmenters and custom tasks a :class:`Run`,
+        for encoders a :class:`ProbeRun`, for embeddings an :class:`AuditRun`, for several test sets
+        an :class:`EvaluationRun`, for a single number an :class:`AnytimeRun`, for breaking points a
+        :class:`BreakingRun`. Their ``scores`` are typed, and ``records()`` returns an Arrow table
+        of the records.
 
     Raises:
-        InputError: there is none, or it is not finished.
+        InputError: there is no run, or it is not finished.
         BrokenFileError: ``run.json`` is damaged.
     """
     run = Run(path)
@@ -609,11 +612,11 @@ def _choose(names: Sequence[str] | None, known: Collection[str], what: str) -> l
 def _read_with(
     path: Path, front: Mapping[str, str | int], *, unique: str | None = "id"
 ) -> pyarrow.Table:
-    """Return a record table with columns in front that say where its rows are from."""
+    """Return a record table with leading columns that identify its origin."""
     import pyarrow as pa
 
     with open_table(path, unique=unique) as table:
-        # Equal texts of errors are held once while a table is read; here they are plain texts.
+        # The dictionary-encoded errors become plain texts here.
         place = table.schema.get_field_index("error")
         if place >= 0:
             table = table.set_column(place, "error", table["error"].cast(pa.string()))
@@ -624,7 +627,7 @@ def _read_with(
 
 
 def _join(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:
-    """Return tables as one; what only some of them have is null in the others."""
+    """Concatenate tables; columns that only some of them have are null in the others."""
     import pyarrow as pa
 
     return pa.concat_tables(list(tables), promote_options="default")

@@ -1,4 +1,4 @@
-"""A run as a notebook shows it: of a grid the headlines of each model, then the mean by corruption."""
+"""Notebook display of a run: for a grid each model's headlines, then the mean by corruption."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def show_scores(scores: TidyScores) -> str:
-    """Return scores as HTML: of a grid a table by corruption, of others all figures."""
+    """Return scores as HTML: for a grid a table by corruption, for other kinds all values."""
     return _show_grid(scores) if isinstance(scores, GridScores) else scores._repr_html_()
 
 
 def draw_scores(scores: TidyScores) -> Figure:
-    """Return scores as a figure: of a grid the heat map of the first model, of others bars.
+    """Return scores as a figure: for a grid a heat map of the first model, for other kinds bars.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

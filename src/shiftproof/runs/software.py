@@ -1,4 +1,4 @@
-"""In what software and machine runs differ: the numbers of two versions need not be the same."""
+"""Differences of runs in software and device, which may change scores."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from shiftproof.runs.scores.reading import clean_text
 
 
 def describe_software(runs: Sequence[AnyRun[Any]]) -> list[str]:
-    """Say in which versions, and in what device, runs differ; one sentence, or none.
+    """Describe how runs differ in versions and device; one sentence, or none.
 
-    Other versions seldom change a figure much, yet a small difference may be theirs alone.
+    Versions rarely change a score much, but may explain a small difference.
     """
     stated = [_versions(run.provenance) for run in runs]
     names = dict.fromkeys(name for one in stated for name in one)
@@ -30,7 +30,7 @@ def describe_software(runs: Sequence[AnyRun[Any]]) -> list[str]:
 
 
 def _versions(provenance: Mapping[str, object]) -> dict[str, str]:
-    """Return what may move a figure, by name; the machine itself, its cores and the time do not."""
+    """Return the versions that may change a score, by name; machine, cores and time do not."""
     libraries = provenance.get("libraries")
     found = {
         "shiftproof": provenance.get("shiftproof"),

@@ -1,4 +1,4 @@
-"""One job over many shards: parts written once each, here, by a batch scheduler, or on Ray."""
+"""Running a job over many shards on this machine, by a batch scheduler, or on Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the shards of a job are done: what a backend is, on this machine, by a batch scheduler."""
+"""Backends of a job: the protocol, local processes, and batch schedulers."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ Function = Callable[[Any, int], Arrays]
 
 
 class Backend(Protocol):
-    """Something that makes parts."""
+    """Computes the parts of a job."""
 
     def share(self, shards: Sequence[int]) -> list[int]:
-        """Return those of the missing shards that are done here."""
+        """Return the missing shards that this worker should compute."""
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
-        """Make the parts of these shards and yield each shard when its part is written."""
+        """Compute the parts of these shards, and yield each shard when its part is written."""
 
     def whose(self, shards: Sequence[int]) -> str:
-        """Say in words behind a list of missing shards who is to do them."""
+        """Return a message's suffix that names the workers of missing shards."""
 
     def processes(self) -> int:
-        """Return how many shards are under way at a time on one machine."""
+        """Return the number of shards that run concurrently on one machine."""
 
 
 @dataclass(frozen=True)
 class Local:
-    """All shards on this machine, in processes that may be killed; each writes its own parts.
+    """All shards on this machine, in worker processes that write their own parts.
 
     Attributes:
-        workers: how many processes, 0 for none but this one; None takes one per core, and none where
-            only one shard is left.
+        workers: number of processes, 0 for only this one; None uses one per core, and none if only
+            one shard is left.
     """
 
     workers: int | None = None
@@ -48,23 +48,23 @@ class Local:
             raise InputError(f"Expected a number of workers of 0 or more, got {self.workers}.")
 
     def share(self, shards: Sequence[int]) -> list[int]:
-        """Return all of them."""
+        """Return all shards."""
         return list(shards)
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
-        """Make the parts in processes."""
+        """Compute the parts in worker processes."""
         workers = self.workers
         if workers is None:
-            # For one shard, starting a process is longer than it is worth.
+            # Starting a process is not worth it for a single shard.
             workers = default_processes() if len(shards) > 1 else 0
         yield from map_ordered(
             _write, shards, context=(function, context, parts), workers=min(workers, len(shards))
         )
 
     def whose(self, shards: Sequence[int]) -> str:
-        """Say nothing: there is nobody else."""
+        """Return nothing: there are no other workers."""
         return ""
 
     def processes(self) -> int:
@@ -77,9 +77,9 @@ class Scheduled:
     """One of several commands that a batch scheduler such as Slurm starts over one folder.
 
     Attributes:
-        worker: which one this is, from 0 up.
-        of: how many there are.
-        workers: processes on this machine, 0 for none but this one.
+        worker: index of this command, from 0.
+        of: number of commands.
+        workers: processes on this machine, 0 for only this one.
     """
 
     worker: int
@@ -94,17 +94,17 @@ class Scheduled:
             )
 
     def share(self, shards: Sequence[int]) -> list[int]:
-        """Return every ``of``-th shard, by its number: what is there already changes nothing."""
+        """Return every ``of``-th shard by number, independent of which shards exist already."""
         return [shard for shard in shards if shard % self.of == self.worker]
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
-        """Make the parts as :class:`Local` does."""
+        """Compute the parts like :class:`Local`."""
         yield from Local(self.workers).work(function, context, parts, shards)
 
     def whose(self, shards: Sequence[int]) -> str:
-        """Name the workers whose share they are."""
+        """Return a suffix that names the workers of these shards."""
         others = sorted({shard % self.of for shard in shards})
         told = ", ".join(map(str, others[:10])) + (" and more" if len(others) > 10 else "")
         return f" (of worker{'s' if len(others) > 1 else ''} {told}, --of {self.of})"
@@ -115,7 +115,7 @@ class Scheduled:
 
 
 def _write(context: tuple[Function, Any, Parts], shard: int) -> int:
-    """Make one part, in a worker; what is written does not wait for the parent."""
+    """Compute and write one part in a worker, without waiting for the parent."""
     function, of_job, parts = context
     parts.write(shard, function(of_job, shard))
     return shard

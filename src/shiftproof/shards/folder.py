@@ -1,4 +1,4 @@
-"""The folder of a job's parts: one file per shard, and whose they are."""
+"""The folder of a job's parts: one file per shard, and a manifest."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from shiftproof.io.arrays import read_arrays
 from shiftproof.types import Settings
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
-"""What a job gives for a shard: arrays of numbers or texts by name."""
+"""The result of a job for a shard: arrays of numbers or texts by name."""
 
 
 class Parts(Protocol):
-    """Where the parts of a job are kept; small to pickle."""
+    """Storage of a job's parts; small to pickle."""
 
     @property
     def path(self) -> Path:
@@ -29,24 +29,24 @@ class Parts(Protocol):
 
     @property
     def shards(self) -> int:
-        """How many parts there are when all is done."""
+        """Total number of parts."""
 
     def missing(self) -> list[int]:
         """Return the shards that have no part yet."""
 
     def write(self, number: int, part: Arrays) -> None:
-        """Write the part of one shard, so that it counts as there when it is whole."""
+        """Write the part of one shard atomically."""
 
 
 class PartFolder:
-    """``manifest.json`` and ``part-00000.npz`` for every shard that is done.
+    """A folder with ``manifest.json`` and ``part-00000.npz`` for every finished shard.
 
-    A part that is there is whole: it is written atomically. The same arrays give the same bytes, so
-    it does not matter which of two workers writes a part, or whether both do. Small to pickle.
+    Parts are written atomically and deterministically, so it does not matter if two workers write
+    the same part. Small to pickle.
 
     Attributes:
         path: the folder.
-        shards: how many parts there are when all is done.
+        shards: total number of parts.
     """
 
     def __init__(self, path: Path, shards: int) -> None:
@@ -55,24 +55,25 @@ class PartFolder:
 
     @classmethod
     def create(cls, path: Path, name: str, shards: int, settings: Settings) -> PartFolder:
-        """Make the folder, or resume the one that is there if it is the same job's.
+        """Create the folder, or resume an existing one of the same job.
 
         Args:
             path: the folder.
-            name: of the job.
-            shards: how many there are.
-            settings: what decides the parts' content, such as fingerprints of the data.
+            name: name of the job.
+            shards: number of shards.
+            settings: the settings that determine the parts' content, such as fingerprints of the
+                data.
 
         Raises:
-            RunMismatchError: it is another job's.
-            InputError: it holds other things, or cannot be written to.
+            RunMismatchError: it belongs to another job.
+            InputError: it has other content, or is not writable.
         """
         of_job = {"job": name, "shards": shards, "settings": settings}
         manifest.begin(path, "manifest.json", of_job, what="parts of a job")
         return cls(path, shards)
 
     def part_file(self, number: int) -> Path:
-        """The part of one shard."""
+        """Return the file of one shard's part."""
         return self.path / f"part-{number:05d}.npz"
 
     def missing(self) -> list[int]:
@@ -87,7 +88,7 @@ class PartFolder:
         """
         with files.atomic(self.part_file(number)) as file, zipfile.ZipFile(file, "w") as archive:
             for name, values in part.items():
-                # A date is in every entry; ZipInfo's own is always the same.
+                # Entries contain a date; ZipInfo's default is constant.
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asanyarray(values), allow_pickle=False)
 
@@ -95,7 +96,7 @@ class PartFolder:
         """Return the part of one shard.
 
         Raises:
-            BrokenFileError: it is not there, or damaged.
+            BrokenFileError: it is missing or damaged.
         """
         try:
             return read_arrays(self.part_file(number))
@@ -114,8 +115,8 @@ class FileParts:
 
     Attributes:
         path: the folder of the run.
-        files: of each part the files that are there when it is done, below the folder. A part may
-            bring others beside them, which are written first.
+        files: for each part the files, below the folder, whose existence means that it is done. A
+            part may have further files, which are written first.
     """
 
     path: Path
@@ -123,15 +124,15 @@ class FileParts:
 
     @property
     def shards(self) -> int:
-        """How many parts there are."""
+        """Number of parts."""
         return len(self.files)
 
     def missing(self) -> list[int]:
-        """Return the parts of whose files one is not there."""
+        """Return the parts with a missing file."""
         return [number for number in range(self.shards) if not self._has(number)]
 
     def write(self, number: int, part: Arrays) -> None:
-        """Write the files of a part, those that say that it is done in their order at the end.
+        """Write the files of a part; those that mark it as done come last, in order.
 
         Raises:
             RunError: the disk is full.

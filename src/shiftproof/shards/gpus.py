@@ -1,4 +1,4 @@
-"""Which GPUs of a machine belong to which of several commands on it."""
+"""Assigning the GPUs of a machine to several commands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def choose_gpus(visible: Sequence[str], worker: int, of_each: int) -> list[str]:
-    """Return the GPUs of one worker: the machine's are dealt out in order, and again from the first.
+    """Return the GPUs of one worker, assigned round-robin.
 
     Args:
-        visible: the names of all GPUs that the commands may use.
-        worker: which command, from 0 up.
-        of_each: GPUs of a command.
+        visible: names of the available GPUs.
+        worker: index of the command, from 0.
+        of_each: number of GPUs per command.
 
     Raises:
-        InputError: there are too few for one command.
+        InputError: fewer GPUs than one command needs.
 
     >>> choose_gpus(["0", "1", "2", "3"], 1, 2)
     ['2', '3']
@@ -39,10 +39,9 @@ def choose_gpus(visible: Sequence[str], worker: int, of_each: int) -> list[str]:
 def keep_to_gpus(
     worker: int, of_each: int, environment: MutableMapping[str, str] = os.environ
 ) -> None:
-    """Let this process use the GPUs of its worker alone; call it before CUDA is asked for anything.
+    """Restrict this process to the GPUs of its worker; call it before CUDA is initialized.
 
-    A scheduler that has named a command's own GPUs in ``CUDA_VISIBLE_DEVICES`` is heeded: what is
-    dealt out are those.
+    If a scheduler has set ``CUDA_VISIBLE_DEVICES``, only those GPUs are assigned.
 
     Raises:
         InputError: there are too few.
@@ -53,7 +52,7 @@ def keep_to_gpus(
 
 
 def list_gpus() -> list[str]:
-    """Return the numbers of this machine's GPUs as its driver counts them; none without a driver."""
+    """Return the indices of this machine's GPUs according to the driver; empty without a driver."""
     try:
         told = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],

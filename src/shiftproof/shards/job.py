@@ -1,4 +1,4 @@
-"""A job over shards, and the way from its parts to one result."""
+"""A job over shards: running it, and merging its parts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ Context = TypeVar("Context")
 Part = TypeVar("Part")
 
 _TOGETHER = 16
-"""So many parts are merged at a time: what they hold is copied once for each power of it."""
+"""Parts merged at a time; data is copied once per level of the merge tree."""
 
 _TOLD = 10
 
 
 @dataclass(frozen=True)
 class Job(Generic[Context]):
-    """What is to be done for every shard.
+    """A function to run for every shard.
 
     Attributes:
-        name: says what the parts are.
-        function: gives the part of one shard, ``function(context, shard)``, and writes nothing. The
-            same shard always gives the same part.
-        context: what the function needs: paths and settings, not arrays, as it is sent to workers.
+        name: name of the parts, for messages.
+        function: computes the part of one shard, ``function(context, shard)``; deterministic and
+            without side effects.
+        context: argument of the function: paths and settings, not arrays, as it is sent to workers.
         shards: how many there are.
-        settings: what decides the parts' content: another job's folder is refused.
+        settings: the settings that determine the parts' content; a folder with other settings is
+            refused.
     """
 
     name: str
@@ -45,22 +46,22 @@ class Job(Generic[Context]):
 def run_shards(
     job: Job[Any], folder: Path, backend: Backend | None = None, *, show: bool | None = None
 ) -> PartFolder:
-    """Make every part that is not there yet, and return the folder when all are.
+    """Compute all missing parts, and return the folder.
 
-    Whatever ends this early (a killed worker or driver, a full disk) costs the shards that were
-    under way: the same call does the rest. The parts are the same on every backend.
+    An interruption (a killed worker or driver, a full disk) loses only the shards in progress: the
+    same call resumes the rest. Parts do not depend on the backend.
 
     Args:
-        job: what to do.
-        folder: for the parts; new, empty, or that of the same job.
-        backend: where to do it; by default in one process per core.
-        show: the progress display; by default on a terminal.
+        job: the job.
+        folder: folder of the parts; new, empty, or of the same job.
+        backend: where to run; by default in one process per core.
+        show: whether to show progress; by default on a terminal.
 
     Raises:
-        RunMismatchError: the folder is another job's.
+        RunMismatchError: the folder belongs to another job.
         UnfinishedError: this worker's share is done, but parts of other workers are missing.
-        RunError: the disk is full, or a shard took its worker down again and again.
-        Exception: whatever the function raises.
+        RunError: the disk is full, or a shard repeatedly crashed its worker.
+        Exception: any exception of the function.
     """
     parts = PartFolder.create(folder, job.name, job.shards, job.settings)
     fill_parts(job.name, job.function, job.context, parts, backend or Local(), show=show)
@@ -76,12 +77,12 @@ def fill_parts(
     *,
     show: bool | None = None,
 ) -> None:
-    """Make every part that is not there yet, wherever parts are kept; see :func:`run_shards`.
+    """Compute all missing parts in any storage; see :func:`run_shards`.
 
     Raises:
         UnfinishedError: this worker's share is done, but parts of other workers are missing.
-        RunError: the disk is full, or a shard took its worker down again and again.
-        Exception: whatever the function raises.
+        RunError: the disk is full, or a shard repeatedly crashed its worker.
+        Exception: any exception of the function.
     """
     mine = backend.share(parts.missing())
     with progress(name, len(mine), show=show) as advance:
@@ -91,10 +92,10 @@ def fill_parts(
 
 
 def check_finished(name: str, parts: Parts, backend: Backend) -> None:
-    """Refuse to go on while parts are missing, which others are to make.
+    """Check that all parts exist, including those of other workers.
 
     Raises:
-        UnfinishedError: says which, and whose they are.
+        UnfinishedError: names the missing parts and their workers.
     """
     missing = parts.missing()
     if missing:
@@ -108,9 +109,9 @@ def check_finished(name: str, parts: Parts, backend: Backend) -> None:
 
 
 def merge_parts(parts: Iterable[Part], merge: Callable[[Sequence[Part]], Part]) -> Part:
-    """Merge neighbouring parts until one is left; ``merge`` must be associative.
+    """Merge adjacent parts until one is left; ``merge`` must be associative.
 
-    Parts are taken one at a time and merged in groups of groups: few are held at once.
+    Parts are read one at a time and merged hierarchically, so that few are in memory.
     """
     levels: list[list[Part]] = []
     for part in parts:

@@ -22,35 +22,35 @@ from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
 
 _QUIET = {
-    # Nothing is sent anywhere, and no warning of a setting that is about to change.
+    # No usage statistics, and no warning of a setting that is about to change.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 _OBJECT_STORE = 256 * 10**6
-"""Bytes: parts pass through it, a few at a time; what does not fit goes to the disk."""
+"""Size of the object store in bytes; it holds a few parts at a time and spills to disk."""
 
 _KNOCK_SECONDS = 10.0
-"""So long a cluster may take to answer at its address: Ray itself tries for minutes."""
+"""Timeout of a cluster's address; Ray itself retries for minutes."""
 
 _GLANCE_SECONDS = 5.0
-"""After so long without a part the machines are counted anew: some may have joined."""
+"""Seconds without a part after which the machines are counted again, as some may have joined."""
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Tasks of Ray Core that are handed the job's context and send back their part.
+    """Runs shards as tasks of Ray Core, which get the job's context and return their part.
 
-    The parts are written here, each when it arrives: only this machine must reach their folder, while
-    the data must be where every machine of the cluster finds it under the same path or URL.
+    Parts are written by this process as they arrive: only this machine needs access to their
+    folder, while the data must be available on every machine under the same path or URL.
 
     Attributes:
-        address: of a cluster, such as "auto" or "ray://host:10001"; None starts Ray in this process
-            and ends it again, or takes the one that the caller has started. A cluster that runs on
-            this machine is never joined unasked.
-        workers: how many tasks at a time; None takes one per core of the machines that are there,
-            also of those that join later; with GPUs as many as these serve.
-        gpus: of each task; a share such as 0.5 lets two tasks use one.
+        address: address of a cluster, such as "auto" or "ray://host:10001"; None starts and stops
+            Ray in this process, or uses the session that the caller has started. A cluster that
+            happens to run on this machine is not joined.
+        workers: number of concurrent tasks; None uses one per core of all machines, including those
+            that join later; with GPUs as many as fit on these.
+        gpus: number of GPUs per task; with 0.5 two tasks share one.
     """
 
     address: str | None = None
@@ -70,7 +70,7 @@ class Ray:
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
-        """Make the parts as tasks."""
+        """Compute the parts as tasks."""
         if not shards:
             return  # starting Ray takes seconds
         with self._session() as ray:
@@ -105,7 +105,7 @@ class Ray:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if self.address is None:
             options |= {
-                # Without it Ray joins whatever cluster was begun on this machine.
+                # Without it Ray joins any cluster that runs on this machine.
                 "address": "local",
                 "num_cpus": self.processes(),
                 "object_store_memory": _OBJECT_STORE,
@@ -122,7 +122,8 @@ class Ray:
                 ray.init(**options)
                 return
             except (Exception, SystemExit) as error:
-                # It gives itself 30 seconds, which on a busy machine may not do, and raises anything.
+                # Its timeout of 30 seconds may be too short on a busy machine, and it raises any
+                # exception.
                 ray.shutdown()
                 if left and self.address is None:
                     continue
@@ -131,10 +132,10 @@ class Ray:
 
 
 def _knock(address: str) -> None:
-    """Refuse an address at which nothing answers.
+    """Check that a cluster answers at an address.
 
     Raises:
-        RunError: says where.
+        RunError: nothing answers at the address.
     """
     found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
     if found is None:
@@ -166,10 +167,10 @@ def _tasks(
     shards: Sequence[int],
     asked: Ray,
 ) -> Iterator[int]:
-    # A task whose worker or machine dies is done again; one that raises is not.
+    # A task is retried if its worker or machine dies, not if it raises.
     task = ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=ATTEMPTS - 1)(_compute)
-    # As bytes, so that what a machine lacks to read them is told as it is; in a list they go to a
-    # worker as a reference, and are read there once for all of its tasks.
+    # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
+    # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
     sent = [ray.put(job)], str(Path.cwd()), __version__
     under_way: dict[Any, int] = {}
@@ -187,7 +188,7 @@ def _tasks(
 
 
 def _window(ray: Any, asked: Ray) -> int:
-    """Return how many tasks there may be at a time, on the machines that are there now."""
+    """Return the number of concurrent tasks on the current machines."""
     if asked.workers is not None:
         return asked.workers
     there = ray.cluster_resources()
@@ -201,7 +202,7 @@ def _result(ray: Any, done: Any, shard: int) -> Arrays:
     try:
         part: Arrays = ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        # What the function raised, as it does on any other backend.
+        # The function's own exception, as on any other backend.
         cause = error.cause
         if isinstance(cause, ModuleNotFoundError) and not isinstance(cause, MissingExtraError):
             raise RunError(
@@ -221,7 +222,7 @@ def _result(ray: Any, done: Any, shard: int) -> Arrays:
 
 
 _kept: dict[str, tuple[Function, Any]] = {}
-"""The job of this process's last task: the next is of the same one, as a rule."""
+"""Cache of this process's last job, which the next task usually shares."""
 
 
 def _compute(sent: tuple[list[Any], str, str], shard: int) -> Arrays:
@@ -234,7 +235,7 @@ def _compute(sent: tuple[list[Any], str, str], shard: int) -> Arrays:
 
 
 def _open_job(references: list[Any], place: str, version: str) -> tuple[Function, Any]:
-    """Return function and context, which a process reads once."""
+    """Return function and context; a process reads them once."""
     import ray
 
     [reference] = references
@@ -245,7 +246,7 @@ def _open_job(references: list[Any], place: str, version: str) -> tuple[Function
                 f"{socket.gethostname()} has shiftproof {__version__}, and the command was started with "
                 f"{version}. Install the same version on all machines of the cluster."
             )
-        # Paths and modules may be named from where the command was started.
+        # Paths and modules may be relative to the working directory of the command.
         with contextlib.suppress(OSError):
             os.chdir(place)
         if place not in sys.path:
@@ -257,7 +258,9 @@ def _open_job(references: list[Any], place: str, version: str) -> tuple[Function
 
 @contextlib.contextmanager
 def _own_environment(values: dict[str, str]) -> Iterator[None]:
-    """Set what is not set, for Ray's processes, and take away that and what Ray adds."""
+    """Set missing variables for Ray's processes, and afterwards remove these and those added by
+    Ray.
+    """
     before = set(os.environ)
     os.environ.update({name: values[name] for name in values if name not in before})
     try:

@@ -1,4 +1,4 @@
-"""Paths that a machine of a cluster has to see, as the one that started the work does."""
+"""Checks that a cluster machine can access the paths of a job."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from shiftproof.errors import RunError
 
 
 def unseen(what: str, reason: str) -> RunError:
-    """Return the error of data that this machine does not see.
+    """Return the error for data that this machine cannot access.
 
     Args:
-        what: that is not seen.
-        reason: in a few words or a sentence, without a full stop.
+        what: the inaccessible data.
+        reason: a phrase or sentence, without a period.
     """
     return RunError(
         f"{socket.gethostname()}, a machine of the cluster, does not see {what}: {reason}. Put it where "
@@ -22,10 +22,10 @@ def unseen(what: str, reason: str) -> RunError:
 
 
 def check_seen(path: Path) -> None:
-    """Refuse to work where a path is not there, which the machine that started the work has.
+    """Check that a path of the starting machine exists here, too.
 
     Raises:
-        RunError: it is not there.
+        RunError: it does not exist.
     """
     if not path.exists():
         raise unseen(str(path), "there is no such file or folder")

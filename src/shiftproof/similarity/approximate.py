@@ -1,4 +1,4 @@
-"""The nearest training rows, nearly: by clusters, with the recall measured against the exact search."""
+"""Approximate nearest training rows by clusters, with the recall measured against exact search."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from shiftproof.similarity.questions.nearest import Nearest, nearest
 from shiftproof.similarity.questions.pairs import read_rows
 from shiftproof.similarity.questions.top_k import TopK, merge_lists, top_k, top_k_of_each
 from shiftproof.similarity.search.options import Precision
-from shiftproof.similarity.sources import Embeddings, Source, open_both
+from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F32, F64, I64
 
 SAMPLE = 256
-"""Test rows whose nearest training rows are searched exactly, too."""
+"""Number of test rows that are also searched exactly, to measure the recall."""
 
 _OF_CLUSTER = 64
-"""Training rows for each cluster that its centre is made of."""
+"""Training rows per cluster in the sample for k-means."""
 
 _BLOCK = 65_536
 
 _COMPARED = 16_384
-"""Training rows whose values are held to measure the recall."""
+"""Training rows that are in memory at a time to measure the recall."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,12 @@ class ApproximateTopK:
     """The nearest training rows of every test row that were found.
 
     Attributes:
-        similarity: ``(m, k)`` float64 of float32 products, best first; minus infinity where fewer
-            were found.
-        index: ``(m, k)`` int64, rows of the training source; -1 where fewer were found.
-        recall: the share of the exact search's rows that are among them, or others that are just as
-            near, on a sample of test rows.
-        sampled: how many test rows that was measured on.
+        similarity: ``(m, k)`` float64 of float32 products, best first; minus infinity for missing
+            entries.
+        index: ``(m, k)`` int64, rows of the training source; -1 for missing entries.
+        recall: share of the exact nearest rows that were found (or equally near ones), on a sample
+            of test rows.
+        sampled: number of test rows in that sample.
     """
 
     similarity: F64
@@ -66,21 +66,22 @@ def approximate_top_k(
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> dict[str, ApproximateTopK]:
-    """Look for the nearest training rows of every test row in the clusters around it only.
+    """Find approximate nearest training rows of every test row, searching only nearby clusters.
 
-    Training rows are sorted into clusters by spherical k-means on a sample; a test row is compared with
-    the rows of the ``probes`` clusters whose centers are nearest to it. Faster than
-    :func:`~shiftproof.similarity.top_k` where there are very many rows, and it misses some: ``recall``
-    says how many, by an exact search for :data:`SAMPLE` test rows.
+    Training rows are assigned to clusters by spherical k-means on a sample; a test row is compared
+    with the rows of the ``probes`` clusters whose centers are nearest to it. Faster than
+    :func:`~shiftproof.similarity.top_k` for very many rows, but it misses some: ``recall`` is
+    measured by an exact search for :data:`SAMPLE` test rows.
 
     Args:
         train: embeddings.
-        tests: test sets by name; their rows are held in memory.
+        tests: test sets by name; their rows are loaded into memory.
         k: how many.
-        clusters: how many; None takes the square root of the number of training rows.
-        probes: clusters that each test row is compared with; all of them find everything.
-        seed: of the clusters and of the sample.
-        precision: of the searches among centers and of the sample.
+        clusters: number of clusters; None uses the square root of the number of training rows.
+        probes: number of clusters searched for each test row; with all clusters the search is
+            exact.
+        seed: random seed of the clusters and of the sample.
+        precision: precision of the searches among centers and in the sample.
         device: of the same searches, see :func:`~shiftproof.similarity.nearest`.
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
@@ -88,7 +89,7 @@ def approximate_top_k(
     Raises:
         InputError: more clusters than rows, or more probes than clusters.
     """
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     count = clusters if clusters is not None else max(1, math.isqrt(len(rows)))
     if k < 1 or not 1 <= probes <= count <= len(rows):
         raise InputError(
@@ -129,7 +130,7 @@ def approximate_top_k(
 
 
 def _find_centers(rows: Embeddings, count: int, seed: int) -> F32:
-    """Return the centers of clusters of a sample of the rows, those that have members."""
+    """Return the cluster centers of a sample of the rows, without empty clusters."""
     draws = rng.generator(seed, "rows for clusters")
     size = min(len(rows), _OF_CLUSTER * count)
     chosen = np.zeros(len(rows), dtype=bool)
@@ -156,12 +157,12 @@ def _search_clusters(
     k: int,
     find_cluster: Callable[[F32], Nearest],
 ) -> dict[str, tuple[F64, I64]]:
-    """Compare each training row with the test rows that look into its cluster.
+    """Compare each training row with the test rows that search its cluster.
 
     Args:
         rows: the training rows.
         held: the test rows of each set.
-        wanted: of each set, the test rows that look into each cluster.
+        wanted: for each set, the test rows that search each cluster.
         k: length of the lists.
         find_cluster: the nearest center of each of some training rows.
 
@@ -193,7 +194,7 @@ def _search_clusters(
 
 
 def _group_by_cluster(nearest_centers: I64, count: int) -> list[I64]:
-    """Return for each cluster the test rows that look into it."""
+    """Return for each cluster the test rows that search it."""
     test_rows = np.repeat(np.arange(len(nearest_centers)), nearest_centers.shape[1])
     order = np.argsort(nearest_centers.ravel(), kind="stable")
     ends = np.searchsorted(nearest_centers.ravel()[order], np.arange(1, count))
@@ -201,7 +202,7 @@ def _group_by_cluster(nearest_centers: I64, count: int) -> list[I64]:
 
 
 def _enter(lists: tuple[F64, I64], some: I64, tests: F32, rows: F32, places: I64) -> None:
-    """Enter the training rows of a cluster into the lists of some test rows; in place."""
+    """Merge the training rows of a cluster into the lists of some test rows, in place."""
     values, index = lists
     scores = (tests @ rows.T).astype(np.float64)
     if (best := scores.max(axis=1) > values[some, -1]).any():
@@ -220,7 +221,7 @@ def _draw_samples(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
 
 
 def _measure_recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
-    """Return the share of the exact lists that was found, or rows just as near in their place."""
+    """Return the share of the exact lists that was found; equally near rows count."""
     from shiftproof.similarity.search.kernels import exact_product
 
     there = exact.index >= 0

@@ -37,7 +37,7 @@ from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
 from shiftproof.similarity.questions.top_k import TopK
 from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Parts, Place, search_in_parts, top_k_in_parts
-from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.types import Settings
 
 KIND: Literal["similarity"] = "similarity"
@@ -91,7 +91,7 @@ def audit(
         RunMismatchError: the folder belongs to another audit.
         UnfinishedError: this worker's share is done, others' are not.
     """
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     folder = Path(out)
     of = _Audit(
         rows=rows,

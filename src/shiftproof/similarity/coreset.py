@@ -1,4 +1,4 @@
-"""The part of a training set that lies closest to what is to be tested."""
+"""Core sets: the part of a training set that is most similar to test sets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from shiftproof.similarity.sources import Source, check_flags, open_embeddings
 
 @dataclass(frozen=True, eq=False)
 class Coreset:
-    """The rows that were chosen.
+    """The selected rows.
 
     Attributes:
-        keep: ``(n,)`` bool, the chosen rows.
+        keep: ``(n,)`` bool, the selected rows.
         similarity: ``(n,)`` float32, each row's similarity to the nearest row of all test sets.
-        nearest_set: ``(n,)`` int64, which of the test sets that row belongs to, the first of equal
-            ones; -1 for rows that cannot be used.
-        certificates: for each test set, why this is exact.
+        nearest_set: ``(n,)`` int64, index of that row's test set, ties to the first; -1 for
+            unusable rows.
+        certificates: for each test set, the evidence that this is exact.
     """
 
     keep: NDArray[np.bool_]
@@ -48,22 +48,22 @@ def coreset(
 
     This is how Mayilvahanan et al. (ICLR 2024) found 100 million images of LAION that train a CLIP
     model as well as all of its 200 million: far-pruning with the union of the out-of-distribution
-    test sets. It looks at the test images: a core set says where the score comes from, and is no way
-    to reach one.
+    test sets. It uses the test images: a core set explains a score, and is no legitimate way to
+    reach one.
 
     Args:
         train: embeddings of the training set.
         tests: the test sets by name.
-        size: how many rows to choose. Of equal rows the first are chosen.
-        among: ``(n,)`` bool, only these rows, such as those that
-            :func:`~shiftproof.similarity.deduplicate` keeps.
+        size: number of rows to select; ties go to the first.
+        among: ``(n,)`` bool, restricts the selection to these rows, such as those kept by
+            :func:`~shiftproof.similarity.deduplicate`.
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see there.
         memory: see there.
         threads: see there.
 
     Raises:
-        InputError: fewer rows than ``size`` can be used.
+        InputError: fewer usable rows than ``size``.
     """
     rows = open_embeddings(train)
     if among is not None:
@@ -77,7 +77,7 @@ def coreset(
 def choose_nearest(
     found: Mapping[str, Nearest], size: int, among: NDArray[np.bool_] | None
 ) -> Coreset:
-    """Choose rows as :func:`coreset` does, given each one's nearest row of every test set."""
+    """Select rows like :func:`coreset`, given each row's nearest row of every test set."""
     similarity, nearest_set = nearest_of_all(found)
     return Coreset(
         keep=keep_among(similarity, size, among),
@@ -90,7 +90,7 @@ def choose_nearest(
 def nearest_of_all(
     found: Mapping[str, Nearest],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return each row's similarity to the nearest row of all test sets, and which set has it."""
+    """Return each row's similarity to the nearest row of all test sets, and that set's index."""
     similarity = closest(found)
     each = np.stack([near.similarity for near in found.values()])
     usable = ~np.isnan(similarity)
@@ -100,6 +100,6 @@ def nearest_of_all(
 def keep_among(
     similarity: NDArray[np.float32], size: int, among: NDArray[np.bool_] | None
 ) -> NDArray[np.bool_]:
-    """Choose the ``size`` most similar rows, of those ``among`` alone."""
+    """Select the ``size`` most similar rows among ``among``."""
     eligible = similarity if among is None else np.where(among, similarity, np.nan)
     return keep_by_similarity(eligible.astype(np.float32, copy=False), size, "far")

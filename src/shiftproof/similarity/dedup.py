@@ -1,4 +1,4 @@
-"""Near-duplicates within a source: the pairs, the groups, and which row stays."""
+"""Near-duplicates within a source: pairs, groups, and which rows to keep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.shards import Arrays, Job, PartFolder, run_shards
 from shiftproof.similarity.central import choose_central
-from shiftproof.similarity.clusters import ROUNDS, begin_centers, cluster_rows, move_centers
+from shiftproof.similarity.clusters import ROUNDS, cluster_rows, initialize_centers, update_centers
 from shiftproof.similarity.gap import check_threshold
 from shiftproof.similarity.joined import JoinedRows, JoinedSpan, Joins
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
@@ -48,28 +48,28 @@ from shiftproof.types import F32, F64, I64, Flags, Settings
 KeepingRule: TypeAlias = Literal["earlier", "central"]
 
 PAPER_THRESHOLD = 0.876
-"""With this, LAION-400M became LAION-200M (Mayilvahanan et al. 2024)."""
+"""Threshold that reduced LAION-400M to LAION-200M (Mayilvahanan et al. 2024)."""
 
 SAMPLE = 1000
-"""Rows whose duplicates are all searched, to measure what the clusters miss."""
+"""Rows whose duplicates are searched exhaustively, to measure the recall of clusters."""
 
 _SHARE = 16
-"""This part of the memory is for pairs that are held, and for values that are compared."""
+"""Fraction of the memory for stored pairs, and for compared values."""
 
 _BYTES_OF_PAIR = 24
 
 
 @dataclass(frozen=True, eq=False)
 class Deduplicated:
-    """Which rows stay, and why the others go.
+    """The result of a de-duplication.
 
     Attributes:
-        keep: ``(n,)`` bool; rows that cannot be used do not stay.
-        group: ``(n,)`` int64, the first row that each row is joined to by pairs; its own place for
-            rows in no pair.
-        recall: the share of all pairs that was found: 1 for the exact search, measured on a sample
-            for the clustered one, NaN where the sample has no pair.
-        count: how many pairs there are above the threshold.
+        keep: ``(n,)`` bool, the rows to keep; unusable rows are dropped.
+        group: ``(n,)`` int64, for each row the first row of its group, which pairs connect; its own
+            index for rows without pairs.
+        recall: share of all pairs that was found: 1 for the exact search, measured on a sample with
+            clusters, NaN if the sample has no pair.
+        count: number of pairs above the threshold.
     """
 
     keep: Flags
@@ -82,8 +82,8 @@ class Deduplicated:
     def pairs(self) -> I64:
         """``(count, 2)`` int64, the pairs above the threshold, the earlier row first, in order.
 
-        Copies alone can make as many pairs as the square of the rows. Few are held from the search; many
-        are searched again at the first call, and held then, whatever memory was allowed.
+        Their number may be quadratic in the number of rows. Few pairs are kept from the search;
+        many are searched again at the first access, and then kept regardless of the memory limit.
         """
         return self._found[0]
 
@@ -109,29 +109,28 @@ def deduplicate(
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> Deduplicated:
-    """Find the rows that are nearly copies of others, and choose which stay.
+    """Find near-duplicate rows, and choose which to keep.
 
     Two rows are a pair if their similarity is larger than ``threshold``.
 
     Args:
         source: embeddings.
         threshold: in -1..1.
-        rule: "earlier", the paper's: a row goes if any earlier row, whether that one stays or not, is
-            its pair; what stays depends on the order of the rows. "central": of all rows that pairs
-            join, directly or over others, the one with the largest sum of similarities to its pairs
-            stays, of equal ones the one whose values come first; the order of the rows does not
-            matter.
-        clusters: None compares every row with every other. A number sorts the rows into so many
-            clusters first and compares within them (SemDeDup, Abbas et al. 2023, arXiv 2303.09540):
-            faster, and it misses pairs; ``recall`` says how many.
-        seed: of the clusters' beginnings and of the sample.
+        rule: "earlier", as in the paper: a row is dropped if it forms a pair with any earlier row,
+            kept or not; the result depends on the order of the rows. "central": from each connected
+            group the row with the largest sum of similarities to its pairs is kept, ties by value;
+            the order of the rows does not matter.
+        clusters: None compares every row with every other. A number first assigns the rows to that
+            many clusters and compares within them (SemDeDup, Abbas et al. 2023, arXiv 2303.09540):
+            faster, but it misses pairs; see ``recall``.
+        seed: random seed of the initial clusters and of the sample.
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see there.
         memory: see there.
         threads: see there.
 
     Raises:
-        InputError: a threshold outside -1..1, more clusters than rows, or no row can be used.
+        InputError: a threshold outside -1..1, more clusters than rows, or no usable row.
 
     >>> import numpy
     >>> rows = numpy.eye(3, dtype="float32")
@@ -152,19 +151,19 @@ def deduplicate_in_parts(
     clusters: int | None = None,
     seed: int = 0,
 ) -> Deduplicated:
-    """Find the rows that are nearly copies of others, and choose which stay.
+    """Find near-duplicate rows, and choose which to keep.
 
     Args:
         source: embeddings.
-        place: where parts are made and kept.
+        place: how parts are computed, and the folder that stores them.
         threshold: see :func:`~shiftproof.similarity.deduplicate`.
         rule: see there.
         clusters: see there.
         seed: see there.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
-        InputError: what :func:`~shiftproof.similarity.deduplicate` refuses.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: as for :func:`~shiftproof.similarity.deduplicate`.
     """
     check_rule(threshold, rule)
     rows = open_embeddings(source)
@@ -172,16 +171,16 @@ def deduplicate_in_parts(
 
 
 class Searches(Protocol):
-    """What a de-duplication searches for, wherever that is done."""
+    """The searches that a de-duplication needs, in memory or in parts."""
 
     @property
     def options(self) -> SearchOptions:
-        """How to search where all is done here."""
+        """The options of searches in this process."""
 
     def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
-        """Search all pairs above the threshold, and yield what they say.
+        """Search all pairs above the threshold, and yield their joins.
 
-        ``enter`` may be given the pairs, if they all pass by.
+        ``enter`` is called with the pairs if all of them are available here.
         """
 
     def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
@@ -190,7 +189,7 @@ class Searches(Protocol):
     def pairs_within(
         self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
     ) -> Iterator[Joins]:
-        """Search the pairs of rows of one cluster likewise."""
+        """The same for pairs within clusters."""
 
     def recall(
         self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
@@ -200,7 +199,7 @@ class Searches(Protocol):
 
 @dataclass(frozen=True)
 class _InMemory:
-    """All of it here and now; ``weigh`` where sums of similarities are needed."""
+    """The searches in memory; ``weigh`` if sums of similarities are needed."""
 
     options: SearchOptions
     weigh: bool
@@ -236,12 +235,12 @@ def _enter_both(span: JoinedSpan, enter: Enter) -> Enter:
 
 
 class PairSearch:
-    """The pairs of a de-duplication: held while they are few, and else searched once more.
+    """The pairs of a de-duplication: kept while they are few, otherwise searched again.
 
     Attributes:
         rows: the source.
-        threshold: pairs are more similar.
-        cluster: ``(n,)``, each row's; None where all rows are compared.
+        threshold: lower limit of the pairs' similarity, exclusive.
+        cluster: ``(n,)``, each row's cluster; None if all rows are compared.
         options: how to search.
     """
 
@@ -253,7 +252,7 @@ class PairSearch:
         self._room = parse_memory(options.memory) // _SHARE // _BYTES_OF_PAIR
 
     def hold(self, pairs: I64, similarity: F64) -> None:
-        """Hold some pairs as long as there is room for all."""
+        """Keep some pairs while all of them fit in memory."""
         self._room -= len(pairs)
         if self._room < 0:
             self._held.clear()
@@ -283,7 +282,7 @@ def deduplicate_by(
     clusters: int | None,
     seed: int,
 ) -> Deduplicated:
-    """Do what :func:`deduplicate` does, given what searches for pairs."""
+    """De-duplicate with the given searches."""
     usable = find_usable(rows)
     if not usable.any():
         raise InputError("None of the rows can be used.")
@@ -314,7 +313,7 @@ def deduplicate_by(
 
 
 def check_rule(threshold: float, rule: str) -> None:
-    """Refuse a threshold outside -1..1 and a rule that is none.
+    """Check threshold and rule.
 
     Raises:
         InputError: it is one of these.
@@ -325,7 +324,7 @@ def check_rule(threshold: float, rule: str) -> None:
 
 
 def check_clusters(clusters: int, rows: int) -> None:
-    """Refuse more clusters than rows, or none.
+    """Check the number of clusters.
 
     Raises:
         InputError: it is one of these.
@@ -351,7 +350,7 @@ class _InParts:
 
     @property
     def options(self) -> SearchOptions:
-        """How to search where all is done here."""
+        """The options of searches in this process."""
         place = self.place
         return SearchOptions(place.precision, place.device, place.memory, place.backend.processes())
 
@@ -404,34 +403,34 @@ class _InParts:
         return int(counts[0]), int(counts[1])
 
     def _open_nearest(self, rows: Embeddings) -> Parts[Nearest]:
-        """Return the parts that say which cluster each row is in, which are there."""
+        """Return the finished parts with the cluster of each row."""
         return open_parts(NearestQuestion(), rows, ["centre"], self.place.within("clusters"))
 
     def _find_centers(self, rows: Embeddings, clusters: int, seed: int, settings: Settings) -> F32:
-        """Return the centers, kept after each round; every worker may make them, all alike."""
+        """Return the centers, saved after each round; all workers compute the same ones."""
         rounds = PartFolder.create(self.place.folder / "centres", "centres", ROUNDS, settings)
         if not rounds.missing():
             last: F32 = rounds.read(ROUNDS - 1)["centres"]
             return last
-        sample, centers = begin_centers(rows, clusters, seed)
+        sample, centers = initialize_centers(rows, clusters, seed)
         for number in range(ROUNDS):
             if rounds.part_file(number).is_file():
                 centers = rounds.read(number)["centres"]
             else:
-                centers = move_centers(sample, centers, self.options)
+                centers = update_centers(sample, centers, self.options)
                 rounds.write(number, {"centres": centers})
         return centers
 
 
 @dataclass(frozen=True, eq=False)
 class _Within:
-    """What a worker needs to compare rows within clusters.
+    """The job of a worker that compares rows within clusters.
 
     Attributes:
-        rows: all of them.
-        nearest: parts that say in which cluster each row is.
+        rows: all rows.
+        nearest: parts with the cluster of each row.
         parts: the clusters of each part.
-        threshold: pairs are more similar.
+        threshold: lower limit of the pairs' similarity, exclusive.
         options: how a part is searched.
     """
 
@@ -446,7 +445,7 @@ def _make_within(within: _Within, number: int) -> Arrays:
     cluster = _read_clusters(within.nearest)
     among = within.parts[number]
     places = np.flatnonzero((cluster >= among.start) & (cluster < among.stop))
-    # Places rise: what is first among them is first in the source.
+    # Indices ascend: the first of them is the first in the source.
     span = JoinedSpan(0, len(places), weigh=True)
 
     def enter(pairs: I64, similarity: F64) -> None:
@@ -472,12 +471,12 @@ def _make_pairs(search: Search[float], number: int) -> Arrays:
 
 @dataclass(frozen=True, eq=False)
 class _Recall:
-    """What a worker needs to count the pairs of a sample.
+    """The job of a worker that counts the pairs of a sample.
 
     Attributes:
-        sample: the rows whose pairs are all searched.
-        threshold: pairs are more similar.
-        nearest: parts that say in which cluster each row is, of the same rows.
+        sample: the rows whose pairs are searched exhaustively.
+        threshold: lower limit of the pairs' similarity, exclusive.
+        nearest: parts with the cluster of each row, for the same rows.
     """
 
     sample: Sample

@@ -1,4 +1,4 @@
-"""Rows joined by pairs of a source, without a list of the pairs, which may be as long as rows squared."""
+"""Connected groups of rows, accumulated from pairs without storing these."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NONE = np.empty(0, dtype=np.int64)
 
 @dataclass(eq=False)
 class Joins:
-    """What pairs say of the rows that are in some, in the order of the rows.
+    """Summary of some pairs by row, in the order of the rows.
 
     Attributes:
-        edges: ``(e, 2)`` int64, joined rows: enough to tell which belong together.
-        later: ``(l,)`` int64, the rows that an earlier one is a pair of.
-        rows: ``(w,)`` int64, the rows that ``high`` and ``low`` are of; one may be there twice.
+        edges: ``(e, 2)`` int64, connected rows: a spanning forest of the groups.
+        later: ``(l,)`` int64, the rows that form a pair with an earlier row.
+        rows: ``(w,)`` int64, the rows of ``high`` and ``low``; may repeat.
         high: ``(w,)`` int64, sums of similarities to a row's pairs, in units of 2^-30.
-        low: ``(w,)`` int64, what was left of them, in units of 2^-60.
-        count: how many pairs there are.
+        low: ``(w,)`` int64, their remainders, in units of 2^-60.
+        count: number of pairs.
     """
 
     edges: I64
@@ -34,12 +34,12 @@ class Joins:
 
 @dataclass(eq=False)
 class JoinedSpan:
-    """Takes pairs whose earlier row lies in a span of rows, and keeps some numbers for each row alone.
+    """Accumulates pairs whose earlier row is in a span of rows, with constant memory per row.
 
     Attributes:
         first: the span's first row.
-        size: how many rows it has.
-        weigh: whether sums of similarities are kept.
+        size: its number of rows.
+        weigh: whether sums of similarities are accumulated.
     """
 
     first: int
@@ -54,7 +54,7 @@ class JoinedSpan:
         self._high, self._low = (np.zeros(self.size * self.weigh, np.int64) for _ in range(2))
 
     def enter(self, pairs: I64, similarity: F64) -> None:
-        """Enter pairs ``(p, 2)``, the earlier row first; their later rows are to lie close together."""
+        """Add pairs ``(p, 2)``, the earlier row first; later rows should be close together."""
         from shiftproof.similarity.search import kernels
 
         if not len(pairs):
@@ -74,10 +74,10 @@ class JoinedSpan:
             self._outside.append((there + start, partner[there], high[there], low[there]))
 
     def joins(self) -> Joins:
-        """Return what came of it."""
+        """Return the accumulated joins."""
         joined = np.flatnonzero(self._parent != np.arange(self.size))
         inside = np.stack([self._parent[joined], joined], axis=1)
-        # A row without pairs has no sum; one whose sum is 0 adds nothing.
+        # Rows without pairs have no sum; a sum of 0 may be omitted, too.
         weighed = np.flatnonzero((self._high != 0) | (self._low != 0))
         rows, partners, highs, lows = (
             np.concatenate([_NONE, *(part[column] for part in self._outside)])
@@ -95,11 +95,11 @@ class JoinedSpan:
 
 
 class JoinedRows:
-    """What all pairs of a source say of its rows.
+    """Summary of all pairs of a source by row.
 
     Attributes:
-        later: ``(n,)`` bool, whether an earlier row is its pair.
-        count: how many pairs there are.
+        later: ``(n,)`` bool, whether it forms a pair with an earlier row.
+        count: number of pairs.
     """
 
     def __init__(self, size: int, *, weigh: bool) -> None:
@@ -109,7 +109,7 @@ class JoinedRows:
         self._high, self._low = (np.zeros(size * weigh, dtype=np.int64) for _ in range(2))
 
     def enter(self, joins: Joins) -> None:
-        """Enter what some of the pairs say."""
+        """Add the summary of some of the pairs."""
         from shiftproof.similarity.search import kernels
 
         kernels.join_edges(np.ascontiguousarray(joins.edges), self._parent)
@@ -120,14 +120,14 @@ class JoinedRows:
         self.count += joins.count
 
     def groups(self) -> I64:
-        """Return for each row the first row that pairs join it to, directly or over others."""
+        """Return for each row the first row of its connected group."""
         from shiftproof.similarity.search import kernels
 
         kernels.flatten(self._parent)
         return self._parent
 
     def weights(self, rows: I64) -> F64:
-        """Return each row's sum of similarities to its pairs, the exact sum rounded once."""
+        """Return each row's sum of similarities to its pairs, correctly rounded."""
         high, low = self._high[rows] + (self._low[rows] >> 30), self._low[rows] & (2**30 - 1)
         weights: F64 = np.ldexp(high * 2.0**30 + low, -60)
         return weights

@@ -1,4 +1,4 @@
-"""The rows that stay, written for the tools that use them next."""
+"""Writing keep-lists for other tools."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from shiftproof.similarity.prune import (
 from shiftproof.similarity.questions.nearest import NearestQuestion
 from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Place, prove_in_parts, prune_in_parts, search_in_parts
-from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.similarity.subset import read_keep
 from shiftproof.types import Flags, Settings
 
@@ -45,16 +45,16 @@ Rule: TypeAlias = Literal["gap-matched", "near", "far", "random"]
 _BY_SIZE: dict[str, PruningRule] = {"near": "near", "far": "far", "random": "random"}
 
 Say: TypeAlias = Callable[[str], None]
-"""Shows a person a sentence."""
+"""Function that shows a message to the user."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UidList:
-    """Whether the uids that stay are listed as DataComp takes them, decided before the search.
+    """Whether a list of uids in DataComp's format will be written; decided before the search.
 
     Attributes:
-        wanted: there are uids, all of DataComp's form.
-        reason: why there are none to list; None where nothing is to be said.
+        wanted: whether there are uids, all in DataComp's format.
+        reason: why no list is written; None if there are no uids or the list is written.
     """
 
     wanted: bool
@@ -62,7 +62,7 @@ class UidList:
 
     @classmethod
     def of(cls, train: Embeddings, say: Say | None) -> UidList:
-        """Decide, and say so where there are uids that have no place in such a list."""
+        """Decide, and warn if there are uids that do not fit such a list."""
         if not has_uids(train):
             return cls(wanted=False)
         misfit = find_misfit(train)
@@ -80,16 +80,16 @@ def write_keep(
     about: dict[str, Any],
     uids: UidList,
 ) -> dict[str, Any]:
-    """Write ``keep.npy`` (bool, one value a row), ``keys.parquet``, and ``uids.npy`` where uids fit.
+    """Write ``keep.npy`` (bool, one value a row), ``keys.parquet``, and ``uids.npy`` if uids fit.
 
-    ``keep.json`` is written last: what stays, what it is by, the files, and under ``no_uids`` why
-    there is no list of uids where there are uids.
+    ``keep.json`` is written last: counts, settings, files, and under ``no_uids`` the reason if uids
+    could not be listed.
 
     Args:
         folder: an existing folder.
-        train: what the rows are of.
+        train: the embeddings.
         keep: ``(n,)`` bool.
-        about: goes into ``keep.json``.
+        about: further content of ``keep.json``.
         uids: whether they are listed.
 
     Returns:
@@ -114,7 +114,7 @@ def write_keep(
         except BrokenFileError:
             raise
         except InputError as error:
-            # Copies of a uid of which one stays and another goes show only now.
+            # Duplicate uids of which only some are kept are detected only now.
             reason = str(error)
     if listed.name not in named:
         listed.unlink(missing_ok=True)
@@ -146,30 +146,30 @@ def write_pruned(
     place: Place | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
-    """Prune a training set and write which rows stay.
+    """Prune a training set and write its keep-list.
 
     Args:
         train: embeddings of the training set.
-        tests: the test sets by name; all of them are pruned for.
+        tests: the test sets by name; pruning is for all of them.
         out: a new or empty folder, or that of the pruning to resume.
-        rule: "gap-matched" takes a reference or a threshold, the others a size.
+        rule: "gap-matched" needs a reference or a threshold, the others a size.
         reference: embeddings of the training set to compare with.
-        threshold: in its place, how close training rows may come to any test row.
-        size: how many rows stay.
-        seed: of "random".
-        place: how and where it is searched; its ``folder`` is ignored.
+        threshold: instead of a reference, the largest allowed similarity to any test row.
+        size: number of rows to keep.
+        seed: random seed of "random".
+        place: how and where the search runs; its ``folder`` is ignored.
         say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
-        The content of ``keep.json``: for "gap-matched" with what each test set costs, the matrix of
-        what each removes of the others', and the proof, a search in float32 of what stays.
+        The content of ``keep.json``: for "gap-matched" with the rows removed for each test set, the
+        matrix of their overlaps, and a verification of the kept rows by a search in float32.
 
     Raises:
-        InputError: what the rule needs is missing, what it does not is there, or nothing would stay.
+        InputError: missing or superfluous arguments for the rule, or no row would be kept.
         UnfinishedError: this worker's share is done, others' are not.
     """
     _check_pruning(rule, reference, threshold, size)
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     of_comparison = None if reference is None else open_embeddings(reference)
     folder = Path(out)
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
@@ -187,7 +187,7 @@ def write_pruned(
     if rule in _BY_SIZE:
         assert size is not None
         parts = search_in_parts(NearestQuestion(), rows, sets, how)
-        # One part is held at a time, however many test sets there are.
+        # Only one part is in memory at a time, for any number of test sets.
         similarity = np.concatenate([closest(found) for found in parts])
         keep = keep_by_similarity(similarity, size, _BY_SIZE[rule], seed=seed)
         return write_keep(folder, rows, keep, {"rule": rule}, uids)
@@ -205,7 +205,7 @@ def write_pruned(
 def _describe_pruning(
     rule: Rule, names: list[str], pruning: Pruning, proofs: Mapping[str, Proof]
 ) -> dict[str, Any]:
-    """Return what each test set costs, what each removes of the others', and the proof."""
+    """Return the rows removed for each test set, their overlaps, and the verification."""
     shared = [
         [None if np.isnan(share) else share for share in row] for row in pruning.shared.tolist()
     ]
@@ -257,7 +257,7 @@ def write_deduplicated(
     place: Place | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
-    """Find near-duplicates and write which rows stay; ``groups.npy`` says which belong together.
+    """Find near-duplicates and write the keep-list; ``groups.npy`` has the groups.
 
     Args:
         train: embeddings.
@@ -266,7 +266,7 @@ def write_deduplicated(
         rule: see there.
         clusters: see there.
         seed: see there.
-        place: how and where it is searched; its ``folder`` is ignored.
+        place: how and where the search runs; its ``folder`` is ignored.
         say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
@@ -315,16 +315,16 @@ def write_coreset(
     place: Place | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
-    """Choose the rows nearest to the test sets and write them.
+    """Select the rows nearest to the test sets and write the keep-list.
 
     Args:
         train: embeddings of the training set.
         tests: the test sets by name.
-        size: how many rows to choose.
+        size: number of rows to select.
         out: a new or empty folder, or that of the core set to resume.
-        among: only of these rows: a file or folder that
+        among: selects only among these rows: a file or folder that
             :func:`~shiftproof.similarity.subset.read_keep` reads.
-        place: how and where it is searched; its ``folder`` is ignored.
+        place: how and where the search runs; its ``folder`` is ignored.
         say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
@@ -335,7 +335,7 @@ def write_coreset(
         RunMismatchError: the folder belongs to another core set.
         UnfinishedError: this worker's share is done, others' are not.
     """
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     allowed = None if among is None else read_keep(among, len(rows))
     check_size(size, len(rows) if allowed is None else int(allowed.sum()))
     folder = Path(out)
@@ -349,7 +349,7 @@ def write_coreset(
     begin(folder, "core set", settings, how)
     uids = UidList.of(rows, say)
     parts = search_in_parts(NearestQuestion(), rows, sets, how)
-    # One part is held at a time: of each row two numbers, however many test sets there are.
+    # Only one part is in memory at a time: two numbers per row, for any number of test sets.
     found = [
         (similarity, nearest.astype(np.int32)) for similarity, nearest in map(nearest_of_all, parts)
     ]

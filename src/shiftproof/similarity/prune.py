@@ -1,4 +1,4 @@
-"""Leave out of a training set what makes a test set easy: gap-matched, near, far, or at random.
+"""Pruning training rows that are similar to test sets: gap-matched, near, far, or random.
 
 The rules are those of Mayilvahanan et al., "Does CLIP's generalization performance mainly stem from
 high train-test similarity?" (ICLR 2024, arXiv 2310.09562).
@@ -22,7 +22,7 @@ from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.search.passes import search
-from shiftproof.similarity.sources import Embeddings, Source, open_both
+from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F32, F64, Flags
 
 PruningRule: TypeAlias = Literal["near", "far", "random"]
@@ -30,14 +30,14 @@ PruningRule: TypeAlias = Literal["near", "far", "random"]
 
 @dataclass(frozen=True, eq=False)
 class Pruning:
-    """Which training rows each test set costs.
+    """The training rows removed for each test set.
 
     Attributes:
-        removed: for each test set ``(n,)`` bool, the rows that come too close to it.
-        thresholds: for each test set ``(m,)`` float64, how close the training rows may come to each
-            of its rows.
-        skipped: ``(n,)`` bool, the rows that could not be used and are in nobody's way.
-        certificates: for each test set, why the rule was applied exactly.
+        removed: for each test set ``(n,)`` bool, the rows that are too similar to it.
+        thresholds: for each test set ``(m,)`` float64, the largest allowed similarity to each of
+            its rows.
+        skipped: ``(n,)`` bool, unusable rows, which are not compared.
+        certificates: for each test set, the evidence that the rule was applied exactly.
     """
 
     removed: dict[str, Flags]
@@ -46,9 +46,9 @@ class Pruning:
     certificates: dict[str, Certificate]
 
     def keep(self, *names: str) -> Flags:
-        """Return the rows that stay when these test sets are pruned for, by default all of them.
+        """Return the rows to keep when pruning for these test sets, by default for all of them.
 
-        Rows that could not be used do not stay.
+        Unusable rows are dropped.
         """
         for name in names:
             if name not in self.removed:
@@ -59,14 +59,15 @@ class Pruning:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows each test set costs."""
+        """Number of rows removed for each test set."""
         return {name: int(rows.sum()) for name, rows in self.removed.items()}
 
     @property
     def shared(self) -> F64:
-        """``(sets, sets)``: of what the column's test set removes, the share that the row's removes.
+        """``(sets, sets)``: the share of the rows removed for the column's test set that are also
+        removed for the row's.
 
-        NaN where the column's removes nothing.
+        NaN if none are removed for the column's.
         """
         names = list(self.removed)
         both = np.array(
@@ -81,12 +82,12 @@ class Pruning:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """How close the rows that were kept come to the rows of one test set.
+    """Verification of a pruning for one test set.
 
     Attributes:
-        similarity: ``(m,)`` float64, to the nearest of them.
-        thresholds: ``(m,)`` float64, how close it may be.
-        certificate: why this is exact.
+        similarity: ``(m,)`` float64, each test row's similarity to the nearest kept row.
+        thresholds: ``(m,)`` float64, the largest allowed similarity.
+        certificate: evidence that this is exact.
     """
 
     similarity: F64
@@ -95,12 +96,12 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether no test row is closer to what was kept than it may be."""
+        """Whether no kept row exceeds the thresholds."""
         return bool((self.similarity <= self.thresholds).all())
 
     @property
     def violations(self) -> int:
-        """How many test rows are closer."""
+        """Number of test rows whose threshold is exceeded."""
         return int((self.similarity > self.thresholds).sum())
 
 
@@ -118,18 +119,19 @@ def prune(
 ) -> Pruning:
     """Find the training rows that are closer to some test row than the reference set is.
 
-    Gap-matched pruning (section 4 of the paper): a row x goes if ``<x, q> > s_R(q)`` for some test row
-    q, where ``s_R(q)`` is the largest similarity of q to the reference training set. The comparison is
-    strict, and made per test row.
+    Gap-matched pruning (section 4 of the paper): a row x is removed if ``<x, q> > s_R(q)`` for some
+    test row q, where ``s_R(q)`` is the largest similarity of q to the reference training set. The
+    comparison is strict, and made per test row.
 
-    Differs from the reference code: every row is compared with every test row, where the code keeps
-    the 10,000 nearest training rows of each test row and can miss more.
+    Differs from the reference code: every row is compared with every test row, while the code
+    considers only the 10,000 nearest training rows of each test row.
 
     Args:
         train: embeddings of the training set.
-        tests: the test sets by name; all of them take one pass.
+        tests: the test sets by name; all are searched in one pass.
         reference: embeddings of the reference training set, such as ImageNet's.
-        thresholds: in its place, for each test set one value per row, or one for all.
+        thresholds: instead of a reference, for each test set one value per row, or one for all
+            rows.
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see there.
         memory: see there.
@@ -138,7 +140,7 @@ def prune(
 
     Raises:
         InputError: not exactly one of ``reference`` and ``thresholds``; a threshold outside -1..1;
-            no training row can be used, or no reference row.
+            no usable training row, or no usable reference row.
 
     >>> import numpy
     >>> rows = numpy.eye(4, dtype="float32")
@@ -146,7 +148,7 @@ def prune(
     >>> close.keep().tolist()
     [False, False, True, True]
     """
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     check_one_of(reference, thresholds)
     if reference is not None:
         near = top_k_of_each(
@@ -164,20 +166,20 @@ def prune(
 
 
 def check_usable(pruning: Pruning) -> None:
-    """Refuse a training set of which no row can be used.
+    """Check that a training row is usable.
 
     Raises:
-        InputError: it is one.
+        InputError: none is.
     """
     if pruning.skipped.all():
         raise InputError("None of the training rows can be used.")
 
 
 def find_limits(near: Mapping[str, TopK]) -> dict[str, F64]:
-    """Return how close training rows may come to each test row: as its nearest reference row.
+    """Return each test row's threshold: its similarity to the nearest reference row.
 
     Raises:
-        InputError: no reference row can be used: then every training row would be too close.
+        InputError: no reference row is usable: then every training row would be removed.
     """
     for found in near.values():
         check_found(found, "reference")
@@ -185,7 +187,7 @@ def find_limits(near: Mapping[str, TopK]) -> dict[str, F64]:
 
 
 def make_pruning(found: Mapping[str, Above], limits: Mapping[str, F64]) -> Pruning:
-    """Return what is pruned, given the rows above the limits of each test set."""
+    """Return the pruning, given the rows above the limits of each test set."""
     return Pruning(
         removed={name: above.marked for name, above in found.items()},
         thresholds=dict(limits),
@@ -216,13 +218,13 @@ def prove(
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> dict[str, Proof]:
-    """Search the rows that were kept once more, in float32, for anything closer than it may be.
+    """Verify a pruning: search the kept rows again, in float32, for any above the thresholds.
 
     Args:
         train: the training set that was pruned.
-        tests: all the test sets; also those that were not pruned for are looked at.
-        pruning: what :func:`prune` found.
-        names: the test sets that are pruned for, by default all of them.
+        tests: all the test sets, also those not in ``names``.
+        pruning: the result of :func:`prune`.
+        names: the test sets for which was pruned, by default all.
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
     """
@@ -233,7 +235,7 @@ def prove(
 
 
 def make_proofs(near: Mapping[str, TopK], limits: Mapping[str, F64]) -> dict[str, Proof]:
-    """Return how close the rows that were kept come, given the nearest of them to each test row."""
+    """Return the verifications, given the nearest kept row of each test row."""
     return {
         name: Proof(found.similarity[:, 0], limits[name], found.certificate)
         for name, found in near.items()
@@ -252,14 +254,14 @@ def prune_to(
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> Flags:
-    """Keep ``size`` rows: the least similar to the test sets, the most similar, or any.
+    """Keep ``size`` rows: the least similar to the test sets, the most similar, or random ones.
 
     Args:
         train: embeddings of the training set.
-        tests: the test sets; with several, the nearest row of all of them counts.
+        tests: the test sets; with several, the nearest row among all counts.
         size: how many rows stay.
-        rule: "near" removes the nearest rows, "far" the farthest, "random" is the control of the same
-            size. Of equal rows the first stay.
+        rule: "near" removes the nearest rows, "far" the farthest, "random" is a control of the same
+            size. Of ties the first are kept.
         seed: of "random".
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see there.
@@ -267,10 +269,10 @@ def prune_to(
         threads: see there.
 
     Returns:
-        ``(n,)`` bool: the rows that stay.
+        ``(n,)`` bool: the rows to keep.
 
     Raises:
-        InputError: fewer rows than ``size`` can be used, or a size below 1.
+        InputError: fewer usable rows than ``size``, or a size below 1.
     """
     if rule not in ("near", "far", "random"):
         raise UnknownNameError.of("pruning rule", rule, ["near", "far", "random"])
@@ -286,7 +288,7 @@ def closest(found: Mapping[str, Nearest]) -> F32:
 
 
 def keep_by_similarity(similarity: F32, size: int, rule: PruningRule, *, seed: int = 0) -> Flags:
-    """Keep ``size`` of the rows, given each one's nearest similarity (NaN: cannot be used)."""
+    """Keep ``size`` of the rows, given each one's nearest similarity (NaN: unusable)."""
     usable = np.flatnonzero(~np.isnan(similarity))
     check_size(size, len(usable))
     if rule == "random":
@@ -300,7 +302,7 @@ def keep_by_similarity(similarity: F32, size: int, rule: PruningRule, *, seed: i
 
 
 def check_size(size: int, rows: int) -> None:
-    """Refuse to keep more rows than there are, or none.
+    """Check the number of rows to keep.
 
     Raises:
         InputError: it is one of these.
@@ -312,10 +314,10 @@ def check_size(size: int, rows: int) -> None:
 
 
 def check_one_of(reference: object, thresholds: object) -> None:
-    """Refuse both or neither of what says how close is too close.
+    """Check that either a reference or thresholds are given.
 
     Raises:
-        InputError: it is not exactly one.
+        InputError: both or neither are given.
     """
     if (reference is None) == (thresholds is None):
         raise InputError("Expected either a reference training set or thresholds.")
@@ -324,10 +326,10 @@ def check_one_of(reference: object, thresholds: object) -> None:
 def check_limits(
     tests: Mapping[str, Embeddings], thresholds: Mapping[str, F64 | float]
 ) -> dict[str, F64]:
-    """Return for each test set one threshold per row ``(m,)``, given those or one for all.
+    """Return one threshold per row ``(m,)`` for each test set, from those or a single one.
 
     Raises:
-        InputError: none for a test set, of another shape, or outside -1..1.
+        InputError: thresholds that are missing for a test set, of another shape, or outside -1..1.
     """
     return {
         name: _check_limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()

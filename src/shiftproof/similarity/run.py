@@ -1,4 +1,4 @@
-"""The folder of a run over embeddings: what it is of, and whether it may be resumed."""
+"""The folder of a run over embeddings, and resuming it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUN_FILE = "run.json"
 
 
 def describe(rows: Embeddings) -> Settings:
-    """Return what tells embeddings from others, and what they were called."""
+    """Return the fingerprint and the name of embeddings."""
     return {
         "source": rows.name,
         "rows": len(rows),
@@ -26,13 +26,13 @@ def describe(rows: Embeddings) -> Settings:
 
 
 def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
-    """Make a run's folder, or resume the one that is there.
+    """Create a run's folder, or resume an existing one.
 
-    What sources are called may differ: their fingerprints say what they are.
+    Names of sources may differ: fingerprints identify them.
 
     Raises:
         RunMismatchError: the folder belongs to another run.
-        InputError: it holds other things, or cannot be written to.
+        InputError: it has other content, or is not writable.
     """
     manifest.begin(
         folder,

@@ -42,7 +42,7 @@ from shiftproof.similarity.search.options import (
 )
 from shiftproof.similarity.search.passes import sample_rows, search_passes
 from shiftproof.similarity.search.question import Found, Question, pack_found, unpack_found
-from shiftproof.similarity.sources import Embeddings, Source, open_both
+from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F64, Flags, Settings
 
 Asked = TypeVar("Asked")
@@ -313,7 +313,7 @@ def run_search(
         UnfinishedError: this worker's share is done, others' are not.
         InputError: too little memory, a device that is not there, or what the function refuses.
     """
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     if not isinstance(place.backend, Ray):
         # Before anything is begun; machines of a cluster have devices of their own.
         choose_half(place.precision, place.device)
@@ -405,7 +405,7 @@ def prune_in_parts(
         near = top_k_in_parts(reference, tests, place.within("reference"), 1)
         limits = find_limits(near)
     else:
-        limits = check_limits(open_both(train, tests)[1], thresholds or {})
+        limits = check_limits(open_sources(train, tests)[1], thresholds or {})
     found = search_in_parts(AboveQuestion(limits), train, tests, place).merge()
     pruning = make_pruning(found, limits)
     check_usable(pruning)
@@ -428,7 +428,7 @@ def prove_in_parts(
     """
     plain = dataclasses.replace(place, precision="fp32", device="cpu")
     above = AboveQuestion(limits)
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     pruned = open_parts(above, rows, list(sets), place)
     near = search_in_parts(
         TopKQuestion(1), rows, sets, plain,

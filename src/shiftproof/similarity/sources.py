@@ -1,7 +1,7 @@
-"""Rows of embeddings read as they lie: arrays, ``.npy`` files, folders of shards, buckets.
+"""Reading embeddings from arrays, ``.npy`` files, folders of shards, and URLs.
 
-Nothing is read whole: rows come in blocks of float32. The identity of a row is its shard
-and its place in it, because keys are not unique across the tars of LAION.
+Rows are read in blocks of float32. A row is identified by its shard and its index in it, because
+keys are not unique across the tars of LAION.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from shiftproof.types import F32
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
 NORM_TOLERANCE = 0.01
-"""How far from 1 a normalised row's length may lie: float16 moves it by less than 0.001."""
+"""Tolerance of a normalized row's length: float16 changes it by less than 0.001."""
 
 _READ_ROWS = 4096
 
 _METADATA_ROWS = 16_384
 
 WHOLE_BYTES = 1 << 30
-"""Files of so many bytes together are read whole for their fingerprint: a second or two."""
+"""Total size up to which files are read completely for their fingerprint: a second or two."""
 
 _SAMPLES, _SAMPLED = 64, 4096
-"""So many places of a larger file, and so many bytes at each, make its fingerprint."""
+"""Number of positions in a larger file, and bytes at each, for its fingerprint."""
 
 _CUT = "damaged or cut short"
 _NO_PARQUET = "no Parquet file that can be read"
@@ -59,7 +59,7 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of rows: its place in the order, its name, and its number of rows."""
+    """One file of rows: its number, its name, and its number of rows."""
 
     number: int
     name: str
@@ -68,13 +68,13 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some neighbouring rows of one shard.
+    """Consecutive rows of one shard.
 
     Attributes:
-        shard: the shard's place in :attr:`Embeddings.shards`.
-        start: the first row's place in the shard.
-        first: the first row's place in the whole source.
-        values: ``(N, width)`` float32, finite; rows that cannot be used are 0.
+        shard: the shard's index in :attr:`Embeddings.shards`.
+        start: index of the first row in the shard.
+        first: index of the first row in the whole source.
+        values: ``(N, width)`` float32, finite; unusable rows are 0.
         usable: ``(N,)`` bool.
     """
 
@@ -87,9 +87,9 @@ class Block:
 
 @dataclass(frozen=True)
 class _ShardFile:
-    """Where one shard's rows lie: ``member`` names the array in an ``.npz``.
+    """Location of a shard's rows: ``member`` is the array's name in an ``.npz``.
 
-    A shard may be some of a file's rows: from ``start`` on.
+    A shard may be part of a file: its rows from ``start``.
     """
 
     shard: Shard
@@ -101,16 +101,16 @@ class _ShardFile:
 
 
 class Embeddings:
-    """Rows of one width that stay where they are until they are asked for.
+    """Embeddings of one width, read on demand.
 
-    Made by :func:`open_embeddings`. Small to pickle unless it was made of an array.
+    Made by :func:`open_embeddings`. Small to pickle unless made from an array.
 
     Attributes:
         width: the length of a row.
         shards: the files, in the order of their numbers.
         normalize: whether rows are scaled to length 1.
-        unusable: what happens to rows that cannot be used.
-        name: what the source was called.
+        unusable: treatment of unusable rows.
+        name: name of the source.
     """
 
     def __init__(
@@ -139,13 +139,13 @@ class Embeddings:
         """Yield all rows in order, at most ``rows`` at a time; a block never spans two shards.
 
         Args:
-            rows: how many rows at most.
-            shards: places in :attr:`shards`; all of them by default.
+            rows: maximum number of rows per block.
+            shards: indices into :attr:`shards`; all by default.
 
         Raises:
             BrokenFileError: a shard that has changed or cannot be read.
             InputError: rows that are zero, not finite, or (without ``normalize``) not of length 1,
-                where ``unusable`` is "refuse".
+                if ``unusable`` is "refuse".
         """
         for place in range(len(self.shards)) if shards is None else shards:
             start = 0
@@ -154,7 +154,7 @@ class Embeddings:
                 start += len(values)
 
     def read(self, start: int = 0, stop: int | None = None) -> F32:
-        """Return rows as one array ``(stop - start, width)``; rows that cannot be used are 0."""
+        """Return rows as one array ``(stop - start, width)``; unusable rows are 0."""
         end = len(self) if stop is None else min(stop, len(self))
         values = np.empty((max(end - start, 0), self.width), dtype=np.float32)
         shards = [
@@ -171,14 +171,14 @@ class Embeddings:
         return values
 
     def keys(self, shard: int, column: str | None = None) -> list[str | None] | None:
-        """Return the names of a shard's rows from its metadata, or None where there are none.
+        """Return the keys of a shard's rows from its metadata, or None if there are none.
 
-        Numbers come as text, what is missing (null, or NaN) as None.
+        Numbers become text; missing keys (null, or NaN) are None.
 
         Args:
-            shard: a place in :attr:`shards`.
+            shard: an index into :attr:`shards`.
             column: the column of the metadata; by default the first of "uid", "key", "image_path"
-                and "url" that is there.
+                and "url" that exists.
 
         Raises:
             UnknownNameError: there is no such column.
@@ -220,7 +220,7 @@ class Embeddings:
             return list(table.schema_arrow.names)
 
     def metadata(self, shard: int) -> Iterator[Any]:
-        """Yield a shard's metadata as record batches of pyarrow, of which one at least is there.
+        """Yield a shard's metadata as record batches of pyarrow, at least one.
 
         Raises:
             BrokenFileError: the metadata cannot be read.
@@ -246,7 +246,7 @@ class Embeddings:
                 batches = table.iter_batches(_METADATA_ROWS, columns=names)
                 batch = next(batches, None)
             if batch is None:
-                # Of no rows one batch, too: it has the columns.
+                # Without rows there is one empty batch, which has the columns.
                 yield pyarrow.RecordBatch.from_pylist([], schema=table.schema_arrow)
             while batch is not None:
                 yield batch
@@ -256,8 +256,8 @@ class Embeddings:
     def split_rows(self, rows: int) -> Embeddings:
         """Return the same rows in shards of at most ``rows``: a larger file becomes several shards.
 
-        For work that is done in parts. The names of rows, and their places in files, are to be asked of
-        the whole.
+        For work in parts. Keys of rows and their positions in files must be taken from the
+        original.
         """
         pieces = [
             dataclasses.replace(
@@ -272,7 +272,7 @@ class Embeddings:
         return self._renumber(pieces)
 
     def only(self, shards: Sequence[int]) -> Embeddings:
-        """Return the rows of some shards alone, which are numbered anew."""
+        """Return the rows of some shards, which are renumbered."""
         return self._renumber([self._parts[place] for place in shards])
 
     def _renumber(self, parts: Sequence[_ShardFile]) -> Embeddings:
@@ -290,19 +290,19 @@ class Embeddings:
         )
 
     def as_test_set(self) -> Embeddings:
-        """Return the same rows as a test set, none of which may be skipped: an error says so."""
+        """Return the same rows as a test set, whose unusable rows are errors."""
         parts = self._parts
         return Embeddings(
             parts, self.width, self.normalize, self.unusable, self.name, may_skip=False
         )
 
     def fingerprint(self) -> str:
-        """Return 32 hex digits that change with the rows or with how they are read.
+        """Return 32 hex digits that depend on the rows and on how they are read.
 
-        Where a file lies does not matter. Of arrays, and of files of :data:`WHOLE_BYTES` together, all
-        of the content counts; of larger ones, of which there may be terabytes, the size, the time of
-        the last change, and some of the content. A member of an ``.npz`` is known by its checksum, a
-        file behind a URL by what the server calls its state.
+        It does not depend on a file's path. For arrays, and files of up to :data:`WHOLE_BYTES`
+        together, it covers the whole content; for larger ones, which may be terabytes, the size,
+        the modification time and samples of the content. A member of an ``.npz`` is identified by
+        its checksum, a file at a URL by the state that the server reports.
 
         Raises:
             BrokenFileError: a file that cannot be read.
@@ -316,7 +316,7 @@ class Embeddings:
         )
 
     def place(self, row: int) -> tuple[int, int]:
-        """Return shard and place in it of a row of the whole source."""
+        """Return (shard, index in it) of a row of the whole source."""
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
         return shard, int(row - self.starts[shard])
 
@@ -356,7 +356,7 @@ class Embeddings:
 
 
 Source: TypeAlias = "Embeddings | NDArray[Any] | str | Path"
-"""What functions take for embeddings."""
+"""Anything that :func:`open_embeddings` accepts."""
 
 
 def open_embeddings(
@@ -366,7 +366,7 @@ def open_embeddings(
     normalize: bool = False,
     unusable: UnusableRows = "refuse",
 ) -> Embeddings:
-    """Open embeddings where they lie.
+    """Open embeddings without loading them.
 
     Args:
         source: a float array ``(N, width)``; an ``.npy`` or ``.npz`` file; or a folder of shards:
@@ -374,14 +374,14 @@ def open_embeddings(
             ``metadata/metadata_0.parquet``; shiftproof writes the same), DataComp (``.npz`` beside
             ``.parquet``), or ``.npy`` files. A string may be a URL of fsspec, such as ``s3://...``.
             Shards come in the order of the numbers in their names.
-        array: which array of an ``.npz``, such as "l14_img"; needed where it holds several.
+        array: which array of an ``.npz``, such as "l14_img"; required if it has several.
         normalize: scale every row to length 1; otherwise rows of another length are refused.
-        unusable: "refuse" ends with an error at a row that is zero, not finite or not normalised;
-            "skip" leaves such rows out: they are nobody's neighbour and get NaN.
+        unusable: "refuse" raises an error at a row that is zero, not finite or not normalized;
+            "skip" ignores such rows: they are no neighbors, and their similarity is NaN.
 
     Raises:
-        InputError: no embeddings there, none of one width, no numbers, or no rows.
-        BrokenFileError: a file that is damaged, cut short, or holds Python objects.
+        InputError: no embeddings, different widths, not numeric, or no rows.
+        BrokenFileError: a file that is damaged, truncated, or holds Python objects.
         MissingExtraError: a URL, and fsspec is not installed.
 
     >>> import numpy
@@ -420,7 +420,7 @@ def open_embeddings(
     return Embeddings(parts, shapes[0], normalize, unusable, name)
 
 
-def open_both(
+def open_sources(
     train: Source, tests: Mapping[str, Source]
 ) -> tuple[Embeddings, dict[str, Embeddings]]:
     """Open the training rows and the test sets.
@@ -572,7 +572,7 @@ def _read_header_of(file: Location, member: str | None) -> Header:
 
 
 def _read_blocks(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
-    """Yield a shard's rows as float32 arrays that are the caller's own."""
+    """Yield a shard's rows as newly allocated float32 arrays."""
     end = part.start + part.shard.rows
     if part.array is not None:
         for start in range(part.start, end, rows):
@@ -601,7 +601,7 @@ def _read_blocks(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
 
 
 def _fingerprint_part(part: _ShardFile, known: dict[str, bytes], whole: bool) -> bytes:
-    """Return what a file or an array is known by; ``known`` holds what files already gave."""
+    """Return the fingerprint of a file or an array; ``known`` caches those of files."""
     if part.location is None:
         assert part.array is not None
         here = np.ascontiguousarray(part.array[part.start : part.start + part.shard.rows])
@@ -683,10 +683,10 @@ def _read_text(value: object) -> str | None:
 
 
 def check_flags(flags: NDArray[Any], rows: int, name: str) -> NDArray[np.bool_]:
-    """Return what says of each row true or false, refused if it is anything else, such as places.
+    """Check and return one bool per row.
 
     Raises:
-        InputError: it is.
+        InputError: anything else, such as indices.
     """
     values = np.asarray(flags)
     if values.shape != (rows,):
@@ -695,7 +695,7 @@ def check_flags(flags: NDArray[Any], rows: int, name: str) -> NDArray[np.bool_]:
         )
     if values.dtype != np.bool_:
         raise InputError(
-            f"Expected true or false in {name} for each row, got {values.dtype}. Of places make "
-            "such flags by flags = numpy.zeros(rows, bool); flags[places] = True."
+            f"Expected true or false in {name} for each row, got {values.dtype}. From indices make "
+            "such flags by flags = numpy.zeros(rows, bool); flags[indices] = True."
         )
     return values

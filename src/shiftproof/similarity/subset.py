@@ -1,4 +1,4 @@
-"""A keep-list applied: the embeddings, and the webdataset tars, of the rows that stay."""
+"""Applying a keep-list to embeddings and to webdataset tars."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _ROWS = 4096
 
 @dataclass
 class Subset:
-    """What was written.
+    """Counts of the written files.
 
     Attributes:
-        rows: rows that stay.
-        shards: files of embeddings that this run wrote.
-        tars: tars that it wrote.
-        kept: files that were there.
-        samples: samples in the tars.
+        rows: number of kept rows.
+        shards: number of embedding files that this run wrote.
+        tars: number of tars that it wrote.
+        kept: number of files that existed already.
+        samples: number of samples in the tars.
     """
 
     rows: int
@@ -43,11 +43,11 @@ class Subset:
 
 
 def read_keep(path: str | Path, rows: int) -> Flags:
-    """Read a ``keep.npy`` ``(n,)`` bool, or the one in the folder that a pruning wrote.
+    """Read a ``keep.npy`` ``(n,)`` bool, or the one in a folder written by a pruning.
 
     Raises:
-        BrokenFileError: it is none.
-        InputError: it is of another number of rows, or keeps nothing.
+        BrokenFileError: it is no such file.
+        InputError: it has another number of rows, or keeps nothing.
     """
     file = Path(path)
     if file.is_dir():
@@ -69,22 +69,22 @@ def read_keep(path: str | Path, rows: int) -> Flags:
 def write_subset(
     train: Source, keep: Flags | str | Path, out: str | Path, *, tars: str | Path | None = None
 ) -> Subset:
-    """Write the rows that stay as shards of embeddings, and the samples that stay as tars.
+    """Write the kept rows as shards of embeddings, and the kept samples as tars.
 
     ``img_emb/img_emb_N.npy`` (float16) and ``metadata/metadata_N.parquet`` for every shard, as
-    clip-retrieval lays them out, and ``tars/`` with every tar under its own name. Goes on where an
-    interrupted run stopped.
+    clip-retrieval lays them out, and ``tars/`` with every tar under its own name. Resumes an
+    interrupted run.
 
     Args:
-        train: the embeddings that the keep-list is of.
-        keep: ``(n,)`` bool, or where :func:`read_keep` finds it.
+        train: the embeddings of the keep-list.
+        keep: ``(n,)`` bool, or a path for :func:`read_keep`.
         out: a new or empty folder, or that of the same subset.
-        tars: a folder of webdataset tars that are not compressed. Where there are as many as shards,
-            each belongs to the shard at its place in the order; otherwise keys name the samples.
+        tars: a folder of uncompressed webdataset tars. If there are as many as shards, they are
+            paired in order; otherwise samples are matched by key.
 
     Raises:
-        InputError: a keep-list of other rows or that keeps nothing, tars without keys, or a key that
-            names samples that stay and others that go.
+        InputError: a keep-list of other rows or without kept rows, tars without keys, or a key
+            shared by kept and dropped samples.
         BrokenFileError: a damaged tar.
     """
     rows = open_embeddings(train)
@@ -117,7 +117,7 @@ def _write_shards(folder: Path, rows: Embeddings, keep: Flags, done: Subset) -> 
         if rows.columns(number):
             with files.atomic(folder / "metadata" / f"metadata_{number}.parquet") as file:
                 _write_metadata(file, rows.metadata(number), here)
-        # The rows come last: with them the shard is done.
+        # The rows are written last: they mark the shard as done.
         with files.atomic(target) as file:
             head = {"descr": "<f2", "fortran_order": False, "shape": (int(here.sum()), rows.width)}
             np.lib.format.write_array_header_1_0(file, head)
@@ -148,7 +148,7 @@ def _write_tars(
     files.make_folder(folder)
     whole = len(tars) == len(rows.shards)
     if whole:
-        # Before anything is written: then only one shard's keys are held at a time.
+        # Checked before anything is written; only one shard's keys are in memory at a time.
         for number in range(len(rows.shards)):
             _choose_keys_of(rows, number, keep)
     else:
@@ -167,12 +167,12 @@ def _write_tars(
 
 
 def _choose_keys_of(rows: Embeddings, number: int, keep: Flags) -> set[str]:
-    """Return the keys of a shard that stay."""
+    """Return the kept keys of a shard."""
     return _choose_keys(_flag_keys(rows, number, keep), rows.shards[number].name)
 
 
 def _flag_keys(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str, bool]]:
-    """Yield the keys of a shard's rows, each with whether its row stays."""
+    """Yield the keys of a shard's rows, each with whether its row is kept."""
     batches = rows.sample_keys(number)
     name = rows.shards[number].name
     if batches is None:
@@ -194,7 +194,7 @@ def _flag_keys(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str
 
 
 def _choose_keys(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
-    """Return the keys that stay."""
+    """Return the kept keys."""
     stay: set[str] = set()
     go: set[str] = set()
     for key, kept in keys:
@@ -209,9 +209,9 @@ def _choose_keys(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
 
 
 def _filter_tar(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int:
-    """Copy the samples of a tar that stay, member by member, and return how many.
+    """Copy the kept samples of a tar, member by member, and return their number.
 
-    ``whole``: the tar must have all of them.
+    ``whole``: whether the tar must have all of them.
     """
     found: set[str] = set()
     with files.atomic(target) as file:

@@ -1,8 +1,8 @@
-"""Stylized training data: the texture and colours of a painting, the shapes of the photograph.
+"""Stylized training data: texture and colors of a painting, shapes of the photograph.
 
-Michaelis et al. 2019 (arXiv 1907.07484) train detectors on it beside the original data and lose less
-under corruptions: a network that cannot trust texture learns shapes. Geometry is preserved, so boxes,
-masks and key points stay valid.
+Michaelis et al. 2019 (arXiv 1907.07484) train detectors on it in addition to the original data,
+which makes them more robust to corruptions: a network that cannot rely on texture learns shapes.
+Geometry is preserved, so boxes, masks and key points stay valid.
 """
 
 from shiftproof.stylize.adain import AdaIN

@@ -25,7 +25,8 @@ MULTIPLE = 8
 """The encoder halves the size three times."""
 
 SMALLEST = 16
-"""Below it there would be one place in the last layer, which nothing can be reflected at."""
+"""Smallest side in pixels: below it the last layer would have one position, which cannot be padded
+by reflection."""
 
 STYLE_SIDE = 512
 """A larger style is scaled down to this shorter side, as in the published tool."""
@@ -34,7 +35,7 @@ EPSILON = 1e-5
 """Added to the variance, as published."""
 
 REMEMBERED = 32
-"""Styles of which the statistics are kept."""
+"""Number of styles whose statistics are cached."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class _Convolution:
 
 _POOL, _DOUBLE = "pool", "double"
 
-# VGG-19 up to relu4_1, with the first layer that brings RGB in 0..1 to what VGG was trained on.
+# VGG-19 up to relu4_1, with a first layer that converts RGB in 0..1 to VGG's normalization.
 _ENCODER: tuple[_Convolution | str, ...] = (
     _Convolution(0, 3, 3, size=1, is_rectified=False),
     _Convolution(2, 3, 64), _Convolution(5, 64, 64), _POOL,
@@ -60,7 +61,7 @@ _ENCODER: tuple[_Convolution | str, ...] = (
     _Convolution(29, 256, 512),
 )  # fmt: skip
 
-# The rest of VGG-19, which the published file holds and AdaIN does not use.
+# The other layers of VGG-19 in the published file, which AdaIN does not use.
 _UNUSED = frozenset(
     f"{number}.{kind}" for number in (32, 35, 38, 42, 45, 48, 51) for kind in ("weight", "bias")
 )
@@ -76,23 +77,25 @@ _DECODER: tuple[_Convolution | str, ...] = (
 
 @final
 class AdaIN:
-    """The engine of the paper: features of VGG-19 with the style's mean and deviation, decoded.
+    """The AdaIN engine: VGG-19 features normalized to the style's mean and deviation, decoded.
 
-    The features are those of relu4_1. Images are padded by reflection to a multiple of 8 and cut back,
-    so that nothing moves; styles are scaled down to a shorter side of 512. Alpha mixes features.
+    The features are those of relu4_1. Images are padded by reflection to a multiple of 8 and
+    cropped back, which preserves positions; styles are scaled down to a shorter side of 512. Alpha
+    interpolates features.
 
-    Differs from the published tool: that one changes the size of an image to a multiple of 8, and
-    leaves out in silence what does not fit into memory.
+    Differs from the published tool: that resizes an image to a multiple of 8, and silently skips
+    images that do not fit into memory.
 
     Args:
-        weights: a folder that holds ``vgg_normalised.pth`` and ``decoder.pth``, or the two files, the
-            encoder first; state dicts as those of naoto0804/pytorch-AdaIN. ``.safetensors`` goes, too.
-        device: where the networks run.
+        weights: a folder that holds ``vgg_normalised.pth`` and ``decoder.pth``, or the two files,
+            the encoder first; state dicts as in naoto0804/pytorch-AdaIN. ``.safetensors`` is
+            accepted, too.
+        device: device of the networks.
 
     Raises:
         InputError: no such files.
         BrokenFileError: a file that is no checkpoint.
-        ModelError: names or shapes that do not fit, or numbers that are not finite.
+        ModelError: names or shapes that do not match, or weights that are not finite.
         MissingExtraError: torch is not installed.
     """
 
@@ -107,7 +110,7 @@ class AdaIN:
         self._remembered: dict[bytes, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Workers read the files themselves: paths travel, not weights.
+        # Pickled as paths: workers read the files themselves.
         return _reopen, (self.encoder_file, self.decoder_file, self.device)
 
     @property
@@ -119,10 +122,10 @@ class AdaIN:
     def __call__(
         self, content: Image, style: Image, alpha: float, rng: np.random.Generator
     ) -> Image:
-        """Return ``content`` in the manner of ``style``; nothing is drawn from ``rng``.
+        """Return ``content`` in the style of ``style``; ``rng`` is not used.
 
         Raises:
-            RunError: the memory does not suffice for an image of this size.
+            RunError: not enough memory for an image of this size.
         """
         import torch
 
@@ -180,9 +183,9 @@ def _reopen(encoder: Path, decoder: Path, device: str) -> AdaIN:
 
 
 def statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation of each channel over the places, ``(N, C, 1, 1)`` each.
+    """Return mean and deviation of each channel over all positions, ``(N, C, 1, 1)`` each.
 
-    The deviation is that of a sample (N - 1), of the variance plus 1e-5, as published.
+    The deviation is the root of the unbiased variance (N - 1) plus 1e-5, as published.
     """
     variance = features.var(dim=(2, 3), keepdim=True, correction=1)
     return features.mean(dim=(2, 3), keepdim=True), (variance + EPSILON).sqrt()
@@ -245,7 +248,7 @@ def _read(
     device: str,
     unused: frozenset[str] = frozenset(),
 ) -> dict[str, torch.Tensor]:
-    """Read the weights of one network and see that they are its own."""
+    """Read the weights of one network and check their names and shapes."""
     from shiftproof.models.checkpoints.checkpoint import read_state, without_prefixes
 
     expected = _shapes(layers)

@@ -1,4 +1,4 @@
-"""Give one image a style: one that is handed in, or the one that belongs to its key."""
+"""Stylizing one image: with a given style, or with the style chosen by its key."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def stylize(
     seed: int = 0,
     key: str = "",
 ) -> Image:
-    """Return an image in the colours and strokes of a style; what it shows stays where it is.
+    """Return an image in the colors and strokes of a style, with its geometry preserved.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB of any size from one pixel up.
         style: ``(H', W', 3)`` uint8 RGB of any size.
-        alpha: how much of the style, 0 to 1; 0 gives the image itself.
-        engine: :func:`free`, which needs no weights, an :class:`AdaIN`, or any function of the same
-            form.
-        seed: decides with ``key`` what the engine is free to choose.
-        key: what names the image.
+        alpha: strength of the style, 0 to 1; 0 returns the image itself.
+        engine: :func:`free`, which needs no weights, an :class:`AdaIN`, or any function with the
+            same signature.
+        seed: with ``key``, the random seed of the engine.
+        key: identifies the image.
 
     Returns:
-        ``(H, W, 3)`` uint8, an array of its own.
+        ``(H, W, 3)`` uint8, a new array.
 
     Raises:
-        ImageError: an array that is no picture in colour.
+        ImageError: an array that is no color image.
         InputError: an alpha outside 0..1.
 
     >>> import numpy as np
@@ -64,12 +64,12 @@ def stylize(
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The style that belongs to a key.
+    """The style chosen for a key.
 
     Attributes:
-        title: what it is called.
+        title: name of the style.
         pixels: ``(H, W, 3)`` uint8 RGB.
-        broken: titles of the styles that would have come before it, with the reason why not.
+        broken: titles of unreadable styles that were chosen before, with the reason.
     """
 
     title: str
@@ -78,13 +78,13 @@ class Chosen:
 
 
 def choose_style(styles: Styles, *, key: str, seed: int = 0, turn: int = 0) -> Chosen:
-    """Return the style that belongs to a key; one that cannot be read gives way to another.
+    """Choose the style for a key; unreadable ones are replaced by another.
 
     Args:
-        styles: what to choose from.
-        key: what names the image.
-        seed: another one gives other choices.
-        turn: 0, 1, ... where an image gets several styles: versions, or epochs.
+        styles: the styles to choose from.
+        key: identifies the image.
+        seed: random seed of the choice.
+        turn: index of the choice, if an image gets several styles (versions or epochs).
 
     Raises:
         InputError: no style can be read.
@@ -111,19 +111,19 @@ def stylize_keyed(
     alpha: float = 1.0,
     engine: Engine = free,
 ) -> tuple[Image, Chosen]:
-    """Return an image in the style that belongs to its key, and that style.
+    """Return an image in the style chosen by its key, and that style.
 
-    Neither the order nor the number of workers changes a pixel; :func:`export_stylized` and
-    :class:`Stylize` give the same ones.
+    The result does not depend on the order or the number of workers; :func:`export_stylized` and
+    :class:`Stylize` give the same pixels.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
-        styles: where styles come from.
-        key: the image's name; it decides the style and the draws.
-        seed: decides them, too.
-        turn: which of several forms of the image, from 0.
-        alpha: how much of the style, in 0..1.
-        engine: what brings the style onto the image.
+        styles: the styles to choose from.
+        key: identifies the image; determines the style and the draws.
+        seed: random seed of both.
+        turn: index of the version of the image, from 0.
+        alpha: strength of the style, in 0..1.
+        engine: the engine of the style transfer.
 
     Raises:
         InputError: as :func:`stylize` and :func:`choose_style`.

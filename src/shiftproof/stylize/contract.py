@@ -1,4 +1,4 @@
-"""What an engine of style transfer is, and the checks at its border."""
+"""The type of a style-transfer engine, and the checks of its arguments and result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from shiftproof.types import Image
 Engine: TypeAlias = Callable[[Image, Image, float, np.random.Generator], Image]
 """``(content, style, alpha, rng) -> image`` of the content's shape; uint8, RGB, alpha in 0..1.
 
-It is pure and keeps the place of every edge. Both pictures have three channels and any size from one
-pixel up. To be used by worker processes it can be pickled.
+It is pure and preserves the positions of edges. Both images have three channels and at least one
+pixel. It must be picklable to be used by worker processes.
 """
 
 
 def check_picture(what: str, picture: object) -> Image:
-    """Return a picture in colour as a C-contiguous array.
+    """Return a color image as a C-contiguous array.
 
     Raises:
         ImageError: it is not a uint8 array ``(H, W, 3)`` with at least one pixel.
@@ -43,7 +43,7 @@ def check_alpha(alpha: object) -> float:
     """Return ``alpha``, from 0 to 1.
 
     Raises:
-        InputError: it is anything else.
+        InputError: not a number from 0 to 1.
     """
     if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
         raise InputError(
@@ -53,7 +53,7 @@ def check_alpha(alpha: object) -> float:
 
 
 def check_result(content: Image, result: object) -> Image:
-    """Return what an engine has made.
+    """Check and return an engine's result.
 
     Raises:
         ImageError: it is no uint8 picture of the content's shape.

@@ -1,7 +1,7 @@
-"""Styles drawn here, for those who have no paintings: brush strokes, hatching, marbling, and others.
+"""Procedurally drawn styles, as a substitute for paintings: brush strokes, hatching, marbling, ...
 
-Every number is another picture: a way of painting, a palette and a composition, drawn from the number
-alone, so that it is the same in every process. No picture is read and nothing is shipped.
+Every number gives another image: a technique, a palette and a composition, all drawn from the
+number, so it is the same in every process. No image files are read or shipped.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from shiftproof.types import F32, Image
 Random = np.random.Generator
 
 SIZE = 384
-"""Height and width in pixels. A style is scaled to the content in any case."""
+"""Height and width in pixels. A style is scaled to the content anyway."""
 
 
 @lru_cache(maxsize=64)
 def draw_style(number: int) -> Image:
     """Draw the style ``number``, 0 or more: ``(384, 384, 3)`` uint8 RGB, read-only."""
     rng = generator(0, "drawn style", str(number))
-    # In turn, so that any few numbers in a row hold every way of painting once.
-    paint = WAYS[number % len(WAYS)]
+    # Techniques alternate, so that consecutive numbers cover all of them.
+    paint = TECHNIQUES[number % len(TECHNIQUES)]
     picture = np.clip(paint(rng, _palette(rng)), 0, 1)
     pixels = np.asarray((picture * 255 + 0.5).astype(np.uint8))
     pixels.setflags(write=False)
     return pixels
 
 
-def way_of(number: int) -> str:
-    """Return the name of the way in which style ``number`` is painted."""
-    return WAYS[number % len(WAYS)].__name__.removeprefix("_").replace("_", " ")
+def technique_of(number: int) -> str:
+    """Return the name of the technique of style ``number``."""
+    return TECHNIQUES[number % len(TECHNIQUES)].__name__.removeprefix("_").replace("_", " ")
 
 
-# ---------------------------------------------------------------- what all of them use
+# ---------------------------------------------------------------- shared parts
 
 
 def _palette(rng: Random) -> F32:
-    """Return six to nine RGB colours in 0..1 from dark to light, in one of the classical harmonies."""
+    """Return six to nine RGB colors in 0..1 from dark to light, in a classical color harmony."""
     first = rng.random()
-    # Neighbouring, complementary, split, three, and all hues.
+    # Analogous, complementary, split complementary, triadic, and all hues.
     harmony = ((0.0, 0.05, -0.05, 0.1), (0.0, 0.5, 0.04), (0.0, 0.42, 0.58), (0.0, 0.33, 0.66),
                (0.0, 0.2, 0.4, 0.6, 0.8))[int(rng.integers(5))]  # fmt: skip
     count = int(rng.integers(6, 10))
@@ -61,7 +61,7 @@ def _palette(rng: Random) -> F32:
 
 
 def _field(rng: Random, cells: float, count: int = 1) -> F32:
-    """Return ``(SIZE, SIZE, count)`` smooth noise in 0..1 with ``cells`` hills a side."""
+    """Return ``(SIZE, SIZE, count)`` smooth noise in 0..1 with ``cells`` cells per side."""
     smooth = _hills(rng, cells, SIZE, count)
     low, high = smooth.min((0, 1)), smooth.max((0, 1))
     return np.asarray((smooth - low) / np.maximum(high - low, 1e-6), np.float32)
@@ -81,10 +81,12 @@ def _hills(rng: Random, cells: float, size: int, count: int) -> F32:
 
 
 def _clouds(rng: Random, cells: float, fall: float = 0.5) -> F32:
-    """Return ``(SIZE, SIZE)`` noise of many scales in 0..1; ``fall`` is from one scale to the next."""
+    """Return ``(SIZE, SIZE)`` multi-octave noise in 0..1; ``fall`` is the factor between
+    octaves.
+    """
     import cv2
 
-    # Half of the size is a quarter of the time, and nothing finer is wanted of it.
+    # Computed at half the size, a quarter of the time: no finer detail is needed.
     size = SIZE // 2
     total = np.zeros((size, size), np.float32)
     weight = 1.0
@@ -97,7 +99,7 @@ def _clouds(rng: Random, cells: float, fall: float = 0.5) -> F32:
 
 
 def _look_up_colors(values: F32, palette: F32) -> F32:
-    """Return the colours that stand at ``values`` in 0..1 between the palette's ends."""
+    """Interpolate the palette's colors at ``values`` in 0..1."""
     at = np.linspace(0, 1, len(palette))
     channels = [np.interp(values, at, palette[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
@@ -111,7 +113,7 @@ def _blur(picture: ArrayLike, sigma: float) -> F32:
 
 
 def _light_relief(picture: F32, height: F32, strength: float) -> F32:
-    """Light a relief from the left above, as thick paint shows."""
+    """Shade a relief lit from the upper left, like thick paint."""
     import cv2
 
     slope = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3) + cv2.Sobel(
@@ -120,7 +122,7 @@ def _light_relief(picture: F32, height: F32, strength: float) -> F32:
     return np.asarray(picture + strength * slope[..., np.newaxis], np.float32)
 
 
-# ---------------------------------------------------------------- ways of painting
+# ---------------------------------------------------------------- techniques
 
 
 def _strokes(rng: Random, palette: F32, *, width: float, length: float, swirl: float) -> F32:
@@ -194,7 +196,7 @@ def _dots(rng: Random, palette: F32) -> F32:
 
 
 def _dead_leaves(rng: Random, palette: F32) -> F32:
-    """Let leaves of all sizes fall over each other: the simplest model with a photograph's spectrum."""
+    """Draw the dead-leaves model: overlapping shapes with the power spectrum of photographs."""
     import cv2
 
     canvas = _look_up_colors(_clouds(rng, 2), palette)
@@ -335,7 +337,7 @@ def _impasto(rng: Random, palette: F32) -> F32:
     return _light_relief(_blur(canvas, 0.8), height, 0.1)
 
 
-WAYS: tuple[Callable[[Random, F32], F32], ...] = (
+TECHNIQUES: tuple[Callable[[Random, F32], F32], ...] = (
     _broad_strokes,
     _dead_leaves,
     _watercolor,
@@ -347,4 +349,4 @@ WAYS: tuple[Callable[[Random, F32], F32], ...] = (
     _mosaic,
     _weave,
 )
-"""How pictures are drawn: ``(rng, palette) -> (SIZE, SIZE, 3)`` float32 about 0..1."""
+"""The techniques: ``(rng, palette) -> (SIZE, SIZE, 3)`` float32 about 0..1."""

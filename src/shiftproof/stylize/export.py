@@ -1,4 +1,4 @@
-"""Write a stylized copy of a data set to disk, alone or beside the original, annotations with it."""
+"""Write a stylized copy of a dataset with its annotations, with or without the original images."""
 
 from __future__ import annotations
 
@@ -37,44 +37,43 @@ def export_stylized(
     backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
-    """Write ``target/<path below source>`` for every image, in the style that belongs to its path.
+    """Write ``target/<path below source>`` for every image, in the style chosen by its path.
 
-    The sources are those of :func:`~shiftproof.data.export_corrupted`, and so is what holds for the
-    copy: whole files only, resumed by the same call, annotations carried over with the images'
-    new names, ``manifest.json`` beside them.
+    The sources are those of :func:`~shiftproof.data.export_corrupted`, and so are the properties of
+    the copy: files are written atomically, the same call resumes it, annotations get the images'
+    new names, and ``manifest.json`` describes it.
 
-    With ``combined``, or several styles for each image, every form of an image has a name of its own:
-    ``9.png`` becomes ``9-stylized-1.png`` (in Cityscapes the mark stands behind the frame). Pascal
-    VOC's XML and masks, YOLO's labels and the files in ``gtFine`` come once for each form, lists of
-    images name them all, and COCO's files get further images and annotations: the ids of the form K
-    are the old ones plus K times a power of ten above all of them. The originals stay untouched, under
-    their own names and in their own format. Of a tar each form is a tar of its own.
+    With ``combined``, or several styles for each image, every form of an image has its own name:
+    ``9.png`` becomes ``9-stylized-1.png`` (in Cityscapes the mark follows the frame number). Pascal
+    VOC's XML and masks, YOLO's labels and the files in ``gtFine`` are copied for each form, image
+    lists contain all forms, and COCO's files get further images and annotations: the ids of form K
+    are the old ones plus K times a power of ten above all of them. The originals keep their names,
+    format and content. Each form of a tar is a separate tar.
 
     Args:
         source: an image, a tar, or a folder.
-        target: a folder that is empty, or holds the same copy unfinished.
+        target: an empty folder, or one with an unfinished run of the same copy.
         styles: a folder of paintings; None for drawn ones.
         engine: as for :func:`stylize`.
-        alpha: how much of the style, 0 to 1.
-        combined: the originals are in the copy as well, as in the paper's combined training data.
-        per_image: so many styles for each image.
-        seed: decides which styles.
+        alpha: strength of the style, 0 to 1.
+        combined: whether the copy also has the originals, as in the paper's combined training data.
+        per_image: number of styles for each image.
+        seed: random seed of the choice of styles.
         image_format: "png" is lossless; "jpeg" is saved at quality 95; "source" keeps the formats.
-        split: the images of this split alone; those of the others are left out.
-        images: the folder of the images, where several could be meant.
-        root: YOLO: the folder of the data, in place of what the YAML file says.
+        split: only the images of this split.
+        images: the folder of the images, if several are possible.
+        root: for YOLO, the folder of the data, overriding the YAML file.
         workers: processes; all cores by default.
-        backend: who writes which images or tars, where several share the work; see
-            :func:`~shiftproof.data.copies.export.export_copy`.
+        backend: distribution of the work; see :func:`~shiftproof.data.copies.export.export_copy`.
         show_progress: None shows it on a terminal only.
 
     Returns:
-        What was done; a style that cannot be read is in ``broken`` as "style NAME".
+        The report of the copy; an unreadable style is in ``broken`` as "style NAME".
 
     Raises:
-        InputError: no images, no styles, a target that holds other things, or numbers out of range.
+        InputError: no images, no styles, a target with other content, or numbers out of range.
         RunMismatchError: the target holds a copy made with other settings.
-        UnfinishedError: this worker's share is done, and others' are not.
+        UnfinishedError: this worker's share is done, but not all the others'.
         RunError: the disk is full.
     """
     plan, edit = _plan(
@@ -118,11 +117,11 @@ def estimate_stylized(
     root: str | Path | None = None,
     workers: int | None = None,
 ) -> Estimate:
-    """Return what :func:`export_stylized` with the same arguments will take; write nothing.
+    """Estimate the cost of :func:`export_stylized` with the same arguments; writes nothing.
 
     Raises:
-        InputError: as export_stylized, and where none of the tried images can be read.
-        BrokenFileError: a damaged tar, which the copy itself would leave out and name.
+        InputError: as export_stylized, and if none of the measured images can be read.
+        BrokenFileError: a damaged tar, which the copy itself would skip and report.
     """
     plan, edit = _plan(
         source,
@@ -142,7 +141,7 @@ def estimate_stylized(
 
 @dataclass(frozen=True)
 class _Stylizing:
-    """The change: the style that belongs to an image's key and the turn of its version."""
+    """The edit: applies the style chosen by an image's key and its version."""
 
     styles: Styles
     engine: Engine
@@ -151,7 +150,7 @@ class _Stylizing:
     turns: dict[Version, int]
 
     def settings(self, *, combined: bool) -> Settings:
-        """Return what decides the pixels and the names of the copy, for its manifest."""
+        """Return the settings that determine the pixels and names of the copy, for its manifest."""
         return {
             "stylized": "free" if self.engine is free else identity_of(cast(Any, self.engine)),
             "styles": self.styles.identity(),
@@ -192,7 +191,7 @@ def _plan(
     if isinstance(per_image, bool) or not isinstance(per_image, int) or per_image < 1:
         raise InputError(f"Expected one style for each image or more, got {per_image!r}.")
     opened = open_styles(styles)
-    # So that a folder without a single readable style is told before anything is written.
+    # Checks before anything is written that at least one style is readable.
     choose_style(opened, key="", seed=seed)
     if combined or per_image > 1:
         versions = [Version(mark=f"-stylized-{number + 1}") for number in range(per_image)]

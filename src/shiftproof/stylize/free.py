@@ -1,9 +1,8 @@
-"""Style transfer without weights: the style's colours, its strokes, and the content's shapes.
+"""Style transfer without weights: the style's colors and strokes on the content's shapes.
 
-What is taken from the style: the distribution of its colours, the patches of its texture at two
-scales, and how strong each scale is. What is kept of the content: where its edges are. They come
-through the filter that abstracts it, which is symmetric, and everything that is laid over them has no
-low frequencies of its own.
+From the style: the color distribution, texture patches at two scales, and the strength of each
+scale. From the content: the positions of its edges. These pass the symmetric smoothing filter, and
+the added texture has no low frequencies.
 """
 
 from __future__ import annotations
@@ -18,40 +17,41 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 
 COMPARED_SIDE = 96
-"""Colours are compared on pictures of this height and width."""
+"""Height and width at which colors are compared, in pixels."""
 
 LEAST_CONTRAST = 0.13
-"""Deviation of grey values. The colours of a style of one shade are spread to it, or nothing would be
-seen; and a content of one shade is taken to have it, or there would be no texture on it."""
+"""Minimum deviation of gray values. A style of lower contrast is stretched to it, so that it
+remains visible; a content of lower contrast is treated as having it, so that texture is added."""
 
 MOST_STRETCH = 4.0
-"""Where the content has hardly any colour, more would make its noise the style's colours."""
+"""Maximum stretch of colors: for nearly gray content, more would amplify its noise."""
 
 FLAT_VARIANCE = np.float32(2e-4)
-"""Variances below this count as equally even."""
+"""Variances below this count as flat."""
 
 STYLE_SIDE = 512
-"""A style is not looked at in more detail than with this many pixels on its shorter side."""
+"""Maximum length of a style's shorter side, in pixels."""
 
 SMALLEST_STYLE = 24
-"""Nor in less than with this many."""
+"""Minimum length of a style's shorter side, in pixels."""
 
 CANDIDATES = 4096
-"""Patches of the style to choose from, at most."""
+"""Maximum number of candidate patches of the style."""
 
 
 def free(content: Image, style: Image, alpha: float, rng: np.random.Generator) -> Image:
-    """Return ``content`` in the manner of ``style``; an engine for :func:`~shiftproof.stylize.stylize`.
+    """Return ``content`` in the style of ``style``; an engine for
+    :func:`~shiftproof.stylize.stylize`.
 
     Args:
         content: ``(H, W, 3)`` uint8 RGB.
         style: ``(H', W', 3)`` uint8 RGB.
-        alpha: 0..1, how much of it.
-        rng: decides which part of the style is seen, and which of several equal patches is taken.
+        alpha: strength of the style, 0..1.
+        rng: chooses the part of the style, and among equal patches.
     """
     pixels = _unit(content)
     example = _unit(_fit_style(style, min(content.shape[:2]), rng))
-    # The colours of a pixel are mixed by its surroundings, so that grain is not amplified.
+    # A pixel's colors are mixed with its surroundings, so that grain is not amplified.
     side = min(content.shape[:2])
     base = transfer_colors(smooth_texture(pixels, _radius(side)), example)
     result = base
@@ -62,12 +62,13 @@ def free(content: Image, style: Image, alpha: float, rng: np.random.Generator) -
 
 
 BLOCK = 64
-"""So many places of the content are compared with all candidates at once: a megabyte, as caches hold."""
+"""Positions of the content compared with all candidates at a time: a megabyte, which fits the
+cache."""
 
 SMALLEST_PATCH = 4
 
 TEXTURE_SHARE = 0.5
-"""The deviation of the texture's grey values is at most this share of that of the shapes."""
+"""Maximum ratio of the deviations of the texture's and the shapes' gray values."""
 
 
 def _patch(side: int) -> int:
@@ -90,7 +91,7 @@ def _gray(picture: F32) -> F32:
 
 
 def _fit_style(style: Image, side: int, rng: np.random.Generator) -> Image:
-    """Scale a style so that its strokes suit an image of that side; of a long picture take a part."""
+    """Scale a style so that its strokes suit an image of that side; elongated ones are cropped."""
     import cv2
 
     wanted = int(np.clip(side, SMALLEST_STYLE, STYLE_SIDE))
@@ -115,15 +116,15 @@ def _fit_style(style: Image, side: int, rng: np.random.Generator) -> Image:
 def smooth_texture(pixels: F32, radius: int) -> F32:
     """Return ``(H, W, 3)`` with texture smoothed out and edges kept sharp.
 
-    The filter of Kuwahara with soft weights (Papari et al. 2007): of the windows that touch a pixel,
-    one in each direction, the even ones count.
+    The filter of Kuwahara with soft weights (Papari et al. 2007): a pixel is the weighted mean of
+    four adjacent windows, in which flatter ones dominate.
     """
     import cv2
 
     from shiftproof.stylize import kernels
 
     def mean(values: F32) -> F32:
-        # Of the window whose left upper corner a pixel is.
+        # Mean of the window whose upper left corner is the pixel.
         size = (radius + 1, radius + 1)
         border = cv2.BORDER_REFLECT_101
         return np.asarray(
@@ -152,7 +153,7 @@ def transfer_colors(pixels: F32, example: F32) -> F32:
 
     size = (COMPARED_SIDE, COMPARED_SIDE)
     few = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
-    # Single pixels: averages over strokes of different colours would be paler than any of them.
+    # Subsampled, not averaged: averages over strokes of different colors would be paler.
     seen = np.asarray(cv2.resize(example, size, interpolation=cv2.INTER_NEAREST), np.float32)
     mean, spread = _moments(few)
     goal, goal_spread = _moments(seen)
@@ -178,7 +179,7 @@ def _moments(pixels: F32) -> tuple[F64, F64]:
     values = pixels.reshape(-1, 3).astype(np.float64)
     mean = values.mean(axis=0)
     centered = values - mean
-    # einsum without BLAS: the same on any number of threads.
+    # einsum without BLAS: independent of the number of threads.
     return mean, np.einsum("ni,nj->ij", centered, centered) / len(values) + 1e-5 * np.eye(3)
 
 
@@ -191,12 +192,12 @@ def _root(matrix: F64) -> F64:
 
 
 def _add_texture(base: F32, example: F32, patch: int, rng: np.random.Generator) -> F32:
-    """Lay the texture of ``example`` over ``base``, coarse patches first."""
+    """Add the texture of ``example`` to ``base``, coarse patches first."""
     coarse = _blur(example, patch / 3)
     coarsest = _blur(example, patch)
-    # Less of the coarse texture: it is as large as small shapes are, and would hide them.
+    # Less of the coarse texture, which is as large as small shapes and would hide them.
     layers = [(2 * patch, coarse - coarsest, 0.9), (patch, example - coarse, 1.2)]
-    # And less of a texture that is stronger than the shapes.
+    # And less if the texture is stronger than the shapes.
     contrast = max(float(_gray(base).std()), LEAST_CONTRAST)
     strength = sum(amount**2 * float(_gray(detail).var()) for _, detail, amount in layers) ** 0.5
     share = min(1.0, TEXTURE_SHARE * contrast / max(strength, 1e-6))
@@ -208,7 +209,7 @@ def _add_texture(base: F32, example: F32, patch: int, rng: np.random.Generator) 
 
 
 def _blur(picture: F32, sigma: float) -> F32:
-    """Blur by a Gaussian, a wide one on a smaller picture."""
+    """Blur by a Gaussian; a wide one is applied at lower resolution."""
     import cv2
 
     share = max(int(sigma / 3), 1)
@@ -224,7 +225,7 @@ def _blur(picture: F32, sigma: float) -> F32:
 def _lay_over(
     base: F32, example: F32, detail: F32, size: int, amount: float, rng: np.random.Generator
 ) -> None:
-    """Add to ``base`` patches of ``detail`` that suit it and overlap by half."""
+    """Add matching patches of ``detail`` to ``base``, overlapping by half."""
     from shiftproof.stylize import kernels
 
     height, width = base.shape[:2]
@@ -242,14 +243,15 @@ def _lay_over(
         chosen = np.sort(rng.choice(chosen, CANDIDATES, replace=False))
     pool = theirs.reshape(-1, theirs.shape[2])[chosen]
     goal = wanted[::2, ::2][:rows, :columns].copy()
-    # In flat areas the flattest patches would be nearest, and the style would lose its texture. So the
-    # content is laid over a part of the style: where it has no edges, the style's own strokes run on.
+    # In flat areas the flattest patches would be nearest, and the style would lose its texture. So
+    # the content is blended with a part of the style: where it has no edges, the style's strokes
+    # continue.
     down = _mirror(int(rng.integers(1 << 16)) + 2 * np.arange(rows), theirs.shape[0])
     right = _mirror(int(rng.integers(1 << 16)) + 2 * np.arange(columns), theirs.shape[1])
     goal[..., :16] += theirs[down[:, np.newaxis], right, :16]
     best = chosen[_nearest(goal.reshape(rows * columns, -1), pool)].reshape(rows, columns)
     ramp = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-    # They sum to one, so that strokes that run on from patch to patch show no seams.
+    # Weights sum to one, so that continued strokes show no seams.
     window = (ramp[:, np.newaxis] * ramp).astype(np.float32)
     kernels.lay_patches(
         detail, tops[best] * quarter, lefts[best] * quarter, window, step, amount, base
@@ -257,9 +259,9 @@ def _lay_over(
 
 
 def _nearest(goals: F32, pool: F32) -> Indices:
-    """Return for each row of ``goals`` the nearest row of ``pool``, the first of several."""
+    """Return for each row of ``goals`` the nearest row of ``pool``, ties to the first."""
     half = -0.5 * np.einsum("ij,ij->i", pool, pool)
-    # The squared distance without the goal's own part, as one product.
+    # The squared distance without the goal's own norm, as one matrix product.
     columns = np.ascontiguousarray(np.column_stack([pool, half]).T, np.float32)
     rows = np.column_stack([goals, np.ones(len(goals), np.float32)])
     blocks = [rows[at : at + BLOCK] for at in range(0, len(rows), BLOCK)]
@@ -269,9 +271,9 @@ def _nearest(goals: F32, pool: F32) -> Indices:
 def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: int) -> F32:
     """Return ``(rows, columns, K)`` of the patches that begin at each multiple of ``quarter``.
 
-    Sixteen greys of a patch, four by four, its mean apart, and its two differences of colour, as
-    whole numbers of up to 7 bits: sums of their products are exact in float32 in any order, so that
-    the same patch is nearest on any number of threads.
+    A patch's 4 x 4 gray values minus their mean, its mean, and its two color differences, as
+    integers of up to 7 bits: sums of their products are exact in float32 in any order, so the
+    nearest patch does not depend on the number of threads.
     """
     import cv2
 
@@ -305,6 +307,6 @@ def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: i
 
 
 def _mirror(places: NDArray[np.int_], count: int) -> NDArray[np.int_]:
-    """Return places on an endless line as places on one of ``count``, there and back again."""
+    """Map unbounded indices to ``count`` by reflection."""
     turned = places % (2 * count)
     return np.where(turned < count, turned, 2 * count - 1 - turned)

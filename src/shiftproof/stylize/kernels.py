@@ -1,4 +1,4 @@
-"""The compiled loops of the weight-free engine; imported where they are used, as numba is slow to load."""
+"""The compiled loops of the weight-free engine; imported on use, as numba loads slowly."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def lay_patches(
 ) -> None:
     """Add weighted patches of ``detail`` to ``out``, both ``(..., ..., 3)``.
 
-    The patch of place (r, c) begins in ``detail`` at ``tops[r, c]``, ``lefts[r, c]`` and in ``out`` at
-    row ``r * step - first``, column ``c * step - first``, where the step is half of the window's side;
-    what lies outside falls away.
+    The patch at (r, c) begins in ``detail`` at ``tops[r, c]``, ``lefts[r, c]`` and in ``out`` at
+    row ``r * step - first``, column ``c * step - first``, where the step is half of the window's
+    side; parts outside are dropped.
     """
     size = len(window)
     step = size // 2

@@ -1,4 +1,4 @@
-"""Where styles come from: a folder of paintings, or those that are drawn here."""
+"""Sources of styles: a folder of paintings, or procedurally drawn ones."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.images import is_image
-from shiftproof.stylize.drawings import draw_style, way_of
+from shiftproof.stylize.drawings import draw_style, technique_of
 from shiftproof.types import Image
 
 
 class Styles(ABC):
-    """Numbered pictures to take styles from; it travels to worker processes, pickled."""
+    """A numbered collection of style images; picklable for worker processes."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many there are, at least one."""
+        """Number of styles, at least one."""
 
     @abstractmethod
     def title(self, number: int) -> str:
-        """What messages call a style."""
+        """Name of a style in messages."""
 
     @abstractmethod
     def read(self, number: int) -> Image:
         """Return a style as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it cannot be read; another one is taken in its place then.
+            BrokenFileError: it cannot be read; another one is used instead.
         """
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return what tells these styles from others, for a manifest."""
+        """Return the identity of these styles, for a manifest."""
 
 
 @final
@@ -44,7 +44,7 @@ class Paintings(Styles):
     """The pictures in a folder, at any depth, or a single picture.
 
     Raises:
-        InputError: the folder is not there or holds no images.
+        InputError: the folder does not exist or has no images.
     """
 
     def __init__(self, source: str | Path) -> None:
@@ -60,7 +60,7 @@ class Paintings(Styles):
             raise InputError(f"{path} is no picture; expected a folder of paintings.")
 
     def __len__(self) -> int:
-        """How many pictures there are; some of them may be broken."""
+        """Number of images; some of them may be broken."""
         return len(self.names)
 
     def title(self, number: int) -> str:
@@ -74,7 +74,7 @@ class Paintings(Styles):
     def identity(self) -> dict[str, Any]:
         """Return the folder's name, and a fingerprint of names and contents.
 
-        Of more than 2 GB names and sizes stand for the contents.
+        Above 2 GB it covers names and sizes instead of contents.
         """
         paths = [self.root / name for name in self.names]
         sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
@@ -92,7 +92,7 @@ class Paintings(Styles):
 
 @final
 class DrawnStyles(Styles):
-    """Pictures that are drawn here: ten ways of painting in turn, each time with another palette."""
+    """Procedurally drawn images: ten techniques in turn, each time with another palette."""
 
     def __init__(self, count: int = 1000) -> None:
         if count < 1:
@@ -100,24 +100,24 @@ class DrawnStyles(Styles):
         self.count = count
 
     def __len__(self) -> int:
-        """How many are drawn from."""
+        """Number of styles."""
         return self.count
 
     def title(self, number: int) -> str:
-        """Return number and way."""
-        return f"drawn {number}, {way_of(number)}"
+        """Return number and technique."""
+        return f"drawn {number}, {technique_of(number)}"
 
     def read(self, number: int) -> Image:
         """Draw it."""
         return draw_style(number)
 
     def identity(self) -> dict[str, Any]:
-        """Return how many are drawn from."""
+        """Return the number of styles."""
         return {"drawn": self.count}
 
 
 def open_styles(source: str | Path | Styles | None = None) -> Styles:
-    """Return styles: of a folder of paintings, of those that are handed in, or drawn ones for None."""
+    """Return styles from a folder of paintings, given ones, or drawn ones for None."""
     if source is None:
         return DrawnStyles()
     return source if isinstance(source, Styles) else Paintings(source)

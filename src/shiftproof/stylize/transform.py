@@ -1,4 +1,4 @@
-"""Stylized images in a training loop, without a copy on the disk."""
+"""Stylizing images in a training loop, without a copy on disk."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ Picture = TypeVar("Picture")
 
 
 class Stylize:
-    """A transform that gives an image a style, for training.
+    """A data augmentation that stylizes images.
 
-    PIL in, PIL out; uint8 arrays ``(H, W, 3)`` and uint8 tensors ``(3, H, W)`` likewise. It fits into
-    ``torchvision.transforms.Compose`` before the step to floats. Boxes and masks stay valid.
+    Takes and returns PIL images, uint8 arrays ``(H, W, 3)`` or uint8 tensors ``(3, H, W)``. Use it
+    in ``torchvision.transforms.Compose`` before the conversion to floats. Boxes and masks stay
+    valid.
 
-    What an image gets is a function of ``seed``, ``epoch`` and the key that is given, or the image's
-    own content, so neither the order nor the number of workers changes a pixel. Raise ``epoch`` to get
-    other styles for the same image. With the path below the source as the key, epoch 0 has the pixels
-    that :func:`export_stylized` writes, epoch 1 those of a second version, and so on.
+    The result is a function of ``seed``, ``epoch`` and the key, by default the image's content, so
+    it does not depend on the order or the number of workers. Increase ``epoch`` for other styles.
+    With the path below the source as the key, epoch 0 has the pixels that :func:`export_stylized`
+    writes, epoch 1 those of a second version, and so on.
 
     Args:
         styles: a folder of paintings, or None for drawn ones.
         alpha: how much of the style, 0 to 1.
         engine: as for :func:`stylize`.
-        probability: how many of the images get a style; 0.5 is about the paper's combined data.
-        seed: decides all draws.
+        probability: probability of stylizing an image; 0.5 is about the paper's combined data.
+        seed: random seed.
 
     Raises:
         InputError: no styles, or numbers outside 0..1.
@@ -58,10 +59,10 @@ class Stylize:
         self.epoch = 0
 
     def __call__(self, image: Picture, key: str | None = None) -> Picture:
-        """Return a stylized copy of ``image``, of its own kind, or the image itself.
+        """Return a stylized copy of ``image``, of the same type, or the image itself.
 
         Raises:
-            InputError: a grey image, or no style that can be read.
+            InputError: a gray image, or no readable style.
         """
         array = to_array(image)
         if key is None:

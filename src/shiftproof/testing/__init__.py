@@ -1,7 +1,7 @@
-"""The contracts as public checks: run them over your own functions, too.
+"""Public checks of the contracts, also for your own implementations.
 
-A check returns None, or raises AssertionError with what was expected and what came. Those of
-adapters need torch, which is imported with them.
+A check returns None, or raises an AssertionError with the expected and the actual value. The checks
+of adapters import torch.
 """
 
 from __future__ import annotations

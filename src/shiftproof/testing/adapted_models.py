@@ -29,22 +29,22 @@ def check_adapted(
 ) -> None:
     """Check that an adapted detector or segmenter keeps the contract of adapters.
 
-    It has the name and classes of the model that it wraps, which it leaves as it was to the last bit
-    (weights, settings, modes), like the global random states, torch's number of threads and its gradient
-    mode; answers as a detector or segmenter does, also for one image, for none and for images of several
-    sizes; repeats its answers after ``reset()``, which empties ``events``, and in a second one; learns
-    nothing in ``frozen()``; and ``merge()`` is a plain model, which equals the wrapped one before any
-    batch and keeps the contract of its kind. ``state()`` gives finite copies on the CPU: a fresh one
-    that takes them up goes on as the one that gave them, and a state of another adapter is refused and
-    changes nothing. Its settings are what JSON takes.
+    It has the name and classes of the wrapped model, and does not change that model (weights,
+    settings, modes), the global random states, torch's number of threads or its gradient mode;
+    predicts as a detector or segmenter, also for one image, none, and images of several sizes;
+    repeats its predictions after ``reset()``, which empties ``events``, and in a second instance;
+    learns nothing in ``frozen()``; and ``merge()`` is a plain model that equals the wrapped one
+    before any batch and keeps the contract of its kind. ``state()`` returns finite copies on the
+    CPU: a new instance that loads them continues identically, and the state of another adapter is
+    refused without any change. Its settings are JSON-compatible.
 
     Args:
         make: adapts a model: ``lambda detector: AdaptedDetector(detector, "actmad")``.
         model: a ``Detector`` or ``Segmenter`` on torch.
-        images: four or more, ``(H, W, 3)`` uint8; None makes some, of two sizes.
+        images: four or more, ``(H, W, 3)`` uint8; None generates some, of two sizes.
 
     Raises:
-        AssertionError: it does not; the message begins with the clause that is broken.
+        AssertionError: the contract is violated; the message begins with the violated clause.
     """
     images = make_pictures(_SHAPES) if images is None else list(images)
     if len(images) < 4:

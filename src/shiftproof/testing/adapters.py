@@ -29,46 +29,47 @@ def check_adapter(
 ) -> None:
     """Check that an adapter keeps the contract of adapters.
 
-    It is a classifier with the classes and preprocessing of the one that it wraps; gives finite
-    ``(N, K)`` float32 logits, for a batch of one image too; leaves the wrapped model as it was to
-    the last bit (parameters, buffers, gradients, mode, hooks), and works on whatever mode that
-    model is put into; neither reads nor moves a global random state or torch's number of threads
-    or gradient mode; gives the same logits again after ``reset()``, which empties ``events`` too,
-    and in a second adapter; and ``merge()`` is a plain model of the wrapped model's class and
-    ``state_dict`` keys, which equals it before any batch and shares no tensor with it.
+    It is a classifier with the classes and preprocessing of the wrapped one; returns finite ``(N,
+    K)`` float32 logits, also for a single image; does not change the wrapped model (parameters,
+    buffers, gradients, mode, hooks), and works in any mode of that model; neither reads nor changes
+    a global random state, torch's number of threads or its gradient mode; repeats its logits after
+    ``reset()``, which also empties ``events``, and in a second instance; and ``merge()`` is a plain
+    model with the wrapped model's class and ``state_dict`` keys, which equals it before any batch
+    and shares no tensor with it.
 
     In ``frozen()`` it learns nothing and repeats its logits; ``parameters()`` are not the wrapped
-    model's; ``end_epoch()`` before any batch changes nothing; and an exception in the middle of
-    ``predict`` leaves it as it was. ``state()`` gives copies on the CPU; a fresh adapter that
-    takes them up predicts, is merged and goes on as the one that gave them; and a state of another
-    adapter is refused and changes nothing.
+    model's; ``end_epoch()`` before any batch has no effect; and an exception during ``predict``
+    leaves the state unchanged. ``state()`` returns copies on the CPU; a new adapter that loads them
+    predicts, merges and continues identically; and the state of another adapter is refused without
+    any change.
 
-    On the small network it must give the same logits, too, whatever the batch norm is made of: a
-    ``SyncBatchNorm``, a subclass with a forward of its own, a checkpointed part, a call of the
-    function alone. What an adapter cannot follow it may refuse with a ``ModelError``.
+    On the small network the logits must not depend on the implementation of batch norm: a
+    ``SyncBatchNorm``, a subclass with its own forward, a checkpointed part, or a direct call of the
+    function. An adapter may refuse implementations that it does not support with a ``ModelError``.
 
     Args:
-        make: makes the adapter of a classifier: its class, or a function.
-        model: what it adapts; None takes a small random network with batch norm and dropout.
-        batches: two or more batches ``(N, H, W, 3)`` uint8 that went through
-            ``model.preprocess.geometry``, of two images at least; None makes some.
-        merged_predicts: whether ``merge()`` gives, on the last batch, the logits that the
-            adapter gave there. False for adapters that learn after they predict, or that change
-            the logits and not the model.
+        make: creates the adapter of a classifier: its class, or a function.
+        model: the classifier to adapt; None uses a small random network with batch norm and
+            dropout.
+        batches: at least two batches ``(N, H, W, 3)`` uint8 of at least two images, processed by
+            ``model.preprocess.geometry``; None generates some.
+        merged_predicts: whether ``merge()`` returns the adapter's logits on the last batch. False
+            for adapters that learn after predicting, or that change the logits instead of the
+            model.
 
     Raises:
-        AssertionError: it does not; the message begins with the clause that is broken.
+        AssertionError: the contract is violated; the message begins with the violated clause.
 
     >>> from shiftproof.adapt import BatchNorm
     >>> check_adapter(lambda classifier: BatchNorm(classifier, prior=4))
     """
-    kinds = dict(_other_kinds()) if model is None and batches is None else {}
+    kinds = dict(_equivalent_networks()) if model is None and batches is None else {}
     model = _small_classifier() if model is None else model
     batches = _small_batches() if batches is None else batches
     if len(batches) < 2 or min(map(len, batches)) < 2:
         raise ValueError("check_adapter needs two batches or more of two images or more.")
 
-    before = _portrait(model.module)
+    before = _snapshot(model.module)
     source = [model.predict(batch) for batch in batches]
     untouched = batches[0].copy()
 
@@ -157,7 +158,7 @@ def _predict(adapter: Adapter, batch: Images) -> Logits:
     assert logits.shape == shape, f"{what}: logits of shape {logits.shape}, expected {shape}"
     assert logits.dtype == np.float32, f"{what}: logits of {logits.dtype}, expected float32"
     assert np.isfinite(logits).all(), f"finite: {what}: logits are not finite"
-    kept: Logits = logits.copy()  # an adapter may hand out a buffer that it uses again
+    kept: Logits = logits.copy()  # an adapter may reuse its output buffer
     return kept
 
 
@@ -247,7 +248,7 @@ def _check_state(
         assert not tensor.requires_grad, f"state: {name!r} records gradients"
         assert tensor.data_ptr() not in own or not tensor.numel(), f"state: {name!r} is no copy"
     fresh = make(model)
-    # A state outlives the adapter that gave it and the one that took it.
+    # A state must stay valid after the adapters that returned and loaded it.
     given = {name: tensor.clone() for name, tensor in state.items()}
     fresh.load_state(given)
     for tensor in [*state.values(), *given.values()]:
@@ -292,7 +293,7 @@ def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
 
 
 class _Interrupted(Exception):
-    """What the model raises in the middle of a prediction."""
+    """Raised by the model during a prediction."""
 
 
 def _check_interruption(
@@ -301,7 +302,7 @@ def _check_interruption(
     batches: Sequence[Images],
     expected: list[Logits],
 ) -> None:
-    """Let each of the forward passes of one prediction fail in turn."""
+    """Check that each forward pass of one prediction may fail."""
     left = [math.inf]
 
     def interrupt(*_: object) -> None:
@@ -339,7 +340,7 @@ def _check_determinism(
     batches: Sequence[Images],
     expected: list[Logits],
 ) -> None:
-    """Make a second adapter under other global random states: it must give the same."""
+    """Check that a second adapter under other global random states gives the same logits."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):
@@ -364,7 +365,7 @@ def _check_modes(
     batches: Sequence[Images],
     expected: list[Logits],
 ) -> None:
-    """Flip the wrapped model's mode under the adapter: nothing may change."""
+    """Check that the wrapped model's mode has no effect."""
     module: Any = model.module
     flags = {part: part.training for part in module.modules()}
     try:
@@ -389,7 +390,7 @@ def _check_kinds(
     batches: Sequence[Images],
     expected: list[Logits],
 ) -> None:
-    """Adapt networks that compute the same as the small one, with layers of other kinds."""
+    """Check equivalent networks with other implementations of layers."""
     for kind, model in kinds.items():
         try:
             adapter = make(model)
@@ -401,7 +402,7 @@ def _check_kinds(
 
 
 def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
-    after = _portrait(model.module)
+    after = _snapshot(model.module)
     for what in ("modes", "hooks", "gradients"):
         assert after[what] == before[what], f"wrapped model: its {what} were changed"
     for name, value in before["tensors"].items():
@@ -437,8 +438,8 @@ def _globals_watched() -> Iterator[None]:
 # ---------------------------------------------------------------- tools
 
 
-def _portrait(module: Any) -> dict[str, Any]:
-    """Return all of a module that an adapter could change."""
+def _snapshot(module: Any) -> dict[str, Any]:
+    """Return everything of a module that an adapter could change."""
     tensors = {f"parameter {name}": value for name, value in module.named_parameters()}
     tensors |= {f"buffer {name}": value for name, value in module.named_buffers()}
     return {
@@ -487,7 +488,7 @@ def _check_equal(got: Logits, expected: Logits, clause: str) -> None:
 
 
 def _check_close(got: Logits, expected: Logits, clause: str) -> None:
-    """Compare up to the rounding that another memory layout brings."""
+    """Compare up to rounding, which depends on the memory layout."""
     assert got.shape == expected.shape, f"{clause}: shape {got.shape} and not {expected.shape}"
     difference = float(np.abs(got - expected).max())
     scale = max(float(np.abs(expected).max()), 1.0)
@@ -513,7 +514,7 @@ def _small_classifier() -> Classifier:
         )
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                # Statistics of some training set, which the batches below do not have.
+                # Statistics of a training set, different from those of the batches below.
                 layer.get_buffer("running_mean").normal_(0, 0.3)
                 layer.get_buffer("running_var").uniform_(0.5, 2)
     return _classifier_of(network)
@@ -524,8 +525,8 @@ def _classifier_of(network: torch.nn.Module) -> Classifier:
     return Classifier(network, Preprocess((32, 32), 32, mean=half, std=half), name="small")
 
 
-def _other_kinds() -> Iterator[tuple[str, Classifier]]:
-    """Yield networks that compute what the small one does, and what their batch norm is."""
+def _equivalent_networks() -> Iterator[tuple[str, Classifier]]:
+    """Yield networks equivalent to the small one, with descriptions of their batch norm."""
     from torch import nn
     from torch.utils.checkpoint import checkpoint
 

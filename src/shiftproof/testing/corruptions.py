@@ -17,23 +17,23 @@ from shiftproof.types import Image
 __all__ = ["check_corruption"]
 
 SHAPES = ((1, 1, 3), (1, 1), (1, 50, 3), (50, 1, 3), (2, 3), (31, 17, 3), (31, 17), (64, 48, 3))
-"""From one pixel to an ordinary small image, colour and grey."""
+"""From one pixel to an ordinary small image, color and gray."""
 
 OTHER_KEYS = 7
-"""Further keys under which a corruption that draws must differ once."""
+"""Further keys, for at least one of which a random corruption must differ."""
 
 
 def check_corruption(corruption: str | CorruptionFunction, *, variant: str | None = None) -> None:
     """Check that a corruption, by name or as a function, keeps the contract of corruptions.
 
-    It returns uint8 of the shape it was given, at any size, colour and grey, at every severity;
-    leaves its input as it was and shares no memory with it; gives the same pixels for the same
-    key, whatever the memory layout, the order of the calls and the thread; neither reads nor
-    moves a global random state or a library's number of threads; and, where the table says that
-    it is random, gives other pixels for another key, else the same.
+    It returns uint8 of the input's shape, at any size, in color and gray, at every severity;
+    neither changes its input nor shares memory with it; gives the same pixels for the same key,
+    independent of memory layout, order of calls and thread; neither reads nor changes a global
+    random state or a library's number of threads; and its pixels depend on the key exactly if the
+    table says that it is random.
 
     Raises:
-        AssertionError: it does not; the message says where.
+        AssertionError: the contract is violated; the message says where.
 
     >>> check_corruption("contrast")
     >>> check_corruption(lambda image, severity, rng: 255 - image)
@@ -64,7 +64,7 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
     _check_globals(label, image, expected[2], corruption, variant)
     entry = CORRUPTIONS.get(corruption) if isinstance(corruption, str) else None
     if entry is not None:
-        # A draw of left or right alone is the same for every second key.
+        # A draw of only left or right is the same for every second key.
         others = ("another key", *map(str, range(OTHER_KEYS)))
         same = all(np.array_equal(run(image, 3, key=key), expected[2]) for key in others)
         assert same != entry.is_random, (
@@ -74,7 +74,7 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
 
 
 def _picture(shape: tuple[int, ...]) -> Image:
-    """Return a smooth picture with an edge, a flat part and some grain."""
+    """Return a smooth image with an edge, a flat area and some noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: shape[0], : shape[1]]
     values = 120 + 70 * np.sin(x / 7.0) * np.cos(y / 5.0) + 60 * (x > y)
@@ -139,7 +139,7 @@ def _check_globals(
 ) -> None:
     cv2, numba = _load("cv2"), _load("numba")
     threads = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
-    # The global states are what is looked at here, so they are used.
+    # The global states are under test here, so they are used.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         np.random.seed(12345)  # noqa: NPY002

@@ -12,7 +12,7 @@ from shiftproof.testing.predictions import AnswerContract, check_predictions, ma
 from shiftproof.types import Detections, Image
 
 TOLERANCE = 1e-3
-"""Pixels and scores that batches of other sizes may differ by: sums are taken in another order."""
+"""Tolerance of pixels and scores between batch sizes, which change the order of summation."""
 
 _SHAPES = [(64, 64, 3), (48, 80, 3), (71, 33, 3), (64, 64, 3)]
 
@@ -25,21 +25,20 @@ def check_detector(
 ) -> None:
     """Check that a detector keeps the contract of detectors.
 
-    It has a name, classes and settings that JSON takes; gives one ``Detections`` per image, in the
-    order of the images, for none, one and many of them, of different sizes; boxes, scores and
-    masks are those of ``Detections``, and labels index its classes. It leaves the images as they
-    were, takes read-only arrays and views, gives the same again, and changes neither its weights
-    and settings nor a global random state or torch's number of threads.
+    It has a name, classes and JSON-compatible settings; returns one valid ``Detections`` per image,
+    in the order of the images, for no, one and many images of different sizes; labels index its
+    classes. It does not change the images, accepts read-only arrays and views, is deterministic,
+    and changes neither its weights and settings nor a global random state or torch's number of
+    threads.
 
     Args:
-        detector: what is checked.
-        images: two or more, ``(H, W, 3)`` uint8; None makes some of different sizes.
-        batch_independent: whether an image's detections are the same in whatever batch it comes.
-            False for networks that pad the images of a batch to a common size and let the padding
-            matter.
+        detector: the detector to check.
+        images: two or more, ``(H, W, 3)`` uint8; None generates some of different sizes.
+        batch_independent: whether an image's detections do not depend on its batch. False for
+            networks that pad the images of a batch to a common size without masking.
 
     Raises:
-        AssertionError: it does not; the message begins with the clause that is broken.
+        AssertionError: the contract is violated; the message begins with the violated clause.
 
     >>> from shiftproof.models import Detector
     >>> check_detector(Detector(lambda images: [Detections([], [], []) for _ in images], ["thing"]))
@@ -53,7 +52,7 @@ def check_detector(
 def _check_answer(where: str, one: Any, image: Image, classes: int) -> None:
     assert isinstance(one, Detections), f"{where}: {type(one).__name__}, expected Detections"
     try:
-        # Built anew, since arrays can be changed after they were checked.
+        # Constructed again, since arrays may have changed since their validation.
         Detections(one.boxes, one.scores, one.labels, one.masks)
     except ValueError as error:
         raise AssertionError(f"{where}: {error}") from error

@@ -12,7 +12,8 @@ from shiftproof.testing.untouched import check_untouched
 from shiftproof.types import Image
 
 TOLERANCE = 1e-4
-"""Of a vector's length, that batches of other sizes may differ by: sums are taken in another order."""
+"""Tolerance relative to a vector's norm between batch sizes, which change the order of
+summation."""
 
 
 def check_encoder(
@@ -23,20 +24,20 @@ def check_encoder(
 ) -> None:
     """Check that an encoder keeps the contract of encoders.
 
-    It has a name, a width and settings that JSON takes, with its ``fingerprint``, ``width`` and
-    ``normalize``; gives one finite float32 vector of its width per image, in the order of the
-    images, for none, one and many of them, of length 1 where it says ``normalize``; does not give
-    one vector for all images. It leaves the images as they were, takes read-only arrays and views,
-    gives the same again, and changes neither its weights and settings nor a global random state or
-    torch's number of threads.
+    It has a name, a width and JSON-compatible settings with its ``fingerprint``, ``width`` and
+    ``normalize``; returns one finite float32 vector of its width per image, in the order of the
+    images, for no, one and many images, of length 1 if ``normalize`` is set; its vectors differ
+    between images. It does not change the images, accepts read-only arrays and views, is
+    deterministic, and changes neither its weights and settings nor a global random state or torch's
+    number of threads.
 
     Args:
-        encoder: what is checked.
-        images: two or more, ``(H, W, 3)`` uint8 of any sizes; None makes some.
-        batch_independent: whether an image's vector is the same in whatever batch it comes.
+        encoder: the encoder to check.
+        images: two or more, ``(H, W, 3)`` uint8 of any sizes; None generates some.
+        batch_independent: whether an image's vector does not depend on its batch.
 
     Raises:
-        AssertionError: it does not; the message begins with the clause that is broken.
+        AssertionError: the contract is violated; the message begins with the violated clause.
 
     >>> from shiftproof.models import Encoder, Preprocess
     >>> check_encoder(Encoder(lambda inputs: inputs.mean(axis=(2, 3)), Preprocess((8, 8), 8)))
@@ -108,7 +109,7 @@ def _encode(encoder: EncoderLike, images: Sequence[Image]) -> Vectors:
     if encoder.normalize:
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         assert np.allclose(lengths, 1, rtol=0, atol=1e-3), f"{what}: a vector not of length 1"
-    # An encoder may hand out an array that it uses again.
+    # Copied, since an encoder may reuse its output array.
     kept: Vectors = vectors.copy()
     return kept
 
@@ -123,7 +124,7 @@ def _check_same(found: Vectors, expected: Vectors, clause: str) -> None:
 def _pictures() -> list[Image]:
     rng = np.random.default_rng(0)
     shapes = [(64, 64), (48, 80), (71, 33), (64, 64)]
-    # Of different colour, so that features that see little detail tell them apart too.
+    # Of different colors, so that features of low resolution differ, too.
     return [
         (rng.integers(0, 128, (*shape, 3)) + rng.integers(0, 128, 3)).astype(np.uint8)
         for shape in shapes

@@ -1,4 +1,4 @@
-"""What the contracts of models of images of any sizes share: detectors and segmenters."""
+"""Shared parts of the contracts of detectors and segmenters."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ Answer = TypeVar("Answer")
 
 
 class PredictsImages(Protocol[Answer]):
-    """A model that gives one answer for each image."""
+    """A model that returns one prediction for each image."""
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
 
     @property
     def classes(self) -> Classes:
-        """What its labels mean."""
+        """The classes of its labels."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
+        """The settings that reproduce it, for JSON."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 1) -> list[Answer]:
-        """Return the answer for each image, in the order of the images."""
+        """Return the prediction for each image, in the order of the images."""
 
 
 @dataclass(frozen=True)
 class AnswerContract(Generic[Answer]):
-    """What tells the contract of one kind of model from another's.
+    """The specific part of one kind of model's contract.
 
     Args:
-        kind: "a detector".
-        check: asserts that an answer is one, from where it stands (for messages), the answer, its
-            image and the number of classes.
-        copy: of an answer, since a model may hand out arrays that it uses again.
-        check_same: asserts that two lists of answers agree, under a clause and within a tolerance.
-        tolerance: what batches of other sizes may differ by.
+        kind: name with article, such as "a detector".
+        check: asserts that a prediction is valid; arguments are its position (for messages), the
+            prediction, its image and the number of classes.
+        copy: copies a prediction, since a model may reuse its output arrays.
+        check_same: asserts that two lists of predictions agree; further arguments are the clause
+            and the tolerance.
+        tolerance: tolerance between batch sizes.
     """
 
     kind: str
@@ -65,7 +66,7 @@ def check_predictions(
     """Check that a model keeps the contract of its kind, on two images or more.
 
     Raises:
-        AssertionError: it does not; the message begins with the clause that is broken.
+        AssertionError: the contract is violated; the message begins with the violated clause.
     """
     _check_surface(model, contract.kind)
     with check_untouched(model, "predicting"):

@@ -12,7 +12,7 @@ from shiftproof.testing.predictions import AnswerContract, check_predictions, ma
 from shiftproof.types import Image, LabelMap
 
 DIFFERING = 1e-3
-"""Share of the pixels that batches of other sizes may differ in: sums are taken in another order."""
+"""Share of pixels that may differ between batch sizes, which change the order of summation."""
 
 _SHAPES = [(64, 64, 3), (48, 80, 3), (71, 43, 3), (64, 64, 3)]
 

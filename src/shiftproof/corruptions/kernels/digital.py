@@ -12,12 +12,12 @@ from shiftproof.types import F32, F64, I64, U8, U32
 
 @compiled
 def refine_grid(nodes: F32, step_down: int, step_across: int, out: F32) -> None:
-    """Interpolate bilinearly between nodes that lie ``step_down`` and ``step_across`` apart.
+    """Interpolate bilinearly between nodes ``step_down`` and ``step_across`` pixels apart.
 
     Args:
         nodes: ``(m, n)`` with ``(m - 1) step_down >= H`` and ``(n - 1) step_across >= W``.
-        step_down: in pixels.
-        step_across: see ``step_down``.
+        step_down: vertical distance of the nodes, in pixels.
+        step_across: horizontal distance of the nodes, in pixels.
         out: ``(H, W)``, written.
     """
     height, width = out.shape
@@ -39,12 +39,12 @@ def refine_grid(nodes: F32, step_down: int, step_across: int, out: F32) -> None:
 
 @compiled
 def displace_pixels(pixels: U32, down: F32, right: F32, out: U32) -> None:
-    """Read an image bilinearly at each pixel's place moved by its displacement, edges mirrored.
+    """Resample an image bilinearly at displaced pixel positions, edges mirrored.
 
     Args:
         pixels: ``(H * W,)``, see ``pack_pixels``.
-        down: ``(H, W)``, in pixels.
-        right: see ``down``.
+        down: ``(H, W)``, vertical displacement in pixels.
+        right: ``(H, W)``, horizontal displacement in pixels.
         out: ``(H, W)``, written; fractions are cut off.
     """
     height, width = np.int32(down.shape[0]), np.int32(down.shape[1])
@@ -100,14 +100,14 @@ def displace_pixels(pixels: U32, down: F32, right: F32, out: U32) -> None:
 
 @compiled
 def skew_image(image: U8, back: F64, out: F32) -> None:
-    """Map an image affinely, read bilinearly, mirrored about its outermost pixels.
+    """Warp an image by an affine map: bilinear, mirrored about its outermost pixels.
 
-    In OpenCV's fixed point, where places are whole 32nds of a pixel: later versions of it compute
-    otherwise.
+    In OpenCV's fixed point, where positions are multiples of 1/32 pixel; later versions of OpenCV
+    compute differently.
 
     Args:
         image: ``(H, W, C)``.
-        back: ``(2, 3)``, from a pixel (x, y, 1) of the result to its place (x, y) in the image.
+        back: ``(2, 3)``, from a pixel (x, y, 1) of the result to its source (x, y) in the image.
         out: ``(H, W, C)``, written, in 0..1.
     """
     height, width, channels = image.shape
@@ -138,7 +138,9 @@ def skew_image(image: U8, back: F64, out: F32) -> None:
 
 @compiled
 def displace_values(values: F32, down: F32, right: F32, out: U8) -> None:
-    """Do as ``displace_pixels`` for ``(H, W, C)`` in 0..1; in scipy's order of sums, to bytes cut off."""
+    """Displace ``(H, W, C)`` in 0..1 like ``displace_pixels``, in scipy's order; truncates to
+    bytes.
+    """
     height, width, channels = values.shape
     for y in range(height):
         for x in range(width):
@@ -163,7 +165,7 @@ def displace_values(values: F32, down: F32, right: F32, out: U8) -> None:
 def sum_channels(image: U8, table: F64, out: F64) -> None:
     """Add up ``table[value]`` for each channel of ``(H, W, C)``, pixel after pixel, in ``out``.
 
-    numpy adds up in the same order where it takes the mean over the first two of three axes.
+    In the order in which numpy averages over the first two of three axes.
     """
     height, width, channels = image.shape
     for c in range(channels):
@@ -225,7 +227,7 @@ def scale_saturation(image: U8, scale: float, offset: float, out: U8) -> None:
 def reduce_boxes(
     image: U8, left: I64, right: I64, across: I64, top: I64, bottom: I64, down: I64, out: U8
 ) -> None:
-    """Average boxes of pixels, across and then down, rounding to bytes after either.
+    """Average boxes of pixels, across and then down, rounding to bytes after each.
 
     Args:
         image: ``(H, W, C)``.

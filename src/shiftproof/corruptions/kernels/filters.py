@@ -1,4 +1,4 @@
-"""Whole pixels in one word, Gaussians, and smears along a streak."""
+"""Pixels packed into words, Gaussian blur, and motion blur along a line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.types import F32, F64, I64, U8, U32
 
 STRIP = 2048
-"""Values of a row that a filter works on at a time, so that what lies between two steps stays in the
-cache."""
+"""Values of a row that are filtered at a time, so that intermediate values stay in the cache."""
 
 BLOCK = 64
-"""Sums that are looked at together for one that lies near a whole number."""
+"""Sums that are checked together for one near an integer."""
 
 
 @compiled
@@ -102,7 +101,7 @@ def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
 
 @compile_inner
 def truncate_block(sums: F32, near: np.float32, out: U8) -> np.int32:
-    """Cut up to ``BLOCK`` sums off to bytes; return 1 where one is within ``near`` of a whole one."""
+    """Truncate up to ``BLOCK`` sums to bytes; return 1 if one is within ``near`` of an integer."""
     close = np.int32(0)
     for j in range(sums.shape[0]):
         nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
@@ -116,15 +115,15 @@ def truncate_block(sums: F32, near: np.float32, out: U8) -> np.int32:
 def find_doubtful(
     sums: F32, near: np.float32, slopes: U8, values: U8, flat: U8, out: U8
 ) -> tuple[int, int]:
-    """Settle what is flat, and return from where to where there are other sums near a whole number.
+    """Write the flat pixels, and return the range of the other sums that are near an integer.
 
     Args:
         sums: ``(n,)``.
         near: see ``truncate_block``.
-        slopes: ``(n,)``, 0 where all that is added up is the same.
-        values: ``(n,)``, what that is.
-        flat: ``(256,)``, what becomes of each value where all is the same.
-        out: ``(n,)``, written where it is flat.
+        slopes: ``(n,)``, 0 where all values under the kernel are equal.
+        values: ``(n,)``, the value under the kernel where all are equal.
+        flat: ``(256,)``, the result for each value where all under the kernel are equal.
+        out: ``(n,)``, written where the image is flat.
     """
     size, slope = sums.shape[0], np.uint8(0)
     for j in range(size):
@@ -181,8 +180,8 @@ def _filter_exactly(
 
     Args:
         padded: see ``filter_bytes``.
-        y: see above.
-        start: of the values in the row.
+        y: the row.
+        start: first value in the row.
         channels: that are interleaved.
         half: see ``filter_bytes``.
         levels: see ``filter_bytes``.
@@ -225,26 +224,26 @@ def filter_bytes(
 ) -> None:
     """Filter an image along both axes with one symmetric kernel, the edge repeated.
 
-    In float32, and where that comes so near to a whole number that its rounding could decide, in
-    float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its level or
-    loses one depends on the last bit. The image is worked on in strips, so that the rows that the
-    kernel spans stay in the cache.
+    In float32; where the result is so near an integer that rounding could decide, in float64 with
+    the sums in the order of scipy.ndimage: whether a flat area keeps its level or loses one depends
+    on the last bit. The image is filtered in strips, so that the rows under the kernel stay in the
+    cache.
 
     Args:
         padded: ``(H, N + 2 r channels)``, rows with r pixels repeated on either side.
         channels: that are interleaved.
         half: ``(1 + r,)``, the kernel from its centre outwards, r = 4 m.
         thin: ``half`` in float32.
-        near: what the float32 sums may be off, in grey levels.
-        levels: ``(256,)``, the grey levels as fractions.
-        flat: ``(256,)``, what becomes of each grey level where all are the same.
-        places: ``(H + 2 r,)``, in which line of ``lines`` each row from -r to H + r - 1 lies.
+        near: bound of the error of the float32 sums, in gray levels.
+        levels: ``(256,)``, the gray levels as fractions.
+        flat: ``(256,)``, the result for each gray level where all under the kernel are equal.
+        places: ``(H + 2 r,)``, the line of ``lines`` that holds each row from -r to H + r - 1.
         lines: ``(2 r + 2, min(N, STRIP) + 2 r channels)``, scratch: row y of the strip lies in
             line y % (2 r + 1), the sums in the last line.
         total: ``(min(N, STRIP),)``, scratch.
         doubles: ``(BLOCK + 2 r channels,)``, scratch.
         bytes_: ``(2 BLOCK + 2 r channels,)``, scratch.
-        out: ``(H, N)``, written; fractions are cut off.
+        out: ``(H, N)``, written; fractions are truncated.
     """
     height, size = out.shape
     radius = half.shape[0] - 1
@@ -299,10 +298,9 @@ def filter_floats(
         values: ``(H, W)``.
         down: ``(1 + r,)``, the kernel for the columns from its centre outwards, r = 4 m.
         across: ``(1 + q,)``, the kernel for the rows, q = 4 n.
-        rows: ``(H + 2 r,)``, which row stands for each from -r to H + r - 1.
-        columns: ``(W + 2 q,)``, which column.
-        step: 1. As an argument it is no constant, of which ``filter_across`` would be compiled
-            once more.
+        rows: ``(H + 2 r,)``, the row that is read for each from -r to H + r - 1.
+        columns: ``(W + 2 q,)``, the same for columns.
+        step: always 1. As a constant it would have ``filter_across`` compiled once more.
         padded: ``(W + 2 q,)``, scratch.
         out: ``(H, W)``, written.
     """
@@ -329,7 +327,7 @@ def filter_floats(
 
 @compile_inner
 def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> None:
-    """Add up weighted parts of ``lines``, each from its row and start on; a multiple of 8 of them."""
+    """Add up a multiple of 8 weighted slices of ``lines``, each from its own row and start."""
     for i in range(sums.shape[0]):
         sums[i] = np.float32(0)
     for n in range(0, weights.shape[0], 8):
@@ -340,7 +338,7 @@ def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> N
         w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
         w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
         for i in range(sums.shape[0]):
-            # In this order the fewest large sums are rounded.
+            # This order rounds the fewest large sums.
             first = (a[i] * w0 + b[i] * w1) + (c[i] * w2 + d[i] * w3)
             second = (e[i] * w4 + f[i] * w5) + (g[i] * w6 + h[i] * w7)
             sums[i] = sums[i] + (first + second)
@@ -350,7 +348,7 @@ def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> N
 def sum_exactly(
     padded: Any, y: int, first: int, down: I64, starts: I64, weights: F64, sums: F64
 ) -> None:
-    """Add up copies in float64 for the few values from ``first`` of row ``y`` on."""
+    """Add up copies in float64 for a few values, from ``first`` of row ``y`` on."""
     for i in range(sums.shape[0]):
         sums[i] = 0.0
     for n in range(weights.shape[0]):
@@ -379,18 +377,18 @@ def smear_bytes(
 ) -> None:
     """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
 
-    In float32, and near a whole number in float64 and in the published order, as ``filter_bytes``.
+    In float32, and near an integer in float64 and in the published order, like ``filter_bytes``.
 
     Args:
         padded: ``(H, N + 2 margin)``, rows with ``margin`` values repeated on either side.
-        margin: see above.
-        down: ``(8 m,)``, rows by which each copy moves down; one is 0.
+        margin: values repeated on either side.
+        down: ``(8 m,)``, rows by which each copy is shifted down; one of them is 0.
         starts: ``(8 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
         weights: ``(8 m,)``.
         thin: ``weights`` in float32.
-        near: what the float32 sums may be off, in grey levels.
-        flat: ``(256,)``, what becomes of each grey level where all copies have the same.
-        added: to the sums before fractions are cut off: 0.5 rounds them.
+        near: bound of the error of the float32 sums, in gray levels.
+        flat: ``(256,)``, the result for each gray level where all copies are equal.
+        added: added to the sums before truncation: 0.5 rounds them.
         lines: ``(l, min(N, STRIP) + 2 margin)``, scratch, l the rows from the lowest copy to the
             highest.
         rows: ``(8 m,)``, scratch.

@@ -1,4 +1,4 @@
-"""The inner loops of warps: where each pixel is read."""
+"""The inner loops of warps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shiftproof.types import F64, U8
 
 @compiled
 def read_between(image: U8, y: float, x: float, channel: int) -> float:
-    """Read ``(H, W, C)`` between four pixels; outside it is black."""
+    """Read ``(H, W, C)`` at a fractional position, bilinearly, black outside."""
     top, left = math.floor(y), math.floor(x)
     down, right = y - top, x - left
     total = 0.0
@@ -31,12 +31,12 @@ def read_between(image: U8, y: float, x: float, channel: int) -> float:
 
 @compiled
 def warp(image: U8, rows: F64, columns: F64, out: U8) -> None:
-    """Read every pixel at a place of its own, between four pixels, black outside.
+    """Resample an image bilinearly at the source position of each pixel, black outside.
 
     Args:
         image: ``(H, W, C)``.
-        rows: ``(h, w)``, where to read.
-        columns: see ``rows``.
+        rows: ``(h, w)``, source row of each pixel.
+        columns: ``(h, w)``, source column of each pixel.
         out: ``(h, w, C)``, written.
     """
     for y in range(out.shape[0]):
@@ -49,11 +49,11 @@ def warp(image: U8, rows: F64, columns: F64, out: U8) -> None:
 
 @compiled
 def draw_caustics(time: float, size: float, out: F64) -> None:
-    """Write the light at the bottom of moving water, ``(H, W)`` in 0..1.
+    """Write the caustics at the bottom of moving water, ``(H, W)`` in 0..1.
 
     Args:
-        time: of the waves.
-        size: of the pattern in pixels, after which it starts again.
+        time: phase of the waves.
+        size: period of the pattern, in pixels.
         out: written.
     """
     for row in range(out.shape[0]):
@@ -64,7 +64,7 @@ def draw_caustics(time: float, size: float, out: F64) -> None:
             i, j, light = first, second, 1.0
             for n in range(5):
                 t = time * (1.0 - 3.5 / (n + 1))
-                # One after the other in the formula, together in the published code.
+                # Sequential in the formula, simultaneous in the published code.
                 i, j = (
                     first + math.cos(t - i) + math.sin(t + j),
                     second + math.sin(t - j) + math.cos(t + i),
@@ -85,13 +85,14 @@ def _at(light: F64, y: int, x: int) -> float:
 
 @compiled
 def refract(image: U8, light: F64, reach: float, gain: float, out: U8) -> None:
-    """Look through the surface whose slope is that of ``light``, with an index of 4.
+    """Refract an image at the surface whose slope is that of ``light``, with a refractive index of
+    4.
 
     Args:
         image: ``(H, W, C)``.
         light: ``(H, W)``.
-        reach: by how many pixels a ray at right angles would be moved.
-        gain: light that a slope of 1 adds, in 0..1.
+        reach: displacement of a ray at a right angle, in pixels.
+        gain: brightness that a slope of 1 adds, in 0..1.
         out: ``(H, W, C)``, written.
     """
     height, width, channels = image.shape
@@ -114,12 +115,12 @@ def refract(image: U8, light: F64, reach: float, gain: float, out: U8) -> None:
 
 
 SPLINE_POLE = math.sqrt(3.0) - 2.0
-"""Of the recursive filter whose result a cubic B-spline takes back to the values (Unser 1999)."""
+"""Pole of the recursive filter that computes cubic B-spline coefficients (Unser 1999)."""
 
 
 @compiled
 def _find_spline(line: F64) -> None:
-    """Replace values ``(n,)`` by the coefficients of the cubic spline through them, mirrored."""
+    """Replace values ``(n,)`` by the coefficients of their interpolating cubic spline, mirrored."""
     size = len(line)
     if size < 2:
         return
@@ -143,7 +144,7 @@ def _find_spline(line: F64) -> None:
 
 @compiled
 def _weigh_spline(t: float, out: F64) -> None:
-    """Write the weights of the four coefficients about a place ``t`` after the second."""
+    """Write the weights of the four coefficients about the position ``t`` beyond the second."""
     out[0] = (1 - t) ** 3 / 6
     out[1] = (3 * t**3 - 6 * t * t + 4) / 6
     out[3] = t**3 / 6
@@ -152,7 +153,7 @@ def _weigh_spline(t: float, out: F64) -> None:
 
 @compiled
 def turn_and_average(image: U8, angles: F64, weights: F64, out: U8) -> None:
-    """Average turned copies of an image, read by cubic splines, black outside.
+    """Average rotated copies of an image, resampled by cubic splines, black outside.
 
     Args:
         image: ``(H, W, C)``.

@@ -48,7 +48,7 @@ def _cosines(device: torch.device) -> Tensor:
 
 
 def _quantize(plane: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
-    """Send a plane ``(N, H, W)`` in 0..255 through the cosine transform and quantization."""
+    """Quantize a plane ``(N, H, W)`` in 0..255 in its cosine transform, and transform it back."""
     quantum, cosine = _quantum(table, quality, plane.device), _cosines(plane.device)
     n, height, width = plane.shape
     rows = torch.arange(-(-height // 8) * 8, device=plane.device).clamp(max=height - 1)
@@ -69,7 +69,7 @@ def _halve(plane: Tensor) -> Tensor:
 
 
 def _double(plane: Tensor, height: int, width: int) -> Tensor:
-    """Double the sides as libjpeg does: three parts of the nearer pixel, one of the farther."""
+    """Double the sides as libjpeg does: 3/4 of the nearer pixel and 1/4 of the farther."""
     for axis, size in ((1, height), (2, width)):
         place = torch.arange(size, device=plane.device)
         near = place // 2
@@ -79,7 +79,7 @@ def _double(plane: Tensor, height: int, width: int) -> Tensor:
 
 
 def jpeg_compression(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``digital.jpeg_compression`` does, on a batch."""
+    """Apply ``digital.jpeg_compression`` to a batch."""
     quality = constants(digital.JPEG_COMPRESSION, severity)
     if x.shape[1] == 1:
         return _quantize(x[:, 0], _LUMINANCE, quality)[:, None]

@@ -27,7 +27,7 @@ from shiftproof.corruptions.torch.filters import (
 
 
 def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``weather.snow`` does, on a batch."""
+    """Apply ``weather.snow`` to a batch."""
     mean, deviation, zoom, threshold, radius, sigma, share = constants(weather.SNOW, severity)
     height, width = x.shape[-2:]
     _, crop_height, rows = center_crop(height, zoom)
@@ -44,7 +44,7 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 
 def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``weather.frost`` does, on a batch."""
+    """Apply ``weather.frost`` to a batch."""
     keep, add = constants(weather.FROST, severity)
     height, width = x.shape[-2:]
     frost = torch.empty((len(x), 3, height, width), device=x.device)
@@ -66,7 +66,7 @@ def _gray(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=20)
 def _scale_texture(number: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Return a photograph of ice ``(3, H, W)``, large enough for images of a size; in bytes' values."""
+    """Return a frost photograph ``(3, H, W)`` in 0..255, scaled to cover images of a size."""
     picture = _texture(number, device)
     factor = max(1.0, height / picture.shape[-2], width / picture.shape[-1])
     size = [math.ceil(side * factor * weather.FROST_ENLARGED) for side in picture.shape[-2:]]
@@ -81,7 +81,7 @@ def _texture(number: int, device: torch.device) -> Tensor:
 
 
 def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``weather.fog`` does, on a batch."""
+    """Apply ``weather.fog`` to a batch."""
     amount, decay = constants(weather.FOG, severity)
     height, width = x.shape[-2:]
     size = 1 << (max(height, width, 3) - 1).bit_length()
@@ -109,7 +109,7 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 
 def brightness(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``weather.brightness`` does, on a batch."""
+    """Apply ``weather.brightness`` to a batch."""
     value = x.amax(1, keepdim=True)
     raised = (value + 255 * constants(weather.BRIGHTNESS, severity)).clamp(max=255)
     # Hue and saturation stay, so every channel grows as the largest does.
@@ -117,7 +117,7 @@ def brightness(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 
 def spatter(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``weather.spatter`` does, on a batch."""
+    """Apply ``weather.spatter`` to a batch."""
     mean, deviation, sigma, threshold, strength, mud = constants(weather.SPATTER, severity)
     draw = draw_normal(sources, 1, *x.shape[-2:])
     layer = mean + deviation * filter_gaussian(draw, sigma, sigma)
@@ -134,7 +134,7 @@ def spatter(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _color_on(mud: bool, channels: int, device: torch.device) -> Tensor:
-    """Return the colour of what is spattered, ``(1, C, 1, 1)``."""
+    """Return the color of the drops, ``(1, C, 1, 1)``."""
     color = torch.tensor(weather.MUD if mud else weather.WATER, dtype=torch.float32)
     if channels == 1:
         color = (color * torch.tensor(weather.LUMA)).sum()[None]
@@ -187,7 +187,7 @@ def _find_edges(x: Tensor) -> Tensor:
 
 
 GROWTH = 16
-"""Steps before the host asks whether edges still grow, for which it has to wait."""
+"""Steps between two checks of whether edges still grow; a check synchronizes with the device."""
 
 
 def _grow(strong: Tensor, weak: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ def _measure_distance(edges: Tensor) -> Tensor:
         for dx in range(-2, 3)
         if (cost := {1: 1.0, 2: 1.4, 5: 2.1969}.get(dy * dy + dx * dx, 0.0))
     ]
-    # A step moves by a pixel or more: after 20 rounds all up to 20 is settled.
+    # A step is a pixel or more: after 20 rounds all distances up to 20 are final.
     for _ in range(20):
         padded = F.pad(distance, (2, 2, 2, 2), value=1e4)
         for dy, dx, cost in steps:
@@ -221,7 +221,7 @@ def _measure_distance(edges: Tensor) -> Tensor:
 
 
 def _equalize(x: Tensor) -> Tensor:
-    """Equalise the histogram of each image ``(N, 1, H, W)`` of whole numbers in 0..255."""
+    """Equalize the histogram of each image ``(N, 1, H, W)`` of integers in 0..255."""
     values = x.flatten(1).long()
     pixels = values.shape[1]
     counts = torch.zeros(len(x), 256, device=x.device)

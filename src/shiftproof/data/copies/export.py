@@ -1,6 +1,6 @@
-"""Write a changed copy of a data set to disk, its annotations with it: what all such copies share.
+"""Write a changed copy of a dataset with its annotations: the code shared by all kinds of copies.
 
-Corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) are one kind, stylized ones another.
+The kinds are corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) and stylized ones.
 """
 
 from __future__ import annotations
@@ -50,26 +50,27 @@ from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
 
 PARTS = ".parts"
-"""The folder in a copy where what its parts tell is kept, until all are there."""
+"""Folder in a copy for the reports of its parts, until all parts are done."""
 
 PART_IMAGES = 16
 MOST_PARTS = 4096
-"""A copy in parts has parts of so many images, more where there would be more parts than that."""
+"""Images per part, and the maximum number of parts; beyond it parts get larger."""
 
 COPIED_BYTES = 1_000_000
-"""Up to this size texts are copied into each folder; larger files are linked to the first copy."""
+"""Text files up to this size are copied into each folder; larger files are hard links to the first
+copy."""
 
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What is to be copied, known before anything is written.
+    """The plan of a copy, made before anything is written.
 
     Attributes:
-        tree: the source.
-        outputs: the new name of each picture, without marks.
-        versions: what is written of every picture; the same marks in every folder.
-        with_originals: whether the pictures themselves are in the copy as well, untouched.
-        image_format: of what is written.
+        tree: the source dataset.
+        outputs: the new name of each image, without marks.
+        versions: the versions of every image; the same marks in every folder.
+        with_originals: whether the copy also has the unchanged images.
+        image_format: file format of the changed images.
     """
 
     tree: Tree
@@ -85,7 +86,7 @@ class CopyPlan:
 
     @cached_property
     def forms(self) -> tuple[Form, ...]:
-        """The forms in which the pictures come into each folder."""
+        """The forms of the images in each folder."""
         marks = dict.fromkeys(version.mark for version in self.versions)
         forms = [Form("", {name: name for name in self.outputs})] if self.with_originals else []
         for mark in marks:
@@ -104,17 +105,17 @@ def plan_copy(
     images: str | Path | None = None,
     root: str | Path | None = None,
 ) -> CopyPlan:
-    """Look at a source and decide on all names; see :func:`export_copy`.
+    """Inspect a source and choose all names; see :func:`export_copy`.
 
     ``split``, ``images`` and ``root`` are those of :func:`~shiftproof.data.find_dataset`.
 
     A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
-    :func:`~shiftproof.data.find_dataset` names) is carried over whole. Only photographs are
-    changed; masks and all other files stay as they are, but for the images' new names in the
-    annotations (see :mod:`shiftproof.data.copies.renaming`).
+    :func:`~shiftproof.data.find_dataset` names) is copied as a whole. Only photographs are changed;
+    masks and all other files are unchanged, except for the images' new names in the annotations
+    (see :mod:`shiftproof.data.copies.renaming`).
 
     Raises:
-        InputError: no images, or names that could not be told apart.
+        InputError: no images, or two files of the copy with the same name.
     """
     if image_format not in ENCODER:
         raise UnknownNameError.of("image format", image_format, ENCODER)
@@ -127,12 +128,12 @@ def plan_copy(
             "originals, and write several versions into folders of their own."
         )
     if len(plan.forms) > 1:
-        _check_told_apart(plan)
+        _check_unique_names(plan)
     return plan
 
 
-def _check_told_apart(plan: CopyPlan) -> None:
-    """Check that no file of the copy gets the name of another."""
+def _check_unique_names(plan: CopyPlan) -> None:
+    """Check that no two files of the copy have the same name."""
     seen = set(plan.tree.carried)
     for form in plan.forms:
         for name in form.outputs.values():
@@ -156,38 +157,40 @@ def export_copy(
     backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
-    """Write all versions of every image, and what lies beside them into each folder of versions.
+    """Write all versions of every image, and the other files into each folder of versions.
 
-    Each source is decoded once; its key is the path below the source. Every file appears whole or not
-    at all, and one that is there is not done again: an interrupted copy is resumed by the same
-    call. ``manifest.json`` says what the folder holds.
+    Each source is decoded once; its key is the path below the source. Files are written atomically
+    and existing ones are skipped, so the same call resumes an interrupted copy. ``manifest.json``
+    describes the folder.
 
-    Texts up to a megabyte are copied into each folder; of larger files and of other kinds the first
-    folder has a copy, to which the others have hard links, where the disk can: to change one is to
-    change all of these, never the source. In tars (webdataset) the images are changed and all other
-    members kept, in their order; the key is the tar's path and the member's name. In tables (what
-    ``datasets`` saved, Parquet) the column of the images is changed and all others kept; the key is
-    the row's number, as in the data set that is read.
+    Text files up to a megabyte are copied into each folder; of other files only the first folder
+    has a copy, and the others have hard links to it if the file system supports them: changing one
+    changes all of these, never the source. In tars (webdataset) the images are changed and all
+    other members kept, in their order; the key is the tar's path and the member's name. In tables
+    (what ``datasets`` saved, Parquet) the column of the images is changed and all others kept; the
+    key is the row's number, as in the opened dataset.
 
     Args:
         plan: what to copy.
-        target: a folder that is empty, or holds the same copy unfinished.
-        edit: what is done to an image.
-        settings: what decides the pixels, for the manifest; with other settings it is another copy.
-        title: what the progress display calls it.
+        target: an empty folder, or one with an unfinished run of the same copy.
+        edit: the change of an image.
+        settings: the settings that determine the pixels, for the manifest; a copy with other
+            settings is refused.
+        title: label of the progress display.
         workers: processes; all cores by default.
-        backend: who writes which images or tars: :class:`~shiftproof.shards.Scheduled` for one of
-            several commands over one target, :class:`~shiftproof.shards.Ray` for a cluster, all of
-            whose machines see source and target under the same paths. None does all here.
+        backend: distribution of the work: :class:`~shiftproof.shards.Scheduled` for one of several
+            commands over one target, :class:`~shiftproof.shards.Ray` for a cluster whose machines
+            all see source and target under the same paths. None runs everything in this process and
+            its workers.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        UnfinishedError: this worker's share is done, and others' are not.
-        InputError: a target that holds other things, or annotations whose paths leave the folder.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: a target with other content, or annotations whose paths leave the folder.
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
-    plan = _outside(plan, target)
+    plan = _exclude_target(plan, target)
     tree, outputs = plan.tree, plan.outputs
     about: dict[str, Any] = {
         "shiftproof": __version__,
@@ -206,7 +209,7 @@ def export_copy(
         done = _copy_all(plan, target, edit, title, workers, show_progress)
     else:
         done = _copy_in_parts(plan, target, edit, title, backend, about, show_progress)
-    # Beside what was met now, what an earlier call met and this one did not have to look at again.
+    # Include the broken and unused files of earlier calls, which this call skipped.
     broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
     files.write_json(
         target / "manifest.json",
@@ -240,8 +243,8 @@ def _job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
     return Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format, tree.tables)
 
 
-def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
-    """Leave out what lies in the target: of a copy within its own source there may be some already."""
+def _exclude_target(plan: CopyPlan, target: Path) -> CopyPlan:
+    """Leave out files in the target: a copy within its own source may have some already."""
     root, inner = plan.tree.root.resolve(), target.resolve()
     if inner == root or not inner.is_relative_to(root):
         return plan
@@ -298,21 +301,21 @@ def _export_one(job: Job, names: tuple[str, str]) -> Exported:
 
 @dataclass(frozen=True)
 class _Copying:
-    """What a worker needs for any part: the first is what is carried over, then come the images."""
+    """The job of a worker: part 0 is the other files, the rest are the images."""
 
     plan: CopyPlan
     job: Job
 
     @property
     def size(self) -> int:
-        """Images of a part; a tar or table is one."""
+        """Number of images per part; a tar or table counts as one."""
         if self.plan.tree.is_packed:
             return 1
         return max(PART_IMAGES, -(-len(self.plan.outputs) // MOST_PARTS))
 
     @property
     def parts(self) -> int:
-        """How many there are."""
+        """Number of parts."""
         return 1 + -(-len(self.plan.outputs) // self.size)
 
 
@@ -325,18 +328,16 @@ def _copy_in_parts(
     settings: dict[str, Any],
     show_progress: bool | None,
 ) -> Exported:
-    """Write a share of the parts, or all of them on a cluster; tell of all when none is missing."""
+    """Write a share of the parts, or all on a cluster; return the total once all are done."""
     copying = _Copying(plan, _job(plan, target, edit))
     job = shards.Job(title, _copy_part, copying, copying.parts, settings)
     parts = shards.run_shards(job, target / PARTS, backend, show=show_progress)
     own = target / f"{PARTS}-{os.getpid()}"
     try:
-        # Of two that come to the end together one has the parts.
+        # If two workers finish at the same time, only one of them joins the parts.
         parts.path.rename(own)
     except FileNotFoundError:
-        raise UnfinishedError(
-            f"{title}: another worker puts the parts in {target} together."
-        ) from None
+        raise UnfinishedError(f"{title}: another worker joins the parts in {target}.") from None
     done = Exported()
     for part in shards.PartFolder(own, copying.parts).each():
         done.add(Exported.unpack(part))
@@ -345,7 +346,7 @@ def _copy_in_parts(
 
 
 def _copy_part(copying: _Copying, number: int) -> shards.Arrays:
-    """Make one part, in a worker, and return what was done."""
+    """Make one part, in a worker, and return its report."""
     plan, job = copying.plan, copying.job
     for path in (job.root, job.target / "manifest.json"):
         check_seen(path)
@@ -372,7 +373,7 @@ class _Carry:
 
 
 def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool | None) -> Exported:
-    """Make all folders of the copy, and bring into them what is not changed."""
+    """Make all folders of the copy, and copy the unchanged files into them."""
     tree = plan.tree
     carried = [(name, False) for name in tree.carried]
     if plan.with_originals:
@@ -392,7 +393,7 @@ def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool |
 
 
 def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
-    """Copy or link a file into every folder, in a worker; True says that it is an untouched picture."""
+    """Copy or link a file into every folder, in a worker; True marks an unchanged image."""
     name, is_picture = item
     new_names = [name] if is_picture else name_carried(carry.tree, name, carry.forms)
     paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
@@ -416,11 +417,11 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
 def _bring(
     original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
 ) -> None:
-    """Write a file, or what it was changed into, to those of ``paths`` that are missing."""
+    """Write a file, or its changed content, to those of ``paths`` that are missing."""
     bring(original)
     size = original.stat().st_size if changed is None else len(changed)
     is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
-    # The copy that the others link to is the first folder's, or what an interrupted run has made.
+    # The others link to the copy of the first folder, or to one of an interrupted run.
     held = next((path for path in paths if path not in missing), None)
     for path in paths:
         if path not in missing:
@@ -459,7 +460,7 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
             contents: Iterable[str] = files.file_fingerprints(tree.root / name for name in names)
         else:
             contents = (f"size {(tree.root / name).stat().st_size}" for name in names)
-        # One after the other: a million names are held once.
+        # Sequentially, so that a million names are in memory only once.
         pairs = zip(names, contents, strict=True)
         found[what] = files.fingerprint(part.encode() for pair in pairs for part in pair)
     found["of"] = "names and contents; of more than 2 GB names and sizes"
@@ -471,7 +472,7 @@ def _claim(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Claim the target for this copy; return the broken images and the unused files that it lists.
 
-    Of a copy within its own source there is more to leave aside the next time.
+    A copy within its own source has more unused files the next time.
     """
     about = {"left aside": list(aside)} if aside else {}
     there = manifest.begin(
@@ -489,26 +490,26 @@ def _claim(
 
 SAMPLED_IMAGES = 12
 SAMPLED_SECONDS = 10.0
-"""No further image is tried for an estimate after so many seconds of CPU."""
+"""CPU seconds after which an estimate tries no further image."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a copy will take, told from a few of its images; nothing has been written.
+    """Estimated cost of a copy, from a few of its images; nothing has been written.
 
     Attributes:
         layout: plain, coco, voc, cityscapes, yolo, webdataset, saved or parquet.
-        images: to be corrupted, in each cell.
-        cells: the versions of each image: of a corrupted copy corruptions times severities.
-        carried: other files of each cell.
-        bytes: on the disk, of everything.
-        cpu_seconds: decoding, changing and encoding, summed over the workers.
-        workers: the processes that share them.
-        sampled: the images that were tried.
-        aside: what will not be changed, or not be in the copy, a sentence each.
-        free_bytes: what is free where the copy would lie.
-        memory: bytes that all processes hold.
-        parts: by so many commands or machines it can be shared at most.
+        images: number of changed images in each cell.
+        cells: number of versions of each image: for a corrupted copy corruptions times severities.
+        carried: number of other files in each cell.
+        bytes: total size on disk.
+        cpu_seconds: CPU time of decoding, changing and encoding, summed over the workers.
+        workers: number of worker processes.
+        sampled: the images that were measured.
+        aside: files that will not be changed, or not be copied, one sentence each.
+        free_bytes: free space on the target's disk.
+        memory: bytes of memory of all processes together.
+        parts: maximum number of commands or machines that can share the work.
     """
 
     layout: str
@@ -526,34 +527,34 @@ class Estimate:
 
     @property
     def needs(self) -> Needs:
-        """What it takes on this machine, as all verbs tell it."""
+        """The resources needed on this machine, in the form that all verbs show."""
         return Needs(self.seconds, self.memory, self.bytes, self.parts)
 
     @property
     def seconds(self) -> float:
-        """From start to end, if every worker has a core of its own."""
+        """Wall time, if every worker has its own core."""
         return self.cpu_seconds / max(self.workers, 1)
 
 
 def estimate_copy(
     plan: CopyPlan, target: Path, edit: Edit, *, workers: int | None = None
 ) -> Estimate:
-    """Return what :func:`export_copy` with the same arguments will take; write nothing.
+    """Estimate the cost of :func:`export_copy` with the same arguments; writes nothing.
 
-    Up to twelve images, evenly spread (of tars and tables the first of the first one), get all their versions
-    and stand for the others: where sizes differ much it is rough.
+    Up to twelve images, evenly spread (for tars and tables the first of the first file), are
+    processed in all versions and represent the others; the estimate is rough if image sizes vary.
 
     Raises:
         InputError: none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
-    plan = _outside(plan, target)
+    plan = _exclude_target(plan, target)
     tree = plan.tree
-    # What belongs to one picture comes once for each form; so do the objects in a JSON.
+    # Files of one image are written once for each form; so are the objects in a JSON.
     copies = len(plan.versions) + plan.with_originals
     other_bytes = _count_carried_bytes(tree, copies)
     if plan.with_originals:
-        other_bytes += sum(_size(tree.root / name) for name in tree.pictures)
+        other_bytes += sum(_file_size(tree.root / name) for name in tree.pictures)
     tried: Iterator[tuple[str, str, Image]]
     if tree.layout == "webdataset":
         counts = [count_members(tree.root / name) for name in tree.pictures]
@@ -579,7 +580,7 @@ def estimate_copy(
     start = time.process_time()
     for key, output, image in tried:
         if not names:
-            for version in plan.versions:  # what is compiled or loaded once
+            for version in plan.versions:  # compile and load before timing
                 edit(image, version, f"before {key}")
             start = time.process_time()
         names.append(key)
@@ -612,7 +613,7 @@ def estimate_copy(
 
 
 def _some_pictures(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
-    """Yield name, new name and pixels of some pictures from start to end, those that can be read."""
+    """Yield name, new name and pixels of evenly spread readable images."""
     names = plan.tree.pictures
     count = min(len(names), SAMPLED_IMAGES)
     for place in range(count):
@@ -621,10 +622,10 @@ def _some_pictures(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
             yield name, plan.outputs[name], read_below(plan.tree.root, name)
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # a link to nowhere; named when its turn comes
+    except OSError:  # a broken link; reported when it is read
         return 0
 
 

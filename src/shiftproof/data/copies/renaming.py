@@ -1,4 +1,4 @@
-"""Annotations for pictures that have new names, or that come in several forms."""
+"""Rewriting annotations for images with new names, or in several forms."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from shiftproof.io.text import read_json, read_text
 
 @dataclass(frozen=True)
 class Form:
-    """One form in which the pictures of a tree come into a folder.
+    """One form of all images of a tree in a folder.
 
     Attributes:
-        mark: what tells its names from those of the other forms; "" where nothing does.
-        outputs: the name of each picture in this form, mark and all.
+        mark: suffix of its names that distinguishes it from other forms; "" if there is none.
+        outputs: the name of each image in this form, including the mark.
     """
 
     mark: str
@@ -37,11 +37,11 @@ class Form:
 
 @dataclass(frozen=True)
 class Carried:
-    """What becomes of a carried file.
+    """The copies of an annotation or other file.
 
     Attributes:
-        contents: new names and contents, None for content that stays.
-        unmatched: what in it names no picture, a sentence each.
+        contents: content by new name; None for unchanged content.
+        unmatched: entries that match no image, one sentence each.
     """
 
     contents: dict[str, bytes | None]
@@ -49,7 +49,7 @@ class Carried:
 
 
 def name_carried(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
-    """Return what a carried file will be called: several names where each form has one of its own."""
+    """Return the new names of a file: several if each form has its own."""
     split = _of_one_picture(tree, name) if any(form.mark for form in forms) else None
     if split is None:
         return [name]
@@ -57,16 +57,16 @@ def name_carried(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
 
 
 def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
-    """Return what becomes of a carried file.
+    """Return the copies of a file.
 
     Annotations get the images' new names: ``file_name`` in COCO files, ``<filename>`` in VOC's XML,
     the lists of images of VOC and YOLO, and the ``path`` of its YAML file where it leads back to the
     original.
 
-    Where there are several forms, every form of a picture is an image of its own. What belongs to one
-    picture by its name (VOC's XML, label maps, YOLO's labels, the files in ``gtFine``) comes once for
-    each form, under the name of the form; COCO's images and annotations come once for each form, with
-    fresh ids (see :func:`fresh_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
+    If there are several forms, every form of an image is a separate image. Files of one image by
+    name (VOC's XML, label maps, YOLO's labels, the files in ``gtFine``) are copied once for each
+    form, under the form's name; COCO's images and annotations are repeated for each form, with new
+    ids (see :func:`fresh_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
 
     Raises:
         BrokenFileError: an annotation file that cannot be read.
@@ -102,10 +102,10 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
 
 
 def _change_saved(tree: Tree, name: str) -> bytes | None:
-    """Return what becomes of the files in which ``datasets`` says what it saved; None for others.
+    """Rewrite the description files of ``datasets``; None for other files.
 
-    Only the splits that are in the copy are listed. A table's fingerprint stands for its pixels in
-    caches, so the copy leaves it to be made anew.
+    Only the splits that are in the copy are listed. ``datasets`` caches by a table's fingerprint,
+    so the copy drops it to have it recomputed.
     """
     path = PurePosixPath(name)
     if name == "dataset_dict.json":
@@ -126,9 +126,9 @@ def _is_unchanged(forms: Sequence[Form]) -> bool:
 
 
 def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
-    """Return what stands before and behind the mark in the name of a file of one picture.
+    """Return the parts of a file's name before and after the mark, for a file of one image.
 
-    None where the file belongs to none, or to all.
+    None if the file belongs to no image, or to all.
     """
     path = PurePosixPath(name)
     if tree.layout == "yolo":
@@ -151,7 +151,7 @@ def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
 
 
 def _voc_owner(tree: Tree, name: str) -> str | None:
-    """Return the picture of a file of VOC: in the folder of its kind the paths are the images'."""
+    """Return the image of a VOC file, whose path in the folder of its kind is the image's."""
     bare = PurePosixPath(name).with_suffix("")
     for text in tree.folders:
         folder = PurePosixPath(text)
@@ -170,7 +170,7 @@ def _voc_owner(tree: Tree, name: str) -> str | None:
 
 
 def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
-    """Return a COCO file with the images' new names, None where it stays as it is."""
+    """Return a COCO file with the images' new names, None if it is unchanged."""
     if _is_unchanged(forms):
         return None
     value = read_json(tree.root / name)
@@ -204,12 +204,12 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     value["images"] = every
     if added:
         value["annotations"] = [*annotations, *added]
-    # NaN stays what it is: a copy mends nothing.
+    # NaN is kept: a copy corrects nothing.
     return json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
 def _pictures_of(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str]:
-    """Return the picture of each name in a COCO file, of captions and segments, too."""
+    """Return the image of each name in a COCO file, also for captions and segments."""
     known = tree.named.get(name)
     if known:
         return known
@@ -223,11 +223,11 @@ def _pictures_of(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str
 
 
 def fresh_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
-    """Return ids for the form number ``place`` of what has these ids; 0 keeps them.
+    """Return new ids for the form with index ``place``; index 0 keeps the ids.
 
-    A whole number gets ``place`` times a power of ten on top that is above all of them, and a million
-    at least: of image 139 the first further form is 1000139. So the ids are the same in all files of
-    a data set. A text gets the mark behind it; anything else is no id and stays without one.
+    ``place`` times a power of ten, larger than all ids and at least a million, is added to an
+    integer: the second form of image 139 is 1000139. So the ids agree between all files of a
+    dataset. The mark is appended to a string; anything else is no id and gives None.
     """
     numbers = [abs(number) for number in ids if type(number) is int]
     step = 10 ** max(len(str(max(numbers, default=0))), 6)
@@ -250,14 +250,14 @@ def _new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
 
 
 def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
-    """Return the XML of one picture with its new name, None where it stays as it is."""
+    """Return the XML of one image with its new name, None if it is unchanged."""
     picture = _voc_owner(tree, name) if tree.layout == "voc" else None
     if picture is None or outputs.get(picture, picture) == picture:
         return None
     data = (tree.root / name).read_bytes()
     if parse_xml(data, name).findtext("filename") is None:
         return None
-    # Character references are the same in every encoding.
+    # Character references work in every encoding.
     new = escape(PurePosixPath(outputs[picture]).name).encode("ascii", "xmlcharrefreplace")
     encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(data[:2])
     plain = data if encoding is None else data.decode(encoding).encode("utf-8")
@@ -273,7 +273,7 @@ def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
 
 
 def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
-    """Return a list with each line once for each form; what stands behind a name stays."""
+    """Return an image list with each line repeated for each form; the text after a name is kept."""
     base = _list_base(tree, name)
     if base is None or _is_unchanged(forms):
         return Carried({name: None})
@@ -298,7 +298,7 @@ def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         start = line.index(word)
         for form in forms:
             new = form.outputs[stems[stem]].removeprefix(prefix)
-            # A line without a suffix stays so.
+            # A name without a suffix stays without one.
             new = new if word != stem else str(PurePosixPath(new).with_suffix(""))
             changed.append(line[:start] + new + line[start + len(word) :])
     written = _lines(changed)
@@ -307,7 +307,7 @@ def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
 
 
 def _list_base(tree: Tree, name: str) -> str | None:
-    """Return the folder of the images that a list of VOC is of, None where it is no such list."""
+    """Return the image folder of a VOC list, None if it is no such list."""
     parts = PurePosixPath(name).parts
     if "ImageSets" not in parts[:-1]:
         return None
@@ -319,7 +319,7 @@ def _list_base(tree: Tree, name: str) -> str | None:
 
 
 def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
-    """Return a list of images with their new names; labels of boxes and other texts are none."""
+    """Return an image list with the new names; None for labels of boxes and other texts."""
     text = read_text(tree.root / name, errors="surrogateescape")
     lines = text.splitlines()
     filled = [line.strip() for line in lines if line.strip()]
@@ -344,7 +344,7 @@ def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
 
 
 def _picture_of_line(tree: Tree, here: str, word: str) -> str | None:
-    """Return the picture that a line of a list means: "./" stands for the folder of the list."""
+    """Return the image of a list's line; "./" is the folder of the list."""
     slashed = word.replace("\\", "/")
     bases = (here,) if slashed.startswith("./") else (".", here)
     found = (inside_of(tree.root, str(Path(base, slashed))) for base in bases)
@@ -356,7 +356,7 @@ def _lines(lines: Iterable[str]) -> bytes:
 
 
 def _below_root(tree: Tree, name: str, word: str) -> str:
-    """Return a path relative to the tree: a copy must not lead back to the clean images."""
+    """Return a path relative to the tree: a copy must not refer to the clean images."""
     inside = inside_of(tree.root, word.replace("\\", "/"))
     if inside is None:
         raise InputError(
@@ -367,7 +367,7 @@ def _below_root(tree: Tree, name: str, word: str) -> str:
 
 
 def _yolo_config(tree: Tree, name: str) -> bytes | None:
-    """Return a YAML file that means this copy, None where it does as it is."""
+    """Return a YAML file that refers to this copy, None if it is unchanged."""
     value: Any = read_config(tree.root / name)
     data = (tree.root / name).read_bytes()
     written = data
@@ -381,7 +381,7 @@ def _yolo_config(tree: Tree, name: str) -> bytes | None:
         inside = inside_of(tree.root, path)
         is_kept = not Path(path).is_absolute() and not path.startswith("..") and inside is not None
         if not (is_kept and (tree.root / path).is_dir()):
-            # It leads out of the tree, or to a place that other programs know: the copy is elsewhere.
+            # It points outside the tree, or to a path of other programs: not to the copy.
             note = b"# path is taken out: this copy is where this file is."
             written = re.sub(
                 rb"(?m)^(\xef\xbb\xbf)?['\"]?path['\"]?[ \t]*:.*$", note, written, count=1
@@ -390,7 +390,7 @@ def _yolo_config(tree: Tree, name: str) -> bytes | None:
 
 
 def _entry_below(tree: Tree, name: str, here: str, entry: str, data: bytes) -> bytes:
-    """Return the YAML file with one entry such that it cannot lead back to the clean images."""
+    """Return the YAML file with one entry rewritten so that it cannot refer to the clean images."""
     leads_out = InputError(
         f"{name}: expected a path below the data set's folder, got {entry!r}, which leaves it, so "
         "a copy would lead back to the clean images."

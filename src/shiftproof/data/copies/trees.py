@@ -170,7 +170,7 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
             f"{found.source} holds no images where {TITLES[found.layout]} data has them."
         )
     carried = set(all_files(found.root)) - set(pictures)
-    aside = [*found.left_aside, *found.said]
+    aside = [*found.left_aside, *found.notes]
     aside += [f"{part.title}: {part.problem}" for part in found.parts if part.problem is not None]
     if split is not None:
         whole = find_dataset(found.source)

@@ -1,4 +1,4 @@
-"""How a changed image is written: formats, what was done, and what a worker needs for it."""
+"""Writing changed images: file formats, the report of a copy, and the job of a worker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PNG: tuple[str, dict[str, Any]] = ("PNG", {"compress_level": 1})
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": JPEG_QUALITY})
 _WRITER: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": _PNG,
-    "": _PNG,  # a name without suffix, which readers take by the first bytes
+    "": _PNG,  # a name without suffix, recognized by its first bytes
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".jpe": _JPEG,
@@ -52,13 +52,13 @@ _WRITER: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Exported:
-    """What making a changed copy did, and where the time went.
+    """The report of making a changed copy, with its CPU times.
 
-    ``written`` images now, ``kept`` images that were there (of tars and tables, the files), ``carried``
-    other files that were copied, linked or rewritten now, ``broken`` sources by id with the reason,
-    ``aside`` a sentence for each thing that was not changed, or is not in the copy.
-    The seconds are CPU time summed over the workers; ``corrupt`` is the change itself, whichever it
-    is, and ``write`` encoding and writing.
+    ``written`` counts the images written now, ``kept`` the images that existed already (for tars
+    and tables, the files), ``carried`` other files that were copied, linked or rewritten now;
+    ``broken`` has unreadable sources by id with the reason, ``aside`` a sentence for everything
+    that was not changed or not copied. The seconds are CPU time summed over the workers;
+    ``corrupt`` is the change of the image, of any kind, and ``write`` encoding and writing.
     """
 
     written: int = 0
@@ -71,7 +71,7 @@ class Exported:
     write_seconds: float = 0.0
 
     def add(self, other: Exported) -> None:
-        """Add what another one did."""
+        """Add the counts of another report."""
         self.written += other.written
         self.kept += other.kept
         self.carried += other.carried
@@ -82,7 +82,7 @@ class Exported:
         self.write_seconds += other.write_seconds
 
     def pack(self) -> Arrays:
-        """Return it as the part of a job in parts: counts, seconds and texts."""
+        """Return the report as arrays, for the part of a job: counts, seconds and texts."""
         counts = [self.written, self.kept, self.carried]
         seconds = [self.decode_seconds, self.corrupt_seconds, self.write_seconds]
         return {
@@ -94,7 +94,7 @@ class Exported:
 
     @classmethod
     def unpack(cls, part: Arrays) -> Exported:
-        """Return what :meth:`pack` was given."""
+        """Return the report that :meth:`pack` packed."""
         texts = part["broken"].tolist()
         half = len(texts) // 2
         broken = dict(zip(texts[:half], texts[half:], strict=True))
@@ -106,11 +106,12 @@ class Exported:
 
 @dataclass(frozen=True)
 class Version:
-    """One of the forms in which a copy has every image.
+    """One version of every image in a copy.
 
     Attributes:
-        folder: where it lies below the target; "." is the target itself.
-        mark: what tells its name from that of the other forms in the same folder; "" where none does.
+        folder: folder relative to the target; "." is the target itself.
+        mark: suffix of its names that distinguishes it from other versions in the same folder; ""
+            if there is none.
     """
 
     folder: str = "."
@@ -118,15 +119,15 @@ class Version:
 
 
 class Edit(Protocol):
-    """What is done to an image; it travels to the workers once, pickled."""
+    """The change of an image; it is pickled and sent to each worker once."""
 
     def __call__(self, image: Image, version: Version, key: str) -> tuple[Image, Mapping[str, str]]:
-        """Return the changed image, and by name what could not be used for it, with the reason."""
+        """Return the changed image, and the files that could not be used, with the reason."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to make all versions of any image of ``root``."""
+    """The job of a worker: everything to make all versions of an image of ``root``."""
 
     root: Path
     target: Path
@@ -137,14 +138,14 @@ class Job:
     tables: Mapping[str, RowTable] = field(default_factory=dict)
 
     def path(self, version: Version, name: str) -> Path:
-        """Return where the picture ``name``, as it is called without a mark, lies in a version."""
+        """Return the path of an image, named without a mark, in a version."""
         return self.target / version.folder / mark_name(self.layout, name, version.mark)
 
 
 def mark_name(layout: str, name: str, mark: str) -> str:
-    """Return the name of a picture with a mark in it, so that its labels are found by theirs.
+    """Return the name of an image with a mark, placed so that label files still match.
 
-    It stands before the suffix, and in Cityscapes behind the number of the frame.
+    It is before the suffix, and in Cityscapes after the frame number.
     """
     if not mark:
         return name
@@ -156,18 +157,18 @@ def mark_name(layout: str, name: str, mark: str) -> str:
 
 
 def cityscapes_stem(stem: str) -> tuple[str, str]:
-    """Return what the files of one image of Cityscapes share in their names, and the rest."""
+    """Split a Cityscapes file's stem into the part shared by an image's files, and the rest."""
     shared, kind, rest = stem.partition("_leftImg8bit")
     return shared, kind + rest
 
 
 def output_name(name: str, image_format: ImageFormat) -> str:
-    """Return what an image is called once it is written.
+    """Return the file name of a changed image.
 
-    A suffix that is none (``frame.0001``) stays, and the new one stands behind it.
+    An unknown suffix (``frame.0001``) is kept, and the new one is appended.
 
     Raises:
-        InputError: "source" for a format that cannot hold any picture in full colour.
+        InputError: "source" with a format that cannot hold full color.
     """
     path = PurePosixPath(name)
     if image_format != "source":
@@ -182,10 +183,10 @@ def output_name(name: str, image_format: ImageFormat) -> str:
 
 
 def name_in_table(path: str | None, data: bytes, image_format: ImageFormat) -> str:
-    """Return what an image in a row of a table is called once it is written.
+    """Return the file name of a changed image in a row of a table.
 
-    With "source" an image without a name, or with one whose format cannot be written, stays a JPEG
-    where it is one, and becomes a PNG otherwise.
+    With "source", an image without a name, or whose format cannot be written, stays a JPEG if it is
+    one, and becomes a PNG otherwise.
     """
     if image_format != "source":
         return output_name(path or "image", image_format)
@@ -196,7 +197,7 @@ def name_in_table(path: str | None, data: bytes, image_format: ImageFormat) -> s
 
 
 def encode(image: Image, name: str) -> bytes:
-    """Return the bytes of an image file in the format that its name says."""
+    """Encode an image in the format of the name's suffix."""
     buffer = io.BytesIO()
     image_format, options = _WRITER[PurePosixPath(name).suffix.lower()]
     PillowImage.fromarray(image).save(buffer, image_format, **options)

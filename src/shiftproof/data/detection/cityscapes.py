@@ -1,4 +1,4 @@
-"""Cityscapes: polygons in the order in which they were drawn, boxes of their visible parts."""
+"""Cityscapes: polygons in drawing order, and the boxes of their visible parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from shiftproof.data.images.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.io.text import read_json
-from shiftproof.metrics.faults import read_whole, show_value
+from shiftproof.metrics.faults import read_integer, show_value
 
 CITYSCAPES_CLASSES = (
     "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -45,16 +45,16 @@ _OTHERS = frozenset({
 })  # fmt: skip
 
 _NOT_DRAWN = frozenset({"license plate"})
-"""Its number is negative, which the data set's own tools take for "hides nothing"."""
+"""Its id is negative, which the dataset's own tools treat as "occludes nothing"."""
 
 
 @final
 class CityscapesData(DetectionData):
-    """Images with boxes of the eight classes of Cityscapes that are counted one by one.
+    """Images with boxes of the eight Cityscapes classes that have instances.
 
-    The polygons of ``gtFine`` are painted in the order of the file, later ones over earlier ones. An
-    object's box is the smallest around the pixels that stay visible, its area their number, and its
-    mask they themselves. Groups (``cargroup``) are crowds.
+    The polygons of ``gtFine`` are painted in the order of the file, later ones over earlier ones.
+    An object's mask is its visible pixels; its box is the smallest around them, and its area is
+    their number. Groups (``cargroup``) are crowds.
 
     Args:
         root: the folder of ``leftImg8bit`` and ``gtFine``. Ids are relative to it.
@@ -107,25 +107,25 @@ class CityscapesData(DetectionData):
 
 
 def is_cityscapes(root: Path) -> bool:
-    """Whether a folder has the two folders of Cityscapes."""
+    """Return whether a folder has the two folders of Cityscapes."""
     return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir()
 
 
 def polygons_of(name: str) -> str:
-    """Return the path of the polygons of an image, both relative to the root."""
+    """Return the path of an image's polygons, both paths relative to the root."""
     stem = name.removeprefix("leftImg8bit/").rsplit(".", 1)[0].removesuffix("_leftImg8bit")
     return f"gtFine/{stem}_gtFine_polygons.json"
 
 
 def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
-    """Return width and height, the objects that are visible, and what is wrong with the others.
+    """Return (width, height), the visible objects, and the faults of the others.
 
     Raises:
         BrokenFileError: no polygons of an image.
     """
     if not isinstance(value, dict) or not isinstance(value.get("objects"), list):
         raise BrokenFileError(f"{where}: expected imgHeight, imgWidth and objects.")
-    width, height = read_whole(value.get("imgWidth")), read_whole(value.get("imgHeight"))
+    width, height = read_integer(value.get("imgWidth")), read_integer(value.get("imgHeight"))
     if width is None or height is None or width <= 0 or height <= 0:
         raise BrokenFileError(
             f"{where}: expected imgWidth and imgHeight as whole numbers above 0, got "
@@ -138,7 +138,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
     canvas = PillowImage.new("I", (width, height), 0)
     draw = ImageDraw.Draw(canvas)
     for polygon in polygons:
-        # Everything hides what lies behind it, also what is no object.
+        # Every polygon occludes the ones before it, also if it is no object.
         draw.polygon(polygon.corners, fill=polygon.at + 1)
     pixels = np.asarray(canvas)
     rows = []
@@ -155,7 +155,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
 
 @dataclass(frozen=True)
 class _Polygon:
-    """An outline that is drawn: its place in the file, its class, whether it is a group's."""
+    """A polygon: its index in the file, its class, and whether it is a group."""
 
     at: int
     label: str
@@ -163,7 +163,7 @@ class _Polygon:
     corners: list[tuple[float, float]]
 
     def window(self, size: tuple[int, int]) -> tuple[slice, slice]:
-        """Return rows and columns of an image (width, height) that hold it, with a pixel to spare."""
+        """Return its rows and columns in an image (width, height), with a margin of a pixel."""
         xs, ys = zip(*self.corners, strict=True)
         high = slice(max(int(min(ys)) - 1, 0), min(max(int(max(ys)) + 3, 0), size[1]))
         wide = slice(max(int(min(xs)) - 1, 0), min(max(int(max(xs)) + 3, 0), size[0]))
@@ -171,7 +171,7 @@ class _Polygon:
 
 
 def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]]:
-    """Return what is drawn, in the order of the file, and what is wrong."""
+    """Return the polygons, in the order of the file, and the faults."""
     polygons: list[_Polygon] = []
     faults: list[Fault] = []
     for at, item in enumerate(items):
@@ -196,12 +196,12 @@ def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]
 
 MOST_PIXELS = 2 * MAX_PIXELS
 MOST_CROSSINGS = 20_000_000
-"""So many pixels within the windows of all polygons, and so many pairs of a corner and a row, which
-the drawer visits, take some seconds. A hundred polygons of 200 corners and 500 rows are half of it."""
+"""Limits of the pixels in all polygons' windows, and of the pairs of corner and row that drawing
+visits: some seconds. A hundred polygons of 200 corners and 500 rows are half of it."""
 
 
 def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -> None:
-    """Refuse polygons whose drawing takes long for the size of their file."""
+    """Refuse polygons that take disproportionately long to draw."""
     pixels = crossings = 0
     for polygon in polygons:
         high, wide = polygon.window(size)
@@ -216,7 +216,7 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
 
 
 def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
-    """Return the visible part of a polygon as an object; None where it is hidden."""
+    """Return the visible part of a polygon as an object; None if it is fully occluded."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
     seen = pixels[high, wide] == polygon.at + 1
@@ -238,7 +238,7 @@ def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
 def _run_lengths(
     seen: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Return pixels as COCO's run-length code: runs outside and inside by turns, down the columns.
+    """Return pixels as COCO's run-length code: alternating runs outside and inside, by columns.
 
     Args:
         seen: ``(h, w)`` a window of the image.
@@ -247,7 +247,7 @@ def _run_lengths(
         size: width and height of the image.
     """
     width, height = size
-    # Each column between two rows of nothing, so that every run starts and ends in it.
+    # Pad each column with an empty pixel at both ends, so that every run starts and ends in it.
     columns = np.zeros((seen.shape[1], seen.shape[0] + 2), dtype=np.int8)
     columns[:, 1:-1] = seen.T
     steps = np.diff(columns, axis=1)
@@ -256,7 +256,7 @@ def _run_lengths(
     )
     offset = left * height + top
     starts, ends = starts + offset, ends + offset
-    # A run that reaches the foot of a column goes on at the head of the next.
+    # A run that reaches the bottom of a column continues at the top of the next.
     apart = starts[1:] > ends[:-1]
     starts = starts[np.concatenate([[True], apart])]
     ends = ends[np.concatenate([apart, [True]])]
@@ -273,7 +273,7 @@ def _corners(polygon: Any) -> list[tuple[float, float]] | None:
         if not isinstance(point, list) or len(point) != 2:
             return None
         x, y = number(point[0]), number(point[1])
-        # Far beyond any image is no polygon either, and the drawer counts in 32 bits.
+        # Corners far outside any image are invalid, too: drawing uses 32-bit integers.
         if not (abs(x) < 1e6 and abs(y) < 1e6):
             return None
         corners.append((x, y))

@@ -30,16 +30,18 @@ from shiftproof.metrics.annotations import PARTS, Annotations, ImageId, read_ann
 class CocoData(DetectionData):
     """Images with the boxes of a COCO annotation file.
 
-    Image and category ids are the file's, so that results of other programs fit; the classes are the
-    categories by rising id. Crowds are kept as crowds. An annotation without ``iscrowd`` is none, one
-    without ``area`` has its box's. It is read by :func:`~shiftproof.metrics.annotations.read_annotations`,
-    as the measures read such a file: what can be read is read, and what is wrong is a fault.
+    Image and category ids are the file's, so that results of other programs fit; the classes are
+    the categories by ascending id. Crowds stay crowds. An annotation without ``iscrowd`` is no
+    crowd, and one without ``area`` gets its box's. The file is read by
+    :func:`~shiftproof.metrics.annotations.read_annotations`, like by the metrics: valid entries are
+    kept, and invalid ones become faults.
 
     Args:
         images: the folder that ``file_name`` is relative to.
         annotations: the JSON file.
-        root: a folder above ``images``, or the same: what ids are relative to. The same by default.
-        paths: the image below ``root`` of each ``file_name``, where that is no path below ``images``.
+        root: the folder to which ids are relative: ``images``, the default, or a folder above it.
+        paths: from each ``file_name`` to the image below ``root``, if names are no paths below
+            ``images``.
 
     Raises:
         InputError: no COCO annotations, no image or category in them that can be used, a file that
@@ -86,7 +88,7 @@ class CocoData(DetectionData):
         for (identity, name), size, own in zip(named.items(), said, sizes, strict=True):
             if name in objects:
                 raise InputError(f"{where}: {name} stands for two images; expected it once.")
-            # Without any size no box can be outside.
+            # Without a size no box can be outside.
             whole = size or own or (2**31, 2**31)
             objects[name], wrong = check_boxes(name, whole, rows[identity], keep_negative=True)
             faults += wrong
@@ -143,7 +145,7 @@ def _rows(
 
 
 def lacking(value: Any) -> str:
-    """Return which parts of COCO annotations a JSON object lacks, as the end of a sentence.
+    """Return the missing parts of COCO annotations, as the end of an error sentence.
 
     >>> lacking({"images": [], "annotations": []})
     '; it has no list of categories'
@@ -155,7 +157,7 @@ def lacking(value: Any) -> str:
 
 
 def is_coco(value: Any) -> bool:
-    """Whether what a JSON file holds are COCO annotations of objects."""
+    """Return whether a JSON value is COCO annotations of objects."""
     return isinstance(value, dict) and all(isinstance(value.get(part), list) for part in PARTS)
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are COCO annotations, and which pictures their names mean."""
+"""Finding COCO annotation files in a folder, and the images that they refer to."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import PARTS
 
 _ENOUGH = 100
-"""So many images of a JSON, evenly spread, are looked for in the folders that may be theirs."""
+"""Number of a JSON's images, evenly spread, that are searched in candidate folders."""
 
 _DEEPEST = 6
-"""So many folders at most are taken off the front of a name that is found nowhere."""
+"""Maximum number of leading folders that are dropped from a name that is not found."""
 
 ANNOTATION_FOLDERS = frozenset(
     {"annotations", "annotation", "anno", "annos", "anns", "labels", "label", "json", "jsons"}
 )  # fmt: skip
-"""A JSON in a folder that is called so has its images beside that folder."""
+"""Names of annotation folders; their images are beside the folder."""
 
 _MAP_FOLDERS = re.compile(
     r"(?i)(annotations?|labels?|gt|ground_?truths?|depths?|disparity|.*masks?|.*maps?"
     r"|seg(mentation)?s?(class|object)?|.*segmentations?|panoptic.*|thumb(nail)?s?)\d*"
 )
-"""Folders that are called so hold maps of labels, which often have the photographs' names."""
+"""Names of folders of label maps, whose files often have the photographs' names."""
 
 _PARTS = (b"images", b"annotations", b"categories")
 _BLANK = b"\xef\xbb\xbf \t\r\n"
@@ -49,14 +49,14 @@ class CocoFile:
     """A JSON of COCO objects and its images.
 
     Attributes:
-        path: of the JSON.
-        name: the same below the folder of the data set, as messages call it.
-        home: the folder that the pictures' paths are relative to.
-        folder: the folder of the images below ``home``; "" where none was found.
-        names: what the JSON calls each image, to its path below ``home``.
-        missing: the images among them that are not there.
-        problem: why it cannot be used.
-        is_absent: whether the problem is that its images are not here.
+        path: path of the JSON.
+        name: path below the dataset's folder, for messages.
+        home: the folder to which the images' paths are relative.
+        folder: the folder of the images below ``home``; "" if none was found.
+        names: from each ``file_name`` to its path below ``home``.
+        missing: the images that do not exist.
+        problem: the error, if it cannot be used.
+        is_absent: whether the problem is that the images do not exist.
     """
 
     path: Path
@@ -70,11 +70,11 @@ class CocoFile:
 
 
 class _AbsentError(InputError):
-    """The images of a JSON are not here."""
+    """The images of a JSON do not exist."""
 
 
 def is_label_map(folder: str) -> bool:
-    """Whether a folder is called as folders of label maps are: masks, depth, SegmentationClass.
+    """Return whether a folder's name is one of label maps: masks, depth, SegmentationClass.
 
     >>> is_label_map("stuffthingmaps/val2017"), is_label_map("images/val")
     (True, False)
@@ -85,14 +85,14 @@ def is_label_map(folder: str) -> bool:
 def coco_candidates(root: Path) -> list[Path]:
     """Return the JSON files that may be COCO annotations.
 
-    They lie in the folder, or in one in it for annotations or for a split. They begin like COCO, or
-    are called so and cannot be read: those have to be named.
+    They are in the folder, or in its subfolders for annotations or splits. They begin like COCO, or
+    their name is COCO's but they cannot be read; the latter are reported.
     """
     return [path for path in _jsons(root) if _may_be(path)]
 
 
 def tell_nearly_coco(root: Path) -> str:
-    """Return which JSON of a folder is nearly COCO annotations and what it lacks; "" for none."""
+    """Return which JSON is nearly COCO annotations, and what it lacks, as a sentence; or ""."""
     for path in _jsons(root):
         with contextlib.suppress(BrokenFileError):
             value = read_json(path) if starts_like_coco(path) else None
@@ -113,7 +113,7 @@ def _jsons(root: Path) -> list[Path]:
 
 
 def _may_be(path: Path) -> bool:
-    """Whether a JSON's text has the three parts of COCO, or is cut short and begins like one."""
+    """Return whether a JSON's text has COCO's three parts, or is truncated and begins like it."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -130,9 +130,9 @@ def _may_be(path: Path) -> bool:
 
 
 def starts_like_coco(path: Path) -> bool:
-    """Whether a JSON file may hold COCO annotations, by its beginning.
+    """Return whether a JSON file may be COCO annotations, by its beginning.
 
-    So that a folder of other large JSON files is not parsed.
+    This avoids parsing folders of other large JSON files.
     """
     with contextlib.suppress(OSError), path.open("rb") as file:
         start = file.read(65536)
@@ -150,19 +150,19 @@ def find_coco(
     split: str | None = None,
     images: Path | None = None,
 ) -> tuple[list[CocoFile], list[str]]:
-    """Return the files of COCO objects, their images found; and the others, a sentence each.
+    """Return the COCO files with their images, and a sentence for each other file.
 
     Args:
         root: the folder of the data set.
-        candidates: the JSON files to look at.
-        split: only those that are called so; also decides between folders of images.
+        candidates: the JSON files to inspect.
+        split: only files of this split; also selects between image folders.
         images: the folder of the images.
     """
     files: list[CocoFile] = []
     others: list[str] = []
     asked = [path for path in candidates if split is None or _is_of(root, path, split)]
     if split is not None and not asked and len(candidates) == 1:
-        # Its name says nothing: the split is that of the images.
+        # Its name has no split: use the split of its image folder.
         asked = [path for path in candidates if not _splits_in_path(root, path)]
     for path in candidates:
         name = _name(root, path)
@@ -209,7 +209,7 @@ def _with_images(
     said = [text for text in texts if isinstance(text, str)]
     below_here = _home(path)
     start = below_here if images is None else images
-    # Ids are relative to the data set's folder, where that can be.
+    # Ids are relative to the dataset's folder, if possible.
     home = next((folder for folder in (root, below_here) if _is_below(start, folder)), start)
     inner = start.resolve().relative_to(home.resolve()).as_posix()
     folders = [inner]
@@ -243,24 +243,24 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def _home(path: Path) -> Path:
-    """Return the folder in or below which the images of a JSON lie.
+    """Return the folder below which the images of a JSON are searched.
 
-    Never one beside its own, but where it lies in a folder for annotations: another data set's
-    images can have the same names.
+    Not a sibling of its own folder, unless that is an annotation folder: another dataset's images
+    may have the same names.
     """
     folder = path.absolute().parent
     return folder.parent if folder.name.lower() in ANNOTATION_FOLDERS else folder
 
 
 def _folders(home: Path) -> list[str]:
-    """Return the folder itself and those in it, up to two deep."""
+    """Return the folder itself and its subfolders, up to two levels."""
     first = folders_in(home)
     every = [*first, *(inner for outer in first for inner in folders_in(outer))]
     return [".", *(folder.relative_to(home).as_posix() for folder in every)]
 
 
 def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> Reading:
-    """Return the one reading that the names of JSON and folders leave.
+    """Return the only reading that fits the split names of the JSON and the folders.
 
     Raises:
         InputError: two are possible, or the only folder is, by its name, of another split.
@@ -277,10 +277,10 @@ def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> 
                 "images (--images)."
             )
         left = right or silent
-    # val2017 of instances_val2017, where val2014 is there as well.
+    # val2017 for instances_val2017, if val2014 exists as well.
     called_so = [one for one in left if one.folder != "." and _last(one.folder) in path.stem]
     left = called_so or left
-    left = [one for one in left if one.hits == one.tried] or left
+    left = [one for one in left if one.hits == one.checked] or left
     if len(left) > 1:
         shown = " and ".join(f"{one.folder}/" for one in left)
         raise InputError(
@@ -298,26 +298,26 @@ def _last(folder: str) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to find the files that a JSON names.
+    """A candidate interpretation of the file names in a JSON.
 
     Attributes:
         where: the JSON, for messages.
-        folder: that the names are relative to.
-        dropped: so many folders at the front of a name are not there on the disk.
-        tried: so many of the names were looked for.
-        hits: so many were found.
-        exists: whether there is a file, by its path.
+        folder: the folder to which the names are relative.
+        dropped: number of leading folders of a name that do not exist on disk.
+        checked: number of names that were searched.
+        hits: number of names that were found.
+        exists: function from a path to whether the file exists.
     """
 
     where: str
     folder: str
     dropped: int
-    tried: int
+    checked: int
     hits: int
     exists: Callable[[str], bool]
 
     def picture(self, text: str) -> str:
-        """Return the path that a name means.
+        """Return the path of a name.
 
         Raises:
             InputError: it leaves the folder.
@@ -335,10 +335,10 @@ class Reading:
 def read_names(
     where: str, said: Sequence[str], folders: Sequence[str], exists: Callable[[str], bool]
 ) -> list[Reading]:
-    """Return the folders in which files of these names are, the least taken off the names.
+    """Return the folders that contain files of these names, with the fewest folders dropped.
 
-    Names may be written with backslashes, or with folders at their front that the copy does not
-    have, as annotation tools export them.
+    Names may have backslashes, or leading folders that do not exist here, as exported by annotation
+    tools.
 
     Raises:
         InputError: a name that leaves the folder.
@@ -347,22 +347,22 @@ def read_names(
         _parts(where, text)
     if len(said) > _ENOUGH:
         said = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
-    tried = list(dict.fromkeys(said))
-    deepest = max((len(_parts(where, text)) for text in tried), default=1)
+    checked = list(dict.fromkeys(said))
+    deepest = max((len(_parts(where, text)) for text in checked), default=1)
     for dropped in range(min(deepest, _DEEPEST + 1)):
         found = []
         for folder in folders:
-            reading = Reading(where, folder, dropped, len(tried), 0, exists)
-            hits = sum(exists(reading.picture(text)) for text in tried)
+            reading = Reading(where, folder, dropped, len(checked), 0, exists)
+            hits = sum(exists(reading.picture(text)) for text in checked)
             if hits:
-                found.append(Reading(where, folder, dropped, len(tried), hits, exists))
+                found.append(Reading(where, folder, dropped, len(checked), hits, exists))
         if found:
             return found
     return []
 
 
 _UPLOAD = re.compile(r"(?:^|/)upload/\d+/(.+)$")
-"""Where Label Studio keeps what was uploaded to it; its exports have the images elsewhere."""
+"""Upload folder in Label Studio's paths; its exports store the images elsewhere."""
 
 
 def _parts(where: str, text: str) -> list[str]:
@@ -375,7 +375,8 @@ def _parts(where: str, text: str) -> list[str]:
 
 
 def rename(text: str, picture: str) -> str:
-    r"""Return a name as an annotation file wrote it, with the last part of ``picture`` as its last.
+    r"""Return a name as written in an annotation file, with its last part replaced by
+    ``picture``'s.
 
     >>> print(rename("images\\a.jpg", "images/a.png"))
     images\a.png

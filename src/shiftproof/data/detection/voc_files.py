@@ -1,4 +1,4 @@
-"""Where the XML files of Pascal VOC and their images lie, in folders of any name."""
+"""Finding Pascal VOC's XML files and their images, in folders of any name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from shiftproof.io import files
 from shiftproof.io.text import read_text
 
 _ENOUGH = 20
-"""So many XML files of a folder are looked at."""
+"""Number of XML files of a folder that are inspected."""
 
 
 @dataclass(frozen=True)
 class VocFiles:
-    """A folder of images and one of XML files, both below the data set's; they may be the same.
+    """A folder of images and one of XML files below the dataset's folder; they may be the same.
 
     Attributes:
-        title: for people.
+        title: name shown to users.
         images: the folder of the images.
         annotations: the folder of the XML files.
-        listed: the images of a list alone, without suffix; None for all.
+        listed: the images of a list, without suffix; None for all.
     """
 
     title: str
@@ -36,7 +36,7 @@ class VocFiles:
     listed: frozenset[str] | None = None
 
     def narrow(self, root: Path, split: str) -> VocFiles | None:
-        """Return what a split has of it: by the folder's name, a list or folders in it, else None."""
+        """Return the part of a split, by the folder's name, a list or subfolders, else None."""
         if is_asked(split, PurePosixPath(self.title).name):
             return self
         list_of_images = self._lists(root) / f"{split}.txt"
@@ -52,7 +52,7 @@ class VocFiles:
         return None
 
     def splits(self, root: Path) -> list[str]:
-        """Return the splits that there are."""
+        """Return the available splits."""
         lists = sorted(path.stem for path in self._lists(root).glob("*.txt"))
         folders = [folder.name for folder in folders_in(root / self.images)]
         title = PurePosixPath(self.title).name
@@ -68,7 +68,7 @@ class VocFiles:
             return ()
 
     def pictures(self, root: Path) -> tuple[str, ...]:
-        """Return the images below ``root``: of a folder for both, those that have an XML file."""
+        """Return the images below ``root``; in a shared folder, those with an XML file."""
         names = self._names(root)
         if self.images == self.annotations:
             home = root / self.annotations
@@ -79,10 +79,10 @@ class VocFiles:
 
 
 def stem_in(line: str, stems: Collection[str]) -> tuple[str, str] | None:
-    """Return the image of a line of a list, without suffix, and the word that names it there.
+    """Return the image of a list's line, without suffix, and the text that names it.
 
-    The lists of a class have -1, 0 or 1 behind the name; a name can have spaces in it, and a suffix.
-    None where the line names none of ``stems``.
+    The lists of a class have -1, 0 or 1 after the name; a name may contain spaces and a suffix.
+    None if the line names none of ``stems``.
 
     >>> stem_in("my dog.jpg  1", {"my dog"})
     ('my dog', 'my dog.jpg')
@@ -101,12 +101,12 @@ def _without_suffix(name: str) -> str:
 
 
 def find_voc(root: Path) -> list[VocFiles]:
-    """Return where XML files of VOC and their images lie: in a folder, or in those of its splits.
+    """Return the folders of VOC's XML files and images, in a folder or in its splits.
 
     ``images/`` and ``annotations/``, or two folders of other names; or every XML beside its image.
 
     Raises:
-        InputError: two folders could be that of the images.
+        InputError: two folders may be the image folder.
     """
     found = []
     for base in (root, *(folder for folder in folders_in(root) if splits_in(folder.name))):
@@ -135,7 +135,7 @@ def find_voc(root: Path) -> list[VocFiles]:
 
 
 def _twins(annotations: Path, images: Path, *, deep: bool = True) -> bool:
-    """Whether XML files of VOC in one folder have images of their names in another."""
+    """Return whether the XML files in one folder have images of the same names in another."""
     every = annotations.rglob("*.xml") if deep else annotations.glob("*.xml")
     for path in itertools.islice(every, _ENOUGH):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A tree of images that somebody has corrupted already, as ImageNet-C is published."""
+"""A tree of precomputed corrupted images, such as ImageNet-C."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ _GROUP_FOLDERS = {*GROUPS, "extra"}
 
 @final
 class CorruptedTree(CorruptedData):
-    """``ROOT/<corruption>/<severity>/<class>/<file>``, read as it is.
+    """The images of ``ROOT/<corruption>/<severity>/<class>/<file>``.
 
-    ``severity_3`` is read as 3, and one folder more is allowed above the corruption (``noise``,
-    ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of any name are
-    found; those that are neither of the 15 nor hold-out are listed in ``other_corruptions``.
+    ``severity_3`` is read as 3, and an additional folder is allowed above the corruption
+    (``noise``, ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of
+    any name are found; those that are neither among the 15 nor holdout are listed in
+    ``other_corruptions``.
 
-    An image's id is its path below the severity, so that it is the same image in every cell. The
-    samples are all images of any corrupted cell; where a cell lacks one, ``missing`` names it and
-    reading it gives a broken file. The clean twin is the image of the same path among the clean
-    ones, or the only one there that differs by its suffix alone (corrupted copies are often saved
-    in another format). Clean images without a corrupted twin are counted and left aside.
+    An image's id is its path below the severity, so it is the same in every cell. The samples are
+    the union of all corrupted cells; if a cell lacks an image, ``missing`` lists it and reading it
+    raises a BrokenFileError. The clean twin is the clean image of the same path, or the only one
+    that differs just by its suffix (corrupted copies are often saved in another format). Clean
+    images without a corrupted twin are counted and not used.
 
     Args:
         root: the tree.
         classes, class_map, labeled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
-        clean: folder of the clean images, by default ``ROOT/clean`` where that exists.
+        clean: folder of the clean images, by default ``ROOT/clean`` if that exists.
 
     Raises:
-        InputError: no tree of this layout, a severity that is none of 1 to 5, a cell that is there
-            twice or holds no images, or no clean images where ``clean`` says.
+        InputError: no tree of this layout, a severity outside 1 to 5, a cell that occurs twice or
+            has no images, or no clean images in ``clean``.
         LabelError: class folders that the model does not know.
     """
 
@@ -81,7 +82,7 @@ class CorruptedTree(CorruptedData):
     def _add_clean(self, names: list[str], clean_names: Iterable[str]) -> None:
         clean_names = list(clean_names)
         found = twins(names, clean_names)
-        # Only the odd ones are kept: the tree is sent to every worker.
+        # Only the differing names are stored, since the tree is sent to every worker.
         self._clean_names = {
             name: twin for name, twin in found.items() if twin is not None and twin != name
         }
@@ -96,23 +97,23 @@ class CorruptedTree(CorruptedData):
         self.clean_without_twin = len(set(clean_names) - set(found.values()))
 
     def narrow(self, samples: Sequence[Sample], rule: str) -> CorruptedTree:
-        """Return the same tree with some of its images alone; see :class:`ImageData`."""
+        """Return the tree restricted to some of its images; see :class:`ImageData`."""
         narrowed = super().narrow(samples, rule)
         narrowed.missing = _only(self.missing, (sample.id for sample in samples))
         return narrowed
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The corrupted cells that there are: the table's corruptions first, in its order."""
+        """The existing corrupted cells: the table's corruptions first, in its order."""
         return order_cells(self._folders)
 
     @property
     def has_clean(self) -> bool:
-        """Whether the clean images are there."""
+        """Whether there are clean images."""
         return CLEAN in self._folders
 
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return the samples that the tree has in a cell.
+        """Return the samples of a cell.
 
         Raises:
             InputError: the tree has no such cell.
@@ -126,7 +127,7 @@ class CorruptedTree(CorruptedData):
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
         """
         if cell not in self._folders:
             raise BrokenFileError(f"{sample.id}: the tree {self.name} has no {cell}.")
@@ -140,11 +141,11 @@ class CorruptedTree(CorruptedData):
         return self._clean_names.get(name, name) if cell.is_clean else name
 
     def content_fingerprints(self) -> list[str]:
-        """Return what tells each image's files, in all cells together, from any others.
+        """Return a fingerprint of each image's files in all cells together.
 
-        That is their contents; of a tree above 2 GB the sizes of all files and the contents of 20
-        (``cells.FINGERPRINT_FILES``) in each cell, evenly spread. A cell made anew changes
-        those, a single file that was exchanged for one of the same length may not.
+        It covers their contents; for a tree above 2 GB the sizes of all files and the contents of
+        20 (``cells.FINGERPRINT_FILES``) in each cell, evenly spread. A regenerated cell changes it;
+        a single file replaced by one of the same length may not.
         """
         places = sorted(self._folders)
         names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in places}
@@ -163,7 +164,7 @@ class CorruptedTree(CorruptedData):
         return [files.fingerprint(part.encode() for part in mark) for mark in marks]
 
     def settings(self) -> Settings:
-        """Return what the record says of the data, also what is missing or passed over."""
+        """Return the settings for the records, including what is missing or ignored."""
         return {
             **super().settings(),
             "fingerprint of": "contents; of more than 2 GB sizes, and contents of some files",
@@ -177,7 +178,7 @@ class CorruptedTree(CorruptedData):
 
 
 def is_corrupted_tree(root: Path) -> bool:
-    """Whether a folder looks like a -C tree: a known corruption with severities in it."""
+    """Return whether a folder is a -C tree: has a known corruption with severities in it."""
     return any(
         canonical(corruption.name) in CORRUPTIONS
         and any(_SEVERITY.fullmatch(folder.name) for folder in folders_in(corruption))
@@ -188,16 +189,16 @@ def is_corrupted_tree(root: Path) -> bool:
 
 
 def _corruption_folders(first: Path) -> list[Path]:
-    """The corruptions that a folder in the root is for: those in it where it is a group's."""
+    """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
     if first.name not in _GROUP_FOLDERS:
         return [first]
     inner = folders_in(first)
-    # Somebody's corruption may be called "noise" or "blur".
+    # A corruption itself may be named "noise" or "blur".
     return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
 
 
 def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
-    """Return the folder of each cell, and the folders in the root that are none of a corruption."""
+    """Return the folder of each cell, and the folders in the root that are no corruptions."""
     found: dict[Cell, Path] = {}
     passed_over: list[str] = []
     for first in folders_in(root):
@@ -226,7 +227,8 @@ def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
 
 def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
     """Return the images of all cells, sorted, and those that each cell lacks."""
-    # Only differences to the first cell are kept: 75 sets of 50,000 names would fill the memory.
+    # Only differences from the first cell are stored: 75 sets of 50,000 names would fill the
+    # memory.
     first: frozenset[str] | None = None
     extra: dict[Cell, set[str]] = {}
     lacking: dict[Cell, set[str]] = {}
@@ -247,7 +249,7 @@ def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str
 def _only(
     missing: Mapping[Cell, tuple[str, ...]], names: Iterable[str]
 ) -> dict[Cell, tuple[str, ...]]:
-    """Return what is missing of ``names``."""
+    """Restrict the missing images to ``names``."""
     kept = set(names)
     lacking = {cell: tuple(name for name in gone if name in kept) for cell, gone in missing.items()}
     return {cell: gone for cell, gone in lacking.items() if gone}

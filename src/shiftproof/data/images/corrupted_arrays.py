@@ -1,4 +1,4 @@
-"""Arrays on the disk that somebody has corrupted already, as CIFAR-10-C and MNIST-C are published."""
+"""Arrays of precomputed corrupted images, such as CIFAR-10-C and MNIST-C."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
 Split = Literal["test", "train"]
 
 SEVERITIES = 5
-"""So many severities lie one behind the other in each array of CIFAR-10-C."""
+"""Severities that are concatenated in each array of CIFAR-10-C."""
 
 _LABELS = "labels.npy"
 _BLOCK = 256  # images read at once for a fingerprint
@@ -34,32 +34,31 @@ _CLEAN_NAMES = ("clean", "identity")
 
 @final
 class CorruptedArrays(CorruptedData):
-    """``.npy`` files of corrupted images, read where they lie and never loaded whole.
+    """``.npy`` files of corrupted images, memory-mapped and never loaded as a whole.
 
     Two layouts are read:
 
     - ``ROOT/<corruption>.npy`` beside ``ROOT/labels.npy``, as CIFAR-10-C and CIFAR-100-C are
       published: all images at severity 1, then all at severity 2, to 5.
     - ``ROOT/<corruption>/test_images.npy`` beside ``test_labels.npy`` (or ``train_``), as MNIST-C
-      is published: each corruption at one strength, which has no number and stands as severity 1.
+      is published: each corruption at one strength, which counts as severity 1.
 
-    The images of a cell are ``(N, H, W, 3)``, ``(N, H, W, 1)`` or ``(N, H, W)`` uint8 in 0..255; gray
-    becomes three equal channels. The n-th image is the same one in every cell, and its id is n.
+    The images of a cell are ``(N, H, W, 3)``, ``(N, H, W, 1)`` or ``(N, H, W)`` uint8 in 0..255;
+    gray becomes three equal channels. The n-th image is the same in every cell, and its id is n.
 
     Args:
         root: the folder.
-        classes: the model's classes, which the labels index; None passes the labels over.
-        labeled: None finds out; False passes the labels over; True insists on them.
+        classes: the model's classes, which the labels index; None ignores the labels.
+        labeled: None reads labels if there are any; False ignores them; True requires them.
         clean: the clean images in the same order, as an array of the shape of a cell: a ``.npy``
             file, or in the second layout the folder with ``test_images.npy``. By default
-            ``ROOT/clean.npy``, ``ROOT/clean`` or ``ROOT/identity`` (as in MNIST-C), where there is
-            one.
-        split: which files of the second layout.
+            ``ROOT/clean.npy``, ``ROOT/clean`` or ``ROOT/identity`` (as in MNIST-C), if one exists.
+        split: which files to read in the second layout.
 
     Raises:
-        InputError: no such layout, or arrays that do not hold the same images.
-        BrokenFileError: a file that is no array of uint8 images, or of whole numbers for labels.
-        LabelError: a label that is no class, or labels that differ from cell to cell.
+        InputError: no such layout, or arrays of different numbers of images.
+        BrokenFileError: a file that is no array of uint8 images, or of integer labels.
+        LabelError: a label outside the classes, or labels that differ between cells.
     """
 
     def __init__(
@@ -99,12 +98,12 @@ class CorruptedArrays(CorruptedData):
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The corrupted cells that there are: the table's corruptions first, in its order."""
+        """The existing corrupted cells: the table's corruptions first, in its order."""
         return order_cells(self._slabs)
 
     @property
     def has_clean(self) -> bool:
-        """Whether the clean images are there."""
+        """Whether there are clean images."""
         return CLEAN in self._slabs
 
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
@@ -121,7 +120,7 @@ class CorruptedArrays(CorruptedData):
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
         """
         if cell not in self._slabs:
             raise BrokenFileError(f"{sample.id}: {self.name} has no {cell}.")
@@ -135,9 +134,9 @@ class CorruptedArrays(CorruptedData):
         return np.repeat(gray[:, :, None], 3, axis=2) if is_gray else image
 
     def content_fingerprints(self) -> list[str]:
-        """Return what tells each image, in all cells together, from any other.
+        """Return a fingerprint of each image in all cells together.
 
-        That is its pixels; above 2 GB the shapes of all arrays, and the pixels of 20 images
+        It covers the pixels; above 2 GB the shapes of all arrays, and the pixels of 20 images
         (``cells.FINGERPRINT_FILES``), evenly spread.
         """
         total = sum(math.prod(slab.array.shape[1:]) for slab in self._slabs.values()) * len(self)
@@ -152,7 +151,7 @@ class CorruptedArrays(CorruptedData):
         return [files.fingerprint(part.encode() for part in mark) for mark in marks]
 
     def _rows(self, slab: _Slab, step: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Give the place and the image of every ``step``-th sample, many in one reading if they can."""
+        """Yield index and image of every ``step``-th sample, reading blocks of them if possible."""
         numbers = [int(sample.id) for sample in self.samples]
         whole = step == 1 and numbers == list(range(len(numbers)))
         for place in range(0, len(numbers), _BLOCK if whole else step):
@@ -160,7 +159,7 @@ class CorruptedArrays(CorruptedData):
             yield from enumerate(slab.array.read(slab.start + numbers[place], count), place)
 
     def settings(self) -> Settings:
-        """Return what the record says of the data, also how its severities are to be read."""
+        """Return the settings for the records, including the layout of the severities."""
         return {
             **super().settings(),
             "fingerprint of": "pixels; of more than 2 GB shapes, and pixels of some images",
@@ -171,7 +170,7 @@ class CorruptedArrays(CorruptedData):
 
 @dataclass(frozen=True)
 class _Slab:
-    """Where a cell's images lie: rows ``start`` and on of ``array``, which must have ``rows``."""
+    """The images of a cell: rows of ``array`` from ``start``; ``array`` must have ``rows`` rows."""
 
     array: ArrayFile
     start: int
@@ -179,7 +178,7 @@ class _Slab:
 
 
 def is_corrupted_arrays(root: Path) -> bool:
-    """Whether a folder looks like CIFAR-10-C or MNIST-C: arrays named for a known corruption."""
+    """Return whether a folder is like CIFAR-10-C or MNIST-C: arrays named after corruptions."""
     if (root / _LABELS).is_file():
         return any(canonical(path.stem) in CORRUPTIONS for path in root.glob("*.npy"))
     return any(

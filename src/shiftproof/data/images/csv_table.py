@@ -19,29 +19,29 @@ LABEL_COLUMNS = ("label", "class", "target")
 
 @final
 class ImageTable(ImageData):
-    """The images of a CSV file with rows ``path,label``, or ``path`` alone for lack of labels.
+    """The images of a CSV file with rows ``path,label``, or just ``path`` without labels.
 
     A first row that names a column ``path`` (or file, filename, image) is a header; the column
-    ``label`` (or class, target) then has the labels, and others are passed over. A label is what
-    ``Classes.find`` takes, or what ``class_map`` translates into that. The samples keep the order
-    of the rows. A row whose file is missing stays in the data set and comes back as a broken file.
+    ``label`` (or class, target) then has the labels, and other columns are ignored. A label is
+    anything that ``Classes.find`` accepts, or a key of ``class_map``. The samples keep the order of
+    the rows. A row whose file is missing stays in the dataset; reading it raises a BrokenFileError.
 
-    A path may be absolute or lead out of ``root`` by ``..``: the file is the user's own. The id is
-    always the path from ``root`` to the image, with ``.`` and ``..`` resolved and ``/`` between the
-    parts (a backslash counts as one). So an image has one id however it is written, and it keeps
-    its id, and with it its noise, where CSV and images are moved together.
+    A path may be absolute or leave ``root`` by ``..``, since the CSV is the user's own. The id is
+    the path from ``root`` to the image, with ``.`` and ``..`` resolved and ``/`` as separator (a
+    backslash counts as one). So an image has one id however it is written, and keeps its id, and
+    thereby its noise, if CSV and images are moved together.
 
     Args:
         path: the CSV file.
         classes: the model's classes; None leaves the images without labels.
-        root: what paths are relative to; by default the folder of the CSV file.
+        root: the folder to which paths are relative; by default that of the CSV file.
         class_map: label to class, for labels that are not the model's.
-        labeled: None finds out; False passes over the labels; True insists on them.
+        labeled: None reads labels if there are any; False ignores them; True requires them.
 
     Raises:
         BrokenFileError: the file is no CSV, or a row is not ``path,label``; with its line.
-        InputError: an image stands there twice, with both lines; or there are no rows.
-        LabelError: a label is none of the classes, or is there in some rows only; with the line.
+        InputError: an image occurs twice (the message has both lines), or there are no rows.
+        LabelError: a label is not among the classes, or only some rows have one; with the line.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ImageTable(ImageData):
         if labeled and classes is None:
             raise LabelError(f"{source}: labels need classes; none were given.")
         given_root = source.parent if root is None else Path(root)
-        # Without links on the way, ".." means the same in an id as on the disk.
+        # With links resolved, ".." means the same in an id as on disk.
         self.root = given_root.resolve()
         translated = {compose(key): name for key, name in (class_map or {}).items()}
         lines: dict[str, int] = {}
@@ -97,7 +97,7 @@ class ImageTable(ImageData):
 
 
 def _rows(source: Path) -> list[tuple[int, str, str]]:
-    """Return line, path and label of each row; the label is empty where there is none."""
+    """Return line, path and label of each row; the label is "" if there is none."""
     rows = list(read_csv(source))
     if not rows:
         raise InputError(f"{source} names no images: expected rows of path,label.")

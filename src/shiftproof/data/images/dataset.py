@@ -1,4 +1,4 @@
-"""Open images, with or without labels, that were found on the disk."""
+"""Opening datasets of images, with or without labels."""
 
 from __future__ import annotations
 
@@ -47,37 +47,36 @@ def open_data(
     root: str | Path | None = None,
     label_key: str | None = None,
 ) -> ImageData:
-    """Open images by what names them: "demo", a folder, a CSV file, a -C tree or -C arrays.
+    """Open a dataset of images: "demo", a folder, a CSV file, a -C tree, -C arrays or packed files.
 
-    What a folder is, :func:`~shiftproof.data.find_dataset` says, as for every other verb. A folder
-    whose folders are all called by classes is one of class folders, whatever lies beside the images.
-    What was left aside is in the ``aside`` of what comes back.
+    The layout is recognized by :func:`~shiftproof.data.find_dataset`, as for all verbs. A folder
+    whose subfolders are all named after classes is read as class folders, whatever other files it
+    has. The attribute ``aside`` of the result lists what is not used.
 
     Args:
-        source: "demo" for the 20 photographs (where nothing else is called so); a folder with one
-            folder per class, or flat; a ``.csv`` with rows ``path,label``; a -C tree
-            ``corruption/severity/class/file``, which comes back as a :class:`CorruptedTree`; ``.npy``
-            files as those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; the photographs of
-            a data set with boxes, which have no label each; webdataset tars, also by a brace pattern
-            or a URL, as :class:`TarData`; what ``datasets`` saved, as :class:`SavedDataset`; Parquet
-            files with a column of images, as :class:`ParquetImages`; or a data set, which comes back
-            as it is once its labels are seen to fit ``classes``.
-        classes: the model's classes, into which labels are looked up; the label set of a published
-            data set that shares some of them; None for no labels.
-        class_map: folder name or label to class, for those that are not the model's.
-        labeled: None finds out; False ignores labels; True insists on them.
+        source: "demo" for the 20 demo photographs (unless a file or folder has that name); a folder
+            with one folder per class, or flat; a ``.csv`` with rows ``path,label``; a -C tree
+            ``corruption/severity/class/file``, opened as a :class:`CorruptedTree`; ``.npy`` files
+            as those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; the photographs of a
+            dataset with boxes, without labels; webdataset tars, also by a brace pattern or a URL,
+            as :class:`TarData`; a folder saved by ``datasets``, as :class:`SavedDataset`; Parquet
+            files with a column of images, as :class:`ParquetImages`; or a dataset, which is
+            returned itself after checking that its labels fit ``classes``.
+        classes: the model's classes, among which labels are looked up; or the label set of a
+            published dataset with a subset of them; None for no labels.
+        class_map: from folder name or label to class, for names that the model does not have.
+        labeled: None reads labels if there are any; False ignores them; True requires them.
         clean: the clean images of a -C tree or -C arrays.
-        split: which part of a data set that has several.
-        images: the folder of the images, where several could be meant.
-            Of tables the column.
-        root: YOLO: the folder of the data, in place of what the YAML file says.
-        label_key: what states the label in tars (a member's suffix, or a field of the JSON) or
-            tables (a column), where it is not what custom has it.
+        split: which part of a dataset that has several.
+        images: the folder of the images, if several are possible; for tables, the image column.
+        root: for YOLO, the folder of the data, overriding the YAML file.
+        label_key: the source of the label in tars (a member's suffix, or a field of the JSON) or
+            tables (a column), if it differs from the usual one.
 
     Raises:
-        InputError: there is nothing of the kind, it holds no images, or two readings are possible.
+        InputError: no such dataset, no images, or an ambiguous layout.
         LabelError: labels or class folders that the model does not know.
-        MissingExtraError: "demo" without the extra that brings the photographs.
+        MissingExtraError: "demo" without the extra that installs the photographs.
     """
     if isinstance(source, ImageData):
         options = (class_map, labeled, clean, split, images, root, label_key)
@@ -108,7 +107,7 @@ def open_data(
 
 @dataclass(frozen=True)
 class _Reading:
-    """How a data set is to be read; see :func:`open_data`."""
+    """The options of :func:`open_data`."""
 
     classes: Classes | LabelSet | None
     class_map: Mapping[str, str] | None
@@ -120,7 +119,7 @@ class _Reading:
     label_key: str | None
 
     def open(self, source: str | Path) -> ImageData:
-        """Open what a path or an address was found to be."""
+        """Open the dataset recognized at a path or URL."""
         found = self._find(source)
         path = redact_urls(found.address or str(found.source))
         if self.clean is not None and found.layout not in _WITH_CELLS:
@@ -138,7 +137,7 @@ class _Reading:
                 "saved data sets and Parquet files."
             )
         data = self._open_packed(found) if found.layout in PACKED else self._open(found)
-        data.aside = (*data.aside, *found.left_aside, *found.said)
+        data.aside = (*data.aside, *found.left_aside, *found.notes)
         return data
 
     def _open_packed(self, found: FoundDataset) -> ImageData:
@@ -167,7 +166,7 @@ class _Reading:
             return find_dataset(source, split=self.split, images=self.images, root=self.root)
         path = Path(source)
         if self.labeled is False or not path.is_dir() or not self._knows_folders(path):
-            # Lists of images and folders of Cityscapes are the readers' own.
+            # Lists of images and Cityscapes' folders are handled by the readers.
             is_own = layout_of(path) in DETECTION and layout_of(path) != "coco"
             split = None if is_own else self.split
             return find_dataset(path, split=split, images=self.images, root=self.root)
@@ -176,7 +175,7 @@ class _Reading:
         return find_plain(path, images=path if self.images is None else self.images)
 
     def _knows_folders(self, path: Path) -> bool:
-        """Whether all folders are called by classes, so that files beside the images do not matter."""
+        """Return whether all folders are named after classes, so that other files do not matter."""
         if self.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
             return False
         labels = self._folder_labels(path)
@@ -199,7 +198,7 @@ class _Reading:
                 classes,
                 class_map=self.class_map,
                 labeled=labeled,
-                only=found.walk,
+                only=found.listing,
             )
         if found.layout in DETECTION or found.layout in LABEL_MAPS:
             return self._photographs(found)
@@ -215,7 +214,7 @@ class _Reading:
         return CorruptedArrays(path, flat, labeled=labeled, clean=self.clean)
 
     def _photographs(self, found: FoundDataset) -> ImageData:
-        """Open the photographs of data with boxes or label maps; these have classes, those none."""
+        """Open the photographs of a dataset with boxes or label maps."""
         data: DetectionData | SegmentationData
         if found.layout in LABEL_MAPS:
             data = open_segmentation_data(found.source, split=self.split)
@@ -242,10 +241,10 @@ def _of_model(classes: Classes | LabelSet) -> Classes:
 
 
 def check_labels(data: ImageData, classes: Classes) -> None:
-    """Check that the labels of a data set are those of a model.
+    """Check that the labels of a dataset are those of a model.
 
     Raises:
-        LabelError: a label outside the model's classes, or a data set that was opened with others.
+        LabelError: a label outside the model's classes, or a dataset opened with other classes.
     """
     for sample in data.samples:
         if sample.label is not None and not 0 <= sample.label < len(classes):

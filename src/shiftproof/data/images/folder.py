@@ -24,25 +24,25 @@ from shiftproof.types import Image, Sample, Settings
 
 @final
 class ImageFolder(ImageData):
-    """Images below a folder; the first folder on the way to an image names its class.
+    """Images below a folder; the first folder of an image's path is its class.
 
-    A class folder is called by WordNet id, by name or by index (see ``Classes.find``), or by what
-    ``class_map`` translates into one; below it images may lie at any depth. Images that all lie in
-    the root itself have no labels. An image's id is its path below the root, with ``/`` on every
-    system; the samples are sorted by it.
+    A class folder is named by WordNet id, class name or index (see ``Classes.find``), or by a key
+    of ``class_map``; images may be at any depth below it. If all images are in the root itself,
+    they have no labels. An image's id is its path below the root, with ``/`` on every system; the
+    samples are sorted by it.
 
     Args:
         root: the folder.
-        classes: the model's classes, or the label set of a published data set that shares some of
-            them: then folders that it leaves out are left aside, and its frame is cut off. None
-            leaves the images without labels.
-        class_map: folder name to class, for names that are not the model's.
-        labeled: None finds out; False ignores the folders' names; True insists on labels.
-        only: the images, as paths below the root, where somebody says which, or what
-            ``find_images`` found there; by default all that are there.
+        classes: the model's classes, or the label set of a published dataset with a subset of them:
+            then folders outside the subset are ignored, and the dataset's frame is cropped. None
+            reads no labels.
+        class_map: from folder name to class, for names that the model does not have.
+        labeled: None reads labels if there are any; False ignores the folders' names; True requires
+            labels.
+        only: the images, as paths below the root, or a listing of ``find_images``; by default all.
 
     Attributes:
-        left_aside: the folders that the label set leaves out, and how many images each holds.
+        left_aside: the folders outside the label set, with their numbers of images.
 
     Raises:
         InputError: no such folder, or no images in it.
@@ -78,10 +78,10 @@ class ImageFolder(ImageData):
 
     @property
     def hint(self) -> str | None:
-        """What to do where the class folders are just those of a published data set, else None.
+        """Advice if the class folders are exactly those of a published dataset, else None.
 
-        Nothing is done by this guess: measured over all classes, the errors are higher than the
-        published ones, which are over the data set's own.
+        Nothing changes automatically: over all classes the errors are higher than the published
+        ones, which are over the dataset's own classes.
         """
         if self.classes is None or self.classes.title != imagenet().title:
             return None
@@ -101,7 +101,7 @@ class ImageFolder(ImageData):
         return fingerprints_below(self.root, (sample.id for sample in self.samples))
 
     def settings(self) -> Settings:
-        """Return what the record says of the data, also what in the folder was passed over."""
+        """Return the settings for the records, including what was ignored."""
         return {
             **super().settings(),
             "files that are no images": self.others,
@@ -112,18 +112,18 @@ class ImageFolder(ImageData):
 
 
 def name_of(root: Path) -> str:
-    """Return what a folder is called, also where it is given as ``.``."""
+    """Return the name of a folder, also if it is given as ``.``."""
     return root.resolve().name or str(root)
 
 
 class FolderLabels:
     """The labels of images by the first folder of their paths.
 
-    Takes what :class:`ImageFolder` takes; ``where`` is what an error calls the place. ``classes``
-    and ``border`` are the label set's where one is given.
+    Arguments as for :class:`ImageFolder`; ``where`` is the place in error messages. ``classes`` and
+    ``border`` are the label set's if one is given.
 
     Raises:
-        LabelError: labels are insisted on, but no classes given.
+        LabelError: labels are required, but no classes given.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class FolderLabels:
         self._where = where
 
     def samples(self, names: Sequence[str]) -> list[Sample]:
-        """Return the samples of paths with ``/``, at least one; those left aside are not among them.
+        """Return the samples of paths with ``/``, at least one; ignored ones are left out.
 
         Raises:
             LabelError: class folders that are not known, or images beside them.
@@ -179,7 +179,7 @@ class FolderLabels:
         return [Sample(name, index[folder]) for name, folder in found if folder in index]
 
     def knows(self, folders: Sequence[str]) -> bool:
-        """Whether there are folders, and each is called by a class, or is to be left aside."""
+        """Return whether there are folders, and each is named after a class or is to be ignored."""
         return bool(folders) and all(map(self._is_known, folders))
 
     def _is_known(self, folder: str) -> bool:
@@ -189,7 +189,7 @@ class FolderLabels:
         return named or (self._label_set is not None and self._label_set.leaves_out(folder))
 
     def count_left_out(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the folders that the label set leaves out, and how many images each holds."""
+        """Return the folders outside the label set, with their numbers of images."""
         if self._label_set is None or self._labeled is False:
             return {}
         counts = Counter(name.split("/")[0] for name in names if "/" in name)
@@ -204,7 +204,7 @@ def without_border(image: Image, border: int, name: str) -> Image:
     """Return the image without a frame of ``border`` pixels.
 
     Raises:
-        BrokenFileError: nothing would be left of it.
+        BrokenFileError: the image consists only of the frame.
     """
     if border == 0:
         return image

@@ -1,4 +1,4 @@
-"""Labels as files state them, by number or by name, looked up in a model's classes."""
+"""Looking up labels from files, by index or name, in a model's classes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from shiftproof.errors import LabelError
 
 
 class StatedLabels:
-    """How labels that are stated beside images are read.
+    """Reader of the labels that files state for images.
 
     Args:
-        classes: the model's classes; None where it has none to look labels up in.
-        class_map: label to class, for labels that are not the model's.
-        labeled: None finds out; False passes over labels; True insists on them.
-        key: what states the label, where several could.
+        classes: the model's classes; None if there are none.
+        class_map: from label to class, for labels that the model does not have.
+        labeled: None reads labels if there are any; False ignores them; True requires them.
+        key: the column or field of the label, if several are possible.
 
     Raises:
-        LabelError: labels are insisted on, but no classes given.
+        LabelError: labels are required, but no classes given.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class StatedLabels:
 
     @property
     def are_read(self) -> bool:
-        """Whether labels are looked for."""
+        """Whether labels are read."""
         return self.labeled is not False and self.classes is not None
 
     def index(self, value: object, place: str) -> int:
-        """Return the class that a number or a name means; see ``Classes.find``.
+        """Return the class index of a number or a name; see ``Classes.find``.
 
         Raises:
-            LabelError: it is neither, or none of the classes; begins with ``place``.
+            LabelError: not a number or name of a class; the message begins with ``place``.
         """
         assert self.classes is not None
         text = check_label(value, place)
@@ -56,10 +56,10 @@ class StatedLabels:
             raise LabelError(f"{place}: {error}") from error
 
     def translate(self, names: Sequence[str], used: Iterable[int], where: str) -> dict[int, int]:
-        """Return the model's class for each number that is used, by the names the data give them.
+        """Map each used label number to the model's class, by the dataset's class names.
 
-        A name with commas, such as ImageNet's "tench, Tinca tinca", is what any part of it means. A
-        name of several classes is the one of its own number, where there are as many names as
+        A name with commas, such as ImageNet's "tench, Tinca tinca", matches by any part. A name
+        that several classes share means the class of the same number, if there are as many names as
         classes.
 
         Raises:
@@ -103,10 +103,10 @@ class StatedLabels:
 
 
 def check_label(value: object, place: str) -> str:
-    """Return a label as a text.
+    """Return a label as a string.
 
     Raises:
-        LabelError: it is no number and no name.
+        LabelError: neither a number nor a name.
     """
     is_one = isinstance(value, int | str) and not isinstance(value, bool)
     text = str(value).strip() if is_one else ""
@@ -118,7 +118,7 @@ def check_label(value: object, place: str) -> str:
 
 
 def choose_key(there: Iterable[str], candidates: Sequence[str], where: str) -> str | None:
-    """Return the one of the candidates that is there, or None.
+    """Return the only candidate that is present, or None.
 
     Raises:
         LabelError: there are several.

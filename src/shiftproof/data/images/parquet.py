@@ -23,11 +23,11 @@ from shiftproof.io.parquet import check_footer
 from shiftproof.io.tars import sort_key
 
 _SHARD = re.compile(r"(.+?)-\d+-of-\d+(?:-[0-9a-f]+)?")
-"""How the hub calls one of several files: the split, its number, how many, and perhaps a hash."""
+"""The hub's name of a shard: split, number, count, and possibly a hash."""
 
 
 def is_parquet(name: str) -> bool:
-    """Whether a file is called like a Parquet table."""
+    """Return whether a file name has the suffix of Parquet."""
     return name.lower().endswith(".parquet")
 
 
@@ -36,8 +36,8 @@ class ParquetFiles:
     """The Parquet files of one split, in order.
 
     Attributes:
-        home: the file or folder that was named.
-        split: what it is called, or "" for a file that was named itself.
+        home: the given file or folder.
+        split: name of the split, or "" for a single given file.
         paths: the files.
     """
 
@@ -47,10 +47,10 @@ class ParquetFiles:
 
 
 def parquet_splits(root: Path) -> list[ParquetFiles]:
-    """Return the splits that Parquet files make, by their names.
+    """Return the splits of Parquet files, by their names.
 
-    ``train-00000-of-00002.parquet`` is of the split ``train``; ``0000.parquet`` of that which its
-    folder is called by; any other of the split in its name, or else of one of its own.
+    ``train-00000-of-00002.parquet`` is of the split ``train``; ``0000.parquet`` of the split that
+    is its folder's name; any other of the split in its name, or else a split of its own.
     """
     if root.is_file():
         return [ParquetFiles(root, "", (root,))]
@@ -77,23 +77,22 @@ def _split_name(path: PurePosixPath) -> str:
 
 @final
 class ParquetImages(RowImages):
-    """The images of Parquet files, one a row, with the labels of a column.
+    """The images of Parquet files, one per row, with labels from a column.
 
-    A column of images holds ``struct<bytes, path>`` or bytes alone. What ``datasets`` wrote into the
-    file names its columns and classes; without it, columns are known by their types. Ids are the
-    rows' numbers, behind the split's name where a folder was named: those of the same data saved by
-    ``save_to_disk``. An image is read with the row group that it is in.
+    A column of images holds ``struct<bytes, path>`` or bytes alone. Metadata written by
+    ``datasets`` names the columns and classes; without it, columns are recognized by their types.
+    Ids are row numbers, prefixed by the split's name if a folder was given: the same ids as for the
+    data saved by ``save_to_disk``. Reading an image loads its row group.
 
     Args:
         root: a file, or a folder of files.
-        split: which of several; needed where there are several.
-        classes, class_map, labeled, label_key, column: as for
-            :class:`~shiftproof.data.SavedDataset`.
+        split: which split; required if there are several. classes, class_map, labeled, label_key,
+        column: as for :class:`~shiftproof.data.SavedDataset`.
 
     Raises:
         InputError: no Parquet files, no such split, or no column of images.
-        BrokenFileError: a file is damaged, or another than the first has other columns.
-        LabelError: labels that are none of the classes, or several columns that could be it.
+        BrokenFileError: a file is damaged, or the files' columns differ.
+        LabelError: labels that are not among the classes, or several candidate columns.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class ParquetImages(RowImages):
             super().__init__(found.home, name, prefix, count, features, chosen, stated)
 
     def image_bytes(self, row: int) -> bytes | None:
-        """Return the image file of a row, or None where the row has none."""
+        """Return the encoded image of a row, or None if the row has none."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         number, group = self._groups[place]
         path = self._paths[number]
@@ -174,7 +173,7 @@ def _choose(root: Path, split: str | None) -> ParquetFiles:
 
 
 def holds_images(paths: Iterable[Path]) -> bool:
-    """Whether the first of some Parquet files has a column that could be of images."""
+    """Return whether the first of some Parquet files has a possible image column."""
     from shiftproof.data.images.rows import image_columns
 
     return any(image_columns(_features(path)) for path in list(paths)[:1])
@@ -186,7 +185,7 @@ def _open(path: Path) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _open_state(path: Path, state: str) -> Any:
-    """Open a Parquet file whose footer was checked; its content stays on the disk."""
+    """Open a Parquet file whose footer was checked, without loading its content."""
     import pyarrow.parquet as pq
 
     with open_regular(path) as file, convert_errors(path, "no Parquet table that can be read"):
@@ -195,7 +194,7 @@ def _open_state(path: Path, state: str) -> Any:
 
 
 def _features(path: Path) -> dict[str, Any]:
-    """Return what each column is, as ``datasets`` says it, or by its type."""
+    """Return the feature of each column, from ``datasets``' metadata or by its type."""
     schema = _open(path).schema_arrow
     with convert_errors(path, "what datasets wrote of its columns is not as it writes it"):
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -213,7 +212,7 @@ def _by_type(kind: Any) -> dict[str, str]:
 
 
 def read_parquet_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
-    """Return the schema of a Parquet file, and its rows in batches of at most so many.
+    """Return the schema of a Parquet file, and its rows in batches of at most ``rows``.
 
     Raises:
         BrokenFileError: it is damaged, at once or while its rows are read.
@@ -233,7 +232,7 @@ def _read_batches(path: Path, rows: int) -> Iterator[Any]:
 
 
 def count_other_bytes(path: Path, column: str) -> int:
-    """Return how many bytes a Parquet file has in all columns but one."""
+    """Return the size in bytes of all columns but one."""
     meta = _open(path).metadata
     groups = [meta.row_group(at) for at in range(meta.num_row_groups)]
     columns = [group.column(at) for group in groups for at in range(group.num_columns)]
@@ -251,7 +250,7 @@ def _has_bytes(kind: Any) -> bool:
 
 
 def _group_sizes(path: Path, column: str) -> list[int]:
-    """Return how many rows each group of a file has, once its images are such."""
+    """Check that a column has images, and return the number of rows of each row group."""
     with convert_errors(path, f"expected images in the column {column}"):
         file = _open(path)
         kind = file.schema_arrow.field(column).type
@@ -265,7 +264,7 @@ def _group_sizes(path: Path, column: str) -> list[int]:
 
 @functools.lru_cache(maxsize=2)
 def _images(path: Path, state: str, group: int, column: str) -> Any:
-    """Return the images of a row group: neighbors are read one after the other."""
+    """Return the images of a row group; cached, since neighbors are read one after the other."""
     with convert_errors(path, f"its images of row group {group} cannot be read"):
         file = _open(path)
         kind = file.schema_arrow.field(column).type

@@ -1,4 +1,4 @@
-"""Data sets that Hugging Face's ``datasets`` saved to the disk; the library is not needed."""
+"""Datasets saved to disk by Hugging Face's ``datasets``; the library is not needed."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from shiftproof.io.text import read_json
 
 
 def is_saved_dataset(path: Path) -> bool:
-    """Whether ``save_to_disk`` wrote a folder: of one split, or of several."""
+    """Return whether ``save_to_disk`` wrote a folder, of one split or several."""
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
 @final
 class SavedDataset(RowImages):
-    """A folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote.
+    """A folder written by ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk``.
 
-    Ids are the rows' numbers, behind the split's name where there are splits. Labels are in the
-    column ``label`` (``labels``, ``cls``, ``class``), or in the only one of the type ClassLabel,
-    whose names are then looked up in the model's classes.
+    Ids are row numbers, prefixed by the split's name if there are splits. Labels are in the column
+    ``label`` (``labels``, ``cls``, ``class``), or in the only one of the type ClassLabel, whose
+    names are then looked up in the model's classes.
 
     Args:
         root: the folder.
-        split: which of several splits; needed where there are several.
-        classes: the model's classes. None takes those of a ClassLabel ``label`` as they are.
-        class_map: label to class, for labels that are not the model's.
-        labeled: None finds out; False passes over labels; True insists on them.
-        label_key: the column of the labels, where several could be it.
-        column: that of the images, where several hold some and none is called ``image``.
+        split: which split; required if there are several.
+        classes: the model's classes. None uses the names of the ClassLabel column ``label``.
+        class_map: from label to class, for labels that the model does not have.
+        labeled: None reads labels if there are any; False ignores them; True requires them.
+        label_key: the label column, if several are possible.
+        column: the image column, if several have images and none is named ``image``.
 
     Raises:
         InputError: no such split, or no column of images.
-        BrokenFileError: a file is missing, damaged, or names one outside of its folder.
-        LabelError: labels that are none of the classes, or several columns that could be it.
+        BrokenFileError: a file is missing, damaged, or refers to one outside its folder.
+        LabelError: labels that are not among the classes, or several candidate columns.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SavedDataset(RowImages):
             )
 
     def image_bytes(self, row: int) -> bytes | None:
-        """Return the image file of a row, or None where the row has none."""
+        """Return the encoded image of a row, or None if the row has none."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         path = self._files[place]
         with convert_errors(path, "it has changed while it was read"):
@@ -92,10 +92,10 @@ class SavedDataset(RowImages):
 
 
 def list_splits(root: Path) -> list[str]:
-    """Return the names of the splits; none where the folder is one split alone.
+    """Return the names of the splits; none if the folder is a single split.
 
     Raises:
-        BrokenFileError: ``dataset_dict.json`` is not as datasets writes it.
+        BrokenFileError: ``dataset_dict.json`` is not in the format of datasets.
     """
     listed = root / "dataset_dict.json"
     if not listed.is_file():
@@ -105,7 +105,7 @@ def list_splits(root: Path) -> list[str]:
 
 
 def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
-    """Return the folder of a split, and what stands before its ids."""
+    """Return the folder of a split, and the prefix of its ids."""
     if not (root / "dataset_dict.json").is_file():
         if split is not None:
             raise InputError(f"{root} holds one split, so the split {split!r} has no effect.")
@@ -121,7 +121,7 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
 
 
 def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
-    """Return the files of a split, and what its columns are, by ``datasets``' two JSON files."""
+    """Return a split's files and its columns' features, from ``datasets``' two JSON files."""
     path = home / "state.json"
     with convert_errors(path, "not as datasets writes it"):
         state = read_json(path)
@@ -139,7 +139,7 @@ def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
 
 
 def _file_name(where: Path, name: Any) -> str:
-    """Return the name of a file or folder beside ``where``, which must be no way out of there."""
+    """Check that ``name`` is a file or folder beside ``where``, and return it."""
     if not isinstance(name, str) or not is_utf8(name):
         raise BrokenFileError(f"{where}: expected the name of a file or folder, got {name!r:.60}.")
     windows = PureWindowsPath(name)
@@ -154,19 +154,19 @@ def _table(path: Path) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _table_as(path: Path, state: str) -> Any:
-    """Map one file of a data set into memory; nothing of it is copied."""
+    """Memory-map one file of a dataset, without copying it."""
     import pyarrow
     import pyarrow.ipc
 
     with open_regular(path), convert_errors(path, "no Arrow file that can be read"):
         table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
-        # Else an offset that points out of the file ends the process where a row is read.
+        # Otherwise an offset outside the file would crash the process when a row is read.
         table.validate(full=True)
         return table
 
 
 def read_arrow_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
-    """Return the schema of an Arrow file, and its rows in batches of at most so many.
+    """Return the schema of an Arrow file, and its rows in batches of at most ``rows``.
 
     Raises:
         BrokenFileError: it is damaged.
@@ -176,13 +176,13 @@ def read_arrow_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
 
 
 def count_other_bytes(path: Path, column: str) -> int:
-    """Return how many bytes an Arrow file has in all columns but one."""
+    """Return the size in bytes of all columns but one."""
     table = _table(path)
     return int(table.nbytes - table[column].nbytes)
 
 
 def _check_table(path: Path, table: Any, column: str) -> int:
-    """Return how many rows a file has, once its images are such and no more than it has bytes."""
+    """Check that the images are bytes within the file, and return its number of rows."""
     import pyarrow
 
     with convert_errors(path, f"expected images in the column {show_name(column)}"):

@@ -37,20 +37,19 @@ from shiftproof.types import I64, Image, LabelMap, Sample, Settings
 class SegmentationData(ImageData):
     """Images with label maps.
 
-    Small to pickle: images and label maps are read when they are asked for. A sample's id is the path
-    of its image below ``root`` and its key for randomness; it has no label of its own.
+    Small to pickle: images and label maps are read on demand. A sample's id is the path of its
+    image below ``root`` and its key for randomness; it has no label of its own.
 
     Args:
-        name: what tables and records call it.
-        root: the folder below which the images lie.
-        masks: of each image, by its path below ``root``, the path of its label map below
-            ``mask_root``.
-        space: what the numbers in the label maps mean.
-        mask_root: the folder below which the label maps lie; ``root`` where none is given.
-        conditions: under which condition each image was taken, where there are several.
+        name: name in tables and records.
+        root: the folder of the images.
+        masks: from each image's path below ``root`` to its label map's path below ``mask_root``.
+        space: the classes of the label maps' numbers.
+        mask_root: the folder of the label maps; by default ``root``.
+        conditions: the condition in which each image was taken, if there are several.
 
     Attributes:
-        classes: of the pixels.
+        classes: the classes of the pixels.
 
     Raises:
         InputError: no images, or paths that leave the folder.
@@ -58,7 +57,7 @@ class SegmentationData(ImageData):
 
     classes: Classes
     annotations = "label map was made"
-    """What errors say of the size of an image: its label map was made in 640 x 480."""
+    """Wording of size errors: "its label map was made in 640 x 480"."""
 
     def __init__(
         self,
@@ -92,12 +91,12 @@ class SegmentationData(ImageData):
         return read_below(self.root, sample.id)
 
     def read_mask(self, sample: Sample) -> LabelMap:
-        """Return the class of each pixel, ``(H, W)`` int16, -1 where it does not count.
+        """Return the class of each pixel, ``(H, W)`` int16; -1 is void.
 
-        The numbers are those of the file: nothing is interpolated.
+        At the size of the file: nothing is interpolated.
 
         Raises:
-            BrokenFileError: it cannot be read, or has a number that means nothing.
+            BrokenFileError: it cannot be read, or has a number without a class.
         """
         name = self.masks[sample.id]
         path = self.mask_root / name
@@ -120,7 +119,7 @@ class SegmentationData(ImageData):
         return found[1], found[0]
 
     def content_fingerprints(self) -> list[str]:
-        """Return what changes with an image's file or with that of its label map."""
+        """Return a fingerprint of each image's file and its label map's."""
         pictures = fingerprints_below(self.root, self.masks)
         maps = fingerprints_below(self.mask_root, self.masks.values())
         return [
@@ -129,7 +128,7 @@ class SegmentationData(ImageData):
         ]
 
     def settings(self) -> Settings:
-        """Return what the record says of the data."""
+        """Return the settings for the records."""
         return {
             **super().settings(),
             "label maps": self.space.settings(),
@@ -139,7 +138,7 @@ class SegmentationData(ImageData):
 
 @dataclass(frozen=True, eq=False)
 class MaskCounts:
-    """What is in the label maps of a data set: ``(K,)`` pixels of each class, and images with it."""
+    """Counts over a dataset's label maps: ``(K,)`` pixels of each class, and images with it."""
 
     pixels: I64
     images: I64
@@ -148,19 +147,19 @@ class MaskCounts:
 def check_masks(
     data: SegmentationData, *, workers: int | None = None, show_progress: bool | None = None
 ) -> MaskCounts:
-    """Read every label map once, see that it fits its image, and count its pixels.
+    """Read every label map once, check that it fits its image, and count its pixels.
 
-    An image whose own header cannot be read is left to the run, which names it.
+    An image whose header cannot be read is not checked here; the run reports it.
 
     Args:
         data: the data set.
-        workers: processes; all cores by default, and none for few images.
+        workers: processes; all cores by default; few images are read in this process.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        BrokenFileError: a label map that cannot be read, is of another size than its image, or has a
-            number that means nothing; says how many such there are.
-        InputError: no pixel counts.
+        BrokenFileError: a label map that cannot be read, is of another size than its image, or has
+            a number without a class; the message has the number of such files.
+        InputError: all pixels are void.
     """
     workers = default_processes() if workers is None else workers
     few = len(data) < _FEW
@@ -188,11 +187,11 @@ def check_masks(
 
 
 _FEW = 64
-"""So many label maps are read sooner than processes start."""
+"""Number of label maps that are read faster than processes start."""
 
 
 def _check_mask(data: SegmentationData, sample: Sample) -> I64 | str:
-    """Runs in a worker: the pixels of each class, or what is wrong."""
+    """Return the pixels of each class, or an error message; runs in a worker."""
     try:
         found = data.read_mask(sample)
     except BrokenFileError as error:
@@ -218,7 +217,7 @@ def open_segmentation_data(
     void: Iterable[int] = (VOID,),
     condition: str | None = None,
 ) -> SegmentationData:
-    """Open a data set with label maps, by the folders that its layout is known by.
+    """Open a dataset with label maps; its layout is recognized by its folders.
 
     Cityscapes (``leftImg8bit``, ``gtFine``; ``labelTrainIds`` where present, else ``labelIds``),
     its foggy and rainy copies (``leftImg8bit_foggy``, ``leftImg8bit_foggyDBF``,
@@ -230,17 +229,17 @@ def open_segmentation_data(
     :func:`~shiftproof.data.export_corrupted` corrupts that folder.
 
     Args:
-        source: the folder; or a data set, which comes back as it is.
-        split: val by default, validation of ADE20K; of Pascal VOC a list in
+        source: the folder; or a dataset, which is returned itself.
+        split: by default val, for ADE20K validation; for Pascal VOC a list in
             ``ImageSets/Segmentation``.
-        masks: a folder of label maps, where ``source`` is a folder of images: the same paths, but for
-            the suffix.
-        classes: what the numbers of such label maps mean: names from 0 on, or a text file of them; a
-            CSV file with rows ``number,name``; "cityscapes", "ade20k" or "voc". None: the numbers
-            that occur are the classes.
-        void: numbers that do not count, unless ``classes`` names them.
-        condition: "fog", say, of ACDC; "foggy_beta_0.02" or "clear" of Cityscapes; "all". By default
-            the images of Cityscapes as they were taken, else all.
+        masks: a folder of label maps, if ``source`` is a folder of images; with the same paths
+            except for the suffix.
+        classes: the classes of such label maps: names of the numbers from 0, or a text file of
+            them; a CSV file with rows ``number,name``; "cityscapes", "ade20k" or "voc". None uses
+            the numbers that occur.
+        void: numbers of void pixels, unless ``classes`` names them.
+        condition: for example "fog" of ACDC; "foggy_beta_0.02" or "clear" of Cityscapes; "all". By
+            default clear for Cityscapes, else all.
 
     Raises:
         InputError: no such layout, split or condition; an image without a label map, or a label map
@@ -326,7 +325,7 @@ def _two_folders(
 
 
 def _inside(images: Path, folder: Path) -> MaskPairs:
-    """Return the pairs where the label maps lie in the folder of the images, as a folder of it."""
+    """Return the pairs if the label maps are in a subfolder of the image folder."""
     inner = folder.resolve().relative_to(images.resolve()).as_posix()
     tops = {
         PurePosixPath(name).parts[0]
@@ -357,7 +356,7 @@ def _with_space(
 
 
 def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
-    """Return the numbers up to the largest that occurs as classes without names."""
+    """Return unnamed classes for the numbers up to the largest that occurs."""
     workers = 0 if len(paths) < _FEW else default_processes()
     with progress("Numbers of classes", len(paths), show=None) as advance:
         largest = -1

@@ -1,4 +1,4 @@
-"""Which label map belongs to which image."""
+"""Pairing images with their label maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shiftproof.errors import InputError
 ENDINGS = (
     "_mask", "_masks", "_seg", "_label", "_labels", "_gt", "-mask", "_labelTrainIds", "_labelIds",
 )  # fmt: skip
-"""What label maps may be called beside the stem of their image."""
+"""Suffixes that label maps may have after the stem of their image."""
 
 
 def pair(
@@ -23,9 +23,9 @@ def pair(
     """Return the label map of each image.
 
     Args:
-        images: what tells an image from others (its stem, as a rule), by its path.
-        masks: the same of the label maps, to the path.
-        where: the data set, for errors.
+        images: from each image's path to its key, usually the stem.
+        masks: from key to path of the label maps.
+        where: the dataset, for errors.
         subset: whether there may be label maps without an image.
 
     Raises:
@@ -47,13 +47,13 @@ def pair(
 
 
 def stems(names: Mapping[str, str]) -> dict[str, str]:
-    """Return the stem of each path, ``a/b`` for ``a/b.png``, to the path as it is to be called.
+    """Map the stem of each path, ``a/b`` for ``a/b.png``, to its path below the root.
 
     Args:
-        names: path below the folder of its kind to the path below the root.
+        names: from path below the folder of its kind to path below the root.
 
     Raises:
-        InputError: two of one stem.
+        InputError: two paths have the same stem.
     """
     found: dict[str, str] = {}
     for inner, name in names.items():
@@ -65,11 +65,12 @@ def stems(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_ending(masks: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
-    """Return label maps by the stem of their image: ``a`` for ``a_mask``, where no image is so called.
+    """Return label maps by the stem of their image: ``a`` for ``a_mask``, unless an image has that
+    name.
 
     Args:
-        masks: by their stems.
-        images: by their stems.
+        masks: label maps by stem.
+        images: images by stem.
     """
     found: dict[str, str] = {}
     for stem, name in masks.items():

@@ -18,9 +18,9 @@ from shiftproof.models.checkpoints.names import (
     Match,
     find_weights,
     flatten,
-    is_beside,
+    is_computed_buffer,
     is_counter,
-    is_own_constant,
+    is_unrelated,
     without_prefixes,
     without_wrappers,
 )
@@ -224,7 +224,7 @@ def _draft(
     shapes = skeleton.shapes_for(classes)
     channels = _channels(state, shapes)
     layers = {name.rpartition(".")[0] for name in state}
-    computed = {*skeleton.constants, *filter(is_own_constant, shapes)}
+    computed = {*skeleton.constants, *filter(is_computed_buffer, shapes)}
     missing = [
         name
         for name in shapes
@@ -364,7 +364,7 @@ def _beside(
             continue
         elif tensor.ndim == 0 and outside:
             continue  # a counter, such as n_averaged
-        elif outside and (options.features or is_beside(name, tensor)):
+        elif outside and (options.features or is_unrelated(name, tensor)):
             aside.append(place)
         else:
             extra.append(name)

@@ -1,8 +1,8 @@
-"""The weights of one network among all that a training has written into its file.
+"""Finding one network's weights in the file of a training.
 
 A training script may nest the weights, put prefixes before their names, and write averaged weights,
-losses, counters and an optimiser's state beside them. Nothing of that has to be known: the network's
-own names are looked for, and what stands before them is the prefix.
+losses, counters and an optimiser's state beside them. None of that has to be known in advance: the
+file is searched for the network's own names, and the text before them is the prefix.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
     import torch
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
-"""Where training scripts put the weights, the usual place first."""
+"""Keys under which training scripts nest the weights, the most common first."""
 
 _AVERAGED = {"ema", "swa", "shadow", "teacher", "averaged", "polyak"}
 """Words for weights that are averaged over the training."""
 
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|exp_avg|momentum_buffer|grad(ient)?s?$")
-"""Names of what has the weights' own names and is none of them."""
+"""Keys of tensors that repeat the weights' names but are not weights."""
 
 _DEEPEST = 6
-"""Files nest their weights two or three deep; one made to do harm may nest without end."""
+"""Deepest nesting that is searched. Real files nest two or three deep; a malicious one may nest
+without end."""
 
 _COUNTERS = ("total_ops", "total_params")
-"""What the profiler thop leaves in every layer."""
+"""Buffers that the profiler thop adds to every layer."""
 
-_OWN_CONSTANTS = (
+_COMPUTED_BUFFERS = (
     "num_batches_tracked",
     "relative_position_index",
     "relative_coords_table",
@@ -42,17 +43,17 @@ _OWN_CONSTANTS = (
     "attention_bias_idxs",
     "position_ids",
 )
-"""Buffers that a network computes by itself; versions of libraries write them or not."""
+"""Buffers that a network computes itself; some library versions save them."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds.
+    """The tensors of a file.
 
     Attributes:
-        tensors: all tensors by their dotted place.
-        parts: the names of dicts at its top.
-        unnamed: the places of lists of tensors, which no name tells apart.
+        tensors: all tensors by their dotted path.
+        parts: the names of the top-level dicts.
+        unnamed: the paths of lists of tensors, whose entries have no names.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -66,9 +67,9 @@ class Match:
 
     Attributes:
         state: tensors by the network's own names.
-        prefix: what stood before most of them.
-        rest: what else stands beside them, by the names in the file; none of it is a copy.
-        notes: what was chosen, in words, where there was a choice.
+        prefix: the prefix of most of them in the file.
+        rest: the other tensors beside them, by their names in the file, without duplicates.
+        notes: messages about choices between several sets of weights.
     """
 
     state: dict[str, torch.Tensor]
@@ -78,7 +79,7 @@ class Match:
 
 
 def flatten(content: Any) -> Content:
-    """Return all tensors of nested dicts by their dotted place."""
+    """Return all tensors of nested dicts by their dotted path."""
     import torch
 
     tensors: dict[str, torch.Tensor] = {}
@@ -91,7 +92,7 @@ def flatten(content: Any) -> Content:
         if isinstance(value, torch.Tensor):
             tensors[place] = value
         elif isinstance(value, Mapping) and depth < _DEEPEST and id(value) not in seen:
-            # A dict that holds itself, or stands in many places, is walked through once.
+            # A dict that contains itself, or is referenced several times, is visited once.
             seen.add(id(value))
             if depth == 1:
                 parts.add(place)
@@ -112,25 +113,26 @@ def find_weights(
     parameters: Collection[str],
     wanted: str | None = None,
 ) -> Match | None:
-    """Return the weights whose names a network has; None where none of its names is there.
+    """Return the weights that have a network's names; None if the file has none of them.
 
-    Averaged weights are taken before the raw ones, as timm's loader does.
+    Averaged weights take precedence over raw ones, as in timm's loader.
 
     Args:
-        content: of the file.
+        content: the tensors of the file.
         expected: the network's own names.
-        parameters: those of them that are trained.
-        wanted: ``"ema"``, ``"raw"``, or a place in the file; None takes what is there.
+        parameters: the trainable ones among them.
+        wanted: ``"ema"``, ``"raw"``, or a path in the file; None chooses automatically.
 
     Raises:
-        UnknownNameError: ``wanted`` is not there; says what is.
-        ModelError: several sets of weights, and nothing says which are meant.
+        UnknownNameError: the file has no such weights; the error lists those it has.
+        ModelError: several sets of weights match equally well.
     """
     counts = Counter(prefix for prefix, _ in _split_prefixes(content.tensors, expected))
     if not counts:
         return None
     most = max(counts.values())
-    # Averages may leave out what is not trained; what has less is another network or a part of one.
+    # Averaged weights may lack what is not trained; a set that lacks more is another network or
+    # part of one.
     enough = min(most, len([name for name in parameters if name in expected]) or most)
     sets = [prefix for prefix, count in counts.items() if count * 10 >= enough * 9]
     chosen = _choose(content, sets, counts, wanted)
@@ -174,32 +176,32 @@ def find_weights(
 def without_prefixes(
     state: dict[str, torch.Tensor], expected: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """Return a state_dict by the names that a network has; a name of its own is left as it is."""
+    """Return a state_dict with prefixes removed; a name that the network has is unchanged."""
     counts = Counter(prefix for prefix, _ in _split_prefixes(state, expected))
     if not counts:
         return state
-    # Of equals the shorter: an "attacker.model." is a second name of "model.".
+    # On ties the shorter prefix: "attacker.model." is a second name of "model.".
     prefix = min(counts, key=lambda one: (-counts[one], len(one)))
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 _WRAPPER = "module"
-"""What DataParallel and its like call the network within."""
+"""Attribute under which DataParallel and similar wrappers hold the network."""
 
 
 def without_wrappers(
     tensors: Mapping[str, torch.Tensor], expected: Collection[str]
 ) -> dict[str, torch.Tensor]:
-    """Return tensors by names in which no part of the network is wrapped.
+    """Return tensors by names without the wrappers around parts of the network.
 
-    Of a large network a part alone may be trained in parallel, as PyTorch's own example does with
-    VGG: ``features.module.0.weight``. What stands before a name is not touched.
+    Only a part of a large network may be trained in parallel, as in PyTorch's own example with VGG:
+    ``features.module.0.weight``. Prefixes are kept.
     """
     if any(_WRAPPER in name.split(".") for name in expected):
         return dict(tensors)
     wrapped = [name for name in tensors if f".{_WRAPPER}." in name]
     renamed = {name: _unwrap(name, expected) for name in wrapped}
-    # Where both names are there, they are two tensors.
+    # If both names exist, they are two tensors.
     taken = Counter(renamed.get(name, name) for name in tensors)
     new = {name: one for name, one in renamed.items() if taken[one] == 1}
     return {new.get(name, name): value for name, value in tensors.items()}
@@ -216,16 +218,16 @@ def _unwrap(place: str, expected: Collection[str]) -> str:
 
 
 def is_counter(name: str) -> bool:
-    """Whether a name is of something that libraries write beside weights, and no network needs."""
-    return name.rpartition(".")[2] in (*_COUNTERS, *_OWN_CONSTANTS)
+    """Return whether a name is a counter that libraries save and no network needs."""
+    return name.rpartition(".")[2] in (*_COUNTERS, *_COMPUTED_BUFFERS)
 
 
-def is_own_constant(name: str) -> bool:
-    """Whether a network computes the buffer of that name by itself."""
-    return name.rpartition(".")[2] in _OWN_CONSTANTS
+def is_computed_buffer(name: str) -> bool:
+    """Return whether a network computes the buffer of that name itself."""
+    return name.rpartition(".")[2] in _COMPUTED_BUFFERS
 
 
-_BESIDE = re.compile(
+_UNRELATED = re.compile(
     r"loss|criterion|objective|metric|class_weight|pos_weight|(^|_)(train|val|valid|test)_"
 )
 _BUFFERS_OF_A_LOSS = re.compile(
@@ -233,18 +235,18 @@ _BUFFERS_OF_A_LOSS = re.compile(
 )
 
 
-def is_beside(name: str, tensor: torch.Tensor) -> bool:
-    """Whether what stands beside a network's weights is a loss's, a metric's or a counter."""
+def is_unrelated(name: str, tensor: torch.Tensor) -> bool:
+    """Return whether a tensor beside the weights belongs to a loss, a metric or a counter."""
     return (
         tensor.ndim == 0
         or not tensor.is_floating_point()
         or is_counter(name)
-        or bool(_BESIDE.search(name) or _BUFFERS_OF_A_LOSS.search(name))
+        or bool(_UNRELATED.search(name) or _BUFFERS_OF_A_LOSS.search(name))
     )
 
 
 def _split_prefixes(places: Iterable[str], expected: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield what stands before a name of ``expected`` in each place that ends with one, and the place."""
+    """Yield (prefix, path) for each path that ends with a name of ``expected``."""
     for place in places:
         start = 0
         while True:
@@ -279,7 +281,7 @@ def _choose(
     else:
         found = averaged or raw
     best = max(counts[prefix] for prefix in found)
-    # The shortest first, and of these the usual place first.
+    # The shortest prefix first, and among these the most common one.
     tied = sorted(
         (one for one in found if counts[one] == best), key=lambda one: (_rank(one), len(one))
     )
@@ -293,7 +295,7 @@ def _choose(
 
 
 def _are_equal(tensors: Mapping[str, torch.Tensor], one: str, other: str) -> bool:
-    """Whether two sets of weights are one under two names, as far as it shows."""
+    """Return whether two sets of weights are equal in the tensors that both have."""
     import torch
 
     pairs = (
@@ -326,9 +328,9 @@ def _is_averaged(prefix: str) -> bool:
 
 
 def _container(content: Content, prefix: str, *, named: bool) -> str:
-    """Return the part of a file that is of one network, as a prefix.
+    """Return the prefix of the part of a file that belongs to one network.
 
-    A file of which all parts are of one (``backbone`` and ``head``) is that as a whole.
+    If all parts belong to one network (``backbone`` and ``head``), that is the whole file.
     """
     first, dot, _ = prefix.partition(".")
     apart = named or first in _NESTED_UNDER or _is_averaged(first)

@@ -36,23 +36,23 @@ if TYPE_CHECKING:
 
 
 class ClassifierLike(Protocol):
-    """What can be measured as a classifier: ``Classifier`` itself, and every adapter."""
+    """The interface that benchmarks need: ``Classifier`` itself, and every adapter."""
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
 
     @property
     def classes(self) -> Classes:
-        """What its outputs mean."""
+        """The classes of its outputs."""
 
     @property
     def preprocess(self) -> Preprocessing:
-        """What brings an image into the form that ``predict`` takes."""
+        """The preprocessing of its images."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
+        """The settings that reproduce it, for JSON."""
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Return ``(N, K)`` float32 logits of images that went through ``preprocess.geometry``."""
@@ -65,9 +65,9 @@ class ClassifierLike(Protocol):
 class Classifier:
     """A network with its preprocessing and its classes.
 
-    The network is used in evaluation mode and without gradients, whatever mode yours is in, and
-    yours is never changed. On the same device its parameters and buffers are shared, so that
-    what you train is what is measured; on another device a copy is used.
+    The network runs in evaluation mode and without gradients, independent of your module's mode;
+    your module is never modified. On the same device its parameters and buffers are shared, so
+    later training takes effect; on another device a copy is used.
 
     Args:
         module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, K)`` logits; or any
@@ -76,28 +76,28 @@ class Classifier:
             (a string that names its weights) and ``device``, which are recorded. Logits may come
             in a mapping, a dataclass or a tuple, by the rule of ``shiftproof.models.outputs``; the
             ``class_vectors`` of a zero-shot network are recorded.
-        preprocess: what brings an image into the form that the module takes.
-        classes: what the outputs mean: ``Classes``, or a list of names in the order of the
-            outputs. None numbers them, as many as the module gives for a black image.
+        preprocess: the preprocessing of images for the module.
+        classes: the classes of the outputs: ``Classes``, or a list of names in the order of the
+            outputs. None numbers the outputs; their count is found with a black image.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        name: what the tables call it; None takes the module's class name.
-        outputs: for each class the module's output that means it, or several: then its logit is the
-            highest of theirs. None where there is one output per class, in the order of the
-            classes. ``restrict`` fills this in for a published data set.
-        assumed: the assumptions made when it was loaded, in words.
-        dtype: what the network's products are made in: ``"fp32"`` as its weights are, ``"bf16"`` or
-            ``"fp16"`` by torch's autocast. Logits are float32 in any case.
+        name: name in the tables; None is the module's class name.
+        outputs: for each class the index of its output, or several indices, whose largest logit
+            counts. None means one output per class, in the order of the classes. ``restrict`` sets
+            this for a published dataset.
+        assumed: the assumptions made when it was loaded, as sentences.
+        dtype: precision of the network's matrix products: ``"fp32"`` is that of its weights,
+            ``"bf16"`` and ``"fp16"`` use torch's autocast. Logits are always float32.
 
     Attributes:
-        module: what runs: a twin of your module in evaluation mode, on ``device``.
-        device: where it runs, spelt out (never ``"auto"``).
+        module: the network that runs: a copy of your module in evaluation mode, on ``device``.
+        device: its device (never ``"auto"``).
 
     Raises:
         UnknownNameError: no such dtype.
-        ModelError: the module cannot be called or copied, the device is not there, a function is
-            asked for another dtype than fp32, the output is
-            not ``(N, K)`` with one column per class, a model of timm has no head, or ``outputs`` are
-            not one group for each class, none of them empty, and no output twice.
+        ModelError: the module cannot be called or copied, the device does not exist, the dtype of a
+            function is not fp32, the output is not ``(N, K)`` with one column per class, a timm
+            model has no head, or ``outputs`` is not one non-empty group per class without
+            repetition.
 
     >>> import torch
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
@@ -160,7 +160,7 @@ class Classifier:
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this classifier, as JSON takes it.
+        """The settings that reproduce this classifier, for JSON.
 
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
@@ -170,23 +170,23 @@ class Classifier:
             "classes": classes_settings(self.classes),
             "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
-            # Runs of old, which say nothing of it, were in fp32.
+            # Runs without a dtype, from earlier versions, were in fp32.
             **({} if self.dtype == "fp32" else {"dtype": self.dtype}),
             **({} if vectors is None else {"prompts": vectors.settings()}),
         }
 
     @property
     def class_vectors(self) -> ClassVectors | None:
-        """What a zero-shot classifier compares images with, and of which sentences; else None."""
+        """The class vectors of a zero-shot classifier with their sentences, else None."""
         return getattr(self.module, "class_vectors", None)
 
     def restrict(self, labels: LabelSet) -> Classifier:
-        """Return this classifier with the classes of a data set that shares some of its own.
+        """Return this classifier restricted to a dataset's subset of its classes.
 
-        It answers among those classes only, and shares parameters and buffers with this one.
+        It predicts only those classes, and shares parameters and buffers with this classifier.
 
         Raises:
-            ModelError: the label set is of other classes than this classifier has.
+            ModelError: the label set is not a subset of this classifier's classes.
 
         >>> from shiftproof.classes import imagenet, label_set
         >>> network = lambda inputs: np.zeros((len(inputs), 1000), np.float32)
@@ -196,7 +196,7 @@ class Classifier:
         """
         if self.classes.title != labels.of.title or len(self.classes) != len(labels.of):
             raise ModelError(
-                f"{self.name}: {labels.title} is a share of the classes of {labels.of.title}, but "
+                f"{self.name}: {labels.title} is a subset of the classes of {labels.of.title}, but "
                 f"this model's are {self.classes.title} ({len(self.classes)}). If they are the same, "
                 "give them when the model is wrapped or loaded: classes=imagenet()."
             )
@@ -216,11 +216,11 @@ class Classifier:
         )
 
     def in_dtype(self, dtype: Dtype) -> Classifier:
-        """Return this classifier with products in another dtype; it shares parameters and buffers.
+        """Return this classifier in another precision; it shares parameters and buffers.
 
         Raises:
             UnknownNameError: no such dtype.
-            ModelError: the module is a function, whose dtype is its own.
+            ModelError: the module is a function, whose precision is fixed.
         """
         return Classifier(
             self.module,
@@ -237,12 +237,11 @@ class Classifier:
         """Return the logits of a batch of images.
 
         Args:
-            images: ``(N, H, W, 3)`` uint8 RGB in 0..255, each already through
-                ``preprocess.geometry``; where that keeps the images' own sizes, a sequence of
-                ``(H, W, 3)`` is taken too. Not changed.
+            images: ``(N, H, W, 3)`` uint8 RGB in 0..255, each processed by ``preprocess.geometry``;
+                if that keeps the images' sizes, also a sequence of ``(H, W, 3)``. Not modified.
 
         Returns:
-            ``(N, K)`` float32, unnormalised log-probabilities.
+            ``(N, K)`` float32, unnormalized log-probabilities.
 
         Raises:
             ImageError: another shape, size or dtype.
@@ -263,10 +262,10 @@ class Classifier:
         """Return the logits of a batch of image tensors.
 
         Args:
-            batch: ``(N, 3, H, W)`` RGB, on any device; the dtype states the range: uint8 is
-                0..255, floating is 0..1. Images of another size than ``preprocess.size`` are
-                resized and cropped by ``preprocess.geometry``; as that is defined on 8-bit
-                images, floating values are then rounded to 8 bits. Normalised in here.
+            batch: ``(N, 3, H, W)`` RGB, on any device; the dtype states the range: uint8 is 0..255,
+                floating is 0..1. Images of another size than ``preprocess.size`` are resized and
+                cropped by ``preprocess.geometry``; as that is defined on 8-bit images, floating
+                values are then rounded to 8 bits. Normalization is done here.
 
         Returns:
             ``(N, K)`` floating, on the classifier's device, without gradients.
@@ -287,13 +286,13 @@ class Classifier:
             return self.logits(inputs)
 
     def prepare(self, batch: Images | Sequence[Image] | torch.Tensor) -> torch.Tensor:
-        """Return what the network takes for a batch of images: the first half of a prediction.
+        """Return the network's input for a batch of images: the first half of a prediction.
 
         Args:
-            batch: what ``predict`` takes, or a tensor that a call takes; one image or more.
+            batch: as for ``predict``, or a tensor as for a call; at least one image.
 
         Returns:
-            ``(N, C, H, W)`` float32 in channels_last on the classifier's device, normalised.
+            ``(N, C, H, W)`` float32 in channels_last on the classifier's device, normalized.
 
         Raises:
             ImageError: another shape, size, dtype or range.
@@ -308,9 +307,9 @@ class Classifier:
             return _normalize_images(fitted, self.preprocess, self.device)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Run the network on what ``prepare`` gave: the second half of a prediction.
+        """Run the network on the output of ``prepare``: the second half of a prediction.
 
-        Gradients are recorded where the caller has them enabled. The classifier must be on torch.
+        Gradients are recorded if the caller has them enabled. The module must be a torch module.
 
         Returns:
             ``(N, K)`` floating, on the classifier's device.
@@ -321,7 +320,7 @@ class Classifier:
         return select_outputs(self.all_logits(inputs), self.outputs)
 
     def all_logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what ``logits`` returns, but of all outputs of the network, of classes or not.
+        """Return logits like ``logits``, but of all outputs of the network, also those of no class.
 
         ``select_outputs(all_logits, outputs)`` gives those of the classes.
 
@@ -335,7 +334,7 @@ class Classifier:
         return cast("torch.Tensor", output if self.dtype == "fp32" else output.float())
 
     def _find_logits(self, output: Any) -> Any:
-        """Return the logits in what the module returned; see ``shiftproof.models.outputs``."""
+        """Return the logits in the module's output; see ``shiftproof.models.outputs``."""
         found = find_tensor(output, LOGITS)
         if found is None:
             raise ModelError(
@@ -361,17 +360,17 @@ class Classifier:
             highest = max(max(group) for group in self.outputs)
             if shape[1] <= highest:
                 raise ModelError(
-                    f"{self.name}: the model gives {shape[1]} outputs, but output {highest} was "
-                    f"asked for; expected outputs of 0 to {shape[1] - 1}."
+                    f"{self.name}: the model gives {shape[1]} outputs, but output {highest} is "
+                    f"listed; expected outputs of 0 to {shape[1] - 1}."
                 )
         elif shape[1] != len(self.classes):
             raise ModelError(
                 f"{self.name}: the model gives {shape[1]} outputs, but {len(self.classes)} classes "
-                "were named. Give one class name per output."
+                "are named. Give one class name per output."
             )
 
     def _probe(self) -> int:
-        """Return the width of the output for one black image."""
+        """Return the number of outputs for one black image."""
         black = black_image(self.preprocess)
         try:
             if self._torch:
@@ -395,9 +394,9 @@ class Classifier:
 
 
 def _check_head(module: object, name: str) -> None:
-    """Raise a ModelError where an architecture of timm's was built without a head.
+    """Raise a ModelError if a timm architecture was built without a head.
 
-    ``num_classes`` alone does not tell: a head that was put in afterwards leaves it at 0.
+    ``num_classes`` is not sufficient: it stays 0 if a head is added later.
     """
     if getattr(module, "num_classes", None) != 0 or not hasattr(module, "get_classifier"):
         return
@@ -422,10 +421,10 @@ def select_outputs(
 def select_outputs(
     logits: Logits | torch.Tensor, outputs: Sequence[Sequence[int]] | None
 ) -> Logits | torch.Tensor:
-    """Return the logits of classes that one output or several mean: the highest of each group.
+    """Return one logit per class: the largest of its group of outputs.
 
-    The class of the highest is then that of the best output in any group. For tensors gradients
-    pass through; of equal outputs in a group each gets the same share.
+    The predicted class is then that of the largest output in any group. Tensors are differentiable;
+    equal outputs in a group share the gradient evenly.
 
     Args:
         logits: ``(N, M)`` floating, an array or a tensor; not changed.
@@ -442,7 +441,7 @@ def select_outputs(
     listed = logits[:, [output for group in outputs for output in group]]
     if all(len(group) == 1 for group in outputs):
         return listed
-    # The group of each listed output: one operation for all of them, and not one for each.
+    # The group of each listed output, so that one operation serves all groups.
     places = np.repeat(np.arange(len(outputs)), [len(group) for group in outputs])
     if isinstance(listed, np.ndarray):
         best: Logits = np.maximum.reduceat(listed, np.unique(places, return_index=True)[1], axis=1)
@@ -450,8 +449,8 @@ def select_outputs(
     import torch
 
     index = torch.from_numpy(places).to(listed.device).expand(len(listed), -1)
-    # Minus infinity, since what is in the target shares the gradient of a logit that equals it,
-    # even where it is left out of the maximum.
+    # Minus infinity: amax shares the gradient with an equal initial value, even if that is
+    # excluded.
     empty = listed.new_full((len(listed), len(outputs)), -torch.inf)
     return empty.scatter_reduce(1, index, listed, "amax")
 
@@ -486,9 +485,9 @@ def _outputs_settings(outputs: tuple[tuple[int, ...], ...]) -> Settings:
 def _normalize_images(
     images: Images | Sequence[Image], preprocess: Preprocessing, device: str
 ) -> torch.Tensor:
-    """Return what ``preprocess.normalize`` gives, as a tensor in channels_last on ``device``.
+    """Return the result of ``preprocess.normalize`` as a channels_last tensor on ``device``.
 
-    For a ``Preprocess`` the work is done on the device, with the same bits on the CPU.
+    For a ``Preprocess`` this is computed on the device; on the CPU bit for bit the same.
     """
     import torch
 
@@ -497,15 +496,15 @@ def _normalize_images(
         return tensor.contiguous(memory_format=torch.channels_last)
     batch = np.ascontiguousarray(as_batch(images))
     if not batch.flags.writeable:
-        # torch warns of arrays that it could write to but must not.
+        # torch warns about read-only arrays.
         batch = batch.copy()
-    # (N, H, W, 3) seen as (N, 3, H, W) is channels_last as it lies in memory.
+    # (N, H, W, 3) viewed as (N, 3, H, W) is channels_last in memory.
     pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2)
     return _normalize_pixels(pixels, preprocess)
 
 
 def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) -> torch.Tensor:
-    """Fit a checked ``(N, 3, H, W)`` batch to ``preprocess`` and normalise it."""
+    """Apply ``preprocess`` to a checked ``(N, 3, H, W)`` batch."""
     import torch
 
     batch = batch.detach()
@@ -518,7 +517,7 @@ def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) ->
 
 
 def _normalize_pixels(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
-    """Normalise ``(N, 3, H, W)``: uint8 0..255 or floating 0..1, to float32 in channels_last."""
+    """Normalize ``(N, 3, H, W)``, uint8 0..255 or floating 0..1, to float32 in channels_last."""
     import torch
 
     integral = pixels.dtype == torch.uint8
@@ -532,7 +531,7 @@ def _normalize_pixels(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Ten
     ).copy_(pixels)
     if integral:
         values.div_(255)
-    # In the order of torchvision's ToTensor and Normalize: the same bits come out.
+    # In the order of torchvision's ToTensor and Normalize, so that the bits are the same.
     mean, std = _scale_on(preprocess.mean, preprocess.std, pixels.device)
     return values.sub_(mean).div_(std)
 
@@ -541,10 +540,10 @@ def _normalize_pixels(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Ten
 def _scale_on(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation ``(C, 1, 1)`` on the device: to bring them there is to wait for it."""
+    """Return mean and deviation ``(C, 1, 1)`` on the device; cached: a transfer synchronizes."""
     import torch
 
-    # What is made in inference mode may not stand in a graph of gradients.
+    # Tensors made in inference mode cannot be part of an autograd graph.
     with torch.inference_mode(False):
         first, second = (torch.tensor(each, device=device)[:, None, None] for each in (mean, std))
     return first, second
@@ -596,12 +595,12 @@ def _check_tensor(batch: torch.Tensor) -> None:
         raise ImageError(
             f"Expected uint8 in 0..255 or floating in 0..1, got {batch.dtype}. Convert it first."
         )
-    # Rounding in the caller's own arithmetic is forgiven; written so that NaN is not.
+    # Rounding errors of the caller are tolerated; the comparison is false for NaN.
     if not bool(((batch >= -1e-3) & (batch <= 1 + 1e-3)).all()):
         if bool(batch.isnan().any()):
             raise ImageError("Expected floating values in 0..1, got NaN.")
         low, high = float(batch.min()), float(batch.max())
         raise ImageError(
-            "Expected floating values in 0..1 (the classifier normalises by itself), "
+            "Expected floating values in 0..1 (the classifier normalizes itself), "
             f"got {low:.4g} to {high:.4g}. Pass uint8 for 0..255, or clip."
         )

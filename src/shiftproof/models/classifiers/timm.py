@@ -25,8 +25,8 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
 
     Raises:
         UnknownNameError: no such model or tag.
-        ModelError: the weights cannot be downloaded, the data configuration cannot be followed, or
-            the model has no head and features are not what is asked for.
+        ModelError: the weights cannot be downloaded, the data configuration is not supported, or
+            the model has no head although logits are needed.
         MissingExtraError: timm is not installed.
     """
     timm = _timm()
@@ -37,7 +37,7 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
     if not options.features and not _is_on_the_hub(target):
         # Before a download.
         _check_head(target, timm.get_pretrained_cfg_value(target, "num_classes"))
-    # Building a network draws its first weights from the global generator: put that back.
+    # Building a network draws initial weights from the global generator: restore its state.
     with torch.random.fork_rng(devices=[]):
         try:
             module = timm.create_model(target, pretrained=pretrained)
@@ -57,19 +57,19 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
 
 
 def _check_head(name: str, num_classes: object) -> None:
-    """Raise a ModelError where a model has no outputs that mean classes."""
+    """Raise a ModelError if a model has no classification head."""
     if num_classes != 0:
         return
     arch = "NAME" if _is_on_the_hub(name) else name.partition(".")[0]
     raise ModelError(
         f"timm:{name} is no classifier: it has no head, its outputs are features. Name a checkpoint "
-        f"that was trained on classes: file:PATH?arch=timm:{arch}. As an encoder it works as it is: "
+        f"that was trained on classes: file:PATH?arch=timm:{arch}. It can be used as an encoder: "
         "`shiftproof embed` and `shiftproof probe`, or load_encoder."
     )
 
 
 def timm_architecture(name: str, size: tuple[int, int] | None) -> Architecture:
-    """Return what is known of a model's weights; ``size`` is that of the images, where it is asked for.
+    """Return a model's architecture; ``size`` is the images', if the caller sets it.
 
     Raises:
         UnknownNameError: no such model; says the nearest.
@@ -89,9 +89,9 @@ def build_timm(
     channels: int = 3,
     size: tuple[int, int] | None = None,
 ) -> torch.nn.Module:
-    """Return an untrained model; ``num_classes`` None gives as many as timm has weights for.
+    """Return an untrained model; ``num_classes`` None is the number of timm's pretrained weights.
 
-    ``size`` is that of the images, for networks that are built for one; None takes timm's.
+    ``size`` is the image size, for networks with a fixed one; None is timm's default.
     """
     timm = _timm()
     import torch
@@ -108,20 +108,20 @@ def build_timm(
         except TypeError:
             if size is None:
                 raise
-            # A network of any size does not take one.
+            # A network for any size has no such argument.
             module = timm.create_model(name, pretrained=False, **options)
     return module
 
 
 def _convert(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return weights as published by a model's authors by timm's names, where timm reads such."""
+    """Convert weights in the authors' original format to timm's names, if timm supports it."""
     convert: Any = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     converted: dict[str, torch.Tensor] = convert(dict(state), module) if convert else state
     return converted
 
 
 def preprocess_of(module: torch.nn.Module) -> Preprocess:
-    """Return the preprocessing that timm's evaluation transform for ``module`` has."""
+    """Return the preprocessing of timm's evaluation transform for ``module``."""
     return preprocess_from(_timm().data.resolve_model_data_config(module))
 
 
@@ -129,11 +129,11 @@ def preprocess_from(config: dict[str, Any]) -> Preprocess:
     """Return the preprocessing of a timm data configuration.
 
     Raises:
-        ModelError: a mode of cropping or resampling that ``Preprocess`` has not.
+        ModelError: a crop or interpolation mode that ``Preprocess`` does not support.
     """
     channels, height, width = config["input_size"]
     mode = config.get("crop_mode") or "center"
-    # timm's default where a configuration says nothing.
+    # timm's default if the configuration does not set it.
     share = config.get("crop_pct") or 0.875
     before = (math.floor(height / share), math.floor(width / share))
     resize: int | tuple[int, int]
@@ -159,7 +159,7 @@ def preprocess_from(config: dict[str, Any]) -> Preprocess:
 
 
 def classes_of(module: torch.nn.Module) -> Classes | None:
-    """Return ImageNet's classes where timm says that the outputs are these, else None."""
+    """Return ImageNet's classes if timm says that the outputs are these, else None."""
     subset = _timm().data.infer_imagenet_subset(module)
     return imagenet() if subset == "imagenet-1k" else None
 

@@ -1,4 +1,4 @@
-"""Classifiers of torchvision, with their published weights and the preprocessing of these."""
+"""Classifiers of torchvision, with their published weights and preprocessing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
     classes = classes_of(weights)
     import torch
 
-    # Building a network draws its first weights from the global generator: put that back.
+    # Building a network draws initial weights from the global generator: restore its state.
     with torch.random.fork_rng(devices=[]):
         if options.pretrained is False:
             module = build_torchvision(name, weights, len(classes))
@@ -53,7 +53,7 @@ def download(target: str, weights: Any) -> Any:
     """Return the model that ``NAME`` or ``NAME@WEIGHTS`` names, with these weights.
 
     Raises:
-        ModelError: they cannot be downloaded.
+        ModelError: the weights cannot be downloaded.
     """
     name = target.partition("@")[0]
     try:
@@ -66,27 +66,27 @@ _TRAINED_AS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
 }
-"""What torchvision builds otherwise as soon as weights are given (its ``_ovewrite_named_param``)."""
+"""Arguments that torchvision overrides when weights are given (its ``_ovewrite_named_param``)."""
 
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-"""Heads that help the training of GoogLeNet and Inception; torchvision drops the former's."""
+"""Auxiliary heads for the training of GoogLeNet and Inception; torchvision drops the former's."""
 
 _RENAMED = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
     (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
-"""Names in the published files of DenseNet and the vision transformers, which torchvision changes
-when it loads them."""
+"""Names in the published files of DenseNet and the vision transformers, which torchvision renames
+on loading."""
 
 
 def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | None) -> Architecture:
-    """Return what is known of the weights of a classifier, built as torchvision builds it for them.
+    """Return the architecture of a classifier, built as torchvision builds it for its weights.
 
     Args:
-        name: of the classifier.
-        weights: as ``find_weights`` gives them.
-        size: of the images, where it is asked for.
+        name: name of the classifier.
+        weights: as returned by ``find_weights``.
+        size: image size, if the caller sets it.
     """
 
     def build(classes: int | None, channels: int) -> torch.nn.Module:
@@ -99,7 +99,7 @@ def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | No
 def build_torchvision(
     name: str, weights: Any, num_classes: int | None, size: tuple[int, int] | None = None
 ) -> torch.nn.Module:
-    """Return an untrained network, built as for ``weights``; ``num_classes`` None gives theirs."""
+    """Return an untrained network built as for ``weights``; ``num_classes`` None is theirs."""
     import torch
 
     options = dict(_TRAINED_AS.get(name, {}))
@@ -115,9 +115,9 @@ def build_torchvision(
 
 
 def drop_auxiliary(module: Any, names: Collection[str]) -> None:
-    """Drop the heads of the training alone, unless ``names`` of weights have them and it keeps them.
+    """Remove auxiliary heads, unless torchvision keeps them and they are in ``names``.
 
-    As torchvision does: GoogLeNet's always, Inception's where the file has none.
+    As in torchvision: GoogLeNet's always, Inception's if the file has none.
     """
     for head in ("aux1", "aux2", "AuxLogits"):
         kept = head == "AuxLogits" and any(name.startswith("AuxLogits.") for name in names)
@@ -127,7 +127,7 @@ def drop_auxiliary(module: Any, names: Collection[str]) -> None:
 
 
 def _with_channels(module: Any, channels: int) -> torch.nn.Module:
-    """Give a network another first convolution, and take away a treatment of colours."""
+    """Replace a network's first convolution, and remove a color transform."""
     import torch
 
     found = next(
@@ -161,7 +161,7 @@ def _modern_name(name: str) -> str:
 
 
 def find_weights(name: str, tag: str) -> Any:
-    """Return the weights ``tag`` of the classifier ``name``; an empty tag is the default.
+    """Return the weights ``tag`` of the classifier ``name``; an empty tag selects the default.
 
     Raises:
         UnknownNameError: no such model or weights; says the nearest.
@@ -178,7 +178,7 @@ def find_weights(name: str, tag: str) -> Any:
 
 
 def look_up_weights(name: str, tag: str) -> Any:
-    """Return the weights ``tag`` of a model that torchvision has; an empty tag is the default.
+    """Return the weights ``tag`` of a model that torchvision has; an empty tag selects the default.
 
     Raises:
         UnknownNameError: no such weights; says the nearest.
@@ -202,22 +202,24 @@ def preprocess_of(weights: Any) -> Preprocess:
 
 
 def classes_of(weights: Any) -> Classes:
-    """Return what the outputs mean.
+    """Return the classes of the outputs.
 
     Raises:
-        ModelError: the weights have features only and no trained last layer (one set of VGG16's).
+        ModelError: the weights have no trained last layer, only features (one set of VGG16's).
     """
     if weights.meta.get("categories") is None:
-        raise ModelError(f"The weights {weights} classify nothing: they are for features only.")
+        raise ModelError(
+            f"The weights {weights} have no trained classification head, only features."
+        )
     categories = list(weights.meta["categories"])
-    # All its ImageNet weights carry one list; its spelling is not that of our table.
+    # All its ImageNet weights share one list, whose spelling differs from our table.
     if categories == list(torchvision_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):
         return imagenet()
     return name_classes(categories)
 
 
 def torchvision_models() -> Any:
-    """Return ``torchvision.models``, or raise a MissingExtraError that says the pip line."""
+    """Return ``torchvision.models``, or raise a MissingExtraError with the pip command."""
     require_torch()
     try:
         import torchvision

@@ -1,4 +1,4 @@
-"""What the detectors' outputs have in common: suppression of doubles, and masks as run lengths."""
+"""Non-maximum suppression, and masks as run lengths."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ def suppress_overlaps(
     overlap: float,
     limit: int | None = None,
 ) -> Indices:
-    """Return which boxes greedy non-maximum suppression keeps, each class for itself.
+    """Return the boxes that greedy non-maximum suppression keeps, separately for each class.
 
-    By falling score (of equal ones the earlier first) a box is kept unless it overlaps a kept one
+    In order of decreasing score (ties in input order), a box is kept unless it overlaps a kept box
     of its class by more than ``overlap``.
 
     Args:
         boxes: ``(N, 4)`` float32, x1, y1, x2, y2.
         scores: ``(N,)`` float32.
         labels: ``(N,)`` int64.
-        overlap: intersection over union in 0..1.
-        limit: keep no more than this many; None keeps all.
+        overlap: threshold of the intersection over union, 0..1.
+        limit: maximum number of boxes; None keeps all.
 
     Returns:
-        Indices by falling score.
+        Indices in order of decreasing score.
 
     >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [1, 0, 10, 10]], np.float32)
     >>> scores, labels = np.array([0.5, 0.9, 0.7], np.float32), np.array([0, 0, 1])
     >>> suppress_overlaps(boxes, scores, labels, overlap=0.5).tolist()
     [1, 2]
     """
-    # cv2.dnn.NMSBoxesBatched keeps the same boxes, but takes all boxes without area for one, and is
-    # slower from some thousand boxes on.
+    # cv2.dnn.NMSBoxesBatched keeps the same boxes, but treats all boxes without area as duplicates,
+    # and is slower for several thousand boxes.
     order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes[order].T
     area = (x2 - x1) * (y2 - y1)
@@ -53,7 +53,7 @@ def suppress_overlaps(
         width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
         height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])
         shared = np.maximum(width, 0) * np.maximum(height, 0)
-        # Multiplied out: two boxes without area have no quotient.
+        # Multiplied instead of divided: the union of two boxes without area is 0.
         standing[rest[shared > overlap * (area[best] + area[rest] - shared)]] = False
     return order[kept]
 

@@ -1,4 +1,4 @@
-"""Which class of a data set a detector's class is, by name."""
+"""Matching a detector's classes to a dataset's by name."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("sofa", "couch"),
     ("tvmonitor", "tv"),
 )
-"""Names of one class, of which Pascal VOC has the first and COCO the second.
+"""Groups of names of one class; the first is Pascal VOC's and the second COCO's.
 
 From the class lists of the VOC development kit (Everingham et al. 2010) and of COCO's annotations
 (Lin et al. 2014, as in torchvision's weights). The lists of the darknet YOLO networks (coco.names)
-mix both. Spaces make no difference, so "diningtable" and "pottedplant" need no row. Cityscapes
-(Cordts et al. 2016) spells its eight as COCO does; its "rider" is no class of COCO, whose persons on
-a bicycle are persons, so it has no synonym.
+mix both. Spaces are ignored, so "diningtable" and "pottedplant" need no row. Cityscapes (Cordts et
+al. 2016) spells its eight as COCO does; its "rider" has no synonym, since COCO labels people on
+bicycles as persons.
 """
 
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """Which class of a data set each class of a detector is.
+    """The dataset class of each detector class.
 
     Attributes:
-        data_class: for each class of the detector the index of the data set's, or None.
-        missing: names of the data set's classes that the detector has not: it can never find them.
-        unused: names of the detector's classes that the data set has not.
+        data_class: for each class of the detector the index of the dataset's class, or None.
+        missing: names of the dataset's classes that the detector lacks and so cannot detect.
+        unused: names of the detector's classes that the dataset lacks.
     """
 
     data_class: tuple[int | None, ...]
@@ -42,7 +42,7 @@ class ClassMatch:
     unused: tuple[str, ...]
 
     def translate(self, detections: Detections) -> Detections:
-        """Return the detections of classes that the data set has, labeled by its classes.
+        """Return the detections of the dataset's classes, with the dataset's labels.
 
         >>> match = match_classes(["person", "kite", "tv"], ["tvmonitor", "person"])
         >>> match.translate(Detections(np.zeros((3, 4)), [0.9, 0.8, 0.7], [0, 1, 2])).labels
@@ -55,7 +55,7 @@ class ClassMatch:
         return Detections(detections.boxes[kept], detections.scores[kept], labels[kept], masks)
 
     def settings(self) -> Settings:
-        """Return what was matched and what was not, as JSON takes it."""
+        """Return matched and unmatched classes, for JSON."""
         return {
             "data_class": list(self.data_class),
             "missing": list(self.missing),
@@ -71,21 +71,21 @@ def match_classes(
     synonyms: Sequence[Sequence[str]] = SYNONYMS,
     called: str = "detector",
 ) -> ClassMatch:
-    """Match a detector's classes to a data set's by name.
+    """Match a detector's classes to a dataset's by name.
 
-    In this order: ``mapping``, the same name, a synonym. Upper case, spaces, hyphens and underscores
-    make no difference. Several of the detector's classes may be one of the data set's.
+    In this order: ``mapping``, the same name, a synonym. Case, spaces, hyphens and underscores are
+    ignored. Several of the detector's classes may match one of the dataset's.
 
     Args:
-        detector_classes: the detector's, in the order of its labels.
-        data_classes: the data set's.
-        mapping: from a class of the detector to one of the data set, where the names do not say.
-        synonyms: groups of names, each of one class.
-        called: what errors call the model.
+        detector_classes: the detector's classes, in the order of its labels.
+        data_classes: the dataset's classes.
+        mapping: from a class of the detector to one of the dataset, where the names do not match.
+        synonyms: groups of names of one class each.
+        called: word for the model in errors.
 
     Raises:
-        UnknownNameError: ``mapping`` names a class that is not there; says the nearest.
-        LabelError: two classes of the data set have the same name, or no class is matched.
+        UnknownNameError: ``mapping`` has an unknown class; the error suggests the nearest name.
+        LabelError: two classes of the dataset have the same name, or no class is matched.
 
     >>> match_classes(["person", "couch", "kite"], ["sofa", "person", "rider"])
     ClassMatch(data_class=(1, 0, None), missing=('rider',), unused=('kite',))

@@ -16,63 +16,63 @@ if TYPE_CHECKING:
 
 
 class DetectorLike(Protocol):
-    """What can be measured as a detector."""
+    """The interface that benchmarks need of a detector."""
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the tables."""
 
     @property
     def classes(self) -> Classes:
-        """What its labels mean."""
+        """The classes of its labels."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
+        """The settings that reproduce it, for JSON."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
-        """Return what is found in each image, in the order of the images."""
+        """Return the detections of each image, in the order of the images."""
 
 
 class Convention(Protocol):
-    """How a network of one library takes images, and what its outputs mean."""
+    """A library's convention for the inputs and outputs of its networks."""
 
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> Sequence[Detections]:
-        """Take a batch of images, of any sizes, through the network and read its outputs."""
+        """Run the network on a batch of images of any sizes, and decode its outputs."""
 
     def settings(self, network: Callable[..., Any]) -> Settings:
-        """Return what reproduces the reading (thresholds, sizes), as JSON takes it."""
+        """Return the settings of the decoding (thresholds, sizes), for JSON."""
 
 
 @final
 class Detector(AnySizeModel[Detections]):
     """A detector with its classes.
 
-    A ``torch.nn.Module`` is used in evaluation mode and without gradients, whatever mode yours is
-    in, and yours is never changed. On the same device its parameters and buffers are shared, so
-    that what you train is what is measured; on another device a copy is used.
+    A ``torch.nn.Module`` runs in evaluation mode and without gradients, independent of your
+    module's mode; your module is never modified. On the same device its parameters and buffers are
+    shared, so later training takes effect; on another device a copy is used.
 
     Args:
-        module: any function from a list of uint8 RGB images ``(H, W, 3)`` of any sizes to a list
-            of ``Detections``, one per image. With ``convention``, a network that takes and gives
-            something else: a torchvision detector, say. A function may carry ``fingerprint`` (a
-            string that names its weights), ``device`` and ``settings`` (a dict), which are
-            recorded.
-        classes: what the labels mean: ``Classes``, or a list of names in the order of the labels.
-        convention: how the network takes images and what its outputs mean; None where it takes
-            images and gives ``Detections``.
+        module: any function from a list of uint8 RGB images ``(H, W, 3)`` of any sizes to a list of
+            ``Detections``, one per image. With ``convention``, a network with other inputs and
+            outputs, such as a torchvision detector. A function may carry ``fingerprint`` (a string
+            that names its weights), ``device`` and ``settings`` (a dict), which are recorded.
+        classes: the classes: ``Classes``, or a list of names in the order of the labels.
+        convention: the convention of the network's inputs and outputs; None if it takes images and
+            returns ``Detections``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        name: what the tables call it; None takes the module's class name.
-        assumed: the assumptions made when it was loaded, in words.
+        name: name in the tables; None is the module's class name.
+        assumed: the assumptions made when it was loaded, as sentences.
 
     Attributes:
-        module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.
-        device: where it runs, spelt out (never ``"auto"``).
+        module: the network that runs: a copy of your module in evaluation mode, on ``device``; or
+            your function.
+        device: its device (never ``"auto"``).
 
     Raises:
-        ModelError: the module cannot be called or copied, or the device is not there.
+        ModelError: the module cannot be called or copied, or the device does not exist.
 
     >>> import numpy as np
     >>> def middle(images):
@@ -114,11 +114,11 @@ class Detector(AnySizeModel[Detections]):
     def with_network(
         self, network: torch.nn.Module | Callable[..., Any], *, name: str | None = None
     ) -> Detector:
-        """Return a detector that runs another network in the place of this one's: an adapted one.
+        """Return a detector with another network, such as an adapted one.
 
         Args:
-            network: takes and gives what ``module`` does.
-            name: what the tables call it; None keeps the name.
+            network: has the inputs and outputs of ``module``.
+            name: name in the tables; None keeps the name.
         """
         device = self.device if is_torch_module(network) else "auto"
         return Detector(
@@ -131,21 +131,21 @@ class Detector(AnySizeModel[Detections]):
         )
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
-        """Return what is found in each image, in the order of the images.
+        """Return the detections of each image, in the order of the images.
 
         Args:
-            images: ``(H, W, 3)`` uint8 RGB, of any sizes, as loaded: resizing is the module's own
-                business. Not changed.
-            batch_size: how many images are handed over at once.
+            images: ``(H, W, 3)`` uint8 RGB, of any sizes, as loaded: resizing is up to the module.
+                Not modified.
+            batch_size: number of images per call of the module.
 
         Returns:
-            One ``Detections`` per image: boxes in pixels of the image as it was handed in.
+            One ``Detections`` per image: boxes in pixels of the image as given.
 
         Raises:
             ImageError: another shape or dtype.
             InputError: a batch size below 1.
-            ModelError: not one ``Detections`` per image, a label that no class has, a mask of
-                another size than its image, or boxes and scores that ``Detections`` refuses.
+            ModelError: not one ``Detections`` per image, a label without a class, a mask whose size
+                differs from the image's, or boxes and scores that ``Detections`` refuses.
         """
         return self._predict(images, batch_size)
 

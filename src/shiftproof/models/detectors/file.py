@@ -1,4 +1,4 @@
-"""Detectors from checkpoints on disk: weights only, never code."""
+"""Detectors from checkpoints on disk; only weights are read, no code is run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.models.checkpoints.checkpoint import read_tensors
 from shiftproof.models.checkpoints.file import check_dense
-from shiftproof.models.checkpoints.names import Match, find_weights, is_beside
+from shiftproof.models.checkpoints.names import Match, find_weights, is_unrelated
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import (
     TorchvisionConvention,
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDetector:
     """Load the weights in a file into a detector of torchvision.
 
-    Without ``classes`` the network has the 91 labels of torchvision's own; with K of them it has
-    K + 1, and label 0 is the background, as in torchvision's training scripts.
+    Without ``classes`` the network has torchvision's 91 labels; with K classes it has K + 1, label
+    0 being the background, as in torchvision's training scripts.
 
     Args:
-        target: the path; ``.safetensors`` is read as that, all else by ``torch.load``.
-        options: ``arch`` is needed: ``torchvision:NAME``. ``weights`` chooses among several, as for
-            classifiers.
+        target: the path; ``.safetensors`` is read as such, anything else by ``torch.load``.
+        options: ``arch`` is required: ``torchvision:NAME``. ``weights`` selects one of several
+            sets, as for classifiers.
 
     Raises:
         InputError: no architecture is given.
-        UnknownNameError: no such library or detector, or weights that the file has not.
+        UnknownNameError: no such library or detector, or weights that are not in the file.
         BrokenFileError: the file is missing, empty or damaged.
-        ModelError: it holds a pickled object (nothing of it is run), or does not fit.
+        ModelError: it holds a pickled object (which is not executed), or does not fit.
     """
     if options.arch is None:
         raise InputError(
@@ -71,7 +71,7 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         check_dense(tensor, f"{target}: {show_name(key)}")
     notes = () if match is None else match.notes
     if not any(key.endswith("num_batches_tracked") for key in state):
-        # Networks that torchvision has given trained weights keep their statistics for good.
+        # torchvision freezes the batch-norm statistics of networks with trained weights.
         frozen = freeze_norms(network, 0.0 if has_no_eps(weights) else None)
         notes = (*notes, "batch norms frozen, as in the file") if frozen else notes
     try:
@@ -93,10 +93,10 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
 
 
 def _own_names(match: Match) -> dict[str, torch.Tensor]:
-    """Return all weights of a network, those that torchvision renames when it loads them too."""
+    """Return all weights of a network, including those that torchvision renames on loading."""
     others = {
         place.removeprefix(match.prefix): tensor
         for place, tensor in match.rest.items()
-        if place.startswith(match.prefix) and not is_beside(place, tensor)
+        if place.startswith(match.prefix) and not is_unrelated(place, tensor)
     }
     return {**others, **match.state}

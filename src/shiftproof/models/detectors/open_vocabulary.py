@@ -1,4 +1,4 @@
-"""Detectors of transformers that are told in words what to look for: OWL-ViT, Grounding DINO and kin."""
+"""Open-vocabulary detectors of transformers, prompted by class names: OWL-ViT, Grounding DINO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 LIMIT = 300
-"""Boxes of an image that Grounding DINO's own evaluation on COCO keeps (``num_select``)."""
+"""Boxes per image in Grounding DINO's own evaluation on COCO (``num_select``)."""
 
 _WORDS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -29,18 +29,18 @@ _OMDET = ("omdet-turbo",)
 
 
 def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> LoadedDetector:
-    """Load a detector whose classes are words.
+    """Load a detector whose classes are text prompts.
 
     Args:
         target: a name on the Hugging Face hub, or a folder.
         config: its configuration.
-        options: ``classes``, or else ``vocabulary``, says what to look for; ``template`` how OWL-ViT
-            is asked; ``score`` and ``limit``.
+        options: ``classes``, or else ``vocabulary``, are the prompted names; ``template`` is
+            OWL-ViT's prompt; ``score`` and ``limit``.
 
     Raises:
-        InputError: nothing says what to look for, or a template without a place for it.
+        InputError: no classes are given, or a template without a placeholder.
         LabelError: a class without a name, or two with the same.
-        ModelError: it cannot be had, or is of a kind whose answers are not known here.
+        ModelError: it cannot be loaded, or its kind is not supported.
     """
     kind = str(config.model_type)
     if kind not in (*_OWL, *_GROUNDING, *_OMDET):
@@ -51,7 +51,7 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
     classes = options.classes or options.vocabulary
     if classes is None:
         raise InputError(
-            f"transformers:{target} finds what it is told: say what, by classes=NAMES.txt (one name a "
+            f"transformers:{target} needs class names: give them by classes=NAMES.txt (one name a "
             "line), or a list of names."
         )
     names = make_class_names(classes)
@@ -64,7 +64,7 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
     convention: OwlConvention | GroundingConvention | OmDetConvention
     if options.template is not None and kind not in _OWL:
         raise InputError(
-            f"transformers:{target} takes names and no sentences; leave out the template."
+            f"transformers:{target} takes class names, no sentences; leave out the template."
         )
     if kind in _OWL:
         words, told = _owl_queries(tokenizer, network, names, options.template)
@@ -89,16 +89,16 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
 @final
 @dataclass(frozen=True, eq=False)
 class OwlConvention:
-    """How OWL-ViT and OWLv2 take images, and what their outputs mean.
+    """The inputs and outputs of OWL-ViT and OWLv2.
 
-    Every query is asked of every image. A box has the class of the query that answers highest.
+    Every image is queried with every class. A box gets the class of its highest-scoring query.
 
     Args:
         processor: the image processor of the network.
-        words: the queries in numbers, ``(K, tokens)`` each.
-        template: the sentence that the names stand in.
-        score: the score above which a box is kept.
-        limit: the most boxes of an image that are kept, the strongest; None keeps all.
+        words: the tokenized queries, ``(K, tokens)`` each.
+        template: the prompt into which the names are inserted.
+        score: score threshold of a box.
+        limit: maximum number of boxes per image, by score; None keeps all.
     """
 
     processor: Any
@@ -110,7 +110,7 @@ class OwlConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take a batch of images through the network, those of one size together."""
+        """Run the network on a batch of images, grouped by size."""
 
         def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
             words = {name: value.repeat(len(some), 1) for name, value in self.words.items()}
@@ -126,7 +126,7 @@ class OwlConvention:
         return detect_by_size(self.processor, images, detect)
 
     def settings(self, network: Callable[..., Any]) -> Settings:
-        """Return what reproduces the reading; the processor by its own account."""
+        """Return the settings of the decoding, including the processor's own."""
         return {
             "library": "transformers",
             "template": self.template,
@@ -146,7 +146,7 @@ class OwlConvention:
 def _owl_queries(
     tokenizer: Any, network: Any, names: Sequence[str], given: str | None
 ) -> tuple[dict[str, torch.Tensor], str]:
-    """Return a query for each name in numbers, and the sentence that they are in."""
+    """Return a tokenized query for each name, and the template."""
     template = "{}" if given is None else given
     [sentence] = read_templates([template])
     longest = int(network.config.text_config.max_position_embeddings)
@@ -165,12 +165,12 @@ def _owl_queries(
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Names one after the other, as Grounding DINO takes them: "cat. dog."
+    """Names joined as a prompt of Grounding DINO: "cat. dog."
 
     Attributes:
-        words: the prompt in numbers, ``(1, tokens)`` each.
-        first: the class of the first name.
-        spans: for each name the tokens that are its, from the first up to and without the last.
+        words: the tokenized prompt, ``(1, tokens)`` each.
+        first: index of the first name's class.
+        spans: the token range (start, end) of each name; the end is exclusive.
     """
 
     words: Mapping[str, torch.Tensor]
@@ -181,22 +181,22 @@ class Prompt:
 @final
 @dataclass(frozen=True, eq=False)
 class GroundingConvention:
-    """How Grounding DINO takes images, and what its outputs mean.
+    """The inputs and outputs of Grounding DINO.
 
-    The network gives each box a score for each token of the prompt. The score of a class is the mean
-    over its name's tokens, and of all pairs of box and class the highest are kept, as in the model's
-    own evaluation on COCO (Liu et al. 2023, arXiv 2303.05499, ``demo/test_ap_on_coco.py``). Names
-    that have no room in one prompt are asked for in several.
+    The network gives each box a score for each token of the prompt. The score of a class is the
+    mean over its name's tokens, and the highest-scoring pairs of box and class are kept, as in the
+    model's own evaluation on COCO (Liu et al. 2023, arXiv 2303.05499, ``demo/test_ap_on_coco.py``).
+    Names that do not fit into one prompt are split over several.
 
-    Differs from ``post_process_grounded_object_detection`` of transformers, which gives each box the
-    text of all tokens above a threshold: words of two names may come together there.
+    Differs from ``post_process_grounded_object_detection`` of transformers, which gives each box
+    the text of all tokens above a threshold: which may mix words of two names.
 
     Args:
         processor: the image processor of the network.
-        prompts: all names.
-        count: of the classes.
-        score: the score above which a box is kept.
-        limit: the most boxes of an image that are kept.
+        prompts: prompts with all names.
+        count: number of classes.
+        score: score threshold of a box.
+        limit: maximum number of boxes per image.
     """
 
     processor: Any
@@ -208,9 +208,9 @@ class GroundingConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take a batch of images through the network, once for each prompt.
+        """Run the network on a batch of images, once for each prompt.
 
-        Images of one size go together: what is padded to another's size is answered otherwise.
+        Images are grouped by size, since padding changes the predictions.
         """
         places: dict[tuple[int, ...], list[int]] = {}
         for place, image in enumerate(images):
@@ -243,7 +243,7 @@ class GroundingConvention:
         return detect_by_size(self.processor, images, detect)
 
     def settings(self, network: Callable[..., Any]) -> Settings:
-        """Return what reproduces the reading; the processor by its own account."""
+        """Return the settings of the decoding, including the processor's own."""
         return {
             "library": "transformers",
             "words": [_fingerprint(prompt.words) for prompt in self.prompts],
@@ -253,7 +253,7 @@ class GroundingConvention:
         }
 
     def _among_all(self, scores: torch.Tensor, prompt: Prompt) -> torch.Tensor:
-        """Return ``(N, boxes, count)``: those of a prompt's classes, and 0 for all others."""
+        """Return ``(N, boxes, count)``: the scores of a prompt's classes, and 0 for all others."""
         among = scores.new_zeros((*scores.shape[:2], self.count))
         among[:, :, prompt.first : prompt.first + len(prompt.spans)] = scores
         return among
@@ -267,7 +267,7 @@ class GroundingConvention:
 
 
 def _grounding_prompts(tokenizer: Any, network: Any, names: Sequence[str]) -> Iterator[Prompt]:
-    """Yield as few prompts as have room for all names."""
+    """Yield as few prompts as can hold all names."""
     room = int(network.config.max_text_len) - 2  # for the tokens at both ends
     pieces = [tokenizer(_plain(name), add_special_tokens=False)["input_ids"] for name in names]
     [stop] = tokenizer(".", add_special_tokens=False)["input_ids"]
@@ -292,8 +292,8 @@ def _prompt(
     expected = [token for piece in pieces for token in (*piece, stop)]
     if tokens["input_ids"][0, 1:-1].tolist() != expected:
         raise ModelError(
-            "The tokenizer writes names otherwise when they stand together, so it cannot be told "
-            f"which token is whose: {', '.join(names)[:100]}."
+            "The tokenizer tokenizes names differently when they are joined, so it is unclear "
+            f"which tokens belong to which name: {', '.join(names)[:100]}."
         )
     spans, at = [], 1
     for piece in pieces:
@@ -304,12 +304,12 @@ def _prompt(
 
 
 def _plain(name: str) -> str:
-    """Return a name as a prompt takes it: small letters, without what separates names there."""
+    """Return a name in lower case, without the separators of a prompt."""
     return " ".join(name.lower().replace(".", " ").replace("?", " ").split())
 
 
 def _corners(boxes: torch.Tensor) -> torch.Tensor:
-    """Return boxes by their corners from boxes by their middle and size."""
+    """Convert boxes from (center x, center y, width, height) to corners."""
     import torch
 
     middle, half = boxes[..., :2], boxes[..., 2:] / 2

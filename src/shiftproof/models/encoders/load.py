@@ -29,7 +29,7 @@ EncoderLoader: TypeAlias = Loader
 def _features(
     load: Callable[[str, LoadOptions], Loaded],
 ) -> Callable[[str, LoadOptions], Loaded]:
-    """Return what loads a classifier and takes its last layer off."""
+    """Return a loader that removes the last layer of the loaded classifier."""
 
     def load_features(target: str, options: LoadOptions) -> Loaded:
         found = load(target, options)
@@ -51,7 +51,7 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
     ),
     "torchvision": EncoderLoader(
         _features(load_torchvision),
-        "What the last layer of a torchvision classifier looks at, with its published weights.",
+        "The features before the last layer of a torchvision classifier, with its published weights.",
         "torchvision:resnet50@IMAGENET1K_V2",
         frozenset({"pretrained"}),
     ),
@@ -74,7 +74,7 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
     ),
     "onnx": EncoderLoader(
         load_onnx,
-        "An ONNX file whose output is the vectors; ImageNet mean and deviation unless you say others.",
+        "An ONNX file whose output is the vectors; ImageNet mean and deviation by default.",
         "onnx:encoder.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
         frozenset({"output"}),
     ),
@@ -103,36 +103,36 @@ def load_encoder(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Encoder:
-    """Load the encoder that a text names.
+    """Load an encoder by its spec.
 
-    Of a classifier (``demo``, ``torchvision``, ``timm``, ``file``) the last layer is taken off;
-    what comes out is what it looked at.
+    The last layer of a classifier (``demo``, ``torchvision``, ``timm``, ``file``) is removed; the
+    vectors are the features before it.
 
     Args:
         spec: ``SOURCE:NAME`` with a source of ``ENCODER_LOADERS``, or ``demo``, which needs no
-            network. Every keyword below but ``normalize`` and ``device`` may stand in the text
+            network. Every keyword below but ``normalize`` and ``device`` may be part of the spec
             instead, as in ``"onnx:encoder.onnx?size=240&mean=0.5,0.5,0.5"``.
         normalize: scale every vector to length 1.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
-            only), for a trial without a network.
+        pretrained: False keeps random weights (``torchvision``, ``timm`` and ``open_clip`` only),
+            for a trial without an internet connection.
         arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
-        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or the path in it.
         output: the name of the output of an ONNX file that has several.
-        size: what the network takes, in pixels; the share of the image that is cropped stays,
-            unless ``resize`` is given too.
+        size: input size in pixels; the cropped share of the image is kept unless ``resize`` is
+            given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
         interpolation: how to resample.
         mean: one number per channel for images in 0..1.
         std: likewise.
 
     Returns:
-        An encoder that has been tried on one grey image.
+        An encoder, checked on one gray image.
 
     Raises:
         UnknownNameError: no such source, model, weights or option; says the nearest.
         InputError: an option that this source does not take, given twice, or of the wrong kind.
-        ModelError: the weights cannot be had or do not fit, or the model gives no vectors.
+        ModelError: the weights cannot be loaded or do not fit, or the model returns no vectors.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
 
@@ -171,11 +171,11 @@ def load_encoder(
 
 
 def _try(encoder: Encoder) -> None:
-    """Encode one grey image: a network in half precision may give no number, and no error."""
+    """Encode one gray image: a network in half precision may return NaN without an error."""
     height, width = encoder.preprocess.size or (224, 224)
     vector = encoder.encode(np.full((1, height, width, 3), 128, np.uint8))
     if not np.isfinite(vector).all():
         raise ModelError(
-            f"{encoder.name} gives NaN or infinity for a grey image of {height} x {width} pixels. "
+            f"{encoder.name} gives NaN or infinity for a gray image of {height} x {width} pixels. "
             "Check the weights, and that the mean and deviation fit them."
         )

@@ -10,14 +10,14 @@ def load_open_clip(target: str, options: LoadOptions) -> Loaded:
     """Load the image tower of ``NAME/WEIGHTS``, such as ``ViT-B-32/laion2b_s34b_b79k``.
 
     Args:
-        target: a model of OpenCLIP, and a tag or the path of its weights. The weights may be left
-            out with ``pretrained=False``, which leaves them random.
+        target: a model of OpenCLIP, and a tag or the path of its weights. With
+            ``pretrained=False``, which keeps random weights, they may be omitted.
         options: ``pretrained``.
 
     Raises:
         UnknownNameError: no such model or tag.
-        ModelError: no weights are named, they cannot be had, or the preprocessing cannot be
-            followed.
+        ModelError: no weights are named, they cannot be loaded, or the preprocessing is not
+            supported.
         MissingExtraError: open_clip is not installed.
     """
     model = create_open_clip(target, pretrained=options.pretrained is not False)

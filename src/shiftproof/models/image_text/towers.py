@@ -1,4 +1,4 @@
-"""A model of images and texts in its two halves, whichever library it comes from."""
+"""The image tower and the text tower of a model such as CLIP, from any library."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TokenTower:
-    """A text tower in steps, for prompts that are learnt.
+    """A text tower in steps, for prompt learning.
 
     Attributes:
-        network: what ``run`` runs; an embedding layer in it looks the tokens up.
-        tokenize: from texts to what ``run`` takes: the tokens ``(N, L)`` int64 as ``input_ids``, and
-            with some models a mask.
-        run: from a network (this one, or a copy) and tokens to ``(N, width)``, as the model gives
-            them; records gradients where they are enabled.
+        network: the network of ``run``; it contains the token embedding layer.
+        tokenize: from texts to the inputs of ``run``: the tokens ``(N, L)`` int64 as ``input_ids``,
+            and for some models a mask.
+        run: from a network (this one, or a copy) and tokens to ``(N, width)``, not normalized;
+            records gradients if they are enabled.
     """
 
     network: torch.nn.Module
@@ -31,13 +31,13 @@ class TokenTower:
 
 @dataclass(frozen=True, eq=False)
 class TextTower:
-    """The half that takes texts.
+    """The text encoder.
 
     Attributes:
-        encode: from texts to ``(N, width)`` floating, as the model gives them: not of length 1.
-            A text that is longer than the model takes is cut.
-        fingerprint: names the weights and how texts become numbers; computed at the call.
-        tokens: the same in steps; None where the library does not give them.
+        encode: from texts to ``(N, width)`` floating, not normalized. Texts that are too long for
+            the model are truncated.
+        fingerprint: fingerprint of the weights and the tokenizer; computed at the call.
+        tokens: the same in steps; None if the library does not expose them.
     """
 
     encode: Callable[[Sequence[str]], torch.Tensor]
@@ -45,22 +45,22 @@ class TextTower:
     tokens: TokenTower | None = None
 
     def __deepcopy__(self, memo: object) -> TextTower:
-        # Nobody changes it: copies of a classifier share it.
+        # It is immutable: copies of a classifier share it.
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class ImageText:
-    """Both halves, and how their similarity becomes a logit: ``scale * cosine + bias``.
+    """Both towers, and the logit of their similarity: ``scale * cosine + bias``.
 
     Attributes:
-        image: from prepared images to ``(N, width)``, as the model gives them.
-        texts: the other half.
-        scale: what the cosine is multiplied by: the exponential of the logit scale as learnt.
-        bias: what is added to it (SigLIP); 0 where the model has none.
-        preprocess: brings an image into the form that ``image`` takes.
-        preprocess_from: who says so.
-        assumed: what was taken for granted, in words.
+        image: from prepared images to ``(N, width)``, not normalized.
+        texts: the text tower.
+        scale: factor of the cosine: the exponential of the learned logit scale.
+        bias: learned bias (SigLIP); 0 if the model has none.
+        preprocess: the preprocessing of images for ``image``.
+        preprocess_from: the source of the preprocessing.
+        assumed: the assumptions made, as sentences.
     """
 
     image: torch.nn.Module

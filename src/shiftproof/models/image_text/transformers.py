@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and their kin in transformers: both towers."""
+"""CLIP, SigLIP and similar models of transformers: both towers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 _SIGLIP_LENGTH = 64
-"""Tokens that SigLIP's sentences are padded to: it was trained on them (Zhai et al. 2023)."""
+"""Number of tokens to which SigLIP's sentences are padded, as in its training (Zhai et al.
+2023)."""
 
 
 def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
@@ -28,8 +29,8 @@ def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
 
     Raises:
         BrokenFileError: a path that is no folder.
-        ModelError: it cannot be had, has no text tower or no logit scale, or its preprocessing
-            cannot be expressed.
+        ModelError: it cannot be loaded, has no text tower or no logit scale, or its preprocessing
+            is not supported.
         MissingExtraError: transformers is not installed.
     """
     transformers = open_transformers()
@@ -39,8 +40,8 @@ def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
     scale, bias = (getattr(model, name, None) for name in ("logit_scale", "logit_bias"))
     if scale is None:
         raise ModelError(
-            f"transformers:{target}: {type(model).__name__} has no logit scale, so its cosines mean "
-            "no classes. Expected CLIP, SigLIP or a model that is built like them."
+            f"transformers:{target}: {type(model).__name__} has no logit scale, so its cosines are "
+            "not logits. Expected CLIP, SigLIP or a model that is built like them."
         )
     processor = open_pretrained(transformers.AutoImageProcessor, target, what)
     return ImageText(
@@ -54,14 +55,14 @@ def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
 
 
 def has_both_towers(model: Any) -> bool:
-    """Whether a model of transformers, or a class of them, takes images and texts."""
+    """Return whether a model of transformers, or a model class, has an image and a text tower."""
     return callable(getattr(model, "get_image_features", None)) and callable(
         getattr(model, "get_text_features", None)
     )
 
 
 def image_tower(model: Any) -> torch.nn.Module:
-    """Return a module that gives what ``get_image_features`` gives, without the text tower."""
+    """Return a module that computes ``get_image_features``, without the text tower."""
     import torch
 
     class ImageTower(torch.nn.Module):
@@ -77,7 +78,7 @@ def image_tower(model: Any) -> torch.nn.Module:
 
 
 def _without_texts(model: Any) -> Any:
-    """Return a shallow twin of a model that does not list its text tower among its parts."""
+    """Return a shallow copy of a model without its text tower as a submodule."""
     import copy
 
     twin = copy.copy(model)
@@ -87,12 +88,12 @@ def _without_texts(model: Any) -> Any:
 
 
 def text_tower(model: Any, target: str) -> TextTower:
-    """Return the half of a model that takes texts.
+    """Return the text tower of a model.
 
     Sentences are padded as ``pipeline("zero-shot-image-classification")`` pads them.
 
     Raises:
-        ModelError: it has none, or its tokenizer cannot be had.
+        ModelError: it has none, or its tokenizer cannot be loaded.
     """
     if not has_both_towers(model):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The network of a zero-shot classifier: an image tower, and the vectors of classes as its last layer."""
+"""The network of a zero-shot classifier: an image tower with the class vectors as last layer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def load_zero_shot(model: ImageText, options: LoadOptions) -> Loaded:
-    """Return the parts of a classifier whose classes are sentences.
+    """Return the parts of a classifier whose classes are given by sentences.
 
     Args:
         model: both towers.
-        options: ``classes`` (ImageNet's where None), ``templates`` and ``kept``.
+        options: ``classes`` (None: ImageNet's), ``templates`` and ``kept``.
 
     Raises:
         LabelError, InputError, BrokenFileError: as for :func:`make_prompts`.
@@ -57,9 +57,9 @@ def _vectors(
 def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
     """Return a network from prepared images to ``(N, K)`` logits: ``scale * cosine + bias``.
 
-    The classes are a linear layer at its end, which adapters find as they find any head. The text
-    tower is not among its parts: it is kept as ``texts``, with ``scale`` and ``shift`` of the cosine,
-    for adapters that learn prompts.
+    The last layer is a linear layer of class vectors, which adapters treat like any head. The text
+    tower is no submodule: it is the attribute ``texts``, beside the cosine's ``scale`` and
+    ``shift``, for adapters that learn prompts.
     """
     import torch
 

@@ -29,23 +29,23 @@ from shiftproof.types import F32, Image, Settings
 class OnnxSegmentationGraph:
     """A graph from ``(N, 3, H, W)`` float32 to logits ``(N, K, h, w)`` or to label maps.
 
-    Label maps are ``(N, h, w)`` or ``(N, 1, h, w)``: integers, or what an ArgMax gave.
+    Label maps are ``(N, h, w)`` or ``(N, 1, h, w)``: integers, or the output of an ArgMax.
 
     Args:
-        path: the file; weights kept beside it (external data) are found there.
+        path: the file; external data is read from the same folder.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
-        output: the name of the output, where there are several.
+        output: the name of the output, if there are several.
 
     Attributes:
-        size: ``(height, width)`` that the graph takes, or None where that is dynamic.
-        classes: how many classes its logits have, or None where it does not say.
-        gives_labels: whether it gives label maps.
-        device: where it runs.
-        fingerprint: of the file.
+        size: ``(height, width)`` of the graph's input, or None if it is dynamic.
+        classes: number of classes of its logits, or None if the graph does not state it.
+        gives_labels: whether the output is label maps.
+        device: the device on which it runs.
+        fingerprint: fingerprint of the file.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
-        ModelError: the graph's input or output is of another kind, or the device is not there.
+        ModelError: the graph's input or output is of another kind, or the device does not exist.
         UnknownNameError: no such output.
         MissingExtraError: onnxruntime is not installed.
     """
@@ -79,12 +79,13 @@ class OnnxSegmentationGraph:
             )
 
     def __call__(self, inputs: F32) -> NDArray[Any]:
-        """Return the output for as many images as there are."""
+        """Return the output for a batch of any size."""
         step = self._batch or len(inputs)
         found = []
         for start in range(0, len(inputs), step):
             chunk = inputs[start : start + step]
-            # The graph takes no fewer: the last image fills up, and its copies are dropped.
+            # The graph has a fixed batch size: copies of the last image fill the batch, and are
+            # dropped.
             filling = np.repeat(chunk[-1:], step - len(chunk), axis=0)
             feed = {self._input: np.ascontiguousarray(np.concatenate([chunk, filling]))}
             (result,) = self._session.run([self._output], feed)
@@ -95,13 +96,13 @@ class OnnxSegmentationGraph:
 @final
 @dataclass(frozen=True)
 class OnnxSegmentation:
-    """How images are normalised for a graph, and its output read."""
+    """The normalization of a graph's images and the decoding of its output."""
 
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
 
     def score(self, network: Callable[..., Any], images: Sequence[Image], device: str) -> list[Any]:
-        """Take images through the graph."""
+        """Run the graph on images."""
         gives_labels = getattr(network, "gives_labels", False)
         found: list[Any] = []
         for batch in batches_of_one_size(images):
@@ -111,15 +112,15 @@ class OnnxSegmentation:
         return found
 
     def settings(self) -> Settings:
-        """Return what reproduces the reading."""
+        """Return the settings of preparing and decoding, for JSON."""
         return {"library": "onnxruntime", "mean": list(self.mean), "std": list(self.std)}
 
 
 def load_onnx_segmenter(target: str, options: SegmenterOptions) -> LoadedSegmenter:
     """Load an ONNX file.
 
-    An ONNX file does not say how its images are to be prepared: mean and deviation are ImageNet's
-    unless others are given. Where the graph's size is fixed, images are resized to it.
+    An ONNX file does not state its preprocessing: mean and deviation are ImageNet's by default. If
+    the graph's size is fixed, images are resized to it.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
@@ -156,7 +157,8 @@ def _choose(path: Path, outputs: dict[str, Any], asked: str | None) -> Any:
         if asked not in outputs:
             raise UnknownNameError.of("output", asked, outputs)
         return outputs[asked]
-    # A graph without shape inference says nothing of its outputs; the shape is seen when it runs.
+    # A graph without shape inference does not state its outputs' shapes; they are known when it
+    # runs.
     fitting = [entry for entry in outputs.values() if not entry.shape or len(entry.shape) in (3, 4)]
     named = [entry for entry in fitting if str(entry.name) in ("out", "logits", "output")]
     if len(fitting) == 1 or len(named) == 1:

@@ -11,13 +11,13 @@ from shiftproof.models.segmenters.segmenter import SegmenterConvention
 from shiftproof.models.segmenters.windows import Framing, Size
 
 Resize: TypeAlias = int | Size | Literal["none"]
-"""Of the shorter side, or height and width, or ``"none"``: as it is."""
+"""Length of the shorter side, or (height, width), in pixels; or ``"none"``: no resizing."""
 
 
 class LoadedSegmenter(NamedTuple):
-    """The parts of a ``Segmenter``; ``classes`` is None where the source names none.
+    """The parts of a ``Segmenter``; ``classes`` is None if the source names none.
 
-    ``assumed`` says in words what was taken for granted.
+    ``assumed`` lists the assumptions made, as sentences.
     """
 
     module: Callable[..., Any]
@@ -29,7 +29,7 @@ class LoadedSegmenter(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmenterOptions:
-    """What the caller of ``load_segmenter`` asked for beside the name; None where nothing."""
+    """The options of ``load_segmenter`` beside the name; None where not given."""
 
     device: str = "cpu"
     classes: Classes | None = None
@@ -43,10 +43,10 @@ class SegmenterOptions:
     std: tuple[float, ...] | None = None
 
     def framing(self, resize: int | Size | None) -> Framing:
-        """Return how images are shown: what was asked for, else resized to ``resize``."""
+        """Return the framing that the options ask for, by default resized to ``resize``."""
         chosen = resize if self.resize is None else self.resize
         stride = self.stride
         if self.window is not None and stride is None:
-            # Two thirds of the window, as 341 of 512, overlap by a third.
+            # A stride of two thirds of the window, such as 341 of 512, overlaps by a third.
             stride = (max(1, self.window[0] * 2 // 3), max(1, self.window[1] * 2 // 3))
         return Framing(None if chosen == "none" else chosen, self.window, stride)

@@ -1,4 +1,4 @@
-"""Segmentation networks of torchvision, with their published weights or one's own."""
+"""Segmentation networks of torchvision, with their published weights or your own."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> LoadedSegmenter:
     """Load ``NAME`` or ``NAME@WEIGHTS``; without ``WEIGHTS`` torchvision's default ones.
 
-    ``weights`` names a file to be read in their place: then ``classes`` are what it was trained on, by
-    default those of Pascal VOC. The shorter side is resized to 520 pixels, as torchvision states for
-    its weights, and the logits are brought back to the image's size.
+    ``weights`` is a file to load instead; then ``classes`` are the classes of its training, by
+    default Pascal VOC's. The shorter side is resized to 520 pixels, as torchvision states for its
+    weights, and the logits are brought back to the image's size.
 
     Raises:
         UnknownNameError: no such network or weights.
         BrokenFileError: the file is missing or damaged.
-        ModelError: the weights cannot be download, or do not fit.
+        ModelError: the weights cannot be downloaded, or do not fit.
         MissingExtraError: torchvision is not installed.
     """
     name, _, tag = target.partition("@")
@@ -44,7 +44,7 @@ def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> Loaded
         raise InputError(f"{target}: weights are given, so pretrained has no effect; leave it out.")
     if options.weights is not None:
         classes = options.classes or classes
-        network, stated = _own(name, Path(options.weights), classes)
+        network, stated = _load_file_weights(name, Path(options.weights), classes)
     elif options.pretrained is False:
         classes = options.classes or classes
         network, stated = build_torchvision_segmenter(name, len(classes)), "random weights"
@@ -56,7 +56,7 @@ def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> Loaded
 
 
 def build_torchvision_segmenter(name: str, classes: int) -> torch.nn.Module:
-    """Return an untrained network for so many classes; its random weights are the same every time."""
+    """Return an untrained network for that many classes; its random weights are deterministic."""
     find_segmenter_weights(name, "")
     import torch
 
@@ -69,7 +69,7 @@ def build_torchvision_segmenter(name: str, classes: int) -> torch.nn.Module:
 
 
 def find_segmenter_weights(name: str, tag: str) -> Any:
-    """Return the weights ``tag`` of the network ``name``; an empty tag is the default.
+    """Return the weights ``tag`` of the network ``name``; an empty tag selects the default.
 
     Raises:
         UnknownNameError: no such network or weights; says the nearest.
@@ -84,17 +84,17 @@ def find_segmenter_weights(name: str, tag: str) -> Any:
 def _build_network(target: str, weights: Any) -> torch.nn.Module:
     import torch
 
-    # Building a network draws its first weights from the global generator: put that back.
+    # Building a network draws initial weights from the global generator: restore its state.
     with torch.random.fork_rng(devices=[]):
         network = download(target, weights)
-    # The second head helps the training alone.
+    # The auxiliary head is used only in training.
     network.aux_classifier = None
     module: torch.nn.Module = network
     return module
 
 
-def _own(name: str, path: Path, classes: Classes) -> tuple[torch.nn.Module, str]:
-    """Return a network with the weights in a file, and what is to be said of them."""
+def _load_file_weights(name: str, path: Path, classes: Classes) -> tuple[torch.nn.Module, str]:
+    """Return a network with the weights of a file, and a note on them."""
     network = build_torchvision_segmenter(name, len(classes))
     expected = network.state_dict()
     content = read_tensors(path)

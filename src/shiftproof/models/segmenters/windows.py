@@ -1,4 +1,4 @@
-"""How an image is brought before a network for segmentation: resized, in windows, and back."""
+"""Resizing and sliding windows for segmentation, and merging the logits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Framing:
-    """How an image is shown to a network.
+    """How an image is resized and cut into windows.
 
     Attributes:
-        resize: of the shorter side in pixels, or height and width; None as it is.
-        window: height and width of the windows that the image is shown in; None shows it whole.
-        stride: how far one window is from the next, down and across.
+        resize: length of the shorter side in pixels, or (height, width); None does not resize.
+        window: height and width of the sliding window; None uses the whole image.
+        stride: step of the window, down and across, in pixels.
     """
 
     resize: int | Size | None = None
@@ -31,23 +31,23 @@ class Framing:
     stride: Size | None = None
 
     def scale(self, image: Image) -> Image:
-        """Return the image at the size at which the network sees it."""
+        """Return the image resized for the network."""
         return resize_image(image, self.target(image.shape[:2]))
 
     def target(self, size: Sequence[int]) -> Size:
-        """Return the size to which an image of ``size``, height and width, is brought."""
+        """Return the resized (height, width) of an image of ``size``."""
         height, width = size
         if self.resize is None:
             return height, width
         if isinstance(self.resize, tuple):
             return self.resize
-        # As torchvision: the longer side is cut off to a whole number.
+        # As in torchvision, the longer side is truncated to an integer.
         if height <= width:
             return self.resize, max(1, int(self.resize * width / height))
         return max(1, int(self.resize * height / width)), self.resize
 
     def settings(self) -> Settings:
-        """Return what it is, as JSON takes it."""
+        """Return the settings, for JSON."""
         return {
             "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
             "window": None if self.window is None else list(self.window),
@@ -69,7 +69,7 @@ class Framing:
 
 
 def resize_image(image: Image, size: Size) -> Image:
-    """Resize bilinearly with antialiasing (Pillow), as torchvision's and transformers' images are."""
+    """Resize bilinearly with antialiasing (Pillow), as torchvision and transformers do."""
     if image.shape[:2] == size:
         return image
     picture = PillowImage.fromarray(np.ascontiguousarray(image))
@@ -77,14 +77,14 @@ def resize_image(image: Image, size: Size) -> Image:
     return np.asarray(picture.resize((width, height), PillowImage.Resampling.BILINEAR))
 
 
-def window_places(length: int, window: int, stride: int) -> list[tuple[int, int]]:
-    """Return where windows begin and end along a side: the last is moved back to end with it.
+def window_spans(length: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """Return (start, end) of the windows along a side; the last is moved back to end with it.
 
     As in mmsegmentation's ``slide_inference``; a side shorter than the window has one window.
 
-    >>> window_places(10, 4, 3)
+    >>> window_spans(10, 4, 3)
     [(0, 4), (3, 7), (6, 10)]
-    >>> window_places(9, 4, 3)
+    >>> window_spans(9, 4, 3)
     [(0, 4), (3, 7), (5, 9)]
     """
     count = max(length - window + stride - 1, 0) // stride + 1
@@ -93,24 +93,24 @@ def window_places(length: int, window: int, stride: int) -> list[tuple[int, int]
 
 
 def slide(image: Image, framing: Framing, score: Callable[[list[Image]], Sequence[Any]]) -> F32:
-    """Return the mean of the logits of all windows that a pixel is in.
+    """Return each pixel's logits, averaged over all windows that contain it.
 
     Args:
-        image: ``(H, W, 3)`` uint8, resized already.
-        framing: with a window and a stride.
-        score: gives ``(K, h, w)`` logits of each of some images.
+        image: ``(H, W, 3)`` uint8, already resized.
+        framing: must have a window and a stride.
+        score: returns ``(K, h, w)`` logits for each image of a list.
 
     Returns:
         ``(K, H, W)`` float32; logits of a window are resized to it first.
 
     Raises:
-        ModelError: label maps came, which have no mean.
+        ModelError: the model returns label maps, which cannot be averaged.
     """
     assert framing.window is not None
     assert framing.stride is not None
     height, width = image.shape[:2]
-    rows = window_places(height, framing.window[0], framing.stride[0])
-    columns = window_places(width, framing.window[1], framing.stride[1])
+    rows = window_spans(height, framing.window[0], framing.stride[0])
+    columns = window_spans(width, framing.window[1], framing.stride[1])
     total: F32 | None = None
     count = np.zeros((height, width), np.float32)
     for top, bottom in rows:
@@ -144,11 +144,11 @@ def resize_logits(logits: F32, size: Size) -> F32:
 
 
 def to_labels(answer: Any, size: Size) -> LabelMap:
-    """Return the best class of each pixel of an image of ``size``, of several equal ones the first.
+    """Return the argmax class of each pixel of an image of ``size``; ties go to the first class.
 
-    Logits are resized bilinearly to the image's size before the best is taken, without antialiasing
-    and with ``align_corners`` false, as torchvision's and transformers' own code does; of a label map
-    the nearest pixel is taken.
+    Logits are resized bilinearly to the image's size before the argmax, without antialiasing and
+    with ``align_corners`` false, as in torchvision and transformers; label maps are resized to the
+    nearest pixel.
 
     Args:
         answer: ``(K, h, w)`` logits or ``(h, w)`` integers; numpy or torch.
@@ -185,7 +185,7 @@ def _best_of_tensor(logits: Any, size: Size) -> LabelMap:
 
 
 def _best_of_array(logits: F32, size: Size) -> LabelMap:
-    """Class by class: all logits at the size of the image may not fit into memory."""
+    """Return the argmax, class by class: all logits at the image's size may not fit into memory."""
     best = resize_logits(logits[:1], size)[0].copy()
     labels = np.zeros(size, np.int16)
     for place in range(1, len(logits)):
@@ -222,7 +222,7 @@ def _as_array(value: Any) -> Any:
 
 
 def check_framing(framing: Framing) -> None:
-    """Refuse sizes that cannot be.
+    """Check the sizes of a framing.
 
     Raises:
         InputError: a size below 1, or a stride that leaves gaps between windows.
@@ -233,7 +233,7 @@ def check_framing(framing: Framing) -> None:
         if any(value is not None and not 1 <= value <= 100_000 for value in values):
             raise InputError(f"{name}: expected pixels, 1 to 100000, got {size!r}.")
     if framing.window is None and framing.stride is not None:
-        raise InputError("stride: there is no window to move; give window=512, say.")
+        raise InputError("stride: there is no window to move; give one, such as window=512.")
     pairs = zip(framing.stride or (), framing.window or (), strict=False)
     if any(stride > window for stride, window in pairs):
         raise InputError(

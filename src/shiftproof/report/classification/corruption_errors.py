@@ -13,7 +13,9 @@ from shiftproof.report.wording import SHARES
 
 
 def corruption_errors_section(shown: Shown) -> Section | None:
-    """Build CE per corruption and the published mCE beside the runs'; None where mCE is not claimed."""
+    """Build CE per corruption, and the runs' mCE among published ones; None if mCE is not
+    claimed.
+    """
     claimed = [entry for entry in shown.entries if entry.scored.summary.get("mce") is not None]
     if not claimed:
         return None

@@ -1,4 +1,4 @@
-"""What the page of classifiers has of its own."""
+"""The parts of the page that are specific to classifiers."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
 
 
 def warn(shown: Shown, *, believed: bool = False) -> list[str]:
-    """Say where prediction sets lose their coverage, and what a run without labels does not tell.
+    """Warn of lost coverage of prediction sets, and of the limits of a run without labels.
 
-    ``believed``: its errors are estimated.
+    ``believed``: whether its errors are estimated.
     """
     found = trust.warn_of_lost_sets(shown)
     for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
@@ -80,7 +80,7 @@ CLASSIFICATION = Kind(
 
 
 def believe(stream: StreamEstimate) -> Kind:
-    """Return the parts of the page of a run without labels whose errors are estimated."""
+    """Return the page parts for a run without labels whose errors are estimated."""
     return dataclasses.replace(
         CLASSIFICATION,
         warnings=functools.partial(warn, believed=True),

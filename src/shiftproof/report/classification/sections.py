@@ -1,4 +1,4 @@
-"""The sections that only pages of classifiers have: photographs, classes and images that suffer."""
+"""Sections specific to classifiers: the gallery, and the classes and images with most errors."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from shiftproof.runs.scores.classification import Shown as ShownPicture
 from shiftproof.types import CLEAN
 
 MOST = 10
-"""How many classes a list of the worst holds."""
+"""Number of classes in a list of the worst."""
 
 MOST_CLASSES = 1000
-"""A longer list would make a page that no browser likes; the run's files have the rest."""
+"""Limit of a list, for the sake of browsers; the run's files have the rest."""
 
 # ---------------------------------------------------------------- gallery
 
 
 def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
-    """Build the photographs in every cell, with what models said; None where the runs have none."""
+    """Build the gallery of photographs with predictions in every cell; None without photographs."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
         return None
@@ -75,7 +75,7 @@ def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -
 
 
 def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
-    """Count in how many corrupted cells a model is right about a photograph."""
+    """Count the corrupted cells in which a model is correct on a photograph."""
     verdicts = [
         _right(sheet, entry.scored.name, cell)
         for cell, prediction in sheet.predictions.get(entry.scored.name, {}).items()
@@ -90,7 +90,7 @@ def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
 
 
 def _right(sheet: Sheet, model: str, cell: str) -> bool | None:
-    """Whether a prediction is right; without a label, whether it is still the clean one."""
+    """Return whether a prediction is correct, or without a label equal to the clean one."""
     said = sheet.predictions.get(model, {})
     prediction, clean = said.get(cell), said.get(str(CLEAN))
     if prediction is None or prediction.name is None:
@@ -121,7 +121,7 @@ def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str
 
 
 def _mark(right: bool | None, *, labeled: bool) -> dict[str, str]:
-    """Return a sign, its words and its style: never colour alone."""
+    """Return a sign, its text and its style: never color alone."""
     if right is None:
         return {"sign": "?", "words": "not judged", "style": "unknown"}
     if labeled:
@@ -141,11 +141,12 @@ def _confidence(prediction: Prediction) -> str:
     return "" if prediction.confidence is None else f"{100 * prediction.confidence:.0f} %"
 
 
-# ---------------------------------------------------------------- classes and images that suffer
+# ---------------------------------------------------------------- classes and images with most
+# errors
 
 
 def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
-    """Build the classes and images that are wrong most often; None where nothing is known of them."""
+    """Build the classes and images with most errors; None without data."""
     runs, changes = shown.runs, shown.changes
     lists = []
     for run in runs:
@@ -234,7 +235,7 @@ def _class_of(entry: Entry, like: ClassErrors) -> ClassErrors | None:
 
 
 def _compare_classes(change: Change) -> dict[str, Any]:
-    """Return the classes that a change helps most and hurts most, side by side."""
+    """Return the classes with the largest gains and losses by a change."""
     before = {(score.index, score.name): score for score in change.against.detail(Detail).classes}
     moves = [
         (

@@ -1,4 +1,4 @@
-"""What the page of detectors has of its own."""
+"""The parts of the page that are specific to detectors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
 
 
 def warn(shown: Shown) -> list[str]:
-    """Say which classes detectors have not, once for all that lack the same."""
+    """Warn of classes that detectors lack, once for all that lack the same."""
     by_gap: dict[tuple[str, ...], list[Entry]] = {}
     for entry in shown.entries:
         missing = look_up(entry.run.settings, "classes", entry.scored.name, "missing")

@@ -11,7 +11,7 @@ from shiftproof.report.grid.sections import describe_gallery, list_dots, order_c
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import boxes
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.detection import Found, Gallery, Sheet, Thing
+from shiftproof.runs.scores.detection import Gallery, GroundTruthBox, PredictedBox, Sheet
 from shiftproof.runs.scores.detection import Shown as ShownPicture
 from shiftproof.types import CLEAN, Cell
 
@@ -146,9 +146,9 @@ def _picture(
 
 def _draw(
     size: tuple[int, int],
-    things: Sequence[Thing],
-    here: Sequence[Found],
-    clean: Sequence[Found] | None,
+    things: Sequence[GroundTruthBox],
+    here: Sequence[PredictedBox],
+    clean: Sequence[PredictedBox] | None,
     *,
     style: str = "",
     is_clean: bool,
@@ -166,7 +166,7 @@ def _draw(
     }
 
 
-def _list_things(things: Sequence[Thing]) -> str:
+def _list_things(things: Sequence[GroundTruthBox]) -> str:
     """Return ``2 persons``-like counts of the objects that count: ``person × 2, dog``."""
     names = [thing.name for thing in things if thing.counts]
     counts = {name: names.count(name) for name in names}
@@ -213,9 +213,9 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
 
 def _show(
     size: tuple[int, int],
-    things: Sequence[Thing],
+    things: Sequence[GroundTruthBox],
     shown: ShownPicture,
-    clean: Sequence[Found] | None,
+    clean: Sequence[PredictedBox] | None,
     pictures: Pictures,
     name: str,
 ) -> dict[str, object]:

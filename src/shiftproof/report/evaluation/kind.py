@@ -36,16 +36,16 @@ BROKEN = "An image that cannot be read is left out for every model alike."
 
 @final
 class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
-    """Accuracies on test sets, and how close a training set comes to them."""
+    """Accuracies on test sets, and the training set's similarity to them."""
 
     form = EvaluationScores
 
     def __init__(self, audit: AuditFigures | None = None) -> None:
-        """Keep the audit to show beside an evaluation that has none of its own."""
+        """``audit`` is shown with evaluations that have no audit of their own."""
         self.audit = audit
 
     def build(self, runs: Sequence[EvaluationRun], pictures: Pictures) -> Document:
-        """Return the page of one evaluation; models that are to be compared belong into one."""
+        """Return the page of one evaluation; put models to compare into a single one."""
         [run] = runs
         scores = run.scores
         if scores.audit is None and self.audit is not None:
@@ -80,16 +80,16 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
     def load_pictures(
         self, runs: Sequence[EvaluationRun], budget: int, images: Sequence[Path]
     ) -> Pictures:
-        """Return none: an evaluation keeps no pictures."""
+        """Return no pictures: an evaluation has none."""
         return Pictures()
 
     def summarize(self, scores: EvaluationScores) -> Table:
-        """Return the accuracies, and beside them what an audit says."""
+        """Return the accuracies, with the results of an audit."""
         return tables.summarize(scores)
 
 
 def _list_steps(scores: EvaluationScores) -> list[Step]:
-    """Return what follows: an audit to lay beside it, labels for more images."""
+    """Return suggested next steps: an audit, or more labeled images."""
     found = []
     if scores.audit is None:
         found.append(

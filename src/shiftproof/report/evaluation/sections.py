@@ -1,4 +1,4 @@
-"""The sections of an evaluation's page: accuracies, and the same beside an audit."""
+"""The sections of an evaluation's page: accuracies, and accuracies against similarity."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shiftproof.runs.scores.evaluation import (
 
 
 def overview_section(scores: EvaluationScores, looks: dict[str, Look]) -> Section:
-    """Build the accuracies on each test set, and what of the differences is beyond chance."""
+    """Build the accuracies on each test set, and the significant differences."""
     rows = [
         _row(one.name, _classes(one.classes, one.labels, one.used), scores.models, looks, one.name)
         for one in scores.sets
@@ -77,7 +77,7 @@ def _row(
 
 
 def _difference(one: Evaluated, scores: EvaluationScores) -> str:
-    """Say on which test sets a model is beyond chance better or worse than the first."""
+    """Describe on which test sets a model is significantly better or worse than the first."""
     said = []
     for word, sign in (("better", 1), ("worse", -1)):
         named = [
@@ -104,13 +104,13 @@ def _legend(models: Sequence[Evaluated], looks: dict[str, Look]) -> list[dict[st
     ]
 
 
-# ---------------------------------------------------------------- beside an audit
+# ---------------------------------------------------------------- with an audit
 
 
 def beside_sections(
     scores: EvaluationScores, audit: AuditFigures, looks: dict[str, Look]
 ) -> list[Section]:
-    """Build accuracy against similarity: of whole test sets, and within each."""
+    """Build accuracy against similarity: between test sets, and within each."""
     spots = [
         Spot(
             looks[model.name],
@@ -168,7 +168,7 @@ def _format_figure(figure: Interval) -> dict[str, str]:
 def _within(
     scores: EvaluationScores, audit: AuditFigures, looks: dict[str, Look]
 ) -> Section | None:
-    """Build the curves of each test set whose images have rows in the audit."""
+    """Build a curve for each test set whose images have rows in the audit."""
     panels = []
     for name in audit.sets:
         curves = [each for each in audit.by_similarity if each.test == name]
@@ -205,7 +205,7 @@ def _within(
 
 
 def reading_of(scores: EvaluationScores) -> Section:
-    """Build the words on how to read the page."""
+    """Build the explanations of the page."""
     return reading_section(
         "evaluation_reading.html.j2",
         {

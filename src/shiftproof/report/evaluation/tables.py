@@ -18,7 +18,7 @@ _CLOSENESS = {
 
 
 def summarize(scores: EvaluationScores) -> Table:
-    """Return the accuracies, the mean over the test sets, and beside them what an audit says."""
+    """Return the accuracies, their mean over the test sets, and the results of an audit."""
     scored = [*scores.models, *scores.differences]
     rows = [
         Row(
@@ -44,7 +44,7 @@ def summarize(scores: EvaluationScores) -> Table:
             tuple(model.sets[one.name].top5 for model in scored),
         )
         for one in scores.sets
-        # Of five classes one of the best five is right always.
+        # With five classes top-5 accuracy is always 1.
         if one.classes > _TOP
     ]
     level = wording.level(scores.interval.level)
@@ -71,7 +71,7 @@ def _notes(scores: EvaluationScores, level: str) -> list[str]:
 
 
 def closeness_words(found: Closeness) -> str:
-    """Say in one line how close the training set comes to a test set."""
+    """Describe the training set's similarity to a test set in one line."""
     said = [f"nearest training row {wording.NUMBERS.figure(found.similarity.value)}"]
     if found.gap is not None:
         span = wording.NUMBERS.change_span(found.gap)
@@ -81,7 +81,7 @@ def closeness_words(found: Closeness) -> str:
 
 
 def write_figures(scores: EvaluationScores) -> str:
-    """Return every figure as CSV: accuracies, what an audit says, and accuracies by similarity."""
+    """Return all values as CSV: accuracies, audit results, and accuracies by similarity."""
     lines: list[list[object]] = [
         ["model", "against", "test set", "measure", "similarity", "value", "low", "high"]
     ]

@@ -1,4 +1,4 @@
-"""What tells models apart: the corruptions, robustness beyond clean accuracy, the gain of each change."""
+"""Differences between models: by corruption, effective robustness, and gains of each change."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import SHARES
 
 LEAST_FOR_A_LINE = 3
-"""Through two models a line always passes, and none is ever above it."""
+"""Minimum number of models for a fit: a line passes exactly through two."""
 
 LEAST_REACH = 0.02
-"""How far apart the clean figures have to lie for a line through them to mean something."""
+"""Minimum range of the clean scores for a meaningful fit."""
 
 # ---------------------------------------------------------------- corruptions that separate
 
 
 @dataclass(frozen=True)
 class _Spread:
-    """A corruption with its figures, the best model's first."""
+    """A corruption with all models' scores, the best first."""
 
     name: str
     found: Sequence[tuple[Entry, Interval]]
 
     @property
     def reach(self) -> float:
-        """From the best to the worst."""
+        """Range from the best to the worst."""
         return abs(self.found[-1][1].value - self.found[0][1].value)
 
 
 def separation_section(grid: Grid) -> Section | None:
-    """Build the corruptions by how far apart the models are; None of one model."""
+    """Build the corruptions sorted by the range of the models' scores; None for one model."""
     spreads = _list_spreads(grid)
     if not spreads:
         return None
@@ -127,7 +127,7 @@ def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> Html:
 
 @dataclass(frozen=True)
 class _Standing:
-    """A model's accuracy, or performance, on clean and on corrupted images; shares."""
+    """A model's clean and corrupted accuracy, or performance, as shares."""
 
     entry: Entry
     clean: float
@@ -135,12 +135,12 @@ class _Standing:
 
 
 def robustness_section(grid: Grid) -> Section | None:
-    """Build clean against corrupted figures, and what lies above the line of the models as they are.
+    """Build clean against corrupted scores, and effective robustness relative to unadapted models.
 
     Effective robustness (Taori et al. 2020, "Measuring Robustness to Natural Distribution Shifts in
-    Image Classification", section 2) is the accuracy under shift less the one that a line through
-    models, fitted on logits of both accuracies, expects of the clean accuracy. None where there are
-    fewer than two models with both figures, or figures that are no shares.
+    Image Classification", section 2) is the accuracy under shift minus the one predicted from clean
+    accuracy by a linear fit over models, on logits of both accuracies. None with fewer than two
+    models with both scores, or if the scores are no shares.
     """
     standings = _list_standings(grid)
     if len(standings) < 2 or grid.spelling is not SHARES:
@@ -166,7 +166,7 @@ def robustness_section(grid: Grid) -> Section | None:
 
 
 def _beyond(one: _Standing, line: Line | None) -> float:
-    """Return what a model has beyond the line, by which they are listed; without a line its figure."""
+    """Return the sort key: effective robustness, or without a fit the corrupted score."""
     expected = 0.0 if line is None else line(one.clean)
     return -1.0 if expected is None else one.corrupted - expected
 
@@ -184,12 +184,12 @@ def _list_standings(grid: Grid) -> list[_Standing]:
 
 @dataclass(frozen=True)
 class Line:
-    """The share under shift that is expected of a clean one, as far as models reach.
+    """The fit from clean share to expected share under shift, within the range of the models.
 
     Attributes:
         expect: the expected share.
-        low: the least clean share that it may be asked for, half of the models' reach below them.
-        high: the largest.
+        low: lower end of the valid clean shares: the models' minimum minus half of their range.
+        high: upper end of the valid clean shares.
     """
 
     expect: Callable[[float], float]
@@ -197,19 +197,19 @@ class Line:
     high: float
 
     def __call__(self, clean: float) -> float | None:
-        """Return the expected share; None where no model is near."""
+        """Return the expected share; None outside the valid range."""
         return self.expect(clean) if self.low <= clean <= self.high else None
 
 
 def fit_line(points: Sequence[tuple[float, float]]) -> Line | None:
-    """Return the expected share under shift of a clean one: a line between logits, by least squares.
+    """Fit the share under shift to the clean share: linear in logits, by least squares.
 
     Args:
         points: clean share and share under shift of each model.
 
     Returns:
-        None where fewer than ``LEAST_FOR_A_LINE`` models have shares between 0 and 1, or their clean
-        ones lie closer than ``LEAST_REACH``.
+        None if fewer than ``LEAST_FOR_A_LINE`` models have shares between 0 and 1, or the range of
+        their clean shares is below ``LEAST_REACH``.
     """
     inside = [(x, y) for x, y in points if 0 < x < 1 and 0 < y < 1]
     reach = max((x for x, _ in inside), default=0) - min((x for x, _ in inside), default=0)
@@ -308,7 +308,7 @@ def _follow(line: Line) -> list[tuple[float, float]]:
 
 
 def gains_section(grid: Grid) -> Section | None:
-    """Build what each change gains under each corruption, most first; None without changes."""
+    """Build the gains of each change by corruption, largest first; None without changes."""
     changes = grid.shown.changes
     if not changes:
         return None
@@ -354,7 +354,7 @@ def _paint_move(move: Interval | None, name: str, reach: float, grid: Grid) -> I
 
 
 def _tell_gains(label: str, found: Mapping[str, Interval], sign: int) -> str:
-    """Count in which corruptions a change is for the better and for the worse beyond chance."""
+    """Count the corruptions with significant gains and losses of a change."""
     sure = {name: sign * one.value for name, one in found.items() if not one.spans_zero}
     parts = []
     for word, better in (("gains", True), ("loses", False)):

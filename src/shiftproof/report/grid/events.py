@@ -10,11 +10,13 @@ from shiftproof.report.sections import Section
 from shiftproof.runs.events import ModelEvent
 
 FIRST = 3
-"""How many of a kind are told in full; the run's folder has more."""
+"""Number of events of a kind that are shown in full; the run's folder has more."""
 
 
 def events_section(shown: Shown) -> Section | None:
-    """Build the section: counts per model and kind, and the first few; None where nothing happened."""
+    """Build the section: counts per model and kind, and the first few events; None without
+    events.
+    """
     rows = [
         {
             "model": entry.label,
@@ -44,7 +46,7 @@ def _count(found: Sequence[ModelEvent]) -> int:
 
 
 def _more(found: Sequence[ModelEvent]) -> str | None:
-    """Say how many more there are than are told, and how many of them the run's folder has."""
+    """Describe how many more events there are, and how many of them the run's folder has."""
     more = _count(found) - _count(found[:FIRST])
     if not more:
         return None

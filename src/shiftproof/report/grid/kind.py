@@ -1,4 +1,4 @@
-"""What a kind of run has on its page beside what all have."""
+"""The kind-specific parts of the page of a run over the grid."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Kind:
     """The parts of a page that belong to one kind of run.
 
     Attributes:
-        gallery: the form of its ``gallery.json``; None shows no pictures, whatever the file holds.
-        picture_sizes: how large its pictures may be.
-        list_files: further pictures of a gallery, which come before its sheets.
-        models: what many models are called.
-        words: how it speaks of changes.
-        headline: says how a model fares.
-        sections: what stands behind the curves.
-        reading: how to read the page.
-        warnings: what must be said first.
-        spell: how the title of a model is spelt.
-        broken: what becomes of images that cannot be read.
-        differing: further aspects in which runs must be alike to be compared.
-        first: a section that stands before all others.
-        lead: sentences that stand before all others.
+        gallery: the type of its ``gallery.json``; None shows no pictures.
+        picture_sizes: possible sizes of its pictures.
+        list_files: returns further pictures of a gallery, placed before its sheets.
+        models: plural noun for its models.
+        words: wording of changes.
+        headline: function that summarizes a model in a sentence.
+        sections: sections after the curves.
+        reading: section that explains the page.
+        warnings: warnings at the top.
+        spell: formats the title of a model.
+        broken: sentence on the treatment of unreadable images.
+        differing: further aspects in which compared runs must agree.
+        first: a section before all others.
+        lead: sentences before all others.
     """
 
     gallery: type[Any] | None = None

@@ -1,4 +1,4 @@
-"""Findings over the grid in words. A sentence claims an effect only where the interval leaves out 0."""
+"""Findings over the grid as sentences, which claim an effect only if the interval excludes 0."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from shiftproof.runs.scores.reading import clean_text
 
 @dataclass(frozen=True)
 class Words:
-    """How a task speaks of what changes.
+    """A task's wording of changes.
 
     Attributes:
-        helps: what a change does that is for the better: "helps".
-        harms: for the worse: "does harm here".
-        same: what is said where nothing changed in any resample, with the places subject, measure
-            and compared.
+        helps: verb for an improvement: "helps".
+        harms: verb for a deterioration: "does harm here".
+        same: sentence for no change in any resample, with the placeholders subject, measure and
+            compared.
     """
 
     helps: str = "helps"
@@ -31,12 +31,12 @@ class Words:
 
 
 def level(scores: GridScores) -> str:
-    """Return ``95 %``; empty where no figure has an interval."""
+    """Return ``95 %``; empty if no score has an interval."""
     return wording.level(scores.interval.level) if scores.resampled else ""
 
 
 def spelling(scores: GridScores) -> Spelling:
-    """Return how the figures are spelt that the grid is drawn by."""
+    """Return the number format of the grid's main measure."""
     return spelling_of(scores.measure.unit)
 
 
@@ -49,7 +49,7 @@ def over(scores: GridScores) -> str:
 
 
 def headline(scores: GridScores, model: Scored, label: str) -> str:
-    """Say in one sentence how a model fares, whatever is measured."""
+    """Summarize a model in one sentence, for any measure."""
     clean, mean = model.summary.get("clean"), model.summary.get("mean")
     name = scores.measure.title
     if mean is None:
@@ -62,7 +62,7 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
 
 
 def finding(scores: GridScores, difference: Scored, label: str, words: Words) -> str:
-    """Say the verdict in a few words, for under the title."""
+    """Return the verdict in a short sentence for the subtitle."""
     figure = difference.summary.get("mean")
     if figure is None:
         return ""
@@ -88,7 +88,7 @@ def finding(scores: GridScores, difference: Scored, label: str, words: Words) ->
 
 
 def verdict(scores: GridScores, difference: Scored, label: str, against: str, words: Words) -> str:
-    """Say what a change does under corruption, and claim no more than its paired interval."""
+    """Describe the effect of a change under corruption, as supported by its paired interval."""
     measure = f"{scores.measure.name} under corruption"
     figure = difference.summary.get("mean")
     compared = f"against {against}"
@@ -120,7 +120,7 @@ def verdict(scores: GridScores, difference: Scored, label: str, against: str, wo
 
 
 def clean_verdict(scores: GridScores, difference: Scored) -> str:
-    """Say what a change does to the clean images: the price of a repair."""
+    """Describe the effect of a change on clean images: the price of a repair."""
     measure = scores.measure.name
     figure = difference.summary.get("clean")
     if figure is None:
@@ -145,7 +145,7 @@ def clean_verdict(scores: GridScores, difference: Scored) -> str:
 
 
 def losses(scores: GridScores, difference: Scored) -> list[tuple[Headline, Interval]]:
-    """Return the headlines that a change makes worse beyond chance, beside the mean that it is judged by.
+    """Return the headlines that a change makes significantly worse, except the mean.
 
     The benchmark's own figure is left out as well: it follows the mean.
     """
@@ -160,7 +160,7 @@ def losses(scores: GridScores, difference: Scored) -> list[tuple[Headline, Inter
 
 
 def price(scores: GridScores, difference: Scored) -> list[str]:
-    """Say in a sentence each what a change makes worse, but for the clean images, of which more is said."""
+    """Return a sentence for each headline that a change makes worse, except on clean images."""
     return [
         f"The price: the {inside(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
         f"{_amount(one, figure)} ({level(scores)} interval "
@@ -171,7 +171,7 @@ def price(scores: GridScores, difference: Scored) -> list[str]:
 
 
 def price_in_brief(scores: GridScores, difference: Scored, label: str) -> str:
-    """Say in one sentence all that a change makes worse, for under the title; empty if nothing."""
+    """Summarize in one sentence what a change makes worse, for the subtitle; empty if nothing."""
     found = [
         f"the {inside(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
         f"{_amount(one, figure)}"
@@ -186,15 +186,15 @@ def _amount(headline: Headline, figure: Interval) -> str:
 
 
 def inside(title: str) -> str:
-    """Return a title as it stands inside of a sentence; ``mCE`` and ``AP`` stay so."""
+    """Return a title in lower case for a sentence; ``mCE`` and ``AP`` are unchanged."""
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def describe_subset(run: Run) -> str | None:
-    """Say how many of the images were taken, by which rule, and how near that brings the headline.
+    """Describe the subset of images, its rule, and the headline's precision.
 
     Returns:
-        None of a run of all images.
+        None for a run of all images.
     """
     subset = look_up(run.settings, "data", "subset")
     if not isinstance(subset, Mapping):
@@ -226,7 +226,7 @@ def _nearness(scores: GridScores) -> str:
 
 
 def tally(differences: Sequence[Interval], *, lower_is_better: bool) -> str:
-    """Count differences, one per corruption: which get better and worse, and how many for sure."""
+    """Count better and worse differences, one per corruption, and the significant ones."""
     if not differences:
         return ""
     lower = [one for one in differences if one.value < 0]

@@ -1,4 +1,4 @@
-"""The sections of the page of probes: verdicts, bars, pictures, and every reading."""
+"""The sections of the page of probes: verdicts, bars, pictures, and all readouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shiftproof.runs.scores.probe import READINGS, Factor, Probed, ProbeGallery
 
 @dataclass(frozen=True)
 class ProbeEntry:
-    """A model on the page: its scores, the run they are from, and how it looks."""
+    """A model on the page: its scores, run, and line style."""
 
     run: ProbeRun
     scored: Probed
@@ -31,7 +31,7 @@ class ProbeEntry:
 
 
 def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
-    """Build the verdicts on each encoder, and what one keeps more of than another."""
+    """Build the verdicts on each encoder, and the differences between encoders."""
     comparisons = [
         probe_wording.compare(run.scores, change, change.name, str(change.against))
         for run in runs
@@ -152,7 +152,7 @@ def _bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
 
 
 def strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
-    """Build one photograph under each factor; None where the runs kept none."""
+    """Build one photograph under each factor; None if the runs have none."""
     run = next((run for run in runs if run.gallery(ProbeGallery).strips), None)
     if run is None or not pictures.uris:
         return None
@@ -184,7 +184,7 @@ def strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | No
 
 
 def readings_section(shown: Sequence[ProbeEntry]) -> Section:
-    """Build the table of all three readings, folded away."""
+    """Build the collapsed table of all three readouts."""
     return Section(
         "readings",
         "Three ways to read",

@@ -35,7 +35,7 @@ from shiftproof.runs.scores.audit import AuditScores
 
 @final
 class AuditPage(PageKind[AuditRun, AuditScores]):
-    """How close a training set comes to test sets; each audit has a page of its own."""
+    """Similarity of a training set to test sets; each audit has its own page."""
 
     form = AuditScores
     takes_images = True
@@ -80,7 +80,7 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
 
 
 def _list_steps(scores: AuditScores) -> list[Step]:
-    """Return what follows: rows to leave out, a reference to compare with, accuracies to lay beside it."""
+    """Return suggested next steps: rows to remove, a reference, or an evaluation."""
     found = []
     near = [one.name for one in scores.sets if one.near_duplicates.value > 0]
     if near:

@@ -1,7 +1,7 @@
-"""The pictures of the leakage gallery: they lie where the images do, and not in the run's folder.
+"""The pictures of the leakage gallery, which are in the datasets and not in the run's folder.
 
-A run's folder may be a stranger's, and the paths in it may name any file of whoever makes the page.
-Only pictures in folders that the reader names, and in the run's own, are opened.
+A run's folder may be untrusted, and its paths may point to any file of the user. Only pictures in
+folders given by the user, and in the run's own folder, are opened.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ MOST = 12
 
 
 TRAIN = "train"
-"""What the training images are called where folders are named."""
+"""Name of the training images for ``NAME=FOLDER``."""
 
 Picture = tuple[str, str]
-"""Whose it is, a test set's name or ``train``, and its path below the folder of those images."""
+"""The set, a test set's name or ``train``, and the path below the folder of its images."""
 
 
 def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictures:
-    """Read the pictures of the closest pairs that lie in the folders, or in the run's own.
+    """Load the pictures of the closest pairs from the folders, or the run's own folder.
 
-    They are decoded and made anew, as those of every page; a file that is no image shows nothing.
+    They are decoded and encoded again, as on every page; files that are no images are not shown.
 
     Args:
         run: it names pictures below the folder of their set's images.
@@ -42,7 +42,7 @@ def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictur
             picture that two folders have, neither of which is its set's, is not shown.
 
     Returns:
-        The pictures by their key; ``outside`` are those that lie in none of the folders.
+        The pictures by key; ``outside`` are those in none of the folders.
     """
     sought = _Places(run, folders)
     pairs = [_list_pictures(name, leak) for name, leak in _picture_leaks(run.scores)]
@@ -58,7 +58,7 @@ def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictur
 
 
 class _Places:
-    """Where the pictures of each set may lie."""
+    """Allowed folders of each set's pictures."""
 
     def __init__(self, run: AuditRun, folders: Sequence[Path]) -> None:
         names = {tested.name for tested in run.scores.sets} | {TRAIN}
@@ -72,12 +72,14 @@ class _Places:
                 self._of_any.append(folder.resolve())
 
     def find(self, name: str, path: str) -> str | None:
-        """Return where a picture lies below the file system's root; None if it is not to be opened."""
+        """Return the path of a picture below the file system's root; None if it must not be
+        opened.
+        """
         own = self._of_set.get(name, [])
         for folders in (own, self._of_any):
             meant = _inside(folders, path)
             found = {place for place in meant if files.is_file(place)}
-            # One that is gone is shown as such where its place is known.
+            # A missing picture is shown as such if its path is allowed.
             if not found and (folders is own or Path(path).is_absolute()):
                 found = meant
             if len(found) == 1:
@@ -87,7 +89,7 @@ class _Places:
 
 
 def _inside(folders: Sequence[Path], path: str) -> set[Path]:
-    """Return what a path can mean in some folders, nothing outside of all of them."""
+    """Return the files that a path may refer to within some folders."""
     found = set()
     for folder in folders:
         try:

@@ -24,22 +24,22 @@ SEARCHES = {
     "reference": "the nearest reference row of each test row",
     "pruned": "the training rows that come closer than the reference",
 }
-"""What was searched for, by the name of its certificate."""
+"""Description of each search, by the name of its certificate."""
 
 TRAIN, REFERENCE = Look("training set", 0), Look("reference", 1)
 
 MOST_CLASSES = 25
-"""So many classes are listed openly, the others to be unfolded."""
+"""Number of classes shown; the others are collapsed."""
 
 MOST_LISTED = 1500
-"""A longer list would make a page that no browser likes; the run's files have the rest."""
+"""Limit of a list, for the sake of browsers; the run's files have the rest."""
 
 
 # ---------------------------------------------------------------- at a glance
 
 
 def overview_section(scores: AuditScores) -> Section:
-    """Build the figures of each test set, with what they say in words."""
+    """Build the scores of each test set, with their interpretation."""
     cards = [
         _card(scores, "near_duplicates", "Near-duplicates", _AT_LEAST.format(scores.duplicates)),
         _card(
@@ -79,7 +79,7 @@ _AT_LEAST = "share of test rows with a training row at {:g} or above"
 
 
 def _state(gap: Interval | None) -> str:
-    """Closer is marked as what needs care, farther as what needs none."""
+    """Return the style: a closer training set is a warning, a farther one is not."""
     if gap is None or gap.spans_zero:
         return "flat"
     return "worse" if gap.value > 0 else "better"
@@ -165,7 +165,7 @@ def _sides(
 
 
 def pruning_section(scores: AuditScores) -> Section | None:
-    """Build the matrix of what pruning costs; None without a reference."""
+    """Build the matrix of pruning overlaps; None without a reference."""
     pruning = scores.pruning
     if pruning is None:
         return None
@@ -246,7 +246,7 @@ def _list_classes(tested: TestSet) -> dict[str, Any]:
 
 
 def certificates_section(scores: AuditScores) -> Section:
-    """Build the table of the searches, and why they were exact."""
+    """Build the table of the searches' certificates."""
     return Section(
         "certificate",
         "Why these are exact",

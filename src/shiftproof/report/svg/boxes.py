@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shiftproof.report.svg.markup import Html, element, join
-from shiftproof.runs.scores.detection import Box, Found, Thing
+from shiftproof.runs.scores.detection import Box, GroundTruthBox, PredictedBox
 
 KEPT, LOST, EXTRA, MISSED, ASIDE = "kept", "lost", "extra", "missed", "aside"
 
@@ -48,7 +48,9 @@ class Mark:
 
 
 def marks(
-    things: Sequence[Thing], here: Sequence[Found], clean: Sequence[Found] | None
+    things: Sequence[GroundTruthBox],
+    here: Sequence[PredictedBox],
+    clean: Sequence[PredictedBox] | None,
 ) -> list[Mark]:
     """Return what there is to draw in one picture.
 

@@ -1,9 +1,9 @@
-"""The charts, as inline SVG of our own.
+"""The charts, as inline SVG.
 
-SVG rather than a plotting library: colours come from the page's CSS variables, so a chart follows
-dark mode and print; it needs no script; it is small; and each mark carries its figures as a title.
+SVG instead of a plotting library: colors come from the page's CSS variables, so charts follow dark
+mode and print; they need no script and are small; and each mark has its values as a tooltip.
 Positions along a bar are percentages, so that a chart fills any width without scaling its strokes.
-Nothing here decides what is shown: figures come in as series, markup goes out.
+Charts only turn series of values into markup.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _NICE_DIGITS = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
 
 @dataclass(frozen=True)
 class Look:
-    """How a model is told from the others: by number, which picks colour, marker and dash."""
+    """The style of a model: a number that determines color, marker and dash."""
 
     label: str
     number: int
 
     @property
     def style(self) -> str:
-        """The class that carries the colour."""
+        """The CSS class of the color."""
         return f"m{self.number % len(colors.MODEL_LIGHT)}"
 
     @property
@@ -43,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Spot:
-    """A mark of a scatter: a model's, at two shares, with its words."""
+    """A mark of a scatter plot: a model's, at two shares, with its tooltip."""
 
     look: Look
     x: float
@@ -53,7 +53,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Trace:
-    """A line through a scatter: a model's, or of a fit, which has no look."""
+    """A line in a scatter plot: a model's, or a fit's, which has no look."""
 
     points: Sequence[tuple[float, float]]
     look: Look | None = None
@@ -61,21 +61,21 @@ class Trace:
 
 @dataclass(frozen=True)
 class Curve:
-    """A model's figures along the severities; 0 is the clean image."""
+    """A model's values by severity; 0 is clean."""
 
     look: Look
     points: Sequence[tuple[int, Interval]]
 
 
 def nice_top(highest: float, spelling: Spelling = SHARES) -> float:
-    """Return the end of an axis that holds ``highest`` without wasting half of it; of shares, 1."""
+    """Return a round upper end of an axis for ``highest``; at most 1 for shares."""
     if spelling.end is None:
         return _round_up(highest)
     return next((top for top in _NICE_TOPS if highest <= top), spelling.end)
 
 
 def nice_ends(found: Iterable[Interval | None], spelling: Spelling) -> tuple[float, float]:
-    """Return the ends of an axis that holds all intervals and 0; of shares, within 0 and 1."""
+    """Return round ends of an axis for all intervals and 0; within 0 and 1 for shares."""
     intervals = [interval for interval in found if interval is not None]
     highest = max((interval.upper for interval in intervals), default=1.0)
     lowest = min((interval.lower for interval in intervals), default=0.0)
@@ -85,14 +85,14 @@ def nice_ends(found: Iterable[Interval | None], spelling: Spelling) -> tuple[flo
 
 
 def nice_reach(furthest: float, spelling: Spelling = SHARES) -> float:
-    """Return the reach of an axis around 0 that holds ``furthest`` to either side; of shares, 1."""
+    """Return a round half-width of an axis around 0 for ``furthest``; at most 1 for shares."""
     if spelling.end is None:
         return _round_up(furthest)
     return next((reach for reach in _NICE_REACHES if furthest <= reach), spelling.end)
 
 
 def _round_up(figure: float) -> float:
-    """Return a number whose quarters are short, from ``figure`` on; 1 where that is not above 0."""
+    """Round ``figure`` up to a number with short quarters; 1 if it is not above 0."""
     if figure <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(figure))
@@ -103,7 +103,7 @@ def _round_up(figure: float) -> float:
 
 
 def marker(look: Look, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
-    """Draw a model's marker: a circle, a square, a triangle, a diamond, then round again."""
+    """Draw a model's marker: circle, square, triangle, diamond, then again from the first."""
     inside = (element("title", None, title),) if title else ()
     shape = look.number % 4
     style = f"mark {look.style}"
@@ -126,7 +126,7 @@ def marker(look: Look, x: float, y: float, size: float = 3.2, title: str = "") -
 
 
 def key(look: Look) -> Html:
-    """Draw the sample of line and marker that stands in a legend."""
+    """Draw the sample of line and marker for a legend."""
     return element(
         "svg",
         {"class": "key", "viewBox": "0 0 28 12", "width": 28, "height": 12, "aria-hidden": "true"},
@@ -146,7 +146,7 @@ def key(look: Look) -> Html:
 
 
 def dot(look: Look) -> Html:
-    """Draw a model's marker alone, to stand before its name."""
+    """Draw a model's marker only, to precede its name."""
     return element(
         "svg",
         {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
@@ -167,7 +167,7 @@ def legend(rows: Iterable[tuple[Look, str, str]]) -> list[dict[str, object]]:
 _WIDTH, _HEIGHT = 196.0, 136.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 20.0
 _LETTER = 5.5
-"""Room for each letter by which a label is longer than those of shares."""
+"""Extra width for each letter by which a label is longer than those of shares."""
 
 
 def severity_curves(
@@ -179,9 +179,9 @@ def severity_curves(
     low: float = 0.0,
     spelling: Spelling = SHARES,
 ) -> Html:
-    """Draw a figure against severity: a line with its interval band for each model.
+    """Draw values against severity: a line with its interval band for each model.
 
-    ``low`` and ``top`` are the ends of the figure's axis, the same for all panels that are compared.
+    ``low`` and ``top`` are the ends of the value axis, the same for all compared panels.
     """
     ticks = [low + (top - low) * step / 2 for step in range(3)]
     labels = [spelling.tick(tick, named=tick == top) for tick in ticks]
@@ -432,7 +432,7 @@ def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
 
 
 def strip(look: Look, interval: Interval, *, top: float, low: float = 0.0) -> Html:
-    """Draw a figure and its interval from ``low`` to ``top``: decoration beside the number."""
+    """Draw a value and its interval from ``low`` to ``top``, as decoration of the number."""
     return element(
         "svg",
         {"class": "strip", "width": "100%", "height": 12, "aria-hidden": "true"},
@@ -579,7 +579,7 @@ def dots(
         )
     )
     pieces += [
-        # Markers of their own shape stand where a percentage puts them: each in a drawing of its own.
+        # Markers are positioned by percentages: each is a separate drawing.
         element(
             "svg",
             {

@@ -1,4 +1,4 @@
-"""Figures with their intervals along an axis of numbers: a line with a band for each model."""
+"""Line charts: values with interval bands along a numeric axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 14.0, 20.0, 36.0
 
 @dataclass(frozen=True)
 class Line:
-    """A model's figures along the axis, rising."""
+    """A model's values along the axis, in ascending order."""
 
     look: Look
     points: Sequence[tuple[float, Interval]]
@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis from ``low`` to ``high``, with its words and how its numbers are written."""
+    """An axis from ``low`` to ``high``, with its title and number format."""
 
     low: float
     high: float
@@ -32,13 +32,13 @@ class Axis:
     steps: int = 4
 
     def ticks(self) -> list[float]:
-        """Return where numbers stand."""
+        """Return the positions of the ticks."""
         return [
             self.low + (self.high - self.low) * step / self.steps for step in range(self.steps + 1)
         ]
 
     def share(self, value: float) -> float:
-        """Return how far along a value lies, from 0 to 1; what lies beyond is at the end."""
+        """Return the position of a value along the axis, clipped to 0..1."""
         width = self.high - self.low or 1.0
         return min(max((value - self.low) / width, 0.0), 1.0)
 
@@ -51,7 +51,7 @@ def plot_lines(
     spoken: str,
     size: tuple[float, float] = (760, 300),
 ) -> Html:
-    """Draw lines with their bands; ``spoken`` is what a screen reader says."""
+    """Draw lines with their bands; ``spoken`` is the text for screen readers."""
     width, height = size
     right, bottom = width - _RIGHT, height - _BOTTOM
 

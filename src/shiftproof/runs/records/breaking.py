@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class BreakingRecords:
-    """Where the answers of one model break under one corruption, one entry per image.
+    """Breaking points of one model's predictions under one corruption, one entry per image.
 
     Attributes:
-        ids: of the images, in the order of the data set.
-        target: ``(N,)`` the right class, or without labels the answer on the clean image; -1 where
+        ids: image ids, in the order of the dataset.
+        target: ``(N,)`` the true class, or without labels the prediction on the clean image; -1 if
             the image could not be read.
-        clean: ``(N,)`` the answer on the clean image.
-        place: ``(N,)`` as ``metrics.breaking`` counts places: 0 wrong clean, to SURVIVES.
-        answer: ``(N,)`` the answer at the breaking point; -1 where there is none.
-        checked: ``(N,)`` a place beyond it that was asked, too, to see whether it stays broken; 0
-            where none was.
-        recovered: ``(N,)`` whether the answer was right again there.
-        error: why an image could not be read, else None.
+        clean: ``(N,)`` the prediction on the clean image.
+        place: ``(N,)`` index of the breaking point as in ``metrics.breaking``: 0 if wrong clean, up
+            to SURVIVES.
+        answer: ``(N,)`` the prediction at the breaking point; -1 if there is none.
+        checked: ``(N,)`` index of a higher severity at which the prediction was checked again; 0 if
+            none was.
+        recovered: ``(N,)`` whether the prediction was correct again there.
+        error: the reason if an image could not be read, else None.
     """
 
     ids: list[str]
@@ -54,12 +55,12 @@ class BreakingRecords:
 
     @property
     def severity(self) -> F64:
-        """``(N,)`` of the breaking points: 0 wrong clean, 5 also where nothing breaks it."""
+        """``(N,)`` breaking severities: 0 if wrong clean, 5 also if never broken."""
         return severities_of(self.place)
 
 
 def breaking_file(folder: Path, model: str, corruption: str) -> Path:
-    """Return where the records of a model under a corruption lie below a run's folder."""
+    """Return the path of a model's records under a corruption."""
     return cell_file(folder, model, Cell(corruption, 0))
 
 
@@ -83,9 +84,9 @@ def _schema() -> pyarrow.Schema:
 
 
 def write_breaking(path: Path, records: BreakingRecords) -> None:
-    """Write a table atomically: the same records give the same bytes.
+    """Write a table, atomically and deterministically.
 
-    ``breaking`` is the severity, null where nothing breaks the answer or the image cannot be read.
+    ``breaking`` is the severity; null if the prediction never breaks or the image cannot be read.
     """
     import pyarrow as pa
 

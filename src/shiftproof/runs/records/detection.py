@@ -1,7 +1,7 @@
-"""The record table of detectors: one row per image with all that was found in it.
+"""The record table of detectors: one row per image with all its detections.
 
-Boxes are kept as position and size in float64, as result files have them, so that a cell can be
-scored again to the last bit.
+Boxes are stored as position and size in float64, as in result files, so that scores can be
+recomputed bit for bit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.io.parquet import texts_of
-from shiftproof.metrics.coco import Found
+from shiftproof.metrics.coco import DetectionColumns
 from shiftproof.metrics.masks import Code, areas_of
 from shiftproof.runs.parquet import open_table, write_table
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 GROUND_TRUTH = "ground_truth.json"
-"""The file of a run with the objects that are to be found, as COCO annotations."""
+"""The file of a run with the ground truth, as COCO annotations."""
 
 
 @dataclass(frozen=True, eq=False)
 class FoundInImage:
-    """What was found in one image.
+    """The detections in one image.
 
-    ``labels`` ``(D,)`` int32 indexes into the data set's classes; ``scores`` ``(D,)`` float64;
-    ``positions`` ``(D, 4)`` float64 x, y, width, height in pixels; ``masks`` D compressed run-length
-    codes of the image's size, or None.
+    ``labels`` ``(D,)`` int32 indices into the dataset's classes; ``scores`` ``(D,)`` float64;
+    ``positions`` ``(D, 4)`` float64 x, y, width, height in pixels; ``masks`` D compressed
+    run-length codes of the image's size, or None.
     """
 
     labels: NDArray[np.int32]
@@ -51,9 +51,9 @@ NOTHING = FoundInImage(np.empty(0, np.int32), np.empty(0), np.empty((0, 4)))
 
 @dataclass(eq=False)
 class DetectionRecords:
-    """What one detector found in one cell, one entry per image in the order of the data set.
+    """The detections of one detector in one cell, one entry per image in the order of the dataset.
 
-    ``position`` is the place in the stream; ``error`` says why a file could not be read.
+    ``position`` is the position in the stream; ``error`` the reason if a file could not be read.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -71,22 +71,21 @@ class DetectionRecords:
 
     def columns(
         self, places: Sequence[int], sizes: Sequence[tuple[int, int] | None] | None = None
-    ) -> Found:
-        """Return all that was found as columns, as the measures take it.
+    ) -> DetectionColumns:
+        """Return all detections as columns, for the metrics.
 
         Args:
-            places: ``(N,)`` of each image its place among those of the ground truth; below 0 leaves
-                it out.
-            sizes: height and width of each image of the ground truth, where masks are measured.
+            places: ``(N,)`` index of each image in the ground truth; negative ones are skipped.
+            sizes: (height, width) of each image of the ground truth, for masks.
 
         Raises:
-            InputError: masks are asked for, and there are boxes only.
+            InputError: masks are needed, but there are only boxes.
         """
         kept = [(place, one) for place, one in zip(places, self.found, strict=True) if place >= 0]
         counts = [len(one) for _, one in kept]
         positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
         masks = None if sizes is None else _codes(kept, sizes)
-        return Found(
+        return DetectionColumns(
             image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
             category=np.concatenate([NOTHING.labels, *(one.labels for _, one in kept)]).astype(
                 np.int64
@@ -126,7 +125,7 @@ def _schema() -> pyarrow.Schema:
 
 
 def write_detections(path: Path, records: DetectionRecords) -> None:
-    """Write a cell's table atomically: the same records give the same bytes."""
+    """Write a cell's table, atomically and deterministically."""
     import pyarrow as pa
 
     offsets = np.cumsum([0, *(len(one) for one in records.found)]).astype(np.int32)
@@ -175,7 +174,7 @@ def read_detections(path: Path) -> DetectionRecords:
             part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])
             kept = None if masks is None else tuple(masks)
             if kept is not None and (len(kept) != len(labels[part]) or None in kept):
-                raise ValueError("a row has another number of masks than of boxes")
+                raise ValueError("a row has different numbers of masks and boxes")
             found.append(FoundInImage(labels[part], scores[part], boxes[part], kept))
         return DetectionRecords(
             ids=column["id"].to_pylist(),

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class DrawRecords:
-    """What one model answered to one block of draws.
+    """The predictions of one model for one block of draws.
 
     Attributes:
-        ids: of the images.
-        cells: where each was asked.
-        target: ``(B,)`` the right class, an index into the model's classes.
-        prediction: ``(B,)`` the answer; -1 for a file that could not be read.
+        ids: image ids.
+        cells: the cell of each draw.
+        target: ``(B,)`` the true class, an index into the model's classes.
+        prediction: ``(B,)`` the predicted class; -1 for a file that could not be read.
         confidence: ``(B,)`` the largest softmax probability, NaN for such a file.
-        error: why a file could not be read, else None.
+        error: the reason if a file could not be read, else None.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -42,12 +42,12 @@ class DrawRecords:
 
     @property
     def wrong(self) -> Flags:
-        """``(B,)`` which answers are wrong."""
+        """``(B,)`` which predictions are wrong."""
         return np.asarray(self.prediction != self.target)
 
 
 def block_file(folder: Path, model: str, number: int) -> Path:
-    """Return where a block's records lie below a run's folder."""
+    """Return the path of a block's records."""
     return folder / "records" / model / f"block-{number:05}.parquet"
 
 
@@ -68,7 +68,7 @@ def _schema() -> pyarrow.Schema:
 
 
 def write_block(path: Path, records: DrawRecords) -> None:
-    """Write a block's table atomically: the same records give the same bytes."""
+    """Write a block's table, atomically and deterministically."""
     import pyarrow as pa
 
     absent = records.prediction < 0

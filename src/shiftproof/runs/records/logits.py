@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class LogitRecords:
-    """What one model answered to images with known classes, all of it.
+    """All logits of one model on labeled images.
 
-    ``logits`` is ``(N, K)`` float32, NaN throughout for an image that could not be read (``error`` says
-    why); ``target`` ``(N,)`` its class.
+    ``logits`` is ``(N, K)`` float32, all NaN for an image that could not be read (``error`` is the
+    reason); ``target`` ``(N,)`` its class.
     """
 
     ids: list[str]
@@ -44,7 +44,7 @@ def _schema() -> pyarrow.Schema:
 
 
 def write_logits(path: Path, records: LogitRecords) -> None:
-    """Write a table atomically: the same records give the same bytes."""
+    """Write a table, atomically and deterministically."""
     import pyarrow as pa
 
     count, classes = records.logits.shape
@@ -71,7 +71,7 @@ def read_logits(path: Path) -> LogitRecords:
         values = np.asarray(column["logits"].flatten(), dtype=np.float32)
         logits = values.reshape(len(table), -1)
         if not (np.diff(np.asarray(column["logits"].offsets)) == logits.shape[1]).all():
-            raise ValueError("its rows have other numbers of logits")
+            raise ValueError("its rows have different numbers of logits")
         return LogitRecords(
             ids=column["id"].to_pylist(),
             target=np.asarray(column["target"], dtype=np.int32),

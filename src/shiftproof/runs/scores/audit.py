@@ -18,7 +18,8 @@ from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 MEASURE: Final = "cosine similarity"
 
 BEYOND = 0.0202
-"""Rows may be a hundredth longer than 1 (``similarity.sources``), so that products go beyond it."""
+"""Rows may have norms up to 1.01 (``similarity.sources``), so products may exceed 1 by this
+much."""
 
 Cosine = Annotated[float, Meta(ge=-1 - BEYOND, le=1 + BEYOND)]
 
@@ -35,20 +36,20 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Certificate:
-    """Why the result of a search is exact, and what it took.
+    """The evidence that a search is exact, and the work that it took.
 
     Attributes:
-        precision: "int8", "fp32", "fp16" or "bf16", of the products that decide what cannot matter.
-        bound: the largest error that such a product may have had, in units of similarity.
-        dimensions: along how many directions rows were multiplied first.
-        products: pairs of rows.
-        groups: groups of 16 test rows that a bound could not rule out (int8).
-        candidates: pairs whose product was computed again: of these groups (int8), or because the
-            bound could not rule it out (fp16 and bf16).
+        precision: "int8", "fp32", "fp16" or "bf16": precision of the products that exclude pairs.
+        bound: upper bound of the error of such a product, in units of similarity.
+        dimensions: number of dimensions of the first partial products.
+        products: number of pairs of rows.
+        groups: groups of 16 test rows that the bound could not exclude (int8).
+        candidates: pairs whose product was recomputed: those of these groups (int8), or those that
+            the bound could not exclude (fp16 and bf16).
         rechecked: pairs whose product was computed in float64.
-        set_aside: training rows that were compared in float32 because 8 bits do not suit them.
-        skipped: training rows that could not be used.
-        device: "cpu" or "cuda", where these products were made.
+        set_aside: training rows that were compared in float32 because they do not suit 8 bits.
+        skipped: unusable training rows.
+        device: "cpu" or "cuda", the device of these products.
     """
 
     precision: str
@@ -63,7 +64,7 @@ class Certificate:
     device: str = "cpu"
 
     def merge(self, other: Certificate) -> Certificate:
-        """Return the certificate of both parts of the work."""
+        """Return the combined certificate of two parts of a search."""
         return Certificate(
             precision=self.precision if self.precision == other.precision else "mixed",
             bound=max(self.bound, other.bound),
@@ -79,13 +80,13 @@ class Certificate:
 
 
 class Certificates(msgspec.Struct, frozen=True):
-    """The certificates of the searches about one test set.
+    """The certificates of the searches for one test set.
 
     Attributes:
         train: the nearest training rows of each test row.
         nearest: the nearest test row of each training row.
         reference: the nearest reference row of each test row.
-        pruned: the training rows that come closer than the reference.
+        pruned: the training rows that are closer than the reference.
     """
 
     train: Certificate | None = None
@@ -95,7 +96,7 @@ class Certificates(msgspec.Struct, frozen=True):
 
 
 class RowCounts(msgspec.Struct, frozen=True):
-    """A set of rows: how many, how many of them could not be used, their width, and their shards."""
+    """Counts of a set: rows, unusable rows, dimensions, and shards."""
 
     rows: Count
     skipped: Count
@@ -111,7 +112,7 @@ class Histograms(msgspec.Struct, frozen=True):
 
 
 class Curves(msgspec.Struct, frozen=True):
-    """The share of the test rows at or below the upper end of each bin."""
+    """Cumulative shares of the test rows up to the upper edge of each bin."""
 
     train: tuple[Share, ...]
     reference: tuple[Share, ...] | None = None
@@ -130,7 +131,7 @@ class ClassFigures(msgspec.Struct, frozen=True):
 
 
 class Neighbor(msgspec.Struct, frozen=True):
-    """A training row near a test row: its place in the set and in its shard, key and image."""
+    """A training row near a test row: its index in the set and in its shard, key and image."""
 
     row: Count
     shard: str
@@ -141,7 +142,7 @@ class Neighbor(msgspec.Struct, frozen=True):
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """A test row beside its nearest training rows, the nearest first."""
+    """A test row with its nearest training rows, the nearest first."""
 
     row: Count
     key: str | None
@@ -152,35 +153,35 @@ class Leak(msgspec.Struct, frozen=True):
 
 
 class PrunedRows(msgspec.Struct, frozen=True):
-    """How many training rows gap-matched pruning for one test set removes."""
+    """The training rows that gap-matched pruning for one test set removes."""
 
     rows: Count
     share: Share
 
 
 class TestSet(msgspec.Struct, frozen=True):
-    """All figures of one test set; what needs a reference is None without one.
+    """All scores of one test set; those that need a reference are None without one.
 
     Attributes:
-        name: of the test set.
-        rows: how many.
+        name: name of the test set.
+        rows: number of rows.
         similarity: mean cosine similarity to the nearest training row.
         density: mean similarity to the k nearest training rows.
         near_duplicates: share of the rows with a training row at ``AuditScores.duplicates`` or more.
         reference_similarity: as ``similarity``, to the reference.
         reference_near_duplicates: as ``near_duplicates``, of the reference.
         gap: mean of ``similarity`` less ``reference_similarity``, paired by row.
-        share_closer: share of the rows that the training set comes closer to than the reference.
+        share_closer: share of the rows to which the training set is closer than the reference.
         histogram: the rows by their similarity to the nearest row.
-        cumulative: the same, added up.
+        cumulative: the cumulative histogram.
         train_histogram: the training rows by their similarity to the nearest row of this set.
         classes: means of each class; none without labels.
         leakage: the rows with the nearest training rows, the most similar first.
-        pruned: what gap-matched pruning for this set removes.
-        certificates: why the searches were exact.
+        pruned: the rows that gap-matched pruning for this set removes.
+        certificates: evidence that the searches were exact.
     """
 
-    __test__ = False  # pytest takes classes with such names for tests
+    __test__ = False  # pytest would collect a class of this name
 
     name: str
     rows: Count
@@ -208,7 +209,7 @@ class TestSet(msgspec.Struct, frozen=True):
                     raise ValueError(f"{describe_range(low, high)}{AT}{name}.{end}")
 
     def list_bins(self) -> Iterator[tuple[str, tuple[float, ...]]]:
-        """Yield what has a number for every bin, with its place among the fields."""
+        """Yield each field with a number per bin, with its name."""
         yield "train_histogram", self.train_histogram
         for name, sides in (("histogram", self.histogram), ("cumulative", self.cumulative)):
             yield f"{name}.train", sides.train
@@ -217,14 +218,14 @@ class TestSet(msgspec.Struct, frozen=True):
 
 
 class PruningCosts(msgspec.Struct, frozen=True):
-    """What gap-matched pruning for all test sets removes, and for one of what another's does.
+    """Rows removed by gap-matched pruning for all test sets, and the overlap between test sets.
 
     Attributes:
         names: the test sets.
         combined: training rows that pruning for all of them removes.
-        share: the same, of all training rows.
-        shared: a row per test set that is pruned for and a column per test set whose removed rows
-            are counted: which share of these; None where there are none.
+        share: the same as a share of all training rows.
+        shared: element (i, j) is the share of the rows removed for test set j that pruning for test
+            set i removes; None if there are none.
     """
 
     names: tuple[str, ...]
@@ -242,17 +243,17 @@ class AuditScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     Attributes:
-        format: of the file.
-        kind: of the run.
-        measure: what lies on all axes.
+        format: format number of the file.
+        kind: kind of the run.
+        measure: the measure, cosine similarity.
         interval: how the intervals were made.
-        k: how many training rows make the density.
-        duplicates: from which similarity on a training row is a near-duplicate.
+        k: number of nearest training rows for the density.
+        duplicates: similarity threshold of near-duplicates.
         train: the training set.
-        reference: the set that it is compared with.
-        edges: ``bins + 1`` of all histograms, rising.
+        reference: the reference set, if any.
+        edges: ``bins + 1`` bin edges of all histograms, ascending.
         sets: the test sets.
-        pruning: what pruning for several of them removes.
+        pruning: the rows that pruning for several of them removes.
     """
 
     format: int

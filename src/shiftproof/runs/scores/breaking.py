@@ -14,15 +14,15 @@ from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 
 class CorruptionBreaking(msgspec.Struct, frozen=True):
-    """Where the answers of a model break under one corruption.
+    """The breaking points of a model's predictions under one corruption.
 
     Attributes:
         corruption: its name.
-        severity: the mean breaking severity: 0 where the clean image is answered wrongly, 5 where
-            nothing breaks the answer.
-        survived: the share that is right at severity 5 and all before it.
-        curve: the share that is still right: clean, then at each of ``levels``; empty of a difference.
-        error: the mean error over severities 1 to 5 that this means.
+        severity: the mean breaking severity: 0 if the clean image is misclassified, 5 if the
+            prediction never breaks.
+        survived: share of the predictions that are correct at all severities.
+        curve: the share still correct: clean, then at each of ``levels``; empty for a difference.
+        error: the implied mean error over severities 1 to 5.
     """
 
     corruption: str
@@ -33,19 +33,20 @@ class CorruptionBreaking(msgspec.Struct, frozen=True):
 
 
 class ModelBreaking(msgspec.Struct, frozen=True):
-    """A model, or a difference of two: then ``against`` names what is subtracted.
+    """The scores of a model, or a difference of two models: then ``against`` is the subtracted
+    model.
 
     Attributes:
         name: of the model.
         severity: the mean breaking severity over the corruptions.
         clean: the error on the clean images.
-        error: the mean error over corruptions and severities that the breaking points mean.
-        mce: the mCE that they mean at the five whole severities; None where it is not claimed.
-        corruptions: each of them.
-        title: in full.
-        against: None of a model.
-        checked: answers that were asked once more beyond their breaking point.
-        recovered: of these, how many were right again.
+        error: the implied mean error over corruptions and severities.
+        mce: the implied mCE at severities 1 to 5; None if it is not claimed.
+        corruptions: scores of each corruption.
+        title: full name.
+        against: the subtracted model; None if this is no difference.
+        checked: predictions that were checked at a severity beyond their breaking point.
+        recovered: how many of these were correct again.
     """
 
     name: str
@@ -67,13 +68,13 @@ class BreakingScores(TidyScores, frozen=True):
         format: of the file.
         kind: "breaking".
         interval: how the intervals were drawn.
-        images: counts, and what could not be read.
-        levels: the severities that were asked.
-        models: their figures.
+        images: counts, and the images that could not be read.
+        levels: the evaluated severities.
+        models: scores of the models.
         differences: of every other model minus the first.
-        labeled: whether answers are held against labels, and not against those on the clean images.
-        passes: forward passes of an image, for each image, corruption and model.
-        reason: why mCE is not claimed; None where it is.
+        labeled: whether predictions are compared with labels, instead of the clean predictions.
+        passes: mean number of forward passes per image, corruption and model.
+        reason: why mCE is not claimed; None if it is.
     """
 
     format: int
@@ -112,17 +113,17 @@ class BreakingScores(TidyScores, frozen=True):
 
     @property
     def measure(self) -> str:
-        """What is measured, under the name that runs of all kinds have."""
+        """The measure, as in all kinds of runs."""
         return "breaking severity"
 
     @property
     def used(self) -> int | None:
-        """Images that the figures are over."""
+        """Number of images in the scores."""
         return self.images.used
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """In their order."""
+        """The corruptions, in order."""
         return tuple(one.corruption for one in self.models[0].corruptions)
 
     @property
@@ -145,8 +146,8 @@ def _rows(
 class BrokenPicture(msgspec.Struct, frozen=True):
     """An image at its breaking point under one corruption.
 
-    ``severity`` is None where nothing breaks the answer: the picture is at severity 5 then. ``answer``
-    is what the first model says there.
+    ``severity`` is None if the prediction never breaks; the picture is then at severity 5.
+    ``answer`` is the first model's prediction there.
     """
 
     corruption: str
@@ -156,7 +157,7 @@ class BrokenPicture(msgspec.Struct, frozen=True):
 
 
 class BreakingSheet(msgspec.Struct, frozen=True):
-    """An image with its breaking points, those that come first before the others."""
+    """An image with its breaking points, the lowest first."""
 
     id: str
     label: str | None

@@ -1,4 +1,4 @@
-"""What is detection's own in a run's files: sizes, classes, pictures with boxes."""
+"""The parts of a run's files that only detection has: sizes, classes, pictures with boxes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from msgspec import Meta
 from shiftproof.runs.scores.shared import Count, Share
 
 SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
-"""The numbers by size of object, and COCO's words for the sizes."""
+"""The metrics by object size, and COCO's names of the sizes."""
 
 
 class Fall(msgspec.Struct, frozen=True):
-    """A number without an interval: on clean images, and as the mean over the grid. Shares."""
+    """A share without an interval: on clean images, and as the mean over the grid."""
 
     clean: Share | None = None
     mean: Share | None = None
 
     @property
     def lost(self) -> float | None:
-        """The loss under corruption; negative where the figure rises."""
+        """The loss under corruption; negative if the metric rises."""
         return None if self.clean is None or self.mean is None else self.clean - self.mean
 
 
 class ClassFall(Fall, frozen=True, kw_only=True):
-    """One class: how many objects of it there are (None: not known), and how P falls."""
+    """One class: its number of objects (None: unknown), and its AP clean and corrupted."""
 
     name: str
     index: Count | None = None
@@ -34,9 +34,9 @@ class ClassFall(Fall, frozen=True, kw_only=True):
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """What a detector's scores have beside those of every task.
+    """The scores that only detectors have.
 
-    ``sizes`` are by the names in ``SIZES``; ``classes`` have the largest loss first.
+    ``sizes`` has the names of ``SIZES``; ``classes`` are sorted by decreasing loss.
     """
 
     sizes: dict[str, Fall] = {}
@@ -53,16 +53,16 @@ Box = tuple[Pixels, Pixels, Extent, Extent]
 """x, y, width and height in pixels of the image."""
 
 
-class Thing(msgspec.Struct, frozen=True):
-    """An object in a photograph; ``counts`` is False for crowds and difficult ones."""
+class GroundTruthBox(msgspec.Struct, frozen=True):
+    """A ground-truth object; ``counts`` is False for crowds and difficult objects."""
 
     name: str
     box: Box
     counts: bool
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A box that was found, and the place of its object among the photograph's; None is on none."""
+class PredictedBox(msgspec.Struct, frozen=True):
+    """A detected box, and the index of its matched object; None if unmatched."""
 
     name: str
     score: Share
@@ -71,17 +71,17 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """One photograph in every cell, with what each model found there.
+    """One photograph in every cell, with each model's detections.
 
-    ``size`` is width and height of the image, in whose pixels the boxes are; ``files`` are its
-    pictures below the run folder, by cell; ``found`` is by model, then by cell.
+    ``size`` is (width, height) of the image; boxes are in its pixels. ``files`` are its pictures
+    below the run folder, by cell; ``found`` is by model, then by cell.
     """
 
     id: str
     size: tuple[Side, Side]
-    things: tuple[Thing, ...]
+    things: tuple[GroundTruthBox, ...]
     files: dict[str, str]
-    found: dict[str, dict[str, tuple[Found, ...]]]
+    found: dict[str, dict[str, tuple[PredictedBox, ...]]]
 
     def __post_init__(self) -> None:
         for by_cell in self.found.values():
@@ -90,19 +90,19 @@ class Sheet(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """One picture of a photograph that loses most: its cell, its file, what was found."""
+    """One picture of a photograph with a large loss: cell, file, and detections."""
 
     cell: str
     file: str
-    found: tuple[Found, ...]
+    found: tuple[PredictedBox, ...]
 
 
 class Worst(msgspec.Struct, frozen=True):
-    """A photograph that loses the share ``lost`` of what the first model finds in it clean."""
+    """A photograph in which the first model loses the share ``lost`` of its clean detections."""
 
     id: str
     size: tuple[Side, Side]
-    things: tuple[Thing, ...]
+    things: tuple[GroundTruthBox, ...]
     lost: Share
     clean_found: Count
     clean: Shown
@@ -114,10 +114,10 @@ class Worst(msgspec.Struct, frozen=True):
 
 
 class Gallery(msgspec.Struct, frozen=True):
-    """The content of ``gallery.json``; empty where the run kept no pictures.
+    """The content of ``gallery.json``; empty if the run has no pictures.
 
-    A box is on an object from the intersection over union ``overlap`` on; ``thresholds`` are the
-    scores from which on each model's boxes are in the gallery.
+    A box matches an object if their intersection over union is at least ``overlap``; ``thresholds``
+    are each model's score thresholds of the boxes in the gallery.
     """
 
     overlap: Share | None = None
@@ -126,7 +126,7 @@ class Gallery(msgspec.Struct, frozen=True):
     worst: tuple[Worst, ...] = ()
 
 
-def _check_things(found: tuple[Found, ...], things: tuple[Thing, ...]) -> None:
+def _check_things(found: tuple[PredictedBox, ...], things: tuple[GroundTruthBox, ...]) -> None:
     for one in found:
         if one.thing is not None and one.thing >= len(things):
             raise ValueError(f"one of the {len(things)} objects of the photograph, not {one.thing}")

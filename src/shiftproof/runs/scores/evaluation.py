@@ -1,4 +1,4 @@
-"""``scores.json`` of an evaluation: the accuracy of models on test sets, beside an audit's figures."""
+"""``scores.json`` of an evaluation: accuracies of models on test sets, with an audit's results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MEASURE: Final = "accuracy"
 
 
 class TestSet(msgspec.Struct, frozen=True):
-    """One test set: its images, and which of the models' classes it has.
+    """One test set: its images, and its subset of the models' classes.
 
-    ``classes`` are how many of them there are, ``labels`` the label set that says which, None where
-    it has all.
+    ``classes`` is the number of classes, ``labels`` the label set of the subset, None if it has
+    all.
     """
 
-    __test__ = False  # for pytest: a noun of the field
+    __test__ = False  # pytest would collect a class of this name
 
     name: str
     total: Count
@@ -32,14 +32,14 @@ class TestSet(msgspec.Struct, frozen=True):
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """How often a model is right on a test set, with its best answer and among its best five."""
+    """Top-1 and top-5 accuracy of a model on a test set."""
 
     accuracy: Interval
     top5: Interval
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """A model, or a difference of two; ``mean`` is over the test sets, each counting as much."""
+    """A model, or a difference of two; ``mean`` is the unweighted mean over the test sets."""
 
     name: str
     sets: dict[str, Accuracy]
@@ -49,10 +49,10 @@ class Evaluated(msgspec.Struct, frozen=True):
 
 
 class Closeness(msgspec.Struct, frozen=True):
-    """What an audit says of a test set: how close the training set comes to it.
+    """Results of an audit for a test set: how close the training set is to it.
 
-    ``test`` is the test set's name in the audit. What needs a reference is None without one.
-    ``matched`` is how many images of the evaluation have a row in the audit.
+    ``test`` is the test set's name in the audit. Fields that need a reference are None without one.
+    ``matched`` is the number of the evaluation's images with a row in the audit.
     """
 
     test: str
@@ -65,7 +65,7 @@ class Closeness(msgspec.Struct, frozen=True):
 
 
 class Bin(msgspec.Struct, frozen=True):
-    """Test images of about the same similarity to their nearest training row."""
+    """A bin of test images by similarity to their nearest training row."""
 
     similarity: float
     accuracy: Interval
@@ -75,8 +75,9 @@ class Bin(msgspec.Struct, frozen=True):
 class BySimilarity(msgspec.Struct, frozen=True):
     """A model's accuracy on the images of a test set, from the least similar to the most.
 
-    ``advantage`` is how often an image that it gets right is closer to the training set than one that
-    it gets wrong; 0.5 where similarity says nothing, None where all are right or all wrong.
+    ``advantage`` is the probability that a correctly classified image is closer to the training set
+    than a misclassified one (AUROC); 0.5 if similarity is uninformative, None if all are correct or
+    all wrong.
     """
 
     model: str
@@ -86,7 +87,7 @@ class BySimilarity(msgspec.Struct, frozen=True):
 
 
 class AuditFigures(msgspec.Struct, frozen=True):
-    """The audit that stands beside the accuracies: its folder's name, sizes, and the test sets."""
+    """The audit compared with the accuracies: its folder's name, sizes, and test sets."""
 
     name: str
     train_rows: Count
@@ -132,7 +133,7 @@ class EvaluationScores(TidyScores, frozen=True):
 
     @property
     def images(self) -> Sets:
-        """The images of all test sets, under the name that runs of all kinds have."""
+        """The images of all test sets, as in all kinds of runs."""
         return Sets(
             sum(one.total for one in self.sets),
             sum(one.used for one in self.sets),
@@ -141,12 +142,12 @@ class EvaluationScores(TidyScores, frozen=True):
 
     @property
     def used(self) -> int:
-        """Images that the figures are over."""
+        """Number of images in the scores."""
         return self.images.used
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """The test sets, under the name that runs of all kinds have."""
+        """The test sets, as in all kinds of runs."""
         return tuple(one.name for one in self.sets)
 
     @property

@@ -1,6 +1,6 @@
-"""``scores.json`` of format 1, as runs over the grid were written before all tasks had one form.
+"""Upgrade of ``scores.json`` from format 1, which had a different layout for each task.
 
-Everything here states what that format was, and so never changes.
+Everything here describes that old format, and so never changes.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _OF_PERFORMANCE = (
 
 _RENAMED = {"clean_error": "clean", "mean_error": "mean"}
 _TWICE = ("mpc", "relative")
-"""Of detectors: these are the mean and rPC."""
+"""Duplicates of the mean and rPC in detectors' scores."""
 
 
 def upgrade_grid(old: Mapping[str, Any]) -> Json:
-    """Return scores of format 1 in format 2; what format 1 did not hold is left out.
+    """Convert scores of format 1 to format 2; fields that format 1 lacks are omitted.
 
     Raises:
-        Exception: whatever a damaged file makes of it; the caller names the file.
+        Exception: any kind, for a damaged file; the caller names the file.
     """
     measure = old["measure"]
     is_error = measure == _ERROR
@@ -114,7 +114,7 @@ def _upgrade_corruption(old: Mapping[str, Any], renamed: Mapping[str, str]) -> J
 def _with_figures(
     old: Mapping[str, Any], renamed: Mapping[str, str], kept: tuple[str, ...]
 ) -> Json:
-    """Put what is an interval under one key, by the name of its measure, and leave the kept keys."""
+    """Move intervals under one key, by measure, and keep the keys in ``kept``."""
     figures = {
         renamed.get(key, key): value
         for key, value in old.items()

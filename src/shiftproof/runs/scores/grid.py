@@ -1,7 +1,7 @@
-"""``scores.json`` of a run over the corruption grid: of any task, in one form.
+"""``scores.json`` of a run over the corruption grid, for any task.
 
-A task says what its figures are (:class:`Measure`) and which of them are its headlines
-(:class:`Headline`); the page, the tables and the comparison of runs are made from that.
+A task defines its measures (:class:`Measure`) and headlines (:class:`Headline`); the page, the
+tables and the comparison of runs follow from these.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ FAMILIES = (*GROUPS, "other")
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """A figure that is measured in every cell.
+    """A metric that is measured in every cell.
 
     Attributes:
-        name: by which the cells have it.
-        title: in full.
-        lower_is_better: whether less of it is better.
-        unit: of its values.
-        low: the smallest value that there can be, None without a limit.
-        high: the largest.
+        name: its key in the cells.
+        title: full name.
+        lower_is_better: whether lower values are better.
+        unit: unit of its values.
+        low: lower limit of its values, None without a limit.
+        high: upper limit of its values, None without a limit.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 class Headline(msgspec.Struct, frozen=True):
-    """A figure of a model as a whole, such as mCE.
+    """A summary metric of a model, such as mCE.
 
     Attributes:
-        name: by which the summaries have it.
-        title: as a person reads it: "mCE".
-        note: what it is, in a few words.
-        lower_is_better: whether less of it is better.
-        unit: of its values; a ratio to another model's errors is a share, too.
+        name: its key in the summaries.
+        title: name shown to users, such as "mCE".
+        note: short description.
+        lower_is_better: whether lower values are better.
+        unit: unit of its values; a ratio to another model's errors is also a share.
         card: whether the overview of the page shows it.
     """
 
@@ -69,10 +69,10 @@ class Headline(msgspec.Struct, frozen=True):
 
 
 class Images(msgspec.Struct, frozen=True):
-    """The images of a run: all, those that the figures are over, and those that could not be read.
+    """The images of a run: total, those in the scores, and those that could not be read.
 
-    Counts are None where only a table of results was there. ``objects`` are those to be found;
-    ``unanswered`` count as wrong.
+    Counts are None if only a table of results was given. ``objects`` is the number of ground-truth
+    objects; ``unanswered`` images count as wrong.
     """
 
     total: Count | None
@@ -83,7 +83,7 @@ class Images(msgspec.Struct, frozen=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True):
-    """Images of one cell for which a model gave NaN in the place of scores."""
+    """Number of images of one cell for which a model returned NaN."""
 
     model: str
     corruption: str
@@ -97,15 +97,15 @@ class Unanswered(msgspec.Struct, frozen=True):
 
 
 class Grid(msgspec.Struct, frozen=True):
-    """What was run.
+    """The grid of a run.
 
     Attributes:
         corruptions: in the order of the grid.
-        severities: rising.
+        severities: ascending.
         complete: whether it is the whole benchmark, 15 corruptions at five severities.
-        missing: names of cells that there should be, and are not.
-        claim: the benchmark's own headline: "mCE", "mPC"; None where there is none.
-        reason: why that is not claimed; None where it is.
+        missing: names of missing cells.
+        claim: the benchmark's headline: "mCE", "mPC"; None if there is none.
+        reason: why that is not claimed; None if it is.
     """
 
     corruptions: tuple[str, ...]
@@ -117,12 +117,12 @@ class Grid(msgspec.Struct, frozen=True):
 
 
 class CellFigures(msgspec.Struct, frozen=True):
-    """What one model reaches in one cell.
+    """The scores of one model in one cell.
 
     Attributes:
-        figures: by name of the measure; None where it has no meaning.
-        numbers: further ones, which have no interval.
-        images: that are counted.
+        figures: value by name of the measure; None if undefined.
+        numbers: further values without an interval.
+        images: number of images that count.
     """
 
     figures: dict[str, Interval | None] = {}
@@ -143,7 +143,7 @@ class GridCell(CellFigures, frozen=True, kw_only=True):
 
 
 class CorruptionFigures(msgspec.Struct, frozen=True):
-    """A corruption over its severities: the mean of the first measure, and what a task adds."""
+    """A corruption averaged over its severities: the first measure, and those that a task adds."""
 
     corruption: str
     figures: dict[str, Interval | None]
@@ -158,9 +158,9 @@ class GroupFigures(msgspec.Struct, frozen=True):
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """All figures of one model, or of a difference: then ``against`` names what is subtracted.
+    """All scores of one model, or of a difference: then ``against`` is the subtracted model.
 
-    ``detail`` is the task's own, and read by what knows the task.
+    ``detail`` is specific to the task.
     """
 
     name: str
@@ -179,11 +179,11 @@ class Scored(msgspec.Struct, frozen=True):
             raise ValueError("one entry per corruption and severity")
 
     def of_clean(self, measure: str) -> Interval | None:
-        """Return the figure on the clean images."""
+        """Return a measure on the clean images."""
         return None if self.clean is None else self.clean.figures.get(measure)
 
     def of_cells(self, measure: str) -> dict[Cell, Interval]:
-        """Return a measure over the grid, where it has a meaning."""
+        """Return a measure in each cell in which it is defined."""
         found = ((cell.cell, cell.figures.get(measure)) for cell in self.cells)
         return {cell: figure for cell, figure in found if figure is not None}
 
@@ -201,9 +201,8 @@ class Scored(msgspec.Struct, frozen=True):
 class GridScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
-    ``measures`` are what is measured in the cells; the first is what the grid is drawn by.
-    ``ranking`` is of two models or more; None of one, and in files from before there were rankings.
-    ``upgrades`` bring older formats forward.
+    ``measures`` are measured in the cells; charts show the first. ``ranking`` needs at least two
+    models; None for one, and in files of earlier versions. ``upgrades`` convert older formats.
     """
 
     upgrades: ClassVar[Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]]] = UPGRADES
@@ -234,7 +233,7 @@ class GridScores(TidyScores, frozen=True):
         _check_ranges(self.measures, self.differences, differences=True)
 
     def _check_ranking(self, names: Sequence[str]) -> None:
-        """Refuse a ranking by another figure than a headline, or of other models."""
+        """Check that the ranking is by a headline and of these models."""
         if self.ranking is None:
             return
         if self.ranking.headline not in {one.name for one in self.headlines}:
@@ -252,33 +251,33 @@ class GridScores(TidyScores, frozen=True):
 
     @property
     def headline(self) -> Headline | None:
-        """What the run is told by: the benchmark's own figure where it is claimed, else the mean."""
+        """The main headline: the benchmark's own if it is claimed, else the mean."""
         claimed = self.grid.claim if self.grid.reason is None else None
         return find_headline(self.headlines, claimed)
 
     @property
     def measure(self) -> Measure:
-        """What the grid is drawn by."""
+        """The measure shown in charts of the grid."""
         return self.measures[0]
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """Those that were run, in the order of the grid."""
+        """The corruptions of the run, in the order of the grid."""
         return self.grid.corruptions
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """Those that were run, rising."""
+        """The severities of the run, ascending."""
         return self.grid.severities
 
     @property
     def used(self) -> int | None:
-        """Images that the figures are over."""
+        """Number of images in the scores."""
         return self.images.used
 
     @property
     def resampled(self) -> bool:
-        """Whether any figure has an interval."""
+        """Whether any value has an interval."""
         return any(
             figure is not None and not figure.bare
             for model in self.models
@@ -295,7 +294,7 @@ class GridScores(TidyScores, frozen=True):
         return {group: found[group] for group in [*known, *(g for g in found if g not in known)]}
 
     def every_cell(self, model: Scored) -> list[tuple[str, int, CellFigures]]:
-        """Return a model's figures, the clean cell first, in the order of the grid."""
+        """Return a model's scores by cell, the clean cell first, in the order of the grid."""
         order = {name: place for place, name in enumerate(self.corruptions)}
         listed = sorted(
             model.cells, key=lambda one: (order.get(one.corruption, len(order)), one.cell)
@@ -331,14 +330,14 @@ def _list_rows(model: Scored) -> Iterator[Row]:
 
 
 def find_headline(headlines: Sequence[Headline], claimed: str | None) -> Headline | None:
-    """Return the headline that models are told by.
+    """Return the main headline of models.
 
     Args:
-        headlines: of the run.
-        claimed: title of the benchmark's own, such as "mCE"; None where it is not claimed.
+        headlines: headlines of the run.
+        claimed: title of the benchmark's headline, such as "mCE"; None if it is not claimed.
 
     Returns:
-        That, else the mean over the grid, else any under corruption, else the clean one.
+        The claimed one, else the mean over the grid, else any under corruption, else the clean one.
     """
     wanted = (
         [one for one in headlines if claimed is not None and one.title == claimed],
@@ -352,9 +351,9 @@ def find_headline(headlines: Sequence[Headline], claimed: str | None) -> Headlin
 def _check_ranges(
     measures: Sequence[Measure], models: Sequence[Scored], *, differences: bool
 ) -> None:
-    """Refuse a percentage given for a share.
+    """Check that values are within their limits, for example no percentages given for shares.
 
-    The ends of an interval are moved by the bias of the resamples, and may lie a little beyond.
+    The bounds of an interval are corrected for bias, and may exceed the limits slightly.
     """
     whole = "differences" if differences else "models"
     for measure in measures:
@@ -368,7 +367,7 @@ def _check_ranges(
 def _figures_of(
     measure: str, whole: str, models: Sequence[Scored]
 ) -> Iterator[tuple[str, Interval]]:
-    """Yield every figure of a measure with its place in the file."""
+    """Yield every value of a measure with its place in the file."""
     for at, model in enumerate(models):
         lists: list[tuple[str, Sequence[CellFigures | CorruptionFigures]]] = [
             ("cells", model.cells),

@@ -1,4 +1,4 @@
-"""``scores.json`` of a probe: how much of each factor each encoder keeps."""
+"""``scores.json`` of a probe: how much of each factor each encoder encodes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ MEASURE: Final = "kept"
 
 Group = Literal["geometry", "color", "texture", "weather"]
 GROUPS: tuple[Group, ...] = ("geometry", "color", "texture", "weather")
-"""Texture is sharpness, noise and compression: all that leaves shapes and colors in place."""
+"""Texture is sharpness, noise and compression: changes that preserve shapes and colors."""
 
 Reading = Literal["beside", "alone", "network"]
 READINGS: tuple[Reading, ...] = ("beside", "alone", "network")
-"""How a factor is read: see :class:`Kept`."""
+"""The readouts of a factor: see :class:`Kept`."""
 
 Verdict = Literal["kept", "hidden", "collapsed", "unread", "undecided"]
-"""What may be said of a factor: the probe's summary decides which."""
+"""Verdicts on a factor, made by the probe's summary."""
 
 
 class Factor(msgspec.Struct, frozen=True):
-    """One number that images are changed by.
+    """A factor of variation: one number by which images are changed.
 
     Attributes:
-        name: what ``--factors`` and the records call it.
-        title: what people read.
+        name: name in ``--factors`` and in the records.
+        title: name shown to users.
         group: one of ``GROUPS``.
         low: the smallest value, in ``unit``.
         high: the largest.
-        unit: what the values are.
-        binary: whether there are two values alone, 0 and 1.
+        unit: unit of the values.
+        binary: whether the only values are 0 and 1.
     """
 
     name: str
@@ -49,10 +49,11 @@ class Factor(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """How much of a factor is read: shares, or of a difference points.
+    """Explained share of a factor by each readout; for a difference of models, points.
 
-    ``beside`` is read beside the unchanged image, ``alone`` without it, both by ridge regression;
-    ``network`` beside it by a small network. ``verdict`` is None for controls and differences.
+    ``beside`` uses the vectors of the changed and the unchanged image, ``alone`` only the former,
+    both by ridge regression; ``network`` uses both with a small network. ``verdict`` is None for
+    controls and differences.
     """
 
     beside: Interval | None = None
@@ -64,7 +65,7 @@ class Kept(msgspec.Struct, frozen=True):
 class Probed(msgspec.Struct, frozen=True):
     """An encoder, a control ("pixels" or "random"), or a difference of two models.
 
-    ``of`` names the encoder whose architecture a random network has; ``factors`` are by name.
+    ``of`` is the encoder whose architecture a random network has; ``factors`` is keyed by name.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Probed(msgspec.Struct, frozen=True):
 
 
 class ProbeImages(msgspec.Struct, frozen=True):
-    """The images of a probe, and how many versions of each were made."""
+    """The images of a probe, and the number of versions of each."""
 
     total: Count
     used: Count
@@ -123,7 +124,7 @@ class ProbeScores(TidyScores, frozen=True):
                     raise ValueError(f"{describe_range(low, 1)}{AT}{place}.{name}.{reading}.value")
 
     def rows(self) -> Iterator[Row]:
-        """Yield a row per model or difference, factor and way of reading it."""
+        """Yield a row per model or difference, factor and readout."""
         for model in (*self.models, *self.differences):
             for factor, kept in model.factors.items():
                 for reading in READINGS:
@@ -134,12 +135,12 @@ class ProbeScores(TidyScores, frozen=True):
 
     @property
     def used(self) -> int:
-        """Images that the figures are over."""
+        """Number of images in the scores."""
         return self.images.used
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """The factors, under the name that runs of all kinds have."""
+        """The factors, as in all kinds of runs."""
         return tuple(factor.name for factor in self.factors)
 
     @property
@@ -149,7 +150,7 @@ class ProbeScores(TidyScores, frozen=True):
 
     @property
     def encoders(self) -> tuple[Probed, ...]:
-        """The models that are no controls."""
+        """The models without the controls."""
         return tuple(model for model in self.models if model.control is None)
 
     def groups(self) -> dict[str, list[str]]:
@@ -172,7 +173,7 @@ class StripPicture(msgspec.Struct, frozen=True):
 
 
 class Strip(msgspec.Struct, frozen=True):
-    """One photograph with a factor from its low end to its high one."""
+    """One photograph with a factor at values from low to high."""
 
     factor: str
     id: str
@@ -180,6 +181,6 @@ class Strip(msgspec.Struct, frozen=True):
 
 
 class ProbeGallery(msgspec.Struct, frozen=True):
-    """The content of ``gallery.json``; empty where the run kept no pictures."""
+    """The content of ``gallery.json``; empty if the run has no pictures."""
 
     strips: tuple[Strip, ...] = ()

@@ -1,4 +1,4 @@
-"""Reading a run's JSON into its typed form: what a stranger has edited is refused with its place."""
+"""Reading a run's JSON as typed structs; errors name the invalid place in the file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from shiftproof.io.border import convert_errors
 from shiftproof.io.text import read_json
 
 FORMAT = 2
-"""The format of a run's files that this version writes. A form may have ``upgrades``: of an older number
-the function that brings it one format forward."""
+"""The format number that this version writes. A struct may have ``upgrades``: from an older number
+to the function that converts to the next format."""
 
 AT = " @ "
-"""Stands in a form's complaint between what was expected and the place inside of the form."""
+"""Separates the expectation from the place in a struct's error message."""
 
 SLACK = 1e-9
-"""A mean of shares may leave the range by rounding; a percentage given for a share leaves it by far."""
+"""Tolerance of limits: a mean of shares may exceed them by rounding; percentages exceed them by
+far."""
 
 Form = TypeVar("Form")
 
@@ -33,8 +34,8 @@ def read_form(path: Path, form: type[Form]) -> Form:
     """Return the content of a run's file as ``form``, a msgspec struct.
 
     Raises:
-        BrokenFileError: it cannot be read, is of another format, or is not what this version
-            writes; the message names the place.
+        BrokenFileError: it cannot be read, has another format, or is invalid; the message names the
+            place.
     """
     return convert(read_json(path), form, path)
 
@@ -43,10 +44,10 @@ def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form
     """Return parsed JSON as ``form``.
 
     Args:
-        content: what was parsed.
+        content: the parsed JSON.
         form: a msgspec struct.
         path: the file that it came from, for messages.
-        where: the place in the file that it came from.
+        where: the place in the file.
 
     Raises:
         BrokenFileError: as :func:`read_form`.
@@ -66,7 +67,7 @@ def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form
 
 
 def _bring_forward(value: Mapping[str, Any], form: type[Any], path: Path) -> Mapping[str, Any]:
-    """Bring a file of an older version of shiftproof into the format of this one, where that is known."""
+    """Upgrade the content of an older format, if that format is known."""
     upgrades = getattr(form, "upgrades", {})
     while (found := value.get("format")) != FORMAT:
         upgrade = upgrades.get(found) if type(found) is int else None
@@ -83,16 +84,16 @@ def _bring_forward(value: Mapping[str, Any], form: type[Any], path: Path) -> Map
 
 
 def write_form(path: Path, form: msgspec.Struct) -> None:
-    """Write a struct as JSON, atomically: the same content gives the same bytes."""
+    """Write a struct as JSON, atomically and deterministically."""
     files.write_json(path, msgspec.to_builtins(form))
 
 
 def clean_text(text: str) -> str:
     """Return ``text`` without characters that are unsafe on a page, in a table or on a terminal.
 
-    Control characters (an escape sequence in a file name moves the cursor of a terminal) and
-    lone surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line
-    breaks and tabs become spaces. Everything else stays, in whatever script it is.
+    Control characters (an escape sequence in a file name moves the cursor of a terminal) and lone
+    surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line breaks
+    and tabs become spaces. Everything else is kept, in any script.
     """
     return "".join(
         " "
@@ -105,7 +106,7 @@ def clean_text(text: str) -> str:
 
 
 def show(value: Any) -> str:
-    """Return a value as it may be quoted in a message."""
+    """Return a value as text for a message."""
     if value is None:
         return "nothing"
     text = clean_text(repr(value))
@@ -120,7 +121,7 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     if isinstance(value, float):
-        # What is not finite no JSON has, and no figure is; NumPy's are plain numbers here.
+        # JSON has no non-finite numbers; NumPy's scalars become plain numbers.
         return float(value) if math.isfinite(value) else str(value)
     return value
 
@@ -134,17 +135,17 @@ def _refuse(path: Path, expected: str, place: str, got: Any) -> BrokenFileError:
 
 
 def describe_range(low: float | None, high: float | None) -> str:
-    """Return ``a number from 0 to 1``; a limit that is None is left out."""
+    """Return ``a number from 0 to 1``; limits that are None are omitted."""
     limits = (("from", low), ("to", high))
     return " ".join(["a number", *(f"{word} {end:g}" for word, end in limits if end is not None)])
 
 
 def is_outside(value: float, low: float | None, high: float | None, slack: float = SLACK) -> bool:
-    """Whether a value lies beyond its limits by more than rounding explains."""
+    """Return whether a value exceeds its limits by more than rounding."""
     return (low is not None and value < low - slack) or (high is not None and value > high + slack)
 
 
-# ---------------------------------------------------------------- msgspec's complaints
+# ---------------------------------------------------------------- msgspec's errors
 
 _WORDS = {
     "float": "a number",
@@ -158,9 +159,9 @@ _WORDS = {
 
 
 def _split(message: str) -> tuple[str, str]:
-    """Return what was expected, in words, and the place without its ``$.``."""
+    """Split msgspec's message into the expectation, in words, and the place without ``$.``."""
     text, _, place = message.partition(" - at `")
-    # A form's own complaint may say where inside of it.
+    # A struct's own error may have the place inside it.
     text, _, inside = text.partition(AT)
     place = ".".join(part for part in (place.rstrip("`").removeprefix("$"), inside) if part)
     place = place.lstrip(".")
@@ -179,9 +180,9 @@ def _split(message: str) -> tuple[str, str]:
 
 
 def _find_key(value: Any, form: type[Any], place: str) -> str:
-    """Replace each ``[...]``, which stands for some key of a mapping, by the key that is at fault.
+    """Replace each ``[...]``, msgspec's placeholder for a mapping's key, by the invalid key.
 
-    The key is the one without which the complaint is another one, or none.
+    That is the key without which the error changes or disappears.
     """
     while "[...]" in place:
         before, _, after = place.partition("[...]")
@@ -205,7 +206,7 @@ def _find_key(value: Any, form: type[Any], place: str) -> str:
 
 
 def _look_up(value: Any, place: str) -> Any:
-    """Return what stands at ``models[0].cells``, or None where nothing does."""
+    """Return the value at a place such as ``models[0].cells``, or None."""
     for name, number in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
         try:
             value = value[int(number)] if number else value.get(name)

@@ -18,7 +18,7 @@ from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.search.question import Partial
 from shiftproof.similarity.search.tiles import EVERY
-from shiftproof.similarity.sources import Block, Source, open_both
+from shiftproof.similarity.sources import Block, Source, open_sources
 from shiftproof.types import F32, F64, I64, Flags, Settings
 
 
@@ -28,8 +28,8 @@ class Nearest:
 
     Attributes:
         similarity: ``(n,)`` float32, the largest inner product; NaN for rows that were skipped.
-        index: ``(n,)`` int64, the test row that has it, the first of equal ones; -1 if skipped.
-        certificate: why this is exact.
+        index: ``(n,)`` int64, that test row, ties to the first; -1 if skipped.
+        certificate: evidence that this is exact.
     """
 
     similarity: F32
@@ -52,25 +52,25 @@ def nearest(
 ) -> Nearest:
     """Find the nearest test row of every training row.
 
-    Exact: the similarity is the inner product of the float32 rows, added up in float64; of equal
-    ones the first test row counts. ``precision`` changes how long it takes and nothing else.
+    Exact: the similarity is the inner product of the float32 rows, summed in float64; ties go to
+        the first test row. ``precision`` changes only the speed, not the result.
 
     Args:
         train: embeddings, see :func:`~shiftproof.similarity.open_embeddings`.
         test: embeddings of the same width.
-        precision: "int8" looks at 8-bit products first, "fp32" at float32 ones; "fp16" and "bf16" at
-            16-bit ones that torch makes on the device. "auto" takes fp16 on a GPU, and else int8
-            where that is faster than fp32: on most processors, for four times as many test rows as a
-            row is wide or more.
-        device: "cpu", or where torch makes the 16-bit products: "cuda", "cuda:1" and so on.
-        memory: how much may be used, in bytes or such as "4GB" (the default). Test rows that do not
-            fit are compared in several passes.
-        threads: by default all cores of this process.
+        precision: precision of the first products, which exclude most pairs: "int8", "fp32", or
+            "fp16" and "bf16", computed by torch on the device. "auto" is fp16 on a GPU, otherwise
+            int8 if that is faster than fp32: on most processors, if there are at least four times
+            as many test rows as dimensions.
+        device: "cpu", or the device of the 16-bit products: "cuda", "cuda:1" and so on.
+        memory: memory limit, in bytes or such as "4GB" (the default). If the test rows do not fit,
+            several passes are made.
+        threads: number of threads; by default all cores of this process.
         shards: only these shards of the training source; see :func:`merge_nearest`.
 
     Raises:
-        InputError: widths that differ, an empty test set, rows that cannot be used, a device that is
-            not there.
+        InputError: widths that differ, an empty test set, unusable rows, or a device that is not
+            available.
         MissingExtraError: torch is needed and not installed.
 
     >>> import numpy
@@ -104,7 +104,7 @@ def nearest_to_each(
 
     The arguments are those of :func:`nearest`.
     """
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     options = SearchOptions(precision, device, memory, threads)
     return search(NearestQuestion(), rows, sets, options, shards=shards)
 
@@ -122,7 +122,7 @@ def merge_nearest(parts: Sequence[Nearest]) -> Nearest:
 
 
 class _NearestState(NamedTuple):
-    """The nearest test row so far of each row of a block; ``first`` is that of the chunk."""
+    """The nearest test row so far of a block's rows; ``first`` is the chunk's first test row."""
 
     best: F64
     places: I64
@@ -143,7 +143,7 @@ class _NearestState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _NearestSoFar:
-    """The nearest test row so far of every training row: threads do not meet, nor do chunks."""
+    """The nearest test row so far of every training row; threads work on disjoint rows."""
 
     best: F64
     places: I64
@@ -176,13 +176,13 @@ class NearestQuestion:
     found: type[Nearest] = Nearest
 
     def settings(self) -> Settings:
-        """Return nothing: the rows decide."""
+        """Return no settings: the rows determine the result."""
         return {}
 
     def start(self, name: str, train_rows: int, test_rows: int) -> _NearestSoFar:
-        """Begin with rows that have no neighbour."""
+        """Start with no neighbors."""
         return _NearestSoFar(np.full(train_rows, -np.inf), np.full(train_rows, -1, dtype=np.int64))
 
     def merge(self, parts: Sequence[Nearest]) -> Nearest:
-        """Put the rows behind each other."""
+        """Concatenate the rows."""
         return merge_nearest(parts)

@@ -16,11 +16,12 @@ from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.search.question import Partial
 from shiftproof.similarity.search.tiles import EVERY
-from shiftproof.similarity.sources import Block, Source, check_flags, open_both
+from shiftproof.similarity.sources import Block, Source, check_flags, open_sources
 from shiftproof.types import F64, I64, Flags, Settings
 
 DENSE_ROWS = 2048
-"""Training rows that fill the lists of the test rows before the 8-bit products can sort any out."""
+"""Training rows that are compared exactly to fill the lists, before 8-bit products can exclude
+any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +29,10 @@ class TopK:
     """The nearest training rows of every test row.
 
     Attributes:
-        similarity: ``(m, k)`` float64, best first; minus infinity where there are fewer rows.
-        index: ``(m, k)`` int64, rows of the whole training source, of equal ones the first; -1 where
-            there are fewer.
-        certificate: why this is exact.
+        similarity: ``(m, k)`` float64, best first; minus infinity for missing entries.
+        index: ``(m, k)`` int64, rows of the whole training source, ties to the first; -1 for
+            missing entries.
+        certificate: evidence that this is exact.
     """
 
     similarity: F64
@@ -56,7 +57,7 @@ def top_k(
 ) -> TopK:
     """Find the ``k`` nearest training rows of every test row.
 
-    Exact, as :func:`~shiftproof.similarity.nearest` is.
+    Exact, like :func:`~shiftproof.similarity.nearest`.
 
     Args:
         train: embeddings.
@@ -67,7 +68,8 @@ def top_k(
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see :func:`~shiftproof.similarity.nearest`.
         shards: only these shards of the training source; see :func:`merge_top_k`.
-        keep: ``(n,)`` bool over the whole training source; only these rows, by default all.
+        keep: ``(n,)`` bool over the whole training source; restricts the search to these rows; by
+            default all.
 
     >>> import numpy
     >>> train = numpy.eye(3, dtype="float32")
@@ -104,20 +106,20 @@ def top_k_of_each(
     Args:
         train: the training set, ``(n, d)``.
         tests: test sets by name, ``(m, d)`` each.
-        k: how many of each row, 1 or more.
-        precision: as for :func:`top_k`, and so ``device``, ``memory``, ``threads`` and ``shards``.
-        device: where products are made.
-        memory: how much is held at most.
-        threads: how many search.
+        k: number of neighbors of each row, 1 or more.
+        precision: as for :func:`top_k`; so are ``device``, ``memory``, ``threads`` and ``shards``.
+        device: device of the products.
+        memory: memory limit.
+        threads: number of threads.
         shards: the shards of the training set to search; None for all.
-        keep: ``(n,)`` the training rows that count; None for all.
+        keep: ``(n,)`` the training rows to search; None for all.
 
     Raises:
         InputError: ``k`` below 1, or what :func:`top_k` refuses.
     """
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
-    rows, sets = open_both(train, tests)
+    rows, sets = open_sources(train, tests)
     if keep is not None:
         keep = check_flags(keep, len(rows), "keep")
     options = SearchOptions(precision, device, memory, threads)
@@ -125,7 +127,7 @@ def top_k_of_each(
 
 
 def merge_lists(lists: Sequence[tuple[F64, I64]], k: int) -> tuple[F64, I64]:
-    """Join lists of the same test rows; what several hold counts once."""
+    """Merge lists of the same test rows; duplicates count once."""
     values = np.concatenate([part[0] for part in lists], axis=1)
     indices = np.concatenate([part[1] for part in lists], axis=1)
     order = np.lexsort((indices, -values), axis=1)
@@ -133,7 +135,7 @@ def merge_lists(lists: Sequence[tuple[F64, I64]], k: int) -> tuple[F64, I64]:
     indices = np.take_along_axis(indices, order, axis=1)
     twice = np.zeros(values.shape, dtype=bool)
     twice[:, 1:] = (indices[:, 1:] == indices[:, :-1]) & (indices[:, 1:] >= 0)
-    # A stable sort moves what is there twice to the end and keeps the order of the rest.
+    # A stable sort moves duplicates to the end and keeps the order of the rest.
     order = np.argsort(twice, axis=1, kind="stable")[:, :k]
     return (
         np.ascontiguousarray(np.take_along_axis(values, order, axis=1)),
@@ -142,7 +144,7 @@ def merge_lists(lists: Sequence[tuple[F64, I64]], k: int) -> tuple[F64, I64]:
 
 
 def merge_top_k(first: TopK, second: TopK) -> TopK:
-    """Join the lists that two sets of shards gave for the same test rows; associative."""
+    """Merge the lists of two sets of shards for the same test rows; associative."""
     values, indices = merge_lists(
         [(first.similarity, first.index), (second.similarity, second.index)],
         first.similarity.shape[1],
@@ -183,7 +185,7 @@ class _TopKState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Lists:
-    """The lists so far of a chunk of test rows. What several threads hold counts once."""
+    """The lists so far of a chunk of test rows. Duplicates between threads count once."""
 
     values: F64
     indices: I64
@@ -232,15 +234,15 @@ class TopKQuestion:
 
     @property
     def dense(self) -> int:
-        """Full lists sort rows out."""
+        """Only full lists can exclude rows."""
         return max(DENSE_ROWS, 4 * self.k)
 
     def settings(self) -> Settings:
-        """Return nothing but ``k``, which counts anyway."""
+        """Return no settings beside ``k``, which is recorded anyway."""
         return {}
 
     def start(self, name: str, train_rows: int, test_rows: int) -> _TopKSoFar:
-        """Begin with no lists."""
+        """Start with empty lists."""
         return _TopKSoFar(self.k)
 
     def merge(self, parts: Sequence[TopK]) -> TopK:

@@ -1,4 +1,4 @@
-"""Why a result is exact, and what it took."""
+"""Counts of a search, and the certificate of its exactness."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["Certificate", "Tally", "merge_certificates"]
 
 
 def merge_certificates(parts: Iterable[Certificate]) -> Certificate:
-    """Return the certificate of all parts of the work, of which there is one at least."""
+    """Return the combined certificate of at least one part."""
     return reduce(Certificate.merge, parts)
 
 
 GROUPS, CANDIDATES, RECHECKED, BROKEN = range(4)
-"""What the compiled loops count, see :attr:`Tally.counts`."""
+"""Indices into :attr:`Tally.counts`."""
 
 
 @dataclass
 class Tally:
-    """What is counted while rows are compared.
+    """Counts of a search.
 
     Attributes:
-        counts: ``(4,)`` int64: groups, candidates and products in float64 as of a certificate, and
-            how many of the last lay farther off than the bound allows.
-        products: pairs of rows.
-        bound: the largest error so far of a product that decides what cannot matter.
-        dimensions: along how many directions rows were multiplied first; 0 for all.
-        set_aside: training rows that were compared in float32 because 8 bits do not suit them.
+        counts: ``(4,)`` int64: groups, candidates and float64 products as in a certificate, and the
+            number of products that violate the bound.
+        products: number of pairs of rows.
+        bound: the largest error bound so far of the products that exclude pairs.
+        dimensions: number of dimensions of the first partial products; 0 for all.
+        set_aside: training rows that were compared in float32 because they do not suit 8 bits.
     """
 
     counts: I64 = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
@@ -43,7 +43,7 @@ class Tally:
     set_aside: int = 0
 
     def add(self, other: Tally) -> None:
-        """Count what another counted, too."""
+        """Add the counts of another tally."""
         self.counts += other.counts
         self.products += other.products
         self.bound = max(self.bound, other.bound)
@@ -51,7 +51,7 @@ class Tally:
         self.set_aside += other.set_aside
 
     def certify(self, precision: str, width: int, skipped: int, device: str) -> Certificate:
-        """Return the certificate of what was counted, for rows of one width."""
+        """Return the certificate of these counts."""
         groups, candidates, rechecked, _ = self.counts.tolist()
         return Certificate(
             precision=precision,

@@ -96,9 +96,9 @@ class Engine(Protocol):
 
 def scan(engine: Engine, rows: F32, usable: Flags, reduction: Reduction) -> Tally:
     """Compare a block of training rows ``(n, width)`` with an engine's test rows."""
-    from shiftproof.similarity.search.kernels import walk
+    from shiftproof.similarity.search.kernels import visit_pairs
 
     tally = Tally(products=int(usable.sum()) * len(engine.rows))
     for tile in engine.emit(rows, usable, reduction, tally):
-        walk(tile, rows, engine.rows, reduction.state, tally.counts)
+        visit_pairs(tile, rows, engine.rows, reduction.state, tally.counts)
     return tally

@@ -1,4 +1,4 @@
-"""Which engine makes the products, and how many test rows it holds at a time."""
+"""Choosing the engine of a search, and the number of test rows per chunk."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import F32
 
 FEWEST_FOR_8_BITS = 4
-"""So many times the width of a row there must be test rows for 8 bits to be chosen.
+"""Minimum ratio of test rows to dimensions for which 8 bits are chosen.
 
-Rows are turned and rounded once for each test set, and the test rows are made ready once: that costs what
-so many products save. Measured on one core with AVX2, rows in clusters, CPU time of int8 by float32's for
-the nearest test row and for pruning: with 2,560 test rows of width 1,280, 3.4 for 10,000 training rows, 1.3
-for 40,000, and 0.6 for what comes after; with 5,120, 0.85 for 40,000, then 0.4; with 1,024 of width 512,
-1.1 however many follow; with 2,000 of width 128, 0.9 for 20,000. The nearest ten of 4,000 test rows of
-width 512 take 1.3 for 25,000 training rows, 1 for 100,000, and 0.6 for what comes after.
+Training rows are rotated and rounded once for each test set, and the test rows are prepared once;
+many products are needed to save that cost. Measured on one core with AVX2, rows in clusters, CPU
+time of int8 by float32's for the nearest test row and for pruning: with 2,560 test rows of width
+1,280, 3.4 for 10,000 training rows, 1.3 for 40,000, and 0.6 for what comes after; with 5,120, 0.85
+for 40,000, then 0.4; with 1,024 of width 512, 1.1 however many follow; with 2,000 of width 128, 0.9
+for 20,000. The nearest ten of 4,000 test rows of width 512 take 1.3 for 25,000 training rows, 1 for
+100,000, and 0.6 for what comes after.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some test rows of a set, made ready."""
+    """Some test rows of a set, prepared by an engine."""
 
     name: str
     engine: Engine
@@ -46,11 +47,11 @@ def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
     """Return the kind of 8-bit tile to use, or None for float32.
 
     Args:
-        precision: "int8", "fp32", or "auto": 8 bits where the processor has a tile for them and there
-            are :data:`FEWEST_FOR_8_BITS` times as many test rows as a row is wide.
+        precision: "int8", "fp32", or "auto": 8 bits if the processor has a tile for them and there
+            are :data:`FEWEST_FOR_8_BITS` times as many test rows as dimensions.
         width: of the rows.
-        tests: how many rows the test set has, whether they are compared in one chunk or in several; so
-            the choice is the same in all parts of a search.
+        tests: number of rows of the whole test set, so that the choice is the same in all parts of
+            a search.
 
     Raises:
         InputError: "int8" for rows that are too wide.
@@ -68,7 +69,7 @@ def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
 def choose_engine(
     options: SearchOptions, width: int, tests: int, sample: F32
 ) -> Callable[[F32, int], Engine]:
-    """Return what makes an engine of test rows, given these and the first one's place.
+    """Return a factory of engines from test rows and the index of the first one.
 
     Args:
         options: how the search is made.
@@ -77,8 +78,9 @@ def choose_engine(
         sample: some training rows.
 
     Raises:
-        UnknownNameError: a precision or device of another name.
-        InputError: a precision that the device or the width has not, or a device that is not there.
+        UnknownNameError: no such precision or device.
+        InputError: a precision that the device or the width does not support, or a device that is
+            not available.
         MissingExtraError: torch is needed and not installed.
     """
     half = choose_half(options.precision, options.device)
@@ -102,7 +104,7 @@ def prepare_passes(
     k: int = 0,
     skip_unusable: bool = False,
 ) -> Iterator[list[Chunk]]:
-    """Yield the test rows in chunks that fit into memory together, made ready.
+    """Yield lists of prepared chunks of test rows that fit into memory together.
 
     All chunks of one list are compared in one pass over the training rows.
 
@@ -110,11 +112,10 @@ def prepare_passes(
         train: the training rows.
         tests: the test sets.
         options: how they are compared; its ``threads`` are ignored.
-        threads: how many there will be.
+        threads: number of threads.
         sample: some training rows (:func:`~shiftproof.similarity.search.passes.sample_rows`).
-        k: how many training rows each test row keeps.
-        skip_unusable: let rows that cannot be used, which are 0, stand among the test rows: nothing
-            comes near them.
+        k: number of training rows in each test row's list.
+        skip_unusable: accept unusable test rows, which are 0: they match nothing.
     """
     room = rows_in_memory(parse_memory(options.memory), train.width, threads, k)
     chunks: list[Chunk] = []

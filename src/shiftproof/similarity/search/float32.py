@@ -1,9 +1,9 @@
-"""Products in float32, by loops of our own: each runs on the thread that calls it alone.
+"""Float32 products by own compiled loops, each on the calling thread only.
 
-A library of linear algebra would start threads of its own in each of ours, unless the whole process
-were told not to; it may round to fewer bits where somebody has set it so, and the bound with it would
-be none; and its sums depend on how many rows are multiplied together, and with them what is counted in
-the parts of a search, which are to be equal byte for byte whoever makes them.
+A linear algebra library would start its own threads in each of ours, unless disabled for the whole
+process; it may be configured to lower precision, which invalidates the bound; and its sums depend
+on the number of rows in a product, so that the counts of a part would not be reproducible byte for
+byte.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shiftproof.similarity.sources import NORM_TOLERANCE
 from shiftproof.types import F32, Flags
 
 COLUMNS = 1008
-"""Test rows whose products are made at a time: they stay in the cache until they are read."""
+"""Test rows per product, so that products stay in the cache until they are read."""
 
 
 class Float32:
@@ -30,9 +30,9 @@ class Float32:
         precision: "fp32".
         device: "cpu".
         rows: ``(m, width)`` float32, the test rows.
-        first: the first one's place in the test set.
-        block_rows: training rows that may be compared at a time: any number.
-        stretch: training rows of a block where few pairs are candidates.
+        first: index of the first one in the test set.
+        block_rows: maximum number of training rows per block: unlimited.
+        stretch: training rows of a block if few pairs are candidates.
     """
 
     precision = "fp32"
@@ -41,11 +41,11 @@ class Float32:
     stretch = ROWS
 
     def __init__(self, rows: F32, first: int) -> None:
-        """Take test rows; they are laid out when they are first compared."""
+        """Create the engine of some test rows; their layout is computed at first use."""
         self.rows = rows
         self.first = first
         width = rows.shape[1]
-        # N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1: any order of adding up.
+        # N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1: any order of summation.
         rounding = width * 2.0**-24 / (1 - width * 2.0**-24)
         self._slack = rounding * (1 + NORM_TOLERANCE) ** 2 + 1e-12
         self._panels: F32 | None = None
@@ -54,7 +54,7 @@ class Float32:
     def emit(
         self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
     ) -> Iterator[ProductTile]:
-        """Yield the products with some test rows after the other."""
+        """Yield the products, a tile of test rows at a time."""
         from shiftproof.similarity.search import kernels
 
         places = np.flatnonzero(usable)

@@ -9,7 +9,7 @@ the inequality of Cauchy and Schwarz
 
     |<x', q'> - <X, Q>| <= |x' - X| |q'| + |X| |q' - Q|
 
-where the lengths are measured, row by row. ``<X, Q>`` is added up in float32 and rounded to 16 bits
+where the lengths are computed for each row. ``<X, Q>`` is summed in float32 and rounded to 16 bits
 once more; each errs by at most a share of ``|X| |Q|``. With m and n near the means of the two sides
 all of these are short.
 """
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "int8", "fp32", "fp16", "bf16")
 
 SCALES = {"fp16": 64.0, "bf16": 1.0}
-"""What rows are multiplied by, a power of two, which rounds nothing. The smallest normal number of fp16
-is 6e-5, large beside the numbers of a row of length 1; with this it lies at 1e-6, and no product of
-rows comes near 65,504, the largest."""
+"""Scale factor of rows, a power of two, which is exact. The smallest normal number of fp16 is 6e-5,
+large beside the numbers of a row of length 1; with this it lies at 1e-6, and no product of rows
+comes near 65,504, the largest."""
 
 SUM_ERROR = 2.0**-22
 """Of a float32 sum of n products, n times this at most, as a share of the sum of their sizes. Sums in any
@@ -52,7 +52,7 @@ SLACK = 4e-6
 """More than float32 rounds off where products, each below 11, are compared with what they must reach."""
 
 CANDIDATES_HELD = 1 << 18
-"""Candidates of a tile that are held at a time where all of its pairs may be some, 10 MB."""
+"""Maximum number of candidates of a tile in memory, 10 MB."""
 
 COLUMNS = {"cpu": 1024, "cuda": 8192}
 """Test rows whose products are made at a time: as many as may all be candidates, while lists are empty,
@@ -61,7 +61,7 @@ without filling the memory of either side."""
 
 @dataclass(frozen=True)
 class Half:
-    """What 16-bit products are made in, and where.
+    """Precision and device of 16-bit products.
 
     Attributes:
         precision: "fp16" or "bf16".
@@ -120,7 +120,7 @@ def choose_half(precision: str, device: str) -> Half | None:
 
 @dataclass(frozen=True, eq=False)
 class HalfTests:
-    """The test side: rounded rows on the device, and what the bound needs.
+    """Rounded test rows on the device, and the terms of the bound.
 
     Attributes:
         half: what they are rounded to, and where they are.
@@ -130,7 +130,7 @@ class HalfTests:
         known: ``(count,)`` float64, ``<n, q'>``.
         longest: the largest length of ``q'``.
         longest_rounded: the largest length of Q.
-        largest_rest: the largest length of what rounding left.
+        largest_rest: the largest length of a rounding residual.
     """
 
     half: Half
@@ -201,7 +201,7 @@ def round_rows(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, torch.Ten
 def find_candidates(
     tests: HalfTests, rows: F32, usable: Flags, thresholds: F64 | float | None
 ) -> Iterator[Candidates]:
-    """Yield the pairs that may matter, tile by tile of the test rows.
+    """Yield candidate pairs, by tiles of the test rows.
 
     Args:
         tests: the test side.
@@ -320,7 +320,7 @@ class Fp16:
 
 @contextlib.contextmanager
 def within_memory(half: Half) -> Iterator[None]:
-    """Say in a RunError what to do where the memory of the device is full."""
+    """Convert out-of-memory errors of the device to a RunError with advice."""
     import torch
 
     try:
@@ -347,4 +347,4 @@ def _list_full_sums() -> list[Setting]:
 
 
 FULL_SUMS = HeldSettings(_list_full_sums)
-"""Within it torch adds products of 16 bits up in float32."""
+"""Context in which torch sums 16-bit products in float32."""

@@ -1,4 +1,4 @@
-"""The search on a GPU: one look at 16-bit products, and what they leave open settled there in float64.
+"""The search on a GPU: 16-bit products exclude most pairs; the rest is decided there in float64.
 
 The bound is that of :mod:`~shiftproof.similarity.search.fp16`. What a GPU makes of it differs: the
 product of a matrix costs little more than writing it, so it is written in 16 bits and read once, for the
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     import torch
 
 GROUP = 64
-"""Test rows of a group, whose largest product is looked at first."""
+"""Test rows of a group, whose largest product is checked first."""
 
 COLUMNS = 1 << 15
-"""Test rows whose products are made at a time."""
+"""Test rows per matrix product."""
 
 PRODUCTS = 1 << 28
-"""Products that are made at a time: 512 MB."""
+"""Products per matrix product: 512 MB."""
 
 PAIRS = 1 << 16
 """Pairs that are multiplied in float64 at a time: 1 GB at a width of 1,024."""
@@ -52,7 +52,7 @@ STRETCH = 1 << 14
 """Training rows of a block: fewer leave a GPU idle while the next product is begun."""
 
 TURNS = 4
-"""Threads whose products are on the device at a time: it always has work, and its memory holds them."""
+"""Threads with products on the device at a time: enough to keep it busy within its memory."""
 
 FURTHER = 8
 """Numbers that are added to a row: those of ``<n, q'>``, and as many as tensor cores want."""

@@ -1,4 +1,4 @@
-"""Products of rows in 8 bits and fewer dimensions, with a proven bound on what that leaves out.
+"""Products of rows in 8 bits and fewer dimensions, with a proven bound on the error.
 
 For a training row x, a test row q, any two vectors m and n, and a matrix R whose columns are
 orthonormal, with ``x' = x - n`` and ``q' = q - m``:
@@ -31,7 +31,7 @@ from shiftproof.similarity.search.tiles import EVERY, ROWS, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
 SMALLEST_STEP = 1e-4
-"""Finer steps gain nothing, and sums of whole numbers must stay below 2**29."""
+"""Finer steps gain nothing, and integer sums must stay below 2**29."""
 
 WIDEST = 16384
 """Wider rows could overflow the sums."""
@@ -53,7 +53,7 @@ _SAMPLE = 8192
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Directions along which both sides spread, the widest first, and what takes them off.
+    """Principal directions of both sides, in order of decreasing variance, and the means.
 
     Attributes:
         center: ``(width,)`` float32, near the mean of the test rows.
@@ -88,15 +88,15 @@ class Basis:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedTests:
-    """The test side: whole rows, laid out for the tile, and what the bound needs.
+    """Quantized test rows, laid out for the tile, and the terms of the bound.
 
     Attributes:
         kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
         basis: what was taken off, and the directions.
         matrix: ``(width, dimensions)`` float32, R.
         panels: R as :func:`~shiftproof.similarity.search.kernels.multiply_floats` takes it.
-        defect: how far it is from orthonormal.
-        step: what a whole number stands for.
+        defect: deviation of R from orthonormality.
+        step: quantization step.
         whole: ``(groups, 16, padded dimensions)`` int8: the members of a group side by side.
         packed: the same as the tile wants it.
         starts: what the 16-bit sums begin with.
@@ -212,10 +212,10 @@ def _bound_outside(squares: F64, inside: F64, error: F64 | float, defect: float)
 
 @dataclass(frozen=True, eq=False)
 class _Rounded:
-    """A block of training rows: whole rows, and what the bound needs.
+    """A block of quantized training rows, and the terms of the bound.
 
     Attributes:
-        step: what a whole number stands for.
+        step: quantization step.
         whole: ``(padded count, padded dimensions)`` int8.
         chosen: ``(n,)`` the rows that suit 8 bits.
         errors: ``(n,)`` float64, the lengths of what rounding left.

@@ -18,10 +18,10 @@ class SearchOptions:
     """How a search is made; what these are, :func:`~shiftproof.similarity.nearest` says.
 
     Attributes:
-        precision: of the products that decide what cannot matter.
-        device: where they are made.
-        memory: how much may be used.
-        threads: how many; None for all cores of this process.
+        precision: precision of the products that exclude pairs.
+        device: device of these products.
+        memory: memory limit.
+        threads: number of threads; None for all cores of this process.
     """
 
     precision: Precision = "auto"
@@ -31,7 +31,7 @@ class SearchOptions:
 
 
 def parse_memory(memory: int | str | None) -> int:
-    """Return a number of bytes: of ``4_000_000_000``, "4GB", "500 MB"; 4 GB where None.
+    """Return a number of bytes: of ``4_000_000_000``, "4GB", "500 MB"; 4 GB if None.
 
     Raises:
         InputError: it cannot be read, or is not positive.
@@ -54,12 +54,12 @@ def parse_memory(memory: int | str | None) -> int:
 
 
 def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int:
-    """Return how many test rows may be held at a time.
+    """Return the number of test rows that fit in memory.
 
-    ``lists`` is the number of training rows that each test row keeps.
+    ``lists`` is the number of training rows in each test row's list.
 
     Raises:
-        InputError: not even 1,024.
+        InputError: fewer than 1,024.
     """
     each, block = _bytes_of(width, threads, lists)
     rows = (memory - block) // each
@@ -73,13 +73,13 @@ def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int
 
 
 def bytes_in_memory(rows: int, width: int, threads: int, lists: int = 0) -> int:
-    """Return about how much memory is held while so many test rows are compared with."""
+    """Return the approximate memory for comparing with ``rows`` test rows."""
     each, block = _bytes_of(width, threads, lists)
     return rows * each + block
 
 
 def _bytes_of(width: int, threads: int, lists: int) -> tuple[int, int]:
-    """Return the bytes of each test row, and of the training rows that are under way."""
+    """Return the bytes per test row, and of the training rows in process."""
     # A test row in float32, twice in 8 bits with what they begin with, and its maxima, bias and
     # lists in each thread; twice what it reads while it is made ready.
     each = 12 * width + 3 * (width + 32) + 200 * threads + 16 * lists * (threads + 1)
@@ -87,7 +87,7 @@ def _bytes_of(width: int, threads: int, lists: int) -> tuple[int, int]:
 
 
 def count_threads(threads: int | None) -> int:
-    """Return the number of threads to use: all that this process may use by default."""
+    """Return the number of threads to use: by default all cores of this process."""
     if threads is not None:
         if threads < 1:
             raise InputError(f"Expected a number of threads of 1 or more, got {threads}.")

@@ -27,7 +27,7 @@ from shiftproof.similarity.search.kernels.quantize import (
     square_lengths,
     window_lengths,
 )
-from shiftproof.similarity.search.kernels.walks import walk
+from shiftproof.similarity.search.kernels.walks import visit_pairs
 
 __all__ = [
     "FAR",
@@ -52,6 +52,6 @@ __all__ = [
     "products_with",
     "quantize",
     "square_lengths",
-    "walk",
+    "visit_pairs",
     "window_lengths",
 ]

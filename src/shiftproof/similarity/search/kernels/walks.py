@@ -1,9 +1,9 @@
-"""The loops over tiles: which pairs their bounds allow, and what a question makes of exact products.
+"""The loops over tiles, which pass all pairs that bounds cannot exclude to a question's state.
 
-There is one loop for each kind of tile. It is compiled for each question, whose state's methods become
-part of it (:class:`~shiftproof.similarity.search.engine.State`), and kept on disk where the question
-is one of ours. numba keeps no function made by another on disk; therefore the methods are not handed
-over but found by the state's type.
+There is one loop for each kind of tile. It is compiled for each question, with the methods of the
+question's state (:class:`~shiftproof.similarity.search.engine.State`) inlined, and cached on disk
+for built-in questions. numba does not cache functions made by other functions; therefore the
+methods are not passed but looked up by the state's type.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _ROUNDED = np.float32(1e-6)
 _METHODS = ("floor", "stop", "enter")
 
 
-def walk(tile: Tile, rows: F32, tests: F32, state: Any, counts: I64) -> None:
-    """Hand a state all pairs of a tile that may matter, with their exact products.
+def visit_pairs(tile: Tile, rows: F32, tests: F32, state: Any, counts: I64) -> None:
+    """Pass all candidate pairs of a tile to a state, with their exact products.
 
     Args:
         tile: of training rows and test rows.
@@ -60,19 +60,19 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _inline(function: Function) -> Function:
-    """Compile what is part of a loop, and kept with it."""
+    """Compile a function that is inlined into a loop and cached with it."""
     return cast(Function, numba.njit(**_OPTIONS)(function))
 
 
 def _compile(loop: Callable[..., None], state: type) -> Any:
-    """Return a loop for one type of state; of ours it is kept on disk until a method is changed."""
+    """Return the loop for a type of state; built-in ones are cached until a method changes."""
     function = FunctionType(loop.__code__, loop.__globals__, loop.__name__)
     methods = [getattr(state, name).__code__ for name in _METHODS]
     content = [f"{code.co_code!r}{code.co_consts}{code.co_names}".encode() for code in methods]
     function.__qualname__ = f"{loop.__name__}-{state.__qualname__}-{files.fingerprint(content)}"
     if state.__module__.startswith("shiftproof."):
         return compiled(function)
-    # Whoever reads what is kept must be able to import the state.
+    # Reading the cache requires that the state can be imported.
     return numba.njit(nogil=True, **_OPTIONS)(function)
 
 
@@ -92,7 +92,7 @@ def _enter(self: Any, row: int, test: int, value: float) -> None:
 
 
 def _strip(function: Any) -> Any:
-    """Return a function without its types, of which numba would compare the words."""
+    """Return a function without annotations, which numba would compare as text."""
     return FunctionType(function.__code__, function.__globals__, function.__name__)
 
 
@@ -117,7 +117,7 @@ for _stub, _find in ((_floor, _find_floor), (_stop, _find_stop), (_enter, _find_
 # ---------------------------------------------------------------- maxima of groups
 
 
-def _walk_maxima(tile: Maxima, rows: F32, tests: F32, state: Any, counts: I64) -> None:
+def _visit_maxima(tile: Maxima, rows: F32, tests: F32, state: Any, counts: I64) -> None:
     size = tests.shape[0]
     for i in range(rows.shape[0]):
         stop = min(size, _stop(state, i))
@@ -165,7 +165,7 @@ def _largest_group(row_maxima: I32) -> int:
 
 @compiled
 def _limit(value: float, reach: float, scale: float) -> int:
-    """Return the smallest sum that may still belong to a product of ``value`` or more."""
+    """Return the smallest integer sum of any product of at least ``value``."""
     limit = np.floor((value - reach) / scale) - 1.0
     whole: int = np.int32(max(min(limit, 1073741824.0), -1073741824.0))
     return whole
@@ -174,7 +174,7 @@ def _limit(value: float, reach: float, scale: float) -> int:
 # ---------------------------------------------------------------- float32 products
 
 
-def _walk_product_tile(tile: ProductTile, rows: F32, tests: F32, state: Any, counts: I64) -> None:
+def _visit_product_tile(tile: ProductTile, rows: F32, tests: F32, state: Any, counts: I64) -> None:
     low = np.empty(0 if tile.largest else tile.columns, np.float32)
     for j in range(low.shape[0]):
         low[j] = max(_floor(state, 0, tile.first + j), LOWEST)
@@ -185,13 +185,13 @@ def _walk_product_tile(tile: ProductTile, rows: F32, tests: F32, state: Any, cou
             continue
         scores = tile.scores[place][:columns]
         if tile.largest:
-            _walk_largest(tile, scores, rows[row], row, tests, state, counts)
+            _visit_largest(tile, scores, rows[row], row, tests, state, counts)
         else:
-            _walk_above(tile, scores, rows[row], row, tests, state, counts, low)
+            _visit_above(tile, scores, rows[row], row, tests, state, counts, low)
 
 
 @_inline
-def _walk_largest(
+def _visit_largest(
     tile: ProductTile, scores: F32, values: F32, row: int, tests: F32, state: Any, counts: I64
 ) -> None:
     top = np.float64(_largest(scores))
@@ -207,7 +207,7 @@ def _walk_largest(
 
 
 @_inline
-def _walk_above(
+def _visit_above(
     tile: ProductTile,
     scores: F32,
     values: F32,
@@ -232,7 +232,7 @@ def _walk_above(
 
 @compiled
 def _largest(scores: F32) -> float:
-    """Return the largest of finite values, through whole numbers, for which vectors are used."""
+    """Return the maximum of finite values, compared as integers, which vectorizes."""
     whole = scores.view(np.int32)
     largest = np.int32(-2147483648)
     for j in range(whole.shape[0]):
@@ -248,7 +248,7 @@ def _largest(scores: F32) -> float:
 
 @compiled
 def _any_above(scores: F32, low: F32, limit: float) -> bool:
-    """Whether a score exceeds its ``low`` by more than ``limit``; counted, as vectors can."""
+    """Return whether a score exceeds its ``low`` by more than ``limit``; counting vectorizes."""
     found = 0
     for j in range(scores.shape[0]):
         found += np.int32(scores[j] - low[j] > limit)
@@ -258,7 +258,7 @@ def _any_above(scores: F32, low: F32, limit: float) -> bool:
 # ---------------------------------------------------------------- candidates
 
 
-def _walk_candidates(tile: Candidates, rows: F32, tests: F32, state: Any, counts: I64) -> None:
+def _visit_candidates(tile: Candidates, rows: F32, tests: F32, state: Any, counts: I64) -> None:
     for place in range(tile.row.shape[0]):
         row, test = tile.row[place], tile.test[place]
         estimate, error = tile.estimate[place], tile.error[row]
@@ -272,7 +272,7 @@ def _walk_candidates(tile: Candidates, rows: F32, tests: F32, state: Any, counts
 
 
 _LOOPS: dict[type, Callable[..., None]] = {
-    Maxima: _walk_maxima,
-    ProductTile: _walk_product_tile,
-    Candidates: _walk_candidates,
+    Maxima: _visit_maxima,
+    ProductTile: _visit_product_tile,
+    Candidates: _visit_candidates,
 }
