@@ -89,7 +89,7 @@ def test_options_of_one_name_are_spelt_alike():
 
 
 def test_choices_are_those_of_the_tables():
-    from shiftproof.bench.measures import MEASURES
+    from shiftproof.bench.detection_measures import MEASURES
     from shiftproof.classes import LABEL_SETS
     from shiftproof.cli.bench import LabelSet
     from shiftproof.cli.detect import detect

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.classification_scoring import holds_answers, score_answers
 from shiftproof.bench.detection import Detection, summarize_performance, write_ground_truth
 from shiftproof.bench.detection_gallery import save_gallery
-from shiftproof.bench.given import default_workers
-from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
+from shiftproof.bench.detection_measures import MEASURES, Performance, check_wanted, make_measure
 from shiftproof.bench.naming import Names
 from shiftproof.bench.predictions import (
     PredictionFiles,

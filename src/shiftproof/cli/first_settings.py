@@ -183,7 +183,7 @@ def _find_loader(task: Task) -> tuple[Iterable[str], Callable[[str], Any]]:
     from shiftproof import models
 
     if task == "classification":
-        return models.LOADERS, models.load_classifier
+        return models.CLASSIFIER_LOADERS, models.load_classifier
     if task == "detection":
         return models.DETECTOR_LOADERS, models.load_detector
     return models.SEGMENTER_LOADERS, models.load_segmenter

@@ -86,7 +86,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
     """Return the tables: the title of each, its rows, and the options that all of them take."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.adapt.dense_methods import METHODS
-    from shiftproof.models import LOADERS
+    from shiftproof.models import CLASSIFIER_LOADERS
     from shiftproof.models.classifiers.load import APPLIED
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
@@ -95,7 +95,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
 
     windows = ("classes", "resize", "window", "stride")
     return {
-        "models": ("--model of a classifier", LOADERS, ("classes", *APPLIED)),
+        "models": ("--model of a classifier", CLASSIFIER_LOADERS, ("classes", *APPLIED)),
         "detectors": ("--model of a detector", DETECTOR_LOADERS, ("classes",)),
         "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, windows),
         "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),

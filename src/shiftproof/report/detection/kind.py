@@ -8,8 +8,8 @@ from shiftproof.report.detection.sections import classes_section, sizes_section
 from shiftproof.report.detection.wording import headline, short_title, tell_missing
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.references import reference_mpc_section
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
 from shiftproof.report.sections import Section, look_up, reading_section
 from shiftproof.runs.scores.detection import Detail, Gallery
@@ -59,7 +59,7 @@ def warn(shown: Shown) -> list[str]:
     ]
 
 
-DETECTION = Kind(
+DETECTION = TaskPage(
     gallery=Gallery,
     picture_sizes=drawn.PICTURE_SIZES,
     models="detectors",

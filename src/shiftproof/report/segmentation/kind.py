@@ -6,7 +6,7 @@ from shiftproof.report import wording
 from shiftproof.report.detection.wording import short_title
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
 from shiftproof.report.sections import Section, look_up, reading_section
 from shiftproof.report.segmentation.pictures import PICTURE_SIZES, examples_section, gallery_section
@@ -60,7 +60,7 @@ def warn(shown: Shown) -> list[str]:
     ]
 
 
-SEGMENTATION = Kind(
+SEGMENTATION = TaskPage(
     gallery=Gallery,
     picture_sizes=PICTURE_SIZES,
     list_files=lambda gallery: [file for one in gallery.examples for file in one.list_files()],

@@ -1,4 +1,4 @@
-"""What a kind of run has on its page beside what all have."""
+"""What a task has on the page of its runs beside what all tasks have."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _no_reading(shown: Shown, pictures: Pictures) -> Section | None:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The parts of a page that belong to one kind of run.
+class TaskPage:
+    """The parts of a page that belong to one task.
 
     Attributes:
         gallery: the form of its ``gallery.json``; None shows no pictures, whatever the file holds.
