@@ -10,26 +10,15 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.models.any_size import ModelLike
 from shiftproof.testing.untouched import check_untouched
-from shiftproof.types import Image, Settings
+from shiftproof.types import Image
 
 Answer = TypeVar("Answer")
 
 
-class PredictsImages(Protocol[Answer]):
+class PredictsImages(ModelLike, Protocol[Answer]):
     """A model that gives one answer for each image."""
-
-    @property
-    def name(self) -> str:
-        """What the tables call it."""
-
-    @property
-    def classes(self) -> Classes:
-        """What its labels mean."""
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 1) -> list[Answer]:
         """Return the answer for each image, in the order of the images."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.any_size import AnySizeModel
+from shiftproof.models.any_size import AnySizeModel, ModelLike
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image, Settings
 
@@ -15,20 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class DetectorLike(Protocol):
+class DetectorLike(ModelLike, Protocol):
     """What can be measured as a detector."""
-
-    @property
-    def name(self) -> str:
-        """What the tables call it."""
-
-    @property
-    def classes(self) -> Classes:
-        """What its labels mean."""
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
         """Return what is found in each image, in the order of the images."""
