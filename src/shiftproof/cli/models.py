@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import typer
 from rich.console import Console
@@ -13,6 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.printing import say_json, warn
+
+if TYPE_CHECKING:
+    from shiftproof.cli.grid_options import ClassOptions
+    from shiftproof.models import Classifier
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +29,33 @@ def show_assumed(model: object) -> None:
     """Say in one line, on standard error, what was taken for granted when a model was loaded."""
     if phrases := getattr(model, "assumed", ()):
         warn(f"{getattr(model, 'name', 'model')}: {'; '.join(phrases)}", style="dim")
+
+
+def load_classifiers(
+    specs: Mapping[str, str],
+    names: ClassOptions,
+    *,
+    device: str,
+    kept: Path,
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+) -> dict[str, Classifier]:
+    """Load classifiers by the names of their specs, and say what was taken for granted."""
+    from shiftproof.models import load_classifier
+
+    loaded = {
+        name: load_classifier(
+            spec,
+            device=device,
+            dtype=dtype,
+            classes=names.classes,
+            templates=names.templates,
+            kept=kept,
+        )
+        for name, spec in specs.items()
+    }
+    for classifier in loaded.values():
+        show_assumed(classifier)
+    return loaded
 
 
 class _Described(Protocol):
