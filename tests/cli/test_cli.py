@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import cli, corrupt
-from shiftproof.cli.corruption_choice import parse_corruptions
+from shiftproof.cli.corruption_choice import read_choice
 from shiftproof.cli.options import parse_severities
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
@@ -38,22 +38,22 @@ def photos(tmp_path):
 
 
 def test_lists_of_corruptions():
-    assert parse_corruptions("common") == list(COMMON)
-    assert parse_corruptions("fog, snow") == ["fog", "snow"]
-    assert parse_corruptions("noise") == ["gaussian_noise", "shot_noise", "impulse_noise"]
-    assert parse_corruptions("all") == [*COMMON, *HOLDOUT]
-    assert parse_corruptions("fog,weather") == ["fog", "snow", "frost", "brightness"]
+    assert list(read_choice("common")) == list(COMMON)
+    assert list(read_choice("fog, snow")) == ["fog", "snow"]
+    assert list(read_choice("noise")) == ["gaussian_noise", "shot_noise", "impulse_noise"]
+    assert list(read_choice("all")) == [*COMMON, *HOLDOUT]
+    assert list(read_choice("fog,weather")) == ["fog", "snow", "frost", "brightness"]
     with pytest.raises(UnknownNameError, match="Did you mean 'frost'"):
-        parse_corruptions("frots")
+        read_choice("frots")
     with pytest.raises(InputError, match="at least one"):
-        parse_corruptions(" , ")
+        read_choice(" , ")
 
 
 def test_corruptions_of_a_tree_are_names_too():
-    assert parse_corruptions("drizzle,fog", ["drizzle"]) == ["drizzle", "fog"]
-    assert parse_corruptions("noise", ["noise"]) == ["noise"]
+    assert list(read_choice("drizzle,fog", ["drizzle"])) == ["drizzle", "fog"]
+    assert list(read_choice("noise", ["noise"])) == ["noise"]
     with pytest.raises(UnknownNameError, match="Did you mean 'drizzle'"):
-        parse_corruptions("drizle", ["drizzle"])
+        read_choice("drizle", ["drizzle"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.cli.corruption_choice import check_choice, parse_corruptions, resolve_corruptions
+from shiftproof.cli.corruption_choice import check_choice, read_choice, resolve_corruptions
 from shiftproof.corruptions import COMMON, CORRUPTIONS, SUITES, ccc, chain, corrupt, suite
 from shiftproof.corruptions.chains import parse_chain
 from shiftproof.corruptions.identity import identity_of
@@ -56,7 +56,7 @@ def test_the_second_link_draws_the_same_whatever_the_first(image):
 def test_specs_are_read_and_recorded():
     text = "gaussian_noise-1.25+fog"
     assert parse_chain(text).spec == text
-    assert parse_corruptions(f"{text},snow") == [text, "snow"]
+    assert list(read_choice(f"{text},snow")) == [text, "snow"]
     assert identity_of(parse_chain(text)) == "gaussian_noise at 1.25, then fog"
     assert (
         identity_of(ccc.pair("fog", "contrast", 0.5, 4)) == "fog at 0.5, then contrast at 4 (ccc)"
@@ -76,7 +76,7 @@ def test_specs_are_read_and_recorded():
 )
 def test_words_that_cannot_be_read_get_the_way_out(text, error, message):
     with pytest.raises(error, match=message):
-        parse_corruptions(text)
+        read_choice(text)
 
 
 def test_equal_cells_are_refused():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof.bench.given import name_corruptions
+from shiftproof.bench.arguments import name_corruptions
 from shiftproof.cli import main
 from shiftproof.corruptions import DepthFolder, corrupt, depth, with_depth
 from shiftproof.corruptions.depth_sources import bind_image

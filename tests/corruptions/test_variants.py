@@ -287,7 +287,7 @@ def test_a_run_is_not_gone_on_with_under_other_ice(tmp_path, monkeypatch):
 def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
     from types import SimpleNamespace
 
-    from shiftproof.bench.given import grid_settings
+    from shiftproof.bench.arguments import grid_settings
 
     def settings(source):
         described = SimpleNamespace(settings=lambda: {"source": source})

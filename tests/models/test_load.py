@@ -20,7 +20,13 @@ from shiftproof.errors import (
     UnknownNameError,
 )
 from shiftproof.io.images import read_image
-from shiftproof.models import LOADERS, Loaded, Loader, Preprocess, load_classifier
+from shiftproof.models import (
+    CLASSIFIER_LOADERS,
+    ClassifierLoader,
+    Loaded,
+    Preprocess,
+    load_classifier,
+)
 
 
 @pytest.fixture(scope="module")
@@ -300,13 +306,13 @@ class TestSpecs:
             assert dataclasses.asdict(options)["device"] == "cpu"
             return Loaded(lambda x: x[:, :2, 0, 0] * len(target), Preprocess((8, 8), 8), None)
 
-        monkeypatch.setitem(LOADERS, "mine", Loader(load, "Mine.", "mine:x"))
+        monkeypatch.setitem(CLASSIFIER_LOADERS, "mine", ClassifierLoader(load, "Mine.", "mine:x"))
         classifier = load_classifier("mine:abc", classes=["a", "b"])
         assert classifier.name == "mine:abc"
         assert classifier.classes.names == ("a", "b")
 
     def test_every_row_says_what_it_is(self):
-        for prefix, loader in LOADERS.items():
+        for prefix, loader in CLASSIFIER_LOADERS.items():
             assert loader.example.startswith(prefix)
             assert loader.description.endswith((".", ")"))
             assert len(loader.description) < 100

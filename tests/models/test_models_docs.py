@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftproof.models import DETECTOR_LOADERS, ENCODER_LOADERS, LOADERS, TEXT_LOADERS
+from shiftproof.models import CLASSIFIER_LOADERS, DETECTOR_LOADERS, ENCODER_LOADERS, TEXT_LOADERS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -27,7 +27,7 @@ def test_every_cell_says_yes_or_why_not():
 
 @pytest.mark.parametrize(
     ("loaders", "column"),
-    [(LOADERS, 1), (ENCODER_LOADERS, 3), (TEXT_LOADERS, 4), (DETECTOR_LOADERS, 5)],
+    [(CLASSIFIER_LOADERS, 1), (ENCODER_LOADERS, 3), (TEXT_LOADERS, 4), (DETECTOR_LOADERS, 5)],
 )
 def test_the_table_says_yes_of_the_sources_that_there_are(loaders, column):
     _, _, *rows = rows_of_the_table()

@@ -17,9 +17,7 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.bench import grid as walking
-from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
-from shiftproof.bench.drawing import Asked, Block, Drawing
-from shiftproof.bench.given import (
+from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
     check_cells,
@@ -31,6 +29,8 @@ from shiftproof.bench.given import (
     grid_settings,
     name_corruptions,
 )
+from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
+from shiftproof.bench.drawing import Asked, Block, Drawing
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.stream import Visit

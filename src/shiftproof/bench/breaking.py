@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.bench import grid as walking
-from shiftproof.bench.breaking_summary import summarize_breaking
-from shiftproof.bench.classification import Classification
-from shiftproof.bench.given import (
+from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
     check_classifiers,
@@ -25,6 +23,8 @@ from shiftproof.bench.given import (
     grid_settings,
     name_corruptions,
 )
+from shiftproof.bench.breaking_summary import summarize_breaking
+from shiftproof.bench.classification import Classification
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Prepared
 from shiftproof.bench.views import Encode, OnTheFly

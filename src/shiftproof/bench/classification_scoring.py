@@ -12,10 +12,10 @@ import numpy as np
 
 from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES, Answers, has_cells, read_answers, read_cells
+from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.calibrating import read_share, split_samples, write_calibrations
 from shiftproof.bench.calibrators import Calibrator, calibrate_model
 from shiftproof.bench.classification import CLASS_NAMES, Classification
-from shiftproof.bench.given import default_workers
 from shiftproof.bench.predictions import find_predictions
 from shiftproof.bench.recorders import CellRecorder
 from shiftproof.bench.shared_cells import share_cells

@@ -14,9 +14,14 @@ import numpy as np
 
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.bench.detection_gallery import save_gallery
+from shiftproof.bench.detection_measures import (
+    MEASURES,
+    DetectionMeasure,
+    Performance,
+    check_wanted,
+    make_measure,
+)
 from shiftproof.bench.detection_recorders import DetectorRecording
-from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
-from shiftproof.bench.measures import Measure as MeasureOfData
 from shiftproof.bench.named_models import (
     adapt_first,
     choose_titles,
@@ -301,7 +306,7 @@ def _read_measure(folder: RunFolder) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    measure: MeasureOfData
+    measure: DetectionMeasure
     places: list[int]
     replicates: int
 

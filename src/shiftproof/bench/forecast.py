@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.bench import grid
-from shiftproof.bench.given import (
+from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
     check_cells,

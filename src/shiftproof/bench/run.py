@@ -9,11 +9,7 @@ from typing import Any
 
 from shiftproof.bench import grid
 from shiftproof.bench import precision as planning
-from shiftproof.bench.calibrating import calibrate
-from shiftproof.bench.classification import Classification
-from shiftproof.bench.detection import Detection
-from shiftproof.bench.doubts import warn_of_settings
-from shiftproof.bench.given import (
+from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
     check_cells,
@@ -24,6 +20,10 @@ from shiftproof.bench.given import (
     grid_settings,
     name_corruptions,
 )
+from shiftproof.bench.calibrating import calibrate
+from shiftproof.bench.classification import Classification
+from shiftproof.bench.detection import Detection
+from shiftproof.bench.doubts import warn_of_settings
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
 from shiftproof.bench.passage import check_that_states_can_be_kept
 from shiftproof.bench.protocol import Protocol, parse_protocol

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.classification_scoring import holds_answers, score_answers
 from shiftproof.bench.detection import Detection, summarize_performance, write_ground_truth
 from shiftproof.bench.detection_gallery import save_gallery
-from shiftproof.bench.given import default_workers
-from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
+from shiftproof.bench.detection_measures import MEASURES, Performance, check_wanted, make_measure
 from shiftproof.bench.naming import Names
 from shiftproof.bench.predictions import (
     PredictionFiles,
@@ -125,21 +125,13 @@ def score(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     given = _name_predictions(predictions)
-    if calibrate is not None and task_of(given) != "classification":
-        raise InputError(
-            "Only classifiers can be calibrated, and these are answers of another kind; leave the "
-            "calibration out."
-        )
-    if task_of(given) == "segmentation":
-        if measure != "auto":
-            raise InputError(f"The measure {measure!r} is of detections; these are label maps.")
-        if data is None:
-            raise InputError(
-                "Expected the data set beside the label maps: data=, a folder with the true ones."
-            )
-        if not isinstance(predictions, Mapping):
-            given = {"segmenter": next(iter(given.values()))}
-        with leave_nothing_if_refused(Path(out)):
+    task = task_of(given)
+    _check_arguments(given, task, data, measure, classes, class_map, calibrate)
+    if not isinstance(predictions, Mapping):
+        given = {_NOUNS[task]: next(iter(given.values()))}
+    with leave_nothing_if_refused(Path(out)):
+        if task == "segmentation":
+            assert data is not None
             return score_label_maps(
                 given,
                 data,
@@ -149,22 +141,9 @@ def score(
                 workers=workers,
                 show_progress=show_progress,
             )
-    if class_map is not None:
-        raise InputError("A class map is of segmenters' label maps; give none.")
-    answered = {name: path for name, path in given.items() if holds_answers(path)}
-    if answered and len(answered) < len(given):
-        raise InputError(
-            f"{next(iter(answered.values()))} are answers of a classifier and others are "
-            "detections; score them apart."
-        )
-    if answered:
-        if measure != "auto":
-            raise InputError(f"The measure {measure!r} is of detections; these are classes.")
-        if not isinstance(predictions, Mapping):
-            answered = {"classifier": next(iter(answered.values()))}
-        with leave_nothing_if_refused(Path(out)):
+        if task == "classification":
             return score_answers(
-                answered,
+                given,
                 data,
                 Path(out),
                 classes=None if classes is None else read_classes(classes),
@@ -173,17 +152,82 @@ def score(
                 workers=workers,
                 show_progress=show_progress,
             )
+        if _is_table(next(iter(given.values()))):
+            return _score_tables(given, Path(out), measure)
+        assert data is not None
+        assert isinstance(data, (DetectionData, str, Path))
+        return _score_files(given, data, Path(out), measure, workers, show_progress)
+
+
+_NOUNS = {
+    "classification": "classifier",
+    "detection": "detector",
+    "segmentation": "segmenter",
+}
+"""What the model is called of which there is only one."""
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _check_arguments(
+    given: Mapping[str, Path],
+    task: str,
+    data: ImageData | str | Path | None,
+    measure: str,
+    classes: object,
+    class_map: object,
+    calibrate: object,
+) -> None:
+    """Refuse files of two kinds, and arguments that say nothing of theirs.
+
+    Raises:
+        InputError: there are such.
+    """
+    if calibrate is not None and task != "classification":
+        raise InputError(
+            "Only classifiers can be calibrated, and these are answers of another kind; leave the "
+            "calibration out."
+        )
+    if task != "detection" and measure != "auto":
+        these = "label maps" if task == "segmentation" else "classes"
+        raise InputError(f"The measure {measure!r} is of detections; these are {these}.")
+    if task == "segmentation":
+        if data is None:
+            raise InputError(
+                "Expected the data set beside the label maps: data=, a folder with the true ones."
+            )
+        return
+    if class_map is not None:
+        raise InputError("A class map is of segmenters' label maps; give none.")
+    answers = [path for path in given.values() if holds_answers(path)]
+    if answers and len(answers) < len(given):
+        raise InputError(
+            f"{answers[0]} are answers of a classifier and others are detections; score them apart."
+        )
+    if not answers:
+        _check_detections(given, data, classes)
+
+
+def _check_detections(
+    given: Mapping[str, Path], data: ImageData | str | Path | None, classes: object
+) -> None:
+    """Refuse tables beside result files, and data that are no truth for either.
+
+    Raises:
+        InputError: there are such.
+    """
     if classes is not None:
         raise InputError("The classes of detections are those of the annotations; give none.")
-    tables = {name: path for name, path in given.items() if path.suffix.lower() in SUFFIXES}
+    tables = [path for path in given.values() if _is_table(path)]
     if tables and len(tables) < len(given):
         raise InputError(
-            f"{next(iter(tables.values()))} is a table and {len(given) - len(tables)} others are "
+            f"{tables[0]} is a table and {len(given) - len(tables)} others are "
             "folders of result files; score them apart."
         )
     if tables:
-        with leave_nothing_if_refused(Path(out)):
-            return _score_tables(tables, Path(out), measure)
+        return
     if data is None:
         raise InputError(
             "Expected the annotations beside the result files (--data, data=): a COCO JSON file or "
@@ -193,8 +237,6 @@ def score(
         raise InputError(
             f"{data.name} has no boxes; expected annotations for result files of boxes."
         )
-    with leave_nothing_if_refused(Path(out)):
-        return _score_files(given, data, Path(out), measure, workers, show_progress)
 
 
 def task_of(given: Mapping[str, Path]) -> str:

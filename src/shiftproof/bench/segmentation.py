@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.bench.detection import summarize_performance
-from shiftproof.bench.measures import Performance
+from shiftproof.bench.detection_measures import Performance
 from shiftproof.bench.named_models import (
     adapt_first,
     choose_titles,

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES as ANSWERS
-from shiftproof.bench.given import default_workers
+from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.predictions import cell_of, split_cell
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
 from shiftproof.bench.segmentation_gallery import Shown, save_shown

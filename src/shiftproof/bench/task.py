@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from shiftproof.adapt import Adapter
+from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.calibrating import HeldOut
-from shiftproof.bench.given import CorruptionLike
 from shiftproof.bench.recording import Recording
 from shiftproof.bench.views import Encode, View
 from shiftproof.corruptions import COMMON

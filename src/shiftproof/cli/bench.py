@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -19,8 +21,8 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import run_grid
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.grid_run import GridJob, run_grid
+from shiftproof.cli.models import load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -37,7 +39,88 @@ from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
+if TYPE_CHECKING:
+    from shiftproof.data import ImageData
+    from shiftproof.models import Classifier
+
 LabelSet: TypeAlias = Literal["none", "imagenet-a", "imagenet-r", "imagenet-d", "objectnet"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a data set of classes has, where its names do not say enough."""
+
+    labels: Annotated[
+        LabelSet,
+        typer.Option(
+            "--label-set",
+            metavar="NAME",
+            help="The data have a share of ImageNet's classes: imagenet-r, imagenet-a, "
+            "imagenet-d (give one domain's folder) or objectnet. The model answers these alone.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = "none"
+    unlabeled: Annotated[
+        bool,
+        typer.Option(
+            "--unlabeled",
+            "--unlabelled",
+            help="Ignore folder names; measure agreement.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = False
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            "--clean",
+            metavar="DIR",
+            help="The clean images that belong to a -C tree.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    split: Split = None
+    root: Root = None
+    label_key: Annotated[
+        str | None,
+        typer.Option(
+            "--label-key", metavar="NAME", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL
+        ),
+    ] = None
+
+    def open(
+        self,
+        data: str,
+        folder: str | None,
+        classifiers: Mapping[str, Classifier],
+        class_map: Path | None,
+    ) -> ImageData:
+        """Open the data for classifiers that answer in the same classes, and say what is left aside.
+
+        Args:
+            data: as the command names it.
+            folder: where its images are, if the command says so.
+            classifiers: the first one's classes are those of the data.
+            class_map: from a class of the data to one of the model.
+        """
+        from shiftproof.classes import label_set
+        from shiftproof.data import ImageFolder, open_data, read_class_map
+
+        classes = next(iter(classifiers.values())).classes
+        dataset = open_data(
+            data,
+            classes=classes if self.labels == "none" else label_set(self.labels),
+            class_map=read_class_map(class_map) if class_map else None,
+            labeled=False if self.unlabeled else None,
+            clean=self.clean,
+            split=self.split,
+            images=folder,
+            root=self.root,
+            label_key=self.label_key,
+        )
+        show_aside(dataset.aside)
+        if self.labels == "none" and isinstance(dataset, ImageFolder) and dataset.hint is not None:
+            say(dataset.hint, error=True)
+        return dataset
 
 
 def register(app: typer.Typer) -> None:
@@ -98,64 +181,68 @@ def bench(
     depth: Depth = None,
     grid: GridOptions,
     gpu: DeviceOptions,
-    labels: Annotated[
-        LabelSet,
-        typer.Option(
-            "--label-set",
-            metavar="NAME",
-            help="The data have a share of ImageNet's classes: imagenet-r, imagenet-a, "
-            "imagenet-d (give one domain's folder) or objectnet. The model answers these alone.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = "none",
     names: ClassOptions,
-    unlabeled: Annotated[
-        bool,
-        typer.Option(
-            "--unlabeled",
-            "--unlabelled",
-            help="Ignore folder names; measure agreement.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = False,
-    clean: Annotated[
-        Path | None,
-        typer.Option(
-            "--clean",
-            metavar="DIR",
-            help="The clean images that belong to a -C tree.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    split: Split = None,
-    root: Root = None,
-    label_key: Annotated[
-        str | None,
-        typer.Option(
-            "--label-key", metavar="NAME", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL
-        ),
-    ] = None,
+    about: DataOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
-    from shiftproof.bench import Classification, run_anytime
+    from shiftproof.bench import Classification
     from shiftproof.classes import label_set
-    from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
-    from shiftproof.models import load_classifier
+    from shiftproof.data import CorruptedData
 
+    plan.check()
+    backend = parts.choose(grid.workers)
+    specs = name_specs(model)
+    adapters = parse_adapters(adapt)
+    _check(asked, plan, depth, adapters)
+    task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
+    share = None if about.labels == "none" else label_set(about.labels)
+    classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
+    if share is not None:
+        classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
+    count, folder = split_images(images)
+    dataset = about.open(data, folder, classifiers, names.class_map)
+    from_copies = isinstance(dataset, CorruptedData)
+    others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
+    job = GridJob(
+        corruptions=shifts.choose(others, depth, from_copies=from_copies),
+        severities=shifts.levels,
+        adapters=adapters,
+        out=out,
+        grid=grid,
+        parts=parts,
+        backend=backend,
+        plan=plan,
+        as_json=as_json,
+        images=count,
+        precision=asked.precision,
+        corrupt_on=gpu.corrupt_on,
+    )
+    is_anytime = asked.wanted is not None and not adapters
+    is_anytime &= asked.wanted != "--precision" or dataset.is_labeled
+    if gpu.corrupt_on == "device" and (plan.dry_run or is_anytime):
+        raise InputError(
+            f"{'--dry-run' if plan.dry_run else asked.wanted} corrupts image by image, in the "
+            "workers; leave out --corrupt-on device."
+        )
+    if is_anytime:
+        _run_anytime(classifiers, dataset, asked, job)
+    else:
+        run_grid(classifiers, dataset, task, job, trust=asked.calibrate is not None)
+
+
+def _check(
+    asked: AskedOptions, plan: PlanOptions, depth: str | None, adapters: Sequence[str]
+) -> None:
+    """Refuse options that do not go together, before a model is loaded."""
     if depth is not None and not depth.startswith("onnx:"):
         raise InputError(
             "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
             "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
         )
-    plan.check()
-    backend = parts.choose(grid.workers)
-    specs = name_specs(model)
-    severities = shifts.levels
-    adapters = parse_adapters(adapt)
-    wanted, seconds = asked.wanted, asked.seconds
+    wanted = asked.wanted
     if plan.dry_run and wanted is not None:
         raise InputError(
             f"{wanted} decides the number of images itself; leave it out of --dry-run."
@@ -166,87 +253,34 @@ def bench(
             "leave out --adapt, or say --precision or --images N."
         )
     asked.check()
-    task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
-    share = None if labels == "none" else label_set(labels)
-    classifiers = {
-        name: load_classifier(
-            spec,
-            device=grid.device,
-            dtype=gpu.dtype,
-            classes=names.classes,
-            templates=names.templates,
-            kept=out,
-        )
-        for name, spec in specs.items()
-    }
-    if share is not None:
-        classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
-    for classifier in classifiers.values():
-        show_assumed(classifier)
-    first = next(iter(classifiers.values()))
-    count, folder = split_images(images)
-    dataset = open_data(
-        data,
-        classes=first.classes if share is None else share,
-        class_map=read_class_map(names.class_map) if names.class_map else None,
-        labeled=False if unlabeled else None,
-        clean=clean,
-        split=split,
-        images=folder,
-        root=root,
-        label_key=label_key,
-    )
-    show_aside(dataset.aside)
-    if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
-        say(dataset.hint, error=True)
-    from_copies = isinstance(dataset, CorruptedData)
-    others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    named_shifts = shifts.choose(others, depth, from_copies=from_copies)
-    is_anytime = not adapters and (wanted != "--precision" or dataset.is_labeled)
-    if gpu.corrupt_on == "device" and (plan.dry_run or (wanted is not None and is_anytime)):
+
+
+def _run_anytime(
+    classifiers: Mapping[str, Classifier], dataset: ImageData, asked: AskedOptions, job: GridJob
+) -> None:
+    """Measure one number as precisely as is asked, and show it."""
+    from shiftproof.bench import run_anytime
+
+    if job.backend is not None:
         raise InputError(
-            f"{'--dry-run' if plan.dry_run else wanted} corrupts image by image, in the workers; leave "
-            "out --corrupt-on device."
+            f"{asked.wanted} asks for the next images by what was seen before; one process does "
+            "that. Leave out --engine, --worker and --of, or say --images N."
         )
-    if wanted is not None and is_anytime:
-        if backend is not None:
-            raise InputError(
-                f"{wanted} asks for the next images by what was seen before; one process does "
-                "that. Leave out --engine, --worker and --of, or say --images N."
-            )
-        anytime = run_anytime(
-            classifiers,
-            dataset,
-            budget=seconds,
-            precision=asked.precision,
-            compare=asked.compare,
-            corruptions=named_shifts,
-            severities=severities,
-            images=count,
-            out=out,
-            batch_size=64 if grid.batch_size is None else grid.batch_size,
-            seed=grid.seed,
-            encode=grid.encode,
-            workers=grid.workers,
-            watch=PageWatch(),
-        )
-        show_outcome(anytime, as_json=as_json, log=grid.log or ())
-        return
-    run_grid(
+    grid = job.grid
+    run = run_anytime(
         classifiers,
         dataset,
-        task=task,
-        corruptions=named_shifts,
-        severities=severities,
-        adapters=adapters,
-        images=count,
+        budget=asked.seconds,
         precision=asked.precision,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        corrupt_on=gpu.corrupt_on,
-        trust=asked.calibrate is not None,
+        compare=asked.compare,
+        corruptions=job.corruptions,
+        severities=job.severities,
+        images=job.images,
+        out=job.out,
+        batch_size=64 if grid.batch_size is None else grid.batch_size,
+        seed=grid.seed,
+        encode=grid.encode,
+        workers=grid.workers,
+        watch=PageWatch(),
     )
+    show_outcome(run, as_json=job.as_json, log=grid.log or ())

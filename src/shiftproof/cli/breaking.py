@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
-    ClassesFile,
-    Templates,
+    ClassOptions,
+    CorruptionOptions,
     WhichImages,
     name_specs,
     split_images,
 )
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import load_classifiers
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
     RUN_PANEL,
-    SHIFT_PANEL,
     AsJson,
-    ClassMap,
-    Constants,
-    Corruptions,
     Device,
-    FrostFolder,
+    Encode,
     Out,
     Root,
     Seed,
@@ -34,6 +31,9 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.corruptions import CorruptionFunction
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
             "Examples:  shiftproof breaking --model timm:resnet50 --data photos --out run  ·  "
             "shiftproof breaking --model demo --data demo --out run --corruptions fog,noise"
         ),
-    )(breaking)
+    )(expand_groups(breaking))
 
 
 def breaking(
@@ -69,18 +69,9 @@ def breaking(
     ],
     out: Out,
     images: WhichImages = None,
-    corruptions: Corruptions = "common",
-    constants: Constants = "published",
-    frost_dir: FrostFolder = None,
-    encode: Annotated[
-        Literal["none", "jpeg"],
-        typer.Option(
-            "--encode",
-            metavar="NAME",
-            help="none, or jpeg: save and reread as the files of ImageNet-C were.",
-            rich_help_panel=SHIFT_PANEL,
-        ),
-    ] = "none",
+    *,
+    shifts: CorruptionOptions,
+    encode: Encode = "none",
     batch_size: Annotated[
         int,
         typer.Option(
@@ -95,9 +86,7 @@ def breaking(
     seed: Seed = 0,
     device: Device = "auto",
     workers: Workers = None,
-    classes: ClassesFile = None,
-    templates: Templates = None,
-    class_map: ClassMap = None,
+    names: ClassOptions,
     unlabeled: Annotated[
         bool,
         typer.Option(
@@ -113,41 +102,24 @@ def breaking(
 ) -> None:
     """Find for each image and corruption the severity at which the answer first breaks."""
     from shiftproof.bench import find_breaking
-    from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_drawn_frost
-    from shiftproof.corruptions.chains import has_fixed_severities
     from shiftproof.data import open_data, read_class_map
-    from shiftproof.models import load_classifier
 
-    specs = name_specs(model)
-    classifiers = {
-        name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
-        for name, spec in specs.items()
-    }
-    for classifier in classifiers.values():
-        show_assumed(classifier)
+    classifiers = load_classifiers(name_specs(model), names, device=device, kept=out)
     count, folder = split_images(images)
     dataset = open_data(
         data,
         classes=next(iter(classifiers.values())).classes,
-        class_map=read_class_map(class_map) if class_map else None,
+        class_map=read_class_map(names.class_map) if names.class_map else None,
         labeled=False if unlabeled else None,
         split=split,
         images=folder,
         root=root,
     )
     show_aside(dataset.aside)
-    shifts = resolve_corruptions(corruptions, frost_dir, (), constants, None)
-    fixed = next((name for name, one in shifts.items() if has_fixed_severities(one)), None)
-    if fixed is not None:
-        raise InputError(
-            f"--corruptions: all corruptions of {fixed} have a severity of their own, so there is none "
-            "at which an answer could break."
-        )
-    warn_of_drawn_frost(shifts)
     run = find_breaking(
         classifiers,
         dataset,
-        corruptions=shifts,
+        corruptions=_choose(shifts),
         images=count,
         out=Path(out),
         batch_size=batch_size,
@@ -156,3 +128,23 @@ def breaking(
         workers=workers,
     )
     show_outcome(run, as_json=as_json)
+
+
+def _choose(shifts: CorruptionOptions) -> dict[str, str | CorruptionFunction]:
+    """Return the corruptions by name.
+
+    Raises:
+        InputError: one has a single severity.
+    """
+    from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_drawn_frost
+    from shiftproof.corruptions.chains import has_fixed_severities
+
+    named = resolve_corruptions(shifts.corruptions, shifts.frost_dir, (), shifts.constants, None)
+    fixed = next((name for name, one in named.items() if has_fixed_severities(one)), None)
+    if fixed is not None:
+        raise InputError(
+            f"--corruptions: all corruptions of {fixed} have a severity of their own, so there is none "
+            "at which an answer could break."
+        )
+    warn_of_drawn_frost(named)
+    return named

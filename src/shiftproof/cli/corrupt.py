@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from shiftproof.cli.copying import (
@@ -56,37 +58,22 @@ def corrupt(
 
     plan.check()
     backend = parts.choose(workers)
-    severities = shifts.levels
-    named = shifts.choose(depth=depth)
+    asked: dict[str, Any] = {
+        "corruptions": shifts.choose(depth=depth),
+        "severities": shifts.levels,
+        "seed": seed,
+        "image_format": image_format,
+        "split": split,
+        "images": images,
+        "root": root,
+        "workers": workers,
+    }
     if plan.dry_run:
-        estimate = estimate_export(
-            source,
-            target,
-            corruptions=named,
-            severities=severities,
-            seed=seed,
-            image_format=image_format,
-            split=split,
-            images=images,
-            root=root,
-            workers=workers,
-        )
+        estimate = estimate_export(source, target, **asked)
         show_estimate(
             estimate, target, plan, of_each="cells", others=" in each cell", as_json=as_json
         )
         return
     with parts.share():
-        done = export_corrupted(
-            source,
-            target,
-            corruptions=named,
-            severities=severities,
-            seed=seed,
-            image_format=image_format,
-            split=split,
-            images=images,
-            root=root,
-            workers=workers,
-            backend=backend,
-        )
+        done = export_corrupted(source, target, backend=backend, **asked)
     show_done(done, target, verb="corrupt", as_json=as_json)

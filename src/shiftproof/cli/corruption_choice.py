@@ -27,16 +27,11 @@ from shiftproof.corruptions.table import PUBLISHED
 from shiftproof.errors import InputError, UnknownNameError
 
 
-def parse_corruptions(text: str, others: Sequence[str] = ()) -> list[str]:
-    """Read ``"fog,noise"`` as a list of corruption names without doubles.
+def read_choice(text: str, others: Sequence[str] = ()) -> dict[str, str | CorruptionFunction]:
+    """Read names, sets and chains, and return what each name stands for, without doubles.
 
     ``others`` are names beside those of the table: of the folders of a -C tree.
     """
-    return list(_read_choice(text, others))
-
-
-def _read_choice(text: str, others: Sequence[str]) -> dict[str, str | CorruptionFunction]:
-    """Read names, sets and chains, and return what each name stands for."""
     parts: list[Mapping[str, str | CorruptionFunction]] = []
     for word in filter(None, re.split(r"[,\s]+", text)):
         if word in others:
@@ -103,7 +98,7 @@ def resolve_corruptions(
     ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images;
     ``depth`` where the corruptions that need it find depth maps.
     """
-    named = _read_choice(text, others)
+    named = read_choice(text, others)
     _add_depth(named, depth, others)
     if constants != PUBLISHED:
         scaled = scale(constants)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,8 +18,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import run_grid
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -34,6 +34,53 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
+
+if TYPE_CHECKING:
+    from shiftproof.data import DetectionData
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """What a data set with boxes has, where its names do not say enough."""
+
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="FILE",
+            help="A file with one name a line: what the labels mean, or what a detector that takes "
+            "words (OWL-ViT, Grounding DINO, OmDet-Turbo, YOLO-World) is asked for; the data's classes "
+            "by default.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    class_map: ClassMap = None
+    split: Split = None
+    root: Root = None
+    box_format: Annotated[
+        Literal["xywh", "xyxy"] | None,
+        typer.Option(
+            "--box-format",
+            metavar="NAME",
+            help="Of tars and tables: xywh (as COCO; the default), or xyxy for two corners.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    corrupted: CorruptedFolder = None
+
+    def open(self, data: str, folder: str | None) -> DetectionData:
+        """Open the data, and say the first of its faults; ``folder`` is where its images are."""
+        from shiftproof.data import open_detection_data
+
+        dataset = open_detection_data(
+            data, split=self.split, images=folder, root=self.root, box_format=self.box_format
+        )
+        for fault in dataset.faults[:3]:
+            say(str(fault), error=True)
+        if len(dataset.faults) > 3:
+            rest = len(dataset.faults) - 3
+            say(f"and {rest} more; the counts are in the run's record.", error=True)
+        return dataset
 
 
 def register(app: typer.Typer) -> None:
@@ -81,30 +128,7 @@ def detect(
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes",
-            metavar="FILE",
-            help="A file with one name a line: what the labels mean, or what a detector that takes "
-            "words (OWL-ViT, Grounding DINO, OmDet-Turbo, YOLO-World) is asked for; the data's classes "
-            "by default.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    class_map: ClassMap = None,
-    split: Split = None,
-    root: Root = None,
-    box_format: Annotated[
-        Literal["xywh", "xyxy"] | None,
-        typer.Option(
-            "--box-format",
-            metavar="NAME",
-            help="Of tars and tables: xywh (as COCO; the default), or xyxy for two corners.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    corrupted: CorruptedFolder = None,
+    about: BoxOptions,
     more: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
@@ -113,62 +137,39 @@ def detect(
     """Measure how much detectors lose under corruption: mPC and rPC."""
     from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
-    from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
+    from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
 
     plan.check()
     more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
-    severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Detection(
         measure=measure,
-        corrupted=corrupted,
-        class_map=read_class_map(class_map) if class_map else None,
+        corrupted=about.corrupted,
+        class_map=read_class_map(about.class_map) if about.class_map else None,
     )
-    others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
-    named = shifts.choose(others, depth, from_copies=corrupted is not None)
+    named = choose_shifts(shifts, about.corrupted, depth)
     count, folder = split_images(images)
-    dataset = open_detection_data(
-        data, split=split, images=folder, root=root, box_format=box_format
-    )
-    for fault in dataset.faults[:3]:
-        say(str(fault), error=True)
-    if len(dataset.faults) > 3:
-        rest = len(dataset.faults) - 3
-        say(f"and {rest} more; the counts are in the run's record.", error=True)
+    dataset = about.open(data, folder)
     detectors = {
-        name: load_detector(spec, device=grid.device, classes=classes, vocabulary=dataset.classes)
+        name: load_detector(
+            spec, device=grid.device, classes=about.classes, vocabulary=dataset.classes
+        )
         for name, spec in specs.items()
     }
-    for detector in detectors.values():
-        show_assumed(detector)
-    run = run_grid(
-        detectors,
-        dataset,
-        task=task,
+    job = GridJob(
         corruptions=named,
-        severities=severities,
+        severities=shifts.levels,
         adapters=adapters,
-        images=count,
-        precision=precision,
         out=out,
         grid=grid,
         parts=parts,
         backend=backend,
         plan=plan,
         as_json=as_json,
+        images=count,
+        precision=precision,
     )
-    if run is None:
-        return
-    first = next(iter(detectors.values()))
-    more.estimate(
-        {**detectors, **{spec: AdaptedDetector(first, spec) for spec in adapters}},
-        dataset,
-        corruptions=named,
-        severities=severities,
-        class_map=task.class_map,
-        out=run.path,
-        as_json=as_json,
-    )
+    run_dense_grid(detectors, dataset, task, job, more=more, adapt=AdaptedDetector)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -120,39 +120,27 @@ def embed(
             raise InputError("--dry-run is for images; texts take little: leave it out.")
         with parts.share():
             done = _embed_texts(texts, out, model, device, raw, shard_size, batch_size, backend)
-    else:
-        from shiftproof.embed import embed as write
-        from shiftproof.embed import forecast_embedding
-        from shiftproof.models import load_encoder
+        _show(done, as_json=as_json)
+        return
+    from shiftproof.embed import embed as write
+    from shiftproof.embed import forecast_embedding
+    from shiftproof.models import load_encoder
 
-        encoder = load_encoder(model, device=device, normalize=not raw)
-        show_assumed(encoder)
-        if plan.dry_run:
-            forecast = forecast_embedding(
-                encoder,
-                str(data),
-                shard_size=shard_size,
-                batch_size=32 if batch_size is None else batch_size,
-                workers=workers,
-                split=split,
-                images=images,
-                root=root,
-            )
-            _show_forecast(forecast, plan, as_json=as_json)
-            return
-        with parts.share():
-            done = write(
-                encoder,
-                str(data),
-                out,
-                shard_size=shard_size,
-                batch_size=32 if batch_size is None else batch_size,
-                workers=workers,
-                split=split,
-                images=images,
-                root=root,
-                backend=backend,
-            )
+    encoder = load_encoder(model, device=device, normalize=not raw)
+    show_assumed(encoder)
+    asked: dict[str, Any] = {
+        "shard_size": shard_size,
+        "batch_size": 32 if batch_size is None else batch_size,
+        "workers": workers,
+        "split": split,
+        "images": images,
+        "root": root,
+    }
+    if plan.dry_run:
+        _show_forecast(forecast_embedding(encoder, str(data), **asked), plan, as_json=as_json)
+        return
+    with parts.share():
+        done = write(encoder, str(data), out, backend=backend, **asked)
     _show(done, as_json=as_json)
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.embeddings import parse_named
-from shiftproof.cli.grid_options import ClassesFile, Templates, name_specs, short_name
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.grid_options import ClassOptions, name_specs, short_name
+from shiftproof.cli.models import load_classifiers
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, BatchSize, ClassMap, Device, Out, Workers
+from shiftproof.cli.options import DATA_PANEL, AsJson, BatchSize, Device, Out, Workers
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
 
@@ -73,13 +73,11 @@ def evaluate(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    classes: ClassesFile = None,
-    templates: Templates = None,
-    class_map: ClassMap = None,
+    *,
+    names: ClassOptions,
     batch_size: BatchSize = 64,
     device: Device = "auto",
     workers: Workers = None,
-    *,
     parts: PartOptions,
     as_json: AsJson = False,
 ) -> None:
@@ -90,21 +88,15 @@ def evaluate(
     from shiftproof.data import read_class_map
     from shiftproof.evaluate import evaluate as measure
     from shiftproof.evaluate.request import check_request
-    from shiftproof.models import load_classifier
 
     sets = parse_named(data, "--data")
     label_sets = parse_named(labels or [], "--label-set")
-    mapped = read_class_map(class_map) if class_map else None
+    mapped = read_class_map(names.class_map) if names.class_map else None
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)
     backend = parts.choose(workers)
     named = name_specs(model) if len(model) > 1 else {short_name(model[0]): model[0]}
-    loaded = {
-        name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
-        for name, spec in named.items()
-    }
-    for classifier in loaded.values():
-        show_assumed(classifier)
+    loaded = load_classifiers(named, names, device=device, kept=out)
     with parts.share():
         run = measure(
             loaded,

@@ -58,19 +58,14 @@ def look_at_data(text: str) -> Seen:
         InputError: there is nothing of the kind, or nothing of it can be used.
     """
     from shiftproof.data import find_dataset
-    from shiftproof.data.find import DETECTION
-    from shiftproof.data.segmentation.layouts import LABEL_MAPS
+    from shiftproof.data.layouts import LAYOUTS
 
     if text == "demo":
         return Seen("demo", ("20 photographs of ImageNet that come with the extra demo",))
     found = find_dataset(text)
     if found.problem is not None:
         raise found.problem
-    task: Task | None = None
-    if found.layout in DETECTION:
-        task = "detection"
-    elif found.layout in LABEL_MAPS:
-        task = "segmentation"
+    task = LAYOUTS[found.layout].task
     return Seen(text, found.sentences, task, folders=_find_classes(found.pictures))
 
 
@@ -188,7 +183,7 @@ def _find_loader(task: Task) -> tuple[Iterable[str], Callable[[str], Any]]:
     from shiftproof import models
 
     if task == "classification":
-        return models.LOADERS, models.load_classifier
+        return models.CLASSIFIER_LOADERS, models.load_classifier
     if task == "detection":
         return models.DETECTOR_LOADERS, models.load_detector
     return models.SEGMENTER_LOADERS, models.load_segmenter

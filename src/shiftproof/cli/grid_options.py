@@ -21,6 +21,7 @@ from shiftproof.cli.options import (
     Constants,
     Corruptions,
     Device,
+    Encode,
     FrostFolder,
     Seed,
     Severities,
@@ -184,13 +185,19 @@ class AskedOptions(AnytimeOptions, CalibrateOptions):
 
 
 @dataclass(frozen=True)
-class ShiftOptions:
-    """Which corruptions there are, and how strong."""
+class CorruptionOptions:
+    """Which corruptions there are."""
 
     corruptions: Corruptions = "common"
-    severities: Severities = "1-5"
     frost_dir: FrostFolder = None
     constants: Constants = "published"
+
+
+@dataclass(frozen=True)
+class ShiftOptions(CorruptionOptions):
+    """Which corruptions there are, and how strong."""
+
+    severities: Severities = "1-5"
 
     @property
     def levels(self) -> list[int]:
@@ -223,15 +230,7 @@ class GridOptions:
             "--protocol", "-p", metavar="TEXT", help=PROTOCOL_HELP, rich_help_panel=SHIFT_PANEL
         ),
     ] = "online"
-    encode: Annotated[
-        Literal["none", "jpeg"],
-        typer.Option(
-            "--encode",
-            metavar="NAME",
-            help="none, or jpeg: save and reread as the files of ImageNet-C were.",
-            rich_help_panel=SHIFT_PANEL,
-        ),
-    ] = "none"
+    encode: Encode = "none"
     batch_size: Annotated[
         int | None,
         typer.Option(

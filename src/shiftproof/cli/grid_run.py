@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.cli.grid_options import GridOptions
+from shiftproof.cli.dense_options import DenseOptions
+from shiftproof.cli.grid_options import GridOptions, ShiftOptions
+from shiftproof.cli.models import show_assumed
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.bench import Task
+    from shiftproof.bench import Detection, Segmentation, Task
     from shiftproof.bench.on_device import CorruptOn
     from shiftproof.corruptions import CorruptionFunction
-    from shiftproof.data import ImageData
+    from shiftproof.data import DetectionData, ImageData, SegmentationData
     from shiftproof.runs import Run
     from shiftproof.shards import Backend
+
+
+@dataclass(frozen=True)
+class GridJob:
+    """What a verb over the grid has to do, whatever its models are.
+
+    Attributes:
+        backend: what ``parts`` chose before a model was loaded.
+        images: so many, or the name of a list; None for all.
+        precision: the half-width in points that decides the number of images.
+    """
+
+    corruptions: Mapping[str, str | CorruptionFunction]
+    severities: Sequence[int]
+    adapters: Sequence[str]
+    out: Path
+    grid: GridOptions
+    parts: PartOptions
+    backend: Backend | None
+    plan: PlanOptions
+    as_json: bool
+    images: int | str | None = None
+    precision: float | None = None
+    corrupt_on: CorruptOn = "workers"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that a run and its forecast have in common."""
+        return {
+            "corruptions": self.corruptions,
+            "severities": self.severities,
+            "adapters": self.adapters,
+            "images": self.images,
+            "batch_size": self.grid.batch_size,
+            "protocol": self.grid.shown,
+            "seed": self.grid.seed,
+            "encode": self.grid.encode,
+            "device": self.grid.device,
+            "workers": self.grid.workers,
+        }
+
+
+def choose_shifts(
+    shifts: ShiftOptions, corrupted: Path | None, depth: str | None = None
+) -> dict[str, str | CorruptionFunction]:
+    """Return the corruptions by name; ``corrupted`` is a -C tree to read in their place."""
+    from shiftproof.data import CorruptedTree
+
+    others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
+    return shifts.choose(others, depth, from_copies=corrupted is not None)
 
 
 def run_grid(
     models: Mapping[str, Any],
     data: ImageData,
-    *,
     task: Task,
-    corruptions: Mapping[str, str | CorruptionFunction],
-    severities: Sequence[int],
-    adapters: Sequence[str],
-    out: Path,
-    grid: GridOptions,
-    parts: PartOptions,
-    backend: Backend | None,
-    plan: PlanOptions,
-    as_json: bool,
-    images: int | str | None = None,
-    precision: float | None = None,
-    corrupt_on: CorruptOn = "workers",
+    job: GridJob,
+    *,
     trust: bool = False,
 ) -> Run | None:
     """Measure models over the grid and show what was found, or say what that would take.
@@ -50,47 +91,54 @@ def run_grid(
     """
     from shiftproof import bench as benchmark
 
-    if plan.dry_run:
-        if precision is not None:
+    if job.plan.dry_run:
+        if job.precision is not None:
             raise InputError(
                 "--precision decides the number of images itself; leave it out of --dry-run."
             )
-        forecast = benchmark.forecast_run(
-            models,
-            data,
-            task=task,
-            corruptions=corruptions,
-            severities=severities,
-            adapters=adapters,
-            images=images,
-            batch_size=grid.batch_size,
-            protocol=grid.shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            device=grid.device,
-            workers=grid.workers,
-        )
-        show_forecast(forecast, plan, as_json=as_json)
+        forecast = benchmark.forecast_run(models, data, task=task, **job.arguments())
+        show_forecast(forecast, job.plan, as_json=job.as_json)
         return None
-    with parts.share():
+    with job.parts.share():
         run = benchmark.run(
             models,
             data,
             task=task,
-            corruptions=corruptions,
-            severities=severities,
-            adapters=adapters,
-            images=images,
-            precision=precision,
-            out=out,
-            batch_size=grid.batch_size,
-            protocol=grid.shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            device=grid.device,
-            corrupt_on=corrupt_on,
-            workers=grid.workers,
-            backend=backend,
+            precision=job.precision,
+            out=job.out,
+            corrupt_on=job.corrupt_on,
+            backend=job.backend,
+            **job.arguments(),
         )
-    show_outcome(run, as_json=as_json, log=grid.log or (), trust=trust)
+    show_outcome(run, as_json=job.as_json, log=job.grid.log or (), trust=trust)
     return run
+
+
+def run_dense_grid(
+    models: Mapping[str, Any],
+    data: DetectionData | SegmentationData,
+    task: Detection | Segmentation,
+    job: GridJob,
+    *,
+    more: DenseOptions,
+    adapt: Callable[[Any, str], Any],
+) -> None:
+    """Measure detectors or segmenters over the grid, then estimate them on images without labels.
+
+    ``adapt`` wraps a model in an adapter by its spec.
+    """
+    for model in models.values():
+        show_assumed(model)
+    run = run_grid(models, data, task, job)
+    if run is None:
+        return
+    first = next(iter(models.values()))
+    more.estimate(
+        {**models, **{spec: adapt(first, spec) for spec in job.adapters}},
+        data,
+        corruptions=job.corruptions,
+        severities=job.severities,
+        class_map=task.class_map,
+        out=run.path,
+        as_json=job.as_json,
+    )

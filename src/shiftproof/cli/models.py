@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import typer
 from rich.console import Console
@@ -13,6 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.printing import say_json, warn
+
+if TYPE_CHECKING:
+    from shiftproof.cli.grid_options import ClassOptions
+    from shiftproof.models import Classifier
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +29,33 @@ def show_assumed(model: object) -> None:
     """Say in one line, on standard error, what was taken for granted when a model was loaded."""
     if phrases := getattr(model, "assumed", ()):
         warn(f"{getattr(model, 'name', 'model')}: {'; '.join(phrases)}", style="dim")
+
+
+def load_classifiers(
+    specs: Mapping[str, str],
+    names: ClassOptions,
+    *,
+    device: str,
+    kept: Path,
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+) -> dict[str, Classifier]:
+    """Load classifiers by the names of their specs, and say what was taken for granted."""
+    from shiftproof.models import load_classifier
+
+    loaded = {
+        name: load_classifier(
+            spec,
+            device=device,
+            dtype=dtype,
+            classes=names.classes,
+            templates=names.templates,
+            kept=kept,
+        )
+        for name, spec in specs.items()
+    }
+    for classifier in loaded.values():
+        show_assumed(classifier)
+    return loaded
 
 
 class _Described(Protocol):
@@ -86,7 +118,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
     """Return the tables: the title of each, its rows, and the options that all of them take."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.adapt.dense_methods import METHODS
-    from shiftproof.models import LOADERS
+    from shiftproof.models import CLASSIFIER_LOADERS
     from shiftproof.models.classifiers.load import APPLIED
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
@@ -95,7 +127,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
 
     windows = ("classes", "resize", "window", "stride")
     return {
-        "models": ("--model of a classifier", LOADERS, ("classes", *APPLIED)),
+        "models": ("--model of a classifier", CLASSIFIER_LOADERS, ("classes", *APPLIED)),
         "detectors": ("--model of a detector", DETECTOR_LOADERS, ("classes",)),
         "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, windows),
         "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),

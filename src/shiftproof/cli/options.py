@@ -120,6 +120,15 @@ BatchSize: TypeAlias = Annotated[
         rich_help_panel=RUN_PANEL,
     ),
 ]
+Encode: TypeAlias = Annotated[
+    Literal["none", "jpeg"],
+    typer.Option(
+        "--encode",
+        metavar="NAME",
+        help="none, or jpeg: save and reread as the files of ImageNet-C were.",
+        rich_help_panel=SHIFT_PANEL,
+    ),
+]
 Device: TypeAlias = Annotated[
     str,
     typer.Option(

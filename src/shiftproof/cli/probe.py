@@ -119,9 +119,7 @@ def probe(
     from shiftproof.probe.factors import choose_factors
 
     named = [word for word in re.split(r"[,\s]+", factors) if word]
-    count, folder = split_images(images)
-    if isinstance(count, str):
-        raise InputError(f"--images: expected a number or a folder, got {count!r}.")
+    count, folder = _count_images(images)
     # Before a model is loaded, which may take a download.
     choose_factors(named)
     backend = parts.choose(workers)
@@ -137,13 +135,21 @@ def probe(
             out=out,
             factors=named,
             versions=versions,
-            images=IMAGES if count is None else count,
+            images=count,
             batch_size=batch_size,
             seed=seed,
             workers=workers,
             backend=backend,
         )
     show_outcome(run, as_json=as_json)
+
+
+def _count_images(text: str | None) -> tuple[int, str | None]:
+    """Read ``--images`` as how many images, and the place that they lie in."""
+    count, folder = split_images(text)
+    if isinstance(count, str):
+        raise InputError(f"--images: expected a number or a folder, got {count!r}.")
+    return IMAGES if count is None else count, folder
 
 
 def _by_name(encoders: Sequence[EncoderLike]) -> dict[str, EncoderLike]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.runs import AnyRun
+
+
+TableForm: TypeAlias = Literal["text", "csv", "latex", "markdown", "md"]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +60,7 @@ def report(
         ),
     ] = None,
     table: Annotated[
-        Literal["text", "csv", "latex", "markdown", "md"] | None,
+        TableForm | None,
         typer.Option(
             "--table",
             metavar="NAME",
@@ -78,15 +81,7 @@ def report(
 ) -> None:
     """Write the HTML page of one run, or of several of any kinds."""
     from shiftproof.io import files
-    from shiftproof.report import (
-        describe_differences,
-        describe_subset,
-        print_table,
-        table_csv,
-        table_latex,
-        table_markdown,
-        write_report,
-    )
+    from shiftproof.report import describe_differences, write_report
     from shiftproof.runs import load_run
 
     opened = [load_run(path) for path in runs]
@@ -98,27 +93,7 @@ def report(
             raise InputError(
                 "--calibration and --images are for the page; leave out --table and --json."
             )
-        if len(opened) > 1 and as_json:
-            raise InputError(
-                "scores.json is of one run; give one folder, or --table for a ranking."
-            )
-        if len(opened) > 1:
-            _print_ranking(runs, table)
-            return
-        scores = opened[0].scores
-        if as_json:
-            say_json(opened[0].folder.scores_file.read_text(encoding="utf-8"))
-        elif table == "csv":
-            say(table_csv(scores), newline=False)
-        elif table == "latex":
-            say(table_latex(scores), newline=False)
-        elif table in ("markdown", "md"):
-            say(table_markdown(scores), newline=False)
-        else:
-            print_table(scores, Console(file=sys.stdout))
-            bought = describe_subset(opened[0])
-            if bought is not None:
-                say(bought)
+        _print_scores(opened, runs, table, as_json=as_json)
         return
     if out is not None:
         files.make_folder(out.parent)
@@ -129,6 +104,39 @@ def report(
     for sentence in describe_differences(runs) if len(runs) > 1 else ():
         warn(sentence)
     say(f"report   {page}")
+
+
+def _print_scores(
+    opened: Sequence[AnyRun[Any]], runs: list[Path], form: TableForm | None, *, as_json: bool
+) -> None:
+    """Print the scores of one run as JSON or a table, or the ranking of several."""
+    from shiftproof.report import (
+        describe_subset,
+        print_table,
+        table_csv,
+        table_latex,
+        table_markdown,
+    )
+
+    if len(opened) > 1:
+        if as_json:
+            raise InputError(
+                "scores.json is of one run; give one folder, or --table for a ranking."
+            )
+        _print_ranking(runs, form)
+        return
+    writers = {"csv": table_csv, "latex": table_latex, "markdown": table_markdown}
+    writers["md"] = table_markdown
+    [run] = opened
+    if as_json:
+        say_json(run.folder.scores_file.read_text(encoding="utf-8"))
+    elif form in writers:
+        say(writers[form](run.scores), newline=False)
+    else:
+        print_table(run.scores, Console(file=sys.stdout))
+        bought = describe_subset(run)
+        if bought is not None:
+            say(bought)
 
 
 def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:
@@ -142,14 +150,10 @@ def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:
     return write_yaml({"model-index": [run.model_index() for run in grids]})
 
 
-def _print_ranking(runs: list[Path], form: str | None) -> None:
+def _print_ranking(runs: list[Path], form: TableForm | None) -> None:
     from shiftproof.report import print_ranking, write_ranking
 
-    if form == "csv":
-        say(write_ranking(runs, "csv"), newline=False)
-    elif form == "latex":
-        say(write_ranking(runs, "latex"), newline=False)
-    elif form in ("markdown", "md"):
-        say(write_ranking(runs, "markdown"), newline=False)
-    else:
+    if form is None or form == "text":
         print_ranking(runs, Console(file=sys.stdout))
+    else:
+        say(write_ranking(runs, "markdown" if form == "md" else form), newline=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,23 @@ from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.data import ImageData
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """Where the annotations lie, where the names do not say enough."""
+
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", help="Folder of the true label maps of the images in --data."),
+    ] = None
+    condition: Annotated[
+        str | None,
+        typer.Option("--condition", help="Of data with label maps, as `segment` takes it."),
+    ] = None
+    split: Split = None
+    images: ImagesFolder = None
+    root: Root = None
 
 
 def register(app: typer.Typer) -> None:
@@ -86,20 +104,10 @@ def score(
             help="CSV or JSON: from a class or number of label maps to a class of the data.",
         ),
     ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option("--masks", help="Folder of the true label maps of the images in --data."),
-    ] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option("--condition", help="Of data with label maps, as `segment` takes it."),
-    ] = None,
-    measure: MeasureName = "auto",
     *,
+    truth: TruthOptions,
+    measure: MeasureName = "auto",
     held: CalibrateOptions,
-    split: Split = None,
-    images: ImagesFolder = None,
-    root: Root = None,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +118,7 @@ def score(
     named = _name_predictions(predictions)
     run = bench.score(
         named,
-        _open(named, data, split, images, root, masks, condition, classes),
+        _open(named, data, truth, classes),
         out=out,
         measure=measure,
         classes=classes,
@@ -127,11 +135,7 @@ def score(
 def _open(
     predictions: str | dict[str, str | Path],
     data: str | None,
-    split: str | None,
-    images: Path | None,
-    root: Path | None,
-    masks: Path | None,
-    condition: str | None,
+    truth: TruthOptions,
     classes: str | None,
 ) -> ImageData | str | None:
     """Open the truth where options say how; else leave it as it was given."""
@@ -141,6 +145,8 @@ def _open(
 
     if data is None:
         return None
+    split, images, root = truth.split, truth.images, truth.root
+    masks, condition = truth.masks, truth.condition
     given = predictions if isinstance(predictions, dict) else {"": predictions}
     if task_of({name: Path(path) for name, path in given.items()}) == "segmentation":
         if images is not None or root is not None:

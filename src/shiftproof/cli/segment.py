@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,13 +16,82 @@ from shiftproof.cli.grid_options import (
     name_specs,
     parse_adapters,
 )
-from shiftproof.cli.grid_run import run_grid
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.data import SegmentationData
+
+
+@dataclass(frozen=True)
+class LabelMapOptions:
+    """What a data set with label maps has, where its names do not say enough."""
+
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            metavar="DIR",
+            help="Folder of label maps of the images in --data, by the same names.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="FILE",
+            help="What the numbers of such label maps mean: a file with one name a line, a CSV of "
+            "number,name, or cityscapes, ade20k, voc.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    void: Annotated[
+        str,
+        typer.Option(
+            "--void",
+            metavar="NUMBERS",
+            help="Numbers of pixels that do not count, separated by commas; none.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = "255"
+    class_map: ClassMap = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="val by default; of Pascal VOC a list in ImageSets/Segmentation.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            "--condition",
+            metavar="NAME",
+            help="fog, night, rain or snow (ACDC), foggy_beta_0.02 (Foggy Cityscapes), all.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    corrupted: CorruptedFolder = None
+
+    def open(self, data: str) -> SegmentationData:
+        """Open the data."""
+        from shiftproof.data import open_segmentation_data
+
+        return open_segmentation_data(
+            data,
+            split=self.split,
+            masks=self.masks,
+            classes=self.classes,
+            void=_numbers(self.void),
+            condition=self.condition,
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -63,54 +133,7 @@ def segment(
     *,
     shifts: ShiftOptions,
     grid: GridOptions,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            "--masks",
-            metavar="DIR",
-            help="Folder of label maps of the images in --data, by the same names.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            "--classes",
-            metavar="FILE",
-            help="What the numbers of such label maps mean: a file with one name a line, a CSV of "
-            "number,name, or cityscapes, ade20k, voc.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    void: Annotated[
-        str,
-        typer.Option(
-            "--void",
-            metavar="NUMBERS",
-            help="Numbers of pixels that do not count, separated by commas; none.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = "255",
-    class_map: ClassMap = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="val by default; of Pascal VOC a list in ImageSets/Segmentation.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option(
-            "--condition",
-            metavar="NAME",
-            help="fog, night, rain or snow (ACDC), foggy_beta_0.02 (Foggy Cityscapes), all.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    corrupted: CorruptedFolder = None,
+    about: LabelMapOptions,
     more: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
@@ -119,32 +142,24 @@ def segment(
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
-    from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
+    from shiftproof.data import read_class_map
     from shiftproof.models import load_segmenter
 
     plan.check()
     more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
-    severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Segmentation(
-        corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
+        corrupted=about.corrupted,
+        class_map=read_class_map(about.class_map) if about.class_map else None,
     )
-    others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
-    named = shifts.choose(others, from_copies=corrupted is not None)
-    dataset = open_segmentation_data(
-        data, split=split, masks=masks, classes=classes, void=_numbers(void), condition=condition
-    )
+    named = choose_shifts(shifts, about.corrupted)
+    dataset = about.open(data)
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
-    for segmenter in segmenters.values():
-        show_assumed(segmenter)
-    run = run_grid(
-        segmenters,
-        dataset,
-        task=task,
+    job = GridJob(
         corruptions=named,
-        severities=severities,
+        severities=shifts.levels,
         adapters=adapters,
         out=out,
         grid=grid,
@@ -153,18 +168,7 @@ def segment(
         plan=plan,
         as_json=as_json,
     )
-    if run is None:
-        return
-    first = next(iter(segmenters.values()))
-    more.estimate(
-        {**segmenters, **{spec: AdaptedSegmenter(first, spec) for spec in adapters}},
-        dataset,
-        corruptions=named,
-        severities=severities,
-        class_map=task.class_map,
-        out=run.path,
-        as_json=as_json,
-    )
+    run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

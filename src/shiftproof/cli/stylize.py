@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -52,6 +52,47 @@ class StylizePartOptions(PartOptions):
         return self.engine if self.engine in METHODS else None
 
 
+@dataclass(frozen=True)
+class StyleOptions:
+    """Which styles, and how much of them."""
+
+    styles: Annotated[
+        Path | None,
+        typer.Option(
+            "--styles", metavar="DIR", help="A folder of paintings; without it styles are drawn."
+        ),
+    ] = None
+    method: Annotated[
+        Literal["free", "adain"],
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="free (needs no weights), or adain (the paper's; needs --weights).",
+        ),
+    ] = "free"
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--weights",
+            metavar="PATH",
+            help="Of AdaIN: a folder with vgg_normalised.pth and decoder.pth; or given twice, the "
+            "encoder and then the decoder.",
+        ),
+    ] = None
+    alpha: Annotated[
+        float, typer.Option("--alpha", "-a", metavar="0-1", help="How much of the style, 0 to 1.")
+    ] = 1.0
+    combined: Annotated[
+        bool,
+        typer.Option(
+            "--combined", help="The original, untouched, and the stylised in one data set."
+        ),
+    ] = False
+    per_image: Annotated[
+        int, typer.Option("--per-image", "-n", metavar="INT", help="So many styles for each image.")
+    ] = 1
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -67,41 +108,6 @@ def register(app: typer.Typer) -> None:
 def stylize(
     source: Source,
     target: Target,
-    styles: Annotated[
-        Path | None,
-        typer.Option(
-            "--styles", metavar="DIR", help="A folder of paintings; without it styles are drawn."
-        ),
-    ] = None,
-    method: Annotated[
-        Literal["free", "adain"],
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="free (needs no weights), or adain (the paper's; needs --weights).",
-        ),
-    ] = "free",
-    weights: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--weights",
-            metavar="PATH",
-            help="Of AdaIN: a folder with vgg_normalised.pth and decoder.pth; or given twice, the "
-            "encoder and then the decoder.",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float, typer.Option("--alpha", "-a", metavar="0-1", help="How much of the style, 0 to 1.")
-    ] = 1.0,
-    combined: Annotated[
-        bool,
-        typer.Option(
-            "--combined", help="The original, untouched, and the stylised in one data set."
-        ),
-    ] = False,
-    per_image: Annotated[
-        int, typer.Option("--per-image", "-n", metavar="INT", help="So many styles for each image.")
-    ] = 1,
     seed: Seed = 0,
     image_format: Format = "png",
     split: Split = None,
@@ -110,6 +116,7 @@ def stylize(
     workers: Workers = None,
     as_json: AsJson = False,
     *,
+    style: StyleOptions,
     parts: StylizePartOptions,
     plan: PlanOptions,
 ) -> None:
@@ -121,42 +128,25 @@ def stylize(
 
     plan.check()
     backend = parts.choose(workers)
-    chosen = _engine(parts.method or method, weights)
+    asked: dict[str, Any] = {
+        "styles": style.styles,
+        "engine": _engine(parts.method or style.method, style.weights),
+        "alpha": style.alpha,
+        "combined": style.combined,
+        "per_image": style.per_image,
+        "seed": seed,
+        "image_format": image_format,
+        "split": split,
+        "images": images,
+        "root": root,
+        "workers": workers,
+    }
     if plan.dry_run:
-        estimate = estimate_stylized(
-            source,
-            target,
-            styles=styles,
-            engine=chosen,
-            alpha=alpha,
-            combined=combined,
-            per_image=per_image,
-            seed=seed,
-            image_format=image_format,
-            split=split,
-            images=images,
-            root=root,
-            workers=workers,
-        )
+        estimate = estimate_stylized(source, target, **asked)
         show_estimate(estimate, target, plan, of_each="styles", others="", as_json=as_json)
         return
     with parts.share():
-        done = export_stylized(
-            source,
-            target,
-            styles=styles,
-            engine=chosen,
-            alpha=alpha,
-            combined=combined,
-            per_image=per_image,
-            seed=seed,
-            image_format=image_format,
-            split=split,
-            images=images,
-            root=root,
-            workers=workers,
-            backend=backend,
-        )
+        done = export_stylized(source, target, backend=backend, **asked)
     show_done(done, target, verb="stylize", as_json=as_json)
 
 

@@ -24,7 +24,7 @@ Batches: TypeAlias = "Callable[[int], tuple[torch.Tensor, torch.Tensor]]"
 """From a step's number to its two views, each a batch for the encoder. It must depend only on the
 number: then an interrupted training ends with the same result."""
 
-Measure: TypeAlias = "Callable[[torch.nn.Module, torch.nn.Module], Mapping[str, Any]]"
+EncoderMeasure: TypeAlias = "Callable[[torch.nn.Module, torch.nn.Module], Mapping[str, Any]]"
 """From encoder and loss to metrics that JSON can hold."""
 
 
@@ -126,7 +126,7 @@ def train(
     batches: Batches,
     training: Training,
     *,
-    measure: Measure | None = None,
+    measure: EncoderMeasure | None = None,
     checkpoint: str | Path | None = None,
     about: Settings | None = None,
     device: str = "cpu",
@@ -279,7 +279,7 @@ def _embed_views(encoder: torch.nn.Module, views: list[torch.Tensor]) -> tuple[t
 
 
 def _measure_figures(
-    measure: Measure | None, encoder: torch.nn.Module, loss: torch.nn.Module
+    measure: EncoderMeasure | None, encoder: torch.nn.Module, loss: torch.nn.Module
 ) -> Settings:
     import torch
 

@@ -23,7 +23,8 @@ from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.detection.packed import PackedDetectionData
 from shiftproof.data.detection.voc import VOC_CLASSES, VocData
 from shiftproof.data.detection.yolo import YoloData
-from shiftproof.data.find import FoundDataset, Part, find_dataset
+from shiftproof.data.find import find_dataset
+from shiftproof.data.found import FoundDataset, Part
 from shiftproof.data.images.arrays import ImageArrays
 from shiftproof.data.images.cells import CorruptedData
 from shiftproof.data.images.corrupted import CorruptedTree

@@ -118,11 +118,6 @@ class EmbeddingFolder:
         ]
         return FileParts(self.path, [[path.as_posix() for path in one] for one in names])
 
-    @property
-    def manifest_file(self) -> Path:
-        """Settings, a probe of the encoder, and provenance."""
-        return self.path / MANIFEST
-
     def vectors_file(self, number: int) -> Path:
         """The vectors of one shard."""
         name = f"{self.content}_emb"

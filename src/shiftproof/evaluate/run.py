@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftproof.bench.given import check_at_least_one, default_workers
+from shiftproof.bench.arguments import check_at_least_one, default_workers
 from shiftproof.bench.named_models import load_models
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.sharing import Filling, Stretch, fill_shared

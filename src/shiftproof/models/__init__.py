@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shiftproof.models.classifiers.classifier import Classifier, ClassifierLike
-from shiftproof.models.classifiers.load import LOADERS, Loader, load_classifier
+from shiftproof.models.classifiers.load import CLASSIFIER_LOADERS, ClassifierLoader, load_classifier
 from shiftproof.models.classifiers.options import Loaded
 from shiftproof.models.detectors.class_match import ClassMatch, match_classes
 from shiftproof.models.detectors.decodings import DECODINGS, Decoding
@@ -34,16 +34,17 @@ from shiftproof.models.segmenters.transformers import TransformersSegmentation
 from shiftproof.models.segmenters.windows import Framing
 
 __all__ = [
+    "CLASSIFIER_LOADERS",
     "DECODINGS",
     "DETECTOR_LOADERS",
     "ENCODER_LOADERS",
-    "LOADERS",
     "SEGMENTER_LOADERS",
     "TEXT_LOADERS",
     "CallablePreprocess",
     "ClassMatch",
     "Classifier",
     "ClassifierLike",
+    "ClassifierLoader",
     "Convention",
     "Decoding",
     "Detector",
@@ -56,7 +57,6 @@ __all__ = [
     "Loaded",
     "LoadedDetector",
     "LoadedSegmenter",
-    "Loader",
     "NormalizedSegmentation",
     "OnnxConvention",
     "Preprocess",

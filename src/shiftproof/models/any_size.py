@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,22 @@ if TYPE_CHECKING:
     import torch
 
 Answer = TypeVar("Answer")
+
+
+class ModelLike(Protocol):
+    """What can be measured, whatever it answers."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+
+    @property
+    def classes(self) -> Classes:
+        """What its labels mean."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it, as JSON takes it."""
 
 
 class AnySizeModel(abc.ABC, Generic[Answer]):

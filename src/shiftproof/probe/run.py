@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.bench.given import check_at_least_one, default_workers
+from shiftproof.bench.arguments import check_at_least_one, default_workers
 from shiftproof.compute.progress import Advance, progress
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError

@@ -9,8 +9,8 @@ from shiftproof.report.breaking.kind import BreakingPage
 from shiftproof.report.classification.kind import CLASSIFICATION
 from shiftproof.report.detection.kind import DETECTION
 from shiftproof.report.evaluation.kind import EvaluationPage
-from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.page import GridPage
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.kind import PageKind
 from shiftproof.report.probe.kind import ProbePage
 from shiftproof.report.segmentation.kind import SEGMENTATION
@@ -30,4 +30,4 @@ KINDS: dict[str, PageKind[Any, Any]] = {
 
 def find_kind(name: str) -> PageKind[Any, Any]:
     """Return how runs of a kind are shown; one that is not known is over the grid, and has what all have."""
-    return KINDS.get(name) or GridPage(Kind())
+    return KINDS.get(name) or GridPage(TaskPage())

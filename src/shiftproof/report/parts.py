@@ -84,7 +84,7 @@ def plan_parts(
 def _complete(part: Part, runs: Sequence[AnyRun[Any]]) -> Part:
     """Add the results that need all runs: a ranking, or the audit of an evaluation."""
     if isinstance(part.kind, GridPage) and len(part.runs) > 1:
-        return Part(GridPage(part.kind.kind, *_rank(part)), part.runs)
+        return Part(GridPage(part.kind.task, *_rank(part)), part.runs)
     [run, *_] = part.runs
     if isinstance(run, EvaluationRun) and run.scores.audit is None:
         return Part(_find_audit(run, runs), part.runs)

@@ -91,11 +91,6 @@ class RunFolder:
         """The pictures that the page shows, and what models said about them."""
         return self.path / "gallery.json"
 
-    @property
-    def report_file(self) -> Path:
-        """The page."""
-        return self.path / "report.html"
-
     def conditions_file(self, by: str) -> Path:
         """The figures by condition, of the column ``by`` of some metadata."""
         return self.path / f"{_CONDITIONS}{folder_name(by, 'column')}.json"

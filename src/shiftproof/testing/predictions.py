@@ -10,26 +10,15 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.models.any_size import ModelLike
 from shiftproof.testing.untouched import check_untouched
-from shiftproof.types import Image, Settings
+from shiftproof.types import Image
 
 Answer = TypeVar("Answer")
 
 
-class PredictsImages(Protocol[Answer]):
-    """A model that returns one prediction for each image."""
-
-    @property
-    def name(self) -> str:
-        """Name in the tables."""
-
-    @property
-    def classes(self) -> Classes:
-        """The classes of its labels."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that reproduce it, for JSON."""
+class PredictsImages(ModelLike, Protocol[Answer]):
+    """A model that gives one answer for each image."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 1) -> list[Answer]:
         """Return the prediction for each image, in the order of the images."""

@@ -39,8 +39,8 @@ from shiftproof.data.copies.writing import (
     output_name,
 )
 from shiftproof.data.disk import read_below
-from shiftproof.data.find import TITLES
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
+from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
 from shiftproof.io.away import bring
@@ -124,7 +124,7 @@ def plan_copy(
     plan = CopyPlan(tree, outputs, tuple(versions), with_originals, image_format)
     if tree.tables and any(form.mark for form in plan.forms):
         raise InputError(
-            f"{source} is {TITLES[tree.layout]}, whose copies hold every image once: leave out the "
+            f"{source} is {LAYOUTS[tree.layout].title}, whose copies hold every image once: leave out the "
             "originals, and write several versions into folders of their own."
         )
     if len(plan.forms) > 1:

@@ -15,7 +15,7 @@ from shiftproof.data.detection.coco_files import read_names, rename, starts_like
 from shiftproof.data.detection.voc import parse_xml
 from shiftproof.data.detection.voc_files import stem_in
 from shiftproof.data.detection.yolo import SPLITS, inside_of, is_yolo, read_config
-from shiftproof.data.segmentation.layouts import LABEL_MAPS
+from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
@@ -76,7 +76,7 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         return _image_set(tree, name, forms)
     if tree.layout == "saved" and (found := _change_saved(tree, name)) is not None:
         return Carried({name: found})
-    if tree.layout in ("plain", "webdataset", "saved", "parquet", *LABEL_MAPS):
+    if LAYOUTS[tree.layout].task != "detection":
         return Carried(dict.fromkeys(name_carried(tree, name, forms)))
     path = tree.root / name
     suffix = path.suffix.lower()

@@ -13,11 +13,13 @@ from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shorten
-from shiftproof.data.find import TITLES, FoundDataset, find_dataset, is_address
+from shiftproof.data.find import find_dataset, is_address
+from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.rows import RowImages, RowTable, image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
-from shiftproof.data.segmentation.layouts import LABEL_MAPS, LAYOUTS
+from shiftproof.data.layouts import LAYOUTS
+from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
@@ -71,7 +73,7 @@ class Tree:
         """The picture of each label map that is called like it; empty in other layouts."""
         if self.layout not in PAIRED:
             return {}
-        layout = LAYOUTS[self.layout]
+        layout = LABEL_MAP_LAYOUTS[self.layout]
         found: dict[str, str] = {}
         for split in layout.splits(self.root):
             try:
@@ -136,9 +138,7 @@ def open_tree(
     if found.layout == "webdataset" and not source.is_dir():
         return Tree(found.root, "webdataset", found.pictures)
     if found.layout in ("table", "corrupted arrays"):
-        raise InputError(
-            f"{source} is {TITLES[found.layout]}; expected an image or a folder of images."
-        )
+        raise InputError(f"{source} is {found.title}; expected an image or a folder of images.")
     for part in found.parts:
         # Images that are not here leave a split of the copy without them; all else would be guessed.
         if part.problem is not None and (found.problem is not None or not part.is_absent):
@@ -166,9 +166,7 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     """Return the tree of a data set with annotations, or of tars."""
     pictures = tuple(sorted(found.pictures))
     if not pictures:
-        raise InputError(
-            f"{found.source} holds no images where {TITLES[found.layout]} data has them."
-        )
+        raise InputError(f"{found.source} holds no images where {found.title} data has them.")
     carried = set(all_files(found.root)) - set(pictures)
     aside = [*found.left_aside, *found.notes]
     aside += [f"{part.title}: {part.problem}" for part in found.parts if part.problem is not None]
@@ -182,7 +180,8 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     if rest and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
         shown = shorten(f"{folder}/" for folder in folders)
-        what = "label maps and other images" if found.layout in LABEL_MAPS else _UNNAMED
+        is_maps = LAYOUTS[found.layout].task == "segmentation"
+        what = "label maps and other images" if is_maps else _UNNAMED
         aside.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
     named = {part.annotations: part.names for part in found.parts if part.names}
     return Tree(
@@ -212,7 +211,7 @@ def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
         if table.rows
     }
     if not tables:
-        raise InputError(f"{found.source} holds no images where {TITLES[found.layout]} has them.")
+        raise InputError(f"{found.source} holds no images where {found.title} has them.")
     carried = () if found.source.is_file() else _beside_tables(found, splits)
     aside = _name_other_columns(opened)
     return Tree(found.root, found.layout, tuple(tables), carried, (), {}, aside, tables)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
@@ -11,26 +10,15 @@ from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
-from shiftproof.data.find import (
-    DETECTION,
-    PACKED,
-    TITLES,
-    FoundDataset,
-    find_dataset,
-    find_plain,
-    is_address,
-    layout_of,
-)
-from shiftproof.data.images.corrupted import CorruptedTree, is_corrupted_tree
-from shiftproof.data.images.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
-from shiftproof.data.images.csv_table import ImageTable
+from shiftproof.data.find import find_dataset, find_plain, is_address
+from shiftproof.data.found import FoundDataset
+from shiftproof.data.images.corrupted import is_corrupted_tree
+from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
-from shiftproof.data.images.parquet import ParquetImages
-from shiftproof.data.images.saved import SavedDataset
-from shiftproof.data.images.tars import TarData
+from shiftproof.data.images.layouts import ImageReading
+from shiftproof.data.layouts import LAYOUTS, layout_of
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
-from shiftproof.data.segmentation.layouts import LABEL_MAPS
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.urls import redact_urls
 
@@ -89,9 +77,9 @@ def open_data(
             check_labels(source, _of_model(classes))
         return source
     path = Path(source)
-    reading = _Reading(classes, class_map, labeled, clean, split, images, root, label_key)
+    reading = ImageReading(classes, class_map, labeled, clean, split, images, root, label_key)
     if path.exists() or is_address(source):
-        return reading.open(source if is_address(source) else path)
+        return _open(source if is_address(source) else path, reading)
     if any(given is not None for given in (split, images, root, label_key)):
         raise InputError(
             f"{path} has no parts to choose from: leave out split, images, root and label key."
@@ -105,135 +93,71 @@ def open_data(
     return DemoPhotographs(None if classes is None else _of_model(classes))
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """The options of :func:`open_data`."""
+def _open(source: str | Path, reading: ImageReading) -> ImageData:
+    """Open what a path or an address was found to be."""
+    found = _find(source, reading)
+    layout = LAYOUTS[found.layout]
+    path = redact_urls(found.address or str(found.source))
+    if reading.clean is not None and "clean" not in layout.takes:
+        raise InputError(
+            f"{path} is no -C tree (corruption/severity/class/file), so it has no clean twin."
+        )
+    if isinstance(reading.classes, LabelSet) and "label_set" not in layout.takes:
+        raise InputError(
+            f"{path} has no class folders, and the label set {reading.classes.title} says what "
+            "those mean; give its classes instead."
+        )
+    if reading.label_key is not None and "label_key" not in layout.takes:
+        raise InputError(
+            f"{path} is {found.title}; a label key says what states the label in tars, "
+            "saved data sets and Parquet files."
+        )
+    open_images = layout.open_images or _open_photographs
+    data = open_images(found, reading)
+    data.aside = (*data.aside, *found.left_aside, *found.said)
+    return data
 
-    classes: Classes | LabelSet | None
-    class_map: Mapping[str, str] | None
-    labeled: bool | None
-    clean: str | Path | None
-    split: str | None
-    images: str | Path | None
-    root: str | Path | None
-    label_key: str | None
 
-    def open(self, source: str | Path) -> ImageData:
-        """Open the dataset recognized at a path or URL."""
-        found = self._find(source)
-        path = redact_urls(found.address or str(found.source))
-        if self.clean is not None and found.layout not in _WITH_CELLS:
-            raise InputError(
-                f"{path} is no -C tree (corruption/severity/class/file), so it has no clean twin."
-            )
-        if isinstance(self.classes, LabelSet) and found.layout not in _IN_FOLDERS:
-            raise InputError(
-                f"{path} has no class folders, and the label set {self.classes.title} says what "
-                "those mean; give its classes instead."
-            )
-        if self.label_key is not None and found.layout not in PACKED:
-            raise InputError(
-                f"{path} is {TITLES[found.layout]}; a label key says what states the label in tars, "
-                "saved data sets and Parquet files."
-            )
-        data = self._open_packed(found) if found.layout in PACKED else self._open(found)
-        data.aside = (*data.aside, *found.left_aside, *found.notes)
+def _find(source: str | Path, reading: ImageReading) -> FoundDataset:
+    split, images, root = reading.split, reading.images, reading.root
+    path = Path(source)
+    if is_address(source):
+        return find_dataset(source, split=split, images=images, root=root)
+    if reading.labeled is False or not path.is_dir() or not _knows_folders(path, reading):
+        narrowed = None if LAYOUTS[layout_of(path)].has_own_splits else split
+        return find_dataset(path, split=narrowed, images=images, root=root)
+    if split is not None or root is not None:
+        raise InputError(f"{path} holds class folders alone: leave out split and root.")
+    return find_plain(path, images=path if images is None else images)
+
+
+def _knows_folders(path: Path, reading: ImageReading) -> bool:
+    """Whether all folders are called by classes, so that files beside the images do not matter."""
+    if reading.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
+        return False
+    labels = FolderLabels(
+        reading.classes, class_map=reading.class_map, labeled=reading.labeled, where=str(path)
+    )
+    return labels.knows([folder.name for folder in folders_in(path)])
+
+
+def _open_photographs(found: FoundDataset, reading: ImageReading) -> ImageData:
+    """Open the photographs of data with boxes or label maps; these have classes, those none."""
+    data: DetectionData | SegmentationData
+    if LAYOUTS[found.layout].task == "segmentation":
+        data = open_segmentation_data(found.source, split=reading.split)
+    else:
+        data = open_detection_data(
+            found.source, split=reading.split, images=reading.images, root=reading.root
+        )
+    if reading.classes is None and not reading.labeled:
         return data
-
-    def _open_packed(self, found: FoundDataset) -> ImageData:
-        classes = None if self.classes is None else _of_model(self.classes)
-        if found.layout == "webdataset":
-            return TarData(
-                found.address or found.source,
-                classes,
-                class_map=self.class_map,
-                labeled=self.labeled,
-                label_key=self.label_key,
-            )
-        kind = SavedDataset if found.layout == "saved" else ParquetImages
-        return kind(
-            found.source,
-            self.split,
-            classes,
-            class_map=self.class_map,
-            labeled=self.labeled,
-            label_key=self.label_key,
-            column=None if self.images is None else str(self.images),
+    if reading.labeled or reading.class_map is not None:
+        raise LabelError(
+            f"{found.source} is {found.title} data: its photographs have no label "
+            "each. Measure without labels (--unlabeled, labeled=False)."
         )
-
-    def _find(self, source: str | Path) -> FoundDataset:
-        if is_address(source):
-            return find_dataset(source, split=self.split, images=self.images, root=self.root)
-        path = Path(source)
-        if self.labeled is False or not path.is_dir() or not self._knows_folders(path):
-            # Lists of images and Cityscapes' folders are handled by the readers.
-            is_own = layout_of(path) in DETECTION and layout_of(path) != "coco"
-            split = None if is_own else self.split
-            return find_dataset(path, split=split, images=self.images, root=self.root)
-        if self.split is not None or self.root is not None:
-            raise InputError(f"{path} holds class folders alone: leave out split and root.")
-        return find_plain(path, images=path if self.images is None else self.images)
-
-    def _knows_folders(self, path: Path) -> bool:
-        """Return whether all folders are named after classes, so that other files do not matter."""
-        if self.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
-            return False
-        labels = self._folder_labels(path)
-        return labels.knows([folder.name for folder in folders_in(path)])
-
-    def _folder_labels(self, path: Path) -> FolderLabels:
-        return FolderLabels(
-            self.classes, class_map=self.class_map, labeled=self.labeled, where=str(path)
-        )
-
-    def _open(self, found: FoundDataset) -> ImageData:
-        path, classes, labeled = found.source, self.classes, self.labeled
-        if found.layout == "corrupted tree":
-            return CorruptedTree(
-                path, classes, class_map=self.class_map, labeled=labeled, clean=self.clean
-            )
-        if found.layout == "plain":
-            return ImageFolder(
-                path / found.folders[0],
-                classes,
-                class_map=self.class_map,
-                labeled=labeled,
-                only=found.listing,
-            )
-        if found.layout in DETECTION or found.layout in LABEL_MAPS:
-            return self._photographs(found)
-        flat = None if classes is None else _of_model(classes)
-        if found.layout == "table":
-            return ImageTable(path, flat, class_map=self.class_map, labeled=labeled)
-        if found.layout == "image":
-            raise InputError(
-                f"{path} is an image; expected a folder of images: give {path.parent}."
-            )
-        if self.class_map is not None:
-            raise InputError(f"{path} has its labels as numbers, so a class map has no effect.")
-        return CorruptedArrays(path, flat, labeled=labeled, clean=self.clean)
-
-    def _photographs(self, found: FoundDataset) -> ImageData:
-        """Open the photographs of a dataset with boxes or label maps."""
-        data: DetectionData | SegmentationData
-        if found.layout in LABEL_MAPS:
-            data = open_segmentation_data(found.source, split=self.split)
-        else:
-            data = open_detection_data(
-                found.source, split=self.split, images=self.images, root=self.root
-            )
-        if self.classes is None and not self.labeled:
-            return data
-        if self.labeled or self.class_map is not None:
-            raise LabelError(
-                f"{found.source} is {TITLES[found.layout]} data: its photographs have no label "
-                "each. Measure without labels (--unlabeled, labeled=False)."
-            )
-        return ImageFolder(data.root, only=[sample.id for sample in data.samples])
-
-
-_WITH_CELLS = ("corrupted tree", "corrupted arrays")
-_IN_FOLDERS = ("plain", "corrupted tree", *DETECTION)
+    return ImageFolder(data.root, only=[sample.id for sample in data.samples])
 
 
 def _of_model(classes: Classes | LabelSet) -> Classes:

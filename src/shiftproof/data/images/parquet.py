@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, final
@@ -170,13 +170,6 @@ def _choose(root: Path, split: str | None) -> ParquetFiles:
     if split not in splits:
         raise UnknownNameError.of(f"split of {root}", split, splits)
     return splits[split]
-
-
-def holds_images(paths: Iterable[Path]) -> bool:
-    """Return whether the first of some Parquet files has a possible image column."""
-    from shiftproof.data.images.rows import image_columns
-
-    return any(image_columns(_features(path)) for path in list(paths)[:1])
 
 
 def _open(path: Path) -> Any:

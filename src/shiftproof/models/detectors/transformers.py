@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.detectors.by_size import detect_by_size
+from shiftproof.models.detectors.by_size import detect_by_size, run_detector
 from shiftproof.models.detectors.open_vocabulary import load_open_vocabulary
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import class_of, compact_classes
@@ -39,13 +39,9 @@ class TransformersConvention:
         """Take a batch of images through the network, those of one size together."""
 
         def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
-            outputs = network(**{name: value.to(device) for name, value in inputs.items()})
-            results = self.processor.post_process_object_detection(
-                outputs,
-                threshold=self.score,
-                target_sizes=[(image.shape[0], image.shape[1]) for image in some],
-            )
-            return [self._read(result) for result in results]
+            read = self.processor.post_process_object_detection
+            found = run_detector(network, inputs, read, some, device, self.score)
+            return [self._read(result) for result in found]
 
         return detect_by_size(self.processor, images, detect)
 
@@ -59,7 +55,7 @@ class TransformersConvention:
             "processor": self.processor.to_json_string(),
         }
 
-    def _read(self, result: dict[str, Any]) -> Detections:
+    def _read(self, result: Mapping[str, Any]) -> Detections:
         kept, classes = class_of(result["labels"].cpu().numpy(), self.labels)
         scores = result["scores"].float().cpu().numpy()[kept]
         boxes = result["boxes"].float().cpu().numpy()[kept]

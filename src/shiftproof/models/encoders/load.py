@@ -10,7 +10,7 @@ import numpy as np
 from shiftproof.errors import ModelError
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.demo import load_demo
-from shiftproof.models.classifiers.load import APPLIED, Loader, load_parts
+from shiftproof.models.classifiers.load import APPLIED, ClassifierLoader, load_parts
 from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
@@ -22,7 +22,7 @@ from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.preprocess import Interpolation
 from shiftproof.specs import Pixels
 
-EncoderLoader: TypeAlias = Loader
+EncoderLoader: TypeAlias = ClassifierLoader
 """One row of ``ENCODER_LOADERS``: its ``load`` gives a module whose outputs are vectors."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.any_size import AnySizeModel
+from shiftproof.models.any_size import AnySizeModel, ModelLike
 from shiftproof.models.segmenters.windows import Framing, check_framing, slide, to_labels
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Image, LabelMap, Settings
@@ -16,20 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class SegmenterLike(Protocol):
+class SegmenterLike(ModelLike, Protocol):
     """What can be measured as a segmenter."""
-
-    @property
-    def name(self) -> str:
-        """What the tables call it."""
-
-    @property
-    def classes(self) -> Classes:
-        """What its labels mean."""
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 4) -> list[LabelMap]:
         """Return the class of each pixel of each image, in the order of the images."""

@@ -12,7 +12,7 @@ from shiftproof.report.classification.corruption_errors import corruption_errors
 from shiftproof.report.classification.wording import has_labels, headline, words_of
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Shown
-from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
 from shiftproof.report.sections import Section, reading_section, run_names
 from shiftproof.runs.scores.classification import Gallery
@@ -64,7 +64,7 @@ def warn(shown: Shown, *, believed: bool = False) -> list[str]:
     return found
 
 
-CLASSIFICATION = Kind(
+CLASSIFICATION = TaskPage(
     gallery=Gallery,
     models="classifiers",
     words=words_of,
@@ -79,7 +79,7 @@ CLASSIFICATION = Kind(
 )
 
 
-def believe(stream: StreamEstimate) -> Kind:
+def believe(stream: StreamEstimate) -> TaskPage:
     """Return the page parts for a run without labels whose errors are estimated."""
     return dataclasses.replace(
         CLASSIFICATION,

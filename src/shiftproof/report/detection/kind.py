@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from shiftproof.report import wording
 from shiftproof.report.detection import pictures as drawn
 from shiftproof.report.detection.sections import classes_section, sizes_section
 from shiftproof.report.detection.wording import headline, short_title, tell_missing
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.missing_classes import warn_of_missing_classes
 from shiftproof.report.grid.references import reference_mpc_section
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, look_up, reading_section
+from shiftproof.report.sections import Section, reading_section
 from shiftproof.runs.scores.detection import Detail, Gallery
-from shiftproof.runs.scores.reading import clean_text
 
 
 def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
@@ -41,32 +40,14 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
     )
 
 
-def warn(shown: Shown) -> list[str]:
-    """Warn of classes that detectors lack, once for all that lack the same."""
-    by_gap: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in shown.entries:
-        missing = look_up(entry.run.settings, "classes", entry.scored.name, "missing")
-        if isinstance(missing, list) and missing:
-            by_gap.setdefault(tuple(clean_text(str(name)) for name in missing), []).append(entry)
-    return [
-        tell_missing(
-            wording.listing([entry.label for entry in lacking]),
-            gap,
-            lacking[0].detail(Detail),
-            lacking[0].run.scores,
-        )
-        for gap, lacking in by_gap.items()
-    ]
-
-
-DETECTION = Kind(
+DETECTION = TaskPage(
     gallery=Gallery,
     picture_sizes=drawn.PICTURE_SIZES,
     models="detectors",
     headline=headline,
     sections=_sections,
     reading=_reading,
-    warnings=warn,
+    warnings=lambda shown: warn_of_missing_classes(shown, Detail, tell_missing),
     spell=short_title,
     differing={"measure": lambda run: run.settings.get("measure")},
     broken=(

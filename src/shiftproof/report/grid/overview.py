@@ -8,7 +8,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid import words
 from shiftproof.report.grid.entries import Change, Entry, Shown
-from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.sections import Section, protocols, run_names
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.wording import Spelling, spelling_of
@@ -19,13 +19,13 @@ MOST_IN_LEAD = 4
 """How many models have a sentence under the title; the cards show them all."""
 
 
-def write_lead(shown: Shown, kind: Kind) -> list[str]:
+def write_lead(shown: Shown, task: TaskPage) -> list[str]:
     """Return the sentences under the title: of each of the first models, and of what changes it."""
     return [
         " ".join(
             [
-                _headline(entry, shown, kind),
-                *(_finding(change, kind) for change in shown.changes if change.against is entry),
+                _headline(entry, shown, task),
+                *(_finding(change, task) for change in shown.changes if change.against is entry),
             ]
         ).strip()
         for entry in shown.alone[:MOST_IN_LEAD]
@@ -40,28 +40,28 @@ def _subsets(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _headline(entry: Entry, shown: Shown, kind: Kind) -> str:
+def _headline(entry: Entry, shown: Shown, task: TaskPage) -> str:
     plain = [one for one in shown.entries if one.adapter is None]
     single = len(shown.runs) == 1 and len(plain) <= 1
-    label = kind.spell(entry.scored.title or entry.label) if single else entry.label
-    return kind.headline(entry.run.scores, entry.scored, label)
+    label = task.spell(entry.scored.title or entry.label) if single else entry.label
+    return task.headline(entry.run.scores, entry.scored, label)
 
 
-def _finding(change: Change, kind: Kind) -> str:
+def _finding(change: Change, task: TaskPage) -> str:
     scores = change.run.scores
     label = change.entry.label
-    found = words.finding(scores, change.scored, label, kind.words(scores))
+    found = words.finding(scores, change.scored, label, task.words(scores))
     return f"{found} {words.price_in_brief(scores, change.scored, label)}".strip()
 
 
 def overview_section(
-    shown: Shown, kind: Kind, *, alike: bool, paired: bool = False, why: str | None = None
+    shown: Shown, task: TaskPage, *, alike: bool, paired: bool = False, why: str | None = None
 ) -> Section:
     """Build the cards of the models and of the changes.
 
     Args:
         shown: what the page shows.
-        kind: of the runs.
+        task: of the runs.
         alike: whether several runs may be compared.
         paired: whether they are, image by image.
         why: the reason why they are not, in a sentence.
@@ -79,7 +79,7 @@ def overview_section(
         "overview.html.j2",
         {
             "cards": [card for card in cards if card is not None],
-            "changes": [_change_card(change, reach, kind) for change in shown.changes],
+            "changes": [_change_card(change, reach, task) for change in shown.changes],
             "reasons": _reasons(shown.runs) if scores.measure.name != "disagreement" else [],
             "claim": scores.grid.claim,
             "lower": scores.measure.lower_is_better,
@@ -138,14 +138,14 @@ def _reach_of(differences: Iterable[Interval | None], spelling: Spelling) -> flo
     return figures.nice_reach(max(ends, default=0.0), spelling)
 
 
-def _change_card(change: Change, reach: float, kind: Kind) -> dict[str, object]:
+def _change_card(change: Change, reach: float, task: TaskPage) -> dict[str, object]:
     """Return what a change does under corruption, in figures and in three sentences."""
     scores, scored = change.run.scores, change.scored
     lower, spelling = scores.measure.lower_is_better, words.spelling(scores)
     interval = scored.summary.get("mean")
     moved = scored.of_corruptions(scores.measure.name)
     verdict = words.verdict(
-        scores, scored, change.entry.label, change.against.label, kind.words(scores)
+        scores, scored, change.entry.label, change.against.label, task.words(scores)
     )
     return {
         "label": change.entry.label,

@@ -19,10 +19,10 @@ from shiftproof.report.grid.contrasts import (
 )
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.events import events_section
-from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.overview import overview_section, write_lead
 from shiftproof.report.grid.ranking import ranking_section
 from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.kind import PageKind
 from shiftproof.report.listing import steps_section
 from shiftproof.report.sections import (
@@ -51,31 +51,31 @@ from shiftproof.runs.software import describe_software
 
 @final
 class GridPage(PageKind[Run, GridScores]):
-    """The page of runs over the grid; ``kind`` is what is particular about theirs."""
+    """The page of runs over the grid; ``task`` is what is particular about theirs."""
 
     form = GridScores
 
     def __init__(
-        self, kind: Kind, ranking: Ranking | None = None, unpaired: str | None = None
+        self, task: TaskPage, ranking: Ranking | None = None, unpaired: str | None = None
     ) -> None:
-        """Keep the kind, and of several runs the ranking of all their models, or why there is none."""
-        self.kind = kind
+        """Keep the task, and of several runs the ranking of all their models, or why there is none."""
+        self.task = task
         self.ranking = ranking
         self.unpaired = unpaired
 
     def describe_differences(self, runs: Sequence[Run]) -> list[str]:
         """Say in what runs differ that makes their figures no fair comparison; nothing: in nothing."""
-        return _differing(Shown.of(runs), self.kind)
+        return _differing(Shown.of(runs), self.task)
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
         """Return the page of one run, or of several side by side."""
-        shown, kind = Shown.of(runs), self.kind
-        grid, alarms = Grid.of(shown, kind.spell), _differing(shown, kind)
+        shown, task = Shown.of(runs), self.task
+        grid, alarms = Grid.of(shown, task.spell), _differing(shown, task)
         ranking = self.ranking if len(runs) > 1 else shown.first.scores.ranking
         found = [
-            kind.first(shown),
+            task.first(shown),
             overview_section(
-                shown, kind, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
+                shown, task, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
             ),
             steps_section(list_steps(shown, ranking, alarms)),
             ranking_section(shown, ranking),
@@ -84,33 +84,33 @@ class GridPage(PageKind[Run, GridScores]):
             gains_section(grid),
             heat_section(grid),
             curves_section(grid),
-            *conditions_sections(shown, spell=kind.spell),
-            *kind.sections(shown, pictures),
+            *conditions_sections(shown, spell=task.spell),
+            *task.sections(shown, pictures),
             events_section(shown),
-            list_broken_files(runs, kind.broken),
+            list_broken_files(runs, task.broken),
             numbers_section(
                 runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
             ),
             settings_section(runs),
-            kind.reading(shown, pictures) or _reading(shown),
+            task.reading(shown, pictures) or _reading(shown),
         ]
         return Document(
-            title=_title(shown, kind),
+            title=_title(shown, task),
             kicker=kicker(runs),
-            short=wording.capital(kind.models),
+            short=wording.capital(task.models),
             byline=[
                 byline(run, name, _counts(run.scores))
                 for run, name in zip(runs, run_names(runs), strict=True)
             ],
-            lead=[*kind.lead(shown), *write_lead(shown, kind)],
+            lead=[*task.lead(shown), *write_lead(shown, task)],
             sections=[section for section in found if section is not None],
             alarms=alarms,
-            warnings=_warnings(shown, kind),
+            warnings=_warnings(shown, task),
         )
 
     def load_pictures(self, runs: Sequence[Run], budget: int, images: Sequence[Path]) -> Pictures:
         """Read the pictures of the first run that has any."""
-        form = self.kind.gallery
+        form = self.task.gallery
         if form is None:
             return Pictures()
         for run in runs:
@@ -118,9 +118,9 @@ class GridPage(PageKind[Run, GridScores]):
             sheets = [list(sheet.files.values()) for sheet in found.sheets]
             cases = [shown for case in found.worst for shown in (case.clean, case.corrupted)]
             worst = [shown.file for shown in cases if shown is not None]
-            worst += self.kind.list_files(found)
+            worst += self.task.list_files(found)
             if sheets or worst:
-                sizes = self.kind.picture_sizes
+                sizes = self.task.picture_sizes
                 return gallery.load(run.path, sheets, worst, budget=budget, sizes=sizes)
         return Pictures()
 
@@ -129,10 +129,10 @@ class GridPage(PageKind[Run, GridScores]):
         return tables.summarize(scores)
 
 
-def _title(shown: Shown, kind: Kind) -> str:
+def _title(shown: Shown, task: TaskPage) -> str:
     plain = [entry for entry in shown.entries if entry.adapter is None] or shown.entries[:1]
-    titles = list(dict.fromkeys(kind.spell(one.scored.title or one.label) for one in plain))
-    named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} {kind.models}"
+    titles = list(dict.fromkeys(task.spell(one.scored.title or one.label) for one in plain))
+    named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} {task.models}"
     return f"{named} {under_corruption(shown.runs)}"
 
 
@@ -149,7 +149,7 @@ def _units(scores: GridScores) -> str:
 # ---------------------------------------------------------------- what must be said first
 
 
-def _differing(shown: Shown, kind: Kind) -> list[str]:
+def _differing(shown: Shown, task: TaskPage) -> list[str]:
     def batch_size(run: Run) -> object:
         # A run without adapters is like any other there.
         adapted = [one for one in shown.runs if one.adapts]
@@ -168,7 +168,7 @@ def _differing(shown: Shown, kind: Kind) -> list[str]:
                 if adapts
                 else {}
             ),
-            **kind.differing,
+            **task.differing,
             **_corruption_aspects(shown.runs),
         },
     )
@@ -192,8 +192,8 @@ def _corruption_settings(run: Run) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _warnings(shown: Shown, kind: Kind) -> list[str]:
-    found = [*kind.warnings(shown), *describe_software(shown.runs)]
+def _warnings(shown: Shown, task: TaskPage) -> list[str]:
+    found = [*task.warnings(shown), *describe_software(shown.runs)]
     for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
         scores = run.scores
         claimed = f", so no {scores.grid.claim} is claimed" if scores.grid.claim else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from shiftproof.report import wording
 from shiftproof.report.detection.wording import short_title
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.missing_classes import warn_of_missing_classes
+from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, look_up, reading_section
+from shiftproof.report.sections import Section, reading_section
 from shiftproof.report.segmentation.pictures import PICTURE_SIZES, examples_section, gallery_section
 from shiftproof.report.segmentation.sections import (
     classes_section,
@@ -16,7 +16,6 @@ from shiftproof.report.segmentation.sections import (
     takers_section,
 )
 from shiftproof.report.segmentation.wording import headline, tell_missing
-from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.segmentation import Detail, Gallery
 
 
@@ -42,25 +41,7 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
     )
 
 
-def warn(shown: Shown) -> list[str]:
-    """Say which classes segmenters have not, once for all that lack the same."""
-    by_gap: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in shown.entries:
-        missing = look_up(entry.run.settings, "classes", entry.scored.name, "missing")
-        if isinstance(missing, list) and missing:
-            by_gap.setdefault(tuple(clean_text(str(name)) for name in missing), []).append(entry)
-    return [
-        tell_missing(
-            wording.listing([entry.label for entry in lacking]),
-            gap,
-            lacking[0].detail(Detail),
-            lacking[0].run.scores,
-        )
-        for gap, lacking in by_gap.items()
-    ]
-
-
-SEGMENTATION = Kind(
+SEGMENTATION = TaskPage(
     gallery=Gallery,
     picture_sizes=PICTURE_SIZES,
     list_files=lambda gallery: [file for one in gallery.examples for file in one.list_files()],
@@ -68,7 +49,7 @@ SEGMENTATION = Kind(
     headline=headline,
     sections=_sections,
     reading=_reading,
-    warnings=warn,
+    warnings=lambda shown: warn_of_missing_classes(shown, Detail, tell_missing),
     spell=short_title,
     broken=(
         "An image that cannot be read in one cell is left out of all of them, and of every model "

@@ -195,21 +195,7 @@ def severity_curves(
     def y(value: float) -> float:
         return _TOP + (1 - (min(value, top) - low) / (top - low)) * (_HEIGHT - _TOP - _BOTTOM)
 
-    pieces: list[Html] = []
-    for step, (value, label) in enumerate(zip(ticks, labels, strict=True)):
-        pieces.append(
-            element(
-                "line",
-                {
-                    "class": "grid" if step else "axis",
-                    "x1": left,
-                    "x2": _WIDTH - _RIGHT,
-                    "y1": y(value),
-                    "y2": y(value),
-                },
-            )
-        )
-        pieces.append(_text(left - 5, y(value) + 3.5, label, "end"))
+    pieces = _rules(left, [(y(tick), label) for tick, label in zip(ticks, labels, strict=True)])
     for severity in sorted({0, *severities} if start == 0 else set(severities)):
         name = str(severity) if severity else "clean"
         pieces.append(_text(x(severity), _HEIGHT - 5, name, "middle"))
@@ -240,23 +226,47 @@ def severity_curves(
                     f"{curve.look.label}, {at}: {spelling.with_span(interval)}",
                 )
             )
-    spoken = "; ".join(
-        f"{curve.look.label}: "
-        + ", ".join(
-            f"{'clean' if severity == 0 else severity} {spelling.with_sign(interval.value)}"
-            for severity, interval in curve.points
-        )
-        for curve in curves
-    )
     return element(
         "svg",
         {
             "class": "curves",
             "viewBox": f"0 0 {_WIDTH:g} {_HEIGHT:g}",
             "role": "img",
-            "aria-label": f"{title} by severity. {spoken}",
+            "aria-label": f"{title} by severity. {_tell_curves(curves, spelling)}",
         },
         *pieces,
+    )
+
+
+def _rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
+    """Draw the axis below and the lines of a grid above it, each with its label at the left."""
+    pieces = []
+    for step, (height, label) in enumerate(heights):
+        pieces.append(
+            element(
+                "line",
+                {
+                    "class": "grid" if step else "axis",
+                    "x1": left,
+                    "x2": _WIDTH - _RIGHT,
+                    "y1": height,
+                    "y2": height,
+                },
+            )
+        )
+        pieces.append(_text(left - 5, height + 3.5, label, "end"))
+    return pieces
+
+
+def _tell_curves(curves: Sequence[Curve], spelling: Spelling) -> str:
+    """Say the figures of all curves, for those who hear the page."""
+    return "; ".join(
+        f"{curve.look.label}: "
+        + ", ".join(
+            f"{'clean' if severity == 0 else severity} {spelling.with_sign(interval.value)}"
+            for severity, interval in curve.points
+        )
+        for curve in curves
     )
 
 

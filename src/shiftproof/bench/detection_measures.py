@@ -45,7 +45,7 @@ class Performance:
     per_class: Sequence[float] = ()
 
 
-class Measure(ABC):
+class DetectionMeasure(ABC):
     """A data set's own measure, with its ground truth read and indexed; a concrete one is final."""
 
     name: str
@@ -88,7 +88,7 @@ class Measure(ABC):
         """Return what was reached; ``replicates`` resamples of the images, none for 0."""
 
 
-def make_measure(name: str, ground_truth: Mapping[str, Any]) -> Measure:
+def make_measure(name: str, ground_truth: Mapping[str, Any]) -> DetectionMeasure:
     """Return a measure over ground truth in COCO's form.
 
     Args:
@@ -112,7 +112,7 @@ def make_measure(name: str, ground_truth: Mapping[str, Any]) -> Measure:
     raise UnknownNameError.of("measure", name, MEASURES)
 
 
-def check_wanted(name: str, measure: Measure, faults: Sequence[Fault]) -> None:
+def check_wanted(name: str, measure: DetectionMeasure, faults: Sequence[Fault]) -> None:
     """Refuse ground truth in which there is nothing to find, before anything is measured.
 
     Raises:
@@ -128,7 +128,7 @@ def check_wanted(name: str, measure: Measure, faults: Sequence[Fault]) -> None:
 
 
 @final
-class Coco(Measure):
+class Coco(DetectionMeasure):
     """COCO's average precision, mean over ten thresholds and all classes."""
 
     name = "AP"
@@ -166,7 +166,7 @@ class Coco(Measure):
 
 
 @final
-class Voc(Measure):
+class Voc(DetectionMeasure):
     """Pascal VOC's average precision at an overlap of one half, mean over the classes."""
 
     name = "AP50"

@@ -1,4 +1,4 @@
-"""The kind-specific parts of the page of a run over the grid."""
+"""What a task has on the page of its runs beside what all tasks have."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _no_reading(shown: Shown, pictures: Pictures) -> Section | None:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The parts of a page that belong to one kind of run.
+class TaskPage:
+    """The parts of a page that belong to one task.
 
     Attributes:
         gallery: the type of its ``gallery.json``; None shows no pictures.
