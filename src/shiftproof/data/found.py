@@ -70,7 +70,7 @@ class FoundDataset:
         source: the file or folder that was named.
         parts: its splits, or the JSON files that have images of their own.
         left_aside: a sentence for each thing that is not used, with the reason.
-        said: further notes on how it was read, for a person.
+        notes: further notes for the user on how it was read.
         rooted: whether the root was given, in place of what the annotations say.
         address: the URL or the brace pattern that was named, where it was one.
         walk: the listing of a plain folder of images, kept so that it is walked once.
@@ -82,7 +82,7 @@ class FoundDataset:
     source: Path
     parts: tuple[Part, ...]
     left_aside: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
     walk: ImageListing | None = field(default=None, repr=False, compare=False)
@@ -159,7 +159,7 @@ class FoundDataset:
                 for part in self.parts
             ],
             "left_aside": list(self.left_aside),
-            "said": list(self.said),
+            "notes": list(self.notes),
         }
 
 

@@ -77,12 +77,12 @@ def find_coco_data(request: Request) -> FoundDataset:
         root = next((file.home for file in files if file.problem is None), path)
     parts = tuple(_coco_part(root, file) for file in files)
     found = FoundDataset(root, "coco", path, parts, tuple(others))
-    said = [
+    notes = [
         f"{part.annotations}: {part.missing:,} of the images that it names are not there"
         for part in parts
         if part.missing
     ]
-    return replace(found, said=tuple(said))
+    return replace(found, notes=tuple(notes))
 
 
 def _images_beside(path: Path) -> Path | None:
@@ -123,11 +123,11 @@ def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
     ]
     if not instances or not others:
         return list(files), []
-    said = [
+    notes = [
         f"{file.name}: beside {instances[0].name}, which has all objects; give it alone to use it"
         for file in others
     ]
-    return [file for file in files if file not in others], said
+    return [file for file in files if file not in others], notes
 
 
 def open_coco(found: FoundDataset, reading: BoxReading) -> DetectionData:
@@ -162,8 +162,8 @@ def find_yolo_data(request: Request) -> FoundDataset:
         split = asked[0]
     wanted = list(layout.splits) if split is None else [split]
     parts = tuple(_yolo_part(layout, name, config) for name in wanted)
-    said = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
-    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(said))
+    notes = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
+    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(notes))
 
 
 def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:

@@ -114,7 +114,7 @@ def _open(source: str | Path, reading: ImageReading) -> ImageData:
         )
     open_images = layout.open_images or _open_photographs
     data = open_images(found, reading)
-    data.aside = (*data.aside, *found.left_aside, *found.said)
+    data.aside = (*data.aside, *found.left_aside, *found.notes)
     return data
 
 
