@@ -159,9 +159,9 @@ def _read(store: Store, name: str) -> dict[str, Any]:
     try:
         told = json.loads(store.read(name).decode("utf-8-sig"))
     except ValueError as error:
-        raise _broken(store, name) from error
+        raise _damage(store, name) from error
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
-        raise _broken(store, name)
+        raise _damage(store, name)
     return {"coming": {}, "removed": [], **told}
 
 
@@ -170,12 +170,12 @@ def _entries(store: Store, told: Any) -> dict[str, Entry]:
     for name, pair in told.items() if isinstance(told, dict) else ():
         inside = not {"", ".", ".."}.intersection(PurePosixPath(name).parts) and name[0] != "/"
         if not (inside and isinstance(pair, list) and [type(one) for one in pair] == [int, str]):
-            raise _broken(store, OURS)
+            raise _damage(store, OURS)
         found[name] = Entry(*pair)
     return found
 
 
-def _broken(store: Store, name: str) -> BrokenFileError:
+def _damage(store: Store, name: str) -> BrokenFileError:
     return BrokenFileError(
         f"{store}: {name} says in no known way which files are there. Delete the folder "
         f"{OURS} there, and the output with it, to start anew."

@@ -99,7 +99,7 @@ class Copy:
         return is_away(self.root / name)
 
     @contextlib.contextmanager
-    def held(self, *, wait: bool) -> Iterator[None]:
+    def hold(self, *, wait: bool) -> Iterator[None]:
         """Hold the copy against other commands of this machine.
 
         Raises:

@@ -68,7 +68,7 @@ def _fetch_folder(
     if not of:
         check_whole(store, listed)
     shown = {name: about for name, about in listed.items() if not _is_hidden(name)}
-    with copy.held(wait=True):
+    with copy.hold(wait=True):
         copy.prepare()
         before = _read_index(copy.base / _INDEX)
         for name in list(copy.names()):

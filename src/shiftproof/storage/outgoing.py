@@ -59,7 +59,7 @@ def write_to(url: str, *, show: bool | None = None) -> Iterator[Path]:
     """
     store = Store(url.rstrip("/"))
     copy = Copy.of(store, "out")
-    with copy.held(wait=False):
+    with copy.hold(wait=False):
         copy.prepare()
         claim = Claim.make(store, copy.base)
         try:
@@ -176,16 +176,16 @@ class _Output:
     def _expect(self, name: str, listed: dict[str, Listed]) -> int:
         """Return how large a file is there, which must be one of those that count."""
         there = listed.get(name)
-        if there is None or there.size not in {entry.size for entry in self._known(name)}:
+        if there is None or there.size not in {entry.size for entry in self._list_entries(name)}:
             raise self._other(name)
         return there.size
 
-    def _known(self, name: str) -> list[Entry]:
+    def _list_entries(self, name: str) -> list[Entry]:
         every = (self._contents.files.get(name), self._contents.coming.get(name))
         return [entry for entry in every if entry is not None]
 
     def _check_content(self, name: str) -> None:
-        digests = {entry.digest for entry in self._known(name)}
+        digests = {entry.digest for entry in self._list_entries(name)}
         if "" not in digests and _digest(self._copy.root / name) not in digests:
             raise self._other(name)
 
