@@ -1,4 +1,4 @@
-"""Instance-aware batch norm: each image corrected where it differs by more than chance.
+"""Instance-aware batch norm: corrects images that differ significantly.
 
 Gong et al. 2022 (arXiv 2208.05117, section 3.1).
 """
@@ -30,7 +30,7 @@ def correct_by_instance(
     Args:
         values: ``(N, C, ...)`` floating, a layer's input.
         statistics: ``(C,)`` each, the layer's.
-        k: standard errors that are put down to chance; infinity corrects nothing.
+        k: threshold in standard errors; infinity corrects nothing.
         eps: the layer's.
 
     Returns:
@@ -49,7 +49,7 @@ def correct_by_instance(
 
 
 def _shrink(values: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Return values moved towards 0 by as much, and 0 where they are closer."""
+    """Soft-threshold values: move them towards 0, at most to 0."""
     return torch.relu(values - by) - torch.relu(-values - by)
 
 
