@@ -1,4 +1,4 @@
-"""Files that lie here, or behind a URL of fsspec; and patterns that stand for several."""
+"""Files at local paths or fsspec URLs, and brace patterns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STATES = (
     "last_modified",
     "updated",
 )
-"""What the file systems of fsspec call that which changes with a file; the surest first."""
+"""Keys of a file's version in fsspec's file systems, the most reliable first."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -48,7 +48,7 @@ def has_braces(text: str) -> bool:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return what a brace pattern stands for; numbers keep the width of the first.
+    """Expand a brace pattern; numbers keep the width of the first.
 
     Raises:
         InputError: a range that runs backwards, or more than 100,000 names.
@@ -83,13 +83,13 @@ def _choices(inner: str, pattern: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder, by its path here or by its URL. Small to pickle; nothing is held open."""
+    """A file or folder by local path or URL. Small to pickle; holds no open file."""
 
     address: str
 
     @classmethod
     def of(cls, source: str | Path) -> Location:
-        """Return where a source lies; a path is never a URL."""
+        """Return the location of a source; ``Path`` objects are never URLs."""
         text = str(source)
         return cls(text.rstrip("/") if isinstance(source, str) and is_url(text) else text)
 
@@ -98,12 +98,12 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it lies behind a URL."""
+        """Whether it is a URL."""
         return is_url(self.address)
 
     @property
     def path(self) -> Path:
-        """Where it lies here."""
+        """The local path."""
         return Path(self.address)
 
     @property
@@ -149,7 +149,7 @@ class Location:
             return bool(system.isfile(path))
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Return whether it exists."""
         if not self.is_remote:
             return self.path.exists()
         system, path = self._find_system()
@@ -169,7 +169,7 @@ class Location:
             return int(system.size(path))
 
     def state(self) -> str | None:
-        """Return what changes with a file's content, or None where nothing is known to."""
+        """Return the version of a file's content, or None if unknown."""
         if not self.is_remote:
             with convert_errors(str(self), "cannot be read"):
                 return str(self.path.stat().st_mtime_ns)
@@ -180,7 +180,7 @@ class Location:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open a file for reading at any place.
+        """Open a file for random access.
 
         Raises:
             BrokenFileError: it cannot be read.
