@@ -85,7 +85,7 @@ class Adapter(ABC):
         """Return a plain model with the learned state.
 
         It is a copy of the wrapped ``torch.nn.Module`` in evaluation mode, of the same class and
-        with the same ``state_dict`` keys, takes the same normalised input, shares no tensor with
+        with the same ``state_dict`` keys, takes the same normalized input, shares no tensor with
         it, and needs no shiftproof to run.
         """
 

@@ -64,7 +64,7 @@ class BatchNorm(NetworkAdapter):
     - ``"stream"``: all images since the last ``reset()``, each counting the same; or, with
       ``momentum``, an exponential moving average that starts at the source and needs no prior.
     - ``"set"``: the whole target set at once. A first pass collects the statistics while each
-      layer normalises by its batch; after ``end_epoch()`` what was collected is used. A further
+      layer normalizes by its batch; after ``end_epoch()`` what was collected is used. A further
       pass lets each layer see the layers before it already adapted: after as many passes as there
       are layers the statistics are those that layer-after-layer adaptation gives.
 
@@ -73,7 +73,7 @@ class BatchNorm(NetworkAdapter):
     (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. So does
     what keeps a running mean and variance per channel without being of torch's classes. In a
     process group a ``SyncBatchNorm`` takes the images of all processes together. A layer that
-    keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalises
+    keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalizes
     by the batch as it always did, and ``settings`` counts it under ``untracked``.
 
     A batch with NaN or infinite activations cannot spoil anything, neither what was learned nor the
@@ -89,7 +89,7 @@ class BatchNorm(NetworkAdapter):
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module``, which is then called
-            with its own normalised batch and has neither ``predict`` nor ``classes``.
+            with its own normalized batch and has neither ``predict`` nor ``classes``.
         prior: N, the strength of the source statistics in images: 0 takes the target alone,
             16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
             ``"auto"`` measures for each batch how far it is from the source, and trusts it the
@@ -312,7 +312,7 @@ class BatchNorm(NetworkAdapter):
     def _make_chooser(self, count: int, seen: Seen) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images.
 
-        ``seen`` gets each layer's statistics of the batch, and those that it normalised by.
+        ``seen`` gets each layer's statistics of the batch, and those that it normalized by.
         """
         shares = Shares(self.prior)
 

@@ -50,7 +50,7 @@ class EATA(LearningAdapter):
     Of each batch the images count whose entropy is below ``margin`` log K, and whose distribution has
     a cosine below ``similarity`` with the moving average of those learned from before (Niu et al. 2022,
     arXiv 2204.02610, eq. 3 to 6). Their mean entropy, each weighted by ``exp(E0 - H)``, is
-    minimised by one step.
+    minimized by one step.
 
     With ``source``, batches of images like those of the training set, each parameter is held near
     its first value by ``fisher`` times the sum of ``F (p - p_0)^2`` (eq. 8), where the importance F is
@@ -63,7 +63,7 @@ class EATA(LearningAdapter):
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits.
-        source: batches of unlabelled images, as ``predict`` or the call takes them.
+        source: batches of unlabeled images, as ``predict`` or the call takes them.
         fisher: weight of the Fisher regularizer towards the source, 0 or more.
         margin: share of log K, from 0 to 1.
         similarity: from 0 to 1; ``"auto"`` is 0.4 for 10 classes and 0.05 for 1,000.

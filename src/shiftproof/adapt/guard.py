@@ -121,7 +121,7 @@ def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
 
     They must be as sure as the source's, up to ``margin``.
 
-    Statistics of a batch that do not fit give unsure answers: a stream of one class, normalised
+    Statistics of a batch that do not fit give unsure answers: a stream of one class, normalized
     by itself, is answered with many classes and little confidence. So the two together can only
     come from statistics that fit. Not to be asked of a model that learns from its own answers.
     """

@@ -147,7 +147,7 @@ def measure_prior(
 
     Args:
         source: the layer's running statistics, ``(C,)`` each.
-        inputs: ``(N, C, ...)`` floating: what the layer is about to normalise.
+        inputs: ``(N, C, ...)`` floating: what the layer is about to normalize.
         images: how many images ``inputs`` are of, where that is fewer than N: then each image has
             ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
             and rows count as positions. None, or a number that does not divide N (boxes of a

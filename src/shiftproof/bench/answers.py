@@ -60,7 +60,7 @@ class Answers:
 def read_answers(path: Path) -> Answers:
     """Read the predictions of one cell.
 
-    ``.npy``: ``(N, K)`` in the order of the data set; rows that sum to one are probabilities, others
+    ``.npy``: ``(N, K)`` in the order of the dataset; rows that sum to one are probabilities, others
     logits. ``.npz``: ``logits`` or ``probabilities`` ``(N, K)``, with ``images`` and ``labels`` ``(N,)``
     beside it if one likes. ``.csv`` and ``.parquet``: a row per image with a column ``image``; the
     best classes in ``top1`` to ``top5`` (or ``prediction`` alone), the probability of the first in

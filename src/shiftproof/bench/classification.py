@@ -90,7 +90,7 @@ class Classification(Task):
 
     Args:
         calibrate: labeled clean images on which each model gets a temperature and the thresholds of its
-            prediction sets before it is measured: a data set, what ``open_data`` takes, or the share
+            prediction sets before it is measured: a dataset, what ``open_data`` takes, or the share
             of the run's own images that is held out for it (0.2 or "fraction=0.2").
         coverage: target coverage of the prediction sets, between 0 and 1.
         kept: the folder of a run that may have the vectors of zero-shot classes already, for models

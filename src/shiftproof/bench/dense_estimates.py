@@ -124,7 +124,7 @@ def estimate_unlabeled(
 ) -> DenseEstimate:
     """Estimate P (AP50) or mIoU of a model on images without labels.
 
-    Estimators: ``"confidence"`` (detectors): how often boxes of a score are right is learnt on clean images,
+    Estimators: ``"confidence"`` (detectors): how often boxes of a score are right is learned on clean images,
     and the average precision to be expected follows, for as many objects in an image as there; and
     ``"mirror"``: how far the answers agree with those to the mirrored image. Both are taken in proportion
     to what they were on the clean images. Costs two forward passes per image and cell.

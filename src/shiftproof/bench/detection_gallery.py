@@ -1,6 +1,6 @@
 """Small pictures for the report on detectors, and the boxes to draw on them.
 
-Pictures and boxes are kept apart, so that the page can draw the boxes sharp, in its own colours, and
+Pictures and boxes are kept apart, so that the page can draw the boxes sharp, in its own colors, and
 switch them on and off.
 """
 

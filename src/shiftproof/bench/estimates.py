@@ -113,9 +113,9 @@ def estimate_grid(
     """Return the estimated error of each model in each corrupted cell, by estimator. Fractions.
 
     The clean and the corrupted images are the same photographs, and a threshold set on a photograph
-    knows how hard it is. So a keyed draw splits them in halves: what is learnt on the clean images of
+    knows how hard it is. So a keyed draw splits them in halves: what is learned on the clean images of
     one half is applied to the corrupted images of the other, and the other way round. They are still
-    photographs of one data set: on others an estimator does worse rather than better.
+    photographs of one dataset: on others an estimator does worse rather than better.
 
     Args:
         tables: per model its labeled records by cell; the first model is the one that the
@@ -260,7 +260,7 @@ def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
 def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> StreamEstimate:
     """Estimate the error of each model of ``run`` in each of its cells, without its labels.
 
-    The estimators are learnt on the labeled clean images of ``calibration``, a run of the same
+    The estimators are learned on the labeled clean images of ``calibration``, a run of the same
     models. Its corrupted cells say how far they are off there: the root mean square of that, times
     1.96, and the bootstrap interval over the images of ``run`` are independent and added in
     quadrature. What the estimators were off by in the calibration's grid they may well exceed on a

@@ -1,6 +1,6 @@
 """The measures of detection in a cell: COCO's or Pascal VOC's average precision.
 
-Each data set has its own measure, and both keep the paper's name P for it (Michaelis et al. 2019,
+Each dataset has its own measure, and both keep the paper's name P for it (Michaelis et al. 2019,
 arXiv 1907.07484, section 3.2).
 """
 

@@ -14,13 +14,13 @@ from shiftproof.metrics.annotations import Ids
 class Names:
     """The images and classes of a dataset by all names that result files may use.
 
-    An image has its id, where the data set has ids, and beside it its path, its file name, its file
+    An image has its id, where the dataset has ids, and beside it its path, its file name, its file
     name without suffix, and that as a number, as several frameworks write it. A class has its id and
     its name.
 
     Args:
         annotations: COCO annotations whose images have file names.
-        has_ids: whether the ids of the images are the data set's own. Ids that we have numbered
+        has_ids: whether the ids of the images are the dataset's own. Ids that we have numbered
             ourselves are no names.
     """
 

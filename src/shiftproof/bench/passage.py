@@ -54,7 +54,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class Passage:
     """One model in one episode.
 
-    After each visit but the last a checkpoint is written: what an adapter has learnt, the answers
+    After each visit but the last a checkpoint is written: what an adapter has learned, the answers
     in cells that are not through, and the events. A run that was killed resumes there with
     the same final files; where a checkpoint does not fit, the episode begins anew.
 

@@ -54,7 +54,7 @@ where Pillow refuses by default, too, so that no setting of the whole process ha
 def read_image(source: Path | bytes) -> Image:
     """Decode an image file to ``(H, W, 3)`` uint8 RGB, in upright orientation.
 
-    The EXIF orientation is applied, palettes, CMYK and grey become RGB, 16-bit grey is scaled to
+    The EXIF orientation is applied, palettes, CMYK and gray become RGB, 16-bit gray is scaled to
     8 bits, transparency is dropped, and of an animation the first frame is taken. Metadata that is
     damaged is passed over: the image is then taken to stand upright.
 
@@ -110,7 +110,7 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
 
 
 def read_sixteen_bits(path: Path) -> U16:
-    """Decode a grey PNG of 16 bits to ``(H, W)``, its values as they are: a depth map, say.
+    """Decode a gray PNG of 16 bits to ``(H, W)``, its values as they are: a depth map, say.
 
     Raises:
         BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
@@ -253,7 +253,7 @@ def _to_rgb(image: PillowImage.Image) -> Image:
     if oriented.mode == "F":
         raise ValueError("a floating-point image; save it as 8 or 16 bit")
     if oriented.mode.startswith("I"):
-        # 16-bit grey, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
+        # 16-bit gray, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
         gray = np.clip(np.asarray(oriented).astype(np.int64) // 257, 0, 255).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if oriented.mode == "P" and "transparency" in oriented.info:
