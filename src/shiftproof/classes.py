@@ -1,6 +1,6 @@
 """What a model's outputs mean, and how a folder name or a label in a file finds its output.
 
-A data set may share some of a model's classes only, or mean several of them by one of its own: a
+A dataset may share some of a model's classes only, or mean several of them by one of its own: a
 :class:`LabelSet` says which outputs mean which class.
 """
 
@@ -169,12 +169,12 @@ def _table(name: str) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, repr=False)
 class LabelSet:
-    """The classes of a data set that are some of a model's, and the outputs that mean each.
+    """The classes of a dataset that are some of a model's, and the outputs that mean each.
 
     A model's ``restrict`` gives it these classes; the data are opened with the label set in place
     of the classes. The score of a class is the highest of its outputs.
 
-    ``classes`` are found by the data set's folder names. ``outputs`` holds for each of them indices
+    ``classes`` are found by the dataset's folder names. ``outputs`` holds for each of them indices
     into ``of``, none of them twice. Images in the folders ``left_out`` are of no class and are left
     aside. ``border`` is the width in pixels of a frame around each image that is none of it.
 
@@ -205,7 +205,7 @@ class LabelSet:
         return f"LabelSet({self.title!r}, {len(self.classes)} classes, outputs of {self.of.title})"
 
     def leaves_out(self, folder: str) -> bool:
-        """Whether ``folder`` is one that the data set has and that is of no class."""
+        """Whether ``folder`` is one that the dataset has and that is of no class."""
         return _fold(folder) in self._left_out
 
     @functools.cached_property
@@ -215,7 +215,7 @@ class LabelSet:
     def with_rest(self) -> LabelSet:
         """Return these classes and one more, "none of these", which all other outputs mean.
 
-        An image whose best output is of no class of the data set is then answered wrongly, as
+        An image whose best output is of no class of the dataset is then answered wrongly, as
         where the best of all a model's outputs is taken first and translated afterwards.
         """
         used = {output for group in self.outputs for output in group}

@@ -39,13 +39,13 @@ Indices: TypeAlias = NDArray[np.intp]
 """Arrays of numbers by their dtype; a docstring gives shape and meaning."""
 
 Image: TypeAlias = NDArray[np.uint8]
-"""``(H, W, 3)`` uint8 in 0..255, RGB; ``(H, W)`` is grey."""
+"""``(H, W, 3)`` uint8 in 0..255, RGB; ``(H, W)`` is gray."""
 
 Images: TypeAlias = NDArray[np.uint8]
 """``(N, H, W, 3)`` uint8 in 0..255, RGB: a batch of images of one size."""
 
 Logits: TypeAlias = NDArray[np.float32]
-"""``(N, K)`` float32: one unnormalised log-probability per image and class."""
+"""``(N, K)`` float32: one unnormalized log-probability per image and class."""
 
 LabelMap: TypeAlias = NDArray[np.int16]
 """``(H, W)`` int16: the class of each pixel, or -1 where it has none."""
@@ -59,9 +59,9 @@ Mask: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a data set.
+    """One image of a dataset.
 
-    ``id`` names it within the data set, is unique there, and is the key of its randomness.
+    ``id`` names it within the dataset, is unique there, and is the key of its randomness.
     ``label`` is an index into the model's classes; None where the image has no label.
     """
 

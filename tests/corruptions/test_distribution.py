@@ -258,7 +258,7 @@ def test_plasma_of_large_images_is_that_of_the_whole_map(monkeypatch):
         return np.array([seen.mean(), seen.std(), seen.min(), seen.max(), *rough, *edges])
 
     exact = np.array([plasma_statistics(np.random.RandomState(n)) for n in range(60)])
-    monkeypatch.setattr(weather, "FOG_WHOLE", 64)
+    monkeypatch.setattr(weather, "FOG_FULL_SIDE", 64)
     partial = np.array([plasma_statistics(generator(0, str(n))) for n in range(60)])
     assert distance(partial, exact) < LIMIT
 

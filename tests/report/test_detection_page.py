@@ -15,7 +15,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.report import write_report
 from shiftproof.report.svg import boxes
 from shiftproof.report.svg.boxes import Mark
-from shiftproof.runs.scores.detection import PredictedBox, GroundTruthBox
+from shiftproof.runs.scores.detection import GroundTruthBox, PredictedBox
 from support.detection_report_runs import CLASSES, detector_scores, write_detector_run
 from support.page_checks import (
     check_that_nothing_runs_or_is_asked_for,

@@ -1,4 +1,4 @@
-"""What an adapter is: a classifier that learns from the images it predicts."""
+"""The base class of adapters: classifiers that learn from the images they predict."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it; the wrapped classifier's under ``classifier``."""
+        """The settings that reproduce it, for JSON; the wrapped classifier's under
+        ``classifier``.
+        """
 
     @property
     @abstractmethod
     def events(self) -> Sequence[Event]:
-        """What happened since the last ``reset()`` that a reader of the results must know.
+        """Events since the last ``reset()`` that affect the interpretation of results.
 
         However long a stream is, they are few: see ``Event.count``.
         """
@@ -64,7 +66,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict with what has been learned, and learn nothing, while the context lasts.
+        """Context in which the adapter predicts without learning.
 
         What belongs to a single batch and is forgotten after it (its own statistics) is used as
         ever; offline protocols evaluate in here.
@@ -72,32 +74,32 @@ class Adapter(ABC):
 
     @abstractmethod
     def end_epoch(self) -> None:
-        """Take note that one pass over the whole target set is through (offline protocols)."""
+        """Notify the adapter of the end of a pass over the target set (offline protocols)."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Restore the first state exactly: everything that was learned is forgotten."""
+        """Restore the initial state exactly."""
 
     @abstractmethod
     def merge(self) -> torch.nn.Module:
-        """Return what was learned as a plain model.
+        """Return a plain model with the learned state.
 
         It is a copy of the wrapped ``torch.nn.Module`` in evaluation mode, of the same class and
-        with the same ``state_dict`` keys, takes the same normalised input, shares no tensor with
+        with the same ``state_dict`` keys, takes the same normalized input, shares no tensor with
         it, and needs no shiftproof to run.
         """
 
     @abstractmethod
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the parameters that gradients change: the adapter's own, never the caller's."""
+        """Yield the parameters learned by gradients: the adapter's own, never the caller's."""
 
     @abstractmethod
     def state(self) -> State:
-        """Return all that was learned, as copies on the CPU: small, and what ``save`` writes."""
+        """Return the learned state as copies on the CPU; this is what ``save`` writes."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up a state that ``state()`` of an adapter with the same settings gave.
+        """Load a state returned by ``state()`` of an adapter with the same settings.
 
         Raises:
             InputError: it is of another adapter or another model; nothing is changed then.

@@ -1,4 +1,4 @@
-"""What adapted detectors and segmenters share: a model of any sizes whose network adapts."""
+"""The base class of adapted detectors and segmenters."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 Answer_co = TypeVar("Answer_co", covariant=True)
 
 POINTS = 4
-"""Points to a side of an image that a guard compares: their answers stand for the image."""
+"""Grid points per side at which a guard compares predictions of an image."""
 
 
 class Wrapped(Protocol[Answer_co]):
-    """A model of images around a network, which can be run with another network in its place."""
+    """An image model whose network can be replaced."""
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Name in the records."""
 
     @property
     def classes(self) -> Classes:
-        """What it tells apart."""
+        """The classes."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it."""
+        """The settings that reproduce it."""
 
     def through(self, network: Any, images: Sequence[Image]) -> Sequence[Answer_co]:
-        """Take a batch through ``network``, which stands for its own."""
+        """Run a batch with ``network`` instead of its own network."""
 
 
 Model = TypeVar("Model", bound=Wrapped[Any])
@@ -49,10 +49,10 @@ Answer = TypeVar("Answer")
 
 
 class AdaptedModel(Generic[Model, Answer]):
-    """A model whose network adapts to the images that it sees; what it wraps it never changes.
+    """A model whose network adapts to its images; the wrapped model is never changed.
 
     Args:
-        model: what is adapted.
+        model: the model to adapt.
         method: adapts the network of ``model``.
         role: the key of the wrapped model's settings among its own: "detector".
     """
@@ -77,16 +77,16 @@ class AdaptedModel(Generic[Model, Answer]):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it; the wrapped model's under its role."""
+        """The settings that reproduce it, for JSON; the wrapped model's under its role."""
         return {**_without_module(self._method.settings), self._role: self._model.settings}
 
     @property
     def events(self) -> Sequence[Event]:
-        """Steps and batches that did not count, and what a guard decided."""
+        """Skipped steps and batches, and the decisions of a guard."""
         return self._method.events
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict with what has been learned, and a batch's own statistics as ever."""
+        """Predict without learning; a batch's own statistics are still used."""
         return self._method.frozen()
 
     def end_epoch(self) -> None:
@@ -94,15 +94,15 @@ class AdaptedModel(Generic[Model, Answer]):
         self._method.end_epoch()
 
     def reset(self) -> None:
-        """Forget everything that was learned and seen."""
+        """Restore the initial state."""
         self._method.reset()
 
     def state(self) -> State:
-        """Return what was learned, as copies on the CPU: what ``adapt.save`` writes."""
+        """Return the learned state as copies on the CPU; this is what ``adapt.save`` writes."""
         return self._method.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another one of the same settings has learned."""
+        """Load the state of an instance with the same settings."""
         self._method.load_state(state)
 
     def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
@@ -115,7 +115,9 @@ class AdaptedModel(Generic[Model, Answer]):
         return found
 
     def _run(self, batch: list[Image]) -> Sequence[Answer]:
-        """Adapt to a batch and return its answers; under a guard with what it compares."""
+        """Adapt to a batch and return its predictions; under a guard with the compared
+        probabilities.
+        """
         from shiftproof.adapt.guard import Guard
 
         if isinstance(self._method, Guard):
@@ -134,7 +136,7 @@ class AdaptedModel(Generic[Model, Answer]):
 
 
 def _without_module(settings: Settings) -> Settings:
-    """Leave the network out of an adapter's settings: the model around it is named beside them."""
+    """Remove the network from an adapter's settings, which contain the model anyway."""
     kept = {name: value for name, value in settings.items() if name != "module"}
     if isinstance(kept.get("inner"), Mapping):
         kept["inner"] = _without_module(cast("Settings", kept["inner"]))

@@ -43,7 +43,7 @@ def augment_by_mixing(image: Image, rng: np.random.Generator, crop: Crop = "resi
     ``m x + (1 - m) sum_i w_i x_i``: three chains of one to three operations on the crop x, with
     weights w of a Dirichlet distribution (1, 1, 1) and m of a beta distribution (1, 1).
 
-    Differs from the published code: what comes in at the edges is grey (128, 128, 128); there it
+    Differs from the published code: what comes in at the edges is gray (128, 128, 128); there it
     is (128, 0, 0), as Pillow takes the number that is given for red alone.
 
     Args:

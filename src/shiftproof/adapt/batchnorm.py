@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Outputs = TypeVar("Outputs")
 
 Over = Literal["batch", "stream", "set"]
-"""The images whose statistics are taken: each batch's alone, all so far, or the whole target set."""
+"""Images over which statistics are computed: each batch, all so far, or the whole target set."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Pooled:
 
 @final
 class BatchNorm(NetworkAdapter):
-    """Batch-norm layers that normalise by the images they see, and not only by the training set.
+    """Batch norm with statistics of the target images mixed with those of the training set.
 
     For each batch of n images and each batch-norm layer the statistics become
     ``N / (N + n) source + n / (N + n) target`` (Schneider et al. 2020, arXiv 2006.16971): one
@@ -64,7 +64,7 @@ class BatchNorm(NetworkAdapter):
     - ``"stream"``: all images since the last ``reset()``, each counting the same; or, with
       ``momentum``, an exponential moving average that starts at the source and needs no prior.
     - ``"set"``: the whole target set at once. A first pass collects the statistics while each
-      layer normalises by its batch; after ``end_epoch()`` what was collected is used. A further
+      layer normalizes by its batch; after ``end_epoch()`` what was collected is used. A further
       pass lets each layer see the layers before it already adapted: after as many passes as there
       are layers the statistics are those that layer-after-layer adaptation gives.
 
@@ -73,7 +73,7 @@ class BatchNorm(NetworkAdapter):
     (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. So does
     what keeps a running mean and variance per channel without being of torch's classes. In a
     process group a ``SyncBatchNorm`` takes the images of all processes together. A layer that
-    keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalises
+    keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalizes
     by the batch as it always did, and ``settings`` counts it under ``untracked``.
 
     A batch with NaN or infinite activations cannot spoil anything, neither what was learned nor the
@@ -89,14 +89,14 @@ class BatchNorm(NetworkAdapter):
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module``, which is then called
-            with its own normalised batch and has neither ``predict`` nor ``classes``.
+            with its own normalized batch and has neither ``predict`` nor ``classes``.
         prior: N, the strength of the source statistics in images: 0 takes the target alone,
             16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
             ``"auto"`` measures for each batch how far it is from the source, and trusts it the
             more the further it is, from the first layer on
             (:class:`~shiftproof.adapt.shares.Shares`); ``"layerwise"`` does so in each layer by
             itself, which gains more under strong shifts and harms small batches.
-        over: which images are the target.
+        over: the target images of the statistics.
         momentum: above 0 and at most 1, with ``over="stream"``: the weight of a new batch.
         warm_up: with ``over="stream"``: as long as fewer images than this have been seen, the
             source statistics are used.
@@ -173,7 +173,7 @@ class BatchNorm(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it (an infinite prior is ``"inf"``)."""
+        """The settings that reproduce this adapter, for JSON (an infinite prior is ``"inf"``)."""
         return {
             "adapter": "batchnorm",
             "prior": "inf" if self.prior == math.inf else self.prior,
@@ -189,22 +189,22 @@ class BatchNorm(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Batches that were not finite and so did not count."""
+        """Batches that were skipped since they were not finite."""
         return self._events.events
 
     def end_epoch(self) -> None:
-        """With ``over="set"``: what this pass has collected is used from now on."""
+        """With ``over="set"``: use the statistics of this pass from now on."""
         with self._network.lock:
             if self.over == "set" and self._collected.layers:
                 self._completed, self._collected = self._collected, _Pooled()
 
     def reset(self) -> None:
-        """Forget all images that were seen."""
+        """Discard the statistics of all images."""
         with self._network.lock:
             self._forget()
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield nothing: no gradient changes anything here."""
+        """Yield nothing: there are no parameters learned by gradients."""
         return iter(())
 
     def merge(self) -> torch.nn.Module:
@@ -234,7 +234,7 @@ class BatchNorm(NetworkAdapter):
         return packed
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up the statistics that another adapter of the same settings has learned."""
+        """Load the statistics of an adapter with the same settings."""
         check_names(state, _KINDS[self.over])
         last, _ = unpack("last", state, self._source)
         collected = _Pooled(*unpack("collected", state, self._source))
@@ -248,7 +248,7 @@ class BatchNorm(NetworkAdapter):
     # ------------------------------------------------------------ one batch
 
     def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
-        """Adapt while ``run`` takes a batch of images through the network that it is handed.
+        """Adapt to a batch while ``run`` calls the network on it.
 
         For networks that take or give something else than one tensor: detectors, segmentation.
         ``AdaptedDetector`` is made of it.
@@ -312,7 +312,7 @@ class BatchNorm(NetworkAdapter):
     def _make_chooser(self, count: int, seen: Seen) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images.
 
-        ``seen`` gets each layer's statistics of the batch, and those that it normalised by.
+        ``seen`` gets each layer's statistics of the batch, and those that it normalized by.
         """
         shares = Shares(self.prior)
 
@@ -360,7 +360,9 @@ class BatchNorm(NetworkAdapter):
         count: int,
         shares: Shares,
     ) -> Statistics:
-        """Return what a layer normalises by when this batch joins the stream before it."""
+        """Return a layer's statistics of the stream including this batch, mixed with the
+        source's.
+        """
         source = self._source[name]
         joined, total = self._join(name, target, images)
         if total < self.warm_up:
@@ -380,7 +382,7 @@ class BatchNorm(NetworkAdapter):
         return pool(before, count, target, images), count + images
 
     def _learn(self, seen: Seen) -> None:
-        """Remember a sound batch."""
+        """Store the statistics of a valid batch."""
         self._layers_run_twice = seen.layers_run_twice
         if self.over == "batch":
             self._last = seen.used
@@ -397,7 +399,7 @@ class BatchNorm(NetworkAdapter):
     # ------------------------------------------------------------ what was learned
 
     def _look_up_pooled(self, name: str) -> Statistics | None:
-        """Return what a layer has learned of the stream or the set, mixed; None before that."""
+        """Return a layer's mixed statistics of the stream or set; None if there are none yet."""
         pooled = self._completed if self.over == "set" else self._collected
         if self.over == "set" and not pooled.layers:
             pooled = self._collected if self._network.is_frozen else pooled
@@ -426,7 +428,7 @@ class BatchNorm(NetworkAdapter):
         return {name: statistics for name, statistics in known.items() if statistics is not None}
 
     def _choose_before(self, name: str, values: torch.Tensor) -> Choice:
-        """Return what a layer normalises by when the batch at hand cannot be used."""
+        """Return a layer's statistics for a batch that cannot be used."""
         known = self._look_up_pooled(name)
         return Choice(self._source[name] if known is None else known)
 

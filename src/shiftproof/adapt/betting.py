@@ -1,4 +1,4 @@
-"""Prediction with expert advice: weights that follow losses, and what they can lose at most."""
+"""Prediction with expert advice: weight updates by losses, and mistake bounds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
-"""``(M,)`` float64, 0 or more, summing to 1: how much is held of each of M experts."""
+"""``(M,)`` float64, 0 or more, summing to 1: the weights of M experts."""
 
 
 def follow_losses(
     weights: Weights, losses: NDArray[np.float64], start: Weights, *, rate: float, share: float
 ) -> Weights:
-    """Return the weights after a round: those of Hedge, of which a share goes back to the start.
+    """Return the weights after a round: Hedge with a fixed share of the initial weights.
 
     ``(1 - share) w exp(-rate loss) / sum + share start``. Hedge is Freund & Schapire 1997 (J. Comput.
     Syst. Sci. 55); the share, by which the best expert may change, is Fixed Share (Herbster &
@@ -37,7 +37,7 @@ def follow_losses(
 
 
 def weigh_votes(answers: NDArray[np.integer], weights: Weights) -> NDArray[np.int64]:
-    """Return, for each image, the heaviest expert among those who give the answer of most weight.
+    """Return for each image the expert of largest weight among those with the majority prediction.
 
     Args:
         answers: ``(M, N)`` the classes that M experts answer to N images.
@@ -48,7 +48,7 @@ def weigh_votes(answers: NDArray[np.integer], weights: Weights) -> NDArray[np.in
     """
     agree = answers[:, None, :] == answers[None, :, :]
     support = np.einsum("i,ijn->jn", weights, agree)
-    # Among equal answers the heaviest one; the support of an answer is the same for all who give it.
+    # Among experts with the same prediction the one of largest weight.
     best = support >= support.max(0) - 1e-12
     return np.asarray(np.where(best, weights[:, None], -1.0).argmax(0), dtype=np.int64)
 
@@ -61,7 +61,7 @@ def bound_mistakes(
     rate: float,
     share: float,
 ) -> float:
-    """Return how often a vote weighed by :func:`follow_losses` can be wrong, at most.
+    """Return an upper bound of the mistakes of a vote weighted by :func:`follow_losses`.
 
     For losses of 0 and 1 (wrong or right), whatever the rounds bring, and against any sequence of
     experts that changes a few times (Littlestone & Warmuth 1994, Inf. Comput. 108, weighted

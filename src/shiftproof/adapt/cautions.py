@@ -1,4 +1,4 @@
-"""Settings of adapters that are known to do harm, or nothing at all: the one place that knows them."""
+"""Warnings about adapter settings that are known to be harmful or ineffective."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 FEW_IMAGES = 16
-"""Images in a batch below which its statistics alone are worse than the source's on clean images.
+"""Batch size below which batch statistics alone are worse than the source's on clean images.
 
 Measured by ``benchmarks/batch_sizes.py``; the tables stand in ``docs/adaptation.md``.
 """
 
 HALF_SPACING = 2.0**-24
-"""Half the distance from 1 to the number above it in float32: a smaller step is lost in rounding."""
+"""Half the machine epsilon of float32: smaller relative steps are lost in rounding."""
 
 _ORDERS = {
     "sorted": "sorted by label",
     "dirichlet": "in bursts of one class (Dirichlet)",
 }
-"""Orders of a stream in which a batch holds few classes, and what to call them."""
+"""Stream orders with few classes per batch, and their descriptions."""
 
 
 def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -> list[str]:
-    """Return, a sentence each, what is known to go wrong with an adapter in a stream.
+    """Return known problems of an adapter in a stream, one sentence each.
 
     Args:
         settings: the adapter's, as a run records them; those of an adapter that is not known here
@@ -40,7 +40,7 @@ def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -
         inner = inner["inner"]
     experts = inner.get("experts") if isinstance(inner, Mapping) else None
     if isinstance(experts, Mapping):
-        # Who answers is chosen batch by batch; but what moves nothing is carried in vain.
+        # A router chooses per batch; but ineffective experts are useless.
         return [said for expert in experts.values() for said in _doubt_steps(_find_inner(expert))]
     found = list(_doubt_steps(inner))
     # The guard answers with the source where the statistics do harm.
@@ -73,7 +73,7 @@ def _doubt_statistics(settings: Mapping[str, Any], count: int, order: str) -> It
 
 
 def _doubt_answers(settings: Mapping[str, Any], order: str) -> Iterator[str]:
-    """Doubt what the papers' settings of methods do that change answers alone."""
+    """Warn about published settings of methods that change only predictions."""
     method, preset = settings.get("adapter"), settings.get("preset")
     if method == "lame" and preset == "paper" and order not in _ORDERS:
         yield (

@@ -32,7 +32,7 @@ def transductive_loss(
 
     With unit vectors v of B images and t of their sentences, ``p_i`` is the softmax over j of
     ``scale v_i . t_j``, and the target ``Q = softmax((v v^T + t t^T) / 2 temperature)`` (Hakim et al.
-    2024, eq. 3 to 5). As in the published code, from which the paper's numbers are, Q is normalised
+    2024, eq. 3 to 5). As in the published code, from which the paper's numbers are, Q is normalized
     over the images that a sentence is compared with, and gradients flow through it, too.
 
     Args:

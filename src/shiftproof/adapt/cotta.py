@@ -46,7 +46,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = ("adam", "nesterov")
 def symmetric_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Return half the cross-entropy to the teacher, and half the teacher's to the student.
 
-    ``-(sum_j t_j log s_j + sum_j s_j log t_j) / 2``: what CoTTA's published code minimises on
+    ``-(sum_j t_j log s_j + sum_j s_j log t_j) / 2``: what CoTTA's published code minimizes on
     ImageNet. The gradient flows through the student's probabilities alone.
 
     Args:
@@ -75,7 +75,7 @@ class CoTTA(NetworkAdapter):
     3. The teacher moves: ``m teacher + (1 - m) student``.
     4. Each weight of the student is set back to the source with the probability ``restore``.
 
-    The logits are the teacher's. Batch norm normalises by the batch's own statistics in all three
+    The logits are the teacher's. Batch norm normalizes by the batch's own statistics in all three
     networks. A step that is not finite is left out, and an event says so.
 
     What it costs: a batch takes 3 forward passes and 1 backward, and ``augmentations`` further
@@ -90,7 +90,7 @@ class CoTTA(NetworkAdapter):
     ``weight`` and ``bias``, as here everywhere.
 
     Args:
-        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalisation.
+        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalization.
         lr: learning rate: 1e-3 with Adam (CIFAR); 0.01 with ``"nesterov"`` (ImageNet).
         optimizer: ``"adam"``, or ``"nesterov"``: SGD with Nesterov momentum 0.9.
         momentum: m of the teacher, from 0 to 1.
@@ -104,7 +104,7 @@ class CoTTA(NetworkAdapter):
 
     Raises:
         InputError: an option is out of its range.
-        UnknownNameError: no such loss or optimiser.
+        UnknownNameError: no such loss or optimizer.
         ModelError: the preprocessing is unknown (a plain module, or a function), the weights are of
             half precision, the graph is fixed (ONNX, TorchScript, compiled), the model cannot be
             copied, or batch norm cannot be followed.
@@ -218,7 +218,7 @@ class CoTTA(NetworkAdapter):
             return self._teacher.copy_with(self._last, self._layers_run_twice)
 
     def state(self) -> State:
-        """Return student, teacher, what the optimiser remembers, and the last statistics."""
+        """Return student, teacher, what the optimizer remembers, and the last statistics."""
         with self._network.lock:
             state = dict(self._steps.capture())
             state |= {f"teacher/{name}": value for name, value in self._taught.items()}

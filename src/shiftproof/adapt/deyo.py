@@ -58,10 +58,10 @@ def measure_drops(logits: torch.Tensor, shuffled: torch.Tensor) -> torch.Tensor:
 
 @final
 class DeYO(LearningAdapter):
-    """A classifier that minimises the entropy of answers which need the shape of the object.
+    """A classifier that minimizes the entropy of answers which need the shape of the object.
 
     The images count whose entropy is below ``margin`` log K and whose answer loses more than ``drop``
-    in probability when the image's patches are shuffled: what colour and texture alone decide is
+    in probability when the image's patches are shuffled: what color and texture alone decide is
     left out. Each entropy weighs ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et al.
     2024, arXiv 2403.07366, eq. 6 to 8). The order of the patches follows from the number of the batch in
     the stream. Two forward passes and a backward pass. The published code leaves out the last layers

@@ -1,4 +1,4 @@
-"""EATA: entropy of reliable, non-redundant answers (Niu et al. 2022, arXiv 2204.02610)."""
+"""EATA: entropy of reliable, non-redundant predictions (Niu et al. 2022, arXiv 2204.02610)."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def default_similarity(classes: int) -> float:
 
 @final
 class EATA(LearningAdapter):
-    """A classifier that minimises the entropy of answers that are reliable and new.
+    """A classifier that minimizes the entropy of reliable and non-redundant predictions.
 
     Of each batch the images count whose entropy is below ``margin`` log K, and whose distribution has
     a cosine below ``similarity`` with the moving average of those learned from before (Niu et al. 2022,
     arXiv 2204.02610, eq. 3 to 6). Their mean entropy, each weighted by ``exp(E0 - H)``, is
-    minimised by one step.
+    minimized by one step.
 
     With ``source``, batches of images like those of the training set, each parameter is held near
     its first value by ``fisher`` times the sum of ``F (p - p_0)^2`` (eq. 8), where the importance F is
@@ -63,8 +63,8 @@ class EATA(LearningAdapter):
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits.
-        source: batches of unlabelled images, as ``predict`` or the call takes them.
-        fisher: weight of the pull to the source, 0 or more.
+        source: batches of unlabeled images, as ``predict`` or the call takes them.
+        fisher: weight of the Fisher regularizer towards the source, 0 or more.
         margin: share of log K, from 0 to 1.
         similarity: from 0 to 1; ``"auto"`` is 0.4 for 10 classes and 0.05 for 1,000.
         lr: ``"auto"`` is 0.00025 at a batch of 64, in proportion to the batch.
@@ -129,7 +129,7 @@ class EATA(LearningAdapter):
         return {name: value / len(source) for name, value in sums.items()}
 
     def _differentiate_answers(self, batch: Images | torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the gradients of the cross-entropy to the answers that the model gives itself."""
+        """Return the gradients of the cross-entropy with the model's own predictions."""
         found: dict[str, torch.Tensor] = {}
 
         def measure(outputs: torch.Tensor) -> torch.Tensor:
@@ -177,7 +177,7 @@ class EATA(LearningAdapter):
         return taken
 
     def _pull(self) -> torch.Tensor | float:
-        """Return the pull to the first parameters, 0 without images of the source."""
+        """Return the Fisher regularizer, 0 without source images."""
         parts = [
             (
                 importance * (self._learner.parameters[name] - self._learner.first[name]).square()

@@ -1,4 +1,4 @@
-"""Means and variances of what norm layers give, location by location: of clean images, and of a batch.
+"""Local means and variances of norm layers' outputs, of clean images and of a batch.
 
 Mirza et al. 2023 (ActMAD, arXiv 2211.12870) compare them; where clean ones are not measured, those of
 batch norm follow from what it keeps.
@@ -71,11 +71,11 @@ def _average(values: torch.Tensor, shape: tuple[int, ...] | Cells) -> torch.Tens
 
 
 class FeatureHooks:
-    """Takes what norm layers give in each call of a network.
+    """Hooks that collect the outputs of norm layers in each call of a network.
 
     Attributes:
-        found: by layer what it gave last, ``(N, C, ...)``, with its graph.
-        runs: by layer how often it ran since ``begin``.
+        found: last output by layer, ``(N, C, ...)``, with its autograd graph.
+        runs: number of calls by layer since ``begin``.
     """
 
     def __init__(self, layers: Mapping[str, torch.nn.Module]) -> None:
@@ -85,12 +85,12 @@ class FeatureHooks:
         ]
 
     def begin(self) -> None:
-        """A call of the network begins."""
+        """Start a call of the network."""
         self.found: dict[str, torch.Tensor] = {}
         self.runs: dict[str, int] = {}
 
     def remove(self) -> None:
-        """Take off the hooks."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -110,7 +110,7 @@ class FeatureHooks:
 
 @contextmanager
 def hook_features(layers: Mapping[str, torch.nn.Module]) -> Iterator[FeatureHooks]:
-    """Take what layers give while the context lasts."""
+    """Context that collects the outputs of layers."""
     hooks = FeatureHooks(layers)
     try:
         yield hooks
@@ -130,7 +130,8 @@ def channels_first(layer: torch.nn.Module, outputs: torch.Tensor) -> torch.Tenso
 
 
 def expect_moments(layers: Mapping[str, torch.nn.Module]) -> dict[str, Moments]:
-    """Return what batch norm gives on the images it was trained on, by its running statistics.
+    """Return the moments of batch norm's outputs on its training images, from its running
+    statistics.
 
     For scale g and shift b the mean is b and the variance ``g^2 v / (v + eps)``, over all positions.
     Layers of a class that does more than normalize (an activation, say) are left out.

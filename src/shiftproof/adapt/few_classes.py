@@ -10,7 +10,7 @@ from shiftproof.adapt.losses import entropy
 
 FEW_CLASSES = 0.7
 """Entropy of a batch's mean answer, as a share of the largest possible, below which it holds few
-classes. Chosen on Fashion-MNIST, clean and under two hold-out corruptions, at batches of 4 to 64."""
+classes. Chosen on Fashion-MNIST, clean and under two holdout corruptions, at batches of 4 to 64."""
 
 
 def holds_few_classes(logits: torch.Tensor) -> bool:

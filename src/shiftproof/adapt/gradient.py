@@ -1,4 +1,4 @@
-"""The gradient that flows through a batch's own statistics, whatever the layer that uses them.
+"""Gradients through a batch's own statistics, for any normalization layer.
 
 A layer's output depends on its input ``x`` and on the statistics ``m``, ``v`` only through
 ``z = (x - m) / sqrt(v + eps)``. With G the gradient in ``x`` where the statistics are constants, the
@@ -29,10 +29,10 @@ def through_statistics(
     batch_mean: torch.Tensor | None = None,
     share: float = 1.0,
 ) -> torch.Tensor:
-    """Return ``values`` as they are, whose gradient knows that mean and variance depend on them.
+    """Return ``values`` with a gradient that accounts for their effect on mean and variance.
 
     Args:
-        values: ``(N, C, ...)`` floating: what a layer is about to normalise.
+        values: ``(N, C, ...)`` floating, a layer's input.
         mean: ``(C,)``, of ``values``, or mixed with a constant.
         variance: ``(C,)``, biased, or mixed likewise.
         eps: the layer's.

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 Outputs = TypeVar("Outputs")
 
 GAIN_PER_CHANGE = 0.3
-"""Mean confidence that changed answers must bring, per share of answers that changed."""
+"""Required gain of mean confidence per share of changed predictions."""
 
 CONFIDENT = 0.7
-"""Mean confidence of the source from which on its answers are worth something."""
+"""Minimum mean confidence of the source for its predictions to be informative."""
 
 CONVINCING = 0.8
-"""Mean confidence from which on adapted answers over all classes speak for themselves."""
+"""Mean confidence above which adapted predictions over all classes are trusted."""
 
 LEAST_SPREAD = 0.95
-"""Share of the source's spread that the adapted answers must keep."""
+"""Minimum ratio of the adapted predictions' spread to the source's."""
 
 MANY_CLASSES = 0.7
-"""Share of the largest possible spread from which on a stream is taken to hold many classes."""
+"""Share of the maximum spread above which a stream counts as having many classes."""
 
 ALL_CLASSES = 0.9
 """Share of the largest possible spread that answers over all classes have."""
@@ -50,7 +50,7 @@ ALL_CLASSES = 0.9
 
 
 class Signals(NamedTuple):
-    """What can be seen without labels of a model and its adapted form on the same images.
+    """Label-free signals of a model and its adapted form on the same images.
 
     ``confidence`` and ``source_confidence`` are mean largest probabilities; ``changed`` is the
     share of images whose answer differs; ``spread`` and ``source_spread`` are the entropies, in
@@ -84,7 +84,7 @@ def _spread(probabilities: Probabilities) -> float:
 
 
 def find_objection(signals: Signals, margin: float = 0.01) -> str | None:
-    """Return why the adapted answers should not be trusted, as a sentence, or None.
+    """Return a sentence on why the adapted predictions should not be trusted, or None.
 
     A model that learns from itself can become sure of anything, but then **its answers crowd into
     few classes**: they must keep ``LEAST_SPREAD`` of the source's spread. A model whose statistics
@@ -121,7 +121,7 @@ def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
 
     They must be as sure as the source's, up to ``margin``.
 
-    Statistics of a batch that do not fit give unsure answers: a stream of one class, normalised
+    Statistics of a batch that do not fit give unsure answers: a stream of one class, normalized
     by itself, is answered with many classes and little confidence. So the two together can only
     come from statistics that fit. Not to be asked of a model that learns from its own answers.
     """
@@ -135,7 +135,7 @@ def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
 
 @final
 class Guard(WrappingAdapter):
-    """An adapter that answers only while label-free signals show no harm; else the source does.
+    """An adapter with fallback to the source if label-free signals indicate harm.
 
     The source runs beside the adapter on every batch (one plain forward pass more). Over the last
     ``window`` images their answers are compared, without labels (:func:`find_objection`): do changed
@@ -150,11 +150,12 @@ class Guard(WrappingAdapter):
     Every change is an event, in the record and in the report.
 
     Args:
-        adapter: what is watched; it is reset.
-        window: images over which both are compared, 1 or more; a larger batch counts whole.
+        adapter: the monitored adapter; it is reset.
+        window: number of images over which both are compared, 1 or more; a larger batch is used as
+            a whole.
         probation: images without objection before the adapter is trusted, at most ``window``.
         margin: mean confidence that the adapter may lack, from 0 to 1. Smaller is stricter.
-        save_to: a file to which each good state is written, so that a crash loses little; None
+        save_to: a file to which each good state is saved, as a protection against crashes; None
             keeps it in memory alone.
         rows: how many answers stand for an image: 1, but with ``run_batch`` as many as ``read`` gives.
 
@@ -220,12 +221,12 @@ class Guard(WrappingAdapter):
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the adapter answers at present, and not the source."""
+        """Whether the adapter predicts currently, instead of the source."""
         return self._trusted
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return self._settings(
             {
                 "adapter": "guard",
@@ -237,11 +238,11 @@ class Guard(WrappingAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """When the adapter was rolled back and trusted again, and what it tells by itself."""
+        """Roll-backs and resumptions of the adapter, and its own events."""
         return self._events.events
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
-        """Return the adapter's logits where it is trusted, else the source's."""
+        """Return the adapter's logits if it is trusted, else the source's."""
         if len(images) == 0:
             return self.inner.predict(images)
         source = self._source
@@ -253,7 +254,7 @@ class Guard(WrappingAdapter):
         return cast("Logits", logits)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the adapter's logits where it is trusted, else the source's."""
+        """Return the adapter's logits if it is trusted, else the source's."""
         if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
             return self.inner(batch)
         source = self._source
@@ -359,7 +360,7 @@ class Guard(WrappingAdapter):
         return find_objection(self._since_objection.signals(), self.margin)
 
     def _predict_unadapted(self, adapt: Callable[[], Probabilities]) -> Probabilities:
-        """Return what the adapter answers to this batch before it has learned anything."""
+        """Return the initial adapter's predictions for this batch."""
         state = self.inner.state()
         self.inner.load_state(self._first_state)
         try:
@@ -369,7 +370,7 @@ class Guard(WrappingAdapter):
             self.inner.load_state(state)
 
     def _guard(self, count: int, reason: str | None) -> None:
-        """Go on trusting the adapter, or roll it back."""
+        """Continue with the adapter, or roll it back."""
         if reason is None:
             self._images_since_good += count
             if self._images_since_good >= self.window:
@@ -403,7 +404,7 @@ class Guard(WrappingAdapter):
             self._images_on_trial = 0
 
     def _keep(self) -> None:
-        """Remember the present state as a good one."""
+        """Save the current state as a good one."""
         self._good = self.inner.state()
         self._images_since_good = 0
         if self.save_to is not None:
@@ -422,7 +423,7 @@ class Guard(WrappingAdapter):
             self.inner.load_state(self._good)
 
     def merge(self) -> torch.nn.Module:
-        """Return the adapter's plain model where it is trusted, else the source's."""
+        """Return the adapter's plain model if it is trusted, else the source's."""
         if self._trusted:
             return self.inner.merge()
         return self._source.copy()
@@ -446,7 +447,7 @@ class Guard(WrappingAdapter):
             return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned and seen."""
+        """Load the state of an adapter with the same settings."""
         parts: dict[str, State] = {"guard": {}, "inner": {}, "good": {}}
         check_names(state, parts)
         for name, value in state.items():
@@ -505,7 +506,7 @@ _WINDOWS = ("source", "adapted", "began", "learnt")
 
 
 class _Window:
-    """The answers of two models over the last images."""
+    """Predictions of two models over the last images."""
 
     def __init__(self, size: int) -> None:
         self.size = size

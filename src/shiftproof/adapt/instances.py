@@ -1,4 +1,4 @@
-"""Instance-aware batch norm: each image corrected where it differs by more than chance.
+"""Instance-aware batch norm: corrects images that differ significantly.
 
 Gong et al. 2022 (arXiv 2208.05117, section 3.1).
 """
@@ -19,7 +19,7 @@ from shiftproof.adapt.tensors import widen
 def correct_by_instance(
     values: torch.Tensor, statistics: Statistics, k: float, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean and variance by which instance-aware batch norm normalises each image.
+    """Return the mean and variance by which instance-aware batch norm normalizes each image.
 
     ``mu + shrink(mu_n - mu, k s_mu)`` with ``s_mu = sqrt((sigma^2 + eps) / L)``, and for the variance
     ``sigma^2 + shrink(sigma_n^2 - sigma^2, k s_sigma)``, not below 0, with
@@ -30,7 +30,7 @@ def correct_by_instance(
     Args:
         values: ``(N, C, ...)`` floating, a layer's input.
         statistics: ``(C,)`` each, the layer's.
-        k: standard errors that are put down to chance; infinity corrects nothing.
+        k: threshold in standard errors; infinity corrects nothing.
         eps: the layer's.
 
     Returns:
@@ -49,12 +49,12 @@ def correct_by_instance(
 
 
 def _shrink(values: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """Return values moved towards 0 by as much, and 0 where they are closer."""
+    """Soft-threshold values: move them towards 0, at most to 0."""
     return torch.relu(values - by) - torch.relu(-values - by)
 
 
 def by_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
-    """Normalise each image by known statistics, corrected for the image."""
+    """Normalize each image by known statistics, corrected for the image."""
 
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
         def choose(name: str, values: torch.Tensor) -> Choice:
@@ -68,9 +68,9 @@ def by_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
 
 
 def by_batch_and_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
-    """Normalise each image by the batch's statistics, corrected for the image; gradients flow through.
+    """Normalize each image by the batch's statistics, corrected for the image; gradients flow through.
 
-    The batch's variance is the unbiased one, in what is normalised by and in what is noted. A batch
+    The batch's variance is the unbiased one, in what is normalized by and in what is noted. A batch
     of a single value per channel has none: the known statistics stand for it.
     """
 

@@ -38,12 +38,12 @@ def laplacian_assignments(
     """Return class assignments that agree with the model and with each image's neighbors.
 
     Fixed point of ``z_i ~ p_i exp(sum_j w_ij z_j)``, the bound that Boudiaf et al. 2022 (eq. 7)
-    minimise step by step; ``w`` links each image to its nearest neighbors by the cosine of
+    minimize step by step; ``w`` links each image to its nearest neighbors by the cosine of
     their features.
 
-    ``links="published"``: ``w_ij`` is 1 where j is a neighbour of i, in that direction alone, as in
+    ``links="published"``: ``w_ij`` is 1 where j is a neighbor of i, in that direction alone, as in
     the code that the paper's numbers were computed with. ``"symmetric"``: in both directions with
-    half the weight each, as the bound assumes. They differ where j is a neighbour of i and i none
+    half the weight each, as the bound assumes. They differ where j is a neighbor of i and i none
     of j.
 
     Differs from the published code: there 1e-10 is added to the probabilities; it stops at the
@@ -65,7 +65,7 @@ def laplacian_assignments(
         return log_p
     unit = torch.nn.functional.normalize(features.float().flatten(1), dim=-1)
     similarity = unit @ unit.T
-    similarity.fill_diagonal_(-2)  # below any cosine: nobody is a neighbour of itself
+    similarity.fill_diagonal_(-2)  # below any cosine: nobody is a neighbor of itself
     weights = torch.zeros_like(similarity)
     weights.scatter_(1, similarity.topk(k, dim=1).indices, 1.0)
     if links == "symmetric":

@@ -308,7 +308,7 @@ class LearningNetwork:
         return take_up
 
     def _momenta(self) -> dict[str, torch.Tensor]:
-        """Return the optimiser's running means of the gradient, by parameter."""
+        """Return the optimizer's running means of the gradient, by parameter."""
         buffers = {
             name: self._optimizer.state[parameter].get("momentum_buffer")
             for name, parameter in self.parameters.items()

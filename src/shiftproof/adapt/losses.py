@@ -89,7 +89,7 @@ def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch
 def robust_pseudo_label_loss(
     logits: torch.Tensor, teacher: torch.Tensor, q: float = 0.8
 ) -> torch.Tensor:
-    """Return the generalised cross-entropy to the class that the teacher answers.
+    """Return the generalized cross-entropy to the class that the teacher answers.
 
     Args and result as for :func:`hard_pseudo_label_loss` and :func:`generalized_cross_entropy`.
     """

@@ -1,4 +1,4 @@
-"""A slow teacher whose boxes a detector learns from (Liu et al. 2021, Unbiased Teacher)."""
+"""Mean-teacher adaptation of detectors with pseudo-labels (Liu et al. 2021, Unbiased Teacher)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def teacher_rate(count: int) -> float:
 
 @final
 class MeanTeacher(NetworkAdapter):
-    """A detector that learns from the boxes that a slow copy of it finds, and answers as that copy.
+    """A detector that learns from pseudo-boxes of its moving average (teacher), which also
+    predicts.
 
     Unbiased Teacher (Liu et al. 2021, arXiv 2102.09480) without its labeled images, as mean teachers are
     used at test time (Wang et al. 2022, CoTTA): the teacher finds boxes; those of a score of
@@ -55,15 +56,15 @@ class MeanTeacher(NetworkAdapter):
 
     Args:
         model: a plain ``torch.nn.Module``, of torchvision's convention.
-        threshold: score from which on a box is believed, from 0 to 1.
-        keep: of the teacher at each step, from 0 to 1.
+        threshold: score threshold of pseudo-boxes, from 0 to 1.
+        keep: decay of the teacher's moving average, from 0 to 1.
         strength: how far brightness and contrast of the student's images are changed (a factor of up to
             1 + strength), and a tenth of it the deviation of the noise; 0 shows them as they are.
         lr: a learning rate for every batch; ``"auto"`` is 1e-4.
         momentum: of the SGD, from 0 to below 1.
         parameters: ``"affine"``, ``"all"`` or ``"last"``; None takes the affine ones of the norm layers,
             or all where they have none of their own (frozen batch norm).
-        seed: decides what the student's images look like, and what its loss draws.
+        seed: random seed of the student's augmentations and of its loss.
 
     Raises:
         InputError: an option is out of its range.
@@ -117,7 +118,7 @@ class MeanTeacher(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "teacher",
             "threshold": self.threshold,
@@ -129,11 +130,11 @@ class MeanTeacher(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Steps that were left out."""
+        """Skipped steps."""
         return self._events.events
 
     def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
-        """Answer a batch by the teacher, and let student and teacher learn from it.
+        """Predict a batch with the teacher, and update student and teacher.
 
         Args:
             run: takes the teacher's network, calls it as a module, and returns anything.
@@ -213,7 +214,7 @@ class MeanTeacher(NetworkAdapter):
     def _choose_targets(
         self, inputs: Any, outputs: Any
     ) -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
-        """Return the images in which the teacher is sure of a box, and its boxes."""
+        """Return the images with confident boxes of the teacher, and the boxes."""
         if (
             inputs is None
             or not isinstance(outputs, (list, tuple))
@@ -232,7 +233,7 @@ class MeanTeacher(NetworkAdapter):
         return images, targets
 
     def _change(self, image: torch.Tensor) -> torch.Tensor:
-        """Return an image ``(3, H, W)`` in 0..1 as the student sees it."""
+        """Return the augmented image ``(3, H, W)`` in 0..1 for the student."""
         if self.strength == 0:
             return image.clone()
         low, high = 1 / (1 + self.strength), 1 + self.strength
@@ -243,7 +244,7 @@ class MeanTeacher(NetworkAdapter):
         return changed.clamp(0, 1)
 
     def _follow(self) -> None:
-        """Let the teacher follow the student."""
+        """Update the teacher by the student."""
         for name, parameter in self._teacher.items():
             parameter.lerp_(self._learner.parameters[name].detach(), 1 - self.keep)
 
@@ -253,7 +254,7 @@ class MeanTeacher(NetworkAdapter):
         """Do nothing: a pass over the target set ends nothing here."""
 
     def reset(self) -> None:
-        """Forget everything that was learned."""
+        """Restore the initial state."""
         with self._network.lock, torch.no_grad():
             self._learner.reset()
             for name, parameter in self._teacher.items():
@@ -276,7 +277,7 @@ class MeanTeacher(NetworkAdapter):
             return self._learner.state() | taught | {"batches": torch.tensor(self._batches)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Load the state of an adapter with the same settings."""
         names = [f"teacher/{name}" for name in self._teacher]
         take_up = self._learner.read_state(state, [*names, "batches"])
         taught = read_parameters(state, "teacher", self._teacher)

@@ -41,7 +41,7 @@ class MEMO(EpisodicAdapter):
     What it costs: for each image ``steps`` times ``augmentations`` forward and backward passes, and
     one forward pass more: 65 forward and 64 backward as published.
 
-    Batch norm normalises by the source's statistics mixed with those of the augmentations, or of the
+    Batch norm normalizes by the source's statistics mixed with those of the augmentations, or of the
     image when it is predicted: ``N / (N + 1)`` and ``1 / (N + 1)``, constants to the gradient.
 
     The augmentations are AugMix on a random crop (:mod:`shiftproof.adapt.augmix`). They are functions
@@ -53,7 +53,7 @@ class MEMO(EpisodicAdapter):
     variance is the biased one.
 
     Args:
-        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalisation.
+        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalization.
         lr: learning rate. Published: 2.5e-4 for ResNets on ImageNet and 0.005 on CIFAR-10, with
             SGD; 1e-5 with AdamW for RVT and ResNeXt-101.
         optimizer: ``"sgd"`` without momentum, or ``"adamw"`` with weight decay 0.01.
@@ -65,7 +65,7 @@ class MEMO(EpisodicAdapter):
 
     Raises:
         InputError: an option is out of its range.
-        UnknownNameError: no such optimiser or crop.
+        UnknownNameError: no such optimizer or crop.
         ModelError: the preprocessing is unknown (a plain module, or a function), the weights are of
             half precision, the graph is fixed (ONNX, TorchScript, compiled), the model cannot be
             copied, or batch norm cannot be followed.

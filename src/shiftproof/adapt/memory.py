@@ -1,4 +1,4 @@
-"""Memories of images seen in a stream, balanced over the classes that were answered."""
+"""Memory banks of stream images, balanced over the predicted classes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class TimelyMemory:
-    """RoTTA's memory: balanced over classes, of the latest and surest images of each.
+    """RoTTA's memory bank: balanced over classes, with the latest and most confident images of
+    each.
 
     Category-balanced sampling with timeliness and uncertainty (Yuan et al. 2023, arXiv 2303.13899).
     It is a value: ``add`` returns another memory.
 
     Attributes:
         capacity: N, how many images it holds.
-        timeliness: weight of an image's age in what is given up first.
+        timeliness: weight of an image's age in the eviction score.
         uncertainty: weight of its entropy.
         items: the images, in the order in which they came.
         offered: how many images it was offered.
@@ -63,8 +64,8 @@ class TimelyMemory:
 
         Args:
             image: ``(C, H, W)``.
-            label: the class that was answered.
-            uncertainty: the entropy of the answer.
+            label: the predicted class.
+            uncertainty: the entropy of the prediction.
             classes: K, the number of classes.
         """
         newcomer = Item(image, label, uncertainty, self.offered)
@@ -95,7 +96,7 @@ class TimelyMemory:
         return self.items[: places[worst]] + self.items[places[worst] + 1 :]
 
     def score(self, item: Item, classes: int) -> float:
-        """Return how dispensable an image is: the old and the uncertain most.
+        """Return the eviction score of an image, larger for old and uncertain ones.
 
         ``lambda_t / (1 + exp(-age / N)) + lambda_u entropy / log K``.
         """
@@ -112,7 +113,7 @@ class TimelyMemory:
 
 @dataclass(frozen=True)
 class ReservoirMemory:
-    """NOTE's memory: as many images of each class as may be, each class uniform over time.
+    """NOTE's memory bank: balanced over classes, uniform over time within each class.
 
     Prediction-balanced reservoir sampling (Gong et al. 2022, arXiv 2208.05117, algorithm 1). It is
     a value: ``add`` returns another memory. What is drawn is a function of the seed and of how many

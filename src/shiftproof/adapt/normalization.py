@@ -1,4 +1,4 @@
-"""Batch-norm layers that normalise by what an adapter chooses: one way for all adapters."""
+"""Batch-norm layers that normalize by what an adapter chooses: one way for all adapters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Outputs = TypeVar("Outputs")
 
 
 class Choice(NamedTuple):
-    """What a layer is to normalise its input by.
+    """What a layer is to normalize its input by.
 
     ``share`` is that of the input's own statistics, ``batch``, in the statistics: a gradient flows
     through so much of them. The rest is constant. ``inputs`` is what the layer is handed in place of
-    its input, where one mean and variance per channel cannot say how it is normalised.
+    its input, where one mean and variance per channel cannot say how it is normalized.
     """
 
     statistics: Statistics
@@ -32,15 +32,15 @@ class Choice(NamedTuple):
 
 
 Choose: TypeAlias = Callable[[str, "torch.Tensor"], Choice]
-"""Gives a layer's name and input ``(N, C, ...)`` what the layer is to normalise by."""
+"""Gives a layer's name and input ``(N, C, ...)`` what the layer is to normalize by."""
 
 
 class BatchNormLayers:
-    """The batch-norm layers of a network, made to normalise by what an adapter chooses.
+    """The batch-norm layers of a network, made to normalize by what an adapter chooses.
 
     The layer's own forward runs, in evaluation mode, with the chosen statistics for its running
-    ones; so it does whatever its class does beside normalising (an activation, a drop-out), and
-    any class will do whose output depends on nothing but the normalised input. Where the statistics
+    ones; so it does whatever its class does beside normalizing (an activation, a drop-out), and
+    any class will do whose output depends on nothing but the normalized input. Where the statistics
     are the batch's own, the gradient through them is added to that of the layer's input: it
     follows from that alone (:mod:`shiftproof.adapt.gradient`).
 
@@ -75,7 +75,7 @@ class BatchNormLayers:
 
     @contextmanager
     def normalizing(self, choose: Choose) -> Iterator[None]:
-        """Let each layer normalise by what ``choose`` gives, and put all back at the end.
+        """Let each layer normalize by what ``choose`` gives, and put all back at the end.
 
         The context must last until gradients are taken: checkpointed layers run again for them.
         Outside of it the network is as it was and holds no hook, so that an exception in the
@@ -111,7 +111,7 @@ class Seen:
 
     Attributes:
         batch: each layer's statistics of the batch, over all its runs, and their number of images.
-        used: what each layer normalised by, at its last run.
+        used: what each layer normalized by, at its last run.
     """
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ def _hook(name: str, choose: Choose) -> Callable[..., Any]:
 def _normalize_half(
     layer: Any, values: torch.Tensor, statistics: Statistics
 ) -> tuple[torch.Tensor, Statistics]:
-    """Return an input that is normalised already, and statistics by which it stays as it is."""
+    """Return an input that is normalized already, and statistics by which it stays as it is."""
     shape = (-1, *[1] * (values.ndim - 2))
     scale = (statistics.variance + eps_of(layer)).rsqrt().view(shape)
     inputs = ((values.float() - statistics.mean.view(shape)) * scale).to(values.dtype)

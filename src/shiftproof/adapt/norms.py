@@ -13,7 +13,7 @@ from shiftproof.errors import ModelError
 
 
 def is_batch_norm(layer: torch.nn.Module) -> bool:
-    """Whether a layer normalises by running statistics per channel, frozen or not."""
+    """Whether a layer normalizes by running statistics per channel, frozen or not."""
     if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
         return True
     if isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm):
@@ -43,7 +43,7 @@ _MORE = ("linear", "mlp", "conv", "attention", "block", "head")
 
 
 def is_norm(layer: torch.nn.Module) -> bool:
-    """Whether a layer normalises activations: batch, layer, group, instance or RMS norm.
+    """Whether a layer normalizes activations: batch, layer, group, instance or RMS norm.
 
     Torch's classes and all that are made of them; else told by the class's name, as libraries have
     norm layers of their own that share no base. A layer of that name that has no parameter itself

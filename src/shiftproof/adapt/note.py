@@ -53,7 +53,7 @@ class NOTE(NetworkAdapter):
 
     Gong et al. 2022 (arXiv 2208.05117), for streams in which images of a class come together:
 
-    1. Instance-aware batch norm: each image is normalised by the layer's statistics, moved by what
+    1. Instance-aware batch norm: each image is normalized by the layer's statistics, moved by what
        its own differ from them by more than ``k`` standard errors
        (:func:`~shiftproof.adapt.instances.correct_by_instance`).
     2. Each image is offered to a memory that holds as many of each answered class as may be
@@ -84,7 +84,7 @@ class NOTE(NetworkAdapter):
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits
-            ``(N, K)``, which is then called with its own normalised batch.
+            ``(N, K)``, which is then called with its own normalized batch.
         lr: Adam's learning rate.
         k: standard errors that are put down to chance, 0 or more; infinity corrects no image.
         weight: of the memory's statistics in the moving ones, 0 to 1.

@@ -100,7 +100,7 @@ class FollowedNetwork:
 
 
 def by_batch(prior: float, images: int, *, count: float | None = None) -> ChooseFor:
-    """Normalise by the batch's statistics, mixed with the source's by a prior.
+    """Normalize by the batch's statistics, mixed with the source's by a prior.
 
     Args:
         prior: N, as in ``BatchNorm``; 0 takes the batch's alone, through which gradients flow.
@@ -131,7 +131,7 @@ def by_batch(prior: float, images: int, *, count: float | None = None) -> Choose
 
 
 def by_known(statistics: Mapping[str, Statistics]) -> ChooseFor:
-    """Normalise by statistics that are known before the pass."""
+    """Normalize by statistics that are known before the pass."""
 
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
         def choose(name: str, values: torch.Tensor) -> Choice:
@@ -143,7 +143,7 @@ def by_known(statistics: Mapping[str, Statistics]) -> ChooseFor:
 
 
 def by_moving_average(statistics: Mapping[str, Statistics], weight: float) -> ChooseFor:
-    """Normalise by known statistics moved towards the batch's, through which gradients flow.
+    """Normalize by known statistics moved towards the batch's, through which gradients flow.
 
     ``(1 - a) known + a batch``, with biased variances: the robust batch norm of Yuan et al. 2023
     (arXiv 2303.13899). What the layers saw of the batch is noted without the known part.
@@ -171,7 +171,7 @@ def detach(statistics: Statistics) -> Statistics:
 def hand_normalized(
     layer: torch.nn.Module, values: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor
 ) -> Choice:
-    """Return a choice that hands a layer an input which is normalised already.
+    """Return a choice that hands a layer an input which is normalized already.
 
     Args:
         layer: batch norm; its statistics become those by which its input stays as it is.

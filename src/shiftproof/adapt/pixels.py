@@ -8,21 +8,21 @@ from shiftproof.errors import ModelError
 from shiftproof.models.preprocess import Preprocess, Preprocessing
 
 _LUMINOSITY = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R 601-2), as ``Preprocess`` has them."""
+"""Weights of red, green and blue in gray (ITU-R 601-2), as ``Preprocess`` has them."""
 
 
 class PixelSpace:
-    """The pixels behind a network's normalised inputs.
+    """The pixels behind a network's normalized inputs.
 
-    Adapters get batches after the normalisation; augmentations are defined on pixels in 0..1. A
-    grey network's one channel stands for three equal ones.
+    Adapters get batches after the normalization; augmentations are defined on pixels in 0..1. A
+    gray network's one channel stands for three equal ones.
 
     Args:
         preprocess: the classifier's.
         method: the adapter's name, for the error.
 
     Raises:
-        ModelError: the normalisation is a function of the user's own, which cannot be undone.
+        ModelError: the normalization is a function of the user's own, which cannot be undone.
     """
 
     def __init__(self, preprocess: Preprocessing, method: str) -> None:
@@ -42,7 +42,7 @@ class PixelSpace:
         return pixels.expand(-1, 3, -1, -1) if self._channels == 1 else pixels
 
     def to_inputs(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, C, H, W)`` float32, normalised, in channels_last, of ``(N, 3, H, W)``."""
+        """Return ``(N, C, H, W)`` float32, normalized, in channels_last, of ``(N, 3, H, W)``."""
         if self._channels == 1:
             pixels = (pixels * self._per_channel(_LUMINOSITY, pixels)).sum(1, keepdim=True)
         inputs = pixels - self._per_channel(self._mean, pixels)

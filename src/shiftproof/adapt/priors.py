@@ -1,4 +1,4 @@
-"""N, how strongly the source's statistics count: the forms it has, and which of them are allowed."""
+"""The prior strength N of the source's statistics: its forms and validation."""
 
 from __future__ import annotations
 

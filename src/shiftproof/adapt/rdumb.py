@@ -31,7 +31,7 @@ class RDumb(WrappingAdapter):
     Over very long streams that change, methods of continual adaptation end below the source; this
     one does not (Press et al. 2023, arXiv 2306.05401, who reset every 1,000 steps).
 
-    Differs from the paper: it wraps any adapter, where the paper resets entropy minimisation with
+    Differs from the paper: it wraps any adapter, where the paper resets entropy minimization with
     weighted samples.
 
     Args:

@@ -87,7 +87,7 @@ def correct_prior(logits: torch.Tensor) -> torch.Tensor:
 class ROID(LearningAdapter):
     """A classifier that learns by likelihood ratios, and is drawn back to the source at each step.
 
-    Each batch's soft likelihood ratio, weighted by how sure and how new an answer is, is minimised
+    Each batch's soft likelihood ratio, weighted by how sure and how new an answer is, is minimized
     by a step, together with the symmetric cross-entropy between the answers to the images and to
     the same images mirrored and moved. Then each parameter becomes ``keep`` times itself plus
     ``1 - keep`` times its first value, so that long streams that change cannot lead far astray. The
@@ -96,7 +96,7 @@ class ROID(LearningAdapter):
     each with ``consistency=False``.
 
     Differs from the published code: the images are mirrored and moved by up to a sixteenth of their
-    sides, and not changed in colour too; all are, so that statistics of the batch do not depend on
+    sides, and not changed in color too; all are, so that statistics of the batch do not depend on
     the weights; answers are multiplied as probabilities, not as logits; and the statistics
     follow a measured prior, ``prior=0`` is the paper's.
 

@@ -94,7 +94,7 @@ class RoTTA(NetworkAdapter):
     norms learn as batch norm does; in a process group each process has its own memory and statistics.
 
     Args:
-        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalisation.
+        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalization.
         lr: Adam's learning rate.
         momentum: m of the teacher: how far it moves to the student at each step, 0 to 1.
         weight: of the memory's statistics in the moving ones, 0 to 1.

@@ -61,13 +61,13 @@ class Router(Adapter):
        source has a head start. **These estimates are a proxy**, measured in
        ``benchmarks/router.py``, and no bound on errors follows from them.
     2. **With labels**, where :meth:`label` brings some. The choice of step 1 and each expert are
-       voters whose weights follow their mistakes on the labelled images; the choice of step 1 begins
-       with nine tenths. The vote is deterministic, and **its mistakes on the labelled images are
+       voters whose weights follow their mistakes on the labeled images; the choice of step 1 begins
+       with nine tenths. The vote is deterministic, and **its mistakes on the labeled images are
        bounded by a theorem**: at most 2.64 times those of the best voter, plus 2.64 times
        ``ln 1 / (its first weight)`` and 2.7 percent of the labels; in full, with
        changes of the best voter, in :func:`~shiftproof.adapt.betting.bound_mistakes`. It assumes
        nothing of images and labels, but that an image counts with the weights of the time at which
-       its label comes. That the labelled images speak for the others is an assumption: draw them by
+       its label comes. That the labeled images speak for the others is an assumption: draw them by
        chance.
 
     ``answering`` names the expert that answered last; every change is an event with its reason. An

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @final
 class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
-    """A segmenter whose network adapts to the images it sees, without labels.
+    """A segmenter whose network adapts to its images without labels.
 
     It is a segmenter, and wraps one, which it never changes. The methods
     (:data:`shiftproof.adapt.dense_methods.METHODS`):
@@ -79,7 +79,9 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
         return self._predict(images, batch_size)
 
     def merge(self) -> Segmenter:
-        """Return a plain segmenter with what was learned, and the statistics of the last prediction."""
+        """Return a plain segmenter with the learned state and the statistics of the last
+        prediction.
+        """
         return self._model.with_network(self._method.merge())
 
     def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[LabelMap], Probabilities]:

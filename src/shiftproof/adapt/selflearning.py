@@ -57,9 +57,9 @@ class SelfLearning(NetworkAdapter):
 
     The losses of Rusak et al. 2021 (arXiv 2104.12928), averaged over the batch:
 
-    - ``"rpl"``: robust pseudo-labels. The generalised cross-entropy ``(1 - p_i^q) / q`` to the
+    - ``"rpl"``: robust pseudo-labels. The generalized cross-entropy ``(1 - p_i^q) / q`` to the
       class i that the teacher answers; tolerates wrong answers.
-    - ``"ent"``: entropy minimisation (with one pass over the stream: TENT).
+    - ``"ent"``: entropy minimization (with one pass over the stream: TENT).
     - ``"hard"``: pseudo-labels, ``-log p_i``, optionally of confident answers only.
     - ``"soft"``: the cross-entropy to the teacher's whole distribution. Its gradient is zero where
       teacher and model agree, so a model that starts as its own teacher stays where it is.
@@ -67,7 +67,7 @@ class SelfLearning(NetworkAdapter):
     The teacher of ``"step"`` is the model in the same forward pass; that of ``"epoch"`` is a copy
     which learns only at ``end_epoch()``, so in online use it stays the source (with the batch's
     own statistics). Dropout and stochastic depth stay off and each layer's eps its own, and your
-    model is never changed. Batch norm normalises by the batch's own statistics, mixed
+    model is never changed. Batch norm normalizes by the batch's own statistics, mixed
     with the source's as ``prior`` says; the gradient flows through the batch's share of them. With
     an infinite prior they are the source's, as the paper does for EfficientNet-L2.
 
@@ -79,13 +79,13 @@ class SelfLearning(NetworkAdapter):
     loss is computed in float32; choose bfloat16, as no gradient is scaled.
 
     Differs from the paper: the statistics follow a measured prior; ``preset="paper"`` takes its own.
-    Differs from the published code: the affine parameters alone are given to the optimiser, as
+    Differs from the published code: the affine parameters alone are given to the optimizer, as
     the paper says; the published example gives it all weights. The learning rate follows the
     images really in the batch, so a smaller last batch weighs less.
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits
-            ``(N, K)``, which is then called with its own normalised batch.
+            ``(N, K)``, which is then called with its own normalized batch.
         loss: one of the four; or a function of the student's and the teacher's ``(N, K)`` logits
             to ``(N,)`` losses.
         preset: ``"paper"`` is what the paper measured with: the batch's statistics alone (N = 0)
@@ -107,7 +107,7 @@ class SelfLearning(NetworkAdapter):
         teacher: None takes ``"step"`` for ``"rpl"`` and ``"ent"``, ``"epoch"`` for the others.
         answers: ``"before"`` returns the logits of the pass that the step is made of, ``"after"``
             those of a further pass after it.
-        sees: what the loss is computed on, where the classifier is restricted to a data set's
+        sees: what the loss is computed on, where the classifier is restricted to a dataset's
             classes: their logits, or ``"all"`` of the network's. The paper does not say.
 
     Raises:

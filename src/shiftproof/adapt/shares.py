@@ -51,7 +51,7 @@ class Shares:
         Args:
             name: the layer's.
             source: its running statistics.
-            inputs: ``(N, C, ...)``, what it is about to normalise.
+            inputs: ``(N, C, ...)``, what it is about to normalize.
             count: n, the number of images that the target statistics are of, above 0.
             images: how many images ``inputs`` are of.
             again: the layer runs once more for a gradient, and must get what it got before.

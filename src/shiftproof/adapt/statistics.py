@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 Parts = Literal["both", "mean", "variance"]
-"""Which of a layer's statistics are adapted; the other stays the source's."""
+"""Which of a layer's statistics are adapted; the others stay the source's."""
 
 _FUSED_ON = ("cpu", "cuda")
 """The devices on which torch has the one-pass statistics that its batch norm uses in training."""
@@ -54,7 +54,7 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
 
 
 def _is_table(inputs: torch.Tensor) -> bool:
-    """Whether ``(N, C, ...)`` lies in memory as a table of C columns, in float32 on the CPU."""
+    """Return whether ``(N, C, ...)`` is channels_last float32 on the CPU."""
     return (
         inputs.device.type == "cpu"
         and inputs.dtype == torch.float32
@@ -89,7 +89,7 @@ def mix(
         Tensors in the source's dtype; new ones where they are mixed.
     """
     if math.isinf(prior):
-        # Not a weight of 0, which makes NaN of an infinite target.
+        # Not by a weight of 0, which turns an infinite target into NaN.
         return source
     return blend(source, target, count / (prior + count), parts)
 
@@ -100,7 +100,7 @@ def blend(
     """Return ``(1 - weight) source + weight target``, of the chosen parts, in the source's dtype."""
 
     def blend_part(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        # Written so that a weight of 1 gives the target's value to the last bit.
+        # In this form a weight of 1 gives exactly the target's value.
         return ((1 - weight) * old.to(new.dtype) + weight * new).to(old.dtype)
 
     return Statistics(
@@ -147,7 +147,7 @@ def measure_prior(
 
     Args:
         source: the layer's running statistics, ``(C,)`` each.
-        inputs: ``(N, C, ...)`` floating: what the layer is about to normalise.
+        inputs: ``(N, C, ...)`` floating: what the layer is about to normalize.
         images: how many images ``inputs`` are of, where that is fewer than N: then each image has
             ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
             and rows count as positions. None, or a number that does not divide N (boxes of a

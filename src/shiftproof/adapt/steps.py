@@ -22,13 +22,13 @@ _MEMORIES: dict[OptimizerName, tuple[str, ...]] = {
     "sgd": (),
     "nesterov": ("momentum_buffer",),
 }
-"""What torch's optimisers remember of each parameter."""
+"""What torch's optimizers remember of each parameter."""
 
 
 class GradientSteps:
-    """Steps of an optimiser on parameters that an adapter owns.
+    """Steps of an optimizer on parameters that an adapter owns.
 
-    A step that is not finite is left out. What the parameters and the optimiser have come to is
+    A step that is not finite is left out. What the parameters and the optimizer have come to is
     taken with ``capture`` and put back, to the last bit, with ``restore``.
 
     Args:
@@ -82,7 +82,7 @@ class GradientSteps:
                 parameter.grad = None
 
     def capture(self) -> State:
-        """Return copies of the parameters and of what the optimiser remembers, on their device."""
+        """Return copies of the parameters and of what the optimizer remembers, on their device."""
         captured = {f"parameter/{n}": p.detach().clone() for n, p in self.parameters.items()}
         for kind in _MEMORIES[self._kind]:
             for name, parameter in self.parameters.items():

@@ -58,7 +58,7 @@ def average_supports(supports: Supports, classes: int) -> torch.Tensor:
 
 UNSURE = 0.5
 """Largest probability of the network below which prototypes answer. Chosen on Fashion-MNIST, clean
-and under two hold-out corruptions, mixed, sorted and of one class."""
+and under two holdout corruptions, mixed, sorted and of one class."""
 
 
 @final
@@ -69,7 +69,7 @@ class T3A(NetworkAdapter):
     the network feeds them to its last layer, to the class that the network answers; of each class
     the ``per_class`` supports of the least entropy stay. The logits are the products of the features
     with the unit means of the supports (Iwasawa & Matsuo 2021, algorithm 1), without a bias. One
-    forward pass, no gradients, and whatever normalises in the network stays the source's.
+    forward pass, no gradients, and whatever normalizes in the network stays the source's.
 
     Differs from the paper: prototypes answer only where the network is less sure than
     :data:`UNSURE`, in batches that do not look as if they held few classes

@@ -81,7 +81,7 @@ class TDA(NetworkAdapter):
         model: a zero-shot ``Classifier`` (CLIP, SigLIP).
         shots: of a class in the positive cache, 1 or more.
         alpha: its weight, 0 or more, beside logits of scale 100. The defaults are the published
-            ones for ImageNet; other data sets have others.
+            ones for ImageNet; other datasets have others.
         beta: its sharpness, 0 or more.
         negative_shots: of a class in the negative cache, 1 or more.
         negative_alpha: its weight; 0 leaves it out.

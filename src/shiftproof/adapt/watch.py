@@ -135,10 +135,10 @@ def run_checked(
         forward: runs ``network`` once.
         network: an adapter's copy.
         known: its batch-norm layers by name; a call inside of one of them is theirs.
-        followed: those that normalise by what the adapter chooses.
+        followed: those that normalize by what the adapter chooses.
 
     Raises:
-        ModelError: a layer normalises by running statistics without being called as a module, or
+        ModelError: a layer normalizes by running statistics without being called as a module, or
             by others than its own.
     """
     path: list[str] = []
@@ -238,7 +238,7 @@ def _is_torchs(layer: Any) -> bool:
 
 
 def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise a ModelError unless a layer normalises by its running mean and variance.
+    """Raise a ModelError unless a layer normalizes by its running mean and variance.
 
     It must give the same for ``z`` by the mean 0 and the variance 1 as for ``3 z + 2`` by 2 and 9,
     and, where that tells anything, something else for ``3 z + 2`` by 0 and 1.

@@ -1,4 +1,6 @@
-"""What a classifier answered elsewhere, as its files have it: arrays of scores, or tables of the best."""
+"""Reading predictions of classifiers from other frameworks: arrays of scores, or tables of top
+classes.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +29,21 @@ _CONFIDENCE = ("confidence", "probability", "score")
 _LOGITS = "logits"
 _PROBABILITIES = ("probabilities", "probs")
 _TOLERANCE = 1e-2
-"""So far from one may the sum of a row's probabilities be: half precision adds up to no better."""
+"""Tolerance of a row's sum of probabilities, for half precision."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What was answered for N images.
+    """Predictions for N images.
 
     Attributes:
-        where: what to call the file in a message.
-        images: what it calls the images; None where the rows are in the order of the data set.
+        where: name of the file in messages.
+        images: names of the images; None if the rows are in the order of the dataset.
         logits: ``(N, K)`` float32: unnormalized log-probabilities; None where only the best
             classes are there.
-        top: ``N`` rows of classes, best first, by index or name; empty beside ``logits``.
-        confidence: ``(N,)`` the probability of the first of ``top``, NaN where it is unknown.
-        labels: ``N`` right classes by index or name, None where the file has none.
+        top: ``N`` rows of classes, best first, by index or name; empty if there are ``logits``.
+        confidence: ``(N,)`` probability of the first class of ``top``, NaN if unknown.
+        labels: ``N`` true classes by index or name, None if the file has none.
     """
 
     where: str
@@ -56,9 +58,9 @@ class Answers:
 
 
 def read_answers(path: Path) -> Answers:
-    """Read the answers of one cell.
+    """Read the predictions of one cell.
 
-    ``.npy``: ``(N, K)`` in the order of the data set; rows that sum to one are probabilities, others
+    ``.npy``: ``(N, K)`` in the order of the dataset; rows that sum to one are probabilities, others
     logits. ``.npz``: ``logits`` or ``probabilities`` ``(N, K)``, with ``images`` and ``labels`` ``(N,)``
     beside it if one likes. ``.csv`` and ``.parquet``: a row per image with a column ``image``; the
     best classes in ``top1`` to ``top5`` (or ``prediction`` alone), the probability of the first in
@@ -79,7 +81,8 @@ def read_answers(path: Path) -> Answers:
 
 
 def read_cells(path: Path) -> dict[Cell, Answers]:
-    """Read the answers of all cells from one table with the columns ``corruption`` and ``severity``.
+    """Read the predictions of all cells from one table with the columns ``corruption`` and
+    ``severity``.
 
     Severity 0, or the corruption "clean", is the clean cell.
 
@@ -212,7 +215,7 @@ def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _scores(values: Mapping[str, Any], where: str) -> F32 | None:
-    """Return logits, from whatever scores of all classes there are."""
+    """Convert scores of all classes of any kind to logits."""
     if _LOGITS in values:
         return _matrix(values[_LOGITS], where).astype(np.float32)
     probabilities = _first(values, _PROBABILITIES)
@@ -230,7 +233,7 @@ def _scores(values: Mapping[str, Any], where: str) -> F32 | None:
 
 
 def _either(values: Any, where: str) -> F32:
-    """Read an array that does not say what its numbers are."""
+    """Read an array whose kind of scores is not stated."""
     matrix = _matrix(values, where)
     if _sums_to_one(matrix).all():
         return _as_logits(matrix)
@@ -259,7 +262,7 @@ def _sums_to_one(matrix: F64) -> Any:
 
 
 def _as_logits(probabilities: F64) -> F32:
-    # The smallest normal number stands for zero, whose logarithm is none.
+    # The smallest normal number replaces zero, whose logarithm is infinite.
     least = np.finfo(np.float32).tiny
     return np.asarray(np.log(np.maximum(probabilities, least)), np.float32)
 

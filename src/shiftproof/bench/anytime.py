@@ -1,4 +1,4 @@
-"""One number over the grid to a wanted precision, or as near as a budget of time comes: valid anytime.
+"""Estimating one number over the grid to a given precision or within a time budget; valid anytime.
 
 Images, corruptions and severities are asked in the order in which they narrow the number the most
 (``drawing.py``), and its interval holds whenever one stops (``metrics/betting.py``).
@@ -71,7 +71,7 @@ METHOD = (
 )
 
 CLOCK = "clock.json"
-"""How many seconds a run has taken so far, of all times it was started with a budget."""
+"""Seconds that a run has taken so far, over all starts with a budget."""
 
 Watch = Callable[[AnytimeRun], None]
 
@@ -96,7 +96,7 @@ def run_anytime(
     show_progress: bool | None = None,
     watch: Watch | None = None,
 ) -> AnytimeRun:
-    """Measure mCE, or the mean error over the grid, with as few forward passes as will do.
+    """Estimate mCE, or the mean error over the grid, with as few forward passes as possible.
 
     The images, corruptions and severities that narrow the number the most are asked next. Its
     interval holds at every time of stopping, so a run ends as soon as one of these is reached: the
@@ -105,25 +105,26 @@ def run_anytime(
     interval closes when all pairs were asked.
 
     Args:
-        models: as for :func:`run`: classifiers, which do not adapt. Several see the same pairs.
+        models: as for :func:`run`: classifiers without adapters. Several models are evaluated on
+            the same pairs.
         data: as for :func:`run`; with labels.
         budget: seconds, of all times that the run was started with one together; None without a limit.
-        precision: the half-width of the interval that is wanted, in points (hundredths of a share).
+        precision: target half-width of the interval, in percentage points.
         compare: narrow the differences of the other models minus the first, and end when each is
             told from 0; their intervals hold together. Else each model's own number is narrowed, and
             every interval holds for itself.
-        corruptions: as for :func:`run`; of hold-out corruptions beside others the mean takes no note.
+        corruptions: as for :func:`run`; the mean ignores holdout corruptions beside others.
         severities: as for :func:`run`.
-        images: as for :func:`run`: a part of the images, over which the number is then.
+        images: as for :func:`run`: a subset of the images, over which the number is then estimated.
         out: the folder of the run. One that holds an unfinished run with the same settings is resumed,
             and ends with the same records.
         batch_size: images per forward pass.
-        seed: decides the noise of the corruptions and the draws.
+        seed: random seed of the corruptions and the draws.
         encode: as for :func:`run`.
-        workers: processes that read and corrupt beside the model; 0 does it in this one.
-        device: where a model given as text is loaded.
+        workers: processes that read and corrupt images; 0 uses this process.
+        device: device of a model given as a spec.
         show_progress: None shows it on a terminal only.
-        watch: called with the run after each block of draws, as it is then.
+        watch: called with the current run after each block of draws.
 
     Returns:
         The run; ``scores.models`` and ``scores.differences`` have the number with its interval.
@@ -206,7 +207,9 @@ def _check_ends(budget: float | None, precision: float | None, compare: bool) ->
 def choose_number(
     folder: RunFolder, grid: Grid, classes: ClassNames
 ) -> tuple[Headline, list[Cell], F64, str | None]:
-    """Return the number that a run is asked for, its cells and their weights, and why it is not mCE."""
+    """Return the estimated quantity, its cells and their weights, and the reason if it is not
+    mCE.
+    """
     reason = why_no_mce(grid, True, classes) or why_other_corruptions(folder)
     cells = grid.averaged
     if reason is None:
@@ -216,7 +219,7 @@ def choose_number(
 
 @final
 class _Work:
-    """A run on its way: the blocks of draws that were answered, and what follows from them."""
+    """A run in progress: the finished blocks of draws, and the estimates."""
 
     def __init__(
         self,
@@ -248,10 +251,12 @@ class _Work:
             files.make_folder(folder.path / "records" / name)
         self._begin()
 
-    # ------------------------------------------------------------ the way
+    # ------------------------------------------------------------ running
 
     def go_on(self, budget: float | None, show_progress: bool | None, watch: Watch | None) -> None:
-        """Ask block by block until an end is reached; write the scores after each."""
+        """Evaluate block by block until a stopping criterion is met; write the scores after
+        each.
+        """
         clock = _Clock(self._folder.path / CLOCK, budget)
         with progress("Percent of the way", 100, show=show_progress) as advance:
             shown = 0
@@ -277,7 +282,7 @@ class _Work:
             )
 
     def _begin(self) -> None:
-        """Lay out the draws, without the images that cannot be read."""
+        """Plan the draws, without unreadable images."""
         names = list(self._prepared.models)
         alone = [Asked(name) for name in names]
         beside = [Asked(name, names[0]) for name in names[1:]]
@@ -295,7 +300,7 @@ class _Work:
         self._paths: dict[Asked, list[Interval]] = {one: [] for one in self._drawing.numbers}
 
     def _take(self, done: dict[str, DrawRecords]) -> None:
-        """Take a block's answers; one with images that cannot be read means to begin without them."""
+        """Process a block's predictions; unreadable images cause a restart without them."""
         self._blocks.append(done)
         first = next(iter(done.values()))
         found = {
@@ -340,14 +345,14 @@ class _Work:
             return "decided"
         return None
 
-    # ------------------------------------------------------------ answers
+    # ------------------------------------------------------------ predictions
 
     def _ask(self, block: Block, clock: _Clock) -> tuple[dict[str, DrawRecords], bool]:
-        """Return the answers to a block, fewer when the time is up, and whether any are new."""
+        """Return the predictions of a block, fewer when the time is up, and whether any are new."""
         number = len(self._blocks)
         names = list(self._prepared.models)
         kept = self._read(number, names)
-        # However short the budget, one batch is asked.
+        # At least one batch is evaluated, however short the budget.
         has_any = bool(self._blocks) or len(kept[names[0]]) > 0
         if len(kept[names[0]]) == len(block) or (clock.is_up and has_any):
             return kept, False
@@ -368,7 +373,7 @@ class _Work:
         return answers.finish(), True
 
     def _read(self, number: int, names: Sequence[str]) -> dict[str, DrawRecords]:
-        """Return what is on the disk of a block: of all models the same pairs."""
+        """Return the stored records of a block, restricted to pairs that all models have."""
         paths = {name: block_file(self._folder.path, name, number) for name in names}
         if not all(path.is_file() for path in paths.values()):
             return {name: DrawRecords() for name in names}
@@ -377,7 +382,7 @@ class _Work:
         return {name: _head(records, len(shortest)) for name, records in found.items()}
 
     def _fill(self, answers: _Answers, clock: _Clock) -> None:
-        """Show what is left of a block to the models, batch by batch, until the time is up."""
+        """Run the models on the rest of a block, batch by batch, until the time is up."""
         models, recording = self._prepared.models, self._prepared.recording
         batches = walking.batches(
             self._view, [answers.visit()], self._samples, batch_size=self._batch_size,
@@ -395,10 +400,10 @@ class _Work:
                 if clock.is_up:
                     return
 
-    # ------------------------------------------------------------ what is told
+    # ------------------------------------------------------------ progress
 
     def _progress(self, clock: _Clock) -> float:
-        """Return how far the run has come, from 0 to 1, by the end that is nearest."""
+        """Return the progress, from 0 to 1, by the nearest stopping criterion."""
         asked = self._drawing.narrowed
         shares = [len(self._drawing) / self._drawing.total, clock.share]
         if self._precision is not None:
@@ -460,7 +465,7 @@ class _Work:
 
 
 class _Answers:
-    """The answers of all models to one block, as they come; those from the disk stand first."""
+    """The predictions of all models for one block; those from disk come first."""
 
     def __init__(
         self,
@@ -483,20 +488,20 @@ class _Answers:
         self.count = 0
 
     def visit(self) -> Visit:
-        """Return what is to be shown, as a stretch of a stream."""
+        """Return the remaining images, as a stretch of a stream."""
         return Visit(
             tuple(self._cells), self._images.astype(np.int32), self._which.astype(np.int32),
             start=0, number=0, recorded=True, ends_pass=True,
         )  # fmt: skip
 
     def add(self, model: str, rows: Sequence[int], cells: Sequence[Cell], logits: Any) -> None:
-        """Take a model's answers to a batch."""
+        """Add a model's predictions for a batch."""
         where = [self._place[row, cell] for row, cell in zip(rows, cells, strict=True)]
         self._prediction[model][where] = classification.top_classes(logits, 1)[:, 0]
         self._confidence[model][where] = classification.confidence(logits)
 
     def add_broken(self, model: str, row: int, cell: Cell, reason: str) -> None:
-        """Take note of a file that could not be read."""
+        """Add a file that could not be read."""
         self._error[self._place[row, cell]] = reason
 
     def finish(self) -> dict[str, DrawRecords]:
@@ -519,7 +524,7 @@ class _Answers:
 
 
 class _Clock:
-    """How long a run has taken, of all times it was started together."""
+    """Total time of a run over all starts."""
 
     def __init__(self, path: Path, budget: float | None) -> None:
         self._path, self._budget = path, budget
@@ -544,7 +549,7 @@ class _Clock:
 
 
 def _read_seconds(path: Path) -> float:
-    """Return what a clock's file says; 0 where there is none, or none that can be read."""
+    """Return the time in a clock's file; 0 without a readable one."""
     try:
         return float(read_json(path)["seconds"])
     except (BrokenFileError, LookupError, TypeError, ValueError):

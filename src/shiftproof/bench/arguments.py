@@ -121,7 +121,7 @@ def check_classifiers(models: object, data: object, what: str) -> None:
     """Refuse detectors and segmenters, and data with boxes or label maps, where errors are counted.
 
     Raises:
-        InputError: such a model or data set; ``what`` names what cannot be had of them.
+        InputError: such a model or dataset; ``what`` names what cannot be had of them.
     """
     given = [*models.values()] if isinstance(models, Mapping) else [models]
     others = (DetectionData, SegmentationData, Detector, Segmenter)

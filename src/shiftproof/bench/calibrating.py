@@ -1,4 +1,4 @@
-"""Labeled images that are held out of a run, and what is learnt on them before it begins."""
+"""Labeled images that are held out of a run, and what is learned on them before it begins."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from shiftproof.runs.scores.trust import Calibrations
 from shiftproof.types import CLEAN, Image, Images, Logits, Sample, Settings
 
 HeldOutLike: TypeAlias = "ImageData | str | Path | float"
-"""A labeled data set, or what ``open_data`` takes; or the share to hold out of the run's own images,
+"""A labeled dataset, or what ``open_data`` takes; or the share to hold out of the run's own images,
 as a number or as the text "fraction=0.2"."""
 
 FOLDER = "calibration"
@@ -48,7 +48,7 @@ class HeldOut:
     Attributes:
         data: the images, with labels.
         coverage: the share of images whose sets are to hold the right class.
-        view: gives the images in the model's size; of another data set than the run's.
+        view: gives the images in the model's size; of another dataset than the run's.
     """
 
     data: ImageData
@@ -110,7 +110,7 @@ def split_samples(
 
 
 def read_share(asked: HeldOutLike) -> float | None:
-    """Return the share that is to be held out; None where a data set was given.
+    """Return the share that is to be held out; None where a dataset was given.
 
     Raises:
         InputError: a share that is not between 0 and 1.

@@ -1,4 +1,4 @@
-"""What is learnt of a model on held-out images, and what it says then: a temperature, and sets."""
+"""What is learned of a model on held-out images, and what it says then: a temperature, and sets."""
 
 from __future__ import annotations
 

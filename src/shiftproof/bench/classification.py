@@ -1,4 +1,4 @@
-"""Classification: labels and answers, the error and its relatives."""
+"""The classification task: top-1 error, mCE and related metrics."""
 
 from __future__ import annotations
 
@@ -84,19 +84,19 @@ WITH_LABELS = (
 
 @final
 class Classification(Task):
-    """Classifiers on labeled images: error, mCE and its relatives (Hendrycks & Dietterich 2019).
+    """Classifiers on labeled images: error, mCE and related metrics (Hendrycks & Dietterich 2019).
 
     Without labels the answers are held against those on the clean images: disagreement.
 
     Args:
         calibrate: labeled clean images on which each model gets a temperature and the thresholds of its
-            prediction sets before it is measured: a data set, what ``open_data`` takes, or the share
+            prediction sets before it is measured: a dataset, what ``open_data`` takes, or the share
             of the run's own images that is held out for it (0.2 or "fraction=0.2").
-        coverage: the share of images whose sets are to hold the right class, between 0 and 1.
+        coverage: target coverage of the prediction sets, between 0 and 1.
         kept: the folder of a run that may have the vectors of zero-shot classes already, for models
             given as text; ``bench.run`` takes the run's own.
-        trust: whether confidences are measured beside the answers: Brier score, risk against coverage
-            and prediction sets. It takes some 40 microseconds for each record.
+        trust: whether to evaluate confidences: Brier score, risk against coverage and prediction
+            sets. It takes some 40 microseconds for each record.
     """
 
     kind = "classification"
@@ -122,7 +122,7 @@ class Classification(Task):
         *,
         device: str,
     ) -> Prepared:
-        """Load what is given as text; name the models; check that labels and classes fit."""
+        """Load models given as specs, name them, and check that labels and classes match."""
         load = functools.partial(load_classifier, device=device, kept=self.kept)
         named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier")
         first = next(iter(named.values()))
@@ -156,7 +156,7 @@ class Classification(Task):
             recording=ClassifierRecording(),
             settings={
                 **write_settings(named, adapted, "classifier"),
-                # Named only where there is one, so that runs without go on as they were begun.
+                # Set only if there is one, so that runs without it can be resumed.
                 **({} if held_out is None else {"calibration": held_out.settings}),
             },
             about={"classes": {"title": first.classes.title, "count": len(first.classes)}},
@@ -169,7 +169,9 @@ class Classification(Task):
         )
 
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
-        """Write what the outputs mean, and the vectors of zero-shot classes: they take long to make."""
+        """Write the classes of the outputs, and cache the vectors of zero-shot classes, which are
+        slow to compute.
+        """
         classes = next(iter(prepared.models.values())).classes
         write_form(folder.path / CLASS_NAMES, ClassNames(classes.title, tuple(classes.names)))
         for model in prepared.models.values():
@@ -186,7 +188,9 @@ class Classification(Task):
         workers: int,
         show_progress: bool | None,
     ) -> Measured:
-        """Return error, top-5 error, calibration and loss in each cell, mCE and what goes with it."""
+        """Return error, top-5 error, calibration and loss in each cell, mCE and related
+        headlines.
+        """
         tables = read_tables(folder.path, models, grid.cells)
         classes = read_form(folder.path / CLASS_NAMES, ClassNames)
         first = tables[models[0]]
@@ -252,16 +256,16 @@ class Classification(Task):
     def save_gallery(
         self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
     ) -> None:
-        """Keep photographs in every cell, and those that are wrong most often."""
+        """Save the gallery: photographs in every cell, and those with most errors."""
         classes = next(iter(prepared.models.values())).classes
         save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), classes)
 
 
-# ---------------------------------------------------------------- what was handed in
+# ---------------------------------------------------------------- models and held-out images
 
 
 def _show_held_out(data: ImageData, first: ClassifierLike, coverage: float) -> HeldOut:
-    """Return the held-out images in the size in which the models take them, clean."""
+    """Return the clean held-out images at the models' input size."""
     geometry = first.preprocess.geometry
     if not isinstance(data, CorruptedData):
         return HeldOut(data, coverage, OnTheFly(data, geometry, {}, seed=0, encode="none"))
@@ -274,7 +278,7 @@ def _show_held_out(data: ImageData, first: ClassifierLike, coverage: float) -> H
 
 
 def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> None:
-    """Refuse models that cannot be measured on the same images in one run."""
+    """Check that the models can be evaluated on the same images in one run."""
     if model is first:
         return
     if model.classes.names != first.classes.names:
@@ -326,11 +330,11 @@ def _name_adapters(
     return named
 
 
-# ---------------------------------------------------------------- what is measured
+# ---------------------------------------------------------------- measures
 
 
 def why_no_mce(grid: Grid, labeled: bool, classes: ClassNames) -> str | None:
-    """Return why mCE is not claimed of a grid, or None."""
+    """Return why mCE is not claimed for a grid, or None."""
     if not labeled:
         return "the images have no labels"
     if classes.title != "imagenet-1k":
@@ -352,7 +356,7 @@ def _replicate(
     classes: int,
     show_progress: bool | None,
 ) -> dict[str, dict[Cell, dict[str, Replicates]]]:
-    """Return the figures of all cells, on the images as they are and on every resample of them."""
+    """Return the replicates of all cells: observed, and on every resample of the images."""
     keys = [(name, cell) for name, table in tables.items() for cell in table]
     count = len(tables[keys[0][0]][keys[0][1]])
     columns = [
@@ -370,7 +374,7 @@ def _replicate(
 
 
 def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, classes: int) -> F64:
-    """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
+    """``(N, 2)`` or ``(N, 4 + BINS)``: per-image terms whose sums give a cell's scores.
 
     Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
     the first five, the loss, and confidence minus right in the bin of the confidence.
@@ -384,7 +388,7 @@ def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, clas
         )
     right = record.prediction == record.target
     in_top = (record.top == record.target[:, None]).any(axis=1)
-    # Answers made elsewhere may have fewer than five classes, and then no top-5 error.
+    # Imported predictions may have fewer than five classes, and then no top-5 error.
     short = (record.top[:, min(TOP, classes) - 1] < 0) & (record.prediction >= 0)
     columns = np.zeros((len(record), 4 + BINS))
     columns[:, 0] = counts
@@ -399,7 +403,7 @@ def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, clas
 
 
 def _figures(sums: F64, labeled: bool) -> dict[str, Replicates]:
-    """Return the figures of a cell from the sums of its columns."""
+    """Return the scores of a cell from the sums of its columns."""
     counted = sums[:, 0]
     wrong = _divide(sums[:, 1], counted)
     if not labeled:
@@ -408,7 +412,7 @@ def _figures(sums: F64, labeled: bool) -> dict[str, Replicates]:
     return {
         "error": wrong,
         "top5_error": _divide(sums[:, 2], counted),
-        # Moved resamples may leave the range in which the figure lies.
+        # Bias-corrected resamples may leave the range of the metric.
         "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
         "loss": _divide(sums[:, 3], counted),
     }
@@ -417,7 +421,7 @@ def _figures(sums: F64, labeled: bool) -> dict[str, Replicates]:
 def _summarize(
     cells: Mapping[Cell, Mapping[str, Replicates]], grid: Grid, labeled: bool, reason: str | None
 ) -> tuple[dict[str, Replicates], dict[str, dict[str, Replicates]]]:
-    """Return the headlines of a model beside clean and mean, and what is further known of corruptions."""
+    """Return a model's headlines other than clean and mean, and further measures of corruptions."""
     if not labeled:
         return {}, {}
     averaged = grid.averaged
@@ -454,19 +458,19 @@ def _summarize(
 
 
 def _divide(above: F64, below: F64) -> F64:
-    """Divide, NaN where there is nothing to divide by: a resample without a readable image."""
+    """Divide, NaN for division by zero: a resample without a readable image."""
     result = np.full(np.shape(above), np.nan)
     np.divide(above, below, out=result, where=below != 0)
     return result
 
 
-# ---------------------------------------------------------------- what is classification's own
+# ---------------------------------------------------------------- specific to classification
 
 
 def _judge(
     estimated: Mapping[Cell, Mapping[str, float]], cells: Mapping[Cell, Mapping[str, Replicates]]
 ) -> tuple[Estimator, ...]:
-    """Return per estimator how far it is off over the corrupted cells, and where it is furthest."""
+    """Return each estimator's errors over the corrupted cells, and its worst cell."""
     errors = {
         cell: float(value) for cell in estimated if np.isfinite(value := cells[cell]["error"][0])
     }

@@ -1,4 +1,4 @@
-"""Score what classifiers answered elsewhere: their files in, the same run as ours out."""
+"""Scoring result files of classifiers from other frameworks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings
 
 
 def holds_answers(path: Path) -> bool:
-    """Whether a path is answers of classifiers, by the kind of its files.
+    """Return whether a path has predictions of classifiers, by the type of its files.
 
     Raises:
         BrokenFileError: a table that cannot be read.
@@ -61,7 +61,7 @@ def score_answers(
     workers: int | None,
     show_progress: bool | None,
 ) -> Run:
-    """Score answers of classifiers; see :func:`shiftproof.bench.score`."""
+    """Score predictions of classifiers; see :func:`shiftproof.bench.score`."""
     sources = {name: _Source.find(path) for name, path in given.items()}
     shared = share_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
@@ -123,7 +123,7 @@ def score_answers(
 
 
 class _Source:
-    """The answers of one model: a file for each cell, or one table."""
+    """The predictions of one model: a file for each cell, or one table."""
 
     def __init__(self, path: Path, where: Mapping[Cell, Path | Answers]) -> None:
         self.path = path
@@ -140,7 +140,7 @@ class _Source:
         return found if isinstance(found, Answers) else read_answers(found)
 
     def settings(self, cells: Sequence[Cell]) -> Settings:
-        """Return what the answers are, for the record: one fingerprint a file."""
+        """Return the settings of the predictions, for the records: one fingerprint per file."""
         if self.path.is_file():
             return {"name": self.path.name, "answers": files.file_fingerprint(self.path)}
         return {
@@ -154,7 +154,7 @@ class _Source:
 
 
 class _Truth:
-    """The images and their right classes, and where answers about them belong."""
+    """The images and their true classes, for aligning predictions."""
 
     def __init__(self, samples: Sequence[Sample], settings: Settings) -> None:
         self.samples = list(samples)
@@ -170,7 +170,7 @@ class _Truth:
 
     @classmethod
     def of_answers(cls, answers: Answers, classes: Classes | None) -> _Truth:
-        """Take images and labels from a file of answers."""
+        """Take images and labels from a file of predictions."""
         if answers.images is None:
             raise InputError(
                 f"{answers.where} does not say which images its rows are; expected the data set "
@@ -215,7 +215,7 @@ class _Truth:
         return recorder.finish()
 
     def order_logits(self, answers: Answers, classes: Classes) -> tuple[list[int], Logits]:
-        """Return the place of the image of each row, and the rows' logits ``(N, K)``.
+        """Return the index of the image of each row, and the rows' logits ``(N, K)``.
 
         Raises:
             InputError: there are none, or of other classes; images as in :meth:`record`.
@@ -254,7 +254,7 @@ class _Truth:
         )
 
     def _rows(self, answers: Answers) -> list[int]:
-        """Return the place of the image of each row."""
+        """Return the index of the image of each row."""
         if answers.images is None:
             if len(answers) != len(self.samples):
                 raise InputError(
@@ -289,7 +289,7 @@ class _Truth:
 
 @dataclass(frozen=True, eq=False)
 class _HeldRows:
-    """Which images are held out to calibrate on, by their places, and which are measured."""
+    """Indices of the images held out for calibration, and of the evaluated ones."""
 
     rest: Indices
     held: Indices
@@ -320,7 +320,7 @@ class _HeldRows:
     def fit(
         self, sources: Mapping[str, _Source], truth: _Truth, classes: Classes
     ) -> dict[str, Calibration]:
-        """Fit what every model says of the held-out images in the clean cell."""
+        """Calibrate every model on the held-out images in the clean cell."""
         return {name: self._fit_one(one, truth, classes) for name, one in sources.items()}
 
     def _fit_one(self, source: _Source, truth: _Truth, classes: Classes) -> Calibration:

@@ -1,4 +1,4 @@
-"""How well a detector or segmenter does on images without labels, learnt on labeled ones.
+"""Unsupervised performance estimation of detectors and segmenters, fitted on labeled images.
 
 The model is shown the labeled images clean, and what it answers there, to them and to their mirror images,
 is held against the truth. The same is asked of the unlabeled images, and of the labeled ones in corrupted
@@ -50,27 +50,27 @@ Answer = TypeVar("Answer", Detections, LabelMap)
 
 @dataclass(frozen=True)
 class Answers(Generic[Answer]):
-    """What a model answers to some images, and to their mirror images, brought back."""
+    """A model's predictions on images, and those on the mirrored images, mapped back."""
 
     plain: list[Answer]
     mirrored: list[Answer]
 
     def pick(self, places: Sequence[int]) -> Answers[Answer]:
-        """Return those of some of the images."""
+        """Return the predictions for some of the images."""
         return Answers([self.plain[p] for p in places], [self.mirrored[p] for p in places])
 
 
 @dataclass(frozen=True)
 class DenseEstimate:
-    """What is believed of a model on images without labels. All in 0..1.
+    """Estimated performance of a model on unlabeled images. All in 0..1.
 
     Attributes:
-        measure: what is estimated: AP50 or mIoU.
-        clean: it, on the labeled clean images.
-        labeled: how many of these there were.
-        images: how many without labels.
-        estimates: by estimator.
-        quality: by estimator, how far it is off in the corrupted cells of the labeled images, as 1 - P;
+        measure: the estimated measure: AP50 or mIoU.
+        clean: the measure on the labeled clean images.
+        labeled: number of labeled images.
+        images: number of unlabeled images.
+        estimates: estimate by estimator.
+        quality: by estimator, its error in the corrupted cells of the labeled images, as 1 - P;
             empty where no cell was corrupted.
     """
 
@@ -124,21 +124,21 @@ def estimate_unlabeled(
 ) -> DenseEstimate:
     """Estimate P (AP50) or mIoU of a model on images without labels.
 
-    Estimators: ``"confidence"`` (detectors): how often boxes of a score are right is learnt on clean images,
+    Estimators: ``"confidence"`` (detectors): how often boxes of a score are right is learned on clean images,
     and the average precision to be expected follows, for as many objects in an image as there; and
     ``"mirror"``: how far the answers agree with those to the mirrored image. Both are taken in proportion
     to what they were on the clean images. Costs two forward passes per image and cell.
 
     Args:
-        model: a detector or a segmenter; one that adapts is reset before each cell.
-        labeled: images with their truth, like those that the model was trained on.
+        model: a detector or a segmenter; an adapted one is reset before each cell.
+        labeled: images with ground truth, from the distribution of the training data.
         images: ``(H, W, 3)`` uint8 RGB of any sizes, without labels; or the folder, tar or table that
             they are in.
-        corruptions: of the labeled images, in which the estimates are held against the truth.
-        severities: of these.
+        corruptions: corruptions of the labeled images in which the estimates are validated.
+        severities: severities of these.
         class_map: from the model's names of classes to the data's, as in ``bench.Detection``.
-        most: labeled images that are used, spread over those that there are.
-        batch_size: images at a time.
+        most: maximum number of labeled images, evenly spread.
+        batch_size: images per batch.
         show_progress: None shows it on a terminal only.
 
     Raises:
@@ -181,7 +181,9 @@ def write_estimate(path: Path, estimates: Mapping[str, DenseEstimate]) -> None:
 def _judge(
     reading: _Reading[Any], answers: Mapping[Cell, Answers[Any]], count: int
 ) -> dict[str, Quality]:
-    """Return how far estimates are off in the corrupted cells, learnt on the other half of the images."""
+    """Return the errors of estimates in the corrupted cells, fitted on the other half of the
+    images.
+    """
     order = generator(SEED, "estimation halves", str(count)).permutation(count).tolist()
     halves = [sorted(order[: count // 2]), sorted(order[count // 2 :])]
     guessed: dict[Cell, dict[str, float]] = {}
@@ -229,7 +231,7 @@ def _read(images: str | Path | Sequence[Image]) -> list[Image]:
 def _ask(
     model: Any, reading: _Reading[Any], images: Sequence[Image], batch_size: int
 ) -> Answers[Any]:
-    """Return a model's answers to images and to their mirror images."""
+    """Return a model's predictions on images and on the mirrored images."""
     answers = []
     for turned in (False, True):
         if hasattr(model, "reset"):
@@ -250,7 +252,7 @@ def _ask(
 
 @dataclass(frozen=True)
 class _Learnt(ABC):
-    """What is known of the labeled clean images."""
+    """An estimator's data from the labeled clean images."""
 
     clean: float
     evidence: Mapping[str, float]
@@ -268,17 +270,17 @@ class _Learnt(ABC):
 
 
 class _Reading(ABC, Generic[Answer]):
-    """How the answers of one kind of model are read."""
+    """Evaluation of one kind of model's predictions."""
 
     measure: str
 
     @abstractmethod
     def translate(self, answer: Answer) -> Answer:
-        """Return an answer in the data's classes."""
+        """Return a prediction in the dataset's classes."""
 
     @abstractmethod
     def bring_back(self, answer: Answer, width: int) -> Answer:
-        """Return an answer to a mirrored image as one to the image."""
+        """Map a prediction on a mirrored image back to the image."""
 
     @abstractmethod
     def score(self, answers: Answers[Answer], places: Sequence[int]) -> float:
@@ -286,7 +288,7 @@ class _Reading(ABC, Generic[Answer]):
 
     @abstractmethod
     def learn(self, answers: Answers[Answer], places: Sequence[int]) -> _Learnt:
-        """Return what some of the labeled clean images tell; ``answers`` are those to all."""
+        """Fit on some of the labeled clean images; ``answers`` are the predictions for all."""
 
 
 def _make_reading(

@@ -1,4 +1,4 @@
-"""Detection: boxes or masks, and the data set's own average precision (Michaelis et al. 2019)."""
+"""Detection: boxes or masks, and the dataset's own average precision (Michaelis et al. 2019)."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Detection(Task):
 
     Args:
         measure: "coco", "coco-masks", "voc" (AP50, 11-point) or "voc-all-point"; "auto" takes the
-            data set's own: "voc" for Pascal VOC, else "coco".
+            dataset's own: "voc" for Pascal VOC, else "coco".
         corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, to be
             read in the place of corrupting here.
-        class_map: from a detector's class to one of the data set, where the names do not say.
+        class_map: from a detector's class to one of the dataset, where the names do not say.
 
     Raises:
         UnknownNameError: no such measure.
@@ -204,7 +204,7 @@ class Detection(Task):
 
 
 def measure_of(measure: str, data: DetectionData) -> str:
-    """Return the measure that is meant: "auto" is the data set's own."""
+    """Return the measure that is meant: "auto" is the dataset's own."""
     if measure != "auto":
         return measure
     return "voc" if isinstance(data, VocData) else "coco"

@@ -1,6 +1,6 @@
 """Small pictures for the report on detectors, and the boxes to draw on them.
 
-Pictures and boxes are kept apart, so that the page can draw the boxes sharp, in its own colours, and
+Pictures and boxes are kept apart, so that the page can draw the boxes sharp, in its own colors, and
 switch them on and off.
 """
 
@@ -36,13 +36,13 @@ SHEETS = 3
 """Photographs that are shown in every cell."""
 
 WORST = 12
-"""Images that are shown as those that lose most."""
+"""Number of images with the largest losses."""
 
 LOOKED_AT = 200
-"""So many images, evenly spread, are looked through for those that tell most."""
+"""Number of images, evenly spread, among which the gallery is chosen."""
 
 OVERLAP = 0.5
-"""Intersection over union from which a box is said to be on an object."""
+"""Threshold of the intersection over union for a match."""
 
 LONG_SIDE = 384
 QUALITY = 80
@@ -50,7 +50,7 @@ QUALITY = 80
 
 @dataclass(frozen=True, eq=False)
 class _Objects:
-    """What is to be found in an image; ``counts`` is False for crowds and difficult objects."""
+    """Ground-truth objects of an image; ``counts`` is False for crowds and difficult objects."""
 
     labels: NDArray[np.int64]
     positions: NDArray[np.float64]
@@ -69,7 +69,7 @@ def save_gallery(
 
     Args:
         folder: of the run.
-        view: gives the images; without one there are no pictures, and the gallery is empty.
+        view: the source of images; without one the gallery is empty.
         cells: of the run.
         samples: the images, in the order of the tables.
         models: their names in the run.
@@ -157,7 +157,7 @@ def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objec
 
 
 def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
-    """Return the detections from ``threshold`` on, the surest first, each with its object or -1.
+    """Return the detections above ``threshold`` by decreasing score, each with its object or -1.
 
     A detection goes to the object of its class that it overlaps most, if that is enough and the
     object is not taken yet.
@@ -188,7 +188,7 @@ def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
 
 
 def _threshold(table: DetectionRecords, objects: Sequence[_Objects], rows: Sequence[int]) -> float:
-    """The score from which on clean images right and wrong boxes balance best (largest F1)."""
+    """Return the score threshold of maximum F1 on clean images."""
     scores, right = [], []
     wanted = 0
     for row in rows:
@@ -209,7 +209,7 @@ def _threshold(table: DetectionRecords, objects: Sequence[_Objects], rows: Seque
 def _find_hits_per_cell(
     tables: Mapping[Cell, DetectionRecords], objects: _Objects, row: int, threshold: float
 ) -> dict[Cell, set[int]]:
-    """Which of the objects that count are found in each cell."""
+    """Return which of the objects that count are detected in each cell."""
     return {
         cell: {
             hit
@@ -221,7 +221,7 @@ def _find_hits_per_cell(
 
 
 def _share_lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
-    """The share of what is found clean that is lost over the corrupted cells, and how much it is."""
+    """Return the share of clean detections lost over the corrupted cells, and their number."""
     clean = kept.get(CLEAN, set())
     cells = [found for cell, found in kept.items() if not cell.is_clean]
     if not clean or not cells:
@@ -300,7 +300,7 @@ def _pair(
     threshold: float,
     names: Sequence[str],
 ) -> Worst | None:
-    """Return the image clean, and in the mildest cell in which it loses most."""
+    """Return the image clean, and in the mildest cell with the largest loss."""
     clean = kept[CLEAN]
     cell = min(
         (cell for cell in kept if not cell.is_clean),
@@ -343,7 +343,7 @@ def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[GroundTruthBo
 def _list_found(
     found: FoundInImage, objects: _Objects, threshold: float, names: Sequence[str]
 ) -> tuple[PredictedBox, ...]:
-    """Return the boxes to draw: what each is called, and the place of its object or None."""
+    """Return the boxes to draw: label, and index of the matched object or None."""
     return tuple(
         PredictedBox(
             names[found.labels[at]],

@@ -1,6 +1,6 @@
-"""What is measured of detectors in a cell: COCO's average precision, or Pascal VOC's.
+"""The measures of detection in a cell: COCO's or Pascal VOC's average precision.
 
-Each data set has its own measure, and both keep the paper's name P for it (Michaelis et al. 2019,
+Each dataset has its own measure, and both keep the paper's name P for it (Michaelis et al. 2019,
 arXiv 1907.07484, section 3.2).
 """
 
@@ -32,11 +32,11 @@ SIZES = ("small", "medium", "large")
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """What one detector reaches in one cell, all in 0..1, NaN where there is nothing to find.
+    """One detector's scores in one cell, all in 0..1, NaN without objects.
 
     Attributes:
-        replicates: ``(1 + R,)`` P on the images as they are, and on resamples, moved by their bias.
-        numbers: every number that the measure has, by its name in the field.
+        replicates: ``(1 + R,)`` P, observed and on resamples, corrected for bias.
+        numbers: all metrics of the measure, by their common names.
         per_class: P of each class, by its place among the classes.
     """
 
@@ -46,10 +46,13 @@ class Performance:
 
 
 class DetectionMeasure(ABC):
-    """A data set's own measure, with its ground truth read and indexed; a concrete one is final."""
+    """A dataset's measure, with its ground truth read and indexed.
+
+    Concrete subclasses are final.
+    """
 
     name: str
-    """What P is called: AP or AP50."""
+    """Name of P: AP or AP50."""
 
     def __init__(self, ground_truth: CocoEvaluator | VocEvaluator) -> None:
         self._ground_truth = ground_truth
@@ -61,35 +64,35 @@ class DetectionMeasure(ABC):
 
     @property
     def wanted(self) -> int:
-        """How many objects there are to be found: neither crowds nor difficult ones."""
+        """Number of objects to detect, without crowds and difficult ones."""
         return self._ground_truth.wanted
 
     @property
     def faults(self) -> Sequence[Fault]:
-        """What is wrong with the ground truth."""
+        """Faults of the ground truth."""
         return self._ground_truth.faults
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """P in full."""
+        """Full name of P."""
 
     @property
     @abstractmethod
     def sizes(self) -> Sequence[tuple[int, int] | None] | None:
-        """Height and width of the images, where masks are measured."""
+        """(height, width) of the images, for masks."""
 
     @abstractmethod
     def settings(self) -> Settings:
-        """Return what decides the numbers."""
+        """Return the settings that determine the scores."""
 
     @abstractmethod
     def performance(self, found: DetectionColumns, *, replicates: int, seed: int) -> Performance:
-        """Return what was reached; ``replicates`` resamples of the images, none for 0."""
+        """Return the scores, with ``replicates`` resamples of the images."""
 
 
 def make_measure(name: str, ground_truth: Mapping[str, Any]) -> DetectionMeasure:
-    """Return a measure over ground truth in COCO's form.
+    """Return a measure over ground truth in COCO's format.
 
     Args:
         name: "coco" (AP over IoU 0.50 to 0.95 of boxes), "coco-masks" (of masks), "voc" (AP50 by
@@ -113,7 +116,7 @@ def make_measure(name: str, ground_truth: Mapping[str, Any]) -> DetectionMeasure
 
 
 def check_wanted(name: str, measure: DetectionMeasure, faults: Sequence[Fault]) -> None:
-    """Refuse ground truth in which there is nothing to find, before anything is measured.
+    """Check that the ground truth has objects to detect, before anything is measured.
 
     Raises:
         InputError: no object, or only such as the measure leaves out.
@@ -140,20 +143,20 @@ class Coco(DetectionMeasure):
 
     @property
     def title(self) -> str:
-        """P in full."""
+        """Full name of P."""
         return f"AP of {self._kind} (COCO, mean over IoU 0.50 to 0.95)"
 
     @property
     def sizes(self) -> Sequence[tuple[int, int] | None] | None:
-        """Height and width of the images, where masks are measured."""
+        """(height, width) of the images, for masks."""
         return self._evaluator.image_sizes if self._kind == "masks" else None
 
     def settings(self) -> Settings:
-        """Return what decides the numbers."""
+        """Return the settings that determine the scores."""
         return {"measure": "COCO", "kind": self._kind, "P": self.title}
 
     def performance(self, found: DetectionColumns, *, replicates: int, seed: int) -> Performance:
-        """Return what was reached."""
+        """Return the scores."""
         matches = self._evaluator.match(found)
         scores = self._evaluator.accumulate(matches)
         numbers = scores.metrics()
@@ -177,7 +180,7 @@ class Voc(DetectionMeasure):
 
     @property
     def title(self) -> str:
-        """P in full."""
+        """Full name of P."""
         return f"AP50 (Pascal VOC, {self._evaluator.rule})"
 
     @property
@@ -186,11 +189,11 @@ class Voc(DetectionMeasure):
         return None
 
     def settings(self) -> Settings:
-        """Return what decides the numbers."""
+        """Return the settings that determine the scores."""
         return {"measure": "Pascal VOC", "rule": self._evaluator.rule, "P": self.title}
 
     def performance(self, found: DetectionColumns, *, replicates: int, seed: int) -> Performance:
-        """Return what was reached."""
+        """Return the scores."""
         matches = self._evaluator.match(found)
         scores = self._evaluator.scores(matches)
         drawn = (
@@ -204,5 +207,5 @@ class Voc(DetectionMeasure):
 
 
 def _remove_bias(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The resamples without their bias; moved, they may leave the range in which P lies."""
+    """Return bias-corrected resamples, clipped to the range of P."""
     return np.clip(without_bias(drawn), 0, 1)

@@ -1,4 +1,4 @@
-"""Collecting what detectors find, batch by batch, into the record table of a cell."""
+"""Collecting detections, batch by batch, into the record table of a cell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from shiftproof.types import Detections, Image, Sample
 
 
 class DetectionRecorder:
-    """Collects what one detector found in one cell, batch by batch; ``samples`` are the cell's."""
+    """Collects the detections of one detector in one cell, batch by batch; ``samples`` are the
+    cell's.
+    """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._samples = samples
@@ -31,7 +33,7 @@ class DetectionRecorder:
 
     @classmethod
     def of(cls, records: DetectionRecords, samples: Sequence[Sample]) -> DetectionRecorder:
-        """Go on with records of some of the samples.
+        """Continue from records of some of the samples.
 
         Raises:
             LookupError: records of other samples.
@@ -50,7 +52,7 @@ class DetectionRecorder:
     def add(
         self, rows: Sequence[int], answers: Sequence[FoundInImage], positions: Sequence[int]
     ) -> None:
-        """Record what was found in some images, given by their places among the samples."""
+        """Record the detections of some images, given by their indices in the samples."""
         self._found.update(zip(rows, answers, strict=True))
         self._position.update(zip(rows, positions, strict=True))
 
@@ -60,7 +62,7 @@ class DetectionRecorder:
         self._error[row] = reason
 
     def finish(self) -> DetectionRecords:
-        """Return the table of the samples that were seen, in their order."""
+        """Return the table of the recorded samples, in order."""
         rows = sorted(self._position)
         return DetectionRecords(
             ids=[self._samples[row].id for row in rows],
@@ -71,7 +73,7 @@ class DetectionRecorder:
 
 
 class DetectorRecording:
-    """How the answers of detectors are kept: detections in, in the data set's classes.
+    """Records detections, translated to the dataset's classes.
 
     Args:
         masks: whether masks are kept; they need pycocotools.
@@ -79,11 +81,11 @@ class DetectorRecording:
 
     def __init__(self, *, masks: bool) -> None:
         self.masks = masks
-        # By the model itself: its id is another one where both are sent to.
+        # Keyed by the model itself: its id changes when both are pickled.
         self._matches: list[tuple[DetectorLike, ClassMatch]] = []
 
     def add(self, model: DetectorLike, match: ClassMatch) -> None:
-        """Take note of which class of the data each class of a detector is."""
+        """Store the class match of a detector."""
         self._matches.append((model, match))
 
     def gather(self, images: Sequence[Image]) -> list[Image]:
@@ -91,7 +93,7 @@ class DetectorRecording:
         return list(images)
 
     def predict(self, model: DetectorLike, batch: Sequence[Image]) -> list[FoundInImage]:
-        """Return what is found in each image."""
+        """Return the detections of each image."""
         match = next(match for one, match in self._matches if one is model)
         answers = model.predict(batch, batch_size=len(batch))
         return [
@@ -100,7 +102,7 @@ class DetectorRecording:
         ]
 
     def pick(self, answers: list[FoundInImage], places: Sequence[int]) -> list[FoundInImage]:
-        """Return what was found in some of the images."""
+        """Return the detections of some of the images."""
         return [answers[place] for place in places]
 
     def recorder(self, samples: Sequence[Sample]) -> DetectionRecorder:
@@ -112,7 +114,7 @@ class DetectorRecording:
         return DetectionRecorder.of(read_detections(path), samples)
 
     def write(self, path: Path, recorder: DetectionRecorder) -> None:
-        """Write what a recorder has."""
+        """Write the records of a recorder."""
         write_detections(path, recorder.finish())
 
     def _keep(self, detections: Detections, image: Image) -> FoundInImage:

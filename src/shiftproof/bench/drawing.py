@@ -71,7 +71,7 @@ class Drawing:
         models: their names.
         asked: the numbers that the draws are to narrow.
         also: others that have intervals, too.
-        families: corruption to its family; it only helps to foretell.
+        families: corruption to its family; used only for predicting errors.
         excluded: images that count nowhere, as they cannot be read.
         aim: the half-width that is wanted; None where there is none.
         level: of each of the asked; of the others 0.95.

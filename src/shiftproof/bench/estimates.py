@@ -1,4 +1,4 @@
-"""How well a run's errors could have been known without labels, and what they are where none are.
+"""Unsupervised error estimation: validation on labeled runs, and estimates for unlabeled ones.
 
 A run with labels learns each estimator on its clean images and holds it against the truth in every
 corrupted cell. How far it is off there is what its word is worth on a stream without labels.
@@ -36,12 +36,12 @@ ESTIMATORS = {
 """Name in the files to title. Garg et al. 2022; Guillory et al. 2021; Jiang et al. 2022."""
 
 WIDTH = 1.96
-"""Half an interval that holds 95 % of a normal distribution, in root mean squares."""
+"""Half-width of a 95 % interval of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True)
 class Miss:
-    """An estimated error beside the true one, in one cell. Fractions."""
+    """Estimated and true error in one cell, as fractions."""
 
     cell: Cell
     estimate: float
@@ -50,7 +50,7 @@ class Miss:
 
 @dataclass(frozen=True)
 class Quality:
-    """How far an estimator of one model is off over the corrupted cells. Fractions.
+    """Accuracy of an estimator of one model over the corrupted cells, as fractions.
 
     ``bias`` is the mean of estimate minus error: below 0 the estimator is too hopeful. ``within``
     counts the cells that are off by no more than ``WIDTH`` root mean squares.
@@ -66,7 +66,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class CellEstimate:
-    """What is believed of one cell: by estimator, the error in 0..1 with its interval.
+    """Estimates of one cell: by estimator, the error in 0..1 with its interval.
 
     ``error`` is the truth where the run has labels, else None.
     """
@@ -79,7 +79,7 @@ class CellEstimate:
 
 @dataclass(frozen=True)
 class ModelEstimate:
-    """What is believed of one model of a run, and how good such beliefs were with labels.
+    """Estimates of one model of a run, and their accuracy on labeled data.
 
     ``best`` names the estimator of the smallest root mean square over the calibration run's cells;
     ``hardest`` is the largest error that was seen there.
@@ -94,12 +94,12 @@ class ModelEstimate:
 
 @dataclass(frozen=True)
 class StreamEstimate:
-    """What is believed of a run without labels, and what it rests on."""
+    """Estimates for an unlabeled run, and their calibration data."""
 
     models: tuple[ModelEstimate, ...]
     calibration: Path
     images: int
-    """Labeled clean images that the estimators were learnt on."""
+    """Number of labeled clean images on which the estimators were fitted."""
     corruptions: tuple[str, ...]
     severities: tuple[int, ...]
 
@@ -113,9 +113,9 @@ def estimate_grid(
     """Return the estimated error of each model in each corrupted cell, by estimator. Fractions.
 
     The clean and the corrupted images are the same photographs, and a threshold set on a photograph
-    knows how hard it is. So a keyed draw splits them in halves: what is learnt on the clean images of
+    knows how hard it is. So a keyed draw splits them in halves: what is learned on the clean images of
     one half is applied to the corrupted images of the other, and the other way round. They are still
-    photographs of one data set: on others an estimator does worse rather than better.
+    photographs of one dataset: on others an estimator does worse rather than better.
 
     Args:
         tables: per model its labeled records by cell; the first model is the one that the
@@ -139,7 +139,7 @@ def judge(
 
     Args:
         estimates: per cell the estimated error by estimator.
-        errors: per cell the true error; cells without one are left out.
+        errors: per cell the true error; cells without one are skipped.
     """
     misses: dict[str, list[Miss]] = {}
     for cell, by_name in estimates.items():
@@ -195,16 +195,17 @@ def _halves(count: int) -> NDArray[np.bool_]:
     return np.asarray(drawn)
 
 
-# ---------------------------------------------------------------- learnt on labeled clean images
+# ---------------------------------------------------------------- fitted on labeled clean images
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What the estimators know of the clean images: all that they need."""
+    """The estimators' parameters, fitted on the clean images."""
 
     threshold: Threshold
     error_and_confidence: float
-    """Error plus mean confidence: less a target's mean confidence, it is the target's error."""
+    """Error plus mean confidence; minus a target's mean confidence it estimates the target's
+    error."""
 
 
 def _learn(clean: CellRecords, counts: NDArray[np.bool_]) -> _Source:
@@ -218,7 +219,7 @@ def _learn(clean: CellRecords, counts: NDArray[np.bool_]) -> _Source:
 def _per_image(
     source: _Source, record: CellRecords, counts: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
-    """By estimator a value per image that counts; their mean, brought into 0..1, is the estimate."""
+    """By estimator a value per image; the estimate is their mean, clipped to 0..1."""
     if not counts.any():
         return {}
     confidence = _confidence(record, counts)
@@ -229,13 +230,15 @@ def _per_image(
 
 
 def _confidence(record: CellRecords, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """An answer that is no number is wrong, and the least sure of all."""
+    """Return scores with NaN as the least confident."""
     confidence = record.confidence[counts].astype(np.float64)
     return np.nan_to_num(confidence, copy=False, nan=0.0)
 
 
 def _differs(record: CellRecords, other: CellRecords) -> NDArray[np.bool_]:
-    """``(N,)`` bool: whether two models answer differently; no answer agrees with nothing."""
+    """``(N,)`` bool: whether two models' predictions differ; a missing prediction differs from
+    everything.
+    """
     return np.asarray((record.prediction != other.prediction) | (record.prediction < 0))
 
 
@@ -257,7 +260,7 @@ def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
 def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> StreamEstimate:
     """Estimate the error of each model of ``run`` in each of its cells, without its labels.
 
-    The estimators are learnt on the labeled clean images of ``calibration``, a run of the same
+    The estimators are learned on the labeled clean images of ``calibration``, a run of the same
     models. Its corrupted cells say how far they are off there: the root mean square of that, times
     1.96, and the bootstrap interval over the images of ``run`` are independent and added in
     quadrature. What the estimators were off by in the calibration's grid they may well exceed on a
@@ -316,7 +319,7 @@ def _believe(
     table: Mapping[Cell, CellRecords],
     other: Mapping[Cell, CellRecords] | None,
 ) -> tuple[CellEstimate, ...]:
-    """What is believed of every cell of one model, with intervals over its images."""
+    """Return the estimates of every cell of one model, with intervals over its images."""
     read = {cell: record for cell, record in table.items() if record.readable.any()}
     columns = [
         functools.partial(_columns, source, record, None if other is None else other[cell])
@@ -352,7 +355,7 @@ def _believe(
 def _columns(
     source: _Source, record: CellRecords, other: CellRecords | None
 ) -> NDArray[np.float64]:
-    """``(N, 4)``: whether the image counts, then what each of ``ESTIMATORS`` sums over the images."""
+    """``(N, 4)``: whether the image counts, then the per-image term of each of ``ESTIMATORS``."""
     counts = record.readable
     columns = np.zeros((len(record), 1 + len(ESTIMATORS)))
     columns[:, 0] = counts
@@ -365,7 +368,7 @@ def _columns(
 
 
 def _widen(replicates: NDArray[np.float64], spread: float) -> Interval:
-    """Add the estimator's spread to the bootstrap's interval, in quadrature to either side."""
+    """Widen the bootstrap interval by the estimator's spread, in quadrature on each side."""
     interval = intervals.percentile_interval(replicates)
     assert interval is not None  # a cell without a readable image is left out before
     value = interval.value
@@ -414,7 +417,7 @@ class _Opened:
 
 
 def _leaves(name: str) -> bool:
-    """Whether a name that stands in a path would lead out of its folder."""
+    """Return whether a name used in a path would leave its folder."""
     return not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name
 
 
@@ -425,7 +428,7 @@ def _pair_models(here: _Opened, there: _Opened) -> dict[str, str]:
         for what in ("fingerprint", "classes", "preprocess", "name")
         if _of_model(here, what) != _of_model(there, what)
     ]
-    # Two names for the same weights are one model; without a fingerprint the name is all there is.
+    # Models are matched by fingerprint; without one by name.
     if "name" in differences and _of_model(here, "fingerprint") not in (None, "unknown"):
         differences.remove("name")
     if differences:
@@ -457,7 +460,9 @@ def _of_model(opened: _Opened, what: str) -> Any:
 
 
 def _of_adapter(opened: _Opened, name: str) -> Settings | None:
-    """Return what decides the answers of an adapter, or of a further model; None for neither."""
+    """Return the settings that determine the predictions of an adapter or a further model; None for
+    neither.
+    """
     models = opened.settings.get("models")
     model = models.get(name) if isinstance(models, dict) else None
     if isinstance(model, dict):

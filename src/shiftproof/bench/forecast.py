@@ -47,7 +47,7 @@ class Forecast:
     """What a run would take.
 
     Attributes:
-        images: of the data set, or those chosen.
+        images: of the dataset, or those chosen.
         cells: corruptions times severities, and the clean one.
         models: those given and the adapted ones.
         passes: images that a model is shown, summed over models, cells and adaptation's passes.

@@ -1,4 +1,4 @@
-"""Small pictures for the report: photographs in every cell, and the images that suffer most.
+"""Small pictures for the report: photographs in every cell, and the images with most errors.
 
 Kept in the run's folder, so that the report can be made again without the data.
 """
@@ -26,7 +26,7 @@ SHEETS = 3
 """Photographs that are shown in every cell."""
 
 WORST = 12
-"""Images that are shown as those that suffer most."""
+"""Number of images with most errors."""
 
 LONG_SIDE = 192
 QUALITY = 82
@@ -64,7 +64,9 @@ def save_gallery(
 
 
 def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
-    """How often each image is answered wrongly over the corrupted cells, and in how many it was read."""
+    """Return each image's number of errors over the corrupted cells, and of cells in which it was
+    read.
+    """
     clean = table.get(CLEAN)
     count = len(next(iter(table.values())))
     wrong, seen = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
@@ -79,7 +81,7 @@ def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
 
 
 def _choose_telling(wrong: Any, seen: Any) -> list[int]:
-    """Choose the photographs whose share of wrong cells is nearest to one half: they show the border."""
+    """Choose the photographs whose share of wrong cells is nearest to one half."""
     readable = [row for row in range(len(wrong)) if seen[row] > 0]
     return sorted(readable, key=lambda row: (abs(wrong[row] / seen[row] - 0.5), row))[:SHEETS]
 
@@ -127,7 +129,7 @@ def _pair(
     wrong: Any,
     seen: Any,
 ) -> Worst | None:
-    """Return the image clean, and in the mildest cell in which the answer is wrong."""
+    """Return the image clean, and in the mildest cell with a wrong prediction."""
     sample = samples[row]
     expected = sample.label if sample.label is not None else int(table[CLEAN].prediction[row])
     failing = [
@@ -161,7 +163,7 @@ def _pair(
 
 def _predict(record: CellRecords, row: int, classes: Classes) -> Prediction:
     prediction, target = int(record.prediction[row]), int(record.target[row])
-    if prediction < 0:  # not readable, or the model's answer is not a number
+    if prediction < 0:  # unreadable, or the model returned NaN
         return Prediction()
     return Prediction(
         name=classes.names[prediction],

@@ -1,4 +1,4 @@
-"""Walk over the grid: which cells there are, and the images of a stream in batches."""
+"""Iterating over the grid: its cells, and the images of a stream in batches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
 CHUNK = 8
-"""Images per piece of work for a worker process."""
+"""Images per work item of a worker process."""
 
 
 @dataclass
 class Batch:
-    """The next images of a visit: those that could be read, and why the others could not.
+    """The next images of a visit, and the reasons for unreadable ones.
 
     ``rows`` says for each of ``images`` which sample it is of, ``cells`` which cell. ``start`` is
     the place of the first of them in the stream; the broken ones come behind them, each with row,
@@ -36,7 +36,7 @@ class Batch:
 
 
 def cells_of(corruptions: Sequence[str], severities: Sequence[int], clean: bool) -> list[Cell]:
-    """Return the cells in the order in which they are done: the clean one first."""
+    """Return the cells in processing order: the clean one first."""
     grid = [Cell(name, severity) for name in corruptions for severity in severities]
     return [CLEAN, *grid] if clean else grid
 
@@ -61,8 +61,8 @@ def batches(
     )
     for visit in visits:
         batch = Batch(visit.start)
-        # The same pieces once more: a list of all of them would fill the memory. They stand first,
-        # so that none is taken from the workers once this visit has no more.
+        # A second iterator over the same items, as a list of them would fill the memory. It comes
+        # first, so that no result is consumed after the end of the visit.
         for piece, images in zip(_pieces([visit], samples), loaded, strict=False):
             for row, cell, image in zip(piece.rows, piece.cells, images, strict=True):
                 if isinstance(image, str):
@@ -86,7 +86,7 @@ class _Piece:
 
 
 def _pieces(visits: Sequence[Visit], samples: Sequence[Sample]) -> Iterator[_Piece]:
-    """Cut visits into pieces of work, none of which is of two visits."""
+    """Split visits into work items, none of which spans two visits."""
     for visit in visits:
         for start in range(0, len(visit), CHUNK):
             rows = visit.rows[start : start + CHUNK].tolist()
@@ -95,7 +95,7 @@ def _pieces(visits: Sequence[Visit], samples: Sequence[Sample]) -> Iterator[_Pie
 
 
 def _load(view: View, piece: _Piece) -> list[Image | str]:
-    """Runs in a worker: each image, or the reason why there is none."""
+    """Return each image, or the error; runs in a worker."""
     loaded: list[Image | str] = []
     for sample, cell in zip(piece.samples, piece.cells, strict=True):
         try:

@@ -1,4 +1,6 @@
-"""What metadata say of images: weather, time of day, or any other column; or the images' own names."""
+"""Conditions of images from metadata: weather, time of day, or any other column; or from their
+paths.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,16 @@ from shiftproof.io.parquet import read_columns
 from shiftproof.io.text import read_json
 
 IMAGE_COLUMNS = ("image", "name", "path", "file_name", "filename", "id")
-"""What the column with the images' names may be called."""
+"""Names of the image column."""
 
 _PART = re.compile(r"part:([1-9][0-9]{0,2})")
 
 _LISTS = ("frames", "images")
-"""Where JSON has its records one level down: frames of Scalabel, images of COCO."""
+"""Keys of JSON records one level down: Scalabel's frames, COCO's images."""
 
 
 def read_conditions(source: Path | None, by: str, images: Sequence[str]) -> dict[str, str]:
-    """Return of each image under which condition it was taken; those of which nothing is said are not in.
+    """Return the condition of each image; images without metadata are omitted.
 
     Args:
         source: a CSV or Parquet table with a column for the images (:data:`IMAGE_COLUMNS`) and one
@@ -90,7 +92,7 @@ def _match(source: Path, by: str, images: Sequence[str]) -> dict[str, str]:
 
 
 def _find_alias(other: Mapping[Any, Any], name: str) -> str | None:
-    """Return the image that goes by a name, by its file name, or by that without a suffix."""
+    """Return the image with a given path, file name, or stem."""
     path = PurePosixPath(name.replace("\\", "/"))
     return next((other[one] for one in (name, path.name, path.stem) if one in other), None)
 
@@ -166,7 +168,7 @@ def _attributes(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return a cell as text; a number that is whole without its point, and nothing as nothing."""
+    """Return a cell as text; integral floats without decimals, and missing values as None."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""What result files may call the images and the classes of the ground truth."""
+"""Matching the image and class names of result files with the ground truth."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shiftproof.metrics.annotations import Ids
 
 
 class Names:
-    """The images and classes of a data set by all that result files call them.
+    """The images and classes of a dataset by all names that result files may use.
 
-    An image has its id, where the data set has ids, and beside it its path, its file name, its file
+    An image has its id, where the dataset has ids, and beside it its path, its file name, its file
     name without suffix, and that as a number, as several frameworks write it. A class has its id and
     its name.
 
     Args:
         annotations: COCO annotations whose images have file names.
-        has_ids: whether the ids of the images are the data set's own. Ids that we have numbered
+        has_ids: whether the ids of the images are the dataset's own. Ids that we have numbered
             ourselves are no names.
     """
 
@@ -34,13 +34,13 @@ class Names:
         self.may_clash = any(
             self._id(name) not in (None, identity) for name, identity in self._aliases.items()
         )
-        """Whether some name is the id of another image, so that all files decide what is meant."""
+        """Whether a name is also another image's id, so that all files have to be considered."""
 
     def decide(self, where: str, values: Iterable[Any]) -> bool:
-        """Return whether images are named by their files, not by their ids.
+        """Return whether image ids are file names instead of ids.
 
         Args:
-            where: what to call the files in a message.
+            where: name of the files in messages.
             values: every ``image_id`` of all files of a detector.
 
         Raises:
@@ -66,7 +66,9 @@ class Names:
         return only_name is not None
 
     def translate(self, records: Sequence[Any], *, by_name: bool) -> list[Any]:
-        """Return records of results with the ids of the ground truth; what is unknown stays."""
+        """Return records of results with the ids of the ground truth; unknown ones are
+        unchanged.
+        """
         return [
             self._translate(one, by_name=by_name) if isinstance(one, Mapping) else one
             for one in records
@@ -79,7 +81,7 @@ class Names:
             found = self._name(image) if by_name else self._id(image)
             if found is None:
                 found = self._id(image) if by_name else self._name(image)
-            # What is an id already stays as it was written, so that the reader lists text.
+            # Ids stay as written, so that the reader can report ids given as text.
             if found is not None and self._id(image) != found:
                 changed["image_id"] = found
         category = record.get("category_id")
@@ -97,7 +99,7 @@ class Names:
 
 
 def aliases(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
-    """Return all that names an image beside its id; what two images have names neither."""
+    """Return the unique names of images beside their ids."""
     return _unique(
         (name, record["id"]) for record in images for name in _names(record["file_name"])
     )

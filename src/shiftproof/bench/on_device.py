@@ -1,4 +1,4 @@
-"""Batches that are corrupted on the device where the model runs, while it is busy with the last one."""
+"""Corrupting batches on the model's device, overlapped with the model's previous batch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PLACES: tuple[CorruptOn, ...] = ("workers", "device")
 
 @final
 class OnDevice:
-    """A view whose images leave the workers clean, and are corrupted by batches on a device.
+    """A view whose workers return clean images, which are corrupted in batches on a device.
 
     On the processor the pixels are those of ``view``. On a GPU they depend on seed, corruption and the
     image's id, too, but are drawn by its own generator: the distribution is the same, the pixels are not.
 
     Args:
         view: reads and resizes.
-        device: as torch spells it.
+        device: name of the torch device.
 
     Raises:
         InputError: a corruption that is a function, or none of the 19 with a form for devices; or
@@ -49,11 +49,11 @@ class OnDevice:
         self.device = device
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image that is to be corrupted."""
+        """Return the clean image to corrupt."""
         return self.view.load(sample, CLEAN)
 
     def settings(self) -> Settings:
-        """Return how the pixels come about: the kind of device decides them, its number does not."""
+        """Return the settings of the pixels, which depend on the device type but not its index."""
         return {**self.view.settings(), "corrupted on": self.device.partition(":")[0]}
 
     def gather(self, batch: Batch, samples: Sequence[Sample]) -> torch.Tensor | list[Image]:
@@ -93,7 +93,7 @@ class OnDevice:
 
 
 def check_corruptions(corruptions: Mapping[str, Any]) -> None:
-    """Raise an InputError where a corruption has no form for devices."""
+    """Raise an InputError if a corruption has no device implementation."""
     known = [*COMMON, *HOLDOUT]
     for name, corruption in corruptions.items():
         if not isinstance(corruption, str):
@@ -132,7 +132,7 @@ def send_images(images: Sequence[Image], device: str) -> torch.Tensor:
     return held.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
 
 
-# ---------------------------------------------------------------- the next batch, meanwhile
+# ---------------------------------------------------------------- prefetching the next batch
 
 
 def gather_ahead(
@@ -140,7 +140,7 @@ def gather_ahead(
     gather: Callable[[Batch], Any],
     device: str,
 ) -> Generator[tuple[Batch, Any], None, None]:
-    """Yield batches with what ``gather`` makes of them; the next is made while one is used.
+    """Yield batches with the result of ``gather``; the next is computed while one is used.
 
     On a GPU that is done on a stream of its own.
     """
@@ -165,7 +165,7 @@ def gather_ahead(
 
 
 class _SideStream:
-    """A stream of a GPU on which batches are made beside the one on which they are used."""
+    """A CUDA stream on which batches are prepared in parallel to the main stream."""
 
     def __init__(self, device: str) -> None:
         import torch
@@ -174,7 +174,7 @@ class _SideStream:
         self._stream = make_stream(device)
 
     def run(self, make: Callable[[], Any]) -> tuple[Any, torch.cuda.Event]:
-        """Return what is being made, and what happens when it is there."""
+        """Return the pending result and the event of its completion."""
         import torch
 
         with torch.cuda.stream(self._stream):
@@ -182,7 +182,7 @@ class _SideStream:
             return made, self._stream.record_event()
 
     def hand_over(self, images: Any, event: torch.cuda.Event) -> None:
-        """Let the stream that uses images wait until they are there, and keep their memory."""
+        """Make the consuming stream wait for the images, and keep their memory."""
         import torch
 
         current = torch.cuda.current_stream(self._stream.device)
@@ -194,17 +194,17 @@ class _SideStream:
 def each_gathered(
     batches: Iterable[Batch], gather: Callable[[Batch], Any]
 ) -> Generator[tuple[Batch, Any], None, None]:
-    """Yield batches with what ``gather`` makes of them, one after the other."""
+    """Yield batches with the result of ``gather``, sequentially."""
     for batch in batches:
         yield batch, gather(batch)
 
 
-# ---------------------------------------------------------------- answers that are under way
+# ---------------------------------------------------------------- pending predictions
 
 
 @final
 class Answers:
-    """Logits on their way from the device, which is not waited for until they are read."""
+    """Logits in asynchronous transfer from the device; reading them waits."""
 
     def __init__(self, logits: torch.Tensor) -> None:
         import torch
@@ -220,7 +220,7 @@ class Answers:
             self._held = logits.cpu()
 
     def read(self) -> Logits:
-        """Return ``(N, K)`` float32, once they are there."""
+        """Wait, and return ``(N, K)`` float32."""
         if self._event is not None:
             self._event.synchronize()
         return cast("Logits", self._held.numpy())

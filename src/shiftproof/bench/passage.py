@@ -34,11 +34,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
     Attributes:
         format: of the file.
         episode: its name.
-        visits: how many are through.
-        batches: how many the model has predicted.
-        unfinished: corruption and severity of cells with some answers.
-        state: the file of what an adapter has learnt.
-        events: those so far.
+        visits: number of finished visits.
+        batches: number of predicted batches.
+        unfinished: corruption and severity of cells with some predictions.
+        state: the file of an adapter's state.
+        events: events so far.
     """
 
     format: int
@@ -54,17 +54,17 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class Passage:
     """One model in one episode.
 
-    After each visit but the last a checkpoint is written: what an adapter has learnt, the answers
+    After each visit but the last a checkpoint is written: what an adapter has learned, the answers
     in cells that are not through, and the events. A run that was killed resumes there with
     the same final files; where a checkpoint does not fit, the episode begins anew.
 
     Args:
         name: the model's, in the run.
-        model: what predicts; one that learns is reset, and alone sees passes that only adapt.
-        episode: what lies between two resets.
-        folder: where everything is written.
+        model: the model; one that learns is reset, and only it gets passes without predictions.
+        episode: the episode, a stretch between two resets.
+        folder: folder of the run.
         samples: the images of the run, in the order of the tables.
-        recording: how answers of such models are kept.
+        recording: records the predictions of such models.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class Passage:
         return all(self._folder.has(self.name, cell) for cell in self._episode.cells)
 
     def takes(self, visit: int) -> bool:
-        """Whether the model has to be shown the visit of that number."""
+        """Return whether the model needs the visit of that number."""
         return visit >= self._next and (
             self._adapter is not None or self._episode.visits[visit].recorded
         )
 
     def during(self, visit: int) -> AbstractContextManager[None]:
-        """Return the context in which the batches of a visit are shown; begins the episode."""
+        """Return the context for a visit's batches; starts the episode."""
         if self._adapter is not None and visit == self._next:
             self._adapter.reset()
             if visit > 0:
@@ -122,20 +122,22 @@ class Passage:
         return self._adapter.frozen()
 
     def show(self, visit: int, batch: Batch, gathered: Any) -> None:
-        """Let the model predict a batch, whose images are ``gathered``, and record what it says."""
+        """Let the model predict a batch with the images ``gathered``, and record the
+        predictions.
+        """
         shown = self._episode.visits[visit]
         answers = None
         if batch.images:
             answers = self._recording.predict(self._model, gathered)
             self._batches += 1
             self._note_events(shown)
-        # A device has its next batch to work on before it is waited for.
+        # The device gets its next batch before its results are awaited.
         self._record_last()
         if shown.recorded:
             self._last = batch, answers
 
     def _record_last(self) -> None:
-        """Record the batch that was shown last, unless that is done."""
+        """Record the last batch, unless it is recorded already."""
         if self._last is None:
             return
         (batch, answers), self._last = self._last, None
@@ -150,7 +152,7 @@ class Passage:
             self._recorder(cell).add_broken(row, reason, place)
 
     def finish(self, visit: int) -> None:
-        """Write what a visit has brought, once its last batch is through."""
+        """Write the records of a visit after its last batch."""
         self._record_last()
         shown = self._episode.visits[visit]
         if self._adapter is not None and shown.ends_pass and not shown.recorded:
@@ -158,7 +160,7 @@ class Passage:
             self._note_events(shown)
         last = visit == len(self._episode.visits) - 1
         if last and self._events:
-            # Before the records: they are what says that the episode is done.
+            # Before the records, which mark the episode as done.
             path = self._folder.events_file(self.name, self._episode.name)
             files.make_folder(path.parent)
             write_form(path, EventFile(FORMAT, tuple(self._events)))
@@ -176,7 +178,9 @@ class Passage:
         return self._recorders[cell]
 
     def _note_events(self, shown: Visit) -> None:
-        """Take over what the adapter tells, with our own count of batches and the place in the run."""
+        """Collect the adapter's events, with the run's count of batches and the position in the
+        run.
+        """
         if self._adapter is None:
             return
         events = self._adapter.events
@@ -186,7 +190,7 @@ class Passage:
                     kind=event.kind,
                     # As it would be read again from a checkpoint.
                     reason=clean_text(event.reason),
-                    # Not the adapter's own count, which may begin anew where a run is resumed.
+                    # Not the adapter's own count, which restarts when a run is resumed.
                     batch=max(self._batches - 1, 0),
                     number=shown.number,
                     cell=str(shown.cells[0]) if len(shown.cells) == 1 else None,
@@ -207,7 +211,7 @@ class Passage:
     # ------------------------------------------------------------ checkpoints
 
     def _save(self, visit: int) -> None:
-        """Write a checkpoint; ``checkpoint.json`` comes last, and is what makes it one."""
+        """Write a checkpoint; ``checkpoint.json`` comes last and makes it valid."""
         place = files.make_folder(self._checkpoint)
         # Older tables may lie there; each is written anew in its visit.
         for cell in self._episode.visits[visit].cells:
@@ -235,7 +239,7 @@ class Passage:
                 old.unlink()
 
     def _take_up(self) -> None:
-        """Resume from the checkpoint, where there is one that fits."""
+        """Resume from the checkpoint, if there is a matching one."""
         place = self._checkpoint
         try:
             saved = read_form(place / "checkpoint.json", Checkpoint)
@@ -263,7 +267,7 @@ def _table_file(place: Path, cell: Cell) -> Path:
 
 
 def check_that_states_can_be_kept() -> None:
-    """Raise MissingExtraError where the library is missing that writes what an adapter has learnt."""
+    """Raise MissingExtraError if the library for writing an adapter's state is not installed."""
     try:
         import safetensors.torch  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Result files of other frameworks: which file is which cell of the grid."""
+"""Matching result files of other frameworks with cells of the grid."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class PredictionFiles:
     """The result files below a folder.
 
     Attributes:
-        files: of each cell its file.
-        passed_over: such files, relative to the folder, whose names say no cell.
+        files: file of each cell.
+        passed_over: files, relative to the folder, whose names match no cell.
     """
 
     files: dict[Cell, Path]
@@ -48,8 +48,8 @@ def find_predictions(
 
     Args:
         root: the folder.
-        masks: which one is meant where a cell has a file of boxes and one of masks.
-        suffixes: of the files; others are not looked at.
+        masks: which one to use if a cell has a file of boxes and one of masks.
+        suffixes: suffixes of the files; others are ignored.
 
     Raises:
         InputError: no folder, no result file, two files for one cell, or several clean cells that
@@ -87,7 +87,7 @@ def find_predictions(
 
 
 def cell_of(name: str) -> Cell | None:
-    """Return the cell that a file's path below the root says, or None.
+    """Return the cell of a file by its path below the root, or None.
 
     >>> cell_of("weather/Fog/severity_3/results.bbox.json")
     Cell(corruption='fog', severity=3)
@@ -133,7 +133,7 @@ def _find_cell(parts: Sequence[str]) -> tuple[Cell, int] | None:
 
 
 def cells_of(everywhere: Iterable[Cell], anywhere: Iterable[Cell]) -> tuple[list[Cell], list[Cell]]:
-    """Return the cells that all models have, in order, and those that lack to make a whole grid.
+    """Return the cells that all models have, in order, and those missing for a full grid.
 
     Args:
         everywhere: cells that all models have.

@@ -46,7 +46,7 @@ class Protocol:
         mix: ``"none"`` makes batches of one cell; ``"severities"`` of all severities of one
             corruption (Schneider et al. 2020, arXiv 2006.16971, Table 1); ``"all"`` of all
             corrupted cells.
-        order: ``"shuffled"``; ``"sorted"`` by label, the trap for whatever normalises by the
+        order: ``"shuffled"``; ``"sorted"`` by label, the trap for whatever normalizes by the
             batch; or ``"dirichlet"``, classes that come in bursts
             (:func:`~shiftproof.bench.stream.order_in_bursts`).
         concentration: of the Dirichlet distribution, above 0: the smaller, the longer the bursts;

@@ -74,7 +74,7 @@ class Learner(Protocol):
         """What happened since the last reset that a reader of the results must know."""
 
     def reset(self) -> None:
-        """Forget everything that was learnt."""
+        """Forget everything that was learned."""
 
     def frozen(self) -> AbstractContextManager[None]:
         """Predict and learn nothing while the context lasts."""
@@ -83,7 +83,7 @@ class Learner(Protocol):
         """Take note that one pass over the whole target set is through."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return all that was learnt."""
+        """Return all that was learned."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up a state."""

@@ -87,7 +87,7 @@ def run(
     Args:
         models: a model, text that the task's loader takes ("timm:resnet50"), or name to either, where
             the first is the one that the others are compared with.
-        data: a data set, or what the task opens: a folder, a CSV, a -C tree, COCO, "demo", ...
+        data: a dataset, or what the task opens: a folder, a CSV, a -C tree, COCO, "demo", ...
         task: :class:`Classification`, :class:`Detection` or :class:`Segmentation`, with their own
             options; a task of one's own. By default what the model is (:class:`Detector`,
             :class:`Segmenter`) or ``data`` has (boxes, label maps), else classification.
@@ -128,7 +128,7 @@ def run(
         UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models and data have no class in common.
         MissingExtraError: a library is missing that the model, masks, or a checkpoint of what an
-            adapter has learnt needs.
+            adapter has learned needs.
         RunMismatchError: ``out`` belongs to a run with other settings.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """

@@ -75,8 +75,8 @@ class Segmentation(Task):
 
     Args:
         corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, to be
-            read in the place of corrupting here; label maps are read from the data set.
-        class_map: from a segmenter's class to one of the data set, where the names do not say.
+            read in the place of corrupting here; label maps are read from the dataset.
+        class_map: from a segmenter's class to one of the dataset, where the names do not say.
     """
 
     kind = "segmentation"

@@ -29,7 +29,7 @@ _MASKS = 64
 
 
 class Truths:
-    """The label maps of a data set, the last few of them at hand."""
+    """The label maps of a dataset, the last few of them at hand."""
 
     def __init__(self, data: SegmentationData) -> None:
         self.data = data

@@ -96,7 +96,7 @@ def measure_stability(
 ) -> Stability:
     """Measure how often predictions flip on sequences in which images change a little.
 
-    Hendrycks & Dietterich 2019, ImageNet-P: the flip probability FP and the unnormalised top-5 distance
+    Hendrycks & Dietterich 2019, ImageNet-P: the flip probability FP and the unnormalized top-5 distance
     of each perturbation. The flip rate divides by that of a reference on the same frames, in the
     paper AlexNet; their means over the perturbations are mFR and mT5D. Labels are not used.
 

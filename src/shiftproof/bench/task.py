@@ -99,7 +99,7 @@ class Grid:
 
     @property
     def averaged(self) -> list[Cell]:
-        """The cells that enter the mean of the benchmark: the hold-out corruptions never do."""
+        """The cells that enter the mean of the benchmark: the holdout corruptions never do."""
         common = [cell for cell in self.corrupted if cell.corruption in COMMON]
         return common or self.corrupted
 
@@ -147,7 +147,7 @@ class Measured:
 class Task(ABC):
     """A kind of models and what is measured of them; a concrete one is final.
 
-    Hyper-parameters (a measure, a class map) go to its constructor. ``kind`` names the runs' kind: the
+    Hyperparameters (a measure, a class map) go to its constructor. ``kind`` names the runs' kind: the
     page of a kind that the report does not know has all that is common to tasks.
     """
 

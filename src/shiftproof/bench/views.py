@@ -38,7 +38,7 @@ JPEG_QUALITY = 85
 
 
 class View(Protocol):
-    """Gives the image of a sample in a cell, as the model gets it: uint8, resized, not normalised."""
+    """Gives the image of a sample in a cell, as the model gets it: uint8, resized, not normalized."""
 
     def load(self, sample: Sample, cell: Cell) -> Image:
         """Return the image, or raise BrokenFileError."""
@@ -120,7 +120,7 @@ class OnTheFly:
 
 
 class FromDisk:
-    """Read each cell of a -C data set as it was published; the clean cell from its clean twin."""
+    """Read each cell of a -C dataset as it was published; the clean cell from its clean twin."""
 
     def __init__(
         self, data: CorruptedData, geometry: Geometry, size: tuple[int, int] | None
@@ -130,7 +130,7 @@ class FromDisk:
         self.size = size
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image that the data set holds for this cell.
+        """Return the image that the dataset holds for this cell.
 
         One that has the model's input size is taken as it is: the files of ImageNet-C were resized
         and cropped before they were corrupted, and are not resized and cropped once more.
@@ -169,10 +169,10 @@ def as_loaded(image: Image) -> Image:
 
 
 class FromTree:
-    """Read the cells of a corrupted copy of a data set; the clean cell from the data set.
+    """Read the cells of a corrupted copy of a dataset; the clean cell from the dataset.
 
     Args:
-        data: the data set as it was, with its boxes or label maps.
+        data: the dataset as it was, with its boxes or label maps.
         tree: its corrupted copies, ``corruption/severity/<path of the image>``, whose files may have
             another suffix.
 

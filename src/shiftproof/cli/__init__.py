@@ -109,8 +109,8 @@ def run(arguments: list[str]) -> int:
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
     except Exception as error:
-        # Typer's own complaints about the words that were typed. Their class is click's or that of a
-        # copy of click inside of typer, by typer's version; they show themselves either way.
+        # Typer's own errors about the arguments. Their class is click's or that of a copy of click
+        # inside of typer, by typer's version; they show themselves either way.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             message = getattr(error, "message", None)
             if isinstance(message, str):

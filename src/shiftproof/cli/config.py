@@ -64,7 +64,7 @@ def list_options(command: Any) -> dict[str, Any]:
 
 
 def tell_defaults(context: Any, defaults: Mapping[str, Any]) -> None:
-    """Say in one line which file gave a verb which options; what was typed is not among them."""
+    """Print in one line which options a verb got from which file, without those typed."""
     used = [
         f"--{next(_list_names(option))} {show_value(defaults[option.name])}".rstrip()
         for option in context.command.params
@@ -75,7 +75,7 @@ def tell_defaults(context: Any, defaults: Mapping[str, Any]) -> None:
 
 
 def blame_file(error: Exception, defaults: Mapping[str, Any], words: Sequence[str]) -> Exception:
-    """Return the complaint about a value as one about the file, where the file gave the value."""
+    """Return an error about a value as one about the file, if the file gave the value."""
     option = getattr(error, "param", None)
     typed = {word.partition("=")[0] for word in words}
     if option is None or option.name not in defaults or typed & set(option.opts):

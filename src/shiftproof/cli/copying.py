@@ -1,4 +1,4 @@
-"""Options and outputs that all verbs share which write a changed copy of a data set."""
+"""Options and outputs that all verbs share which write a changed copy of a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``shiftproof corrupt``: a corrupted copy of an image, a folder or a data set."""
+"""``shiftproof corrupt``: a corrupted copy of an image, a folder or a dataset."""
 
 from __future__ import annotations
 

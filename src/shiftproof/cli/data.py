@@ -1,4 +1,4 @@
-"""``shiftproof data``: what a data set is taken for."""
+"""``shiftproof data``: how a dataset is recognized."""
 
 from __future__ import annotations
 

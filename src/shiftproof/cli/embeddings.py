@@ -1,4 +1,4 @@
-"""How embeddings, and where they are searched, are spelt on the command line."""
+"""Command-line options of embeddings, and of searches over them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PrecisionName = Annotated[
 
 @dataclass(frozen=True)
 class RowOptions:
-    """How embeddings are read."""
+    """Options of reading embeddings."""
 
     array: Annotated[
         str | None,
@@ -123,7 +123,7 @@ class RowOptions:
 
 @dataclass(frozen=True)
 class PlaceOptions(PartOptions):
-    """How and where a search in parts is made."""
+    """Options of a search in parts."""
 
     workers: Workers = None
     memory: Memory = "4GB"

@@ -160,7 +160,7 @@ class CalibrateOptions:
 
 @dataclass(frozen=True)
 class ClassOptions:
-    """What a classifier's outputs and a data set's folders mean."""
+    """What a classifier's outputs and a dataset's folders mean."""
 
     classes: ClassesFile = None
     templates: Templates = None

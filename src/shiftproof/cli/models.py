@@ -1,4 +1,4 @@
-"""``shiftproof models``: which models can be named, and how."""
+"""``shiftproof models``: list the model specs."""
 
 from __future__ import annotations
 

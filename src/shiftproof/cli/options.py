@@ -1,4 +1,4 @@
-"""Options that several verbs have, each spelt once; nothing here imports what a verb needs to run."""
+"""Options that several verbs have, each spelled once; nothing here imports what a verb needs to run."""
 
 from __future__ import annotations
 

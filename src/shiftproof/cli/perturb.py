@@ -1,4 +1,4 @@
-"""``shiftproof perturb``: how steady classifiers are on the sequences of ImageNet-P."""
+"""``shiftproof perturb``: the stability of classifiers on the sequences of ImageNet-P."""
 
 from __future__ import annotations
 

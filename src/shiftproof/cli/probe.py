@@ -110,7 +110,7 @@ def probe(
 ) -> None:
     """Measure which factors of the world an encoder keeps, and which it has collapsed.
 
-    Images are changed by known numbers (crop, flip, rotation, colour, blur, noise, the severity of
+    Images are changed by known numbers (crop, flip, rotation, color, blur, noise, the severity of
     19 corruptions), and the numbers are read out of the vectors of images held out.
     """
     from shiftproof.data import open_data

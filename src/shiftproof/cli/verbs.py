@@ -1,4 +1,4 @@
-"""The verbs: what each is for, in a sentence, and where it is. A verb's file is read when it is called."""
+"""The verbs, each with a description and its module, which is imported when the verb is called."""
 
 from __future__ import annotations
 

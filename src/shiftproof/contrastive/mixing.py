@@ -171,7 +171,7 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> U8:
     Args:
         latents: ``(N, 6)`` of -1 to 1, in the order of ``SPRITE_FACTORS``: the position covers the
             middle half of the image, the size from a fifth to two fifths of it, the rotation over
-            half a turn, the hue from red to violet, the background from black to mid grey.
+            half a turn, the hue from red to violet, the background from black to mid gray.
         side: height and width in pixels, at least 8.
 
     Returns:

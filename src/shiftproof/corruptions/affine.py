@@ -62,14 +62,14 @@ def shear(image: Image, severity: float, rng: Random) -> Image:
 
 
 def rotate(image: Image, severity: float, rng: Random) -> Image:
-    """Turn the image to the left or right about its centre."""
+    """Turn the image to the left or right about its center."""
     angle = constants(ROTATE, severity) * _draw_sign(rng)
     cosine, sine = math.cos(angle), math.sin(angle)
     return read_affine(image, np.array([[cosine, -sine], [sine, cosine]]))
 
 
 def scale(image: Image, severity: float, rng: Random) -> Image:
-    """Shrink the image about its centre."""
+    """Shrink the image about its center."""
     return read_affine(image, np.eye(2) / constants(SCALE, severity))
 
 

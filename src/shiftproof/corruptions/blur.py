@@ -209,7 +209,7 @@ def glass_blur(
 ) -> Image:
     """Shuffle pixels within a few pixels, between two Gaussians, as through frosted glass.
 
-    Meant as an exchange of neighbours; the published code copies the neighbour over the pixel
+    Meant as an exchange of neighbors; the published code copies the neighbor over the pixel
     instead, and so does this.
     """
     return _glass(image, constants(table or GLASS_BLUR, severity), rng, exchange=False)
@@ -245,16 +245,16 @@ def motion_blur_rounded(
 
 
 Lines: TypeAlias = Callable[[int, float], Places]
-"""Where a line of pixels reads when its centre is enlarged: from (size, factor)."""
+"""Where a line of pixels reads when its center is enlarged: from (size, factor)."""
 
 
 def _corner_lines(size: int, factor: float) -> Places:
-    """Let the enlarged centre be cut at its start."""
+    """Let the enlarged center be cut at its start."""
     return bilinear_places(*center_crop(size, factor), size)
 
 
 def _center_lines(size: int, factor: float) -> Places:
-    """Let the line's centre stay in its place."""
+    """Let the line's center stay in its place."""
     middle = (size - 1) / 2
     places = middle + (np.arange(size) - middle) / factor
     first = np.clip(np.floor(places), 0, max(size - 2, 0)).astype(np.int64)
@@ -294,7 +294,7 @@ def _fill_rows(lists: list[I64]) -> I64:
 
 
 def _average_flat(layers: int) -> U8:
-    """Return what becomes of each grey level where ``layers`` and the image are flat."""
+    """Return what becomes of each gray level where ``layers`` and the image are flat."""
     level = np.arange(256, dtype=np.float32) / np.float32(255)
     total = level
     for _ in range(layers):
@@ -371,9 +371,9 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
 def zoom_blur(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
 ) -> Image:
-    """Average the image with enlargements of its centre, as when zooming during the exposure.
+    """Average the image with enlargements of its center, as when zooming during the exposure.
 
-    The centre is enlarged with its corner pixels on the corners, to a little more than the image,
+    The center is enlarged with its corner pixels on the corners, to a little more than the image,
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
     At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
@@ -381,9 +381,9 @@ def zoom_blur(
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
-    """Average the image with enlargements of its centre, as when zooming during the exposure.
+    """Average the image with enlargements of its center, as when zooming during the exposure.
 
-    Differs from ``zoom_blur``: every layer is enlarged about the image's exact centre, and none
+    Differs from ``zoom_blur``: every layer is enlarged about the image's exact center, and none
     has black edges.
     """
     return _zoom(image, constants(ZOOM_BLUR, severity), _center_lines)

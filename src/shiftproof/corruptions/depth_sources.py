@@ -135,7 +135,7 @@ class WithDepth:
 
 
 def with_depth(name: str, source: DepthSource) -> WithDepth:
-    """Return a corruption that finds the depth maps by itself, as data sets and runs take it.
+    """Return a corruption that finds the depth maps by itself, as datasets and runs take it.
 
     Raises:
         UnknownNameError: no such corruption, or none that needs depth.

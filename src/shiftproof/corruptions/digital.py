@@ -88,7 +88,7 @@ SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))
 
 
 def apply_table(image: Image, table: U8) -> Image:
-    """Return ``table[channel, value]``; the table is ``(3, 256)``, or ``(1, 256)`` for grey."""
+    """Return ``table[channel, value]``; the table is ``(3, 256)``, or ``(1, 256)`` for gray."""
     from shiftproof.corruptions.kernels import digital as kernels
 
     out = np.empty_like(image)
@@ -244,7 +244,7 @@ def boxes(size: int, small: int) -> tuple[I64, I64, I64]:
     middles = (np.arange(small) + 0.5) * scale
     first = np.maximum((middles - reach + 0.5).astype(np.int64), 0)
     after = np.minimum((middles + reach + 0.5).astype(np.int64), size)
-    # A pixel whose centre lies on a box's left border belongs to the box before.
+    # A pixel whose center lies on a box's left border belongs to the box before.
     first += (first - middles + 0.5) * (1 / max(scale, 1.0)) <= -0.5
     after -= (after - 1 - middles + 0.5) * (1 / max(scale, 1.0)) > 0.5
     weight = (0.5 + (1 / (after - first)) * 2**22).astype(np.int64)
@@ -314,7 +314,7 @@ def jpeg_compression(
 def saturate(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
 ) -> Image:
-    """Change the saturation (HSV); a grey image stays as it is."""
+    """Change the saturation (HSV); a gray image stays as it is."""
     from shiftproof.corruptions.kernels import digital as kernels
 
     if image.ndim == 2:
@@ -395,7 +395,7 @@ def block_loss(image: Image, severity: float, rng: Random) -> Image:
 def color_cast(image: Image, severity: float, rng: Random) -> Image:
     """Shift the white balance by gains of the channels; the green stays. Not of the benchmark.
 
-    A grey image has no color: its light is changed as much.
+    A gray image has no color: its light is changed as much.
     """
     most = constants(COLOR_CAST, severity)
     # Towards blue or towards orange, with a little magenta or green.

@@ -20,7 +20,7 @@ COPIES = 8
 
 
 def channels_of(image: Image) -> int:
-    """Return 3 for a color image, 1 for a grey one."""
+    """Return 3 for a color image, 1 for a gray one."""
     return 3 if image.ndim == 3 else 1
 
 
@@ -53,7 +53,7 @@ def round_exp(values: NDArray[np.floating]) -> F64:
 
 
 def bound_rounding(partial: float) -> np.float32:
-    """Return what a sum of weighted bytes in float32 may be off, in grey levels.
+    """Return what a sum of weighted bytes in float32 may be off, in gray levels.
 
     Args:
         partial: the sum of all that is rounded on the way, where every byte is 1.
@@ -64,7 +64,7 @@ def bound_rounding(partial: float) -> np.float32:
 
 @lru_cache(maxsize=256)
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
-    """Return a Gaussian kernel from its centre outwards, whose two sides sum to 1.
+    """Return a Gaussian kernel from its center outwards, whose two sides sum to 1.
 
     It ends at ``truncate`` sigmas and is filled up with zeros to one more than a multiple of 4.
     """
@@ -98,9 +98,9 @@ class _Cut(NamedTuple):
 
     thin: F32
     near: np.float32
-    """What sums in float32 may be off, in grey levels."""
+    """What sums in float32 may be off, in gray levels."""
     flat: U8
-    """``(256,)``, what becomes of each grey level where all are the same."""
+    """``(256,)``, what becomes of each gray level where all are the same."""
 
 
 @lru_cache(maxsize=64)
@@ -174,9 +174,9 @@ class Weights(NamedTuple):
     thin: F32
     """The same in float32."""
     near: np.float32
-    """What sums in float32 may be off, in grey levels."""
+    """What sums in float32 may be off, in gray levels."""
     whole: F64
-    """``(256,)``, the sums where all copies have the same grey level, in float64 in their order."""
+    """``(256,)``, the sums where all copies have the same gray level, in float64 in their order."""
 
 
 @lru_cache(maxsize=64)
@@ -293,7 +293,7 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
 
 
 def center_crop(size: int, factor: float) -> tuple[int, int, int]:
-    """Return (start, length, enlarged length) of the centre that ``factor`` enlarges."""
+    """Return (start, length, enlarged length) of the center that ``factor`` enlarges."""
     length = math.ceil(size / float(factor))
     return (size - length) // 2, length, round(length * factor)
 
@@ -302,11 +302,11 @@ class Places(NamedTuple):
     """Where an enlargement reads a line of pixels; every array ``(size,)``."""
 
     first: I64
-    """The first of two neighbours."""
+    """The first of two neighbors."""
     share: F64
     """Of the first."""
     next_share: F64
-    """Of the neighbour after it."""
+    """Of the neighbor after it."""
 
 
 def bilinear_places(start: int, length: int, enlarged: int, size: int) -> Places:

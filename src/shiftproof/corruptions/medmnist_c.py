@@ -357,7 +357,7 @@ TABLES: dict[str, dict[str, Levels]] = {
 
 
 def corruptions_of(dataset: str) -> Mapping[str, CorruptionFunction]:
-    """Return the corruptions of a data set, as ``bench.run(corruptions=...)`` takes them.
+    """Return the corruptions of a dataset, as ``bench.run(corruptions=...)`` takes them.
 
     They are named ``pixelate.pathmnist`` and so on, to be distinct from the benchmark's.
     """

@@ -99,7 +99,7 @@ def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float,
 
 
 def spatter(image: Image, severity: float, rng: Random, table: Sequence[weather.Spatter]) -> Image:
-    """Spatter dark grey mud on the lens, at every severity."""
+    """Spatter dark gray mud on the lens, at every severity."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     mean, deviation, sigma, threshold, mask_sigma, _ = constants(table, severity)

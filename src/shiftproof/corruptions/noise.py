@@ -42,7 +42,7 @@ read-out, of white."""
 
 @lru_cache(maxsize=16)
 def _noise_table(sigma: float) -> U8:
-    """Return ``floor(|noise|)`` in grey levels, up to 255: with more the sum is clipped anyway."""
+    """Return ``floor(|noise|)`` in gray levels, up to 255: with more the sum is clipped anyway."""
     upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
     return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
 
@@ -63,7 +63,7 @@ def gaussian_noise(
 
 @lru_cache(maxsize=16)
 def _photon_table(photons: int) -> U64:
-    """Return an alias table per grey level of the grey level that is counted, ``(256, 64)``.
+    """Return an alias table per gray level of the gray level that is counted, ``(256, 64)``.
 
     Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough for the
     published constants. Of more, the 128 most likely are kept, ``(256, 128)``: from 127 photons
@@ -72,7 +72,7 @@ def _photon_table(photons: int) -> U64:
     slots = 64 if photons < 64 else 128
     table = np.empty((256, slots), np.uint64)
     counts = np.arange(photons + 1)
-    # Many photons share a grey level.
+    # Many photons share a gray level.
     levels, level_of_count = np.unique(to_uint8(counts / float(photons)), return_inverse=True)
     log_factorials = np.array([math.lgamma(k + 1) for k in counts])
     for value in range(256):

@@ -46,7 +46,7 @@ GRAY = 128
 """Fill value of a hole."""
 
 LUMA = np.array((0.2989, 0.5870, 0.1140))
-"""Grey of RGB, where a pattern in color is laid over a grey image."""
+"""Gray of RGB, where a pattern in color is laid over a gray image."""
 
 Levels = Sequence[float]
 
@@ -259,7 +259,7 @@ def inverse_sparkles(
 
 
 def lines(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
-    """Scratch the image with grey lines; a level is a line for every ten pixels of its side."""
+    """Scratch the image with gray lines; a level is a line for every ten pixels of its side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     side = shorter_side(image)

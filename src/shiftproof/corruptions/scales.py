@@ -88,7 +88,7 @@ _FORMS: tuple[tuple[str, Callable[..., Image], Sequence[Any]], ...] = (
 
 @dataclass(frozen=True)
 class AtScale:
-    """A corruption with the constants of another data set.
+    """A corruption with the constants of another dataset.
 
     An object, so that records can tell which it is and workers get it.
 
@@ -125,11 +125,11 @@ class AtScale:
 FUNCTIONS: Mapping[str, CorruptionFunction] = {
     name: AtScale(name, form, table) for name, form, table in _FORMS
 }
-"""The benchmark's 15 corruptions and the 4 hold-out ones at this scale, by name, in order."""
+"""The benchmark's 15 corruptions and the 4 holdout ones at this scale, by name, in order."""
 
 # imagenet_c_bar/cifar10_c_bar.csv of their repository (facebookresearch/augmentation-corruption), in
 # its order. Where a corruption is in no other
-# data set, the table of its family is this one.
+# dataset, the table of its family is this one.
 _C_BAR_FORMS: tuple[tuple[str, Callable[..., Image], Sequence[float]], ...] = (
     ("blue_noise_sample", patterns.blue_noise_sample, (0.7, 1.4, 2.1, 3.5, 4.2)),
     ("checkerboard_cutout", patterns.checkerboard_cutout, (1.0, 2.0, 3.0, 4.0, 5.0)),

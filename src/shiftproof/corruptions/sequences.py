@@ -132,7 +132,7 @@ def _brightness(
 
 
 def _map(image: Image, angle: float, scale: float, right: float = 0.0) -> Image:
-    """Turn an image by degrees clockwise, scale it about its centre, and move it by whole pixels."""
+    """Turn an image by degrees clockwise, scale it about its center, and move it by whole pixels."""
     import cv2
 
     height, width = image.shape[:2]
@@ -216,7 +216,7 @@ def perturb(
     """Return the frames of a sequence, in which the image changes a little from one to the next.
 
     Args:
-        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey uint8, resized, but not yet cut: in the paper its
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` gray uint8, resized, but not yet cut: in the paper its
             shorter side is 256.
         name: of one of ``PERTURBATIONS``.
         size: (height, width) that is cut out of the middle of every frame.

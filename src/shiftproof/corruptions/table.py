@@ -384,7 +384,7 @@ def corrupt(
     on the severity, so that the five severities of one image share their noise.
 
     Args:
-        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8, one pixel or more, or a PIL image of
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` gray, uint8, one pixel or more, or a PIL image of
             mode RGB or L; not modified.
         name: name of a corruption, or a function ``(image, severity, rng) -> image``.
         severity: 1 to 5; between whole severities the constants are interpolated.

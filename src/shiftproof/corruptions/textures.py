@@ -2,7 +2,7 @@
 
 The photographs that the published code draws from carry no origin, so none is shipped; the package
 imagecorruptions brings them. What is drawn in their place matches their statistics one by one: mean
-and deviation of each channel, the grey values' distribution, and the radial power spectrum.
+and deviation of each channel, the gray values' distribution, and the radial power spectrum.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Style:
     deviation: tuple[float, float, float]
     """RGB, 0..255."""
     quantiles: tuple[float, float, float, float, float]
-    """Grey values at ``QUANTILES``."""
+    """Gray values at ``QUANTILES``."""
     spectrum: tuple[float, float, float, float, float, float, float, float]
-    """Base-10 logarithm of the grey values' power at ``FREQUENCIES``, averaged over directions."""
+    """Base-10 logarithm of the gray values' power at ``FREQUENCIES``, averaged over directions."""
     crystals: int
     """How many crystals grow."""
     arms: int
@@ -190,7 +190,7 @@ def _draw(style: Style, rng: np.random.Generator) -> Image:
     clouds = draws.normal(rng, (style.height, style.width)).astype(np.float64)
     crystals = _standardize(_crystals(style, rng))
     gray = _shape_tones(crystals + 0.5 * _standardize(_shape_tones(clouds, style)), style)
-    # Ranks give the photograph's grey values, which a spectrum alone leaves normal.
+    # Ranks give the photograph's gray values, which a spectrum alone leaves normal.
     ranks = np.argsort(np.argsort(gray, axis=None)).reshape(gray.shape) / (gray.size - 1)
     gray = _standardize(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
     # Ice of different thickness shifts the color a little, and slowly.
@@ -202,7 +202,7 @@ def _draw(style: Style, rng: np.random.Generator) -> Image:
 
 
 def _ends(quantiles: tuple[float, ...]) -> tuple[float, ...]:
-    """Extend grey values at ``QUANTILES`` to the shares 0 and 1."""
+    """Extend gray values at ``QUANTILES`` to the shares 0 and 1."""
     low = max(0.0, 2 * quantiles[0] - quantiles[1])
     return (low, *quantiles, min(255.0, 2 * quantiles[-1] - quantiles[-2]))
 

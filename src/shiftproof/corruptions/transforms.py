@@ -1,4 +1,4 @@
-"""Corruptions in the shapes that other code asks for: batches, training transforms, data sets."""
+"""Corruptions in the shapes that other code asks for: batches, training transforms, datasets."""
 
 from __future__ import annotations
 
@@ -140,16 +140,16 @@ class CorruptTargets:
 
 
 class MapStyle(Protocol[Item]):
-    """A data set with a length and items by index, as torch has it."""
+    """A dataset with a length and items by index, as torch has it."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Item: ...
 
 
 class CorruptedDataset:
-    """A data set with every image corrupted, and all else as it was.
+    """A dataset with every image corrupted, and all else as it was.
 
-    An item of the data set is the image alone, or a tuple whose first entry is the image. The
+    An item of the dataset is the image alone, or a tuple whose first entry is the image. The
     index is the image's key, so item 7 has the same pixels in every worker and every order.
     """
 

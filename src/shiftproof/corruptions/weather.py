@@ -542,7 +542,7 @@ def spatter(
 
 
 def _color(rgb: tuple[int, int, int], image: Image) -> F32:
-    """Return a color in 0..255, or its luma for a grey image; ``(C,)``."""
+    """Return a color in 0..255, or its luma for a gray image; ``(C,)``."""
     color = np.array(rgb) if image.ndim == 3 else np.array([np.dot(rgb, LUMA)])
     return color.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The words by which files and folders are called after the splits of a data set."""
+"""The words by which files and folders are called after the splits of a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The border to the disk: atomic writes, safe readers of untrusted files, whose a folder is."""
+"""Input and output: atomic writes, safe readers of untrusted files, ownership of folders."""
 
 from shiftproof.io.files import atomic, fingerprint, make_folder, write_bytes, write_json
 from shiftproof.io.manifest import begin

@@ -21,12 +21,12 @@ from shiftproof.io.border import open_regular as open_regular
 
 _LONGEST_HEADER = 1 << 16
 _DEFLATE_RATIO = 1032
-"""So many bytes at most can come of one compressed byte, by the format (zlib's documentation)."""
+"""Maximum expansion of one compressed byte (zlib's documentation)."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the beginning of a ``.npy`` file says.
+    """The header of a ``.npy`` file.
 
     Attributes:
         shape: of the array, one dimension or more.
@@ -45,11 +45,11 @@ class Header:
 
 
 def read_header(raw: IO[bytes], name: str | Path, size: int) -> Header:
-    """Return what the header of a ``.npy`` file says, held against the bytes that are there.
+    """Read the header of a ``.npy`` file, checked against the size of the file.
 
     Args:
         raw: the file, at its beginning; read from, where it stands afterwards is undefined.
-        name: the file, as a message is to call it.
+        name: name of the file in messages.
         size: bytes of the whole file.
 
     Raises:
@@ -91,7 +91,7 @@ def read_header(raw: IO[bytes], name: str | Path, size: int) -> Header:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """A ``.npy`` file that stays on the disk: small to pickle, and read where it is used.
+    """A ``.npy`` file that is read on demand; small to pickle.
 
     It is not mapped into memory: a process that meets a mapped file cut short is killed.
     """
@@ -103,7 +103,7 @@ class ArrayFile:
     size: int
 
     def read(self, start: int, count: int) -> NDArray[Any]:
-        """Return ``count`` rows from ``start`` on as an array of their own.
+        """Return ``count`` rows from ``start`` as a new array.
 
         Raises:
             BrokenFileError: the file is gone, or is not the one any more that was opened.

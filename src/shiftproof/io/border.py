@@ -1,4 +1,4 @@
-"""The border to a stranger's bytes: whatever a parser raises becomes the error of the file."""
+"""Reading untrusted files: any exception of a parser becomes an error of the file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.urls import redact_urls
 
 _HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-"""What a shell calls the output of another command that it hands over as a file."""
+"""Paths of a shell's process substitution."""
 
 
 @contextlib.contextmanager
 def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
-    """Turn what a parsing library raises in the block into a :class:`BrokenFileError` of the file.
+    """Convert exceptions of a parsing library in the block to a :class:`BrokenFileError` of the
+    file.
 
     A library that meets damaged bytes raises anything: ``struct.error``, ``zlib.error``,
     ``KeyError``, ``TokenError``, ``MemoryError``. No reader lists what it knows of; it puts this
     around the library's calls. Errors of our own come through as they are.
 
     Args:
-        name: the file, as the message is to call it.
+        name: name of the file in messages.
         expected: what the file should have been, without a full stop: "not valid JSON".
 
     Raises:
@@ -61,7 +62,7 @@ def open_regular(path: Path, *, handed_over: bool = False) -> Iterator[IO[bytes]
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of what an exception says, short and without secrets of URLs."""
+    """Return the first line of an exception's message, shortened and without secrets of URLs."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error).strip() or type(error).__name__
@@ -69,7 +70,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name can be written down: of bytes that are not UTF-8 Python makes half surrogates."""
+    """Return whether a name can be encoded: bytes that are not UTF-8 become lone surrogates in
+    Python.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -107,7 +110,7 @@ def show_folders(text: str) -> str:
 
 
 def show_text(text: str) -> str:
-    """Return what may be printed to a terminal: as :func:`show_name`, but lines stay lines."""
+    """Return text that is safe to print: like :func:`show_name`, but with line breaks."""
     return "\n".join(map(show_name, redact_urls(show_folders(text)).split("\n")))
 
 

@@ -1,4 +1,4 @@
-"""A bound on documents whose parts refer to each other (YAML anchors), as long as all of them written out."""
+"""A bound on the expanded size of documents with references (YAML anchors)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ DEEPEST = 64
 
 
 def check_expansion(root: Any, bound: int, children: Callable[[Any], Iterable[Any] | None]) -> None:
-    """Refuse a document that, its shared parts written out, has more than ``bound`` values.
+    """Refuse a document that has more than ``bound`` values after expansion of its references.
 
     Args:
         root: of the document.
-        bound: the most values; a file of so many bytes cannot spell more.
-        children: gives the parts of a value, or None for one that has none.
+        bound: maximum number of values; a file of that many bytes cannot have more.
+        children: function that returns the parts of a value, or None for a scalar.
 
     Raises:
         ValueError: it has more, is nested deeper than 64 levels, or holds itself.

@@ -32,14 +32,14 @@ _TOGETHER = 1024
 """Files whose fingerprints are taken at a time."""
 
 _SURELY_ABANDONED = 24 * 3600
-"""Seconds after which an unfinished file is nobody's, where no lock tells."""
+"""Seconds after which an unfinished file counts as abandoned, without locks."""
 
 # ---------------------------------------------------------------- writing
 
 
 @contextlib.contextmanager
 def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """Open a file that appears under ``path`` whole or not at all.
+    """Open a file that is written atomically to ``path``.
 
     ``durable=False`` does not wait for the disk: for caches that a power cut may cost. An error of
     the block's own, an OSError too, comes out as it is; nothing is left of the file then.
@@ -88,7 +88,7 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def _begin_file(path: Path) -> tuple[int, str]:
-    """Make the file that is written before it is called ``path``, locked: its writer is alive."""
+    """Create the locked temporary file for ``path``; the lock shows that its writer is alive."""
     while True:
         descriptor, name = tempfile.mkstemp(
             prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
@@ -100,7 +100,7 @@ def _begin_file(path: Path) -> tuple[int, str]:
 
 
 def clear_unfinished(folder: Path, *, below: bool = True) -> None:
-    """Remove the files that a process which is dead had begun to write in a folder.
+    """Remove unfinished files of dead processes in a folder.
 
     The writer of a file holds a lock on it, so that one of a living process stays, on another machine,
     too. Where a disk has no locks, files of the last day stay.
@@ -138,7 +138,7 @@ def _is_abandoned(descriptor: int) -> bool:
 
 
 class WatchedFile(io.FileIO):
-    """A file that remembers the error that its own writing met, also when the caller wraps it."""
+    """A file object that stores its own write errors, also when the caller wraps it."""
 
     failure: OSError | None = None
 
@@ -158,7 +158,7 @@ class WatchedFile(io.FileIO):
 
 
 def disk_error(path: Path, error: OSError) -> Exception:
-    """Turn an OSError met while writing ``path`` into the sentence that a person can act on."""
+    """Convert an OSError from writing ``path`` to an error with advice."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(
             f"The disk is full: {path} could not be written. Free some space and start the same "
@@ -178,7 +178,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: the same value gives the same bytes."""
+    """Write JSON, atomically and deterministically."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode("utf-8") + b"\n")
 
@@ -199,7 +199,7 @@ def make_folder(path: Path) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file of this name; a name that no file can have is of none.
+    """Return whether a file of this name exists; False for invalid names.
 
     ``Path.is_file`` raises for names of more than 255 letters, which annotations may hold.
     """
@@ -231,7 +231,7 @@ def fingerprint(parts: Iterable[bytes]) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return 32 hex digits of a file's content; one that cannot be read has a digest of its own."""
+    """Return 32 hex digits of a file's content; unreadable files have a special digest."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with bring(path).open("rb") as file:

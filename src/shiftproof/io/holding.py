@@ -1,4 +1,4 @@
-"""Who works in an output folder: one command at a time, or workers that share it.
+"""Exclusive or shared locks of output folders between commands.
 
 A command holds a lock on a file in the folder while it works there. The system lets go of it when
 the process ends, however it ends, so that the lock of a dead process is nobody's.
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOCK_FILE = ".shiftproof.lock"
-"""Says as JSON who works in the folder: process, host, and since when."""
+"""JSON file with process, host and start time of the folder's user."""
 
 
 class _Work:
@@ -55,7 +55,7 @@ def at_end(end: Callable[[], None]) -> None:
 
 
 def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function let go, when it ends, of each folder that was taken by :func:`hold` in it."""
+    """Decorator that releases all folders locked by :func:`hold` when the function returns."""
 
     @functools.wraps(function)
     def work(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -71,7 +71,7 @@ def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def hold(folder: Path, *, shared: bool = False) -> None:
-    """Hold a folder, which is there, until the function that :func:`frees_folders` marks ends.
+    """Lock an existing folder until the function decorated by :func:`frees_folders` returns.
 
     Files that dead processes had begun there are removed now, and once more in the end: workers may
     be killed meanwhile. Outside of such a function nothing is held.
@@ -156,7 +156,7 @@ def _own_name() -> bytes:
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
-    """Return what the file says of who works there; nothing where it says nothing of use."""
+    """Return the content of the lock file; empty if it is invalid."""
     try:
         value = json.loads(os.pread(descriptor, 4096, 0))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Image files: which there are, and their pixels as a person would see them."""
+"""Image files: recognizing them, and decoding upright RGB pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGE_SUFFIXES = frozenset(
         ".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".mpo", ".jp2", ".j2k", ".avif", ".heic", ".heif",
     }
 )  # fmt: skip
-"""What an image file may be called; what is in it is seen by its first bytes alone."""
+"""Suffixes of image files; the format is recognized by the first bytes."""
 
 FORMATS = (
     "JPEG",
@@ -53,9 +53,9 @@ where Pillow refuses by default, too, so that no setting of the whole process ha
 
 
 def read_image(source: Path | bytes) -> Image:
-    """Decode an image file to ``(H, W, 3)`` uint8 RGB as a person would see it.
+    """Decode an image file to ``(H, W, 3)`` uint8 RGB, in upright orientation.
 
-    The EXIF orientation is applied, palettes, CMYK and grey become RGB, 16-bit grey is scaled to
+    The EXIF orientation is applied, palettes, CMYK and gray become RGB, 16-bit gray is scaled to
     8 bits, transparency is dropped, and of an animation the first frame is taken. Metadata that is
     damaged is passed over: the image is then taken to stand upright.
 
@@ -66,7 +66,7 @@ def read_image(source: Path | bytes) -> Image:
 
 
 def read_indices(source: Path | bytes) -> NDArray[np.integer[Any]]:
-    """Decode a label map to ``(H, W)`` integers as they are stored: of a palette the indices.
+    """Decode a label map to ``(H, W)`` integers as stored; for palettes the indices.
 
     Nothing is turned, scaled or interpolated: each number names what its pixel is.
 
@@ -111,7 +111,7 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
 
 
 def read_sixteen_bits(path: Path) -> U16:
-    """Decode a grey PNG of 16 bits to ``(H, W)``, its values as they are: a depth map, say.
+    """Decode a gray PNG of 16 bits to ``(H, W)``, its values as they are: a depth map, say.
 
     Raises:
         BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
@@ -137,13 +137,13 @@ def read_sixteen_bits(path: Path) -> U16:
 
 def _content(path: Path) -> bytes:
     if path.exists() and not path.is_file() and not path.is_dir():
-        # A pipe would wait for a writer for ever, a device might never end.
+        # A pipe would block, and a device might never end.
         raise BrokenFileError(f"{path.name}: not a regular file.")
     return bring(path).read_bytes()
 
 
 def decode_own(data: bytes) -> Image:
-    """Decode a JPEG or PNG file that this process has encoded, as it is stored."""
+    """Decode a JPEG or PNG file that this process has encoded."""
     with PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as image:
         return np.asarray(image, dtype=np.uint8)
 
@@ -236,7 +236,7 @@ _ORIENTATIONS = {
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
-"""What undoes each orientation of EXIF; 1 is upright."""
+"""Transform that undoes each EXIF orientation; 1 is upright."""
 
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
@@ -258,7 +258,7 @@ def _to_rgb(image: PillowImage.Image) -> Image:
     if oriented.mode == "F":
         raise ValueError("a floating-point image; save it as 8 or 16 bit")
     if oriented.mode.startswith("I"):
-        # 16-bit grey, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
+        # 16-bit gray, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
         gray = np.clip(np.asarray(oriented).astype(np.int64) // 257, 0, 255).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if oriented.mode == "P" and "transparency" in oriented.info:
@@ -288,5 +288,5 @@ def _to_indices(image: PillowImage.Image, name: str) -> NDArray[np.integer[Any]]
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name ends like an image file; hidden files do not count."""
+    """Return whether a name has the suffix of an image file and is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

@@ -1,4 +1,4 @@
-"""Locks on open files, which the system takes away when a process ends, however it ends."""
+"""Locks on open files, which the system releases when a process ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool |
     Args:
         descriptor: of the file, open for writing.
         shared: with others that share it as well.
-        wait: until whoever has it lets go.
+        wait: whether to wait until the lock is free.
 
     Returns:
         Whether it is locked now; None where that cannot be told: on Windows, and on disks that have

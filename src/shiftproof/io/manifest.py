@@ -1,4 +1,4 @@
-"""What a folder of results says of the work it belongs to, compared with the work that is to resume."""
+"""Manifests of output folders: creating them, and checking them on resuming."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shiftproof.io.text import read_json
 FORMAT = 1
 
 _SPELLED_BEFORE = {"labelled": "labeled"}
-"""Keys of settings as folders that were begun earlier spell them."""
+"""Renamed keys of settings in folders of earlier versions."""
 
 _TOLD = 3
 
@@ -30,7 +30,7 @@ def begin(
     ours: Collection[str] = (),
     shared: bool = False,
 ) -> dict[str, Any]:
-    """Make a folder for work with these settings, or resume the one that is there.
+    """Create a folder for these settings, or resume an existing one.
 
     Within a function that :func:`~shiftproof.io.holding.frees_folders` marks, the folder is held: no
     other process may begin there until the function ends.
@@ -38,11 +38,12 @@ def begin(
     Args:
         folder: the folder.
         name: of the JSON file in it that holds the settings.
-        settings: decide what comes out, and must be equal to resume.
+        settings: determine the results, and must be equal to resume.
         what: what the folder holds, for errors: "a run".
-        about: goes into the file, too, and need not be equal.
-        unnamed: keys anywhere in the settings that need not be equal: what data were called.
-        ours: names of folders that work of this kind makes; while they are empty, it has not begun.
+        about: further content of the file, which need not be equal.
+        unnamed: keys anywhere in the settings that need not be equal, such as names of data.
+        ours: names of subfolders of this kind of output; while they are empty, it counts as not
+            begun.
         shared: others may work there at the same time, as workers of a batch scheduler do.
 
     Returns:
@@ -54,7 +55,7 @@ def begin(
         InputError: it holds other things, cannot be written to, or another process works there.
     """
     file = folder / name
-    # Before anything is made: a folder that is refused stays as it is.
+    # Before anything is created: a refused folder is not changed.
     if not file.is_file():
         _check_empty(folder, name, what, ours)
         files.make_folder(folder)
@@ -71,7 +72,7 @@ def begin(
 
 
 def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> None:
-    """Refuse a folder with anything in it but what a killed process of ours leaves, or the system."""
+    """Refuse a folder with other content than remains of killed processes and system files."""
     if not folder.is_dir():
         if folder.exists():
             raise InputError(f"{folder} is a file; expected a folder.")
@@ -121,12 +122,12 @@ def _without(settings: Any, unnamed: Collection[str]) -> Any:
 
 
 def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
-    """Refuse to resume in a folder that belongs to other work.
+    """Check that a folder's settings are those of the current work.
 
     Args:
         path: the folder.
-        there: the settings that it was begun with.
-        here: those of now.
+        there: the settings in the folder.
+        here: the current settings.
         what: what the folder holds, for the error.
 
     Raises:
@@ -142,7 +143,7 @@ def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
 
 
 def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Return where two settings differ, one phrase each.
+    """Return the differences of two settings, one phrase each.
 
     >>> differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
     ['tests.art was 5, now 6']

@@ -1,4 +1,4 @@
-"""What data, models and commands are called in records: no folder of the machine, and no secret."""
+"""Names of data, models and commands in records, without local folders and secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOCAL = re.compile(r"(?:file|local)://", re.IGNORECASE)
 
 
 def hide_folders(text: str) -> str:
-    """Return a text that names files as it may be shown to others.
+    """Return a text with file names anonymized for records.
 
     Of whole paths the last part stays, of URLs all but user, password and what their queries say.
 

@@ -1,4 +1,4 @@
-"""Parquet tables of records, held against the size of their file before they are read."""
+"""Reading Parquet tables, with their claimed size checked against the file's size."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _NUM_ROWS, _ROW_GROUPS, _COLUMNS, _META_DATA, _NUM_VALUES, _UNCOMPRESSED = 3, 4,
 
 
 def check_footer(file: IO[bytes], size: int) -> None:
-    """Check what the footer of a Parquet file claims against the file's size.
+    """Check the sizes in the footer of a Parquet file against the file's size.
 
     It is read here and not by pyarrow, which ends the process where it is asked for a column whose
     size statistics do not fit.

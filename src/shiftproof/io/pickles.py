@@ -1,4 +1,4 @@
-"""Pickles of containers, texts and numbers, read without anything that a pickle could run.
+"""Reading pickles of containers, texts and numbers without executing code.
 
 Python's own reader makes room for whatever a pickle claims, and hashes whatever it holds. Here each
 instruction is carried out by a line of this file, and what the file cannot do, it refuses.
@@ -67,14 +67,14 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 class _Reader:
-    """The stack and the memory of the machine that a pickle is a program for."""
+    """A restricted pickle machine: stack and memo."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
     def read(self, data: bytes) -> Any:
-        """Carry out a pickle and return what it leaves."""
+        """Run a pickle and return its value."""
         for operation, argument, _ in pickletools.genops(data):
             if operation.name == "STOP":
                 return self._stack.pop()
@@ -210,7 +210,7 @@ def _fill(mapping: Any, pairs: list[Any]) -> dict[Any, Any]:
     if type(mapping) is not dict:
         raise TypeError(f"expected a mapping, got {type(mapping).__name__}")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        # To hash nested tuples can take for ever.
+        # Hashing nested tuples may take exponential time.
         if not isinstance(key, (str, bytes, int, float)):
             raise TypeError(f"expected a text or number as a key, got {type(key).__name__}")
         mapping[key] = value

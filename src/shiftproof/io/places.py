@@ -1,4 +1,4 @@
-"""Files that lie here, or behind a URL of fsspec; and patterns that stand for several."""
+"""Files at local paths or fsspec URLs, and brace patterns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STATES = (
     "updated",
     "created",
 )
-"""What the file systems of fsspec call that which changes with a file; the surest first."""
+"""Keys of a file's version in fsspec's file systems, the most reliable first."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -51,7 +51,7 @@ def has_braces(text: str) -> bool:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return what a brace pattern stands for; numbers keep the width of the first.
+    """Expand a brace pattern; numbers keep the width of the first.
 
     Raises:
         InputError: a range that runs backwards, or more than 100,000 names.
@@ -91,13 +91,13 @@ def state_in(about: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder, by its path here or by its URL. Small to pickle; nothing is held open."""
+    """A file or folder by local path or URL. Small to pickle; holds no open file."""
 
     address: str
 
     @classmethod
     def of(cls, source: str | Path) -> Location:
-        """Return where a source lies; a path is never a URL."""
+        """Return the location of a source; ``Path`` objects are never URLs."""
         text = str(source)
         return cls(text.rstrip("/") if isinstance(source, str) and is_url(text) else text)
 
@@ -106,12 +106,12 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it lies behind a URL."""
+        """Whether it is a URL."""
         return is_url(self.address)
 
     @property
     def path(self) -> Path:
-        """Where it lies here."""
+        """The local path."""
         return Path(self.address)
 
     @property
@@ -154,7 +154,7 @@ class Location:
         return ask(str(self), lambda: bool(system.isfile(path)))
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Return whether it exists."""
         if not self.is_remote:
             return self.path.exists()
         system, path = find_system(self.address)
@@ -176,7 +176,7 @@ class Location:
         return int(size)
 
     def state(self) -> str | None:
-        """Return what changes with a file's content, or None where nothing is known to."""
+        """Return the version of a file's content, or None if unknown."""
         if not self.is_remote:
             with convert_errors(str(self), "cannot be read"):
                 return str(self.path.stat().st_mtime_ns)
@@ -186,7 +186,7 @@ class Location:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open a file for reading at any place.
+        """Open a file for random access.
 
         Raises:
             BrokenFileError: it cannot be read.

@@ -27,7 +27,7 @@ _LATEST = 2.0**40
 
 @dataclass(frozen=True)
 class Entry:
-    """A member of a webdataset tar, and what it is there.
+    """A member of a webdataset tar, with its sample key and role.
 
     Attributes:
         info: the member.
@@ -35,7 +35,7 @@ class Entry:
         key: of its sample, by webdataset's rule: its name up to the first dot of the last part.
         suffix: what follows that dot, in small letters.
         is_image: whether it is the image of its sample.
-        fault: why it is left out of rows and copies, or None.
+        fault: why it is excluded from rows and copies, or None.
     """
 
     info: tarfile.TarInfo
@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def not_the_image(self) -> str | None:
-        """Why a member that is called like an image is not the image of its sample, or None."""
+        """Return why a member with an image's suffix is not the image of its sample, or None."""
         if self.is_image or not is_image(Path(self.info.name)) or self.info.isdir():
             return None
         if self.fault is not None:
@@ -61,10 +61,10 @@ class Entry:
 
 
 class TarReader:
-    """A tar that is not compressed, read member by member; what it claims is held against its size.
+    """An uncompressed tar, read member by member; sizes are checked against the file's.
 
     Attributes:
-        name: as messages call it.
+        name: name in messages.
     """
 
     def __init__(self, source: tarfile.TarFile, name: str, size: int) -> None:
@@ -73,7 +73,7 @@ class TarReader:
         self._size = size
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the members in order, each with what it is by webdataset's rules.
+        """Yield the members in order, with their roles by webdataset's rules.
 
         Raises:
             BrokenFileError: as :meth:`members`.
@@ -89,7 +89,7 @@ class TarReader:
             yield Entry(member, title, key, suffix, image, fault)
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the members in order, and see in the end that the tar is whole.
+        """Yield the members in order, and check at the end that the tar is complete.
 
         Raises:
             BrokenFileError: damaged or cut, wherever it is met; what came before has been yielded.
@@ -132,7 +132,7 @@ class TarReader:
         return data
 
     def _check_end(self) -> None:
-        """Refuse a tar that does not end with a block of zeros.
+        """Check that a tar ends with a block of zeros.
 
         ``tarfile`` takes what is no header for the end, so that a tar that was cut short seems whole.
         """
@@ -151,7 +151,7 @@ class TarReader:
 
 @contextlib.contextmanager
 def open_tar(path: Path | Location, name: str | None = None) -> Iterator[TarReader]:
-    """Open a tar that is not compressed.
+    """Open an uncompressed tar.
 
     Args:
         path: the file, here or behind a URL.

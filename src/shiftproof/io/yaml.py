@@ -12,7 +12,7 @@ from shiftproof.io.border import convert_errors, open_regular
 from shiftproof.io.expansion import check_expansion
 
 MAX_BYTES = 1_000_000
-"""Larger files are refused: a data set of 20,000 classes takes half of it."""
+"""Larger files are refused: a dataset of 20,000 classes takes half of it."""
 
 _MOST_VALUES = 50_000
 """More are refused while they are read: PyYAML takes 25 microseconds for each."""

@@ -92,7 +92,7 @@ def minimum_images(coverage: float) -> int:
     Raises:
         InputError: a coverage that is not between 0 and 1.
 
-    >>> least_images(0.9)
+    >>> minimum_images(0.9)
     9
     """
     _check_coverage(coverage)
@@ -133,7 +133,7 @@ def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> f
     95.
 
     Args:
-        images: N, at least :func:`least_images`.
+        images: N, at least :func:`minimum_images`.
         coverage: between 0 and 1.
         level: between 0 and 1.
 

@@ -103,7 +103,7 @@ def corruption_error(name: str, errors: Sequence[float]) -> float:
     """Return CE of one corruption: AlexNet has 1.
 
     Args:
-        name: one of the 15 or of the 4 hold-out corruptions.
+        name: one of the 15 or of the 4 holdout corruptions.
         errors: top-1 errors at severities 1 to 5, in fractions.
 
     Raises:
@@ -117,7 +117,7 @@ def relative_corruption_error(name: str, errors: Sequence[float], clean: float) 
     """Return relative CE of one corruption: the loss from clean, in proportion to AlexNet's.
 
     Args:
-        name: one of the 15 or of the 4 hold-out corruptions.
+        name: one of the 15 or of the 4 holdout corruptions.
         errors: top-1 errors at severities 1 to 5, in fractions.
         clean: the clean top-1 error, a fraction.
 
@@ -137,14 +137,14 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
 
     Args:
         errors: name to the five top-1 errors at severities 1 to 5, in fractions. Exactly the 15:
-            the hold-out corruptions are for choosing hyper-parameters and never enter. They are
+            the holdout corruptions are for choosing hyperparameters and never enter. They are
             refused here and not left out in silence, so that nobody believes they count.
 
     Returns:
         A fraction: the published 76.7 of ResNet-50 is 0.767.
 
     Raises:
-        InputError: a corruption is missing or a hold-out one, or a value is not a fraction.
+        InputError: a corruption is missing or a holdout one, or a value is not a fraction.
         UnknownNameError: no such corruption.
 
     >>> mean_corruption_error({name: [ALEXNET_ERROR[name]] * 5 for name in COMMON})
@@ -196,7 +196,7 @@ def mean_performance_under_corruption(table: Mapping[str, Mapping[int, float]]) 
         table: name to severity to performance (AP, accuracy: higher is better), in fractions.
 
     Raises:
-        InputError: a corruption or severity is missing, a corruption is a hold-out one, or a value
+        InputError: a corruption or severity is missing, a corruption is a holdout one, or a value
             is not a fraction.
         UnknownNameError: no such corruption.
     """

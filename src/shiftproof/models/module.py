@@ -38,7 +38,7 @@ def check_module(module: object, classes: object, expected: str) -> None:
 
 
 def place_module(module: Callable[..., Any], device: str) -> tuple[Callable[..., Any], str]:
-    """Return what runs, and where, spelt out.
+    """Return what runs, and where, spelled out.
 
     A ``torch.nn.Module`` becomes a twin in evaluation mode on ``device``, which shares its tensors
     where they are there already. A function brings its own device.

@@ -24,7 +24,7 @@ Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 """How pixels are resampled, by Pillow: antialiased when an image shrinks, but for ``nearest``."""
 
 ModelInput: TypeAlias = NDArray[np.float32]
-"""``(N, C, H, W)`` float32: normalised images, what a network takes."""
+"""``(N, C, H, W)`` float32: normalized images, what a network takes."""
 
 _RESAMPLING = {
     "bilinear": PillowImage.Resampling.BILINEAR,
@@ -53,7 +53,7 @@ class Preprocessing(Protocol):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize, centre crop, normalise: the evaluation preprocessing of nearly all image classifiers.
+    """Resize, center crop, normalize: the evaluation preprocessing of nearly all image classifiers.
 
     Args:
         size: ``(height, width)`` in pixels that the network takes.
@@ -63,7 +63,7 @@ class Preprocess:
         interpolation: how to resample.
         mean: one number per channel, in units of an image that is scaled to 0..1.
         std: likewise; the result is ``(image / 255 - mean) / std``.
-        channels: 3 for RGB; 1 for a network that takes grey: luminosity by ITU-R 601-2 as
+        channels: 3 for RGB; 1 for a network that takes gray: luminosity by ITU-R 601-2 as
             Pillow's ``convert("L")``, taken after the corruption.
         odd_margin: where the crop lies if an odd number of pixels is cut off: ``"even"`` rounds
             half of it to the even number, as torchvision; ``"down"`` cuts less above and on the
@@ -112,7 +112,7 @@ class Preprocess:
             raise InputError(f"std: expected numbers above 0, got {self.std}.")
 
     def geometry(self, image: Image) -> Image:
-        """Resize and centre-crop one image; what is smaller than the crop is padded with black.
+        """Resize and center-crop one image; what is smaller than the crop is padded with black.
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB, any size from 1 pixel up; not changed.
@@ -141,7 +141,7 @@ class Preprocess:
         return int(self.resize * height / width), self.resize
 
     def normalize(self, images: Images | Sequence[Image]) -> ModelInput:
-        """Scale and normalise a batch: ``(image / 255 - mean) / std``.
+        """Scale and normalize a batch: ``(image / 255 - mean) / std``.
 
         Args:
             images: ``(N, H, W, 3)`` uint8 RGB.

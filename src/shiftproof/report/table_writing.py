@@ -44,7 +44,7 @@ class Column:
 class Row:
     """One line: what kind it is, its name and heading, and a figure or None for each column.
 
-    ``measure`` is what its figures are and ``spelling`` how they are spelt; ``group`` is that of a
+    ``measure`` is what its figures are and ``spelling`` how they are spelled; ``group`` is that of a
     corruption, or empty.
     """
 
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def spellings(self) -> list[Spelling]:
-        """How the rows are spelt, each way once."""
+        """How the rows are spelled, each way once."""
         return list(dict.fromkeys(row.spelling for row in self.rows)) or [self.spelling]
 
 

@@ -111,7 +111,7 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Decoded images and what adapters have learnt while the run lasts; removed at its end."""
+        """Decoded images and what adapters have learned while the run lasts; removed at its end."""
         return self.path / "cache"
 
     def records_file(self, model: str, cell: Cell) -> Path:

@@ -18,7 +18,7 @@ UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
 """A uid of DataComp: 128 bits as 32 hex digits, the upper half first."""
 
 _FORM = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-"""32 hex digits, or the same 128 bits as UUIDs are spelt."""
+"""32 hex digits, or the same 128 bits as UUIDs are spelled."""
 
 
 def find_misfit(train: Embeddings) -> str | None:

@@ -197,7 +197,7 @@ def make_pruning(found: Mapping[str, Above], limits: Mapping[str, F64]) -> Pruni
 
 
 def merge_prunings(parts: Sequence[Pruning]) -> Pruning:
-    """Join the results for neighbouring shards, in their order; associative."""
+    """Join the results for neighboring shards, in their order; associative."""
     names = list(parts[0].removed)
     return Pruning(
         removed={name: np.concatenate([part.removed[name] for part in parts]) for name in names},

@@ -1,6 +1,6 @@
 """Searches over a training set in parts: resumable, in processes, by a scheduler, or on Ray.
 
-A part is some neighbouring rows of the training set, compared on one thread; what comes of them all is
+A part is some neighboring rows of the training set, compared on one thread; what comes of them all is
 what the search in memory gives, bit for bit, whatever the question.
 """
 
@@ -164,7 +164,7 @@ class Parts(Generic[Found]):
     tests: tuple[str, ...]
 
     def __iter__(self) -> Iterator[dict[str, Found]]:
-        """Yield what was found in neighbouring parts of the training rows, in order."""
+        """Yield what was found in neighboring parts of the training rows, in order."""
         return map(self._unpack, self.folder.each())
 
     def read(self, number: int) -> dict[str, Found]:

@@ -177,7 +177,7 @@ def _short_strokes(rng: Random, palette: F32) -> F32:
 
 
 def _dots(rng: Random, palette: F32) -> F32:
-    """Set round dots of pure colours beside each other, as the pointillists did."""
+    """Set round dots of pure colors beside each other, as the pointillists did."""
     import cv2
 
     tone = _clouds(rng, 2.5, 0.4)
@@ -293,7 +293,7 @@ def _mosaic(rng: Random, palette: F32) -> F32:
 
 
 def _weave(rng: Random, palette: F32) -> F32:
-    """Weave threads of changing colours."""
+    """Weave threads of changing colors."""
     gap = 5 + 4 * rng.random()
     down, right = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     sway = 4 * _field(rng, 4, 2)

@@ -140,14 +140,14 @@ def smooth_texture(pixels: F32, radius: int) -> F32:
     return out
 
 
-# ---------------------------------------------------------------- colours
+# ---------------------------------------------------------------- colors
 
 
 def transfer_colors(pixels: F32, example: F32) -> F32:
-    """Give ``(H, W, 3)`` the colours of an example: mean, covariance, and the spread of lightness.
+    """Give ``(H, W, 3)`` the colors of an example: mean, covariance, and the spread of lightness.
 
     The linear map of optimal transport between two normal distributions (Pitié and Kokaram 2007), and
-    half of the way to the example's quantiles of grey.
+    half of the way to the example's quantiles of gray.
     """
     import cv2
 

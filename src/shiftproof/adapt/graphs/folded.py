@@ -56,10 +56,10 @@ def find_folded(scope: Scope, *, has_norms: bool) -> list[Any]:
 def make_norms(
     nodes: list[Any], scope: Scope, measured: Mapping[str, Moments], names: Names
 ) -> list[Norm]:
-    """Return what renormalises after convolutions, by the moments of clean images.
+    """Return what renormalizes after convolutions, by the moments of clean images.
 
     At those moments nothing changes: scale and shift are the spread and the mean themselves. A
-    convolution's output gets another name, and what is renormalised takes the old one.
+    convolution's output gets another name, and what is renormalized takes the old one.
     """
     return [_make_norm(node, scope, measured[node.output[0]], names) for node in nodes]
 

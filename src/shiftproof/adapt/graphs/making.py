@@ -1,4 +1,4 @@
-"""A model in memory made to adapt: what is found in it, and what is put in its place."""
+"""Making an ONNX model in memory adaptive: finding its norms and replacing them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ from shiftproof.errors import InputError, ModelError
 
 
 class Made(NamedTuple):
-    """What was done: name, kind and channels of each layer, the batch, the images calibrated on."""
+    """Result: name, kind and channels of each layer, the batch size, the number of calibration
+    images.
+    """
 
     layers: list[tuple[str, str, int]]
     batch: int | None
@@ -44,11 +46,11 @@ def adapt_model(
     *,
     source: str,
 ) -> Made:
-    """Let the norms of a model adapt; it is changed in place.
+    """Make the norms of a model adaptive, in place.
 
     Args:
         model: the graph.
-        settings: how.
+        settings: settings of the adaptation.
         calibration: clean images for norms that were folded into convolutions, or None.
         source: the file, for errors.
     """
@@ -70,7 +72,7 @@ def _find(
     calibration: Iterable[NDArray[Any]] | None,
     names: Names,
 ) -> tuple[list[Norm], int]:
-    """Return what is to adapt, and on how many images norms that were folded were measured."""
+    """Return the norms to adapt, and the number of images for calibrating folded ones."""
     _, entry = _find_input(model, source)
     rows = entry.shape[0] if entry.shape else None
     scopes = list(walk_scopes(model))

@@ -30,7 +30,7 @@ _EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Norm:
-    """What is to be renormalised: ``scale (x - mean) / sqrt(variance + epsilon) + shift``.
+    """What is to be renormalized: ``scale (x - mean) / sqrt(variance + epsilon) + shift``.
 
     Attributes:
         name: of the node, by which users know it.

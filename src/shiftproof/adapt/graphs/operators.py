@@ -1,4 +1,4 @@
-"""Plain operators, spelt as a graph's opset spells them."""
+"""Plain operators, spelled as a graph's opset spells them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch norms replaced by plain operators that mix the batch's statistics with the source's."""
+"""Replacing batch norms by plain operators that mix batch and source statistics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shiftproof.adapt.priors import Prior
 def rewrite_norm(
     norm: Norm, batch: Batch, settings: GraphSettings, opset: int, names: Names
 ) -> None:
-    """Put plain operators in the place of a batch norm, or after a convolution.
+    """Replace a batch norm by plain operators, or add them after a convolution.
 
     ``y = a d + b`` with d, the values less the source's mean m; the mean of the mixture is
     ``m + share E[d]``, so ``a = scale / sqrt(mixed variance + epsilon)`` and
@@ -46,7 +46,7 @@ def rename_results(norms: Sequence[Norm]) -> None:
 
 
 def remove_unread(graph: Any) -> None:
-    """Remove what nothing reads any more: the norms' tensors, and nodes that hand them on."""
+    """Remove unused tensors of the norms, and nodes that pass them on."""
     while True:
         read = {output.name for output in graph.output} | set(_list_read(graph))
         unread = {tensor.name for tensor in graph.initializer} - read
@@ -65,7 +65,7 @@ def remove_unread(graph: Any) -> None:
 
 
 def _is_exact(norm: Norm) -> bool:
-    """Whether operators can work in the values' own type; half precision is too coarse for sums."""
+    """Return whether operators can use the values' type; half precision is too coarse for sums."""
     return norm.kind in (TensorProto.FLOAT, TensorProto.DOUBLE)
 
 

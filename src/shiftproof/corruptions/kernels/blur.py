@@ -14,7 +14,7 @@ from shiftproof.corruptions.kernels.filters import BLOCK, truncate_block
 from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
 NEAR = np.float32(5e-5)
-"""Grey levels within which a float32 sum counts as lying on a whole number."""
+"""Gray levels within which a float32 sum counts as lying on a whole number."""
 
 WORDS = 32
 """Sums of 16 bits that are added up together."""
@@ -28,14 +28,14 @@ FEW = 4
 
 @compiled
 def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: bool) -> None:
-    """Copy a pixel from its neighbourhood, or exchange it with one there, from the far corner back.
+    """Copy a pixel from its neighborhood, or exchange it with one there, from the far corner back.
 
     Args:
         pixels: ``(H * width,)``, changed in place.
         width: of the image.
         delta: pixels within ``delta`` of the edge are left out.
-        offsets: ``(n,)``, from a pixel to its neighbour, in the order of the walk.
-        exchange: whether the neighbour gets the pixel in return.
+        offsets: ``(n,)``, from a pixel to its neighbor, in the order of the walk.
+        exchange: whether the neighbor gets the pixel in return.
     """
     height = pixels.shape[0] // width
     n = 0
@@ -54,7 +54,7 @@ def _truncate(sums: F32, flat: U8, out: U8) -> None:
     """Cut sums in 0..255 off to whole numbers.
 
     What the published code makes of a flat area, where the exact sum is a whole number, depends on
-    the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each grey level.
+    the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each gray level.
     """
     for start in range(0, sums.shape[0], BLOCK):
         length = min(BLOCK, sums.shape[0] - start)
@@ -196,8 +196,8 @@ def blur_by_disk(
         channels: that are interleaved.
         reach: pixels of padding, at least the disk's radius + 2 and the farthest edge + 2.
         widths: ``(r + 1,)``, half the width of the disk's rows from the middle outwards.
-        smooth: ``(3,)``, the Gaussian from its centre outwards.
-        edges: ``(m, 2)`` of (distance from the centre, half width) of rows to be added above and
+        smooth: ``(3,)``, the Gaussian from its center outwards.
+        edges: ``(m, 2)`` of (distance from the center, half width) of rows to be added above and
             below and, turned, on either side.
         edge_weights: ``(m,)``, their weights.
         scale: of the sums.
@@ -351,7 +351,7 @@ def _stretch_row(
         targets: ``(m,)`` or longer, ascending, where each piece is written.
         sources: ``(m,)`` or longer, where it is read.
         count: m.
-        shares: ``(N + LANES,)``, of the right neighbour.
+        shares: ``(N + LANES,)``, of the right neighbor.
         out: ``(N + LANES,)``, written.
     """
     read, share, written = row.ctypes.data, shares.ctypes.data, out.ctypes.data
@@ -458,8 +458,8 @@ def average_zooms(
         targets: ``(L, m)``, per layer what ``_stretch_row`` takes.
         sources: ``(L, m)``, see ``targets``.
         shares: ``(L, W * C + LANES)``, see ``targets``.
-        near: what the float32 sums may be off, in grey levels.
-        flat: ``(256,)``, what becomes of each grey level where all are the same.
+        near: what the float32 sums may be off, in gray levels.
+        flat: ``(256,)``, what becomes of each gray level where all are the same.
         kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
         kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
         sums: ``(W * C,)``, scratch.

@@ -70,12 +70,12 @@ def add_pairs(
 
 @compile_inner
 def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
-    """Filter a row along its pixels, the terms added from the centre, then from outside in.
+    """Filter a row along its pixels, the terms added from the center, then from outside in.
 
     Args:
         padded: ``((W + 2 r) * channels,)``, the row with r pixels on either side.
         channels: that are interleaved.
-        half: ``(1 + 4 m,)``, the kernel from its centre outwards, r = 4 m.
+        half: ``(1 + 4 m,)``, the kernel from its center outwards, r = 4 m.
         out: ``(W * channels,)``, written.
     """
     size, margin = out.shape[0], (half.shape[0] - 1) * channels
@@ -232,7 +232,7 @@ def filter_bytes(
     Args:
         padded: ``(H, N + 2 r channels)``, rows with r pixels repeated on either side.
         channels: that are interleaved.
-        half: ``(1 + r,)``, the kernel from its centre outwards, r = 4 m.
+        half: ``(1 + r,)``, the kernel from its center outwards, r = 4 m.
         thin: ``half`` in float32.
         near: bound of the error of the float32 sums, in gray levels.
         levels: ``(256,)``, the gray levels as fractions.
@@ -296,7 +296,7 @@ def filter_floats(
 
     Args:
         values: ``(H, W)``.
-        down: ``(1 + r,)``, the kernel for the columns from its centre outwards, r = 4 m.
+        down: ``(1 + r,)``, the kernel for the columns from its center outwards, r = 4 m.
         across: ``(1 + q,)``, the kernel for the rows, q = 4 n.
         rows: ``(H + 2 r,)``, the row that is read for each from -r to H + r - 1.
         columns: ``(W + 2 q,)``, the same for columns.

@@ -24,7 +24,7 @@ def reflect_index(index: int, size: int) -> int:
 
 @compile_inner
 def mirror_index(index: int, size: int) -> int:
-    """Mirror about the centre of the outermost pixel: ... c b | a b c | b a ..."""
+    """Mirror about the center of the outermost pixel: ... c b | a b c | b a ..."""
     if size == 1:
         return 0
     index = index % (2 * size - 2)

@@ -75,7 +75,7 @@ def draw_from_alias_tables(
 
     Args:
         image: ``(n,)``.
-        table: ``(256, 2 ** n)``, an alias table per grey level: a word's upper n bits choose the
+        table: ``(256, 2 ** n)``, an alias table per gray level: a word's upper n bits choose the
             entry, of which bits 0 to 7 are taken when the word's other bits are under the entry's
             upper 32, else bits 8 to 15.
         key: of the random words.

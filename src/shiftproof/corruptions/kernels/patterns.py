@@ -44,8 +44,8 @@ def draw_rings(
     """Write rings about a point, ramps from -0.5 to 0.5, that sway ``waves`` times a turn.
 
     Args:
-        top: of the centre.
-        left: of the centre.
+        top: of the center.
+        left: of the center.
         waves: how often the rings sway in a turn.
         amplitude: by how many pixels.
         ring: their width in pixels.
@@ -156,10 +156,10 @@ def mark_squares(angle: float, side: float, grid: Flags, out: Flags) -> None:
 
 @compiled
 def star_light(down: float, right: float, rays: F64, power: float) -> float:
-    """Return the light of a star at a distance from its centre, in 0..1.
+    """Return the light of a star at a distance from its center, in 0..1.
 
     Args:
-        down: from the centre, in pixels.
+        down: from the center, in pixels.
         right: see ``down``.
         rays: ``(n,)``, lengths in pixels, the first to the left.
         power: by which light falls off.

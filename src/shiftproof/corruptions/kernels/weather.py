@@ -216,7 +216,7 @@ def subdivide_heights(
             center[n - 1] += _scale_word(mix_word(counter + n - 1, key, second_key), amplitude)
         counter += across
     for i in range(m):
-        # Points on the rows of corners, between two of them: a corner on either side, a centre
+        # Points on the rows of corners, between two of them: a corner on either side, a center
         # above and below. At a border that does not wrap, the one inside counts twice.
         corner = corners[i]
         above = centers[(i - 1) % down] if wrap else centers[max(i - 1, 0)]
@@ -237,7 +237,7 @@ def subdivide_heights(
             )
         counter += across
     for i in range(down):
-        # Points on the rows of centres, between two of them.
+        # Points on the rows of centers, between two of them.
         upper, lower, center = corners[i], corners[(i + 1) % m], centers[i]
         row = out[2 * i + 1]
         left = center[across - 1] if wrap else center[0]

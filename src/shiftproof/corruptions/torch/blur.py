@@ -102,7 +102,7 @@ def _follow_copies(neighbor: Tensor, visited: Tensor) -> Tensor:
     # The walk goes from the last pixel to the first: a larger place was visited before.
     follows = visited & visited[neighbor] & (neighbor > place)
     following = torch.where(follows, neighbor, place)
-    # Chains end at pixels whose neighbour had not been touched.
+    # Chains end at pixels whose neighbor had not been touched.
     for _ in range(max(1, math.ceil(math.log2(neighbor.shape[1])))):
         following = following.gather(1, following)
     return neighbor.gather(1, following)

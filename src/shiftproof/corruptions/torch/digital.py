@@ -75,7 +75,7 @@ def saturate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     spread = value - x.amin(1, keepdim=True)
     saturation = spread / value.clamp(min=1)
     wanted = (saturation * scale + offset).clamp(0, 1)
-    # Hue stays: a channel's distance to the largest grows as the saturation does. Grey is red.
+    # Hue stays: a channel's distance to the largest grows as the saturation does. Gray is red.
     distance = torch.where(spread > 0, (value - x) / spread.clamp(min=1), _gray_distance(x))
     return value - value * wanted * distance
 

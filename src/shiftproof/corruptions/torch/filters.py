@@ -18,7 +18,7 @@ from shiftproof.compute.held_settings import HeldSettings, Setting
 from shiftproof.corruptions.filters import bilinear_places, center_crop, gaussian_weights, streak
 
 FLOAT_SLACK = 1e-3
-"""Grey levels added before fractions are cut off: float32 falls that far short of whole numbers."""
+"""Gray levels added before fractions are cut off: float32 falls that far short of whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def smear(x: Tensor, radius: int, sigma: float, angles: Sequence[float]) -> Tens
 
 
 class Mixing(NamedTuple):
-    """Where each pixel of a line reads: two neighbours and their shares, on the device."""
+    """Where each pixel of a line reads: two neighbors and their shares, on the device."""
 
     first: Tensor
     after: Tensor
@@ -171,7 +171,7 @@ def plan_mixing(
 
 
 def enlarge_center(x: Tensor, factor: float) -> Tensor:
-    """Enlarge the centre, its corner pixels on the corners, and cut it at the top left."""
+    """Enlarge the center, its corner pixels on the corners, and cut it at the top left."""
     for axis in (-2, -1):
         size = x.shape[axis]
         crop = center_crop(size, factor)
@@ -180,7 +180,7 @@ def enlarge_center(x: Tensor, factor: float) -> Tensor:
 
 
 def mix_neighbors(x: Tensor, axis: int, mixing: Mixing) -> Tensor:
-    """Mix neighbours along an axis."""
+    """Mix neighbors along an axis."""
     shape = [1] * x.ndim
     shape[axis] = len(mixing.first)
     near = x.index_select(axis, mixing.first) * mixing.share.reshape(shape)

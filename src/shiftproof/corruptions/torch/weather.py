@@ -191,7 +191,7 @@ GROWTH = 16
 
 
 def _grow(strong: Tensor, weak: Tensor) -> Tensor:
-    """Let ``(N, 1, H, W)`` spread over neighbours among ``weak`` until none is left."""
+    """Let ``(N, 1, H, W)`` spread over neighbors among ``weak`` until none is left."""
     while True:
         grown = strong
         for _ in range(GROWTH):

@@ -1,4 +1,4 @@
-"""Write a corrupted copy of a data set to disk, its annotations with it."""
+"""Write a corrupted copy of a dataset to disk, its annotations with it."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def export_corrupted(
     of larger files and of other kinds the first cell has a copy, to which the other cells have hard
     links, where the disk can: to change one is to change all of these, never the source. In tars
     (webdataset) the images are corrupted and all other members kept, in their order; the key is the
-    tar's path and the member's name. Of a data set that Hugging Face's ``datasets`` saved, and of
-    Parquet files, every cell is the same data set with all its columns and rows, under the same
+    tar's path and the member's name. Of a dataset that Hugging Face's ``datasets`` saved, and of
+    Parquet files, every cell is the same dataset with all its columns and rows, under the same
     names, its images corrupted; the key is the row's number as it is read here ("test/00000012"). A
     row whose image cannot be read stays without one, and is named.
 

@@ -163,7 +163,7 @@ def _plain(found: FoundDataset) -> Tree:
 
 
 def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
-    """Return the tree of a data set with annotations, or of tars."""
+    """Return the tree of a dataset with annotations, or of tars."""
     pictures = tuple(sorted(found.pictures))
     if not pictures:
         raise InputError(f"{found.source} holds no images where {found.title} data has them.")
@@ -196,7 +196,7 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
 
 
 def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
-    """Return the tree of a data set whose images are in the rows of tables."""
+    """Return the tree of a dataset whose images are in the rows of tables."""
     splits: list[str] = [part.title for part in found.parts]
     if found.source.is_file() or (found.layout == "saved" and not list_splits(found.source)):
         splits = []

@@ -1,4 +1,4 @@
-"""What a data set for detection is: named images with boxes, and what is wrong with them, listed."""
+"""What a dataset for detection is: named images with boxes, and what is wrong with them, listed."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class DetectionData(ImageData):
         )
 
     def narrow(self, samples: Sequence[Sample], rule: str) -> DetectionData:
-        """Return the same data set with some of its images alone; see :class:`ImageData`."""
+        """Return the same dataset with some of its images alone; see :class:`ImageData`."""
         narrowed = super().narrow(samples, rule)
         if self._images is not None:
             narrowed._images = self._images.narrow(samples, rule)

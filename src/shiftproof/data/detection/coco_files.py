@@ -153,7 +153,7 @@ def find_coco(
     """Return the COCO files with their images, and a sentence for each other file.
 
     Args:
-        root: the folder of the data set.
+        root: the folder of the dataset.
         candidates: the JSON files to inspect.
         split: only files of this split; also selects between image folders.
         images: the folder of the images.

@@ -1,4 +1,4 @@
-"""Open a data set for detection that was found on the disk."""
+"""Open a dataset for detection that was found on the disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def open_detection_data(
     root: str | Path | None = None,
     box_format: str | None = None,
 ) -> DetectionData:
-    """Open a data set for detection by the marks of its layout; nothing is inferred from values.
+    """Open a dataset for detection by the marks of its layout; nothing is inferred from values.
 
     :func:`~shiftproof.data.find_dataset` says by which marks. Where two readings are possible, such
     as two folders that hold images of the names in a JSON, neither is taken.
@@ -36,9 +36,9 @@ def open_detection_data(
     :func:`~shiftproof.data.export_corrupted` corrupts that folder.
 
     Args:
-        source: the folder, the YAML or JSON file; webdataset tars, a data set that ``datasets``
+        source: the folder, the YAML or JSON file; webdataset tars, a dataset that ``datasets``
             saved, or Parquet files, with boxes beside each image (:class:`PackedDetectionData`); what
-            ``find_dataset`` found; or a data set, which comes back as it is.
+            ``find_dataset`` found; or a dataset, which comes back as it is.
         split: VOC: a list in ``ImageSets/Main`` or a folder, all images by default. Cityscapes and
             YOLO: val by default. COCO: picks the JSON, by its name or that of its folder.
         images: COCO only: the folder of the images, where it is not the one that the names of JSON
@@ -48,7 +48,7 @@ def open_detection_data(
         box_format: tars and tables only: "xywh", as COCO has boxes, by default, or "xyxy".
 
     Raises:
-        InputError: no marks, several data sets or readings, or what the layout's reader refuses.
+        InputError: no marks, several datasets or readings, or what the layout's reader refuses.
         BrokenFileError: annotations that cannot be read.
     """
     if isinstance(source, (DetectionData, FoundDataset)):

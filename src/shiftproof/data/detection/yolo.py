@@ -303,7 +303,7 @@ def _has_twin(base: Path) -> bool:
 
 
 def _first(paths: Iterable[Path]) -> list[Path]:
-    """Return some of many files; of a data set's labels nearly all have an image."""
+    """Return some of many files; of a dataset's labels nearly all have an image."""
     return list(itertools.islice(paths, 50))
 
 

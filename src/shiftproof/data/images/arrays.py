@@ -17,14 +17,14 @@ from shiftproof.types import Image, Sample
 
 @final
 class ImageArrays(ImageData):
-    """Arrays as a data set.
+    """Arrays as a dataset.
 
-    The arrays are not copied; do not change them while the data set is in use. They are sent to
+    The arrays are not copied; do not change them while the dataset is in use. They are sent to
     each worker process whole: for more than fits into memory several times, use a folder.
 
     Args:
         images: ``(N, H, W, 3)`` uint8 RGB in 0..255, or a sequence of ``(H, W, 3)`` of any sizes;
-            grey ``(H, W)`` becomes three equal channels when it is read.
+            gray ``(H, W)`` becomes three equal channels when it is read.
         labels: ``(N,)`` integers, indices into ``classes``; None for no labels.
         classes: None numbers them as far as the labels go.
         ids: unique names, the keys of the noise; by default ``000000``, ``000001``, ...
@@ -46,7 +46,7 @@ class ImageArrays(ImageData):
         name: str = "arrays",
     ) -> None:
         if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3:
-            # As a batch it would be H grey images of W x 3 pixels, which nobody means.
+            # As a batch it would be H gray images of W x 3 pixels, which nobody means.
             raise ImageError(
                 f"Expected images, got one array of shape {images.shape}: for a single image, give "
                 "[image]."

@@ -1,4 +1,4 @@
-"""What a data set is that somebody has corrupted already: the same images in many cells."""
+"""What a dataset is that somebody has corrupted already: the same images in many cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftproof.errors import InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
 FINGERPRINT_BYTES = 2_000_000_000
-"""Up to this size such a data set is read whole for its fingerprint; ImageNet-C with its 3.75 million
+"""Up to this size such a dataset is read whole for its fingerprint; ImageNet-C with its 3.75 million
 files would take as long to read as a benchmark of a small model takes."""
 
 FINGERPRINT_FILES = 20

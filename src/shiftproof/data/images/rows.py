@@ -26,13 +26,13 @@ _CAPTIONS = ("caption", "text")
 
 @dataclass(frozen=True)
 class RowTable:
-    """A file with some of the rows of a data set, one after the other.
+    """A file with some of the rows of a dataset, one after the other.
 
     Attributes:
         path: the file.
         column: of the images.
         prefix: what stands before the number of a row in its id.
-        start: the number of its first row in the whole data set.
+        start: the number of its first row in the whole dataset.
         rows: how many it has.
     """
 
@@ -48,7 +48,7 @@ class RowTable:
 
 
 def row_id(prefix: str, row: int) -> str:
-    """Return what a row of a data set is called."""
+    """Return what a row of a dataset is called."""
     return f"{prefix}{row:08}"
 
 
@@ -111,7 +111,7 @@ class RowImages(ImageData):
         """Return the image as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it cannot be read, or lies outside of the data set.
+            BrokenFileError: it cannot be read, or lies outside of the dataset.
         """
         try:
             return read_image(self.content(sample))

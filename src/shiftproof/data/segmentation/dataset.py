@@ -152,7 +152,7 @@ def check_masks(
     An image whose header cannot be read is not checked here; the run reports it.
 
     Args:
-        data: the data set.
+        data: the dataset.
         workers: processes; all cores by default; few images are read in this process.
         show_progress: None shows it on a terminal only.
 

@@ -1,4 +1,4 @@
-"""The layouts of data sets with label maps: by which folders each is known, and what lies where."""
+"""The layouts of datasets with label maps: by which folders each is known, and what lies where."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLEAR = "clear"
 
 @dataclass(frozen=True)
 class MaskPairs:
-    """The images of a data set with their label maps.
+    """The images of a dataset with their label maps.
 
     Attributes:
         masks: image to label map, both below the root.

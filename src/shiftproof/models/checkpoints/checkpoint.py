@@ -44,7 +44,7 @@ _NORMALIZATIONS = (
     ("image_mean", "image_std"),
     ("pixel_mean", "pixel_std"),
 )
-"""Names under which a layer that normalises keeps its numbers; the second of the library robustness."""
+"""Names under which a layer that normalizes keeps its numbers; the second of the library robustness."""
 
 
 def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
@@ -54,7 +54,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     stands before their names. Averaged weights (EMA, SWA) are taken before raw ones, as timm's loader
     does; losses, metrics and counters are left aside. The number of classes is read off the head.
     1,000 classes are taken to be ImageNet's. The preprocessing is the architecture's, but for a mean
-    and deviation that stand in the file, and for a first layer of one channel, which gets grey.
+    and deviation that stand in the file, and for a first layer of one channel, which gets gray.
 
     Args:
         target: the path; ``.safetensors`` is read as that, all else by ``torch.load``.
@@ -143,7 +143,7 @@ class Fitted:
         module: the network.
         classes: how many its head has; None where only its features are of use.
         channels: what it takes, 3 or 1.
-        normalisation: mean and deviation in the file, per channel in units of 0..1, or None.
+        normalization: mean and deviation in the file, per channel in units of 0..1, or None.
         notes: what was decided, in words.
     """
 
@@ -291,7 +291,7 @@ def _convert(
 
 
 def _channels(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) -> int:
-    """Return how many channels the first convolution in a file takes: 3, or 1 for grey."""
+    """Return how many channels the first convolution in a file takes: 3, or 1 for gray."""
     for name, shape in shapes.items():
         if name in state and len(shape) == 4 and shape[1] == 3:
             gray = (shape[0], 1, *shape[2:])
@@ -413,7 +413,7 @@ def _find_normalization(
 
 
 def _adjust(preprocess: Preprocess, fitted: Fitted) -> tuple[Preprocess, tuple[str, ...]]:
-    """Return the preprocessing for the channels and with the normalisation of the file."""
+    """Return the preprocessing for the channels and with the normalization of the file."""
     mean, std = fitted.normalization or (preprocess.mean, preprocess.std)
     if fitted.channels == 3:
         return dataclasses.replace(preprocess, mean=mean, std=std, channels=3), ()

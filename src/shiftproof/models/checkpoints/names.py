@@ -1,7 +1,7 @@
 """Finding one network's weights in the file of a training.
 
 A training script may nest the weights, put prefixes before their names, and write averaged weights,
-losses, counters and an optimiser's state beside them. None of that has to be known in advance: the
+losses, counters and an optimizer's state beside them. None of that has to be known in advance: the
 file is searched for the network's own names, and the text before them is the prefix.
 """
 

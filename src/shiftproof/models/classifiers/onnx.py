@@ -82,7 +82,7 @@ class OnnxModule:
             self.reading = reading_of(self.output.name, words_of(self.output.name), graph)
 
     def __call__(self, inputs: ModelInput) -> Logits:
-        """Return the logits of a normalised batch."""
+        """Return the logits of a normalized batch."""
         if self.batch is None:
             return self._run(inputs)
         results = []
@@ -105,8 +105,8 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     """Load an ONNX file.
 
     An ONNX file does not say how its images are to be prepared. The default is what most
-    ImageNet models are trained with: the shorter side at 256/224 of the size, bilinear, a centre
-    crop, mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225); a grey input takes the means
+    ImageNet models are trained with: the shorter side at 256/224 of the size, bilinear, a center
+    crop, mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225); a gray input takes the means
     of these. ``settings`` states what was used; ``size``, ``resize``, ``interpolation``, ``mean``
     and ``std`` override it. 1,000 outputs are taken to be ImageNet's classes.
 

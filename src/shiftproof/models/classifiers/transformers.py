@@ -173,7 +173,7 @@ def _vectors_of(model: torch.nn.Module, target: str, *, pooled: bool) -> torch.n
 
 
 def _classes(config: Any) -> Classes:
-    """Return the classes of a configuration; ImageNet's where they are spelt as usual."""
+    """Return the classes of a configuration; ImageNet's where they are spelled as usual."""
     names = [str(config.id2label.get(index, index)) for index in range(max(config.id2label) + 1)]
     if names == [f"LABEL_{index}" for index in range(len(names))]:
         return number_classes(len(names))

@@ -39,8 +39,8 @@ class Decoding:
         decode: from the outputs and the input's ``(height, width)`` to the candidates, per image.
         description: what the outputs are, with their shapes.
         fit: ``"stretch"`` resizes to the input's size; ``"letterbox"`` keeps the aspect ratio and
-            pads with grey (114).
-        order: the colour order of the input, whose values are 0..1.
+            pads with gray (114).
+        order: the color order of the input, whose values are 0..1.
         overlap: above which one of two boxes of a class is dropped; None where the graph did that.
         one_by_one: whether the graph takes a single image, since it gives as many rows as it finds.
     """
@@ -56,7 +56,7 @@ class Decoding:
 def decode_fastestdet(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
     """Read one map ``(N, 5 + K, rows, columns)`` of a grid: objectness, tx, ty, tw, th, K classes.
 
-    The centre is ``(tanh(tx) + column) / columns``, the width ``sigmoid(tw)``, both in shares of the
+    The center is ``(tanh(tx) + column) / columns``, the width ``sigmoid(tw)``, both in shares of the
     input; the score is ``objectness^0.6 class^0.4`` of the best class (dog-qiuqiu/FastestDet).
     """
     (grid,) = _expect("fastestdet", outputs, [4])
@@ -76,7 +76,7 @@ def decode_fastestdet(outputs: Outputs, size: tuple[int, int]) -> list[Candidate
 
 
 def decode_yolov8(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
-    """Read ``(N, 4 + K, A)``: centre x, y, width, height in pixels, and K class probabilities.
+    """Read ``(N, 4 + K, A)``: center x, y, width, height in pixels, and K class probabilities.
 
     The form in which Ultralytics exports YOLOv8, 9, 11 and 12. Each anchor counts for its best
     class.
@@ -89,7 +89,7 @@ def decode_yolov8(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
 
 
 def decode_yolov5(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
-    """Read ``(N, A, 5 + K)``: centre x, y, width, height in pixels, objectness, K classes.
+    """Read ``(N, A, 5 + K)``: center x, y, width, height in pixels, objectness, K classes.
 
     The score is objectness times the probability of the best class. The form of YOLOv5 and 7.
     """
@@ -176,7 +176,7 @@ def _per_image(boxes: F32, scores: F32, labels: Indices) -> list[Candidates]:
 
 
 def _corners(boxes: F32) -> F32:
-    """Return ``(..., 4)`` centre x, y, width, height as x1, y1, x2, y2."""
+    """Return ``(..., 4)`` center x, y, width, height as x1, y1, x2, y2."""
     half = boxes[..., 2:] / 2
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
 

@@ -27,7 +27,7 @@ _THRESHOLDS = {"score": "score_thresh", "overlap": "nms_thresh", "limit": "detec
 class TorchvisionConvention:
     """How torchvision's detectors take images, and what their outputs mean.
 
-    A list of ``(3, H, W)`` floats in 0..1 goes in; the network resizes and normalises by itself. For
+    A list of ``(3, H, W)`` floats in 0..1 goes in; the network resizes and normalizes by itself. For
     each image a dict with ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` comes out.
 
     Args:

@@ -21,7 +21,7 @@ class TransformersConvention:
     """How the detectors of transformers take images, and what their outputs mean.
 
     Args:
-        processor: the image processor of the network; it resizes, normalises and pads, and brings
+        processor: the image processor of the network; it resizes, normalizes and pads, and brings
             the boxes back to the images' sizes.
         labels: for each label of the network the index of its class, or None where it has none.
         score: the score above which a box is kept.

@@ -81,7 +81,7 @@ class Encoder:
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``.
-        device: where it runs, spelt out (never ``"auto"``).
+        device: where it runs, spelled out (never ``"auto"``).
         width: how long its vectors are, found out by one black image.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which class of a data set each class of a segmenter is."""
+"""Which class of a dataset each class of a segmenter is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftproof.types import LabelMap
 def match_pixel_classes(
     model_classes: Classes, data_classes: Classes, *, mapping: Mapping[str, str] | None = None
 ) -> ClassMatch:
-    """Match a segmenter's classes to a data set's by name, as a detector's are.
+    """Match a segmenter's classes to a dataset's by name, as a detector's are.
 
     Where one of them has numbers for names, they are matched in their order, and must be as many.
 
@@ -36,7 +36,7 @@ def match_pixel_classes(
 
 
 def translate_labels(match: ClassMatch, labels: LabelMap) -> LabelMap:
-    """Return a label map in the data set's classes, -1 where it is none of them.
+    """Return a label map in the dataset's classes, -1 where it is none of them.
 
     >>> match = match_pixel_classes(Classes(("car", "kite")), Classes(("road", "car")))
     >>> translate_labels(match, np.array([[0, 1, -1]], np.int16))

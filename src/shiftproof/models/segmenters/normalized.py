@@ -1,4 +1,4 @@
-"""Networks that take one tensor of normalised images: torchvision's, and most of one's own."""
+"""Networks that take one tensor of normalized images: torchvision's, and most of one's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STD = (0.229, 0.224, 0.225)
 @final
 @dataclass(frozen=True)
 class NormalizedSegmentation:
-    """A network from normalised images ``(N, 3, H, W)`` to logits ``(N, K, h, w)``.
+    """A network from normalized images ``(N, 3, H, W)`` to logits ``(N, K, h, w)``.
 
     The logits are the tensor that it returns, its entry "out" (torchvision) or its attribute
     ``logits`` (transformers). Images of different sizes are shown one by one.

@@ -59,7 +59,7 @@ class Segmenter(AnySizeModel[LabelMap]):
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.
-        device: where it runs, spelt out (never ``"auto"``).
+        device: where it runs, spelled out (never ``"auto"``).
 
     Raises:
         ModelError: the module cannot be called or copied, or the device is not there.

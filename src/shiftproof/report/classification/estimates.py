@@ -221,7 +221,7 @@ def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[
 
 
 def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
-    """Return the large figure of a card with its interval, drawn and spelt."""
+    """Return the large figure of a card with its interval, drawn and spelled."""
     if right is None:
         return {"value": None, "span": "", "strip": ""}
     wide = said.is_too_wide(right)

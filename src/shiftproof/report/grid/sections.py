@@ -25,7 +25,7 @@ class Grid:
 
     ``columns`` are those of the models, ``differences`` those of the changes. ``clean`` says whether
     the clean images have figures, ``level`` what share the intervals hold (empty: there are none),
-    ``spelling`` how a figure is spelt, and ``spell`` the title of a model.
+    ``spelling`` how a figure is spelled, and ``spell`` the title of a model.
     """
 
     shown: Shown

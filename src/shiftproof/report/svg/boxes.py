@@ -1,6 +1,6 @@
 """Boxes drawn over a picture, as inline SVG in the pixels of the image.
 
-What a box means is told by its line (solid, dashed, dotted, thin) and shape as well as by its colour,
+What a box means is told by its line (solid, dashed, dotted, thin) and shape as well as by its color,
 and by a sign before its name. Lines have a dark edge, so that they stand out on any photograph.
 """
 
@@ -107,7 +107,7 @@ def draw(
 
 
 def sample(kind: str) -> Html:
-    """Draw the sample of a kind for a legend, on the grey of a photograph."""
+    """Draw the sample of a kind for a legend, on the gray of a photograph."""
     size = (34, 22)
     return element(
         "svg",
@@ -159,7 +159,7 @@ def _outline(mark: Mark, size: tuple[int, int]) -> Html:
         element("rect", {"class": "box", **place}),
     ]
     if mark.kind == LOST:
-        # Crossed out: told from a box at a glance, and without its colour.
+        # Crossed out: told from a box at a glance, and without its color.
         for y1, y2 in ((top, bottom), (bottom, top)):
             pieces.append(
                 element("line", {"class": "cross", "x1": left, "y1": y1, "x2": right, "y2": y2})

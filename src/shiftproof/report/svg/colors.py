@@ -1,9 +1,9 @@
-"""The palettes: steps that the colour-blind can tell apart, with text that can be read on them.
+"""The palettes: steps that the color-blind can tell apart, with text that can be read on them.
 
 Heat cells go from paper to a deep tone (in dark mode from the page's ground to a bright one), with
 lightness falling evenly, so that order is seen without any hue. Differences run from blue (better)
-over neutral to orange (worse), the pair that all common colour deficiencies keep apart. Models have
-the colours of Okabe and Ito (2008), and each has a marker and a dash of its own as well.
+over neutral to orange (worse), the pair that all common color deficiencies keep apart. Models have
+the colors of Okabe and Ito (2008), and each has a marker and a dash of its own as well.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def diverging_level(difference: float, reach: float) -> int:
 
 
 def contrast(first: str, second: str) -> float:
-    """Return the contrast ratio of WCAG 2 between two colours, 1 to 21."""
+    """Return the contrast ratio of WCAG 2 between two colors, 1 to 21."""
     bright, dim = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
 
@@ -106,7 +106,7 @@ def _luminance(color: str) -> float:
 
 
 def _to_oklab(color: str) -> tuple[float, float, float]:
-    """Return the colour in Oklab (Ottosson 2020)."""
+    """Return the color in Oklab (Ottosson 2020)."""
     red, green, blue = (_linear(channel) for channel in _rgb(color))
     long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
     medium = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)

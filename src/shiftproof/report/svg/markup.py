@@ -1,6 +1,6 @@
 """Building HTML and SVG by hand, escaped by construction, without a template library.
 
-``page`` hands these pieces to its templates, which recognise them by ``__html__``.
+``page`` hands these pieces to its templates, which recognize them by ``__html__``.
 """
 
 from __future__ import annotations

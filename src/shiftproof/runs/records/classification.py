@@ -69,7 +69,7 @@ class CalibratedAnswers:
 
 @dataclass
 class CellRecords:
-    """What one model answered in one cell, one entry per sample in the order of the data set.
+    """What one model answered in one cell, one entry per sample in the order of the dataset.
 
     ``target`` and ``prediction`` are indices into the model's classes, -1 where there is none
     (no label; a file that could not be read). ``confidence`` is the largest softmax probability,

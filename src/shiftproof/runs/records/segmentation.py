@@ -1,6 +1,6 @@
 """The record table of segmenters: one row per image with its pixels by true and predicted class.
 
-Only the pairs of classes that occur are kept, so a row is short whatever the data set's classes; all
+Only the pairs of classes that occur are kept, so a row is short whatever the dataset's classes; all
 figures and their intervals follow from these counts.
 """
 
@@ -56,7 +56,7 @@ def as_counts(confusion: I64) -> PixelCounts:
 
 @dataclass(eq=False)
 class SegmentationRecords:
-    """What one segmenter predicted in one cell, one entry per image in the order of the data set.
+    """What one segmenter predicted in one cell, one entry per image in the order of the dataset.
 
     ``position`` is the place in the stream; ``error`` says why a file could not be read.
     """

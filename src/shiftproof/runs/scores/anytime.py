@@ -67,7 +67,7 @@ class AnytimeScores(TidyScores, frozen=True):
         kind: "anytime".
         headline: the number.
         interval: how the intervals are made.
-        images: of the data set.
+        images: of the dataset.
         cells: of the grid.
         models: their numbers.
         differences: of every other model minus the first.

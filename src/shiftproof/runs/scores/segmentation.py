@@ -77,7 +77,7 @@ class Detail(msgspec.Struct, frozen=True):
     """What a segmenter's scores have beside those of every task.
 
     ``classes`` have the largest loss first; ``conditions`` is mIoU by the condition under which
-    images were taken, where the data set has several; ``confusion`` is there for few classes only.
+    images were taken, where the dataset has several; ``confusion`` is there for few classes only.
     """
 
     classes: tuple[ClassFall, ...] = ()

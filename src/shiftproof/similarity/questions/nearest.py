@@ -110,7 +110,7 @@ def nearest_to_each(
 
 
 def merge_nearest(parts: Sequence[Nearest]) -> Nearest:
-    """Join the results for neighbouring shards, in their order; associative."""
+    """Join the results for neighboring shards, in their order; associative."""
     return Nearest(
         similarity=np.concatenate([part.similarity for part in parts]),
         index=np.concatenate([part.index for part in parts]),

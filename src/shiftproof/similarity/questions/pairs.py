@@ -51,7 +51,7 @@ def enter_pairs(
         threshold: pairs are more similar.
         options: how to search.
         enter: takes them.
-        shards: only pairs whose earlier row lies in these neighbouring shards; by default all pairs.
+        shards: only pairs whose earlier row lies in these neighboring shards; by default all pairs.
         later: only pairs whose later row lies in these shards.
     """
     used = count_threads(options.threads)
@@ -138,7 +138,7 @@ def _rename(places: I64, enter: Enter) -> Enter:
 
 
 def _fit_ranges(cluster: I64, among: range, rows: int) -> Iterator[range]:
-    """Yield neighbouring clusters with so many rows together, or one cluster that has more."""
+    """Yield neighboring clusters with so many rows together, or one cluster that has more."""
     inside = cluster[(cluster >= among.start) & (cluster < among.stop)]
     return split_ranges(np.bincount(inside, minlength=among.stop)[among.start :], rows, among.start)
 
@@ -178,7 +178,7 @@ def count_pairs_with(
         cluster: ``(n,)`` each row's, of the shards alone where there are some.
         threshold: pairs are more similar.
         options: how to search.
-        shards: only pairs with rows of these neighbouring shards.
+        shards: only pairs with rows of these neighboring shards.
 
     Returns:
         Pairs whose rows lie in one cluster, and all.

@@ -68,7 +68,7 @@ class Question(Protocol[Found]):
         """Begin with a test set, and so many training rows to be searched."""
 
     def merge(self, parts: Sequence[Found]) -> Found:
-        """Join what was found in neighbouring shards of the training rows; associative."""
+        """Join what was found in neighboring shards of the training rows; associative."""
 
 
 # ---------------------------------------------------------------- what was found, on the disk

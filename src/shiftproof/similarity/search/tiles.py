@@ -42,7 +42,7 @@ class Maxima(NamedTuple):
 
 
 class ProductTile(NamedTuple):
-    """Float32 products with some neighbouring test rows.
+    """Float32 products with some neighboring test rows.
 
     Attributes:
         scores: ``(r, c)`` float32.

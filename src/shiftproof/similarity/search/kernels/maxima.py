@@ -36,7 +36,7 @@ WINDOW = 8
 """Steps that are added up in 16 bits before they are widened."""
 
 MEMBERS = 16
-"""Test rows that share one maximum: the lane of a few neighbouring tiles."""
+"""Test rows that share one maximum: the lane of a few neighboring tiles."""
 
 FAR = -(1 << 30)
 """Below any sum that occurs."""
@@ -119,7 +119,7 @@ class _Emitter:
         return self.builder.call(declare(self.builder.module, signature, name), arguments)
 
     def multiply_add(self, sums: Any, unsigned: Any, signed: Any) -> Any:
-        """Add the products of four neighbouring bytes to each lane's sum."""
+        """Add the products of four neighboring bytes to each lane's sum."""
         if self.kind == "avx2":
             pairs = self.call("llvm.x86.avx2.pmadd.ub.sw", self.shorts, [unsigned, signed])
             return self.builder.add(sums, pairs)
