@@ -195,6 +195,7 @@ def bench(
     plan.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
+    severities = shifts.levels
     adapters = parse_adapters(adapt)
     _check(asked, plan, depth, adapters)
     task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
@@ -208,7 +209,7 @@ def bench(
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     job = GridJob(
         corruptions=shifts.choose(others, depth, from_copies=from_copies),
-        severities=shifts.levels,
+        severities=severities,
         adapters=adapters,
         out=out,
         grid=grid,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -104,6 +103,7 @@ def breaking(
     from shiftproof.bench import find_breaking
     from shiftproof.data import open_data, read_class_map
 
+    corruptions = _choose(shifts)
     classifiers = load_classifiers(name_specs(model), names, device=device, kept=out)
     count, folder = split_images(images)
     dataset = open_data(
@@ -119,9 +119,9 @@ def breaking(
     run = find_breaking(
         classifiers,
         dataset,
-        corruptions=_choose(shifts),
+        corruptions=corruptions,
         images=count,
-        out=Path(out),
+        out=out,
         batch_size=batch_size,
         seed=seed,
         encode=encode,

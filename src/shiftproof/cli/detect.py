@@ -144,6 +144,7 @@ def detect(
     more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
+    severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Detection(
         measure=measure,
@@ -161,7 +162,7 @@ def detect(
     }
     job = GridJob(
         corruptions=named,
-        severities=shifts.levels,
+        severities=severities,
         adapters=adapters,
         out=out,
         grid=grid,

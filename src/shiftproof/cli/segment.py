@@ -149,6 +149,7 @@ def segment(
     more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
+    severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Segmentation(
         corrupted=about.corrupted,
@@ -159,7 +160,7 @@ def segment(
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
     job = GridJob(
         corruptions=named,
-        severities=shifts.levels,
+        severities=severities,
         adapters=adapters,
         out=out,
         grid=grid,
