@@ -328,7 +328,7 @@ def test_frost_from_the_photographs_that_somebody_has(photos, tmp_path, capsys):
 def test_bench_and_report_from_the_command_line(tmp_path, capsys):
     words = ("bench", "--model", "demo", "--data", "demo", "--out", tmp_path / "run",
              "-c", "contrast", "-s", "4", "--adapt", "batchnorm batchnorm:prior=0", "-w", "0",
-             "--protocol", "online:reset=never,order=dirichlet")  # fmt: skip
+             "--images", "6", "--protocol", "online:reset=never,order=dirichlet")  # fmt: skip
     assert run(*words) == 0
     shown = capsys.readouterr().out
     settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
