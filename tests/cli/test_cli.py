@@ -272,7 +272,7 @@ def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(target.rglob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
