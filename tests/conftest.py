@@ -11,6 +11,10 @@ import pytest
 # and the libraries of linear algebra read it when they are imported, those of other processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# numba sets the threads of OpenMP, torch's among them, to its own number when it first counts them:
+# every test of torch that follows in the process then takes up to twenty times as long.
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
 # Some environments ask for no bytecode. Every worker then translates all files of tests anew, and each of
 # the many processes that tests start the whole package. Bytecode lies beside the compiled loops, which
 # are written anyhow.
