@@ -1,5 +1,6 @@
 """How the suite is run, and what tests of several folders share."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 # Small tensors gain nothing from more threads, and threads that wait cost time. Here, because torch
 # and the libraries of linear algebra read it when they are imported, those of other processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# numba sets the threads of OpenMP, torch's among them, to its own number when it first counts them:
+# every test of torch that follows in the process then takes up to twenty times as long.
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 # Some environments ask for no bytecode. Every worker then translates all files of tests anew, and each of
 # the many processes that tests start the whole package. Bytecode lies beside the compiled loops, which
@@ -35,6 +40,21 @@ def pytest_cmdline_main(config):
         option.maxprocesses = option.maxprocesses or MOST_WORKERS
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection():
+    """Import and collect without the garbage collector, and keep what stays out of its later passes.
+
+    Millions of objects of imported libraries and of tests otherwise cost a third of the collection.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 def count_files(arguments):
     paths = [Path(argument.partition("::")[0]) for argument in arguments]
     return sum(len(list(path.rglob("test_*.py"))) if path.is_dir() else 1 for path in paths)
@@ -45,6 +65,14 @@ def _one_core():
     """What takes its number of processes from the machine starts one, as a test may name another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_wait_for_the_disk():
+    """Files need not outlive the machine, and each would wait for the disk. Tests of that undo it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

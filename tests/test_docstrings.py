@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,11 @@ WITH_EXAMPLES = {
 
 @pytest.mark.parametrize("name", ["shiftproof", *MODULES])
 def test_examples(name):
-    failed, tried = doctest.testmod(importlib.import_module(name))
+    module = importlib.import_module(name)
+    failed = tried = 0
+    # To look through what has none takes longer than to run the examples of what has some.
+    if ">>>" in Path(module.__file__).read_text(encoding="utf-8"):
+        failed, tried = doctest.testmod(module)
     assert failed == 0
     assert tried > 0 or name not in WITH_EXAMPLES
 

@@ -62,15 +62,10 @@ def is_participle(word: str) -> bool:
     return is_regular or word in IRREGULAR
 
 
-@functools.cache
-def parse(source: str) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(source)))
-
-
-def participles(source: str) -> list[str]:
+def participles(nodes: list[ast.AST]) -> list[str]:
     """Functions and methods; a property names a value, and an adjective may do that."""
     found = []
-    for node in parse(source):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
             is_property = decorators & {"property", "cached_property", "functools.cached_property"}
@@ -80,34 +75,41 @@ def participles(source: str) -> list[str]:
     return found
 
 
-def british_names(source: str) -> set[str]:
+def british_names(nodes: list[ast.AST]) -> set[str]:
     names = {
         getattr(node, field)
-        for node in parse(source)
+        for node in nodes
         for field in ("id", "arg", "attr", "name", "asname")
         if isinstance(getattr(node, field, None), str)
     }
     return {name for name in names - LEFT_OUT if BRITISH.search(name)}
 
 
+@functools.cache
+def find_names(source: str) -> tuple[list[str], set[str]]:
+    """Past participles and British names. These are kept, as the trees of all files would fill memory."""
+    nodes = list(ast.walk(ast.parse(source)))
+    return participles(nodes), british_names(nodes)
+
+
+def find_in_files(root: Path, which: int) -> dict[str, list[str] | set[str]]:
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in CHECKED if path.is_relative_to(root)
+    }
+    found = {
+        path.relative_to(root).as_posix(): find_names(text)[which] for path, text in texts.items()
+    }
+    return {name: names for name, names in found.items() if names}
+
+
 @pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
 def test_no_function_begins_with_a_past_participle(root):
-    found = {
-        path.relative_to(root).as_posix(): names
-        for path in CHECKED
-        if path.is_relative_to(root) and (names := participles(path.read_text(encoding="utf-8")))
-    }
-    assert found == {}
+    assert find_in_files(root, 0) == {}
 
 
 @pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
 def test_names_have_american_spelling(root):
-    found = {
-        path.relative_to(root).as_posix(): names
-        for path in CHECKED
-        if path.is_relative_to(root) and (names := british_names(path.read_text(encoding="utf-8")))
-    }
-    assert found == {}
+    assert find_in_files(root, 1) == {}
 
 
 def test_the_checks_see_what_they_are_for():
@@ -122,8 +124,8 @@ def found_new(image): ...
 def expected_calibration_error(image): ...
 async def taken_back(image): ...
 """
-    assert set(participles(source)) == {"_drawn", "fogged", "taken_back"}
+    assert set(find_names(source)[0]) == {"_drawn", "fogged", "taken_back"}
     spelled = (
         "def normalise(colour, neighbours, centre, central, noise, promise, wise, center): ..."
     )
-    assert british_names(spelled) == {"normalise", "colour", "neighbours", "centre"}
+    assert find_names(spelled)[1] == {"normalise", "colour", "neighbours", "centre"}

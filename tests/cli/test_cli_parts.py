@@ -62,7 +62,7 @@ def test_the_gpus_that_a_scheduler_named_are_those_that_are_dealt_out():
 
 
 def test_a_worker_ends_well_and_the_last_one_writes_the_scores(tmp_path, capsys):
-    words = ["bench", "--model", "demo", "--data", "demo", "--images", "20", "--workers", "0"]
+    words = ["bench", "--model", "demo", "--data", "demo", "--images", "4", "--workers", "0"]
     words += ["--corruptions", "contrast", "--severities", "3", "--out", str(tmp_path / "run")]
     assert cli.run([*words, "--worker", "0", "--of", "2"]) == 0
     assert "This worker's share is done. Benchmark: 1 of 2 parts" in capsys.readouterr().out

@@ -132,7 +132,7 @@ def started(words, target, *, heeds=""):
         text=True,
         start_new_session=True,
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not list(target.rglob("[0-9]*.png")) and time.monotonic() < deadline:
             time.sleep(0.02)
         yield process

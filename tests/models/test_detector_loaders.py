@@ -8,7 +8,9 @@ import torch
 import torchvision
 from PIL import Image as PillowImage
 from torchvision.models.detection import FasterRCNN, MaskRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from shiftproof.adapt import BatchNorm
 from shiftproof.errors import (
@@ -39,12 +41,17 @@ def pictures(*sizes):
 def tiny(kind=FasterRCNN, norm=torch.nn.BatchNorm2d):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = resnet_fpn_backbone(
-            backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=norm
+        widths = [64, 128, 256, 512]
+        backbone = BackboneWithFPN(
+            ResNet(BasicBlock, [1, 1, 1, 1], norm_layer=norm),
+            {f"layer{number + 1}": str(number) for number in range(4)},
+            widths,
+            out_channels=32,
         )
         return kind(
             backbone,
             num_classes=4,
+            box_head=TwoMLPHead(32 * 7 * 7, 1024),
             min_size=64,
             max_size=96,
             rpn_post_nms_top_n_test=20,
@@ -106,7 +113,10 @@ class TestTorchvision:
         assert sum(areas) > 0
 
     def test_a_network_with_more_labels_than_are_named(self):
-        detector = Detector(tiny(), ["a"], convention=TorchvisionConvention((None, 0)))
+        network = tiny()
+        with torch.no_grad():
+            network.roi_heads.box_predictor.cls_score.bias[3] = 5
+        detector = Detector(network, ["a"], convention=TorchvisionConvention((None, 0)))
         with pytest.raises(ModelError, match="2 labels are named"):
             detector.predict(pictures((64, 64)))
 

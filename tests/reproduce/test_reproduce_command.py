@@ -1,41 +1,13 @@
-import json
 import sys
 
 import pytest
 
-import shiftproof_reproduce as recipes
 from shiftproof import cli
-from shiftproof_reproduce import fashion, table
+from shiftproof_reproduce import fashion
 
 
 def run(*arguments):
     return cli.run([str(word) for word in arguments])
-
-
-@pytest.fixture
-def finished(bn, monkeypatch):
-    """The first recipe, which comes to a result that is there already; and that."""
-    _, result = bn
-
-    def give_back(out, *, data, show_progress):
-        out.mkdir(exist_ok=True)
-        return result
-
-    recipe = recipes.Recipe("in small, for this test", give_back, give_back)
-    monkeypatch.setitem(table.RECIPES, "bn-adaptation", recipe)
-    return result
-
-
-def test_writes_the_folder_and_shows_the_findings(finished, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert run("reproduce", "bn-adaptation", "--out", out) == 0
-    shown = capsys.readouterr().out
-    assert "N = 16" in shown
-    assert "Batch statistics lower the error" in " ".join(shown.split())
-    assert recipes.read_result(out / "result.json") == finished
-    assert (out / "README.md").read_text(encoding="utf-8") == recipes.render(finished)["README.md"]
-    assert run("reproduce", "bn-adaptation", "--out", out, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["recipe"] == "bn-adaptation"
 
 
 @pytest.mark.parametrize(

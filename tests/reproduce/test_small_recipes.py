@@ -11,11 +11,20 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from shiftproof import cli
 from shiftproof.errors import RunError
 from shiftproof.metrics import Interval
 from shiftproof.runs import Run
 from shiftproof.types import CLEAN, Cell
-from shiftproof_reproduce import bn_adaptation, publish, read_result, render, self_learning
+from shiftproof_reproduce import (
+    RECIPES,
+    Recipe,
+    bn_adaptation,
+    publish,
+    read_result,
+    render,
+    self_learning,
+)
 from shiftproof_reproduce.measured import Measured
 from shiftproof_reproduce.result import write_result
 from support.tiny_fashion import BN_PLAN, SL_PLAN
@@ -67,6 +76,33 @@ def test_the_files_are_made_of_the_result_alone(result, tmp_path):
             for mark in drawing.iter("{http://www.w3.org/2000/svg}circle"):
                 assert 0 <= float(mark.get("cx")) <= width
                 assert 0 <= float(mark.get("cy")) <= height
+
+
+@pytest.fixture
+def finished(bn, monkeypatch):
+    """The first recipe, which comes to a result that is there already; and that."""
+    _, result = bn
+
+    def give_back(out, *, data, show_progress):
+        out.mkdir(exist_ok=True)
+        return result
+
+    recipe = Recipe("in small, for this test", give_back, give_back)
+    monkeypatch.setitem(RECIPES, "bn-adaptation", recipe)
+    return result
+
+
+def test_the_command_writes_the_folder_and_shows_the_findings(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["reproduce", "bn-adaptation", "--out", str(out)]
+    assert cli.run(words) == 0
+    shown = capsys.readouterr().out
+    assert "N = 16" in shown
+    assert "Batch statistics lower the error" in " ".join(shown.split())
+    assert read_result(out / "result.json") == finished
+    assert (out / "README.md").read_text(encoding="utf-8") == render(finished)["README.md"]
+    assert cli.run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == "bn-adaptation"
 
 
 def test_errors_are_those_of_the_runs(bn):

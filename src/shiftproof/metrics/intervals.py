@@ -21,6 +21,8 @@ REPLICATES = 1000
 BLOCK_BYTES = 64_000_000
 """Memory of one block of weights; a thousand resamples of a million images are several blocks."""
 
+_DRAWN_TOGETHER = 1 << 16
+"""Draws of one call: a call for each resample would be slow where images are few."""
 
 GROUP_BYTES = 256_000_000
 """Memory of the tables that are summed together; the weights are redrawn for each group."""
@@ -93,11 +95,15 @@ def _check_counts(count: int, replicates: int) -> None:
 
 def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
     rows = _rows(count)
+    together = max(1, _DRAWN_TOGETHER // count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
         block = np.empty((min(rows, replicates - start), count), dtype=np.float32)
-        for row in block:
-            row[:] = np.bincount(random.integers(0, count, count), minlength=count)
+        for first in range(0, len(block), together):
+            part = block[first : first + together]
+            drawn = random.integers(0, count, part.shape)
+            drawn += count * np.arange(len(part))[:, None]
+            part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
         yield block
 
 
