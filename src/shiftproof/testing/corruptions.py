@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import random
 import sys
@@ -137,8 +138,7 @@ def _check_globals(
     corruption: str | CorruptionFunction,
     variant: str | None,
 ) -> None:
-    cv2, numba = _load("cv2"), _load("numba")
-    threads = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
+    threads = _count_threads()
     # The global states are under test here, so they are used.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
@@ -152,8 +152,22 @@ def _check_globals(
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
-    now = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
-    assert now == threads, f"{label}: changes the number of threads of cv2 or numba"
+    assert _count_threads() == threads, f"{label}: changes the number of threads of cv2 or numba"
+
+
+def _count_threads() -> tuple[int | None, int | None]:
+    """Return the number of threads of cv2 and of numba, None where they have not started any.
+
+    To ask numba for its number starts its threads, and with them changes OpenMP's number, which is
+    also torch's.
+    """
+    cv2, numba = _load("cv2"), _load("numba")
+    started = None
+    if numba is not None:
+        with contextlib.suppress(ValueError):  # no threading layer yet
+            numba.threading_layer()
+            started = int(numba.get_num_threads())
+    return None if cv2 is None else int(cv2.getNumThreads()), started
 
 
 def _load(name: str) -> ModuleType | None:
