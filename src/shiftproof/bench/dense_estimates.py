@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, final
 
+import msgspec
 import numpy as np
 
 from shiftproof.bench.estimates import Quality, judge
@@ -39,11 +40,10 @@ from shiftproof.models.detectors.detector import DetectorLike
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
 from shiftproof.models.segmenters.segmenter import SegmenterLike
 from shiftproof.rng import generator
+from shiftproof.runs.scores.unlabeled import Belief, CellBelief, Off, Worst
 from shiftproof.types import CLEAN, Cell, Detections, Image, LabelMap, Sample
 
 SEED = 0
-
-FORMAT = 1
 
 Answer = TypeVar("Answer", Detections, LabelMap)
 
@@ -61,6 +61,14 @@ class Answers(Generic[Answer]):
 
 
 @dataclass(frozen=True)
+class JudgedCell:
+    """A corrupted cell of the labeled images: the truth, and the estimates by estimator. All in 0..1."""
+
+    truth: float
+    estimates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class DenseEstimate:
     """What is believed of a model on images without labels. All in 0..1.
 
@@ -72,6 +80,7 @@ class DenseEstimate:
         estimates: by estimator.
         quality: by estimator, how far it is off in the corrupted cells of the labeled images, as 1 - P;
             empty where no cell was corrupted.
+        cells: these cells, what was estimated and what was measured in each.
     """
 
     measure: str
@@ -80,31 +89,36 @@ class DenseEstimate:
     images: int
     estimates: Mapping[str, float]
     quality: Mapping[str, Quality]
+    cells: Mapping[Cell, JudgedCell]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``unlabeled.json`` has it; errors in 0..1."""
+        found: dict[str, Any] = msgspec.to_builtins(self._believe())
+        return found
+
+    def _believe(self) -> Belief:
         quality = {
-            name: {
-                "cells": one.cells,
-                "mean absolute error": one.mean_absolute_error,
-                "bias": -one.bias,
-                "worst": {
-                    "cell": str(one.worst.cell),
-                    "estimate": 1 - one.worst.estimate,
-                    "truth": 1 - one.worst.error,
-                },
-            }
+            name: Off(
+                one.cells,
+                one.mean_absolute_error,
+                -one.bias,
+                Worst(str(one.worst.cell), 1 - one.worst.estimate, 1 - one.worst.error),
+            )
             for name, one in self.quality.items()
         }
-        return {
-            "format": FORMAT,
-            "measure": self.measure,
-            "clean": self.clean,
-            "labeled": self.labeled,
-            "images": self.images,
-            "estimates": dict(self.estimates),
-            "quality": quality,
-        }
+        cells = tuple(
+            CellBelief(str(cell), one.truth, dict(one.estimates))
+            for cell, one in self.cells.items()
+        )
+        return Belief(
+            self.measure,
+            self.clean,
+            self.labeled,
+            self.images,
+            dict(self.estimates),
+            quality,
+            cells,
+        )
 
 
 # ---------------------------------------------------------------- the public call
@@ -163,13 +177,15 @@ def estimate_unlabeled(
         told = ask(stream)
     everything = list(range(len(samples)))
     learnt = reading.learn(answers[CLEAN], everything)
+    judged = _judge(reading, answers, len(samples))
     return DenseEstimate(
         measure=reading.measure,
         clean=learnt.clean,
         labeled=len(samples),
         images=len(stream),
         estimates=learnt.estimate(told),
-        quality=_judge(reading, answers, len(samples)),
+        quality=_tell_quality(judged),
+        cells=judged,
     )
 
 
@@ -178,14 +194,22 @@ def write_estimate(path: Path, estimates: Mapping[str, DenseEstimate]) -> None:
     files.write_json(path, {name: one.to_json() for name, one in estimates.items()})
 
 
+def _tell_quality(judged: Mapping[Cell, JudgedCell]) -> dict[str, Quality]:
+    """Return how far the estimates are off, as 1 - P: estimators are judged by errors."""
+    guessed = {
+        cell: {name: 1 - value for name, value in one.estimates.items()}
+        for cell, one in judged.items()
+    }
+    return judge(guessed, {cell: 1 - one.truth for cell, one in judged.items()})
+
+
 def _judge(
     reading: _Reading[Any], answers: Mapping[Cell, Answers[Any]], count: int
-) -> dict[str, Quality]:
-    """Return how far estimates are off in the corrupted cells, learnt on the other half of the images."""
+) -> dict[Cell, JudgedCell]:
+    """Return estimates and truth in the corrupted cells, learnt on the other half of the images."""
     order = generator(SEED, "estimation halves", str(count)).permutation(count).tolist()
     halves = [sorted(order[: count // 2]), sorted(order[count // 2 :])]
-    guessed: dict[Cell, dict[str, float]] = {}
-    errors: dict[Cell, float] = {}
+    judged = {}
     for cell in answers:
         if cell.is_clean:
             continue
@@ -194,11 +218,9 @@ def _judge(
             learnt = reading.learn(answers[CLEAN], source)
             found.append(learnt.estimate(answers[cell].pick(target)))
             truths.append(reading.score(answers[cell], target))
-        guessed[cell] = {
-            name: 1 - float(np.mean([one[name] for one in found])) for name in found[0]
-        }
-        errors[cell] = 1 - float(np.mean(truths))
-    return judge(guessed, errors)
+        means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+        judged[cell] = JudgedCell(float(np.mean(truths)), means)
+    return judged
 
 
 def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
