@@ -28,6 +28,7 @@ from shiftproof.metrics.dense_estimation import (
     box_agreement,
     estimate_by_ratio,
     expect_average_precision,
+    expect_mean_iou,
     find_hits,
     fit_hit_rate,
     label_agreement,
@@ -41,7 +42,7 @@ from shiftproof.models.segmenters.class_match import match_pixel_classes, transl
 from shiftproof.models.segmenters.segmenter import SegmenterLike
 from shiftproof.rng import generator
 from shiftproof.runs.scores.unlabeled import Belief, CellBelief, Off, Worst
-from shiftproof.types import CLEAN, Cell, Detections, Image, LabelMap, Sample
+from shiftproof.types import CLEAN, F64, Cell, Detections, Image, LabelMap, Sample
 
 SEED = 0
 
@@ -50,14 +51,19 @@ Answer = TypeVar("Answer", Detections, LabelMap)
 
 @dataclass(frozen=True)
 class Answers(Generic[Answer]):
-    """What a model answers to some images, and to their mirror images, brought back."""
+    """What a model answers to some images, and to their mirror images, brought back.
+
+    ``sums`` are those of the probabilities of each image's pixels, of segmenters that have some.
+    """
 
     plain: list[Answer]
     mirrored: list[Answer]
+    sums: list[F64] | None = None
 
     def pick(self, places: Sequence[int]) -> Answers[Answer]:
         """Return those of some of the images."""
-        return Answers([self.plain[p] for p in places], [self.mirrored[p] for p in places])
+        sums = None if self.sums is None else [self.sums[p] for p in places]
+        return Answers([self.plain[p] for p in places], [self.mirrored[p] for p in places], sums)
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,10 @@ def estimate_unlabeled(
 ) -> DenseEstimate:
     """Estimate P (AP50) or mIoU of a model on images without labels.
 
-    Estimators: ``"confidence"`` (detectors): how often boxes of a score are right is learnt on clean images,
-    and the average precision to be expected follows, for as many objects in an image as there; and
-    ``"mirror"``: how far the answers agree with those to the mirrored image. Both are taken in proportion
+    Estimators: ``"confidence"``: of detectors, how often boxes of a score are right is learnt on clean ones,
+    and the average precision to be expected follows, for as many objects in an image as there; of segmenters
+    that give logits, the mIoU to be expected if their probabilities were right; and ``"mirror"``: how far
+    the answers agree with those to the mirrored image. Both are taken in proportion
     to what they were on the clean images. Costs two forward passes per image and cell.
 
     Args:
@@ -252,19 +259,20 @@ def _ask(
     model: Any, reading: _Reading[Any], images: Sequence[Image], batch_size: int
 ) -> Answers[Any]:
     """Return a model's answers to images and to their mirror images."""
-    answers = []
+    answers, sums = [], None
     for turned in (False, True):
         if hasattr(model, "reset"):
             model.reset()
         shown = [np.ascontiguousarray(i[:, ::-1]) if turned else i for i in images]
-        found = model.predict(shown, batch_size=batch_size)
+        found, told = reading.ask(model, shown, batch_size)
+        sums = sums if turned else told
         answers.append(
             [
                 reading.bring_back(one, image.shape[1]) if turned else reading.translate(one)
                 for one, image in zip(found, images, strict=True)
             ]
         )
-    return Answers(*answers)
+    return Answers(*answers, sums)
 
 
 # ---------------------------------------------------------------- the two tasks
@@ -293,6 +301,12 @@ class _Reading(ABC, Generic[Answer]):
     """How the answers of one kind of model are read."""
 
     measure: str
+
+    def ask(
+        self, model: Any, images: Sequence[Image], batch_size: int
+    ) -> tuple[Sequence[Answer], list[F64] | None]:
+        """Return a model's answers, and the sums of its pixels' probabilities, if it has any."""
+        return model.predict(images, batch_size=batch_size), None
 
     @abstractmethod
     def translate(self, answer: Answer) -> Answer:
@@ -404,7 +418,15 @@ class _LearntLabels(_Learnt):
     classes: int
 
     def observe(self, answers: Answers[LabelMap]) -> dict[str, float]:
-        return {"mirror": label_agreement(answers.plain, answers.mirrored, self.classes)}
+        return _observe_labels(answers, self.classes)
+
+
+def _observe_labels(answers: Answers[LabelMap], classes: int) -> dict[str, float]:
+    """Return the evidence; confidence is in the model's own classes, as only its fall is used."""
+    mirror = {"mirror": label_agreement(answers.plain, answers.mirrored, classes)}
+    if answers.sums is None:
+        return mirror
+    return {"confidence": expect_mean_iou(np.sum(answers.sums, axis=0)), **mirror}
 
 
 @final
@@ -416,6 +438,15 @@ class _Labels(_Reading[LabelMap]):
     ) -> None:
         self._data, self._match = data, match
         self._truths = [data.read_mask(sample) for sample in samples]
+
+    def ask(
+        self, model: Any, images: Sequence[Image], batch_size: int
+    ) -> tuple[Sequence[LabelMap], list[F64] | None]:
+        if not hasattr(model, "predict_with_sums"):
+            return super().ask(model, images, batch_size)
+        found = model.predict_with_sums(images, batch_size=batch_size)
+        sums = [one for _, one in found if one is not None]
+        return [labels for labels, _ in found], sums if len(sums) == len(found) else None
 
     def translate(self, answer: LabelMap) -> LabelMap:
         return translate_labels(self._match, answer)
@@ -436,5 +467,5 @@ class _Labels(_Reading[LabelMap]):
     def learn(self, answers: Answers[LabelMap], places: Sequence[int]) -> _LearntLabels:
         classes = len(self._data.classes)
         some = answers.pick(places)
-        evidence = {"mirror": label_agreement(some.plain, some.mirrored, classes)}
+        evidence = _observe_labels(some, classes)
         return _LearntLabels(self.score(answers, places), evidence, classes)
