@@ -109,9 +109,9 @@ def _read_norm(node: Any, scope: Scope, rows: int | str | None) -> Norm:
             f"The batch norm {show_name(name)} is of {TensorProto.DataType.Name(kind)}; expected "
             "float, float16, bfloat16 or double."
         )
-    vectors = [_read_vector(scope, key, name) for key in node.input[1:5]]
+    scale, shift, mean, variance = (_read_vector(scope, key, name) for key in node.input[1:5])
     epsilon = settings["epsilon"].f if "epsilon" in settings else _EPSILON
-    _check_vectors(name, vectors, epsilon)
+    _check_vectors(name, (scale, shift, mean, variance), epsilon)
     shape = known.shape if known else None
     return Norm(
         name,
@@ -119,7 +119,10 @@ def _read_norm(node: Any, scope: Scope, rows: int | str | None) -> Norm:
         node,
         node.input[0],
         node.output[0],
-        *vectors,
+        scale,
+        shift,
+        mean,
+        variance,
         epsilon,
         kind,
         None if shape is None else len(shape),
