@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from shiftproof.adapt.statistics import Statistics, is_table
@@ -190,23 +189,18 @@ def _differentiate_table(
     ``gradient`` is that in the normalised values times ``weight``, plus a shift; without a weight
     it is that in the values, had the statistics been constants.
     """
-    from shiftproof.adapt.moments import sum_gradient, take_off
+    from shiftproof.adapt.moments import differentiate
 
     (mean, variance), batch_mean, share = mixture
-    center = mean.float().numpy()
-    spread = np.sqrt(variance.double().numpy() + eps)
-    given, shown = _as_table(gradient), _as_table(values)
-    sums, products = sum_gradient(given, shown, center)
-    scale = np.ones_like(spread) if weight is None else weight.detach().double().numpy() / spread
-    slope = share * scale * products / (len(shown) * spread**2)
-    constant = share * scale * sums / len(shown)
     result = torch.empty_like(values)
-    factors = (factor.astype(np.float32) for factor in (scale, constant, slope))
-    take_off(given, shown, batch_mean.float().numpy(), *factors, _as_table(result))
+    tables = (_as_table(part) for part in (gradient, values))
+    vectors = (part.float().numpy() for part in (mean, variance, batch_mean))
+    weights = None if weight is None else weight.detach().numpy()
+    found = differentiate(*tables, *vectors, weights, float(share), eps, _as_table(result))
     if weight is None:
         return result, None, None
-    found = (torch.from_numpy(part).to(weight.dtype) for part in (products / spread, sums))
-    return result, *found
+    scale, shift = torch.from_numpy(found)
+    return result, scale, shift
 
 
 def _as_table(values: torch.Tensor) -> Any:

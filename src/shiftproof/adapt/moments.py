@@ -203,13 +203,6 @@ def _sum_gradient(gradient: F32, values: F32, center: F32, sums: F64, products: 
             products[column] += part_product[column]
 
 
-def sum_gradient(gradient: F32, values: F32, center: F32) -> tuple[F64, F64]:
-    """Return per channel the sums of ``G`` and of ``G (x - center)``, of ``(M, C)`` tables."""
-    sums, products = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    _sum_gradient(gradient, values, center, sums, products)
-    return sums, products
-
-
 @compiled
 def _take_off(
     gradient: F32, values: F32, center: F32, scale: F32, constant: F32, slope: F32, out: F32
@@ -224,18 +217,69 @@ def _take_off(
             )
 
 
-def take_off(
-    gradient: F32, values: F32, center: F32, scale: F32, constant: F32, slope: F32, out: F32
+@compiled
+def _differentiate(
+    gradient: F32,
+    values: F32,
+    mean: F32,
+    variance: F32,
+    batch_mean: F32,
+    weight: F32,
+    share: float,
+    eps: float,
+    normalizes: bool,
+    out: F32,
+    found: F32,
 ) -> None:
-    """Write ``scale G - constant - slope (x - center)`` to ``out``.
+    rows, columns = values.shape
+    sums, products = np.zeros(columns), np.zeros(columns)
+    _sum_gradient(gradient, values, mean, sums, products)
+    scale = np.empty(columns, np.float32)
+    constant = np.empty(columns, np.float32)
+    slope = np.empty(columns, np.float32)
+    for column in range(columns):
+        spread = np.sqrt(variance[column] + eps)
+        factor = weight[column] / spread if normalizes else 1.0
+        scale[column] = factor
+        constant[column] = share * factor * sums[column] / rows
+        slope[column] = share * factor * products[column] / (rows * spread * spread)
+        found[0, column] = products[column] / spread
+        found[1, column] = sums[column]
+    _take_off(gradient, values, batch_mean, scale, constant, slope, out)
+
+
+def differentiate(
+    gradient: F32,
+    values: F32,
+    mean: F32,
+    variance: F32,
+    batch_mean: F32,
+    weight: F32 | None,
+    share: float,
+    eps: float,
+    out: F32,
+) -> F32:
+    """Write the gradient in the values of a table to ``out``; return those in scale and shift.
 
     Args:
-        gradient: ``(M, C)``, G.
+        gradient: ``(M, C)``: that in ``weight (x - mean) / sqrt(variance + eps)`` and a shift; without
+            a weight that in the values, had the statistics been constants.
         values: ``(M, C)``, x.
-        center: ``(C,)``, as the following.
-        scale: of the gradient.
-        constant: what is taken off.
-        slope: of what is taken off.
+        mean: ``(C,)``, as are the next three, of which x is normalised by.
+        variance: the same.
+        batch_mean: of the values.
+        weight: the scale, or None.
+        share: of the values' own statistics in mean and variance.
+        eps: the layer's.
         out: ``(M, C)``.
+
+    Returns:
+        ``(2, C)``; without a weight of no use.
     """
-    _take_off(gradient, values, center, scale, constant, slope, out)
+    found = np.empty((2, len(mean)), np.float32)
+    factors = mean if weight is None else weight
+    normalizes = weight is not None
+    _differentiate(
+        gradient, values, mean, variance, batch_mean, factors, share, eps, normalizes, out, found
+    )
+    return found

@@ -12,7 +12,7 @@ import torch
 from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.adapt.statistics import Statistics, all_finite, is_table, pool, process_group
-from shiftproof.adapt.watch import check_structure, run_checked
+from shiftproof.adapt.watch import StandIn, check_structure, run_checked
 
 Outputs = TypeVar("Outputs")
 
@@ -102,7 +102,7 @@ class BatchNormLayers:
 
     def _take_together(self) -> dict[str, _Together]:
         """Return what stands in for the forward of torch's own layers where gradients are taken."""
-        if not self._is_checked or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return {}
         return {n: _Together(layer) for n, layer in self.layers.items() if _is_plain(layer)}
 
@@ -177,7 +177,7 @@ def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> N
         layer.running_mean, layer.running_var = mean, variance
 
 
-class _Together:
+class _Together(StandIn):
     """Stands in for a layer's forward, and normalises by a mixture where one is set."""
 
     def __init__(self, layer: Any) -> None:
