@@ -410,7 +410,10 @@ def test_graphs_that_cannot_adapt(tmp_path):
     refuse("has no batch norm; .*--calibrate", tmp_path, without_norms())
     refuse("neither batch norm nor a conv", tmp_path, without_norms(), calibration=clean())
     refuse("has its 2 batch norms", tmp_path, build(), calibration=clean())
-    refuse("is of opset 8; expected 9 to", tmp_path, build(8), kind=ModelError)
+    for opset in (7, 8, onnx.defs.onnx_opset_version() + 1):
+        other = build(9)
+        other.opset_import[0].version = opset
+        refuse(f"is of opset {opset}; expected 9 to", tmp_path, other, kind=ModelError)
     training = build()
     training.graph.node[1].attribute.add(name="training_mode", type=2, i=1)
     training.graph.node[1].output.extend(["m", "v"])
@@ -423,6 +426,24 @@ def test_graphs_that_cannot_adapt(tmp_path):
     computed.graph.node.insert(0, helper.make_node("Abs", ["1.running_mean"], ["made"]))
     refuse("computed in the graph", tmp_path, computed)
     refuse("inside an If or a Loop.*prior=16", tmp_path, nest(build()), "batchnorm")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        ("running_var", [1, np.nan, 1], "'?norm.*NaN or infinite; expected finite"),
+        ("running_mean", [0, np.inf, 0], "NaN or infinite"),
+        ("weight", [np.nan, 1, 1], "NaN or infinite"),
+        ("running_var", [1, -0.5, 1], "a variance below 0"),
+    ],
+)
+def test_statistics_that_are_none_are_refused(kind, values, words, tmp_path):
+    model = build()
+    at = next(place for place, one in enumerate(model.graph.initializer) if one.name == f"1.{kind}")
+    channels = model.graph.initializer[at].dims[0]
+    filled = np.resize(np.array(values, np.float32), channels)
+    model.graph.initializer[at].CopyFrom(numpy_helper.from_array(filled, f"1.{kind}"))
+    refuse(words, tmp_path, model)
 
 
 def test_options_that_a_graph_cannot_follow(tmp_path):

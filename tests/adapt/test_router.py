@@ -190,9 +190,15 @@ class TestLabels:
             (-1, 0, "No image -1 has been seen"),
             ("cat.jpg", 0, "expected the number of an image"),
             (True, 0, "expected the number of an image"),
+            (0.0, 0, "expected the number of an image"),
+            (None, 0, "expected the number of an image"),
+            (2**70, 0, "No image"),
             (0, 5, "label: expected a class, 0 to 4, got 5"),
             (0, -1, "label: expected a class"),
             (0, 1.0, "label: expected a class"),
+            (0, float("nan"), "label: expected a class"),
+            (0, False, "label: expected a class"),
+            (0, None, "label: expected a class"),
         ],
     )
     def test_that_fit_nothing_are_refused_in_a_sentence(self, index, label, words):

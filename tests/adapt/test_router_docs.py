@@ -1,4 +1,4 @@
-"""docs/adaptation.md: its tables of the router and of batch sizes are those that were measured."""
+"""docs/adaptation.md: its tables are those that were measured."""
 
 import json
 import re
@@ -42,3 +42,14 @@ def test_what_the_router_costs(benchmark):
 def test_the_tables_of_batch_sizes(benchmark):
     module, result = benchmark("batch_sizes")
     assert shown("batch-sizes") == module["make_tables"](result["rows"]).strip()
+
+
+def test_the_table_of_times(benchmark):
+    module, result = benchmark("adaptation")
+    assert shown("speed") == module["make_table"](result["results"])
+    assert result["medians"] == module["find_medians"](result["results"])
+
+
+def test_the_table_of_long_streams(benchmark):
+    module, result = benchmark("soak")
+    assert shown("soak") == module["make_table"](result["results"])

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, SelfLearning
-from shiftproof.adapt.gradient import through_statistics
+from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
 from shiftproof.adapt.shares import Shares
 from shiftproof.adapt.statistics import (
+    LayerInput,
     Statistics,
-    _is_table,
     all_finite,
     batch_statistics,
     blend,
+    is_table,
     measure_prior,
     mix,
     pool,
@@ -235,7 +236,9 @@ class TestShares:
     def measure(self, prior, *batches):
         shares = Shares(prior)
         return [
-            shares.measure(str(place), self.SOURCE, batch, count=len(batch), images=len(batch))
+            shares.measure(
+                str(place), self.SOURCE, LayerInput(batch), count=len(batch), images=len(batch)
+            )
             for place, batch in enumerate(batches)
         ]
 
@@ -268,7 +271,9 @@ class TestShares:
         shares = Shares("auto")
 
         def measure(name, batch, again):
-            return shares.measure(name, self.SOURCE, batch, count=8, images=8, again=again)
+            return shares.measure(
+                name, self.SOURCE, LayerInput(batch), count=8, images=8, again=again
+            )
 
         given = [measure("a", shifted, False), measure("b", same, False), measure("a", same, False)]
         assert len(set(given)) == 3
@@ -567,6 +572,38 @@ class TestGradient:
         x = noise(4, 3, seed=1).flatten(2).double().requires_grad_()
         assert torch.autograd.gradcheck(normalize, x)
 
+    @pytest.mark.parametrize("share", [1.0, 0.3])
+    @pytest.mark.parametrize("shape", [(5, 3, 4, 6), (40, 3), (3, 3, 2, 4, 5)])
+    def test_a_layer_and_its_statistics_in_one(self, shape, share):
+        """Against autograd through the mixture, written out in float64."""
+        rng = np.random.default_rng(0)
+        layer = nn.BatchNorm2d(3)
+        layer.weight.data, layer.bias.data = torch.tensor([[2.0, -1, 0.5], [1, 0, 3]])
+        table = rng.normal(1.5, 2, (shape[0], *shape[2:], 3)).astype(np.float32)
+        x = torch.from_numpy(table).movedim(-1, 1).requires_grad_()
+        own = batch_statistics(x)
+        constant = Statistics(torch.full((3,), 2.0), torch.full((3,), 3.0))
+        mixture = Mixture(blend(constant, own, share), own.mean, share)
+        found = normalize_by_mixture(layer, x, mixture)
+        (found**3 + found).sum().backward()
+
+        wide = x.detach().double().requires_grad_()
+        weight, bias = (p.detach().double().requires_grad_() for p in layer.parameters())
+        axes = [axis for axis in range(wide.ndim) if axis != 1]
+        variance, mean = torch.var_mean(wide, axes, correction=0, keepdim=True)
+        mean, variance = (1 - share) * 2 + share * mean, (1 - share) * 3 + share * variance
+        form = (1, 3, *[1] * (wide.ndim - 2))
+        normal = (wide - mean) / (variance + layer.eps).sqrt()
+        expected = weight.view(form) * normal + bias.view(form)
+        (expected**3 + expected).sum().backward()
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+        pairs = [(x, wide), (layer.weight, weight), (layer.bias, bias)]
+        for mine, theirs in pairs:
+            largest = float(theirs.grad.abs().max())
+            torch.testing.assert_close(
+                mine.grad.double(), theirs.grad, rtol=1e-4, atol=1e-5 * largest
+            )
+
 
 class TestMoments:
     """The compiled pass, against numpy in float64."""
@@ -578,7 +615,7 @@ class TestMoments:
         values = rng.normal(mean, deviation, shape).astype(np.float32)
         x = torch.from_numpy(values)
         x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-        assert _is_table(x)
+        assert is_table(x)
         found = batch_statistics(x)
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         expected = values.astype(np.float64)
@@ -586,6 +623,18 @@ class TestMoments:
             found.mean.numpy(), expected.mean(axes), rtol=1e-6, atol=1e-6 * deviation
         )
         np.testing.assert_allclose(found.variance.numpy(), expected.var(axes), rtol=1e-5, atol=1e-9)
+
+    @pytest.mark.parametrize("images", [8, 4, 1])
+    def test_the_measured_prior_is_that_of_other_layouts(self, images):
+        """A batch in channels first, whose prior torch's own operations measure."""
+        rng = np.random.default_rng(0)
+        x = torch.from_numpy(rng.normal(0.7, 1.4, (8, 5, 6, 7)).astype(np.float32))
+        source = Statistics(torch.zeros(5), torch.ones(5))
+        expected = measure_prior(source, x, images)
+        table = x.contiguous(memory_format=torch.channels_last)
+        assert is_table(table)
+        assert not is_table(x)
+        assert measure_prior(source, table, images) == pytest.approx(expected, rel=1e-5)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_what_is_not_finite_stays_so_in_its_channel(self, value):
@@ -596,5 +645,5 @@ class TestMoments:
 
     def test_neither_channels_first_nor_a_part_is_a_table(self):
         x = torch.randn(4, 3, 5, 5)
-        assert not _is_table(x)
-        assert not _is_table(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])
+        assert not is_table(x)
+        assert not is_table(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])

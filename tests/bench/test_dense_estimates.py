@@ -77,6 +77,46 @@ def test_label_maps_of_a_function_that_knows_no_left_or_right(tmp_path):
     assert written["mine"]["measure"] == "mIoU"
 
 
+def test_label_maps_by_how_sure_the_pixels_are(tmp_path):
+    """By hand: pixels are answered with 0.9 on clean images and with 0.6 on those without labels."""
+    data = open_segmentation_data(write_folders(tmp_path / "data"), classes=list(NAMES))
+    images = [data.read(sample) for sample in data.samples]
+
+    def answer(pictures):
+        logits = []
+        for one, picture in zip(nearest_color(pictures), pictures, strict=True):
+            known = (image[:, ::turn] for image in images for turn in (1, -1))
+            sure = 0.9 if any(np.array_equal(picture, one) for one in known) else 0.6
+            best = one.argmax(0)
+            share = np.full(one.shape, 0.0)
+            np.put_along_axis(share, best[None], sure, 0)
+            np.put_along_axis(share, (best[None] + 1) % len(one), 1 - sure, 0)
+            logits.append(np.log(share + 1e-30).astype(np.float32))
+        return logits
+
+    model = Segmenter(answer, NAMES)
+    sums = np.sum([told for _, told in model.predict_with_sums(images)], axis=0)
+    pixels = sum(image.shape[0] * image.shape[1] for image in images)
+    assert sums.sum(1) == pytest.approx([0.9 * pixels, pixels, pixels], rel=1e-5)
+    changed = [image.copy() for image in images]
+    for image in changed:
+        image[0, 0] ^= 1
+    estimate = estimate_unlabeled(model, data, changed)
+    before, after = (expected_iou(images, sure) for sure in (0.9, 0.6))
+    assert estimate.estimates["confidence"] == pytest.approx(
+        estimate.clean * after / before, rel=0.01
+    )
+
+
+def expected_iou(images, sure):
+    """Of pixels of which the next class has what the answer lacks."""
+    answers = np.concatenate([one.argmax(0).ravel() for one in nearest_color(images)])
+    count = np.bincount(answers, minlength=len(NAMES)).astype(float)
+    mass = sure * count + (1 - sure) * np.roll(count, 1)
+    there = (count > 0) | (mass >= 1)
+    return (sure * count / np.maximum(mass + count - sure * count, 1e-9))[there].mean()
+
+
 def test_without_images_or_labels_it_says_so(tmp_path):
     data = open_segmentation_data(write_folders(tmp_path / "data"), classes=list(NAMES))
     model = Segmenter(nearest_color, NAMES)

@@ -17,9 +17,9 @@ from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
 from shiftproof.adapt.shares import Prior, Shares, check_prior
 from shiftproof.adapt.statistics import (
+    LayerInput,
     Parts,
     Statistics,
-    batch_statistics,
     blend,
     mix,
     pool,
@@ -321,13 +321,14 @@ class BatchNorm(NetworkAdapter):
             if self._network.is_frozen and self.over != "batch":
                 return Choice(self._source[name] if known is None else known)
             layer = self._layers.layers[name]
-            target, images = pool_processes(batch_statistics(values), count, layer)
+            inputs = LayerInput(values, count)
+            target, images = pool_processes(inputs.statistics(), count, layer)
             if known is not None and self.over == "set":
                 chosen = known
             elif self.over == "stream":
-                chosen = self._join_stream(name, target, images, values, count, shares)
+                chosen = self._join_stream(name, target, images, inputs, count, shares)
             else:
-                chosen = self._mix_source(name, target, images, values, count, shares)
+                chosen = self._mix_source(name, target, images, inputs, count, shares)
             seen.add(name, target, images, chosen)
             return Choice(chosen)
 
@@ -338,13 +339,13 @@ class BatchNorm(NetworkAdapter):
         name: str,
         target: Statistics,
         images: float,
-        values: torch.Tensor,
+        inputs: LayerInput,
         count: int,
         shares: Shares,
     ) -> Statistics:
         """Return a layer's source statistics mixed with those of ``images`` target images."""
         source = self._source[name]
-        share = shares.measure(name, source, values, count=images, images=count)
+        share = shares.measure(name, source, inputs, count=images, images=count)
         if share == 0:
             if self.prior == 0:
                 self._warn_single_value(name)
@@ -356,7 +357,7 @@ class BatchNorm(NetworkAdapter):
         name: str,
         target: Statistics,
         images: float,
-        values: torch.Tensor,
+        inputs: LayerInput,
         count: int,
         shares: Shares,
     ) -> Statistics:
@@ -369,7 +370,7 @@ class BatchNorm(NetworkAdapter):
             return source
         if self.momentum is not None:
             return self._select_parts(source, joined)
-        return self._mix_source(name, joined, total, values, count, shares)
+        return self._mix_source(name, joined, total, inputs, count, shares)
 
     def _join(self, name: str, target: Statistics, images: float) -> tuple[Statistics, float]:
         """Return a layer's statistics of the stream with a new batch, and its number of images."""

@@ -11,9 +11,11 @@ the share w, the same chain of derivatives gives ``G - w mean(G) - w (x - b) / s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+
+from shiftproof.adapt.statistics import Statistics, is_table
 
 _FUSED_ON = ("cpu", "cuda")
 """The devices on which the kernel of torch's own batch norm is used."""
@@ -72,6 +74,10 @@ class _ThroughStatistics(torch.autograd.Function):
         values, mean, variance, batch_mean = ctx.saved_tensors
         wide = torch.float64 if values.dtype == torch.float64 else torch.float32
         mean, spread = mean.to(wide), (variance.to(wide) + ctx.eps).sqrt()
+        if ctx.group is None and is_table(values) and is_table(gradient):
+            statistics = Statistics(mean, variance)
+            mixture = Mixture(statistics, batch_mean, ctx.share)
+            return _differentiate_table(gradient, values, mixture, ctx.eps)[0], *[None] * 6
         if ctx.group is None and ctx.share == 1 and values.device.type in _FUSED_ON:
             # The one-pass kernel of torch's own batch norm, which divides by the spread.
             result = torch.ops.aten.native_batch_norm_backward(
@@ -107,3 +113,95 @@ def _gradient_from_sums(
     first, second = (share * sums[:-1] / sums[-1]).chunk(2)
     away = normal if share == 1 else (values - batch_mean.view(shape)) / spread.view(shape)
     return (wide - first.view(shape) - away * second.view(shape)).to(gradient.dtype)
+
+
+# ---------------------------------------------------------------- the layer and its statistics in one
+
+
+class Mixture(NamedTuple):
+    """What a layer normalises by, and how far it is the input's own.
+
+    Attributes:
+        statistics: ``(C,)`` each.
+        batch_mean: of the input.
+        share: of the input's own statistics in them, above 0 and at most 1.
+    """
+
+    statistics: Statistics
+    batch_mean: torch.Tensor
+    share: float
+
+
+def normalize_by_mixture(layer: Any, values: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+    """Return what torch's own batch norm gives, whose gradient goes through the statistics too.
+
+    That of :func:`through_statistics` and of the layer after it, for half the passes over the values.
+
+    Args:
+        layer: ``torch.nn.BatchNorm``, of that very class.
+        values: ``(N, C, ...)``, its input, a table (:func:`~shiftproof.adapt.statistics.is_table`).
+        mixture: what it normalises by.
+    """
+    result: torch.Tensor = _NormalizeByMixture.apply(
+        values, layer.weight, layer.bias, mixture, layer.eps
+    )
+    return result
+
+
+class _NormalizeByMixture(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        mixture: Mixture,
+        eps: float,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.mixture, ctx.eps = mixture, eps
+        return torch.nn.functional.batch_norm(values, *mixture.statistics, weight, bias, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (gradient,) = gradients
+        values, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=_layout(values))
+        found, scale, shift = _differentiate_table(gradient, values, ctx.mixture, ctx.eps, weight)
+        return found, scale, shift, None, None
+
+
+def _layout(values: torch.Tensor) -> torch.memory_format:
+    """Return the format of a table of so many dimensions."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return formats.get(values.ndim, torch.contiguous_format)
+
+
+def _differentiate_table(
+    gradient: torch.Tensor,
+    values: torch.Tensor,
+    mixture: Mixture,
+    eps: float,
+    weight: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Return the gradient in the values of a table, and those in scale and shift.
+
+    ``gradient`` is that in the normalised values times ``weight``, plus a shift; without a weight
+    it is that in the values, had the statistics been constants.
+    """
+    from shiftproof.adapt.moments import differentiate
+
+    (mean, variance), batch_mean, share = mixture
+    result = torch.empty_like(values)
+    tables = (_as_table(part) for part in (gradient, values))
+    vectors = (part.float().numpy() for part in (mean, variance, batch_mean))
+    weights = None if weight is None else weight.detach().numpy()
+    found = differentiate(*tables, *vectors, weights, float(share), eps, _as_table(result))
+    if weight is None:
+        return result, None, None
+    scale, shift = torch.from_numpy(found)
+    return result, scale, shift
+
+
+def _as_table(values: torch.Tensor) -> Any:
+    return values.detach().movedim(1, -1).reshape(-1, values.shape[1]).numpy()

@@ -1,46 +1,285 @@
-"""Mean and variance of the columns of a table in one pass over it, compiled.
+"""Sums over a table of images, positions and channels, in one pass each, compiled.
 
-``statistics.py`` imports this inside its function: numba takes half a second to import.
+What a norm layer needs to know of its input, and what the gradient through its statistics needs. A
+table is ``(images, positions, channels)`` float32, as channels_last lies in memory. Imported inside
+functions: numba takes half a second to import.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.types import F32, F64
 
 ROWS = 64
-"""Rows that are summed in float32 before they go into the float64 sums."""
+"""Rows that are summed in float32 before they go into the float64 sums; a multiple of 4."""
+
+LARGE = 1e4
+"""The most that one channel counts in the mean over channels: dead channels would be all there is."""
+
+
+class ImageSums(NamedTuple):
+    """What :func:`sum_images` found.
+
+    Attributes:
+        start: ``(C,)`` float32, which all values were taken relative to.
+        sums: ``(images, C)`` over the positions.
+        squares: the same of the squares.
+        positions: how many each image has.
+    """
+
+    start: F32
+    sums: F64
+    squares: F64
+    positions: int
 
 
 @compiled
-def _moments(table: F32, start: F32, sums: F64, squares: F64) -> None:
-    rows, columns = table.shape
+def _sum_images(table: F32, start: F32, sums: F64, squares: F64) -> None:
+    images, positions, columns = table.shape
     part = np.empty(columns, np.float32)
     part_squared = np.empty(columns, np.float32)
-    for first in range(0, rows, ROWS):
-        part[:] = 0
-        part_squared[:] = 0
-        for row in range(first, min(first + ROWS, rows)):
+    for image in range(images):
+        for first in range(0, positions, ROWS):
+            part[:] = 0
+            part_squared[:] = 0
+            last = min(first + ROWS, positions)
+            row = first
+            while row + 4 <= last:
+                for column in range(columns):
+                    origin = start[column]
+                    a = table[image, row, column] - origin
+                    b = table[image, row + 1, column] - origin
+                    c = table[image, row + 2, column] - origin
+                    d = table[image, row + 3, column] - origin
+                    part[column] += (a + b) + (c + d)
+                    part_squared[column] += (a * a + b * b) + (c * c + d * d)
+                row += 4
+            while row < last:
+                for column in range(columns):
+                    step = table[image, row, column] - start[column]
+                    part[column] += step
+                    part_squared[column] += step * step
+                row += 1
             for column in range(columns):
-                step = table[row, column] - start[column]
-                part[column] += step
-                part_squared[column] += step * step
-        for column in range(columns):
-            sums[column] += part[column]
-            squares[column] += part_squared[column]
+                sums[image, column] += part[column]
+                squares[image, column] += part_squared[column]
 
 
-def column_moments(table: F32) -> tuple[F64, F64]:
-    """Return mean and biased variance of each column of ``(M, C)`` float32, M above 0, as float64.
+def sum_images(table: F32) -> ImageSums:
+    """Return the sums and squares of each image and channel of ``(images, positions, C)``.
 
     The values are taken relative to the first row, so that a mean far from 0 costs no digits.
     """
-    columns = table.shape[1]
-    start = np.array(table[0])
-    sums, squares = np.zeros(columns), np.zeros(columns)
-    _moments(table, start, sums, squares)
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is not finite here
-        step = sums / len(table)
-        return start + step, np.maximum(squares / len(table) - step * step, 0)
+    images, positions, columns = table.shape
+    found = ImageSums(
+        np.array(table[0, 0]), np.zeros((images, columns)), np.zeros((images, columns)), positions
+    )
+    _sum_images(table, found.start, found.sums, found.squares)
+    return found
+
+
+@compiled
+def _pool_images(start: F32, sums: F64, squares: F64, positions: int, out: F32) -> None:
+    images, columns = sums.shape
+    count = images * positions
+    for column in range(columns):
+        total, squared = 0.0, 0.0
+        for image in range(images):
+            total += sums[image, column]
+            squared += squares[image, column]
+        step = total / count
+        out[0, column] = start[column] + step
+        out[1, column] = _keep_above_zero(squared / count - step * step)
+
+
+@compile_inner
+def _keep_above_zero(value: float) -> float:
+    # Not max, which may lose a NaN.
+    return 0.0 if value < 0 else value
+
+
+def pool_images(found: ImageSums) -> F32:
+    """Return ``(2, C)``: mean and biased variance of each channel over all images."""
+    out = np.empty((2, len(found.start)), np.float32)
+    _pool_images(*found, out)
+    return out
+
+
+@compiled
+def _measure_distance(
+    start: F32,
+    sums: F64,
+    squares: F64,
+    positions: int,
+    mean: F32,
+    variance: F32,
+    single: float,
+) -> tuple[float, float]:
+    images, columns = sums.shape
+    difference_total, distance_total = 0.0, 0.0
+    for column in range(columns):
+        scale = max(float(variance[column]), 1e-12)
+        total, squared = 0.0, 0.0
+        for image in range(images):
+            total += sums[image, column]
+            squared += squares[image, column]
+        step = total / (images * positions)
+        own = _keep_above_zero(squared / (images * positions) - step * step)
+        away = start[column] + step - mean[column]
+        spread = np.sqrt(own) - np.sqrt(scale)
+        distance_total += _cut((away * away + spread * spread) / scale)
+        if images == 1:
+            difference_total += _cut(1 / single)
+            continue
+        of_means, of_moments = 0.0, 0.0
+        for image in range(images):
+            image_mean = sums[image, column] / positions
+            # About the batch's mean, of which the average over images is the batch's variance.
+            moment = squares[image, column] / positions - 2 * step * image_mean + step * step
+            of_means += (image_mean - step) ** 2
+            of_moments += (moment - own) ** 2
+        difference = of_means + of_moments / (4 * max(own, 1e-12))
+        difference_total += _cut(difference / (images - 1) / scale)
+    return difference_total / columns, distance_total / columns
+
+
+@compile_inner
+def _cut(value: float) -> float:
+    return LARGE if value > LARGE else value
+
+
+def measure_distance(
+    found: ImageSums, mean: F32, variance: F32, single: float
+) -> tuple[float, float]:
+    """Return how much single images differ, and the squared distance of the batch from a source.
+
+    Both in units of the source's variance and averaged over the channels, as
+    :func:`~shiftproof.adapt.statistics.measure_prior` says.
+
+    Args:
+        found: the batch's sums.
+        mean: ``(C,)`` of the source.
+        variance: the same.
+        single: by which the source's variance is divided where there is one image alone.
+    """
+    difference, distance = _measure_distance(*found, mean, variance, single)
+    return float(difference), float(distance)
+
+
+# ---------------------------------------------------------------- the gradient
+
+
+@compiled
+def _sum_gradient(gradient: F32, values: F32, center: F32, sums: F64, products: F64) -> None:
+    rows, columns = values.shape
+    part = np.empty(columns, np.float32)
+    part_product = np.empty(columns, np.float32)
+    for first in range(0, rows, ROWS):
+        part[:] = 0
+        part_product[:] = 0
+        last = min(first + ROWS, rows)
+        row = first
+        while row + 2 <= last:
+            for column in range(columns):
+                a, b = gradient[row, column], gradient[row + 1, column]
+                origin = center[column]
+                part[column] += a + b
+                part_product[column] += a * (values[row, column] - origin) + b * (
+                    values[row + 1, column] - origin
+                )
+            row += 2
+        while row < last:
+            for column in range(columns):
+                a = gradient[row, column]
+                part[column] += a
+                part_product[column] += a * (values[row, column] - center[column])
+            row += 1
+        for column in range(columns):
+            sums[column] += part[column]
+            products[column] += part_product[column]
+
+
+@compiled
+def _take_off(
+    gradient: F32, values: F32, center: F32, scale: F32, constant: F32, slope: F32, out: F32
+) -> None:
+    rows, columns = values.shape
+    for row in range(rows):
+        for column in range(columns):
+            out[row, column] = (
+                scale[column] * gradient[row, column]
+                - constant[column]
+                - slope[column] * (values[row, column] - center[column])
+            )
+
+
+@compiled
+def _differentiate(
+    gradient: F32,
+    values: F32,
+    mean: F32,
+    variance: F32,
+    batch_mean: F32,
+    weight: F32,
+    share: float,
+    eps: float,
+    normalizes: bool,
+    out: F32,
+    found: F32,
+) -> None:
+    rows, columns = values.shape
+    sums, products = np.zeros(columns), np.zeros(columns)
+    _sum_gradient(gradient, values, mean, sums, products)
+    scale = np.empty(columns, np.float32)
+    constant = np.empty(columns, np.float32)
+    slope = np.empty(columns, np.float32)
+    for column in range(columns):
+        spread = np.sqrt(variance[column] + eps)
+        factor = weight[column] / spread if normalizes else 1.0
+        scale[column] = factor
+        constant[column] = share * factor * sums[column] / rows
+        slope[column] = share * factor * products[column] / (rows * spread * spread)
+        found[0, column] = products[column] / spread
+        found[1, column] = sums[column]
+    _take_off(gradient, values, batch_mean, scale, constant, slope, out)
+
+
+def differentiate(
+    gradient: F32,
+    values: F32,
+    mean: F32,
+    variance: F32,
+    batch_mean: F32,
+    weight: F32 | None,
+    share: float,
+    eps: float,
+    out: F32,
+) -> F32:
+    """Write the gradient in the values of a table to ``out``; return those in scale and shift.
+
+    Args:
+        gradient: ``(M, C)``: that in ``weight (x - mean) / sqrt(variance + eps)`` and a shift; without
+            a weight that in the values, had the statistics been constants.
+        values: ``(M, C)``, x.
+        mean: ``(C,)``, as are the next three, of which x is normalised by.
+        variance: the same.
+        batch_mean: of the values.
+        weight: the scale, or None.
+        share: of the values' own statistics in mean and variance.
+        eps: the layer's.
+        out: ``(M, C)``.
+
+    Returns:
+        ``(2, C)``; without a weight of no use.
+    """
+    found = np.empty((2, len(mean)), np.float32)
+    factors = mean if weight is None else weight
+    normalizes = weight is not None
+    _differentiate(
+        gradient, values, mean, variance, batch_mean, factors, share, eps, normalizes, out, found
+    )
+    return found

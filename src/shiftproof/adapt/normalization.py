@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 
-from shiftproof.adapt.gradient import through_statistics
+from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
-from shiftproof.adapt.statistics import Statistics, all_finite, pool, process_group
-from shiftproof.adapt.watch import check_structure, run_checked
+from shiftproof.adapt.statistics import Statistics, all_finite, is_table, pool, process_group
+from shiftproof.adapt.watch import StandIn, check_structure, run_checked
 
 Outputs = TypeVar("Outputs")
 
@@ -42,7 +42,7 @@ class BatchNormLayers:
     ones; so it does whatever its class does beside normalizing (an activation, a drop-out), and
     any class will do whose output depends on nothing but the normalized input. Where the statistics
     are the batch's own, the gradient through them is added to that of the layer's input: it
-    follows from that alone (:mod:`shiftproof.adapt.gradient`).
+    follows from that alone (:mod:`shiftproof.adapt.gradient`). Torch's own layers take both at once.
 
     What cannot be followed is refused, and never answered otherwise: at the start what the
     network's structure shows, in the first forward pass what only its run shows.
@@ -81,17 +81,30 @@ class BatchNormLayers:
         Outside of it the network is as it was and holds no hook, so that an exception in the
         middle leaves nothing behind.
         """
+        together = self._take_together()
         handles = [
-            layer.register_forward_pre_hook(_hook(name, choose), with_kwargs=True)
+            layer.register_forward_pre_hook(
+                _hook(name, choose, together.get(name)), with_kwargs=True
+            )
             for name, layer in self.layers.items()
         ]
+        for name, forward in together.items():
+            self.layers[name].forward = forward
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+            for name in together:
+                del self.layers[name].forward
             for name, layer in self.layers.items():
-                layer.running_mean, layer.running_var = self._kept[name]
+                _set_statistics(layer, *self._kept[name])
+
+    def _take_together(self) -> dict[str, _Together]:
+        """Return what stands in for the forward of torch's own layers where gradients are taken."""
+        if not torch.is_grad_enabled():
+            return {}
+        return {n: _Together(layer) for n, layer in self.layers.items() if _is_plain(layer)}
 
     def run(self, forward: Callable[[], Outputs]) -> Outputs:
         """Return what ``forward`` gives, a forward pass in ``normalizing``.
@@ -155,16 +168,56 @@ def _to_float32(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def _hook(name: str, choose: Choose) -> Callable[..., Any]:
+def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    buffers = layer._buffers
+    if "running_mean" in buffers and "running_var" in buffers:
+        # Past torch's own setattr, which looks at each value for longer than small layers take.
+        buffers["running_mean"], buffers["running_var"] = mean, variance
+    else:
+        layer.running_mean, layer.running_var = mean, variance
+
+
+class _Together(StandIn):
+    """Stands in for a layer's forward, and normalises by a mixture where one is set."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self.mixture: Mixture | None = None
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        # Torch's own name: a network may call the layer by keyword.
+        if self.mixture is None:
+            return cast("torch.Tensor", type(self._layer).forward(self._layer, input))
+        return normalize_by_mixture(self._layer, input, self.mixture)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer is torch's own, in float32, with a scale and shift."""
+    nn = torch.nn
+    return (
+        type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        and "forward" not in vars(layer)
+        and layer.weight is not None
+        and layer.bias is not None
+        and layer.weight.dtype == layer.running_mean.dtype == torch.float32
+    )
+
+
+def _hook(name: str, choose: Choose, together: _Together | None) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if together is not None:
+            together.mixture = None
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, batch, share, inputs = choose(name, values)
         handed = values if inputs is None else inputs
         if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
             # Statistics of half precision would be off by more than the inputs are.
             handed, statistics = _normalize_half(layer, handed, statistics)
-        layer.running_mean, layer.running_var = statistics
+        _set_statistics(layer, *statistics)
         if batch is not None and share > 0 and torch.is_grad_enabled() and values.requires_grad:
+            if together is not None and handed is values and is_table(values):
+                together.mixture = Mixture(statistics, batch.mean, share)
+                return None
             handed = through_statistics(
                 handed,
                 *statistics,

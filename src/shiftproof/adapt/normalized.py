@@ -14,8 +14,8 @@ from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
 from shiftproof.adapt.shares import Prior, Shares
 from shiftproof.adapt.statistics import (
+    LayerInput,
     Statistics,
-    batch_statistics,
     blend,
     pool_processes,
 )
@@ -121,10 +121,10 @@ class NormalizedNetwork:
         def choose(name: str, values: torch.Tensor) -> Choice:
             source = norms.source[name]
             with torch.no_grad():
-                batch = batch_statistics(values.detach())
-                target, images = pool_processes(batch, count, norms.layers[name])
+                given = LayerInput(values, count)
+                target, images = pool_processes(given.statistics(), count, norms.layers[name])
                 share = shares.measure(
-                    name, source, values, count=images, images=count, again=seen.is_closed
+                    name, source, given, count=images, images=count, again=seen.is_closed
                 )
                 used = blend(source, target, share) if share > 0 else source
             seen.add(name, target, images, used)

@@ -13,9 +13,9 @@ from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked, several_runs_error
 from shiftproof.adapt.shares import Shares
 from shiftproof.adapt.statistics import (
+    LayerInput,
     Statistics,
     all_finite,
-    batch_statistics,
     blend,
     pool_processes,
 )
@@ -114,11 +114,11 @@ def by_batch(prior: float, images: int, *, count: float | None = None) -> Choose
         def choose(name: str, values: torch.Tensor) -> Choice:
             source = network.source[name]
             with torch.no_grad():
-                batch = batch_statistics(values.detach())
-                target, pooled = pool_processes(batch, images, network.layers[name])
+                given = LayerInput(values, images)
+                target, pooled = pool_processes(given.statistics(), images, network.layers[name])
                 number = pooled if count is None else count
                 share = shares.measure(
-                    name, source, values, count=number, images=images, again=seen.is_closed
+                    name, source, given, count=number, images=images, again=seen.is_closed
                 )
                 used = blend(source, target, share) if share > 0 else source
             seen.add(name, target, pooled, used)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import math
 
-import torch
-
 from shiftproof.adapt.priors import FEW as FEW
 from shiftproof.adapt.priors import MARGIN as MARGIN
 from shiftproof.adapt.priors import Prior as Prior
 from shiftproof.adapt.priors import check_numeric_prior as check_numeric_prior
 from shiftproof.adapt.priors import check_prior as check_prior
 from shiftproof.adapt.priors import margin_of as margin_of
-from shiftproof.adapt.statistics import Statistics, has_single_values, measure_prior
+from shiftproof.adapt.statistics import LayerInput, Statistics
 
 
 class Shares:
@@ -40,7 +38,7 @@ class Shares:
         self,
         name: str,
         source: Statistics,
-        inputs: torch.Tensor,
+        inputs: LayerInput,
         *,
         count: float,
         images: int,
@@ -51,7 +49,7 @@ class Shares:
         Args:
             name: the layer's.
             source: its running statistics.
-            inputs: ``(N, C, ...)``, what it is about to normalize.
+            inputs: the layer's input.
             count: n, the number of images that the target statistics are of, above 0.
             images: how many images ``inputs`` are of.
             again: the layer runs once more for a gradient, and must get what it got before.
@@ -67,15 +65,15 @@ class Shares:
         self._given.setdefault(name, []).append(share)
         return share
 
-    def _choose(self, source: Statistics, inputs: torch.Tensor, count: float, images: int) -> float:
+    def _choose(self, source: Statistics, inputs: LayerInput, count: float, images: int) -> float:
         if isinstance(self.prior, str):
             margin = margin_of(images) if self.prior == "auto" else 1.0
-            share = _share(measure_prior(source, inputs, images, margin=margin), count)
+            share = _share(inputs.measure_prior(source, margin), count)
             self._measured.append(share)
             if self.prior == "layerwise":
                 return share
             return share * sum(self._measured) / len(self._measured)
-        if self.prior == 0 and has_single_values(inputs) and count <= 1:
+        if self.prior == 0 and inputs.has_single_values and count <= 1:
             return 0.0
         return _share(self.prior, count)
 

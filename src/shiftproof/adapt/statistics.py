@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import distributed
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.moments import ImageSums
 
 Parts = Literal["both", "mean", "variance"]
 """Which of a layer's statistics are adapted; the others stay the source's."""
@@ -26,6 +29,77 @@ class Statistics(NamedTuple):
 # ---------------------------------------------------------------- the mathematics
 
 
+class LayerInput:
+    """What a norm layer is handed, and what is measured of it: each value is read once for all.
+
+    Args:
+        values: ``(N, C, ...)`` floating, with at least one value.
+        images: how many images ``values`` are of, where that is fewer than N: then each image has
+            ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
+            and rows count as positions. None, or a number that does not divide N (boxes of a
+            detector), takes each row for an image.
+    """
+
+    def __init__(self, values: torch.Tensor, images: int | None = None) -> None:
+        values = values.detach()
+        is_half = values.dtype in (torch.float16, torch.bfloat16)
+        self._values = values.float() if is_half else values
+        divides = bool(images) and len(values) % cast("int", images) == 0
+        self._images = cast("int", images) if divides else len(values)
+        self._sums = self._sum_images() if is_table(self._values) else None
+
+    @property
+    def has_single_values(self) -> bool:
+        """Whether there is one value per channel, which has no variance."""
+        return has_single_values(self._values)
+
+    def statistics(self) -> Statistics:
+        """Return mean and biased variance per channel; float32 where the input is of half precision."""
+        if self._sums is not None:
+            from shiftproof.adapt.moments import pool_images
+
+            mean, variance = torch.from_numpy(pool_images(self._sums))
+        elif self._values.device.type in _FUSED_ON:
+            # Many times faster on channels_last than var_mean, and biased too; without running
+            # statistics the momentum (0) is not used.
+            mean, variance = torch.batch_norm_update_stats(self._values, None, None, 0.0)
+        else:
+            axes = [axis for axis in range(self._values.ndim) if axis != 1]
+            variance, mean = torch.var_mean(self._values, axes, correction=0)
+        return Statistics(mean, variance)
+
+    def measure_prior(self, source: Statistics, margin: float = 1.0) -> float:
+        """Return N as :func:`measure_prior` does."""
+        V, D = self._measure_distance(source)
+        D -= margin * V / self._images
+        if not math.isfinite(V) or not math.isfinite(D) or V <= 0:
+            return math.inf
+        return V / D if D > 0 else math.inf
+
+    def _sum_images(self) -> ImageSums:
+        from shiftproof.adapt.moments import sum_images
+
+        shape = (self._images, -1, self._values.shape[1])
+        return sum_images(self._values.movedim(1, -1).reshape(shape).numpy())
+
+    def _measure_distance(self, source: Statistics) -> tuple[float, float]:
+        """Return how much single images differ, and how far they are from the source."""
+        if self._sums is None:
+            return measure_distance(self._split_images(), source)
+        from shiftproof.adapt import moments
+
+        known = (part.float().contiguous().numpy() for part in source)
+        return moments.measure_distance(self._sums, *known, SINGLE_IMAGE)
+
+    def _split_images(self) -> torch.Tensor:
+        """Return ``(images, C, positions)``."""
+        values = self._values.float()
+        values = values.flatten(2) if values.ndim > 2 else values[..., None]
+        rows, channels, positions = values.shape
+        values = values.view(self._images, rows // self._images, channels, positions)
+        return values.transpose(1, 2).flatten(2)
+
+
 def batch_statistics(inputs: torch.Tensor) -> Statistics:
     """Return the mean and the biased variance per channel.
 
@@ -35,25 +109,10 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
     Returns:
         ``(C,)`` each, over all axes but the second; float32 where the input is of half precision.
     """
-    if inputs.dtype in (torch.float16, torch.bfloat16):
-        inputs = inputs.float()
-    if _is_table(inputs):
-        # Twice as fast as torch's own, and closer to the exact value.
-        from shiftproof.adapt.moments import column_moments
-
-        table = inputs.detach().movedim(1, -1).reshape(-1, inputs.shape[1]).numpy()
-        mean, variance = (torch.from_numpy(part).float() for part in column_moments(table))
-    elif inputs.device.type in _FUSED_ON:
-        # Many times faster on channels_last than var_mean, and biased too; without running
-        # statistics the momentum (0) is not used.
-        mean, variance = torch.batch_norm_update_stats(inputs, None, None, 0.0)
-    else:
-        axes = [axis for axis in range(inputs.ndim) if axis != 1]
-        variance, mean = torch.var_mean(inputs, axes, correction=0)
-    return Statistics(mean, variance)
+    return LayerInput(inputs).statistics()
 
 
-def _is_table(inputs: torch.Tensor) -> bool:
+def is_table(inputs: torch.Tensor) -> bool:
     """Return whether ``(N, C, ...)`` is channels_last float32 on the CPU."""
     return (
         inputs.device.type == "cpu"
@@ -158,32 +217,34 @@ def measure_prior(
     Returns:
         N, 0 or more; infinity where the batch does not differ by more than chance.
     """
-    values = inputs.detach().float()
-    values = values.flatten(2) if values.ndim > 2 else values[..., None]
-    if images and images < len(values) and len(values) % images == 0:
-        rows, channels, positions = values.shape
-        values = values.view(images, rows // images, channels, positions)
-        values = values.transpose(1, 2).flatten(2)
+    return LayerInput(inputs, images).measure_prior(source, margin)
+
+
+def measure_distance(values: torch.Tensor, source: Statistics) -> tuple[float, float]:
+    """Return V, how much single images differ, and the squared distance D of source and batch.
+
+    In units of the source's variance, averaged over the channels; D with what V adds to it.
+
+    Args:
+        values: ``(images, C, positions)`` float32.
+        source: the layer's running statistics, ``(C,)`` each.
+    """
     scale = source.variance.float().clamp_min(1e-12)
     means = values.mean(2)
     squares = values.square().mean(2)
-    count = len(values)
     mean = means.mean(0)
     variance = (squares.mean(0) - mean.square()).clamp_min(0)
-    spread = variance.sqrt()
-    distance = (mean - source.mean.float()).square() + (spread - scale.sqrt()).square()
-    if count > 1:
+    distance = (mean - source.mean.float()).square() + (variance.sqrt() - scale.sqrt()).square()
+    if len(values) > 1:
         # The standard deviation's sampling error by the delta method, on the second moments
         # about the batch's mean.
         moments = squares - 2 * mean * means + mean.square()
         difference = means.var(0) + moments.var(0) / (4 * variance.clamp_min(1e-12))
     else:
         difference = scale / SINGLE_IMAGE
-    V = float((difference / scale).clamp_max(1e4).mean())
-    D = float((distance / scale).clamp_max(1e4).mean()) - margin * V / count
-    if not math.isfinite(V) or not math.isfinite(D) or V <= 0:
-        return math.inf
-    return V / D if D > 0 else math.inf
+    terms = torch.stack([difference / scale, distance / scale]).clamp_max(1e4).mean(1)
+    V, D = terms.tolist()  # both at once: a device is waited for
+    return V, D
 
 
 SINGLE_IMAGE = 2.0

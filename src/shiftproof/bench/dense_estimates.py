@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, final
 
+import msgspec
 import numpy as np
 
 from shiftproof.bench.estimates import Quality, judge
@@ -27,6 +28,7 @@ from shiftproof.metrics.dense_estimation import (
     box_agreement,
     estimate_by_ratio,
     expect_average_precision,
+    expect_mean_iou,
     find_hits,
     fit_hit_rate,
     label_agreement,
@@ -39,25 +41,37 @@ from shiftproof.models.detectors.detector import DetectorLike
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
 from shiftproof.models.segmenters.segmenter import SegmenterLike
 from shiftproof.rng import generator
-from shiftproof.types import CLEAN, Cell, Detections, Image, LabelMap, Sample
+from shiftproof.runs.scores.unlabeled import Belief, CellBelief, Off, Worst
+from shiftproof.types import CLEAN, F64, Cell, Detections, Image, LabelMap, Sample
 
 SEED = 0
-
-FORMAT = 1
 
 Answer = TypeVar("Answer", Detections, LabelMap)
 
 
 @dataclass(frozen=True)
 class Answers(Generic[Answer]):
-    """A model's predictions on images, and those on the mirrored images, mapped back."""
+    """A model's predictions on images, and those on the mirrored images, mapped back.
+
+    ``sums`` are those of each image's pixel probabilities, of segmenters that have some.
+    """
 
     plain: list[Answer]
     mirrored: list[Answer]
+    sums: list[F64] | None = None
 
     def pick(self, places: Sequence[int]) -> Answers[Answer]:
         """Return the predictions for some of the images."""
-        return Answers([self.plain[p] for p in places], [self.mirrored[p] for p in places])
+        sums = None if self.sums is None else [self.sums[p] for p in places]
+        return Answers([self.plain[p] for p in places], [self.mirrored[p] for p in places], sums)
+
+
+@dataclass(frozen=True)
+class JudgedCell:
+    """A corrupted cell of the labeled images: the truth, and the estimates by estimator. All in 0..1."""
+
+    truth: float
+    estimates: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,7 @@ class DenseEstimate:
         estimates: estimate by estimator.
         quality: by estimator, its error in the corrupted cells of the labeled images, as 1 - P;
             empty where no cell was corrupted.
+        cells: these cells, what was estimated and what was measured in each.
     """
 
     measure: str
@@ -80,31 +95,36 @@ class DenseEstimate:
     images: int
     estimates: Mapping[str, float]
     quality: Mapping[str, Quality]
+    cells: Mapping[Cell, JudgedCell]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``unlabeled.json`` has it; errors in 0..1."""
+        found: dict[str, Any] = msgspec.to_builtins(self._believe())
+        return found
+
+    def _believe(self) -> Belief:
         quality = {
-            name: {
-                "cells": one.cells,
-                "mean absolute error": one.mean_absolute_error,
-                "bias": -one.bias,
-                "worst": {
-                    "cell": str(one.worst.cell),
-                    "estimate": 1 - one.worst.estimate,
-                    "truth": 1 - one.worst.error,
-                },
-            }
+            name: Off(
+                one.cells,
+                one.mean_absolute_error,
+                -one.bias,
+                Worst(str(one.worst.cell), 1 - one.worst.estimate, 1 - one.worst.error),
+            )
             for name, one in self.quality.items()
         }
-        return {
-            "format": FORMAT,
-            "measure": self.measure,
-            "clean": self.clean,
-            "labeled": self.labeled,
-            "images": self.images,
-            "estimates": dict(self.estimates),
-            "quality": quality,
-        }
+        cells = tuple(
+            CellBelief(str(cell), one.truth, dict(one.estimates))
+            for cell, one in self.cells.items()
+        )
+        return Belief(
+            self.measure,
+            self.clean,
+            self.labeled,
+            self.images,
+            dict(self.estimates),
+            quality,
+            cells,
+        )
 
 
 # ---------------------------------------------------------------- the public call
@@ -124,9 +144,10 @@ def estimate_unlabeled(
 ) -> DenseEstimate:
     """Estimate P (AP50) or mIoU of a model on images without labels.
 
-    Estimators: ``"confidence"`` (detectors): how often boxes of a score are right is learned on clean images,
-    and the average precision to be expected follows, for as many objects in an image as there; and
-    ``"mirror"``: how far the answers agree with those to the mirrored image. Both are taken in proportion
+    Estimators: ``"confidence"``: of detectors, how often boxes of a score are right is learned on clean ones,
+    and the average precision to be expected follows, for as many objects in an image as there; of segmenters
+    that give logits, the mIoU to be expected if their probabilities were right; and ``"mirror"``: how far
+    the answers agree with those to the mirrored image. Both are taken in proportion
     to what they were on the clean images. Costs two forward passes per image and cell.
 
     Args:
@@ -163,13 +184,15 @@ def estimate_unlabeled(
         told = ask(stream)
     everything = list(range(len(samples)))
     learnt = reading.learn(answers[CLEAN], everything)
+    judged = _judge(reading, answers, len(samples))
     return DenseEstimate(
         measure=reading.measure,
         clean=learnt.clean,
         labeled=len(samples),
         images=len(stream),
         estimates=learnt.estimate(told),
-        quality=_judge(reading, answers, len(samples)),
+        quality=_tell_quality(judged),
+        cells=judged,
     )
 
 
@@ -178,16 +201,22 @@ def write_estimate(path: Path, estimates: Mapping[str, DenseEstimate]) -> None:
     files.write_json(path, {name: one.to_json() for name, one in estimates.items()})
 
 
+def _tell_quality(judged: Mapping[Cell, JudgedCell]) -> dict[str, Quality]:
+    """Return how far the estimates are off, as 1 - P: estimators are judged by errors."""
+    guessed = {
+        cell: {name: 1 - value for name, value in one.estimates.items()}
+        for cell, one in judged.items()
+    }
+    return judge(guessed, {cell: 1 - one.truth for cell, one in judged.items()})
+
+
 def _judge(
     reading: _Reading[Any], answers: Mapping[Cell, Answers[Any]], count: int
-) -> dict[str, Quality]:
-    """Return the errors of estimates in the corrupted cells, fitted on the other half of the
-    images.
-    """
+) -> dict[Cell, JudgedCell]:
+    """Return estimates and truth in the corrupted cells, learned on the other half of the images."""
     order = generator(SEED, "estimation halves", str(count)).permutation(count).tolist()
     halves = [sorted(order[: count // 2]), sorted(order[count // 2 :])]
-    guessed: dict[Cell, dict[str, float]] = {}
-    errors: dict[Cell, float] = {}
+    judged = {}
     for cell in answers:
         if cell.is_clean:
             continue
@@ -196,11 +225,9 @@ def _judge(
             learnt = reading.learn(answers[CLEAN], source)
             found.append(learnt.estimate(answers[cell].pick(target)))
             truths.append(reading.score(answers[cell], target))
-        guessed[cell] = {
-            name: 1 - float(np.mean([one[name] for one in found])) for name in found[0]
-        }
-        errors[cell] = 1 - float(np.mean(truths))
-    return judge(guessed, errors)
+        means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+        judged[cell] = JudgedCell(float(np.mean(truths)), means)
+    return judged
 
 
 def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
@@ -232,19 +259,20 @@ def _ask(
     model: Any, reading: _Reading[Any], images: Sequence[Image], batch_size: int
 ) -> Answers[Any]:
     """Return a model's predictions on images and on the mirrored images."""
-    answers = []
+    answers, sums = [], None
     for turned in (False, True):
         if hasattr(model, "reset"):
             model.reset()
         shown = [np.ascontiguousarray(i[:, ::-1]) if turned else i for i in images]
-        found = model.predict(shown, batch_size=batch_size)
+        found, told = reading.ask(model, shown, batch_size)
+        sums = sums if turned else told
         answers.append(
             [
                 reading.bring_back(one, image.shape[1]) if turned else reading.translate(one)
                 for one, image in zip(found, images, strict=True)
             ]
         )
-    return Answers(*answers)
+    return Answers(*answers, sums)
 
 
 # ---------------------------------------------------------------- the two tasks
@@ -273,6 +301,12 @@ class _Reading(ABC, Generic[Answer]):
     """Evaluation of one kind of model's predictions."""
 
     measure: str
+
+    def ask(
+        self, model: Any, images: Sequence[Image], batch_size: int
+    ) -> tuple[Sequence[Answer], list[F64] | None]:
+        """Return a model's answers, and the sums of its pixels' probabilities, if it has any."""
+        return model.predict(images, batch_size=batch_size), None
 
     @abstractmethod
     def translate(self, answer: Answer) -> Answer:
@@ -384,7 +418,15 @@ class _LearntLabels(_Learnt):
     classes: int
 
     def observe(self, answers: Answers[LabelMap]) -> dict[str, float]:
-        return {"mirror": label_agreement(answers.plain, answers.mirrored, self.classes)}
+        return _observe_labels(answers, self.classes)
+
+
+def _observe_labels(answers: Answers[LabelMap], classes: int) -> dict[str, float]:
+    """Return the evidence; confidence is in the model's own classes, as only its fall is used."""
+    mirror = {"mirror": label_agreement(answers.plain, answers.mirrored, classes)}
+    if answers.sums is None:
+        return mirror
+    return {"confidence": expect_mean_iou(np.sum(answers.sums, axis=0)), **mirror}
 
 
 @final
@@ -396,6 +438,15 @@ class _Labels(_Reading[LabelMap]):
     ) -> None:
         self._data, self._match = data, match
         self._truths = [data.read_mask(sample) for sample in samples]
+
+    def ask(
+        self, model: Any, images: Sequence[Image], batch_size: int
+    ) -> tuple[Sequence[LabelMap], list[F64] | None]:
+        if not hasattr(model, "predict_with_sums"):
+            return super().ask(model, images, batch_size)
+        found = model.predict_with_sums(images, batch_size=batch_size)
+        sums = [one for _, one in found if one is not None]
+        return [labels for labels, _ in found], sums if len(sums) == len(found) else None
 
     def translate(self, answer: LabelMap) -> LabelMap:
         return translate_labels(self._match, answer)
@@ -416,5 +467,5 @@ class _Labels(_Reading[LabelMap]):
     def learn(self, answers: Answers[LabelMap], places: Sequence[int]) -> _LearntLabels:
         classes = len(self._data.classes)
         some = answers.pick(places)
-        evidence = {"mirror": label_agreement(some.plain, some.mirrored, classes)}
+        evidence = _observe_labels(some, classes)
         return _LearntLabels(self.score(answers, places), evidence, classes)

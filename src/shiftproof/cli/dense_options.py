@@ -84,6 +84,7 @@ class DenseOptions:
             return
         from shiftproof.bench.dense_estimates import estimate_unlabeled, write_estimate
         from shiftproof.corruptions import CORRUPTIONS
+        from shiftproof.runs.scores.unlabeled import FILE
 
         found = {
             name: estimate_unlabeled(
@@ -96,11 +97,11 @@ class DenseOptions:
             )
             for name, model in models.items()
         }
-        write_estimate(out / "unlabeled.json", found)
+        write_estimate(out / FILE, found)
         if not as_json:
             for name, estimate in found.items():
                 _show(name, estimate)
-            say(f"unlabeled {out / 'unlabeled.json'}")
+            say(f"unlabeled {out / FILE}")
 
 
 def _add_clean(spec: str, folder: str) -> str:

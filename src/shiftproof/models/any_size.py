@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+Result = TypeVar("Result")
+
 
 class ModelLike(Protocol):
     """What can be measured, whatever it answers."""
@@ -118,14 +120,23 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
         """Return the predictions for one batch, whose first image has the index ``start``."""
 
     def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
+        return self._map_batches(images, batch_size, self._answer)
+
+    def _map_batches(
+        self,
+        images: Sequence[Image],
+        batch_size: int,
+        answer: Callable[[Callable[..., Any], list[Image], int], list[Result]],
+    ) -> list[Result]:
+        """Return what ``answer`` gives for each image of all batches; it is called as ``_answer``."""
         check_images(images)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
-        found: list[Answer] = []
+        found: list[Result] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
             with self._inference():
-                found += self._answer(self.module, batch, start)
+                found += answer(self.module, batch, start)
         return found
 
     def _inference(self) -> contextlib.AbstractContextManager[Any]:

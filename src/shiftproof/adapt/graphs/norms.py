@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,8 @@ def find_norms(scope: Scope, rows: int | str | None) -> list[Norm]:
         rows: the length, or its name, of the axis of the images.
 
     Raises:
-        ModelError: one is in training mode, its statistics are computed in the graph, or its
-            element type has no statistics.
+        ModelError: one is in training mode, its statistics are computed in the graph or are no
+            statistics (NaN, below 0), or its element type has none.
     """
     return [
         _read_norm(node, scope, rows)
@@ -110,6 +110,8 @@ def _read_norm(node: Any, scope: Scope, rows: int | str | None) -> Norm:
             "float, float16, bfloat16 or double."
         )
     scale, shift, mean, variance = (_read_vector(scope, key, name) for key in node.input[1:5])
+    epsilon = settings["epsilon"].f if "epsilon" in settings else _EPSILON
+    _check_vectors(name, (scale, shift, mean, variance), epsilon)
     shape = known.shape if known else None
     return Norm(
         name,
@@ -121,7 +123,7 @@ def _read_norm(node: Any, scope: Scope, rows: int | str | None) -> Norm:
         shift,
         mean,
         variance,
-        settings["epsilon"].f if "epsilon" in settings else _EPSILON,
+        epsilon,
         kind,
         None if shape is None else len(shape),
         find_convolution(scope, node.input[0]),
@@ -137,3 +139,22 @@ def _read_vector(scope: Scope, key: str, name: str) -> NDArray[np.float64]:
             "given from outside; expected stored ones."
         )
     return np.asarray(found, np.float64).reshape(-1)
+
+
+def _check_vectors(name: str, vectors: Sequence[NDArray[np.float64]], epsilon: float) -> None:
+    """Raise a ModelError where scale, shift, mean and variance could be those of no layer."""
+    lengths = [len(vector) for vector in vectors]
+    if len(set(lengths)) > 1:
+        raise ModelError(
+            f"The batch norm {show_name(name)} has scale, shift, mean and variance of {lengths} "
+            "channels; expected as many of each."
+        )
+    if not all(np.isfinite(vector).all() for vector in vectors):
+        raise ModelError(
+            f"The batch norm {show_name(name)} has statistics or weights that are NaN or infinite; "
+            "expected finite ones. Export a checkpoint whose answers are numbers."
+        )
+    if (vectors[3] + epsilon <= 0).any():
+        raise ModelError(
+            f"The batch norm {show_name(name)} has a variance below 0; expected 0 or more."
+        )

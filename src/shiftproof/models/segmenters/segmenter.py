@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.any_size import AnySizeModel, ModelLike
-from shiftproof.models.segmenters.windows import Framing, check_framing, slide, to_labels
+from shiftproof.models.segmenters.windows import (
+    Framing,
+    check_framing,
+    slide,
+    sum_probabilities,
+    to_labels,
+)
 from shiftproof.models.structure import is_torch_module
-from shiftproof.types import Image, LabelMap, Settings
+from shiftproof.types import F64, Image, LabelMap, Settings
 
 if TYPE_CHECKING:
     import torch
+
+Result = TypeVar("Result")
 
 
 class SegmenterLike(ModelLike, Protocol):
@@ -145,16 +153,44 @@ class Segmenter(AnySizeModel[LabelMap]):
         """
         return self._predict(images, batch_size)
 
+    def predict_with_sums(
+        self, images: Sequence[Image], *, batch_size: int = 4
+    ) -> list[tuple[LabelMap, F64 | None]]:
+        """Return what ``predict`` does and, of each image, how sure the network is, in one pass.
+
+        Args and errors as of :meth:`predict`.
+
+        Returns:
+            One pair per image: its label map, and ``(3, K)`` sums over its pixels as
+            :func:`~shiftproof.metrics.expect_mean_iou` takes them; None where the network gives a
+            label map and no logits.
+        """
+
+        def answer(
+            network: Callable[..., Any], batch: list[Image], start: int
+        ) -> list[tuple[LabelMap, F64 | None]]:
+            return self._read_batch(network, batch, start, self._labels_and_sums)
+
+        return self._map_batches(images, batch_size, answer)
+
     def _answer(
         self, network: Callable[..., Any], batch: list[Image], start: int
     ) -> list[LabelMap]:
+        return self._read_batch(network, batch, start, self._labels)
+
+    def _read_batch(
+        self,
+        network: Callable[..., Any],
+        batch: list[Image],
+        start: int,
+        read: Callable[[Any, Image], Result],
+    ) -> list[Result]:
+        """Return what ``read`` makes of the network's answer to each image of a batch."""
         where = f"{self.name}, images {start} to {start + len(batch) - 1}"
         try:
             resized = [self.framing.scale(image) for image in batch]
             answers = self._score_all(network, resized)
-            return [
-                self._labels(answer, image) for answer, image in zip(answers, batch, strict=True)
-            ]
+            return [read(answer, image) for answer, image in zip(answers, batch, strict=True)]
         except InputError as error:
             raise ModelError(f"{where}: {error}") from error
         except (TypeError, AttributeError) as error:
@@ -185,6 +221,12 @@ class Segmenter(AnySizeModel[LabelMap]):
             raise ModelError(f"expected {len(images)} answers, one per image, got {got}.")
         found: Sequence[Any] = answers
         return found
+
+    def _labels_and_sums(self, answer: Any, image: Image) -> tuple[LabelMap, F64 | None]:
+        labels = self._labels(answer, image)
+        if len(getattr(answer, "shape", ())) != 3:
+            return labels, None
+        return labels, sum_probabilities(answer, labels.size)
 
     def _labels(self, answer: Any, image: Image) -> LabelMap:
         shape = tuple(getattr(answer, "shape", ()))

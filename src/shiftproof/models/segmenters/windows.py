@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from shiftproof.errors import InputError, ModelError
-from shiftproof.types import F32, Image, LabelMap, Settings
+from shiftproof.types import F32, F64, Image, LabelMap, Settings
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -169,6 +169,37 @@ def to_labels(answer: Any, size: Size) -> LabelMap:
         "expected logits (K, H, W) in floating point or a label map (H, W) of integers, got "
         f"{array.dtype} {array.shape}."
     )
+
+
+def sum_probabilities(answer: Any, pixels: int) -> F64:
+    """Return the sums over an image's pixels that say how sure a network is of its label map.
+
+    Args:
+        answer: ``(K, h, w)`` logits, numpy or torch.
+        pixels: how many the image has: the logits may have fewer, and count so many times more.
+
+    Returns:
+        ``(3, K)``: per class the sum of the probabilities of the pixels that are answered with it, of
+        its probability over all pixels, and how many pixels are answered with it.
+
+    >>> logits = np.log([[[0.75, 0.5]], [[0.25, 0.5]]])
+    >>> sum_probabilities(logits, pixels=4)
+    array([[2.5, 0. ],
+           [2.5, 1.5],
+           [4. , 0. ]])
+    """
+    logits = _as_array(answer).astype(np.float64).reshape(len(answer), -1)
+    chances = np.exp(logits - logits.max(0))
+    chances /= chances.sum(0)
+    best, classes = chances.argmax(0), len(chances)
+    sums = np.stack(
+        [
+            np.bincount(best, chances.max(0), classes),
+            chances.sum(1),
+            np.bincount(best, minlength=classes),
+        ]
+    )
+    return np.asarray(sums * (pixels / logits.shape[1]))
 
 
 def _best_of_tensor(logits: Any, size: Size) -> LabelMap:
