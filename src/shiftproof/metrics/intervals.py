@@ -150,7 +150,7 @@ def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[l
     """Yield the tables, so many at a time as may be held: to make one is longer than to sum it."""
     group: list[F64] = []
     for table in tables:
-        values = _table(table(), count)
+        values = summable(table(), count)
         if group and sum(held.nbytes for held in group) + values.nbytes > GROUP_BYTES:
             yield group
             group = []
@@ -168,25 +168,38 @@ def _rows(count: int) -> int:
     return max(1, BLOCK_BYTES // (8 * count))
 
 
-def _table(values: ArrayLike, count: int) -> F64:
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or len(table) != count:
-        raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
-    return _summable(table)
-
-
-def _summable(table: F64) -> F64:
-    """Round each column to multiples of a power of two so coarse that its weighted sums are exact.
+def summable(values: ArrayLike, count: int) -> F64:
+    """Return ``(count, columns)`` values, rounded so that their sums over resamples are exact.
 
     A matrix product adds in an order that depends on the number of threads and on the processor.
     Integers below 2^53 add up to the same in any order, and weights that sum to N keep the sums of
     values up to the peak below N x peak.
+
+    Raises:
+        InputError: values of another shape.
     """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or len(table) != count:
+        raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
     peak = np.maximum(table.max(axis=0), -table.min(axis=0))
+    return round_to(table, exact_scale(peak, count))
+
+
+def exact_scale(peak: F64, count: int) -> F64:
+    """Return by which power of two values up to ``peak`` are to be rounded: NaN where it is none.
+
+    Args:
+        peak: the largest value of each column, without its sign.
+        count: number of images, over whose resamples is summed.
+    """
     finite = np.isfinite(peak)
-    exponent = np.frexp(np.where(finite, peak, 1) * len(table))[1]
-    scale = np.where(finite, np.ldexp(1.0, np.minimum(52 - exponent, 1000)), np.nan)
-    steps = np.asarray(table * scale)
+    exponent = np.frexp(np.where(finite, peak, 1) * count)[1]
+    return np.where(finite, np.ldexp(1.0, np.minimum(52 - exponent, 1000)), np.nan)
+
+
+def round_to(values: F64, scale: F64) -> F64:
+    """Return the values as whole multiples of one over their scale."""
+    steps = np.asarray(values * scale)
     np.rint(steps, out=steps)
     return np.divide(steps, scale, out=steps)
 
