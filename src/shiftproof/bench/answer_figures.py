@@ -12,7 +12,7 @@ from shiftproof.bench.summary import SEED
 from shiftproof.compute.progress import progress
 from shiftproof.metrics import intervals
 from shiftproof.metrics.answer_order import order_answers
-from shiftproof.metrics.answer_resamples import Answers, Resampled, resample_answers
+from shiftproof.metrics.answer_resamples import Answers, Resampled, blocks_of, resample_answers
 from shiftproof.metrics.calibration import calibration_error_of
 from shiftproof.runs.records.classification import TOP, CalibratedAnswers, CellRecords
 from shiftproof.runs.resamples import Replicates, divide
@@ -67,7 +67,7 @@ def replicate_answers(
         return []
     count = len(records[0][0])
     makers = [functools.partial(_order, record, classes, scaled) for record, scaled in records]
-    blocks = intervals.blocks_of(count)
+    blocks = blocks_of(count)
     with progress(title, len(makers) * blocks, show=show_progress) as advance:
         found = resample_answers(makers, count, seed=SEED, done=advance)
     return [_figures(one) for one in found]

@@ -28,21 +28,21 @@ class AnswerOrder:
         wrong: ``(M,)``.
         off: ``(M,)`` confidence minus right, rounded so that its sums in a bin are exact; 0 without
             bins.
-        starts: ``(G + 1,)`` where each stretch begins, then M. A stretch lies in one bin, and is
-            either one group of equal confidences, or several that are all right or all wrong.
-        bins: ``(G,)`` the bin of each stretch.
+        bins: ``(M,)`` the bin of each confidence.
+        starts: ``(G + 1,)`` where each stretch begins, then M: one group of equal confidences, or
+            several that are all right or all wrong.
     """
 
     places: I32
     wrong: Flags
     off: F64
+    bins: I32
     starts: I64
-    bins: I64
 
     @property
     def nbytes(self) -> int:
         """Of all its arrays."""
-        arrays = (self.places, self.wrong, self.off, self.starts, self.bins)
+        arrays = (self.places, self.wrong, self.off, self.bins, self.starts)
         return sum(one.nbytes for one in arrays)
 
 
@@ -82,20 +82,19 @@ def order_answers(
     """
     order = np.argsort(-confidence, kind="stable")
     falling, missed = confidence[order], wrong[order]
-    bins = np.zeros(len(order), np.int64)
+    bins = np.zeros(len(order), np.int32)
     off = np.zeros(len(order))
     if binned_of is not None:
         if len(falling) and not (falling[0] <= 1 and falling[-1] >= 0):
             raise InputError("Expected confidences in 0..1.")
-        bins = bin_index(falling)
+        bins = bin_index(falling).astype(np.int32)
         off = _round_in_bins(falling.astype(np.float64) - ~missed, bins, binned_of)
-    starts = _find_stretches(falling, missed, bins)
     return AnswerOrder(
         places=(order if places is None else places[order]).astype(np.int32),
         wrong=missed,
         off=off,
-        starts=np.append(starts, len(order)),
-        bins=bins[starts],
+        bins=bins,
+        starts=np.append(_find_stretches(falling, missed), len(order)),
     )
 
 
@@ -134,7 +133,7 @@ def walk(order: AnswerOrder, weights: NDArray[Any], total: F64, *, coverage: flo
     harmonic = sum_harmonic(int(total.max(initial=0)))
     first = np.ceil(coverage * total - 1e-9).astype(np.int32)
     sum_in_order(
-        weights, order.places, order.wrong, order.off, order.starts, order.bins,
+        weights, order.places, order.wrong, order.off, order.bins, order.starts,
         harmonic, first, found, calibration,
     )  # fmt: skip
     return OrderSums(*found, calibration.T)
@@ -148,14 +147,14 @@ def sum_harmonic(count: int) -> F64:
     return sums
 
 
-def _round_in_bins(off: F64, bins: I64, count: int) -> F64:
+def _round_in_bins(off: F64, bins: I32, count: int) -> F64:
     """Round so that the sums of each bin are exact on resamples of ``count`` images."""
     peak = np.zeros(BINS)
     np.maximum.at(peak, bins, np.abs(off))
     return round_to(off, exact_scale(peak, count)[bins])
 
 
-def _find_stretches(falling: NDArray[Any], wrong: Flags, bins: I64) -> I64:
+def _find_stretches(falling: NDArray[Any], wrong: Flags) -> I64:
     """Return ``(G,)`` where each stretch begins."""
     ties = find_ties(falling)
     if not len(ties):
@@ -164,7 +163,6 @@ def _find_stretches(falling: NDArray[Any], wrong: Flags, bins: I64) -> I64:
     missed = np.add.reduceat(wrong, ties, dtype=np.int64)
     mixed = (missed > 0) & (missed < sizes)
     all_wrong = missed == sizes
-    new = mixed | (bins[ties] != np.roll(bins[ties], 1))
-    new |= np.roll(mixed, 1) | (all_wrong != np.roll(all_wrong, 1))
+    new = mixed | np.roll(mixed, 1) | (all_wrong != np.roll(all_wrong, 1))
     new[0] = True
     return ties[new]

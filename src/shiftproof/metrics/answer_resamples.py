@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from shiftproof.metrics.answer_order import AnswerOrder, OrderSums, by_image, walk
 from shiftproof.metrics.calibration import BINS
 from shiftproof.metrics.intervals import (
+    BLOCK_BYTES,
     GROUP_BYTES,
     REPLICATES,
     resample_weights,
+    rows_of_block,
     summable,
 )
 from shiftproof.metrics.selective import COVERAGE, Selection, select
-from shiftproof.types import F64
+from shiftproof.types import F32, F64
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ def resample_answers(
         count: number of images.
         replicates: number of resamples.
         seed: decides the resamples.
-        done: called after each table of each block of resamples, for a progress display.
+        done: called after each table of each stretch of resamples, :func:`blocks_of` in all.
 
     Raises:
         InputError: no images, no resamples, or columns of another shape.
@@ -85,6 +87,13 @@ def resample_answers(
         # Each group draws them anew: they take less time than they would take memory.
         blocks = resample_weights(count, replicates, seed=seed)
     return found
+
+
+def blocks_of(count: int, replicates: int = REPLICATES) -> int:
+    """Return how often ``done`` is called for each table."""
+    rows = rows_of_block(count)
+    together = rows * max(1, BLOCK_BYTES // (rows * count))
+    return -(-replicates // together)
 
 
 def _groups(makers: Sequence[Callable[[], Answers]]) -> Iterator[list[Answers]]:
@@ -102,7 +111,7 @@ def _groups(makers: Sequence[Callable[[], Answers]]) -> Iterator[list[Answers]]:
 def _resample(
     group: Sequence[Answers],
     count: int,
-    blocks: Iterator[NDArray[Any]],
+    blocks: Iterator[F32],
     done: Callable[[], None] | None,
 ) -> list[Resampled]:
     tables = [summable(one.columns, count) for one in group]
@@ -111,15 +120,36 @@ def _resample(
     once = np.ones((count, 1), np.uint8)
     first = np.split(side_by_side.sum(axis=0)[None], ends, axis=1)
     parts = [[_resample_one(one, sums, once)] for one, sums in zip(group, first, strict=True)]
-    for weights in blocks:
-        # One product for all of them: it takes half of the time of one each, and sums are exact.
-        sums_of_block = np.split(weights.astype(np.float64) @ side_by_side, ends, axis=1)
-        drawn = by_image(weights)
-        for one, sums, part in zip(group, sums_of_block, parts, strict=True):
-            part.append(_resample_one(one, sums, drawn))
+    for sums, drawn in _join_blocks(side_by_side, blocks):
+        of_tables = np.split(sums, ends, axis=1)
+        for one, own, part in zip(group, of_tables, parts, strict=True):
+            part.append(_resample_one(one, own, drawn))
             if done is not None:
                 done()
     return [_join(part) for part in parts]
+
+
+def _join_blocks(table: F64, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArray[Any]]]:
+    """Yield the sums ``(r, V)`` of a table and the weights ``(N, r)`` of many resamples at a time.
+
+    A walk takes each image for all of them, which pays where they are many: as bytes, weights of
+    several blocks take no more memory than one.
+    """
+    buffer = np.empty((0, len(table)))
+    sums: list[F64] = []
+    drawn: list[NDArray[Any]] = []
+    for weights in blocks:
+        if len(buffer) < len(weights):
+            buffer = np.empty(weights.shape)
+        np.copyto(buffer[: len(weights)], weights)
+        # One product for all tables: it takes half of the time of one each, and sums are exact.
+        sums.append(buffer[: len(weights)] @ table)
+        drawn.append(by_image(weights))
+        if sum(one.nbytes for one in drawn) + drawn[-1].nbytes > BLOCK_BYTES:
+            yield np.concatenate(sums), np.concatenate(drawn, axis=1)
+            sums, drawn = [], []
+    if drawn:
+        yield np.concatenate(sums), np.concatenate(drawn, axis=1)
 
 
 def _resample_one(answers: Answers, sums: F64, weights: NDArray[Any]) -> Resampled:

@@ -92,7 +92,7 @@ def _check_counts(count: int, replicates: int) -> None:
 
 
 def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
-    rows = _rows(count)
+    rows = rows_of_block(count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
         block = np.empty((min(rows, replicates - start), count), dtype=np.float32)
@@ -161,10 +161,11 @@ def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[l
 
 def blocks_of(count: int, replicates: int = REPLICATES) -> int:
     """Return how many blocks of resamples there are: ``done`` is called so often for each table."""
-    return -(-replicates // _rows(count))
+    return -(-replicates // rows_of_block(count))
 
 
-def _rows(count: int) -> int:
+def rows_of_block(count: int) -> int:
+    """Return how many resamples of ``count`` images a block of weights has."""
     return max(1, BLOCK_BYTES // (8 * count))
 
 

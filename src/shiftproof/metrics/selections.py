@@ -20,8 +20,8 @@ def sum_in_order(
     places: I32,
     wrong: Flags,
     off: F64,
+    bins: I32,
     starts: I64,
-    bins: I64,
     harmonic: F64,
     first: I32,
     found: F64,
@@ -34,9 +34,9 @@ def sum_in_order(
         places: ``(M,)`` the images in the order in which they enter.
         wrong: ``(M,)`` in this order.
         off: ``(M,)`` confidence minus right, in this order.
+        bins: ``(M,)`` the bin of each confidence, in this order.
         starts: ``(G + 1,)`` where each stretch begins, then M: images that enter together, or one
             after the other with answers that are all right or all wrong. Both come to the same.
-        bins: ``(G,)`` the bin of each stretch.
         harmonic: sums of ``1/1 + ... + 1/n`` from n = 0 on, to the largest number of images.
         first: ``(R,)`` the risk is that of so many images.
         found: is written.
@@ -46,38 +46,46 @@ def sum_in_order(
     before = np.zeros(
         resamples, np.int32
     )  # images of earlier stretches, and the wrong ones of them
-    errors_before = np.zeros(resamples, np.int32)
+    missed = np.zeros(resamples, np.int32)
     count = np.zeros(resamples, np.int32)
     errors = np.zeros(resamples, np.int32)
+    lower = np.zeros(resamples)
+    rate = np.zeros(resamples)
     area = found[2]
     risk = found[3]
     area[:] = 0
     risk[:] = 0
-    for stretch in range(len(bins)):
-        own = calibration[bins[stretch]]
+    # Short loops over few arrays each: one loop over all of them is not vectorized.
+    for stretch in range(len(starts) - 1):
         count[:] = 0
         errors[:] = 0
         for place in range(starts[stretch], starts[stretch + 1]):
             drawn = weights[places[place]]
+            own = calibration[bins[place]]
             value = off[place]
-            counts_as_wrong = np.int32(wrong[place])
             for at in range(resamples):
                 weight = np.int32(drawn[at])
                 count[at] += weight
-                errors[at] += weight * counts_as_wrong
                 own[at] += value * weight
+            if wrong[place]:
+                for at in range(resamples):
+                    errors[at] += np.int32(drawn[at])
         for at in range(resamples):
-            earlier, missed = before[at], errors_before[at]
-            upto = earlier + count[at]
-            rate = errors[at] / max(count[at], 1)
-            area[at] += errors[at] + (missed - earlier * rate) * (
-                harmonic[upto] - harmonic[earlier]
-            )
-            if earlier < first[at] <= upto:
-                risk[at] = missed + (first[at] - earlier) * rate
-            before[at] = upto
-            errors_before[at] = missed + errors[at]
+            rate[at] = np.float64(errors[at]) / np.float64(max(count[at], np.int32(1)))
+        for at in range(resamples):
+            if before[at] < first[at] <= before[at] + count[at]:
+                risk[at] = missed[at] + (first[at] - before[at]) * rate[at]
+        for at in range(resamples):
+            area[at] += errors[at]
+            rate[at] = missed[at] - before[at] * rate[at]
+        for at in range(resamples):
+            before[at] += count[at]
+            missed[at] += errors[at]
+        for at in range(resamples):
+            upper = harmonic[before[at]]
+            area[at] += rate[at] * (upper - lower[at])
+            lower[at] = upper
     for at in range(resamples):
         found[0, at] = before[at]
-        found[1, at] = errors_before[at]
+        found[1, at] = missed[at]
         risk[at] /= max(first[at], 1)
