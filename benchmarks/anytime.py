@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 import time
 from pathlib import Path
@@ -54,7 +55,8 @@ class Kept:
     def __init__(self, path: Path | None, records: Path) -> None:
         self.path = path
         sources = [Path(str(one.__file__)) for one in (drawing_module, betting, difficulty)]
-        contents = b"".join(one.read_bytes() for one in [records, Path(__file__), *sources])
+        contents = b"".join(one.read_bytes() for one in [records, *sources])
+        contents += inspect.getsource(replay).encode() + inspect.getsource(blend).encode()
         self._digest = hashlib.sha256(contents).hexdigest()[:16]
         self.replays = dict(self._read())
 
@@ -114,14 +116,16 @@ def replay(answers: np.ndarray, asked: Asked, seed: int, *, aim: float | None) -
 def run_replays(
     answers: np.ndarray, asked: Asked, replays: int, limit: float, kept: Kept, *, aim: float | None
 ) -> dict[str, Any]:
-    """Return what came of many replays, each with draws of its own, in so many seconds at most."""
+    """Return what came of many replays, each with draws of its own: those that are kept, and more in
+    so many seconds at most.
+    """
     found: list[Replay] = []
     part = f"{answers.shape[1]} images, {asked}"
     begun = time.monotonic()
     for seed in range(replays):
-        if found and time.monotonic() - begun > limit:
-            break
         if (part, seed) not in kept.replays:
+            if found and time.monotonic() - begun > limit:
+                break
             kept.add(part, seed, replay(answers, asked, seed, aim=aim))
         found.append(kept.replays[part, seed])
         if seed % 50 == 0:
@@ -208,7 +212,7 @@ def main() -> None:
         "provenance": provenance("cpu", 0),
     }
     output.show(result, given.out)
-    if kept.path is not None:
+    if kept.path is not None and given.minutes is None:
         kept.path.unlink(missing_ok=True)
 
 

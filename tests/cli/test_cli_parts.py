@@ -38,6 +38,7 @@ def test_options_become_a_backend():
     [
         ({"worker": 1}, "--worker and --of belong together"),
         ({"worker": 3, "of": 3}, "Expected worker 0 to 2 of 3, got worker 3 of 3"),
+        ({"worker": 0, "of": 0}, "Expected 1 command or more to share the work, got 0"),
         ({"worker": 0, "of": 2, "engine": "ray"}, "leave it out with --engine ray"),
         ({"address": "auto"}, "--address has an effect with --engine ray only"),
         ({"gpus_per_task": 1}, "--gpus-per-task has an effect with"),
@@ -78,7 +79,7 @@ def test_a_worker_ends_well_and_the_last_one_writes_the_scores(tmp_path, capsys)
 def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path, capsys):
     photos = tiny.write_photos(tmp_path / "photos", per_class=1)
     words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "fog", "-s", "1"]
-    assert cli.run([*words, "--engine", "ray", "--address", "127.0.0.1:1"]) != 0
+    assert cli.run([*words, "--engine", "ray", "--address", "127.0.0.1:1"]) == 2
     said = capsys.readouterr().err
     assert "Nothing answers at 127.0.0.1:1" in said
     assert "Traceback" not in said

@@ -55,6 +55,7 @@ def sum_in_order(
     risk = found[3]
     area[:] = 0
     risk[:] = 0
+    nearest = first.min()
     # Short loops over few arrays each: one loop over all of them is not vectorized.
     for stretch in range(len(starts) - 1):
         count[:] = 0
@@ -72,7 +73,10 @@ def sum_in_order(
                     errors[at] += np.int32(drawn[at])
         for at in range(resamples):
             rate[at] = np.float64(errors[at]) / np.float64(max(count[at], np.int32(1)))
+        furthest = np.int32(0)
         for at in range(resamples):
+            furthest = max(furthest, before[at] + count[at])
+        for at in range(resamples if furthest >= nearest else 0):
             if before[at] < first[at] <= before[at] + count[at]:
                 risk[at] = missed[at] + (first[at] - before[at]) * rate[at]
         for at in range(resamples):

@@ -8,7 +8,7 @@ import pickle
 import re
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ _QUIET = {
     # Nothing is sent anywhere, and no warning of a setting that is about to change.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # What a worker would set for itself, while threads of Ray read the environment.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 _OBJECT_STORE = 256 * 10**6
@@ -68,7 +70,7 @@ class Ray:
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Make the parts as tasks."""
         if not shards:
             return  # starting Ray takes seconds
@@ -130,7 +132,7 @@ def _knock(address: str) -> None:
     """Refuse an address at which nothing answers.
 
     Raises:
-        RunError: says where.
+        InputError: says where.
     """
     found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
     if found is None:
@@ -139,7 +141,7 @@ def _knock(address: str) -> None:
         socket.create_connection((found[1], int(found[2])), _KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise RunError(
+        raise InputError(
             f"Nothing answers at {address} ({reason}). Expected the address of a Ray cluster, such "
             "as host:6379 or ray://host:10001; is it up, and does a firewall stand between?"
         ) from error
@@ -167,19 +169,27 @@ def _tasks(
     # As bytes, so that what a machine lacks to read them is told as it is; in a list they go to a
     # worker as a reference, and are read there once for all of its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
-    sent = [ray.put(job)], str(Path.cwd()), __version__
+    sent: tuple[list[Any], str, str] = [ray.put(job)], str(Path.cwd()), __version__
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
-    while left or under_way:
-        window = _window(ray, asked)
-        while left and len(under_way) < window:
-            shard = left.pop()
-            under_way[task.remote(sent, shard)] = shard
-        done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
-        for one in done:
-            shard = under_way.pop(one)
-            parts.write(shard, _result(ray, one, shard))
-            yield shard
+    try:
+        while left or under_way:
+            window = _window(ray, asked)
+            while left and len(under_way) < window:
+                shard = left.pop()
+                under_way[task.remote(sent, shard)] = shard
+            done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
+            for one in done:
+                shard = under_way.pop(one)
+                parts.write(shard, _result(ray, one, shard))
+                yield shard
+    finally:
+        # Of a session that goes on, and so that no reference outlives one that ends.
+        for one in under_way:
+            with contextlib.suppress(Exception):  # the cluster may be what was lost
+                ray.cancel(one, force=True)
+        under_way.clear()
+        sent[0].clear()
 
 
 def _window(ray: Any, asked: Ray) -> int:
