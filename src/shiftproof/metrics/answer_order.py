@@ -136,7 +136,8 @@ def walk(order: AnswerOrder, weights: NDArray[Any], total: F64, *, coverage: flo
         weights, order.places, order.wrong, order.off, order.bins, order.starts,
         harmonic, first, found, calibration,
     )  # fmt: skip
-    return OrderSums(*found, calibration.T)
+    total, errors, area, risk = found
+    return OrderSums(total, errors, area, risk, calibration.T)
 
 
 @functools.lru_cache(maxsize=2)
@@ -165,4 +166,4 @@ def _find_stretches(falling: NDArray[Any], wrong: Flags) -> I64:
     all_wrong = missed == sizes
     new = mixed | np.roll(mixed, 1) | (all_wrong != np.roll(all_wrong, 1))
     new[0] = True
-    return ties[new]
+    return np.asarray(ties[new])
