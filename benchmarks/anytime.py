@@ -6,22 +6,28 @@ number is inside of the interval at all times, how many of the passes of the ful
 point takes, and how many it takes to tell two networks apart, is counted. mCE has AlexNet's
 denominators, whose errors are of photographs: here they are weights.
 
+Every replay is kept beside FILE, as ``.replays``, until all are through: the same command goes on.
+
 python benchmarks/anytime.py --out benchmarks/results/anytime.json
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import inspect
+import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import output
 
+from shiftproof.bench import drawing as drawing_module
 from shiftproof.bench.drawing import Asked, Drawing
 from shiftproof.corruptions import COMMON, GROUPS
-from shiftproof.metrics.betting import ConfidenceSequence
+from shiftproof.metrics import betting, difficulty
 from shiftproof.metrics.corruption import mce_weights
 from shiftproof.provenance import provenance
 from shiftproof.types import Cell
@@ -35,6 +41,46 @@ FEW, FEW_POINTS = 250, 3.0
 TARGETS = {"precision": 0.05, "decision": 0.03}
 
 
+class Replay(NamedTuple):
+    """What came of the draws of one order: pairs asked, inside at all times, seconds of CPU."""
+
+    pairs: int
+    inside: bool
+    seconds: float
+
+
+class Kept:
+    """Replays on disk, a line each, of this code and these records alone; in memory without a file."""
+
+    def __init__(self, path: Path | None, records: Path) -> None:
+        self.path = path
+        sources = [Path(str(one.__file__)) for one in (drawing_module, betting, difficulty)]
+        contents = b"".join(one.read_bytes() for one in [records, *sources])
+        contents += inspect.getsource(replay).encode() + inspect.getsource(blend).encode()
+        self._digest = hashlib.sha256(contents).hexdigest()[:16]
+        self.replays = dict(self._read())
+
+    def add(self, part: str, seed: int, one: Replay) -> None:
+        """Keep a replay."""
+        self.replays[part, seed] = one
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps([self._digest, part, seed, *one]) + "\n")
+
+    def _read(self) -> list[tuple[tuple[str, int], Replay]]:
+        if self.path is None or not self.path.exists():
+            return []
+        # A line that was cut off has no end.
+        lines = self.path.read_text().rpartition("\n")[0].splitlines()
+        self.path.write_text("".join(f"{line}\n" for line in lines))
+        rows = [json.loads(line) for line in lines]
+        return [
+            ((part, seed), Replay(*one))
+            for digest, part, seed, *one in rows
+            if digest == self._digest
+        ]
+
+
 def read_records(path: Path) -> dict[str, np.ndarray]:
     """Return ``(N, 75)`` of each network: 1 where its answer is wrong."""
     with np.load(path) as arrays:
@@ -44,14 +90,9 @@ def read_records(path: Path) -> dict[str, np.ndarray]:
         }
 
 
-def replay(
-    answers: np.ndarray, asked: Asked, seed: int, *, aim: float | None
-) -> tuple[int, bool, ConfidenceSequence]:
-    """Draw until the end is reached.
-
-    Returns:
-        The pairs that were asked, whether the number was inside at all times, and the interval.
-    """
+def replay(answers: np.ndarray, asked: Asked, seed: int, *, aim: float | None) -> Replay:
+    """Draw until the end is reached."""
+    begun = time.process_time()
     models = [asked.model] if asked.against is None else [asked.against, asked.model]
     drawing = Drawing(
         answers.shape[1], CELLS, WEIGHTS, models, [asked], families=FAMILIES, aim=aim, seed=seed
@@ -69,32 +110,39 @@ def replay(
             break
         if asked.against is not None and not interval.low <= 0 <= interval.high:
             break
-    return len(drawing), inside, interval
+    return Replay(len(drawing), bool(inside), round(time.process_time() - begun, 3))
 
 
 def run_replays(
-    answers: np.ndarray, asked: Asked, replays: int, limit: float, *, aim: float | None
+    answers: np.ndarray, asked: Asked, replays: int, limit: float, kept: Kept, *, aim: float | None
 ) -> dict[str, Any]:
-    """Return what came of many replays, each with draws of its own, in so many seconds at most."""
-    found: list[tuple[int, bool]] = []
+    """Return what came of many replays, each with draws of its own: those that are kept, and more in
+    so many seconds at most.
+    """
+    found: list[Replay] = []
+    part = f"{answers.shape[1]} images, {asked}"
     begun = time.monotonic()
     for seed in range(replays):
-        if found and time.monotonic() - begun > limit:
-            break
-        found.append(replay(answers, asked, seed, aim=aim)[:2])
+        if (part, seed) not in kept.replays:
+            if found and time.monotonic() - begun > limit:
+                break
+            kept.add(part, seed, replay(answers, asked, seed, aim=aim))
+        found.append(kept.replays[part, seed])
         if seed % 50 == 0:
             print(asked, seed, found[-1], flush=True)
-    passes = np.array([count for count, _ in found])
+    passes = np.array([one.pairs for one in found])
     share = passes / (answers.shape[1] * len(CELLS))
     return {
         "replays": len(found),
-        "covered at all times": round(float(np.mean([inside for _, inside in found])), 4),
+        "inside at all times": sum(one.inside for one in found),
+        "covered at all times": round(float(np.mean([one.inside for one in found])), 4),
         "share of the grid": {
             "mean": round(float(share.mean()), 4),
             "median": round(float(np.median(share)), 4),
             "95 %": round(float(np.quantile(share, 0.95)), 4),
         },
         "pairs asked, mean": round(float(passes.mean())),
+        "seconds of CPU": round(sum(one.seconds for one in found)),
     }
 
 
@@ -103,13 +151,14 @@ def measure(
     replays: int,
     points: float,
     limit: float,
+    kept: Kept,
 ) -> dict[str, Any]:
     """Return the replays of one network's mCE, and of the difference of two."""
     mce = {name: float(wrong.mean(axis=0) @ WEIGHTS) for name, wrong in records.items()}
     first, second = records
-    one = run_replays(records[first][None], Asked(first), replays, limit, aim=points / 100)
+    one = run_replays(records[first][None], Asked(first), replays, limit, kept, aim=points / 100)
     both = np.stack([records[first], records[second]])
-    two = run_replays(both, Asked(second, first), replays, limit, aim=None)
+    two = run_replays(both, Asked(second, first), replays, limit, kept, aim=None)
     return {
         "images": len(records[first]),
         "mCE": {name: round(value, 4) for name, value in mce.items()},
@@ -148,21 +197,23 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="of each of the four parts, at most")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    begun = time.process_time()
+    kept = Kept(given.out and given.out.with_suffix(".replays"), given.records)
     records = read_records(given.records)
     limit = np.inf if given.minutes is None else 60 * given.minutes
     few = {name: wrong[:FEW] for name, wrong in records.items()}
     result = {
-        "all images": measure(blend(records), given.replays, POINTS, limit),
-        "250 images": measure(blend(few), given.few, FEW_POINTS, limit),
+        "all images": measure(blend(records), given.replays, POINTS, limit, kept),
+        "250 images": measure(blend(few), given.few, FEW_POINTS, limit, kept),
         "aims": TARGETS,
         "right again at a higher whole severity": {
             name: round(find_comebacks(wrong), 4) for name, wrong in records.items()
         },
-        "seconds of CPU": round(time.process_time() - begun),
+        "seconds of CPU": round(sum(one.seconds for one in kept.replays.values())),
         "provenance": provenance("cpu", 0),
     }
     output.show(result, given.out)
+    if kept.path is not None and given.minutes is None:
+        kept.path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

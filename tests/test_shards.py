@@ -1,5 +1,6 @@
 """The executor: the same bytes everywhere, and what a killed worker, a killed driver, a full disk cost."""
 
+import contextlib
 import errno
 
 import numpy as np
@@ -37,6 +38,33 @@ def test_a_part_holds_what_the_function_gave(tmp_path):
 def test_the_number_of_workers_changes_no_byte(tmp_path, expected, workers):
     run_shards(counting(), tmp_path / "parts", Local(workers))
     assert contents(tmp_path / "parts") == expected
+
+
+class Interrupted(Local):
+    """An engine whose command is interrupted while it shows a part."""
+
+    ended = False
+
+    def work(self, *given):
+        try:
+            yield from super().work(*given)
+        finally:
+            Interrupted.ended = True
+
+
+def test_an_engine_has_ended_when_its_command_is_interrupted(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def interrupt(*_, **__):
+        def advance(**_):
+            raise KeyboardInterrupt
+
+        yield advance
+
+    monkeypatch.setattr("shiftproof.shards.job.progress", interrupt)
+    with pytest.raises(KeyboardInterrupt) as kept:  # its frames hold the engine
+        run_shards(counting(3), tmp_path / "parts", Interrupted(0))
+    assert Interrupted.ended
+    assert kept.tb is not None
 
 
 def test_a_killed_worker_costs_nothing(tmp_path, expected):
@@ -107,7 +135,7 @@ def test_workers_of_a_scheduler_share_the_shards_and_the_last_one_merges(tmp_pat
     assert contents(folder) == expected
 
 
-@pytest.mark.parametrize(("worker", "of"), [(-1, 3), (3, 3), (0, 0)])
+@pytest.mark.parametrize(("worker", "of"), [(-1, 3), (3, 3)])
 def test_a_worker_that_is_none(worker, of):
     with pytest.raises(InputError, match="Expected worker 0 to"):
         Scheduled(worker, of)

@@ -213,7 +213,7 @@ def test_a_ray_that_does_not_start_is_tried_again():
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:99999"])
 def test_a_cluster_that_does_not_answer_is_told_at_once(address):
     ray = SimpleNamespace(init=None, shutdown=None)
-    with pytest.raises(RunError, match=f"^Nothing answers at {address} .*Expected the address"):
+    with pytest.raises(InputError, match=f"^Nothing answers at {address} .*Expected the address"):
         Ray(address)._start(ray)
 
 

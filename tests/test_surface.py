@@ -65,8 +65,8 @@ SURFACE = {
     },
     "shiftproof.embed": {
         "Embedded", "EmbeddingForecast", "Part", "Picture", "Pictures", "SavedDataset",
-        "SplitPictures", "TarPictures", "Texts", "embed", "embed_texts", "forecast_embedding",
-        "open_pictures", "open_texts",
+        "SplitPictures", "TarPictures", "TextForecast", "Texts", "embed", "embed_texts",
+        "forecast_embedding", "forecast_texts", "open_pictures", "open_texts",
     },
     "shiftproof.errors": {
         "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError", "ModelError",

@@ -1,14 +1,18 @@
 """How workers, clusters and their cost are spelt on the command line, alike for every long verb."""
 
 import json
+from string import ascii_lowercase
 
 import pytest
+import torch
 
 from shiftproof import cli
 from shiftproof.bench.forecast import _spread
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.verbs import load_verb
 from shiftproof.errors import InputError
+from shiftproof.models import TextEncoder
+from shiftproof.models.image_text.towers import TextTower
 from shiftproof.shards import Ray, Scheduled
 from shiftproof.shards.gpus import VISIBLE, choose_gpus, keep_to_gpus
 from support import tiny
@@ -34,6 +38,7 @@ def test_options_become_a_backend():
     [
         ({"worker": 1}, "--worker and --of belong together"),
         ({"worker": 3, "of": 3}, "Expected worker 0 to 2 of 3, got worker 3 of 3"),
+        ({"worker": 0, "of": 0}, "Expected 1 command or more to share the work, got 0"),
         ({"worker": 0, "of": 2, "engine": "ray"}, "leave it out with --engine ray"),
         ({"address": "auto"}, "--address has an effect with --engine ray only"),
         ({"gpus_per_task": 1}, "--gpus-per-task has an effect with"),
@@ -74,7 +79,7 @@ def test_a_worker_ends_well_and_the_last_one_writes_the_scores(tmp_path, capsys)
 def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path, capsys):
     photos = tiny.write_photos(tmp_path / "photos", per_class=1)
     words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "fog", "-s", "1"]
-    assert cli.run([*words, "--engine", "ray", "--address", "127.0.0.1:1"]) != 0
+    assert cli.run([*words, "--engine", "ray", "--address", "127.0.0.1:1"]) == 2
     said = capsys.readouterr().err
     assert "Nothing answers at 127.0.0.1:1" in said
     assert "Traceback" not in said
@@ -105,6 +110,35 @@ def test_a_plan_says_memory_disk_and_money(tmp_path, capsys, monkeypatch):
         assert told["disk"] > 0
         assert told["parts"] == parts[verb]
     assert not (tmp_path / "out").exists()
+
+
+def count_letters(texts):
+    return torch.tensor([[text.count(letter) for letter in ascii_lowercase] for text in texts])
+
+
+def test_a_plan_of_texts_says_what_they_take(tmp_path, capsys, monkeypatch):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a red square\na green one\na blue one\n")
+    encoder = TextEncoder(TextTower(count_letters, lambda: "letters"), name="letters")
+    monkeypatch.setattr("shiftproof.embed.forecast.TRIED_SECONDS", 0.01)
+    monkeypatch.setattr("shiftproof.models.load_text_encoder", lambda *_, **__: encoder)
+    words = ["embed", "--texts", str(texts), "--out", str(tmp_path / "out"), "--shard-size", "2"]
+    assert cli.run([*words, "--dry-run", "--rate", "3600", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["texts"], told["shards"], told["parts"], told["tried"]) == (3, 2, 2, 3)
+    assert told["cost"] == pytest.approx(told["seconds"])
+    # Rows of 26 numbers in float16 and 24 bytes of metadata, and the letters themselves.
+    assert told["disk"] == 3 * (2 * 26 + 24) + 12 + 11 + 10
+    assert not (tmp_path / "out").exists()
+    assert cli.run([*words, "--dry-run"]) == 0
+    assert "3 texts in 2 shards" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rate", ["-1", "nan", "inf"])
+def test_a_rate_that_is_none_is_refused_before_anything_is_tried(rate, tmp_path, capsys):
+    words = ["embed", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert cli.run([*words, "--dry-run", f"--rate={rate}"]) == 2
+    assert "--rate: expected what an hour of a machine costs" in capsys.readouterr().err
 
 
 def test_a_plan_takes_as_many_images_as_there_is_time_for(tmp_path, capsys, monkeypatch):

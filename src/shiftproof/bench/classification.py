@@ -12,6 +12,7 @@ import numpy as np
 
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.bench import estimates
+from shiftproof.bench.answer_figures import replicate_answers
 from shiftproof.bench.calibrating import HeldOut, HeldOutLike, hold_out, read_calibrations
 from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.gallery import save_gallery
@@ -29,12 +30,11 @@ from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
-from shiftproof.metrics.calibration import BINS, calibration_columns, calibration_error_of
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
-from shiftproof.runs.records.classification import TOP, CellRecords, read_tables
-from shiftproof.runs.resamples import Replicates, round_figure
+from shiftproof.runs.records.classification import CellRecords, read_tables
+from shiftproof.runs.resamples import Replicates, divide, round_figure
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
@@ -96,7 +96,7 @@ class Classification(Task):
         kept: the folder of a run that may have the vectors of zero-shot classes already, for models
             given as text; ``bench.run`` takes the run's own.
         trust: whether to evaluate confidences: Brier score, risk against coverage and prediction
-            sets. It takes some 40 microseconds for each record.
+            sets.
     """
 
     kind = "classification"
@@ -199,10 +199,13 @@ class Classification(Task):
         cells = _replicate(tables, labeled, len(classes.names), show_progress)
         estimated = estimates.estimate_grid(tables) if labeled else {}
         trust = (
-            measure_trust(tables, grid.averaged, read_calibrations(folder).models, show_progress)
+            measure_trust(
+                tables, cells, grid.averaged, read_calibrations(folder).models,
+                classes=len(classes.names), show_progress=show_progress,
+            )
             if labeled and self.trust
             else {}
-        )
+        )  # fmt: skip
         details = {
             name: Detail(
                 classes=_score_classes(tables[name], classes.names),
@@ -358,64 +361,40 @@ def _replicate(
 ) -> dict[str, dict[Cell, dict[str, Replicates]]]:
     """Return the replicates of all cells: observed, and on every resample of the images."""
     keys = [(name, cell) for name, table in tables.items() for cell in table]
-    count = len(tables[keys[0][0]][keys[0][1]])
-    columns = [
-        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), labeled, classes)
-        for name, cell in keys
-    ]
-    with progress(
-        "Intervals", len(keys) * intervals.blocks_of(count), show=show_progress
-    ) as advance:
-        sums = intervals.sum_resamples(columns, count, seed=SEED, done=advance)
+    if labeled:
+        figures = replicate_answers(
+            [(tables[name][cell], None) for name, cell in keys],
+            classes,
+            title="Intervals",
+            show_progress=show_progress,
+        )
+    else:
+        figures = _replicate_disagreement(
+            [(tables[name][cell], tables[name].get(CLEAN)) for name, cell in keys], show_progress
+        )
     found: dict[str, dict[Cell, dict[str, Replicates]]] = {name: {} for name in tables}
-    for (name, cell), values in zip(keys, sums, strict=True):
-        found[name][cell] = _figures(values, labeled)
+    for (name, cell), values in zip(keys, figures, strict=True):
+        found[name][cell] = values
     return found
 
 
-def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, classes: int) -> F64:
-    """``(N, 2)`` or ``(N, 4 + BINS)``: per-image terms whose sums give a cell's scores.
-
-    Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
-    the first five, the loss, and confidence minus right in the bin of the confidence.
-    """
-    counts = record.readable
-    if not labeled:
-        assert clean is not None
-        counts = counts & clean.readable
-        return np.stack([counts, counts & (record.prediction != clean.prediction)], axis=1).astype(
-            np.float64
-        )
-    right = record.prediction == record.target
-    in_top = (record.top == record.target[:, None]).any(axis=1)
-    # Imported predictions may have fewer than five classes, and then no top-5 error.
-    short = (record.top[:, min(TOP, classes) - 1] < 0) & (record.prediction >= 0)
-    columns = np.zeros((len(record), 4 + BINS))
-    columns[:, 0] = counts
-    columns[:, 1] = counts & ~right
-    columns[:, 2] = np.where(counts & short, np.nan, counts & ~in_top)
-    columns[:, 3] = np.where(counts, record.loss, 0)
-    known = counts & ~np.isnan(record.confidence)
-    if known.any():
-        columns[known, 4:] = calibration_columns(record.confidence[known], right[known])
-    columns[counts & ~known, 4:] = np.nan  # an answer that is no number has no calibration
-    return columns
+def _replicate_disagreement(
+    records: Sequence[tuple[CellRecords, CellRecords | None]], show_progress: bool | None
+) -> list[dict[str, Replicates]]:
+    count = len(records[0][0])
+    columns = [functools.partial(_disagreement_columns, one, clean) for one, clean in records]
+    blocks = intervals.blocks_of(count)
+    with progress("Intervals", len(columns) * blocks, show=show_progress) as advance:
+        sums = intervals.sum_resamples(columns, count, seed=SEED, done=advance)
+    return [{"disagreement": divide(one[:, 1], one[:, 0])} for one in sums]
 
 
-def _figures(sums: F64, labeled: bool) -> dict[str, Replicates]:
-    """Return the scores of a cell from the sums of its columns."""
-    counted = sums[:, 0]
-    wrong = _divide(sums[:, 1], counted)
-    if not labeled:
-        return {"disagreement": wrong}
-    calibration = _divide(calibration_error_of(sums[:, 4:]), counted)
-    return {
-        "error": wrong,
-        "top5_error": _divide(sums[:, 2], counted),
-        # Bias-corrected resamples may leave the range of the metric.
-        "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
-        "loss": _divide(sums[:, 3], counted),
-    }
+def _disagreement_columns(record: CellRecords, clean: CellRecords | None) -> F64:
+    """``(N, 2)``: whether the image counts, and whether the answer is another than on the clean one."""
+    assert clean is not None
+    counts = record.readable & clean.readable
+    differs = counts & (record.prediction != clean.prediction)
+    return np.stack([counts, differs], axis=1).astype(np.float64)
 
 
 def _summarize(
@@ -433,7 +412,7 @@ def _summarize(
     clean = cells[CLEAN]["error"] if grid.has_clean else None
     if clean is not None:
         mean = average([cells[cell]["error"] for cell in averaged])
-        summary["rpc"] = _divide(1 - mean, 1 - clean)
+        summary["rpc"] = divide(1 - mean, 1 - clean)
     if reason is not None:
         return summary, {}
     names = list(COMMON)
@@ -455,13 +434,6 @@ def _summarize(
         for place, name in enumerate(names):
             corruptions[name]["relative_ce"] = relative[:, place]
     return summary, corruptions
-
-
-def _divide(above: F64, below: F64) -> F64:
-    """Divide, NaN for division by zero: a resample without a readable image."""
-    result = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=result, where=below != 0)
-    return result
 
 
 # ---------------------------------------------------------------- specific to classification

@@ -22,11 +22,11 @@ def pilot_folder(out: Path) -> Path:
 
 
 def check_precision(precision: float) -> None:
-    """Raise an InputError unless ``precision`` is a number of points above 0."""
-    if isinstance(precision, bool) or not (math.isfinite(precision) and precision > 0):
+    """Raise an InputError unless ``precision`` is a number of points above 0 and below 100."""
+    if isinstance(precision, bool) or not 0 < precision < 100:
         raise InputError(
-            f"Expected a precision above 0, the half-width of an interval in points, got "
-            f"{precision!r}."
+            f"Expected a precision above 0 and below 100, the half-width of an interval in points, "
+            f"got {precision!r}."
         )
 
 

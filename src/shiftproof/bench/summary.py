@@ -117,6 +117,8 @@ def list_broken(
     """
     found: dict[str, list[tuple[Cell, str]]] = {}
     for cell, ids, errors in tables:
+        if errors.count(None) == len(errors):
+            continue
         for name, reason in zip(ids, errors, strict=True):
             if reason is not None:
                 found.setdefault(name, []).append((cell, reason))

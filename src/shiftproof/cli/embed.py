@@ -19,8 +19,8 @@ from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.embed import Embedded, EmbeddingForecast
-    from shiftproof.shards import Backend
+    from shiftproof.embed import Embedded, EmbeddingForecast, TextForecast
+    from shiftproof.models import TextEncoder
 
 
 def register(app: typer.Typer) -> None:
@@ -112,14 +112,22 @@ def embed(
     plan.check()
     backend = parts.choose(workers)
     if texts is not None:
+        from shiftproof.embed import embed_texts, forecast_texts
+
         if any(given is not None for given in (split, images, root, workers)):
             raise InputError(
                 "--split, --images, --root and --workers are for images; leave them out."
             )
+        size = 256 if batch_size is None else batch_size
+        text_encoder = _load_text_encoder(model, device, raw)
         if plan.dry_run:
-            raise InputError("--dry-run is for images; texts take little: leave it out.")
+            of_texts = forecast_texts(text_encoder, texts, shard_size=shard_size, batch_size=size)
+            _show_text_forecast(of_texts, plan, as_json=as_json)
+            return
         with parts.share():
-            done = _embed_texts(texts, out, model, device, raw, shard_size, batch_size, backend)
+            done = embed_texts(
+                text_encoder, texts, out, shard_size=shard_size, batch_size=size, backend=backend
+            )
         _show(done, as_json=as_json)
         return
     from shiftproof.embed import embed as write
@@ -144,23 +152,27 @@ def embed(
     _show(done, as_json=as_json)
 
 
-def _embed_texts(
-    texts: Path,
-    out: Path,
-    model: str,
-    device: str,
-    raw: bool,
-    shard_size: int | None,
-    batch_size: int | None,
-    backend: Backend | None,
-) -> Embedded:
-    from shiftproof.embed import embed_texts
+def _load_text_encoder(model: str, device: str, raw: bool) -> TextEncoder:
     from shiftproof.models import load_text_encoder
 
     encoder = load_text_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
-    size = 256 if batch_size is None else batch_size
-    return embed_texts(encoder, texts, out, shard_size=shard_size, batch_size=size, backend=backend)
+    return encoder
+
+
+def _show_text_forecast(forecast: TextForecast, plan: PlanOptions, *, as_json: bool) -> None:
+    needs = forecast.needs
+    if as_json:
+        say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
+        return
+    shards = "1 shard" if forecast.shards == 1 else f"{forecast.shards:,} shards"
+    say(f"{forecast.texts:,} texts in {shards}")
+    say(
+        f"about {show_duration(needs.seconds)} of the encoder on {forecast.device}; tried on "
+        f"{forecast.tried} texts"
+    )
+    say(f"about {show_size(needs.disk)} on the disk")
+    plan.show(needs)
 
 
 def _show_forecast(forecast: EmbeddingForecast, plan: PlanOptions, *, as_json: bool) -> None:

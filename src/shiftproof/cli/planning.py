@@ -30,13 +30,17 @@ class PlanOptions:
     ] = None
 
     def check(self) -> None:
-        """Refuse a rate where nothing is planned.
+        """Refuse a rate where nothing is planned, and one that is none, before anything is tried.
 
         Raises:
             InputError: there is one.
         """
         if self.rate is not None and not self.dry_run:
             raise InputError("--rate has an effect with --dry-run only.")
+        if self.rate is not None and not 0 <= self.rate < float("inf"):
+            raise InputError(
+                f"--rate: expected what an hour of a machine costs, 0 or more, got {self.rate:g}."
+            )
 
     def tell(self, needs: Needs) -> dict[str, Any]:
         """Return what work would take, for JSON."""

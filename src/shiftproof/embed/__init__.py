@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from shiftproof.data import SavedDataset
 from shiftproof.embed.extract import Embedded, embed
-from shiftproof.embed.forecast import EmbeddingForecast, forecast_embedding
+from shiftproof.embed.forecast import (
+    EmbeddingForecast,
+    TextForecast,
+    forecast_embedding,
+    forecast_texts,
+)
 from shiftproof.embed.pictures import Part, Picture, Pictures, SplitPictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.tars import TarPictures
@@ -20,10 +25,12 @@ __all__ = [
     "SavedDataset",
     "SplitPictures",
     "TarPictures",
+    "TextForecast",
     "Texts",
     "embed",
     "embed_texts",
     "forecast_embedding",
+    "forecast_texts",
     "open_pictures",
     "open_texts",
 ]

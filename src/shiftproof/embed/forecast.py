@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data import ImageData
 from shiftproof.embed.extract import read_pictures
 from shiftproof.embed.pictures import Pictures
-from shiftproof.embed.sources import open_pictures
+from shiftproof.embed.sources import SHARD_SIZE, open_pictures
+from shiftproof.embed.text_source import Texts, open_texts
 from shiftproof.errors import InputError
 from shiftproof.io.border import show_name
-from shiftproof.models import EncoderLike
-from shiftproof.types import Image
+from shiftproof.models import EncoderLike, TextEncoder
+
+Item = TypeVar("Item")
 
 TRIED_SECONDS = 5.0
 """Seconds of reading images, and of embedding them, until the current batch ends."""
@@ -104,7 +108,7 @@ def forecast_embedding(
         images=total,
         shards=pictures.parts,
         read_seconds=reading / count * total,
-        encode_seconds=_time_encoder(encoder, usable, batch_size) * total,
+        encode_seconds=_time_encoder(encoder.encode, usable, batch_size) * total,
         workers=workers,
         device=str(encoder.settings.get("device", "cpu")),
         memory=measure_memory(workers),
@@ -113,13 +117,78 @@ def forecast_embedding(
     )
 
 
-def _time_encoder(encoder: EncoderLike, images: list[Image], batch_size: int) -> float:
-    """Return the seconds per image in batches, without the first batch."""
-    around = itertools.cycle(images)
-    batch = list(itertools.islice(around, batch_size))
-    encoder.encode(batch)
+@dataclass(frozen=True)
+class TextForecast:
+    """What embedding texts would take.
+
+    Attributes:
+        texts: all of them.
+        shards: that are written.
+        encode_seconds: of the encoder, for all texts.
+        device: where the encoder runs.
+        memory: bytes that the process holds.
+        disk: bytes that are written.
+        tried: texts that were tried.
+    """
+
+    texts: int
+    shards: int
+    encode_seconds: float
+    device: str
+    memory: int
+    disk: int
+    tried: int
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes on this machine."""
+        return Needs(self.encode_seconds, self.memory, self.disk, self.shards)
+
+
+def forecast_texts(
+    encoder: TextEncoder,
+    texts: str | Path | Sequence[str] | Texts,
+    *,
+    shard_size: int | None = None,
+    batch_size: int = 256,
+) -> TextForecast:
+    """Return what :func:`embed_texts` with the same arguments will take; write nothing.
+
+    The first texts stand for the others.
+
+    Raises:
+        InputError: as embed_texts.
+    """
+    size = SHARD_SIZE if shard_size is None else shard_size
+    for what, value in (("shard", size), ("batch", batch_size)):
+        if value < 1:
+            raise InputError(f"Expected a {what} size of 1 or more, got {value}.")
+    opened = open_texts(texts)
+    tried = opened.captions[:batch_size]
+    kept = sum(len(text.encode()) for text in (*opened.captions, *_values(opened)))
+    return TextForecast(
+        texts=len(opened),
+        shards=-(-len(opened) // size),
+        encode_seconds=_time_encoder(encoder.encode, tried, batch_size) * len(opened),
+        device=str(encoder.device),
+        memory=measure_memory(0),
+        disk=len(opened) * (2 * encoder.width + _ROW_BYTES) + kept,
+        tried=len(tried),
+    )
+
+
+def _values(texts: Texts) -> Iterator[str]:
+    return itertools.chain.from_iterable(texts.columns.values())
+
+
+def _time_encoder(
+    encode: Callable[[list[Item]], object], items: Sequence[Item], batch_size: int
+) -> float:
+    """Return the seconds that an item takes in batches; the first batch is not counted."""
+    batch = list(itertools.islice(itertools.cycle(items), batch_size))
+    encode(batch)
     start, count = time.perf_counter(), 0
     while not count or time.perf_counter() - start < TRIED_SECONDS:
-        encoder.encode(batch)
+        encode(batch)
         count += len(batch)
     return (time.perf_counter() - start) / count

@@ -61,6 +61,9 @@ def texts_of(column: Any) -> list[str | None]:
     """Return the texts of a column that :func:`read_parquet` shares: equal ones are one object."""
     found: list[str | None] = []
     for chunk in column.chunks if hasattr(column, "chunks") else [column]:
+        if chunk.null_count == len(chunk):
+            found += [None] * len(chunk)
+            continue
         words = chunk.dictionary.to_pylist()
         found += [None if at is None else words[at] for at in chunk.indices.to_pylist()]
     return found

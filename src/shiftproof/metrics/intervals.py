@@ -94,7 +94,7 @@ def _check_counts(count: int, replicates: int) -> None:
 
 
 def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
-    rows = _rows(count)
+    rows = rows_of_block(count)
     together = max(1, _DRAWN_TOGETHER // count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
@@ -156,7 +156,7 @@ def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[l
     """Yield groups of tables that fit in memory: computing a table takes longer than summing it."""
     group: list[F64] = []
     for table in tables:
-        values = _table(table(), count)
+        values = summable(table(), count)
         if group and sum(held.nbytes for held in group) + values.nbytes > GROUP_BYTES:
             yield group
             group = []
@@ -167,32 +167,46 @@ def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[l
 
 def blocks_of(count: int, replicates: int = REPLICATES) -> int:
     """Return the number of blocks of resamples, which is how often ``done`` is called per table."""
-    return -(-replicates // _rows(count))
+    return -(-replicates // rows_of_block(count))
 
 
-def _rows(count: int) -> int:
+def rows_of_block(count: int) -> int:
+    """Return how many resamples of ``count`` images a block of weights has."""
     return max(1, BLOCK_BYTES // (8 * count))
 
 
-def _table(values: ArrayLike, count: int) -> F64:
-    table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 2 or len(table) != count:
-        raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
-    return _summable(table)
-
-
-def _summable(table: F64) -> F64:
-    """Round each column to multiples of a power of two, such that its weighted sums are exact.
+def summable(values: ArrayLike, count: int) -> F64:
+    """Return ``(count, columns)`` values, rounded so that their sums over resamples are exact.
 
     A matrix product adds in an order that depends on the number of threads and on the processor.
     Integers below 2^53 have the same sum in any order, and with weights that sum to N the sums are
     at most N x peak.
+
+    Raises:
+        InputError: values of another shape.
     """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or len(table) != count:
+        raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
     peak = np.maximum(table.max(axis=0), -table.min(axis=0))
+    return round_to(table, exact_scale(peak, count))
+
+
+def exact_scale(peak: F64, count: int) -> F64:
+    """Return by which power of two values up to ``peak`` are to be rounded: NaN where it is none.
+
+    Args:
+        peak: the largest value of each column, without its sign.
+        count: number of images, over whose resamples is summed.
+    """
     finite = np.isfinite(peak)
-    exponent = np.frexp(np.where(finite, peak, 1) * len(table))[1]
-    scale = np.where(finite, np.ldexp(1.0, np.minimum(52 - exponent, 1000)), np.nan)
-    steps = np.asarray(table * scale)
+    exponent = np.frexp(np.where(finite, peak, 1) * count)[1]
+    return np.where(finite, np.ldexp(1.0, np.minimum(52 - exponent, 1000)), np.nan)
+
+
+def round_to(values: F64, scale: F64) -> F64:
+    """Return the values as whole multiples of one over their scale."""
+    steps = np.asarray(values * scale)
     np.rint(steps, out=steps)
     return np.divide(steps, scale, out=steps)
 

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
-from shiftproof.types import F64, I64, Flags
+from shiftproof.metrics.answer_order import (
+    OrderSums,
+    by_image,
+    find_ties,
+    order_answers,
+    sum_harmonic,
+    walk,
+)
+from shiftproof.types import F64, Flags
 
 COVERAGE = 0.8
 """Default coverage at which the risk is reported."""
@@ -57,7 +65,8 @@ def risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> RiskCurve:
     """
     values, missed = _check(confidence, wrong)
     order = np.argsort(-values, kind="stable")
-    starts, sizes = _ties(values[order])
+    starts = find_ties(values[order])
+    sizes = np.diff(np.append(starts, len(values)))
     share = np.add.reduceat(missed[order].astype(np.float64), starts) / sizes
     errors = np.cumsum(np.repeat(share, sizes))
     places = np.arange(1, len(values) + 1)
@@ -117,10 +126,6 @@ def select_resamples(
 ) -> Selection:
     """Return AURC, E-AURC and the risk at a coverage, on each of R weightings of the images.
 
-    An image of weight w counts as w copies. Among g copies of one confidence with e wrong ones, of
-    which C came before with E wrong, the j-th has ``(E + j e/g) / (C + j)`` as its risk; their sum
-    is ``e + (E - C e/g)(H(C + g) - H(C))`` with harmonic numbers H.
-
     Args:
         confidence: ``(N,)`` as in :func:`risk_coverage`.
         wrong: ``(N,)`` bool.
@@ -137,34 +142,20 @@ def select_resamples(
         raise InputError(f"Expected weights of shape (R, {len(values)}), got {weighted.shape}.")
     if not 0 < coverage <= 1:
         raise InputError(f"Expected a coverage above 0, up to 1, got {coverage}.")
-    from shiftproof.metrics.selections import sum_risks
+    order = order_answers(values, missed)
+    total = weighted.sum(axis=1, dtype=np.float64)
+    return select(walk(order, by_image(weighted), total, coverage=coverage))
 
-    order = np.argsort(-values, kind="stable")
-    starts, _ = _ties(values[order])
-    sums = np.empty((len(weighted), 4))
-    ordered = np.ascontiguousarray(weighted[:, order], dtype=np.float32)
-    most = int(ordered.sum(axis=1, dtype=np.float64).max(initial=0))
-    sum_risks(
-        ordered, missed[order], np.append(starts, len(values)), _harmonic(most), coverage, sums
-    )
-    total, errors, area, risk = sums.T
+
+def select(sums: OrderSums) -> Selection:
+    """Return the figures of what a walk along answers has summed."""
+    total, errors, area, risk, _ = sums
     right = total - errors
-    harmonic = _harmonic(most)
+    harmonic = sum_harmonic(int(total.max(initial=0)))
     best = errors - right * (harmonic[total.astype(np.int64)] - harmonic[right.astype(np.int64)])
     there = np.where(total > 0, total, np.nan)
     # Clipped at zero: for the ideal order rounding may give less.
     return Selection(area / there, np.maximum((area - best) / there, 0), risk + 0 * there)
-
-
-def _harmonic(count: int) -> F64:
-    """Return ``(count + 1,)`` the sums ``1/1 + ... + 1/n`` of n = 0 to ``count``."""
-    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count + 1))])
-
-
-def _ties(falling: F64) -> tuple[I64, I64]:
-    """Return the start and the size of each group of tied values."""
-    starts = np.flatnonzero(np.concatenate([[True], falling[1:] != falling[:-1]]))
-    return starts, np.diff(np.concatenate([starts, [len(falling)]]))
 
 
 def _check(confidence: ArrayLike, wrong: ArrayLike) -> tuple[F64, Flags]:

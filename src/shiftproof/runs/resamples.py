@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval, percentile_interval
+from shiftproof.types import F64
 
 Replicates: TypeAlias = NDArray[np.float64]
 """``(1 + R,)``: the observed value, then that of each resample."""
@@ -24,6 +25,13 @@ def difference(
 ) -> dict[Key, Replicates]:
     """Return ``those`` minus ``these`` by resample, for all keys that both have."""
     return {key: those[key] - these[key] for key in those if key in these}
+
+
+def divide(above: F64, below: F64) -> F64:
+    """Divide, NaN where there is nothing to divide by: a resample without a readable image."""
+    result = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result
 
 
 def round_figure(value: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ class Backend(Protocol):
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Compute the parts of these shards, and yield each shard when its part is written."""
 
     def whose(self, shards: Sequence[int]) -> str:
@@ -53,7 +53,7 @@ class Local:
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Compute the parts in worker processes."""
         workers = self.workers
         if workers is None:
@@ -87,10 +87,12 @@ class Scheduled:
     workers: int | None = 0
 
     def __post_init__(self) -> None:
-        if self.of < 1 or not 0 <= self.worker < self.of:
+        if self.of < 1:
+            raise InputError(f"Expected 1 command or more to share the work, got {self.of}.")
+        if not 0 <= self.worker < self.of:
             raise InputError(
-                f"Expected worker 0 to {max(self.of, 1) - 1} of {max(self.of, 1)}, got worker "
-                f"{self.worker} of {self.of}."
+                f"Expected worker 0 to {self.of - 1} of {self.of}, got worker {self.worker} of "
+                f"{self.of}."
             )
 
     def share(self, shards: Sequence[int]) -> list[int]:
@@ -99,7 +101,7 @@ class Scheduled:
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Compute the parts like :class:`Local`."""
         yield from Local(self.workers).work(function, context, parts, shards)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,13 @@ def fill_parts(
         Exception: any exception of the function.
     """
     mine = backend.share(parts.missing())
-    with progress(name, len(mine), show=show) as advance:
-        for number in backend.work(function, context, parts, mine):
+    # Closed here, also where the display is interrupted: an engine that is left to the garbage
+    # collector ends when the interpreter does.
+    with (
+        progress(name, len(mine), show=show) as advance,
+        contextlib.closing(backend.work(function, context, parts, mine)) as done,
+    ):
+        for number in done:
             advance(note=f"shard {number}")
     check_finished(name, parts, backend)
 

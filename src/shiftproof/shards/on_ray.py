@@ -8,7 +8,7 @@ import pickle
 import re
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ _QUIET = {
     # No usage statistics, and no warning of a setting that is about to change.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # What a worker would set for itself, while threads of Ray read the environment.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 _OBJECT_STORE = 256 * 10**6
@@ -69,7 +71,7 @@ class Ray:
 
     def work(
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Compute the parts as tasks."""
         if not shards:
             return  # starting Ray takes seconds
@@ -135,7 +137,7 @@ def _knock(address: str) -> None:
     """Check that a cluster answers at an address.
 
     Raises:
-        RunError: nothing answers at the address.
+        InputError: nothing answers at the address.
     """
     found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
     if found is None:
@@ -144,7 +146,7 @@ def _knock(address: str) -> None:
         socket.create_connection((found[1], int(found[2])), _KNOCK_SECONDS).close()
     except (OSError, OverflowError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise RunError(
+        raise InputError(
             f"Nothing answers at {address} ({reason}). Expected the address of a Ray cluster, such "
             "as host:6379 or ray://host:10001; is it up, and does a firewall stand between?"
         ) from error
@@ -172,19 +174,27 @@ def _tasks(
     # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
     # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
-    sent = [ray.put(job)], str(Path.cwd()), __version__
+    sent: tuple[list[Any], str, str] = [ray.put(job)], str(Path.cwd()), __version__
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
-    while left or under_way:
-        window = _window(ray, asked)
-        while left and len(under_way) < window:
-            shard = left.pop()
-            under_way[task.remote(sent, shard)] = shard
-        done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
-        for one in done:
-            shard = under_way.pop(one)
-            parts.write(shard, _result(ray, one, shard))
-            yield shard
+    try:
+        while left or under_way:
+            window = _window(ray, asked)
+            while left and len(under_way) < window:
+                shard = left.pop()
+                under_way[task.remote(sent, shard)] = shard
+            done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
+            for one in done:
+                shard = under_way.pop(one)
+                parts.write(shard, _result(ray, one, shard))
+                yield shard
+    finally:
+        # Of a session that goes on, and so that no reference outlives one that ends.
+        for one in under_way:
+            with contextlib.suppress(Exception):  # the cluster may be what was lost
+                ray.cancel(one, force=True)
+        under_way.clear()
+        sent[0].clear()
 
 
 def _window(ray: Any, asked: Ray) -> int:

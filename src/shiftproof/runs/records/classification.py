@@ -98,6 +98,8 @@ class CellRecords:
     @property
     def readable(self) -> NDArray[np.bool_]:
         """``(N,)`` bool: which files could be read."""
+        if self.error.count(None) == len(self.error):
+            return np.ones(len(self.error), bool)
         return np.array([reason is None for reason in self.error], dtype=bool)
 
     def pick(self, rows: NDArray[Any]) -> CellRecords:
@@ -208,11 +210,6 @@ def read_cell(path: Path) -> CellRecords:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(field.null_count for field in (column["id"], column["position"])):
             raise ValueError("a row has no position")
-        top = np.full((len(table), TOP), -1, dtype=np.int32)
-        for row, classes in enumerate(column["top5"].to_pylist()):
-            if classes:
-                kept = classes[:TOP]
-                top[row, : len(kept)] = kept
         return CellRecords(
             ids=column["id"].to_pylist(),
             position=_numpy(column["position"], np.int32, -1),
@@ -220,11 +217,27 @@ def read_cell(path: Path) -> CellRecords:
             prediction=_numpy(column["prediction"], np.int32, -1),
             confidence=_numpy(column["confidence"], np.float32, np.nan),
             loss=_numpy(column["loss"], np.float32, np.nan),
-            top=top,
+            top=_read_top(column["top5"]),
             error=texts_of(column["error"]),
             brier=_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
             calibrated=_read_calibrated(column) if _SCALED[0] in column else None,
         )
+
+
+def _read_top(column: Any) -> I32:
+    """Return ``(N, TOP)`` of lists of classes, -1 where a list has no more."""
+    import pyarrow.compute as pc
+
+    values = column.flatten()
+    if values.null_count:
+        raise ValueError("a class has no number")
+    lengths = _numpy(pc.list_value_length(column), np.int64, 0)
+    starts = np.cumsum(lengths) - lengths
+    places = np.arange(TOP)
+    there = places < lengths[:, None]
+    top = np.full(there.shape, -1, dtype=np.int32)
+    top[there] = np.asarray(values, np.int32)[(starts[:, None] + places)[there]]
+    return top
 
 
 def _read_calibrated(column: dict[str, Any]) -> CalibratedAnswers:

@@ -1,0 +1,170 @@
+"""What answers are worth on every resample of the images, for many models and cells at a time.
+
+The resamples are drawn once for all of them, and each table of answers is sorted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.metrics.answer_order import AnswerOrder, OrderSums, by_image, walk
+from shiftproof.metrics.calibration import BINS
+from shiftproof.metrics.intervals import (
+    BLOCK_BYTES,
+    GROUP_BYTES,
+    REPLICATES,
+    resample_weights,
+    rows_of_block,
+    summable,
+)
+from shiftproof.metrics.selective import COVERAGE, Selection, select
+from shiftproof.types import F32, F64
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Answers to N images.
+
+    Attributes:
+        columns: ``(N, V)`` what is summed over the images; the first is 1 where an image counts, else
+            0.
+        order: of the images that count; None where a confidence is not known.
+    """
+
+    columns: F64
+    order: AnswerOrder | None
+
+    @property
+    def nbytes(self) -> int:
+        """Of all its arrays."""
+        return self.columns.nbytes + (0 if self.order is None else self.order.nbytes)
+
+
+class Resampled(NamedTuple):
+    """Answers to the images as they are, then on each of R resamples of them.
+
+    ``sums`` ``(1 + R, V)`` of the columns, ``calibration`` ``(1 + R, BINS)`` of confidence minus right,
+    and the figures of selective prediction, ``(1 + R,)`` each. NaN without an order.
+    """
+
+    sums: F64
+    calibration: F64
+    selection: Selection
+
+
+def resample_answers(
+    makers: Sequence[Callable[[], Answers]],
+    count: int,
+    replicates: int = REPLICATES,
+    *,
+    seed: int = 0,
+    done: Callable[[], None] | None = None,
+) -> list[Resampled]:
+    """Return the sums of every table of answers, as they are and over each resample of the images.
+
+    Sums are exact, as those of :func:`intervals.sum_resamples` are, and on the same resamples.
+
+    Args:
+        makers: functions that give the answers; each is called once, and not all of what they give is
+            in memory at once.
+        count: number of images.
+        replicates: number of resamples.
+        seed: decides the resamples.
+        done: called after each table of each stretch of resamples, :func:`blocks_of` in all.
+
+    Raises:
+        InputError: no images, no resamples, or columns of another shape.
+    """
+    blocks = resample_weights(count, replicates, seed=seed)
+    found: list[Resampled] = []
+    for group in _groups(makers):
+        found += _resample(group, count, blocks, done)
+        # Each group draws them anew: they take less time than they would take memory.
+        blocks = resample_weights(count, replicates, seed=seed)
+    return found
+
+
+def blocks_of(count: int, replicates: int = REPLICATES) -> int:
+    """Return how often ``done`` is called for each table."""
+    rows = rows_of_block(count)
+    together = rows * max(1, BLOCK_BYTES // (rows * count))
+    return -(-replicates // together)
+
+
+def _groups(makers: Sequence[Callable[[], Answers]]) -> Iterator[list[Answers]]:
+    group: list[Answers] = []
+    for make in makers:
+        answers = make()
+        if group and sum(one.nbytes for one in group) + answers.nbytes > GROUP_BYTES:
+            yield group
+            group = []
+        group.append(answers)
+    if group:
+        yield group
+
+
+def _resample(
+    group: Sequence[Answers],
+    count: int,
+    blocks: Iterator[F32],
+    done: Callable[[], None] | None,
+) -> list[Resampled]:
+    tables = [summable(one.columns, count) for one in group]
+    ends = np.cumsum([table.shape[1] for table in tables])[:-1]
+    side_by_side = np.concatenate(tables, axis=1)
+    once = np.ones((count, 1), np.uint8)
+    first = np.split(side_by_side.sum(axis=0)[None], ends, axis=1)
+    parts = [[_resample_one(one, sums, once)] for one, sums in zip(group, first, strict=True)]
+    for sums, drawn in _join_blocks(side_by_side, blocks):
+        of_tables = np.split(sums, ends, axis=1)
+        for one, own, part in zip(group, of_tables, parts, strict=True):
+            part.append(_resample_one(one, own, drawn))
+            if done is not None:
+                done()
+    return [_join(part) for part in parts]
+
+
+def _join_blocks(table: F64, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArray[Any]]]:
+    """Yield the sums ``(r, V)`` of a table and the weights ``(N, r)`` of many resamples at a time.
+
+    A walk takes each image for all of them, which pays where they are many: as bytes, weights of
+    several blocks take no more memory than one.
+    """
+    buffer = np.empty((0, len(table)))
+    sums: list[F64] = []
+    drawn: list[NDArray[Any]] = []
+    for weights in blocks:
+        if len(buffer) < len(weights):
+            buffer = np.empty(weights.shape)
+        np.copyto(buffer[: len(weights)], weights)
+        # One product for all tables: it takes half of the time of one each, and sums are exact.
+        sums.append(buffer[: len(weights)] @ table)
+        drawn.append(by_image(weights))
+        if sum(one.nbytes for one in drawn) + drawn[-1].nbytes > BLOCK_BYTES:
+            yield np.concatenate(sums), np.concatenate(drawn, axis=1)
+            sums, drawn = [], []
+    if drawn:
+        yield np.concatenate(sums), np.concatenate(drawn, axis=1)
+
+
+def _resample_one(answers: Answers, sums: F64, weights: NDArray[Any]) -> Resampled:
+    if answers.order is None:
+        unknown = np.full(len(sums), np.nan)
+        return Resampled(
+            sums, np.full((len(sums), BINS), np.nan), Selection(unknown, unknown, unknown)
+        )
+    found: OrderSums = walk(answers.order, weights, sums[:, 0], coverage=COVERAGE)
+    return Resampled(sums, found.calibration, select(found))
+
+
+def _join(parts: Sequence[Resampled]) -> Resampled:
+    return Resampled(
+        np.concatenate([one.sums for one in parts]),
+        np.concatenate([one.calibration for one in parts]),
+        Selection(*map(np.concatenate, zip(*(one.selection for one in parts), strict=True))),
+    )
