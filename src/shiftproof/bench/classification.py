@@ -192,10 +192,16 @@ class Classification(Task):
         first = tables[models[0]]
         labeled = bool((first[grid.cells[0]].target >= 0).all())
         reason = why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
-        cells = _replicate(tables, labeled, len(classes.names), show_progress)
+        figures = _replicate(tables, labeled, len(classes.names), show_progress)
+        cells = {
+            name: {cell: _pick(found, labeled) for cell, found in of_model.items()}
+            for name, of_model in figures.items()
+        }
         estimated = estimates.estimate_grid(tables) if labeled else {}
         trust = (
-            measure_trust(tables, grid.averaged, read_calibrations(folder).models, show_progress)
+            measure_trust(
+                tables, grid.averaged, read_calibrations(folder).models, figures, show_progress
+            )
             if labeled and self.trust
             else {}
         )
@@ -370,10 +376,10 @@ def _replicate(
 
 
 def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, classes: int) -> F64:
-    """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
+    """``(N, 2)`` or ``(N, 5 + BINS)``: what is summed over the images to make a cell's figures.
 
     Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
-    the first five, the loss, and confidence minus right in the bin of the confidence.
+    the first five, the loss, the Brier score, and confidence minus right in the bin of the confidence.
     """
     counts = record.readable
     if not labeled:
@@ -386,15 +392,16 @@ def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, clas
     in_top = (record.top == record.target[:, None]).any(axis=1)
     # Answers made elsewhere may have fewer than five classes, and then no top-5 error.
     short = (record.top[:, min(TOP, classes) - 1] < 0) & (record.prediction >= 0)
-    columns = np.zeros((len(record), 4 + BINS))
+    columns = np.zeros((len(record), 5 + BINS))
     columns[:, 0] = counts
     columns[:, 1] = counts & ~right
     columns[:, 2] = np.where(counts & short, np.nan, counts & ~in_top)
     columns[:, 3] = np.where(counts, record.loss, 0)
+    columns[:, 4] = np.where(counts, np.nan if record.brier is None else record.brier, 0)
     known = counts & ~np.isnan(record.confidence)
     if known.any():
-        columns[known, 4:] = calibration_columns(record.confidence[known], right[known])
-    columns[counts & ~known, 4:] = np.nan  # an answer that is no number has no calibration
+        columns[known, 5:] = calibration_columns(record.confidence[known], right[known])
+    columns[counts & ~known, 5:] = np.nan  # an answer that is no number has no calibration
     return columns
 
 
@@ -404,14 +411,21 @@ def _figures(sums: F64, labeled: bool) -> dict[str, Replicates]:
     wrong = _divide(sums[:, 1], counted)
     if not labeled:
         return {"disagreement": wrong}
-    calibration = _divide(calibration_error_of(sums[:, 4:]), counted)
+    calibration = _divide(calibration_error_of(sums[:, 5:]), counted)
     return {
         "error": wrong,
         "top5_error": _divide(sums[:, 2], counted),
         # Moved resamples may leave the range in which the figure lies.
         "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
         "loss": _divide(sums[:, 3], counted),
+        "brier": _divide(sums[:, 4], counted),
     }
+
+
+def _pick(found: Mapping[str, Replicates], labeled: bool) -> dict[str, Replicates]:
+    """Return the figures that are the run's measures; that of Brier stands with trust."""
+    names = [measure.name for measure in (WITH_LABELS if labeled else (DISAGREEMENT,))]
+    return {name: found[name] for name in names}
 
 
 def _summarize(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from shiftproof.bench.summary import SEED
 from shiftproof.compute.progress import progress
@@ -25,10 +24,9 @@ from shiftproof.runs.scores.trust import (
     SetFigures,
     Trust,
 )
-from shiftproof.types import F32, F64, Cell, Flags
+from shiftproof.types import F32, F64, U8, Cell, Flags
 
-_WEIGHT_BYTES = 32_000_000
-"""Resamples of the images that are sorted at a time: the sorted copies take several times that."""
+_AVERAGES = ("calibration_error", "brier", "loss")
 
 Found: TypeAlias = dict[tuple[str, str], Replicates]
 """By part of :class:`CellTrust` (of sets the kind of them) and name of the figure."""
@@ -61,6 +59,7 @@ def measure_trust(
     tables: Mapping[str, Mapping[Cell, CellRecords]],
     averaged: Sequence[Cell],
     calibrations: Mapping[str, Calibration],
+    known: Mapping[str, Mapping[Cell, Mapping[str, Replicates]]],
     show_progress: bool | None,
 ) -> dict[str, Trust]:
     """Return by model whether what it says holds, with intervals that all models and cells share.
@@ -69,6 +68,8 @@ def measure_trust(
         tables: of labeled images, by model and cell; the first model is what others are held against.
         averaged: the cells of which the mean is taken.
         calibrations: what was fitted, by model.
+        known: calibration error, Brier score and loss of the answers as they are, by model and cell, on
+            all images and on each of the same resamples.
         show_progress: None shows it on a terminal only.
     """
     names = list(tables)
@@ -77,7 +78,9 @@ def measure_trust(
     sums: dict[str, Found] = {name: {} for name in names}
     with progress("Trust", len(cells), show=show_progress) as advance:
         for cell in cells:
-            found = _measure([tables[name][cell] for name in names])
+            found = _measure(
+                [tables[name][cell] for name in names], [known[name][cell] for name in names]
+            )
             for name, one in zip(names, found, strict=True):
                 written[name].append(_write(one, cell))
                 if cell in averaged:
@@ -93,9 +96,14 @@ def measure_trust(
     }
 
 
-def _measure(records: Sequence[CellRecords]) -> list[Found]:
+def _measure(
+    records: Sequence[CellRecords], known: Sequence[Mapping[str, Replicates]]
+) -> list[Found]:
     """Return the figures of each model in one cell; all share the same resamples."""
-    plain = _replicate([_Said.of(one) for one in records])
+    plain = [
+        {**{name: one[name] for name in _AVERAGES}, **selected}
+        for one, selected in zip(known, _select([_Said.of(one) for one in records]), strict=True)
+    ]
     calibrated = [(at, one.calibrated) for at, one in enumerate(records) if one.calibrated]
     scaled = _replicate([_Said.of(records[at], answers) for at, answers in calibrated])
     found: list[Found] = [
@@ -152,7 +160,7 @@ def _replicate(said: Sequence[_Said]) -> list[dict[str, Replicates]]:
     sums = intervals.sum_resamples(columns, count, seed=SEED)
     return [
         {**_average(values), **selected}
-        for values, selected in zip(sums, _select(said, count), strict=True)
+        for values, selected in zip(sums, _select(said), strict=True)
     ]
 
 
@@ -180,14 +188,13 @@ def _average(sums: F64) -> dict[str, Replicates]:
     }
 
 
-def _select(said: Sequence[_Said], count: int) -> list[dict[str, Replicates]]:
+def _select(said: Sequence[_Said]) -> list[dict[str, Replicates]]:
     """Return the figures of selective prediction; NaN where a confidence is not known."""
-    parts: list[list[Selection]] = [[_select_rows(one, np.ones((1, count)))] for one in said]
-    rows = max(1, _WEIGHT_BYTES // (8 * count))
-    for weights in intervals.resample_weights(count, seed=SEED):
-        for start in range(0, len(weights), rows):
-            for place, one in enumerate(said):
-                parts[place].append(_select_rows(one, weights[start : start + rows]))
+    count = len(said[0].counts)
+    parts: list[list[Selection]] = [[_select_rows(one, np.ones((1, count), np.uint8))] for one in said]
+    for drawn in intervals.resample_counts(count, seed=SEED):
+        for place, one in enumerate(said):
+            parts[place].append(_select_rows(one, drawn))
     return [
         {
             "aurc": np.concatenate([part.aurc for part in found]),
@@ -198,12 +205,12 @@ def _select(said: Sequence[_Said], count: int) -> list[dict[str, Replicates]]:
     ]
 
 
-def _select_rows(said: _Said, weights: ArrayLike) -> Selection:
-    of_counted = np.asarray(weights)[:, said.counts]
-    confidence = said.confidence[said.counts]
+def _select_rows(said: _Said, weights: U8) -> Selection:
+    places = np.flatnonzero(said.counts)
+    confidence = said.confidence[places]
     if len(confidence) == 0 or np.isnan(confidence).any():
-        return Selection(*(np.full(len(of_counted), np.nan) for _ in Selection._fields))
-    return select_resamples(confidence, ~said.right[said.counts], of_counted)
+        return Selection(*(np.full(len(weights), np.nan) for _ in Selection._fields))
+    return select_resamples(confidence, ~said.right[places], weights, places=places)
 
 
 # ---------------------------------------------------------------- sets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
-from shiftproof.types import F32, F64
+from shiftproof.types import F32, F64, U8
 
 LEVEL = 0.95
 """The share of the resamples that an interval holds."""
@@ -21,9 +22,12 @@ REPLICATES = 1000
 BLOCK_BYTES = 64_000_000
 """Memory of one block of weights: a thousand resamples of a million images come in pieces."""
 
-
 GROUP_BYTES = 256_000_000
-"""Memory of the tables that are summed together; the weights are drawn anew for each group."""
+"""Memory of the tables that are summed together."""
+
+KEPT_BYTES = 64_000_000
+"""Memory of the resamples that are kept from one call to the next: those of 64,000 images. Of more
+images they are drawn anew each time."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,44 @@ def _check_counts(count: int, replicates: int) -> None:
 
 
 def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
+    for block in _counts(count, replicates, seed):
+        yield block.astype(np.float32)
+
+
+def resample_counts(count: int, replicates: int = REPLICATES, *, seed: int = 0) -> Iterator[U8]:
+    """Return what :func:`resample_weights` does as uint8, which is not to be written to.
+
+    Raises:
+        InputError: no images, or no resamples.
+    """
+    _check_counts(count, replicates)
+    return _counts(count, replicates, seed)
+
+
+def _counts(count: int, replicates: int, seed: int) -> Iterator[U8]:
+    if count * replicates > KEPT_BYTES:
+        yield from _draw(count, replicates, seed)
+        return
+    rows = _rows(count)
+    kept = _keep(count, replicates, seed)
+    for start in range(0, replicates, rows):
+        yield kept[start : start + rows]
+
+
+@functools.lru_cache(maxsize=1)
+def _keep(count: int, replicates: int, seed: int) -> U8:
+    """Draw all of them: a summary asks for the same ones once for each cell."""
+    drawn = np.concatenate(list(_draw(count, replicates, seed)))
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _draw(count: int, replicates: int, seed: int) -> Iterator[U8]:
     rows = _rows(count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
-        block = np.empty((min(rows, replicates - start), count), dtype=np.float32)
+        # No image is drawn 256 times: among 255 it cannot, and among more the chance is 1 in 10^500.
+        block = np.empty((min(rows, replicates - start), count), dtype=np.uint8)
         for row in block:
             row[:] = np.bincount(random.integers(0, count, count), minlength=count)
         yield block
@@ -137,8 +175,8 @@ def sum_resamples(
         several = len(group)
         group.clear()
         rows = [side_by_side.sum(axis=0)[None]]
-        for weights in _weights(count, replicates, seed):
-            rows.append(weights.astype(np.float64) @ side_by_side)
+        for drawn in _counts(count, replicates, seed):
+            rows.append(drawn.astype(np.float64) @ side_by_side)
             if done is not None:
                 for _ in range(several):
                     done()

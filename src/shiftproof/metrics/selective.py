@@ -6,16 +6,21 @@ the mean is taken, so that no figure depends on the order of the data.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
 from shiftproof.types import F64, I64, Flags
 
 COVERAGE = 0.8
 """The share of images at which a single figure of risk is given."""
+
+_FEW_WEIGHTS = 1 << 20
+"""So few are added up before threads have started."""
 
 
 class RiskCurve(NamedTuple):
@@ -111,7 +116,12 @@ def risk_at_coverage(confidence: ArrayLike, wrong: ArrayLike, coverage: float = 
 
 
 def select_resamples(
-    confidence: ArrayLike, wrong: ArrayLike, weights: ArrayLike, *, coverage: float = COVERAGE
+    confidence: ArrayLike,
+    wrong: ArrayLike,
+    weights: ArrayLike,
+    *,
+    coverage: float = COVERAGE,
+    places: I64 | None = None,
 ) -> Selection:
     """Return AURC, E-AURC and the risk at a coverage, on each of R weightings of the images.
 
@@ -124,33 +134,57 @@ def select_resamples(
         wrong: ``(N,)`` bool.
         weights: ``(R, N)`` whole numbers, 0 or more.
         coverage: above 0, up to 1.
+        places: ``(N,)`` which column of ``weights`` is whose, where it has others, too.
 
     Raises:
         InputError: as of :func:`risk_coverage`; weights of another shape; another coverage.
     """
     values, missed = _check(confidence, wrong)
     weighted = np.asarray(weights)
-    if weighted.ndim != 2 or weighted.shape[1] != len(values):
+    if weighted.ndim != 2 or (places is None and weighted.shape[1] != len(values)):
         raise InputError(f"Expected weights of shape (R, {len(values)}), got {weighted.shape}.")
     if not 0 < coverage <= 1:
         raise InputError(f"Expected a coverage above 0, up to 1, got {coverage}.")
-    from shiftproof.metrics.selections import sum_risks
-
     order = np.argsort(-values, kind="stable")
-    starts, _ = _ties(values[order])
-    sums = np.empty((len(weighted), 4))
-    ordered = np.ascontiguousarray(weighted[:, order], dtype=np.float32)
-    most = int(ordered.sum(axis=1, dtype=np.float64).max(initial=0))
-    sum_risks(
-        ordered, missed[order], np.append(starts, len(values)), _harmonic(most), coverage, sums
-    )
-    total, errors, area, risk = sums.T
+    if weighted.dtype != np.uint8:
+        weighted = np.ascontiguousarray(weighted, dtype=np.float32)
+    total, errors, area, risk = _sum_in_threads(
+        weighted, order if places is None else places[order], missed[order],
+        np.append(_ties(values[order])[0], len(values)), coverage,
+    )  # fmt: skip
     right = total - errors
-    harmonic = _harmonic(most)
+    harmonic = _harmonic(int(total.max(initial=0)))
     best = errors - right * (harmonic[total.astype(np.int64)] - harmonic[right.astype(np.int64)])
     there = np.where(total > 0, total, np.nan)
     # Zero from above: of an order that is the best one, rounding may leave less.
     return Selection(area / there, np.maximum((area - best) / there, 0), risk + 0 * there)
+
+
+def _sum_in_threads(
+    weights: NDArray[Any], order: I64, wrong: Flags, starts: I64, coverage: float
+) -> F64:
+    """Return ``(4, R)``: images, wrong ones, the sum of risks, and the risk of the first."""
+    from shiftproof.metrics.selections import sum_risks, sum_weights
+
+    totals = np.empty(len(weights), dtype=np.int64)
+    sum_weights(weights, order, totals)
+    harmonic = _harmonic(int(totals.max(initial=0)))
+    sums = np.empty((len(weights), 3))
+
+    def work(here: slice) -> None:
+        sum_risks(
+            weights[here], order, wrong, starts, harmonic, totals[here], coverage, sums[here]
+        )
+
+    cores = usable_cores() if weights.size > _FEW_WEIGHTS else 1
+    step = max(1, -(-len(weights) // cores))
+    parts = [slice(start, start + step) for start in range(0, len(weights), step)]
+    if len(parts) < 2:
+        work(slice(None))
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(work, parts))
+    return np.concatenate([totals[None], sums.T])
 
 
 def _harmonic(count: int) -> F64:

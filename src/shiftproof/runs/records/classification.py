@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class CellRecords:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @functools.cached_property
     def readable(self) -> NDArray[np.bool_]:
         """``(N,)`` bool: which files could be read."""
         return np.array([reason is None for reason in self.error], dtype=bool)
@@ -171,8 +172,7 @@ def write_cell(path: Path, records: CellRecords) -> None:
         pa.array(records.target, pa.int32(), mask=records.target < 0),
         pa.array(records.prediction, pa.int32(), mask=absent),
         pa.array(records.confidence, pa.float32(), mask=absent),
-        pa.array([[c for c in row if c >= 0] or None for row in records.top.tolist()],
-                 pa.list_(pa.int32())),
+        _list_top(records.top),
         pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
         pa.array(records.error, pa.string()),
     ]  # fmt: skip
@@ -184,6 +184,20 @@ def write_cell(path: Path, records: CellRecords) -> None:
             columns += _list_calibrated(records.calibrated)
             schema = _with_calibrated()
     write_table(path, pa.Table.from_arrays(columns, schema=schema))
+
+
+def _list_top(top: I32) -> pyarrow.Array:
+    """Return a list of classes for each row; null where there are none."""
+    import pyarrow as pa
+
+    there = top >= 0
+    sizes = there.sum(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    # A null offset makes its list null.
+    absent = np.append(sizes == 0, False)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32(), mask=absent), pa.array(top[there], pa.int32())
+    )
 
 
 def _list_calibrated(answers: CalibratedAnswers) -> list[pyarrow.Array]:
@@ -208,11 +222,6 @@ def read_cell(path: Path) -> CellRecords:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(field.null_count for field in (column["id"], column["position"])):
             raise ValueError("a row has no position")
-        top = np.full((len(table), TOP), -1, dtype=np.int32)
-        for row, classes in enumerate(column["top5"].to_pylist()):
-            if classes:
-                kept = classes[:TOP]
-                top[row, : len(kept)] = kept
         return CellRecords(
             ids=column["id"].to_pylist(),
             position=_numpy(column["position"], np.int32, -1),
@@ -220,11 +229,22 @@ def read_cell(path: Path) -> CellRecords:
             prediction=_numpy(column["prediction"], np.int32, -1),
             confidence=_numpy(column["confidence"], np.float32, np.nan),
             loss=_numpy(column["loss"], np.float32, np.nan),
-            top=top,
+            top=_read_top(column["top5"]),
             error=texts_of(column["error"]),
             brier=_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
             calibrated=_read_calibrated(column) if _SCALED[0] in column else None,
         )
+
+
+def _read_top(lists: Any) -> I32:
+    """Return the first five of each list ``(N, 5)``, -1 where it has fewer or is missing."""
+    top = np.full((len(lists), TOP), -1, dtype=np.int32)
+    sizes = _numpy(lists.value_lengths(), np.int64, 0)
+    values = _numpy(lists.flatten(), np.int32, -1)
+    place = np.arange(len(values)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = place < TOP
+    top[np.repeat(np.arange(len(sizes)), sizes)[kept], place[kept]] = values[kept]
+    return top
 
 
 def _read_calibrated(column: dict[str, Any]) -> CalibratedAnswers:
