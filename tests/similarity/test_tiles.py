@@ -99,6 +99,20 @@ def test_few_test_rows_are_compared_in_float32(monkeypatch, width, tests, eight_
     assert engines.choose_kind("int8", width, tests) == "avx2"
 
 
+@pytest.mark.parametrize(
+    ("width", "tests", "train", "k", "eight_bits"),
+    [
+        (512, 10_000, 60_000, 0, True), (512, 10_000, 5_000, 0, False), (128, 2_000, 20_000, 0, True),
+        (512, 4_000, 25_000, 10, False), (512, 4_000, 200_000, 10, True), (1280, 5_120, 10_000, 0, False),
+    ],
+)  # fmt: skip
+def test_few_training_rows_are_compared_in_float32(monkeypatch, width, tests, train, k, eight_bits):
+    """What was measured: making ready takes as long as 8 bits save over so many rows."""
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: {"avx2": True})
+    assert engines.choose_kind("auto", width, tests, train, k) == ("avx2" if eight_bits else None)
+    assert engines.choose_kind("int8", width, tests, train, k) == "avx2"
+
+
 def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
@@ -107,4 +121,4 @@ def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 50)
     tests = {"a": clustered(130, 1), "b": clustered(20, 2)}
     nearest_in_parts(clustered(90, 3), tests, Place(tmp_path, Local(0), part_rows=50))
-    assert set(asked) == {("auto", 96, 130), ("auto", 96, 20)}
+    assert set(asked) == {("auto", 96, 130, 90, 0), ("auto", 96, 20, 90, 0)}

@@ -191,7 +191,9 @@ def _average(sums: F64) -> dict[str, Replicates]:
 def _select(said: Sequence[_Said]) -> list[dict[str, Replicates]]:
     """Return the figures of selective prediction; NaN where a confidence is not known."""
     count = len(said[0].counts)
-    parts: list[list[Selection]] = [[_select_rows(one, np.ones((1, count), np.uint8))] for one in said]
+    parts: list[list[Selection]] = [
+        [_select_rows(one, np.ones((1, count), np.uint8))] for one in said
+    ]
     for drawn in intervals.resample_counts(count, seed=SEED):
         for place, one in enumerate(said):
             parts[place].append(_select_rows(one, drawn))

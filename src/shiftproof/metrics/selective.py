@@ -172,9 +172,7 @@ def _sum_in_threads(
     sums = np.empty((len(weights), 3))
 
     def work(here: slice) -> None:
-        sum_risks(
-            weights[here], order, wrong, starts, harmonic, totals[here], coverage, sums[here]
-        )
+        sum_risks(weights[here], order, wrong, starts, harmonic, totals[here], coverage, sums[here])
 
     cores = usable_cores() if weights.size > _FEW_WEIGHTS else 1
     step = max(1, -(-len(weights) // cores))
