@@ -51,6 +51,7 @@ class Work:
         self._kept[kind].remove(thing)
 
     def holds(self, folder: Path) -> bool:
+        """Return whether it, or who called it, holds a folder."""
         held = any(folder.is_relative_to(other) for other in self.held)
         return held or (self.outer is not None and self.outer.holds(folder))
 
