@@ -100,7 +100,9 @@ def make_records(folder: Path, count: int) -> None:
             of_table = list(grid.cells_of(list(COMMON), SEVERITIES, clean=True))[place % TABLES]
             os.link(run.records_file("model", of_table), path)
             continue
-        top = (target[:, None] + draws.permuted(np.tile(np.arange(-3, 4), (count, 1)), axis=1)) % CLASSES
+        top = (
+            target[:, None] + draws.permuted(np.tile(np.arange(-3, 4), (count, 1)), axis=1)
+        ) % CLASSES
         top = top[:, :5].astype(np.int32)
         confidence = draws.random(count, dtype=np.float32)
         write_cell(

@@ -106,7 +106,9 @@ def main() -> None:
         [sys.executable, __file__, "--inside", *sizes, "--turns", str(options.turns)],
         env={**os.environ, **HASWELL}, stdout=subprocess.PIPE, check=True, text=True,
     )  # fmt: skip
-    what = "nearest test row of each training row, unit normal rows around a common mean, one thread"
+    what = (
+        "nearest test row of each training row, unit normal rows around a common mean, one thread"
+    )
     result = {
         "what": what,
         "compiled_for": "haswell",

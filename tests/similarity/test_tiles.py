@@ -123,7 +123,9 @@ def test_rows_are_turned_by_a_hadamard_matrix(parts):
     kernels.mix(rows, signs, turned)
     turn = np.diag(signs) @ np.kron(scipy.linalg.hadamard(64) / 8, np.eye(parts))
     np.testing.assert_allclose(turned, rows @ turn, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), np.linalg.norm(rows, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.linalg.norm(turned, axis=1), np.linalg.norm(rows, axis=1), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

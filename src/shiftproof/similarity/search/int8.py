@@ -356,7 +356,9 @@ def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F
         # Six additions of 64 numbers: the length of |x| times |H| / 8 is at most 8 that of x.
         rounding = 6 * 8 * 1.01 * unit * full
     else:
-        rounding = width * unit / (1 - width * unit) * np.sqrt(dimensions) * (1 + tests.defect) * full
+        rounding = (
+            width * unit / (1 - width * unit) * np.sqrt(dimensions) * (1 + tests.defect) * full
+        )
     rounding += 2 * unit * (full + 1.1)
     outside = _bound_outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
     longest = float(tests.lengths.max())
