@@ -151,7 +151,7 @@ _POOLS = "pools of worker processes"
 def _claim(workers: int) -> _Pool:
     """Return worker processes that the function at work has and does not use now, or new ones."""
     work = current_work()
-    for pool in work.kept(_POOLS) if work is not None else ():
+    for pool in work.list_kept(_POOLS) if work is not None else ():
         if pool.workers == workers and work is not None:
             work.drop(_POOLS, pool)
             return cast(_Pool, pool)

@@ -38,7 +38,7 @@ class Work:
         self.ending = contextlib.ExitStack()
         self._kept: dict[str, list[Any]] = {}
 
-    def kept(self, kind: str) -> list[Any]:
+    def list_kept(self, kind: str) -> list[Any]:
         """Return what was kept of a kind, for whoever needs the like before the function ends."""
         return list(self._kept.get(kind, ()))
 
