@@ -89,7 +89,8 @@ class Basis:
         if dimensions != width or width % _MIXED:
             return None
         draws = np.random.Generator(np.random.PCG64(width))
-        return draws.choice(np.array([-1, 1], dtype=np.float32), width)
+        signs: F32 = draws.choice(np.array([-1, 1], dtype=np.float32), width)
+        return signs
 
     def matrix(self, dimensions: int) -> tuple[F32, float]:
         """Return R ``(width, dimensions)``, and how far it is from orthonormal."""
@@ -153,8 +154,9 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     count = len(tests)
     steps = -(-dimensions // (kernels.STEP * kernels.WINDOW)) * kernels.WINDOW
     spans = -(-count // tile.span)
-    signs, panels, defect = basis.signs(dimensions), None, 0.0
-    exact = np.empty(0)
+    signs, defect = basis.signs(dimensions), 0.0
+    panels: F32 | None = None
+    exact: F64 = np.empty(0)
     if signs is None:
         matrix, defect = basis.matrix(dimensions)
         panels, exact = pack_panels(np.ascontiguousarray(matrix.T)), matrix.astype(np.float64)
