@@ -1,11 +1,15 @@
 """How much a whole benchmark run costs over its forward passes alone, in one process.
 
 python benchmarks/grid.py --out benchmarks/results/grid.json
+
+Wall seconds count on an idle machine. On one that does other things, too, CPU seconds say what the run
+adds: those of this process alone (what its forward passes have to wait for), and with the workers'.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -19,6 +23,13 @@ from shiftproof.adapt import make_adapter
 from shiftproof.compute.tuning import tune_own_process
 from shiftproof.data import DemoPhotographs
 from shiftproof.provenance import provenance
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """Of this process, and of this and those that it has ended."""
+    spent = os.times()
+    own = spent.user + spent.system
+    return own, own + spent.children_user + spent.children_system
 
 
 def main() -> None:
@@ -36,21 +47,27 @@ def main() -> None:
     images = np.stack([model.preprocess.geometry(data.read(sample)) for sample in data.samples])
     cells = 1 + 15 * len(options.severities)
 
+    cpu: dict[str, list[tuple[float, ...]]] = {"forward": [], "run": []}
+
     def forward() -> float:
-        start = time.perf_counter()
+        before, start = cpu_seconds(), time.perf_counter()
         for _ in range(cells):
             model.predict(images)
             adapted.predict(images)
-        return time.perf_counter() - start
+        wall = time.perf_counter() - start
+        cpu["forward"].append(tuple(np.subtract(cpu_seconds(), before)))
+        return wall
 
     def whole_run() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
+            before, start = cpu_seconds(), time.perf_counter()
             bench.run(
                 model, data, severities=options.severities, adapters={"batchnorm": "batchnorm"},
                 out=Path(folder) / "run", workers=options.workers,
             )  # fmt: skip
-            return time.perf_counter() - start
+            wall = time.perf_counter() - start
+            cpu["run"].append(tuple(np.subtract(cpu_seconds(), before)))
+            return wall
 
     # In turn, and each run against the forward passes before and behind it: the machine drifts.
     forwards, runs = [forward()], []
@@ -68,6 +85,16 @@ def main() -> None:
         "run_seconds": [round(seconds, 2) for seconds in runs],
         "ratios": [round(ratio, 3) for ratio in ratios],
         "median_ratio": round(statistics.median(ratios), 3),
+        "cpu_ratios": {
+            name: [
+                round(run[place] * 2 / (before[0] + after[0]), 3)
+                for run, before, after in zip(
+                    cpu["run"], cpu["forward"][:-1], cpu["forward"][1:], strict=True
+                )
+            ]
+            for place, name in enumerate(("this process", "with workers"))
+        },
+        "load_average": round(os.getloadavg()[0], 1),
         "provenance": provenance("cpu", options.workers),
     }
     output.show(result, options.out)

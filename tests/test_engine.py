@@ -12,7 +12,7 @@ import pytest
 from loky.backend import resource_tracker
 
 from shiftproof.compute import processes as engine
-from shiftproof.compute.processes import map_ordered
+from shiftproof.compute.processes import map_ordered, start_workers
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import frees_folders
 
@@ -292,6 +292,37 @@ def test_what_is_marked_leaves_no_worker_behind():
 
     assert work()
     assert not workers_of_loky()
+
+
+def number_of_process(context, item):
+    return os.getpid(), context, item
+
+
+def test_what_is_asked_next_finds_the_same_workers():
+    """With its own context; and so it does where nobody asked for the end of the first results."""
+
+    @frees_folders
+    def work():
+        start_workers(1, ["colorsys", "no module"])
+        first = map_ordered(number_of_process, [1], context="a" * 1_000_000, workers=1)
+        own, *_ = next(first)
+        first.close()
+        [(other, *second)] = map_ordered(number_of_process, [2], context="b", workers=1)
+        assert (own == other, second) == (True, ["b", 2])
+
+    work()
+    assert not workers_of_loky()
+
+
+def test_workers_that_died_between_two_questions_are_replaced():
+    @frees_folders
+    def work():
+        [(own, *_)] = map_ordered(number_of_process, [1], context=None, workers=1)
+        os.kill(own, signal.SIGKILL)
+        [(other, *_)] = map_ordered(number_of_process, [2], context=None, workers=1)
+        assert own != other
+
+    work()
 
 
 def workers_of_loky():

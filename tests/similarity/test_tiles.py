@@ -4,13 +4,14 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
+import scipy.linalg
 from llvmlite import ir
 
 from shiftproof.shards import Local
 from shiftproof.similarity import Place, nearest, nearest_in_parts
 from shiftproof.similarity.search import engines, kernels
 from shiftproof.similarity.search.kernels import maxima as tiles
-from support.similar_rows import clustered, products
+from support.similar_rows import KINDS, clustered, products, unit, use
 
 
 def assembly(kind, cpu):
@@ -99,6 +100,48 @@ def test_few_test_rows_are_compared_in_float32(monkeypatch, width, tests, eight_
     assert engines.choose_kind("int8", width, tests) == "avx2"
 
 
+@pytest.mark.parametrize(
+    ("width", "tests", "train", "k", "eight_bits"),
+    [
+        (512, 10_000, 60_000, 0, True), (512, 10_000, 5_000, 0, False), (128, 2_000, 20_000, 0, True),
+        (512, 4_000, 25_000, 10, False), (512, 4_000, 200_000, 10, True), (1280, 5_120, 10_000, 0, False),
+    ],
+)  # fmt: skip
+def test_few_training_rows_are_compared_in_float32(monkeypatch, width, tests, train, k, eight_bits):
+    """What was measured: making ready takes as long as 8 bits save over so many rows."""
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: {"avx2": True})
+    assert engines.choose_kind("auto", width, tests, train, k) == ("avx2" if eight_bits else None)
+    assert engines.choose_kind("int8", width, tests, train, k) == "avx2"
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rows_are_turned_by_a_hadamard_matrix(parts):
+    draws = np.random.default_rng(0)
+    rows = draws.normal(size=(5, 64 * parts)).astype(np.float32)
+    signs = draws.choice(np.array([-1, 1], np.float32), rows.shape[1])
+    turned = np.empty_like(rows)
+    kernels.mix(rows, signs, turned)
+    turn = np.diag(signs) @ np.kron(scipy.linalg.hadamard(64) / 8, np.eye(parts))
+    np.testing.assert_allclose(turned, rows @ turn, atol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(turned, axis=1), np.linalg.norm(rows, axis=1), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_without_direction_are_searched_exactly(monkeypatch, kind):
+    """All directions are kept of these, so that the fast turn is taken."""
+    use(kind, monkeypatch)
+    draws = np.random.default_rng(3)
+    train, test = (unit(draws.normal(size=(count, 128)) + 0.1) for count in (300, 700))
+    found = nearest(train, test, threads=1)
+    assert (found.certificate.precision, found.certificate.dimensions) == ("int8", 128)
+    assert found.certificate.candidates < found.certificate.products / 2
+    expected = train.astype(np.float64) @ test.astype(np.float64).T
+    np.testing.assert_array_equal(found.index, expected.argmax(axis=1))
+    np.testing.assert_array_equal(found.similarity, expected.max(axis=1).astype(np.float32))
+
+
 def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
@@ -107,4 +150,4 @@ def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 50)
     tests = {"a": clustered(130, 1), "b": clustered(20, 2)}
     nearest_in_parts(clustered(90, 3), tests, Place(tmp_path, Local(0), part_rows=50))
-    assert set(asked) == {("auto", 96, 130), ("auto", 96, 20)}
+    assert set(asked) == {("auto", 96, 130, 90, 0), ("auto", 96, 20, 90, 0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,7 +155,11 @@ def run_checked(
         return func(*args, **(kwargs or {}))
 
     # Made here, as torch's base class is untyped: every operation goes through its method.
-    watch: Any = type("Watch", (TorchDispatchMode,), {"__torch_dispatch__": dispatch})
+    watch: Any = type(
+        "Watch",
+        (TorchDispatchMode,),
+        {"__torch_dispatch__": dispatch, "_should_skip_dynamo": classmethod(_has_compiler)},
+    )
     with _track_path(network, path), _probe_layers(followed), watch():
         outputs = forward()
     if unfollowed:
@@ -166,6 +171,14 @@ def run_checked(
             "call a torch.nn.BatchNorm layer."
         )
     return outputs
+
+
+def _has_compiler(_: type) -> bool:
+    """Whether torch's compiler is loaded, and has to be kept from compiling the watch.
+
+    torch would load it for that alone, which takes two seconds.
+    """
+    return "torch._dynamo" in sys.modules
 
 
 def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:

@@ -33,6 +33,7 @@ from shiftproof.bench.stream import episodes
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
 from shiftproof.bench.views import Encode, OnTheFly, View
+from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
 from shiftproof.data import DetectionData, ImageData, SegmentationData, choose_images
 from shiftproof.errors import InputError
@@ -159,6 +160,9 @@ def run(
             device=device, backend=backend, show_progress=show_progress,
         )  # fmt: skip
         images = planning.plan_images(pilot, precision)
+    if backend is None and not RunFolder(Path(out)).scores_file.is_file():
+        # They start while the models are loaded.
+        start_workers(default_workers(device) if workers is None else workers, (grid.__name__,))
     prepared = task.prepare(models, data, adapters, device=device)
     size = prepared.batch_size if batch_size is None else batch_size
     if images is not None:

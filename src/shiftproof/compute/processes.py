@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import itertools
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from loky.backend.reduction import dumps
 from loky.process_executor import ProcessPoolExecutor
@@ -29,9 +32,9 @@ from loky.process_executor import ProcessPoolExecutor
 from shiftproof.compute.progress import console
 from shiftproof.compute.tuning import end_with_parent, tune_own_process
 from shiftproof.errors import InputError, RunError
-from shiftproof.io.holding import at_end
+from shiftproof.io.holding import at_end, current_work
 
-__all__ = ["limit_items", "map_ordered"]
+__all__ = ["limit_items", "map_ordered", "start_workers"]
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")
@@ -55,9 +58,7 @@ _limit: ContextVar[float | None] = ContextVar("_limit", default=None)
 """Timeout set by a caller, which takes precedence over the variable."""
 
 _SENT = 1 << 15
-"""Maximum bytes of a job sent through a pipe, half of the pipe's capacity. loky writes to it before
-it closes its own reading end, so a longer job would block forever if the worker dies before
-reading."""
+"""Bytes of a job that are sent with each item; workers read a longer one from a file."""
 
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -83,11 +84,13 @@ def map_ordered(
     """Yield ``function(context, item)`` for every item, in order, while the caller processes the
     previous one.
 
-    ``context`` is sent to each worker once; an item should be small: send paths, not arrays. With
-    ``workers=0`` items are computed lazily in this process; this is also the fallback, with a
-    warning, if the system has no shared memory. At most ``workers + lookahead`` items are in
-    progress or waiting to be consumed, which bounds memory. A killed worker is replaced and its
-    items are retried; workers exit with this process.
+    ``context`` is sent to each worker once; an item should be small: send paths, not arrays.
+    With ``workers=0`` all of it runs here, one item at a time, when it is asked for; and so it does,
+    which standard error is told, where the system has no room for what processes share.
+    At most ``workers + lookahead`` items are under way or waiting to be taken, which bounds memory.
+    A worker that is killed is replaced and its items are done again; workers end with this process, or
+    with the function that :func:`~shiftproof.io.holding.frees_folders` marks, in which the next call
+    finds them with all that they have imported and compiled.
 
     Raises:
         RunError: an item crashed its worker ``ATTEMPTS`` times, or was not finished within six
@@ -102,11 +105,9 @@ def map_ordered(
         for item in items:
             yield function(context, item)
         return
-    pool = _Pool(function, context, workers)
-    # In any case, before the folder is deleted.
-    at_end(functools.partial(pool.end, kill=True))
+    pool = _claim(workers)
     try:
-        pool.start()
+        pool.begin(function, context)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         console.print(
@@ -125,37 +126,92 @@ def map_ordered(
         yield from results
 
 
-class _Pool:
-    """A pool of worker processes that can be restarted."""
+def start_workers(workers: int, modules: Sequence[str] = ()) -> None:
+    """Start the processes of the next :func:`map_ordered` with so many, while this one prepares the work.
 
-    def __init__(self, function: Callable[[Any, Any], Any], context: Any, workers: int) -> None:
-        # Deserialized in the worker after its setup, so that it exits with this process even during
-        # imports.
-        self._job = self._place(bytes(dumps((function, context))))
-        self._workers = workers
-        self._limit = _item_seconds()
+    Only within a function that :func:`~shiftproof.io.holding.frees_folders` marks, at whose end they
+    end.
+
+    Args:
+        workers: how many; 0 starts none.
+        modules: what they import meanwhile.
+    """
+    work = current_work()
+    if workers < 1 or work is None:
+        return
+    pool = _claim(workers)
+    try:
+        pool.start(modules)
+    except OSError:
+        return  # told when they are needed
+    work.keep(_POOLS, pool)
+
+
+_POOLS = "pools of worker processes"
+
+
+def _claim(workers: int) -> _Pool:
+    """Return worker processes that the function at work has and does not use now, or new ones."""
+    work = current_work()
+    for pool in work.list_kept(_POOLS) if work is not None else ():
+        if pool.workers == workers and work is not None:
+            work.drop(_POOLS, pool)
+            return cast(_Pool, pool)
+    new = _Pool(workers)
+    # However the work ends, before its folder is let go of.
+    at_end(functools.partial(new.end, kill=True))
+    return new
+
+
+def _release(pool: _Pool) -> None:
+    """Keep worker processes that have nothing to do for what the same function asks next."""
+    work = current_work()
+    if work is None:
+        pool.end(kill=False)
+    else:
+        work.keep(_POOLS, pool)
+
+
+class _Pool:
+    """Worker processes, which can be replaced by new ones, and what they do now.
+
+    Attributes:
+        workers: how many there are.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._job = _Job.of(None)
+        self._limit = 0.0
         self._pool: ProcessPoolExecutor | None = None
         self._alive: Future[None] | None = None
 
-    def _place(self, job: bytes) -> bytes | str:
-        """Return the job, or the temporary file that holds a long one."""
-        if len(job) <= _SENT or not hasattr(os, "memfd_create"):
-            return job
-        descriptor = os.memfd_create("shiftproof-job")
-        weakref.finalize(self, os.close, descriptor)
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(job)
-        return f"/proc/{os.getpid()}/fd/{descriptor}"
+    def begin(self, function: Callable[[Any, Any], Any], context: Any) -> None:
+        """Have the workers do this from now on; starts them unless they are there.
 
-    def start(self) -> None:
+        Raises:
+            OSError: they cannot be started here.
+        """
+        self._job = _Job.of((function, context))
+        self._limit = _item_seconds()
+        if self._pool is None:
+            self.start()
+            return
+        try:
+            self._alive = self._pool.submit(_take_up, self._job.number, self._job.place)
+        except BrokenProcessPool:  # they died while they had nothing to do
+            self.end(kill=True)
+            self.start()
+
+    def start(self, modules: Sequence[str] = ()) -> None:
         self._pool = ProcessPoolExecutor(
-            max_workers=self._workers,
+            max_workers=self.workers,
             timeout=IDLE_SECONDS,
             initializer=_initialize,
-            initargs=(os.getpid(), self._job),
+            initargs=(os.getpid(), tuple(modules)),
             env=dict.fromkeys(_ONE_THREAD, "1") | _ROOM_TO_GROW,
         )
-        self._alive = self._pool.submit(_nothing)
+        self._alive = self._pool.submit(_take_up, self._job.number, self._job.place)
 
     def replace(self) -> None:
         """Kill the workers and start new ones."""
@@ -170,7 +226,7 @@ class _Pool:
 
     def submit(self, item: Any) -> Future[Any]:
         assert self._pool is not None
-        future: Future[Any] = self._pool.submit(_call, item)
+        future: Future[Any] = self._pool.submit(_call, self._job.number, self._job.place, item)
         return future
 
     @property
@@ -212,10 +268,42 @@ class _Pool:
             self._pool = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What workers do: its number, and what they read it from, which is there while this lives."""
+
+    number: int
+    place: bytes | str
+
+    @classmethod
+    def of(cls, work: tuple[Callable[[Any, Any], Any], Any] | None) -> _Job:
+        content = bytes(dumps(work))
+        if len(content) <= _SENT:
+            return cls(next(_NUMBERS), content)
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("shiftproof-job")
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+        else:
+            descriptor, path = tempfile.mkstemp(prefix="shiftproof-job-")
+        job = cls(next(_NUMBERS), path)
+        weakref.finalize(job, _let_go, descriptor, path)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        return job
+
+
+_NUMBERS = itertools.count()
+
+
+def _let_go(descriptor: int, path: str) -> None:
+    os.close(descriptor)
+    if not path.startswith("/proc/"):
+        Path(path).unlink(missing_ok=True)
+
+
 def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[Any, None, None]:
     waiting: deque[tuple[Any, Future[Any]]] = deque()
-    unsent: deque[Any] = deque()  # consumed from the caller, not yet submitted to a worker
-    finished = False
+    unsent: deque[Any] = deque()  # taken from the caller, not yet with a worker
     attempts = 0
     try:
         while True:
@@ -247,9 +335,12 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
             waiting.popleft()
             attempts = 0
             yield result
-        finished = True
     finally:
-        pool.end(kill=not finished)
+        # Also where the caller has what it wants and closes this: workers without work may be kept.
+        if waiting or unsent:
+            pool.end(kill=True)
+        else:
+            _release(pool)
 
 
 @contextlib.contextmanager
@@ -312,29 +403,43 @@ def _signals_held() -> Iterator[None]:
 # ---------------------------------------------------------------- in a worker
 
 
+_number: int | None = None
 _function: Callable[[Any, Any], Any] | None = None
 _context: Any = None
 _fault: Exception | None = None
 
 
-def _initialize(parent: int, job: bytes | str) -> None:
-    """Set up a worker: it exits with its parent, and leaves Ctrl-C to the parent."""
-    global _function, _context, _fault
+def _initialize(parent: int, modules: Sequence[str]) -> None:
+    """Set up a worker: it is ours alone and ends with its parent, but Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
     tune_own_process()
+    for module in modules:
+        # What is wrong with it is told where the work needs it.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+
+
+def _take_up(number: int, place: bytes | str) -> None:
+    """Read what is to be done, unless that was the last thing that was read.
+
+    Only when the worker is set up, so that it ends with its parent even while it imports what it needs.
+    """
+    global _number, _function, _context, _fault
+    if number == _number:
+        return
+    _function = _context = _fault = None
     try:
-        _function, _context = pickle.loads(Path(job).read_bytes() if isinstance(job, str) else job)
+        job = pickle.loads(Path(place).read_bytes() if isinstance(place, str) else place)
+        _function, _context = job or (None, None)
     except Exception as error:
         # Raised at the first item: here loky would print it and retry.
         _fault = _name_shortage(error)
+    _number = number
 
 
-def _nothing() -> None:
-    """Be there."""
-
-
-def _call(item: Any) -> Any:
+def _call(number: int, place: bytes | str, item: Any) -> Any:
+    _take_up(number, place)
     if _fault is not None:
         raise _fault
     assert _function is not None

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, show_name
-from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
+from shiftproof.io.images import IMAGE_SUFFIXES, read_image, read_size
 from shiftproof.io.text import read_text
 from shiftproof.types import Image
 
@@ -116,7 +116,7 @@ _NO_IMAGES = frozenset(
 
 
 def _is_picture(entry: os.DirEntry[str]) -> bool:
-    if is_image(Path(entry.name)):
+    if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (as is_image, of a million)
         return entry.is_symlink() or entry.is_file()
     is_other = PurePosixPath(entry.name).suffix.lower() in _NO_IMAGES
     return not is_other and read_size(Path(entry.path)) is not None
@@ -183,14 +183,16 @@ def read_below(root: Path, name: str) -> Image:
 
 def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
     """Return the fingerprint of the content of each file, in the order of ``names``."""
-    return files.file_fingerprints(_regular(root / name) for name in names)
+    # Of a million names, Paths would take longer than the files.
+    return files.file_fingerprints(_regular(os.path.join(root, name)) for name in names)  # noqa: PTH118
 
 
-def _regular(path: Path) -> Path:
-    """Return the path, or for a pipe or device one that cannot be opened; see ``read_below``."""
-    # pathlib's methods raise if a name is too long.
-    is_regular, is_there = os.path.isfile(path), os.path.exists(path)  # noqa: PTH110, PTH113
-    return path if is_regular or not is_there else path / "not a regular file"
+def _regular(path: str) -> str:
+    """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
+    # Those of pathlib raise where a name is too long.
+    if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113
+        return path
+    return f"{path}/not a regular file"
 
 
 def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:

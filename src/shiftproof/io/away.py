@@ -99,10 +99,10 @@ def find_cache() -> Path:
     return Path(home).absolute() / "shiftproof"
 
 
-def is_away(path: Path) -> bool:
+def is_away(path: Path | str) -> bool:
     """Whether a file stands here by name and size alone."""
     try:
-        return path.stat().st_mtime == _DATE
+        return os.stat(path).st_mtime == _DATE  # noqa: PTH116 (a Path takes longer than the file)
     except (OSError, ValueError):
         return False
 

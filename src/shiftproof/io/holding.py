@@ -29,20 +29,39 @@ LOCK_FILE = ".shiftproof.lock"
 """JSON file with process, host and start time of the folder's user."""
 
 
-class _Work:
+class Work:
     """What a function has begun, and the function that called it."""
 
-    def __init__(self, outer: _Work | None) -> None:
+    def __init__(self, outer: Work | None) -> None:
         self.outer = outer
         self.held: set[Path] = set()
         self.ending = contextlib.ExitStack()
+        self._kept: dict[str, list[Any]] = {}
+
+    def list_kept(self, kind: str) -> list[Any]:
+        """Return what was kept of a kind, for whoever needs the like before the function ends."""
+        return list(self._kept.get(kind, ()))
+
+    def keep(self, kind: str, thing: Any) -> None:
+        """Keep a thing until :meth:`drop`; what has to be done with it in the end, :func:`at_end` does."""
+        self._kept.setdefault(kind, []).append(thing)
+
+    def drop(self, kind: str, thing: Any) -> None:
+        """Keep it no longer."""
+        self._kept[kind].remove(thing)
 
     def holds(self, folder: Path) -> bool:
+        """Return whether it, or who called it, holds a folder."""
         held = any(folder.is_relative_to(other) for other in self.held)
         return held or (self.outer is not None and self.outer.holds(folder))
 
 
-_work: ContextVar[_Work | None] = ContextVar("_work", default=None)
+_work: ContextVar[Work | None] = ContextVar("_work", default=None)
+
+
+def current_work() -> Work | None:
+    """Return the innermost function that :func:`frees_folders` marks, if any is running."""
+    return _work.get()
 
 
 def at_end(end: Callable[[], None]) -> None:
@@ -59,7 +78,7 @@ def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def work(*args: P.args, **kwargs: P.kwargs) -> R:
-        own = _Work(_work.get())
+        own = Work(_work.get())
         token = _work.set(own)
         try:
             with own.ending:

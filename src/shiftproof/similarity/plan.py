@@ -125,7 +125,9 @@ def plan(
         raise InputError("Expected 0 or more reference rows, and a positive rate of the GPU.")
     room = rows_in_memory(parse_memory(memory) // workers, width, 1, k)
     passes = -(-test_rows // room)
-    rates = calibrate(width, precision=_resolve_precision(precision, width, test_rows // sets))
+    rates = calibrate(
+        width, precision=_resolve_precision(precision, width, test_rows // sets, train_rows)
+    )
     pairs, of_reference = train_rows * test_rows, reference_rows * test_rows
     seconds_a_row = test_rows * (1 / rates.top_k + 1 / rates.nearest)
     seconds = pairs * (1 / rates.top_k + 1 / rates.nearest) + of_reference / rates.top_k
@@ -158,11 +160,11 @@ def plan(
     )
 
 
-def _resolve_precision(precision: Precision, width: int, tests: int) -> Precision:
+def _resolve_precision(precision: Precision, width: int, tests: int, train: int) -> Precision:
     """Return what "auto" takes for so many test rows: the calibration has fewer."""
     if precision != "auto":
         return precision
-    return "fp32" if choose_kind(precision, width, tests) is None else "int8"
+    return "fp32" if choose_kind(precision, width, tests, train) is None else "int8"
 
 
 def calibrate(width: int, *, precision: Precision = "auto") -> Rates:

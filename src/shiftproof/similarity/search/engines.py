@@ -34,6 +34,21 @@ for 20,000. The nearest ten of 4,000 test rows of width 512 take 1.3 for 25,000 
 100,000, and 0.6 for what comes after.
 """
 
+_SAVED = 0.016
+"""Nanoseconds that 8 bits save of each pair's dimension: AVX2, as all that follows, on a core of 2.6 GHz."""
+
+_SPENT_ON_ROWS = 0.035
+"""Nanoseconds to turn and round a training row, times its width squared."""
+
+_SPENT_ON_LISTS = 3.0
+"""Nanoseconds by which a list takes longer to keep from bounds than from float32 products, of each pair."""
+
+_READY = (1.0, 0.6, 0.11)
+"""Nanoseconds to make ready: times the width cubed (directions), squared for each of the 2,048 test rows
+on which dimensions are tried, and squared for each test row."""
+
+_TRIED = 2048
+
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
@@ -43,22 +58,27 @@ class Chunk:
     engine: Engine
 
 
-def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
+def choose_kind(
+    precision: Precision, width: int, tests: int, train: int | None = None, k: int = 0
+) -> str | None:
     """Return the kind of 8-bit tile to use, or None for float32.
 
     Args:
-        precision: "int8", "fp32", or "auto": 8 bits if the processor has a tile for them and there
-            are :data:`FEWEST_FOR_8_BITS` times as many test rows as dimensions.
+        precision: "int8", "fp32", or "auto": 8 bits where the processor has a tile for them, there
+            are :data:`FEWEST_FOR_8_BITS` times as many test rows as a row is wide, and so many training
+            rows that they save more than it takes to make the test rows ready.
         width: of the rows.
-        tests: number of rows of the whole test set, so that the choice is the same in all parts of
-            a search.
+        tests: how many rows the test set has, whether they are compared in one chunk or in several; so
+            the choice is the same in all parts of a search.
+        train: how many training rows are compared with them; None for many.
+        k: how many of them each test row keeps.
 
     Raises:
         InputError: "int8" for rows that are too wide.
     """
     if precision == "int8" and width > WIDEST:
         raise InputError(f"Expected rows of at most {WIDEST} for int8, got {width}; use 'fp32'.")
-    few = precision == "auto" and tests < FEWEST_FOR_8_BITS * width
+    few = precision == "auto" and not _pays(width, tests, train, k)
     if precision == "fp32" or width > WIDEST or few:
         return None
     from shiftproof.similarity.search import kernels
@@ -66,8 +86,27 @@ def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
     return kernels.fastest_kind() or ("plain" if precision == "int8" else None)
 
 
+def _pays(width: int, tests: int, train: int | None, k: int) -> bool:
+    """Whether 8 bits save more time than they take."""
+    if tests < FEWEST_FOR_8_BITS * width:
+        return False
+    if train is None:
+        return True
+    saved = (
+        _SAVED * tests * width - _SPENT_ON_ROWS * width**2 - (_SPENT_ON_LISTS * tests if k else 0)
+    )
+    directions, trying, rounding = _READY
+    ready = width**2 * (directions * width + trying * min(tests, _TRIED) + rounding * tests)
+    return train * saved > ready
+
+
 def choose_engine(
-    options: SearchOptions, width: int, tests: int, sample: F32
+    options: SearchOptions,
+    width: int,
+    tests: int,
+    sample: F32,
+    train: int | None = None,
+    k: int = 0,
 ) -> Callable[[F32, int], Engine]:
     """Return a factory of engines from test rows and the index of the first one.
 
@@ -76,6 +115,8 @@ def choose_engine(
         width: of the rows.
         tests: how many rows the test set has.
         sample: some training rows.
+        train: how many training rows are compared; None for many.
+        k: how many of them each test row keeps.
 
     Raises:
         UnknownNameError: no such precision or device.
@@ -88,7 +129,7 @@ def choose_engine(
         return lambda rows, first: Gpu(rows, first, half, sample)
     if half is not None:
         return lambda rows, first: Fp16(rows, first, half, sample)
-    kind = choose_kind(options.precision, width, tests)
+    kind = choose_kind(options.precision, width, tests, train, k)
     if kind is not None:
         return lambda rows, first: Int8(rows, first, kind, sample)
     return Float32
@@ -102,6 +143,7 @@ def prepare_passes(
     sample: F32,
     *,
     k: int = 0,
+    compared: int | None = None,
     skip_unusable: bool = False,
 ) -> Iterator[list[Chunk]]:
     """Yield lists of prepared chunks of test rows that fit into memory together.
@@ -114,15 +156,18 @@ def prepare_passes(
         options: how they are compared; its ``threads`` are ignored.
         threads: number of threads.
         sample: some training rows (:func:`~shiftproof.similarity.search.passes.sample_rows`).
-        k: number of training rows in each test row's list.
-        skip_unusable: accept unusable test rows, which are 0: they match nothing.
+        k: how many training rows each test row keeps.
+        compared: how many of the training rows are; None for all.
+        skip_unusable: let rows that cannot be used, which are 0, stand among the test rows: nothing
+            comes near them.
     """
     room = rows_in_memory(parse_memory(options.memory), train.width, threads, k)
+    compared = len(train) if compared is None else compared
     chunks: list[Chunk] = []
     held = 0
     for name, rows in tests.items():
         start = 0
-        make_engine = choose_engine(options, train.width, len(rows), sample)
+        make_engine = choose_engine(options, train.width, len(rows), sample, compared, k)
         while start < len(rows):
             count = min(len(rows) - start, room - held)
             values = rows.read(start, start + count)

@@ -48,6 +48,9 @@ SLACK = 1e-9
 _CACHED_ROWS = 504
 """So many rows of the usual widths stay in a core's cache while the test rows pass by."""
 
+_MIXED = 64
+"""So many dimensions :func:`~shiftproof.similarity.search.kernels.mix` makes one of."""
+
 _SAMPLE = 8192
 
 
@@ -77,6 +80,18 @@ class Basis:
         _, directions = np.linalg.eigh(spread)
         return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
+    def signs(self, dimensions: int) -> F32 | None:
+        """Return the signs ``(width,)`` of an R that takes six additions for each number, or None.
+
+        Where all directions are kept, any turn of all of them is as good as another.
+        """
+        width = len(self.center)
+        if dimensions != width or width % _MIXED:
+            return None
+        draws = np.random.Generator(np.random.PCG64(width))
+        signs: F32 = draws.choice(np.array([-1, 1], dtype=np.float32), width)
+        return signs
+
     def matrix(self, dimensions: int) -> tuple[F32, float]:
         """Return R ``(width, dimensions)``, and how far it is from orthonormal."""
         draws = np.random.Generator(np.random.PCG64(dimensions))
@@ -93,10 +108,11 @@ class QuantizedTests:
     Attributes:
         kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
         basis: what was taken off, and the directions.
-        matrix: ``(width, dimensions)`` float32, R.
-        panels: R as :func:`~shiftproof.similarity.search.kernels.multiply_floats` takes it.
-        defect: deviation of R from orthonormality.
-        step: quantization step.
+        dimensions: how many directions.
+        signs: ``(width,)`` float32 where R is that of :func:`~shiftproof.similarity.search.kernels.mix`.
+        panels: R as :func:`~shiftproof.similarity.search.kernels.multiply_floats` takes it, of others.
+        defect: how far it is from orthonormal.
+        step: what a whole number stands for.
         whole: ``(groups, 16, padded dimensions)`` int8: the members of a group side by side.
         packed: the same as the tile wants it.
         starts: what the 16-bit sums begin with.
@@ -112,8 +128,9 @@ class QuantizedTests:
 
     kind: str
     basis: Basis
-    matrix: F32
-    panels: F32
+    dimensions: int
+    signs: F32 | None
+    panels: F32 | None
     defect: float
     step: float
     whole: I8
@@ -137,16 +154,26 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     count = len(tests)
     steps = -(-dimensions // (kernels.STEP * kernels.WINDOW)) * kernels.WINDOW
     spans = -(-count // tile.span)
-    matrix, defect = basis.matrix(dimensions)
+    signs, defect = basis.signs(dimensions), 0.0
+    panels: F32 | None = None
+    exact: F64 = np.empty(0)
+    if signs is None:
+        matrix, defect = basis.matrix(dimensions)
+        panels, exact = pack_panels(np.ascontiguousarray(matrix.T)), matrix.astype(np.float64)
     rows = np.empty((count, dimensions), dtype=np.float32)
     known, squares = np.empty(count), np.empty(count)
-    exact, shift = matrix.astype(np.float64), basis.shift.astype(np.float64)
+    shift = basis.shift.astype(np.float64)
     for start in range(0, count, 1024):
         here = slice(start, start + 1024)
         moved = tests[here].astype(np.float64) - basis.center
         known[here] = moved @ shift
         squares[here] = np.einsum("nd,nd->n", moved, moved)
-        rows[here] = moved @ exact
+        if signs is None:
+            rows[here] = moved @ exact
+        else:
+            turned = np.empty_like(moved)
+            kernels.mix(moved, signs, turned)
+            rows[here] = turned
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(rows, largest)
     step = max(float(largest.max()) / 127, SMALLEST_STEP)
@@ -180,8 +207,9 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     return QuantizedTests(
         kind=kind,
         basis=basis,
-        matrix=matrix,
-        panels=pack_panels(np.ascontiguousarray(matrix.T)),
+        dimensions=dimensions,
+        signs=signs,
+        panels=panels,
         defect=defect,
         step=step,
         # What is looked at together lies together.
@@ -283,8 +311,7 @@ def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | 
 
     tile = kernels.TILES[tests.kind]
     count = len(moved)
-    along = multiply_floats(moved, tests.panels)[:, : tests.matrix.shape[1]]
-    along = np.ascontiguousarray(along)
+    along = _turn(tests, moved)
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(along, largest)
     there = np.sort(largest[usable])
@@ -305,6 +332,18 @@ def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | 
     return _Rounded(step, whole, chosen, errors, lengths, whole_lengths)
 
 
+def _turn(tests: QuantizedTests, moved: F32) -> F32:
+    """Return training rows along the directions."""
+    from shiftproof.similarity.search import kernels
+
+    if tests.signs is not None:
+        along = np.empty_like(moved)
+        kernels.mix(moved, tests.signs, along)
+        return along
+    assert tests.panels is not None
+    return np.ascontiguousarray(multiply_floats(moved, tests.panels)[:, : tests.dimensions])
+
+
 def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F64, float]:
     """Return each row's part of the bound, and how the two sides share what lies outside R."""
     from shiftproof.similarity.search import kernels
@@ -314,8 +353,14 @@ def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F
     kernels.square_lengths(moved, squares)
     full = np.sqrt(squares)
     # Float32 rounds the differences, and then each of the sums that make a row along R.
-    unit, dimensions = 2.0**-24, tests.matrix.shape[1]
-    rounding = width * unit / (1 - width * unit) * np.sqrt(dimensions) * (1 + tests.defect) * full
+    unit, dimensions = 2.0**-24, tests.dimensions
+    if tests.signs is not None:
+        # Six additions of 64 numbers: the length of |x| times |H| / 8 is at most 8 that of x.
+        rounding = 6 * 8 * 1.01 * unit * full
+    else:
+        rounding = (
+            width * unit / (1 - width * unit) * np.sqrt(dimensions) * (1 + tests.defect) * full
+        )
     rounding += 2 * unit * (full + 1.1)
     outside = _bound_outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
     longest = float(tests.lengths.max())
@@ -396,15 +441,19 @@ def choose_dimensions(
     largest = (rows @ few.T).max(axis=1) if thresholds is None else np.zeros(len(rows))
     # How many products lie near the largest hardly depends on how many there are.
     share = 1.0 if thresholds is None else len(tests) / len(few)
-    costs = {}
-    for size in sizes:
+    costs: dict[int, float] = {}
+    # From all of them down as long as it becomes faster: each try takes as long as thousands of rows.
+    for size in reversed(sizes):
         products = multiply(quantize_tests(few, basis, kind, size), rows, usable, limits)
         if products is None:
             return width
         tile, _ = products
         possible = tile.scale * tile.maxima + tile.reach[:, None]
         groups = (possible >= largest[:, None])[tile.chosen].sum() / tile.chosen.sum()
-        costs[size] = size * (len(tests) + width) + share * groups * _GROUP_COST
+        turning = 0 if basis.signs(size) is not None else size * width
+        costs[size] = size * len(tests) + turning + share * groups * _GROUP_COST
+        if costs[size] > min(costs.values()):
+            break
     return min(costs, key=costs.__getitem__)
 
 
@@ -460,7 +509,7 @@ class Int8:
             return
         tile, bound = products
         tally.bound = max(tally.bound, bound)
-        tally.dimensions = tests.matrix.shape[1]
+        tally.dimensions = tests.dimensions
         yield tile
         left = usable & ~tile.chosen
         tally.set_aside += int(left.sum())

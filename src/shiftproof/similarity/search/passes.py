@@ -47,7 +47,8 @@ def search(
     """
     threads = count_threads(options.threads)
     sample = sample_rows(train, shards)
-    passes = prepare_passes(train, tests, options, threads, sample, k=question.k)
+    count = None if shards is None else sum(train.shards[shard].rows for shard in shards)
+    passes = prepare_passes(train, tests, options, threads, sample, k=question.k, compared=count)
     return search_passes(question, train, tests, passes, threads, shards=shards, keep=keep)
 
 

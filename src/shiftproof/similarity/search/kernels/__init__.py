@@ -22,6 +22,7 @@ from shiftproof.similarity.search.kernels.products import (
 from shiftproof.similarity.search.kernels.quantize import (
     fits_windows,
     largest_values,
+    mix,
     pack_rows,
     quantize,
     square_lengths,
@@ -46,6 +47,7 @@ __all__ = [
     "join_edges",
     "join_pairs",
     "largest_values",
+    "mix",
     "multiply_floats",
     "pack_panels",
     "pack_rows",

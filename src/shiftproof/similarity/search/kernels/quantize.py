@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
 from shiftproof.similarity.search.kernels.products import exact_product
@@ -19,6 +22,28 @@ def largest_values(rows: F32, out: F32) -> None:
             # As whole numbers non-negative floats have the same order, and the vector unit helps.
             largest = max(largest, np.int32(row[j] & np.int32(0x7FFFFFFF)))
         out[i : i + 1].view(np.int32)[0] = largest
+
+
+@compiled
+def mix(rows: NDArray[Any], signs: F32, out: NDArray[Any]) -> None:
+    """Turn rows by the Hadamard matrix of 64, each as 64 parts that lie side by side.
+
+    ``out = rows R`` with ``R = diag(signs) (H / 8 x I)``, whose entries are 0, 1/8 and -1/8; the width is a
+    multiple of 64. Six additions make a number of 64 others.
+    """
+    width = rows.shape[1]
+    part = width // 64
+    for i in range(rows.shape[0]):
+        row = out[i]
+        for j in range(width):
+            row[j] = rows[i, j] * signs[j] * np.float32(0.125)
+        half = part
+        while half < width:
+            for start in range(0, width, 2 * half):
+                for j in range(start, start + half):
+                    first, second = row[j], row[j + half]
+                    row[j], row[j + half] = first + second, first - second
+            half *= 2
 
 
 @compiled

@@ -156,11 +156,13 @@ def _visit_maxima(tile: Maxima, rows: F32, tests: F32, state: Any, counts: I64) 
 @compiled
 def _largest_group(row_maxima: I32) -> int:
     """Return the first group whose maximum is the largest."""
-    largest = 0
-    for group in range(1, row_maxima.shape[0]):
-        if row_maxima[group] > row_maxima[largest]:
-            largest = group
-    return largest
+    largest = row_maxima[0]
+    for group in range(1, row_maxima.shape[0]):  # vectors are used for a maximum without a place
+        largest = max(largest, row_maxima[group])
+    for group in range(row_maxima.shape[0]):
+        if row_maxima[group] == largest:
+            return group
+    return 0
 
 
 @compiled
