@@ -79,6 +79,13 @@ METHODS: tuple[Method, ...] = (
         name="guard-ent", title="ENT, guarded", spec="guard+ent:lr={}", tries=RATES, by_batch=True
     ),
     Method(
+        name="router",
+        title="router: source, batch norm, ENT",
+        spec="router:experts=batchnorm+ent:lr={}",
+        tries=RATES,
+        by_batch=True,
+    ),
+    Method(
         name="memo",
         title="MEMO, 8 views",
         spec="memo:augmentations=8,lr={}",
