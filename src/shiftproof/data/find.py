@@ -45,7 +45,7 @@ from shiftproof.errors import (
     UnknownNameError,
 )
 from shiftproof.io import files
-from shiftproof.io.border import show_name
+from shiftproof.io.border import show_name, suggest_sibling
 from shiftproof.io.images import is_image, read_size
 from shiftproof.io.places import has_braces, is_url
 from shiftproof.io.tars import is_tar, open_tar
@@ -256,6 +256,7 @@ def find_dataset(
     if not path.exists():
         raise InputError(
             f"{path} does not exist; expected a data set, a folder of images, or a file."
+            f"{suggest_sibling(path)}"
         )
     layout = layout_of(path)
     if layout in ("saved", "parquet"):

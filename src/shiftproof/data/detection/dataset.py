@@ -26,6 +26,7 @@ from shiftproof.data.images.saved import SavedDataset
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.errors import InputError
 from shiftproof.io import files
+from shiftproof.io.border import suggest_sibling
 
 
 def open_detection_data(
@@ -69,7 +70,9 @@ def open_detection_data(
         return source if isinstance(source, DetectionData) else _open(source, None)
     path = Path(source)
     if not path.exists() and not is_address(source):
-        raise InputError(f"{path} does not exist; expected a data set with boxes.")
+        raise InputError(
+            f"{path} does not exist; expected a data set with boxes.{suggest_sibling(path)}"
+        )
     layout = "webdataset" if is_address(source) else layout_of(path)
     if layout in PACKED:
         found = find_dataset(source, split=split, images=images, root=root)
