@@ -56,7 +56,7 @@ def make_images(folder: Path, count: int) -> None:
 def list_images(folder: Path, count: int) -> dict[str, float]:
     """Do all that a run does before its first image: list, look at one, settings, streams and parts."""
     from shiftproof.bench import grid
-    from shiftproof.bench.given import check_readable, grid_settings, name_corruptions
+    from shiftproof.bench.arguments import check_readable, grid_settings, name_corruptions
     from shiftproof.bench.protocol import Protocol
     from shiftproof.bench.stream import episodes
     from shiftproof.bench.views import OnTheFly

@@ -19,7 +19,14 @@ from test_surface import SURFACE
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-RUN_HERE = ("index.md", "concepts.md", "calibration.md", "from-imagecorruptions.md", "extend.md")
+RUN_HERE = (
+    "index.md",
+    "concepts.md",
+    "calibration.md",
+    "from-imagecorruptions.md",
+    "extend.md",
+    "models.md",
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

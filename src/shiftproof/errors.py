@@ -54,10 +54,20 @@ class UnknownNameError(InputError):
     def of(cls, what: str, name: object, known: Iterable[str]) -> UnknownNameError:
         """Build the error for ``name``, which is not one of ``known``; ``what`` says what it names."""
         names = list(known)
-        folded = {known.lower(): known for known in reversed(names)}
-        close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
-        hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
-        return cls(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")
+        return cls(
+            f"Unknown {what} {name!r}.{suggest_name(name, names)} Known: {', '.join(names)}."
+        )
+
+
+def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """Return the sentence that asks for the nearest of several names, with a space before it.
+
+    >>> suggest_name("phots", ["photos", "notes.txt"])
+    " Did you mean 'photos'?"
+    """
+    folded = {one.lower(): one for one in reversed(list(known))}
+    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=cutoff)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
 class ImageError(InputError):

@@ -19,13 +19,14 @@ Readers: TypeAlias = Mapping[str, Callable[[str], Any]]
 Pixels: TypeAlias = int | tuple[int, int]
 """A length in pixels, or ``(height, width)``."""
 
-_SOURCES_OF_FILES = {
+SOURCES_OF_FILES = {
     ".onnx": "onnx",
     ".pt": "file",
     ".pth": "file",
     ".ckpt": "file",
     ".safetensors": "file",
 }
+"""The sources that read files of models, by suffix."""
 
 
 class Source(Protocol):
@@ -83,10 +84,13 @@ def _explain_source(spec: str, body: str, sources: Mapping[str, Source]) -> Unkn
     source, colon, _ = body.partition(":")
     # A single letter is a drive: C:/nets/model.onnx.
     if not colon or len(source) == 1:
-        for suffix, likely in _SOURCES_OF_FILES.items():
+        for suffix, likely in SOURCES_OF_FILES.items():
             if body.lower().endswith(suffix) and likely in sources:
                 return UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
-    return UnknownNameError.of("source of models", source, sources)
+    unknown = UnknownNameError.of("source of models", source, sources)
+    if colon:
+        return unknown
+    return UnknownNameError(f"{unknown} Expected for example {_example(sources)}.")
 
 
 def _example(sources: Mapping[str, Source]) -> str:

@@ -164,7 +164,7 @@ def test_a_plan_is_told_in_words(tmp_path, capsys):
     words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "contrast", "-s", "3"]
     assert cli.run([*words, "--dry-run", "--rate", "2.5"]) == 0
     said = capsys.readouterr().out
-    assert "of memory, by up to 2 commands or machines" in said
+    assert "of memory; up to 2 machines can share the work" in said
     assert "hours at 2.5 an hour" in said
 
 

@@ -49,6 +49,8 @@ def test_what_it_writes_is_read_by_the_verb_that_it_names(folder, capsys):
             "classes": "classes.txt",
         }
     }  # fmt: skip
+    assert "labels: its 2 folders (cat, dog)" in told
+    assert "numbered classes" not in (folder / "shiftproof.toml").read_text()
     assert (folder / "classes.txt").read_text() == "cat\ndog\n"
     assert "as torchvision's ImageFolder numbers them" in told
     words = ["--dry-run", "--corruptions", "fog", "--severities", "1", "--workers", "0"]
@@ -63,6 +65,33 @@ def test_each_line_that_is_commented_out_is_an_option_of_its_verb(folder):
         (folder / "shiftproof.toml").write_text(re.sub(r"(?m)^# (?=[\w-]+ = )", "", text))
         defaults = config.read_defaults(load_verb(verb), list(VERBS), load_verb)
         assert {"model", "data", "out", "corruptions", "severities", "device"} <= set(defaults)
+
+
+def test_a_file_is_named_with_its_options_as_it_is_without(folder):
+    assert cli.run(["init", "--model", "mine.pt?size=64", "--data", "photos"]) == 0
+    expected = "file:mine.pt?arch=torchvision:squeezenet1_1&size=64"
+    assert read(folder)["bench"]["model"] == expected
+    typed = "mine.pt?arch=torchvision:squeezenet1_1"
+    assert cli.run(["init", "--model", typed, "--data", "photos", "--force"]) == 0
+    assert read(folder)["bench"]["model"] == f"file:{typed}"
+
+
+def test_names_in_the_checkpoint_need_no_file_of_classes(folder, capsys):
+    content = {**torch.load(folder / "mine.pt"), "classes": ["dog", "cat"]}
+    torch.save(content, folder / "mine.pt")
+    assert cli.run(["init", "--model", "mine.pt", "--data", "photos"]) == 0
+    assert "(names in the checkpoint)" in capsys.readouterr().out
+    assert "classes" not in read(folder)["bench"]
+
+
+def test_a_verb_without_a_model_points_to_init(folder, capsys):
+    assert cli.run(["bench", "--data", "photos", "--out", "run"]) == 2
+    assert "shiftproof init" in capsys.readouterr().err
+
+
+def test_data_that_are_not_there_get_the_nearest_name(folder, capsys):
+    assert cli.run(["data", "phtos"]) == 2
+    assert "Did you mean 'photos'?" in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_stays(folder, capsys):

@@ -298,3 +298,45 @@ def test_damaged_bytes_end_in_one_error(tmp_path, seed):
 def test_a_network_that_gives_nan_is_refused(tmp_path):
     with pytest.raises(ModelError, match="gives NaN"):
         load(tmp_path, STATE | {"fc.bias": torch.full((7,), torch.nan)})
+
+
+SEVEN = ("cat", "dog", "eel", "fox", "gnu", "hen", "ibis")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"classes": list(SEVEN)},
+        {"class_to_idx": {name: index for index, name in reversed(list(enumerate(SEVEN)))}},
+        {"idx_to_class": dict(enumerate(SEVEN))},
+        {"hyper_parameters": {"id2label": {str(i): name for i, name in enumerate(SEVEN)}}},
+        {"args": argparse.Namespace(class_names=SEVEN)},
+    ],
+)
+def test_names_of_classes_that_stand_in_the_file_are_the_models(tmp_path, beside):
+    model = load(tmp_path, {"state_dict": STATE, **beside})
+    assert model.classes.names == SEVEN
+    assert any("names in the checkpoint" in phrase for phrase in model.assumed)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"classes": list(SEVEN[:-1])},
+        {"classes": ["cat"] * 7},
+        {"classes": [*SEVEN[:-1], ""]},
+        {"classes": 7},
+        {"idx_to_class": {index + 1: name for index, name in enumerate(SEVEN)}},
+        {"class_to_idx": {name: {} for name in SEVEN}},
+    ],
+)
+def test_names_that_do_not_fit_the_outputs_are_left_aside(tmp_path, beside):
+    model = load(tmp_path, {"state_dict": STATE, **beside})
+    assert model.classes.names == tuple("0123456")
+
+
+def test_names_that_were_asked_for_count_more_than_those_in_the_file(tmp_path):
+    model = load(
+        tmp_path, {"state_dict": STATE, "classes": list(SEVEN)}, options="&classes=numbered"
+    )
+    assert model.classes.names == tuple("0123456")

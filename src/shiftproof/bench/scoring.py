@@ -31,6 +31,7 @@ from shiftproof.compute.progress import progress
 from shiftproof.data import CocoData, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.border import suggest_sibling
 from shiftproof.io.holding import frees_folders
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, read_annotations
@@ -270,7 +271,10 @@ def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> d
 
 def _there(path: Predictions) -> Path:
     if not Path(path).exists():
-        raise InputError(f"{path} does not exist; expected a folder of result files, or a table.")
+        raise InputError(
+            f"{path} does not exist; expected a folder of result files, or a table."
+            f"{suggest_sibling(path)}"
+        )
     return Path(path)
 
 

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -119,6 +120,8 @@ def run(arguments: list[str]) -> int:
                     complain(error.format_message())
                     return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
             error.show()
+            if hint := point_to_init(error):
+                warn(hint, style=None)
             return int(error.exit_code)
         if debug:
             warn(traceback.format_exc(), style=None)
@@ -163,6 +166,15 @@ def put_common_first(words: list[str]) -> list[str]:
         else:
             rest.append(word)
     return first + rest
+
+
+def point_to_init(error: Any) -> str:
+    """Return how model and data get into a file of settings, where a verb that reads them lacks one."""
+    missing = type(error).__name__ == "MissingParameter" and getattr(error.param, "name", None)
+    verb = getattr(error.ctx, "info_name", None) if missing else None
+    if missing not in ("model", "data") or verb not in ("bench", "detect", "segment"):
+        return ""
+    return "`shiftproof init` asks for model and data, and writes them into shiftproof.toml."
 
 
 def suggest_choice(message: str) -> str:

@@ -61,7 +61,7 @@ def audit(
         typer.Option(
             "--images",
             metavar="NAME=DIR",
-            help="NAME=FOLDER, the images of a test set, for the page.",
+            help="The images of a test set, for the page; once for each.",
         ),
     ] = None,
     train_images: Annotated[

@@ -14,7 +14,7 @@ from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import RUN_PANEL, Device, ImagesFolder, Root, Split, Workers
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.planning import PlanOptions, show_size
+from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
 
@@ -184,7 +184,7 @@ def _show_forecast(forecast: EmbeddingForecast, plan: PlanOptions, *, as_json: b
     say(f"{forecast.images:,} images in {shards}")
     say(
         f"about {show_duration(needs.seconds)}: {show_duration(forecast.read_seconds)} of reading, "
-        f"shared by {max(forecast.workers, 1)} processes, and "
+        f"by {count_processes(forecast.workers)}, and "
         f"{show_duration(forecast.encode_seconds)} of the encoder on {forecast.device}; tried on "
         f"{forecast.tried} images"
     )

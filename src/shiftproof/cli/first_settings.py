@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from shiftproof.errors import InputError, ShiftproofError, UnknownNameError
 from shiftproof.io.border import is_utf8, show_name
+from shiftproof.specs import SOURCES_OF_FILES
 
 Task: TypeAlias = Literal["classification", "detection", "segmentation"]
 
@@ -20,7 +21,6 @@ VERBS: dict[Task, str] = {
 }
 """The verb that measures each task."""
 
-_FILES = {".onnx": "onnx", ".pt": "file", ".pth": "file", ".ckpt": "file", ".safetensors": "file"}
 _OPTIONS = {
     "corruptions": ("common", "names or sets of them: shiftproof corruptions"),
     "severities": ("1-5", "from 1 to 5"),
@@ -65,8 +65,17 @@ def look_at_data(text: str) -> Seen:
     found = find_dataset(text)
     if found.problem is not None:
         raise found.problem
-    task = LAYOUTS[found.layout].task
-    return Seen(text, found.sentences, task, folders=_find_classes(found.pictures))
+    folders = _find_classes(found.pictures)
+    notes = (*found.sentences, *(_tell_labels(folders) if found.layout == "plain" else ()))
+    return Seen(text, notes, LAYOUTS[found.layout].task, folders=folders)
+
+
+def _tell_labels(folders: Sequence[str]) -> tuple[str, ...]:
+    """Say where the labels of a plain folder of images come from."""
+    if not folders:
+        return ("no labels: how often the answer stays that of the clean image is measured",)
+    shown = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
+    return (f"labels: its {len(folders):,} folders ({shown})",)
 
 
 def _find_classes(pictures: Iterable[str]) -> tuple[str, ...]:
@@ -84,23 +93,33 @@ def name_model(text: str) -> str:
         InputError: a checkpoint whose architecture neither it nor its name says, or a folder that is
             no model.
     """
-    path = Path(text)
+    path, query = _split_query(text)
     if not path.exists():
         return text
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(
-                f"{text} is a folder without a config.json; expected a model saved by transformers, "
+                f"{path} is a folder without a config.json; expected a model saved by transformers, "
                 "a file of weights or of ONNX, or SOURCE:NAME such as timm:resnet50."
             )
         return f"transformers:{text}"
-    source = _FILES.get(path.suffix.lower())
+    source = SOURCES_OF_FILES.get(path.suffix.lower())
     if source is None:
         raise InputError(
-            f"{text} is no model file; expected one of {', '.join(_FILES)}, or SOURCE:NAME such as "
-            "timm:resnet50."
+            f"{path} is no model file; expected one of {', '.join(SOURCES_OF_FILES)}, or "
+            "SOURCE:NAME such as timm:resnet50."
         )
-    return f"file:{text}?arch={find_architecture(path)}" if source == "file" else f"{source}:{text}"
+    if source == "file" and "arch" not in {part.partition("=")[0] for part in query.split("&")}:
+        query = "&".join(filter(None, [f"arch={find_architecture(path)}", query]))
+    return f"{source}:{path}?{query}" if query else f"{source}:{path}"
+
+
+def _split_query(text: str) -> tuple[Path, str]:
+    """Split ``FILE?OPTION=VALUE`` where there is such a file; a name may hold a question mark."""
+    path, mark, query = text.rpartition("?")
+    if mark and "=" in query and not Path(text).exists():
+        return Path(path), query
+    return Path(text), ""
 
 
 def find_architecture(path: Path) -> str:
@@ -156,6 +175,11 @@ def look_at_model(spec: str, task: Task) -> Seen:
     notes = _tell_model(model)
     is_numbered = any("numbered classes" in phrase for phrase in notes)
     return Seen(spec, notes, numbered=len(model.classes) if is_numbered else 0)
+
+
+def forget_numbers(model: Seen) -> Seen:
+    """Return the same without the note that its classes are numbers, once a file names them."""
+    return replace(model, notes=tuple(n for n in model.notes if "numbered classes" not in n))
 
 
 def name_classes(model: Seen, data: Seen) -> str:

@@ -13,6 +13,7 @@ from shiftproof.cli.first_settings import (
     VERBS,
     Seen,
     Task,
+    forget_numbers,
     look_at_data,
     look_at_model,
     name_classes,
@@ -78,7 +79,8 @@ def init(
     for note in (*seen_model.notes, *seen_data.notes):
         say(note)
     classes = _write_classes(seen_model, seen_data, force=force)
-    settings = write_settings(seen_model, seen_data, chosen, classes)
+    named = seen_model if classes is None else forget_numbers(seen_model)
+    settings = write_settings(named, seen_data, chosen, classes)
     write_bytes(FILE, settings.encode("utf-8"))
     say(f"Wrote {FILE}. Next: shiftproof {VERBS[chosen]} --dry-run, which says what a run takes;")
     say(f"then shiftproof {VERBS[chosen]}.")

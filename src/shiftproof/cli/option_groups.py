@@ -14,7 +14,9 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     A parameter whose type is a dataclass is a group; it is made of the options' values.
     """
-    hints = get_type_hints(command, include_extras=True)
+    # Before Python 3.11 get_type_hints puts Optional around a parameter whose default is None, and typer
+    # no longer sees that it is an option.
+    hints = inspect.get_annotations(command, eval_str=True)
     groups: dict[str, Any] = {
         name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)
     }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from shiftproof.cli.copying import show_duration
-from shiftproof.cli.planning import PlanOptions, show_size
+from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
@@ -101,7 +101,7 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
     )
     say(
         f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "
-        f"and corrupting, shared by {max(forecast.workers, 1)} processes, and "
+        f"and corrupting, by {count_processes(forecast.workers)}, and "
         f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
         f"{forecast.tried} images"
     )

@@ -49,13 +49,18 @@ class PlanOptions:
 
     def show(self, needs: Needs) -> None:
         """Say memory, money and by how many it can be shared."""
-        shared = f", by up to {needs.parts:,} commands or machines" if needs.parts > 1 else ""
+        shared = f"; up to {needs.parts:,} machines can share the work" if needs.parts > 1 else ""
         say(f"about {show_size(needs.memory)} of memory{shared}")
         if self.rate is not None:
             hours = needs.seconds / 3600
             say(
                 f"about {needs.cost(self.rate):,.2f} for {hours:,.2f} hours at {self.rate:g} an hour"
             )
+
+
+def count_processes(workers: int) -> str:
+    """Return how many processes do the work of so many workers; without one it is this process."""
+    return f"{workers:,} processes" if workers > 1 else "1 process"
 
 
 def show_size(size: int) -> str:

@@ -54,8 +54,8 @@ def report(
         list[Path] | None,
         typer.Option(
             "--images",
-            metavar="DIR",
-            help="Of an audit: a folder below which its pictures lie, or NAME=FOLDER for those of "
+            metavar="[NAME=]DIR",
+            help="Of an audit: a folder below which its pictures lie, or NAME=DIR for those of "
             "one test set, or of train; once for each. Pictures elsewhere are not opened.",
         ),
     ] = None,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.comparison.figures import fold
-from shiftproof.comparison.result import Check, Comparison, Difference, Finding
+from shiftproof.comparison.result import Check, Comparison, Difference, Finding, Side
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report.wording import Spelling, level, plural, spelling_of
 
@@ -158,9 +158,14 @@ def _describe_pair(comparison: Comparison) -> str:
     baseline, candidate = comparison.baseline, comparison.candidate
     unit = "test set" if comparison.kind == "evaluation" else "cell"
     return (
-        f"{candidate.run} ({candidate.model}) against {baseline.run} ({baseline.model}): "
+        f"{candidate.run} ({_name(candidate)}) against {baseline.run} ({_name(baseline)}): "
         f"{plural(comparison.images, 'image')} in {plural(comparison.cells, unit)}, paired"
     )
+
+
+def _name(side: Side) -> str:
+    """Return the model's own name: "source" says only that nothing stands around it."""
+    return side.title or side.model
 
 
 def _figures(one: Difference) -> tuple[str, str, str, str]:

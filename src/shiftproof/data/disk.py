@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
-from shiftproof.io.border import check_names, show_name
+from shiftproof.io.border import check_names, show_name, suggest_sibling
 from shiftproof.io.images import IMAGE_SUFFIXES, read_image, read_size
 from shiftproof.io.text import read_text
 from shiftproof.types import Image
@@ -49,7 +49,9 @@ def find_images(root: Path) -> ImageListing:
             UTF-8 and so could not be written to any record.
     """
     if not root.exists():
-        raise InputError(f"{root} does not exist; expected a folder of images.")
+        raise InputError(
+            f"{root} does not exist; expected a folder of images.{suggest_sibling(root)}"
+        )
     if not root.is_dir():
         raise InputError(f"{root} is a file; expected a folder of images: give {root.parent}.")
     names: list[str] = []

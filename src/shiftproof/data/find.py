@@ -10,6 +10,7 @@ from shiftproof.data.images.layouts import describe_tars, find_image_files
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.data.layouts import LAYOUTS, layout_of, other_layouts
 from shiftproof.errors import InputError
+from shiftproof.io.border import suggest_sibling
 from shiftproof.io.places import has_braces, is_url
 from shiftproof.io.urls import redact_urls
 
@@ -49,6 +50,7 @@ def find_dataset(
     if not path.exists():
         raise InputError(
             f"{path} does not exist; expected a data set, a folder of images, or a file."
+            f"{suggest_sibling(path)}"
         )
     name = layout_of(path)
     if name == "masks" and images is not None:

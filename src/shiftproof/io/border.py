@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.errors import BrokenFileError, InputError, ShiftproofError, suggest_name
 from shiftproof.io.urls import redact_urls
 
 _HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """Paths of a shell's process substitution."""
+
+_SIBLINGS = 10_000
+"""So many names of a folder are looked at for the nearest: some folders have millions."""
 
 
 @contextlib.contextmanager
@@ -126,3 +131,15 @@ def show_name(name: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in name
     )
+
+
+def suggest_sibling(path: Path) -> str:
+    """Return the sentence that asks for the nearest name beside a path that is not there, or ""."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [
+                entry.name for entry in itertools.islice(entries, _SIBLINGS) if is_utf8(entry.name)
+            ]
+    except OSError:
+        return ""
+    return show_text(suggest_name(path.name, names, cutoff=0.7))

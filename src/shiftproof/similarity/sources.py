@@ -341,7 +341,7 @@ class Embeddings:
         where = f"{self.shards[place].name}: row {start + row}"
         norm = float(norms[row])
         skip = (
-            "or leave out such rows (unusable='skip')"
+            "or leave out such rows (--unusable skip, unusable='skip')"
             if self._may_skip
             else "or take it out: rows of a test set are not skipped"
         )
@@ -351,7 +351,7 @@ class Embeddings:
             return f"{where} is all zeros. Mend it, {skip}."
         return (
             f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalised "
-            f"(normalize=True), {skip}."
+            f"(--normalize, normalize=True), {skip}."
         )
 
 

@@ -10,6 +10,7 @@ from shiftproof.data.disk import find_images, read_below
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.errors import InputError
 from shiftproof.io import files
+from shiftproof.io.border import suggest_sibling
 from shiftproof.io.images import is_image
 from shiftproof.stylize.drawings import draw_style, technique_of
 from shiftproof.types import Image
@@ -50,7 +51,9 @@ class Paintings(Styles):
     def __init__(self, source: str | Path) -> None:
         path = Path(source)
         if not path.exists():
-            raise InputError(f"{path} does not exist; expected a folder of paintings.")
+            raise InputError(
+                f"{path} does not exist; expected a folder of paintings.{suggest_sibling(path)}"
+            )
         self.root = path if path.is_dir() else path.parent
         if path.is_dir():
             self.names = find_images(path).names

@@ -21,7 +21,7 @@ from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.io.border import show_name
+from shiftproof.io.border import show_name, suggest_sibling
 from shiftproof.io.images import is_image
 from shiftproof.io.urls import redact_urls
 
@@ -131,7 +131,10 @@ def open_tree(
             "image, a folder, or tars. Download it first."
         )
     if not source.exists() and not is_address(source):
-        raise InputError(f"{source} does not exist; expected an image or a folder of images.")
+        raise InputError(
+            f"{source} does not exist; expected an image or a folder of images."
+            f"{suggest_sibling(source)}"
+        )
     found = find_dataset(source, split=split, images=images, root=root)
     if found.layout == "image":
         return Tree(found.root, "plain", (source.name,))

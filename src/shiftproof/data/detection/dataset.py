@@ -11,6 +11,7 @@ from shiftproof.data.find import find_dataset, is_address
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.layouts import LAYOUTS, layout_of
 from shiftproof.errors import InputError
+from shiftproof.io.border import suggest_sibling
 
 _MARKS = (
     "leftImg8bit and gtFine (Cityscapes), JPEGImages and Annotations, or images and XML files "
@@ -60,7 +61,9 @@ def open_detection_data(
         return source if isinstance(source, DetectionData) else _open(source, BoxReading())
     path = Path(source)
     if not path.exists() and not is_address(source):
-        raise InputError(f"{path} does not exist; expected a data set with boxes.")
+        raise InputError(
+            f"{path} does not exist; expected a data set with boxes.{suggest_sibling(path)}"
+        )
     layout = LAYOUTS["webdataset" if is_address(source) else layout_of(path)]
     if box_format is not None and "box_format" not in layout.takes:
         raise InputError(f"{path} says itself how boxes are meant, so a box format has no effect.")

@@ -20,6 +20,7 @@ from shiftproof.data.images.layouts import ImageReading
 from shiftproof.data.layouts import LAYOUTS, layout_of
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
+from shiftproof.io.border import suggest_sibling
 from shiftproof.io.urls import redact_urls
 
 
@@ -87,6 +88,7 @@ def open_data(
     if str(source) != "demo":
         raise InputError(
             f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
+            f"{suggest_sibling(path)}"
         )
     if class_map is not None or labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shiftproof.classes import imagenet
+from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.models.architecture import Architecture, Shape, Skeleton, skeleton_of
+from shiftproof.models.checkpoints.class_names import find_class_names
 from shiftproof.models.checkpoints.file import check_dense, read_content
 from shiftproof.models.checkpoints.names import (
     Content,
@@ -53,7 +54,8 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     The architecture's names are looked for in the file, wherever the weights are nested and whatever
     stands before their names. Averaged weights (EMA, SWA) are taken before raw ones, as timm's loader
     does; losses, metrics and counters are left aside. The number of classes is read off the head.
-    1,000 classes are taken to be ImageNet's. The preprocessing is the architecture's, but for a mean
+    1,000 classes are taken to be ImageNet's; of others the names are taken that stand in the file
+    (``classes``, ``class_to_idx``, ...). The preprocessing is the architecture's, but for a mean
     and deviation that stand in the file, and for a first layer of one channel, which gets gray.
 
     Args:
@@ -76,26 +78,37 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     library, _, name = options.arch.partition(":")
     name, _, tag = name.partition("@")
     path = Path(target)
+    content = read_content(path)
+    tensors = find_tensors(content, path)
     if library == "timm":
         architecture = timm.timm_architecture(f"{name}@{tag}" if tag else name, options.size)
-        fitted = fit(read_tensors(path), architecture, path, options)
+        fitted = fit(tensors, architecture, path, options)
         preprocess, source = timm.preprocess_of(fitted.module), f"timm's for {name}"
     elif library == "torchvision":
         weights = torchvision.find_weights(name, tag)
         architecture = torchvision.torchvision_architecture(name, weights, options.size)
-        fitted = fit(read_tensors(path), architecture, path, options)
+        fitted = fit(tensors, architecture, path, options)
         preprocess, source = torchvision.preprocess_of(weights), f"torchvision's for {weights}"
     else:
         raise UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
     preprocess, told = _adjust(preprocess, fitted)
+    classes, classes_from = _name_classes(content, fitted.classes)
     return Loaded(
         fitted.module,
         preprocess,
-        imagenet() if fitted.classes == 1000 else None,
+        classes,
         preprocess_from=source,
-        classes_from="1,000 outputs are taken to be ImageNet's",
+        classes_from=classes_from,
         assumed=(*fitted.notes, *told),
     )
+
+
+def _name_classes(content: Any, count: int | None) -> tuple[Classes | None, str]:
+    """Return the classes of so many outputs, and where their names come from."""
+    if count == 1000:
+        return imagenet(), "1,000 outputs are taken to be ImageNet's"
+    names = None if count is None else find_class_names(content, count)
+    return (None, "") if names is None else (name_classes(names), "names in the checkpoint")
 
 
 def read_tensors(path: Path) -> Content:
@@ -105,7 +118,15 @@ def read_tensors(path: Path) -> Content:
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (nothing of it is run), or no weights.
     """
-    content = read_content(path)
+    return find_tensors(read_content(path), path)
+
+
+def find_tensors(content: Any, path: Path) -> Content:
+    """Return all tensors in the content of a file by their dotted place in it.
+
+    Raises:
+        ModelError: there are no weights.
+    """
     found = flatten(content)
     if not found.tensors or "" in found.tensors:
         keys = content if isinstance(content, dict) else ()
