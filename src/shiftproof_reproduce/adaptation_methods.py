@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from shiftproof.runs import provenance
 from shiftproof.types import CLEAN, Settings
 from shiftproof_reproduce.adaptation_plan import SOURCE, Method, Plan, Stream
 from shiftproof_reproduce.adaptation_sources import (
+    NET_TITLES,
     Source,
     open_network,
     open_source,
@@ -92,7 +94,7 @@ class Comparison:
                 source = open_source(data, self.fashion, self.plan.training)
                 self.prints[data] = source.fingerprint()
                 images = self._corrupt(source)
-            for net in self.plan.nets:
+            for net in self.plan.list_nets(data):
                 place = Place(data, net)
                 with self.seconds.count(f"training, {data}, {net}"):
                     classifier, self.clean[place] = open_network(
@@ -191,7 +193,9 @@ class Comparison:
     def tell(self) -> Result:
         """Return the result of all that was measured."""
         compared = Compared(self.plan, self.found)
-        plan = {name: value for name, value in to_json(self.plan).items() if name != "methods"}
+        plan = to_json(dataclasses.replace(self.plan, methods=(), left_out={}))
+        plan["left_out"] = {f"{data}-{net}": why for (data, net), why in self.plan.left_out.items()}
+        del plan["methods"]
         return Result(
             recipe="adaptation-methods",
             scale="small",
@@ -202,6 +206,7 @@ class Comparison:
                 f"the {len(self.plan.corruptions)} corruptions at severity {self.plan.severity}. Of "
                 "each method the same number of settings was tried on the hold-out corruptions "
                 f"({list_corruptions(self.plan.holdout)}), and the best one taken for all protocols."
+                f"{_tell_left_out(self.plan)}"
             ),
             settings={
                 "data": dict(self.prints),
@@ -219,6 +224,15 @@ class Comparison:
             findings=make_findings(compared),
             seconds=self.seconds.spent,
         )
+
+
+def _tell_left_out(plan: Plan) -> str:
+    """Say which networks are not compared, and why."""
+    return "".join(
+        f" {NET_TITLES[net]}, is not compared on {data}: {why}."
+        for (data, net), why in plan.left_out.items()
+        if data in plan.data and net in plan.nets
+    )
 
 
 def _by_place(values: Mapping[Place, float]) -> Settings:

@@ -10,6 +10,13 @@ from shiftproof_reproduce.adaptation_sources import DataName, NetName, Training
 
 ALL: tuple[NetName, ...] = ("resnet", "groupnorm", "vit", "clip")
 
+LEFT_OUT: dict[tuple[DataName, NetName], str] = {
+    ("glyphs", "vit"): "trained from scratch on 50 images of each of 277 letters, it was wrong on "
+    "99.5 % of the clean test images; shorter trials at 0.3, 1 and 2 times the learning rate, with "
+    "group norm in its stem or with the mean of its tokens, did not begin to learn either",
+}
+"""Networks that are not compared on a data set, and why."""
+
 SOURCE = "source"
 """The network as it is, which stands in the tables beside the methods."""
 
@@ -168,7 +175,7 @@ class Plan:
     """How much is measured. The defaults are the small scale; tests take less.
 
     ``good_enough`` is the clean error that a network must be below, by data set. ``severity`` is that
-    of all corrupted images.
+    of all corrupted images. ``left_out`` says which networks are not compared on a data set, and why.
     """
 
     training: Training = dataclasses.field(default_factory=Training)
@@ -177,12 +184,23 @@ class Plan:
     )
     data: tuple[DataName, ...] = ("fashion", "glyphs")
     nets: tuple[NetName, ...] = ALL
+    left_out: dict[tuple[DataName, NetName], str] = dataclasses.field(
+        default_factory=lambda: dict(LEFT_OUT)
+    )
     methods: tuple[Method, ...] = METHODS
     streams: tuple[Stream, ...] = STREAMS
     corruptions: tuple[str, ...] = COMMON
     holdout: tuple[str, ...] = HOLDOUT
     severity: int = 3
     holdout_images: int = 128
+
+    def list_nets(self, data: DataName) -> list[NetName]:
+        """Return the networks that are compared on a data set."""
+        return [net for net in self.nets if (data, net) not in self.left_out]
+
+    def list_data(self, net: NetName) -> list[DataName]:
+        """Return the data sets on which a network is compared."""
+        return [data for data in self.data if (data, net) not in self.left_out]
 
     def list_methods(self, net: NetName) -> list[Method]:
         """Return the methods that are for a network."""

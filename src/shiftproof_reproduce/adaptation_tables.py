@@ -75,7 +75,7 @@ class Compared:
     ) -> Value:
         """Return the change against the source over the images of all data sets."""
         parts = []
-        for data in self.plan.data:
+        for data in self.plan.list_data(net):
             if not self.has(data, net, stream, method):
                 return None
             own, other = (self.wrong(data, net, stream, each, cells) for each in (method, SOURCE))
@@ -88,7 +88,7 @@ def make_tables(compared: Compared) -> list[Table]:
     plan = compared.plan
     tables = [advise(compared)]
     for net in plan.nets:
-        tables += [compare(compared, data, net) for data in plan.data]
+        tables += [compare(compared, data, net) for data in plan.list_data(net)]
     return [*tables, compare_worst(compared), compare_worst(compared, [CLEAN])]
 
 
@@ -283,8 +283,8 @@ def _judge_claim(claim: Claim, data: DataName, net: NetName, change: Interval) -
 
 
 def _judge_guard(compared: Compared) -> list[Finding]:
-    """How far above the source the guarded learner ends at worst, on each network."""
-    guards = [method for method in compared.plan.methods if method.spec.startswith("guard+")]
+    """How far above the source the guarded learner and the router end at worst, on each network."""
+    guards = [each for each in compared.plan.methods if each.spec.startswith(("guard+", "router"))]
     return [
         judge(
             f"{method.name}-{net}",

@@ -193,10 +193,17 @@ def _differentiate_table(
 
     (mean, variance), batch_mean, share = mixture
     result = torch.empty_like(values)
-    tables = (_as_table(part) for part in (gradient, values))
-    vectors = (part.float().numpy() for part in (mean, variance, batch_mean))
-    weights = None if weight is None else weight.detach().numpy()
-    found = differentiate(*tables, *vectors, weights, float(share), eps, _as_table(result))
+    found = differentiate(
+        _as_table(gradient),
+        _as_table(values),
+        mean.float().numpy(),
+        variance.float().numpy(),
+        batch_mean.float().numpy(),
+        None if weight is None else weight.detach().numpy(),
+        float(share),
+        eps,
+        _as_table(result),
+    )
     if weight is None:
         return result, None, None
     scale, shift = torch.from_numpy(found)

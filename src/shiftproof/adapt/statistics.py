@@ -88,8 +88,8 @@ class LayerInput:
             return measure_distance(self._split_images(), source)
         from shiftproof.adapt import moments
 
-        known = (part.float().contiguous().numpy() for part in source)
-        return moments.measure_distance(self._sums, *known, SINGLE_IMAGE)
+        mean, variance = (part.float().contiguous().numpy() for part in source)
+        return moments.measure_distance(self._sums, mean, variance, SINGLE_IMAGE)
 
     def _split_images(self) -> torch.Tensor:
         """Return ``(images, C, positions)``."""

@@ -272,14 +272,15 @@ def _ask(
                 for one, image in zip(found, images, strict=True)
             ]
         )
-    return Answers(*answers, sums)
+    plain, mirrored = answers
+    return Answers(plain, mirrored, sums)
 
 
 # ---------------------------------------------------------------- the two tasks
 
 
 @dataclass(frozen=True)
-class _Learnt(ABC):
+class _CleanEvidence(ABC):
     """An estimator's data from the labeled clean images."""
 
     clean: float
@@ -321,7 +322,7 @@ class _Reading(ABC, Generic[Answer]):
         """Return the performance on some of the labeled images."""
 
     @abstractmethod
-    def learn(self, answers: Answers[Answer], places: Sequence[int]) -> _Learnt:
+    def learn(self, answers: Answers[Answer], places: Sequence[int]) -> _CleanEvidence:
         """Fit on some of the labeled clean images; ``answers`` are the predictions for all."""
 
 
@@ -339,7 +340,7 @@ def _make_reading(
 
 
 @dataclass(frozen=True)
-class _LearntBoxes(_Learnt):
+class _CleanEvidenceBoxes(_CleanEvidence):
     rate: HitRate
     objects: float
 
@@ -385,7 +386,7 @@ class _Boxes(_Reading[Detections]):
         ]
         return evaluator.accumulate(evaluator.match(found)).metrics()["AP50"] if found else 0.0
 
-    def learn(self, answers: Answers[Detections], places: Sequence[int]) -> _LearntBoxes:
+    def learn(self, answers: Answers[Detections], places: Sequence[int]) -> _CleanEvidenceBoxes:
         truths = [self._truth(place) for place in places]
         plain = [answers.plain[place] for place in places]
         scores = np.concatenate([np.zeros(0), *(one.scores for one in plain)])
@@ -398,7 +399,7 @@ class _Boxes(_Reading[Detections]):
             )
         rate = fit_hit_rate(scores, np.concatenate(hits))
         evidence = _observe_boxes(answers.pick(places), rate, objects)
-        return _LearntBoxes(self.score(answers, places), evidence, rate, objects)
+        return _CleanEvidenceBoxes(self.score(answers, places), evidence, rate, objects)
 
     def _truth(self, place: int) -> Detections:
         """Return the objects of a labeled image that count."""
@@ -414,7 +415,7 @@ def _columns(found: Detections) -> tuple[Any, Any, Any]:
 
 
 @dataclass(frozen=True)
-class _LearntLabels(_Learnt):
+class _CleanEvidenceLabels(_CleanEvidence):
     classes: int
 
     def observe(self, answers: Answers[LabelMap]) -> dict[str, float]:
@@ -464,8 +465,8 @@ class _Labels(_Reading[LabelMap]):
         ious = class_ious(np.diagonal(square), table.sum(1), square.sum(0))
         return float(np.nanmean(ious))
 
-    def learn(self, answers: Answers[LabelMap], places: Sequence[int]) -> _LearntLabels:
+    def learn(self, answers: Answers[LabelMap], places: Sequence[int]) -> _CleanEvidenceLabels:
         classes = len(self._data.classes)
         some = answers.pick(places)
         evidence = _observe_labels(some, classes)
-        return _LearntLabels(self.score(answers, places), evidence, classes)
+        return _CleanEvidenceLabels(self.score(answers, places), evidence, classes)

@@ -273,7 +273,7 @@ def _there(path: Predictions) -> Path:
     if not Path(path).exists():
         raise InputError(
             f"{path} does not exist; expected a folder of result files, or a table."
-            f"{suggest_sibling(path)}"
+            f"{suggest_sibling(Path(path))}"
         )
     return Path(path)
 
