@@ -42,12 +42,13 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 LEFT_OUT = {
+    "ModelLike",
     "COCENTRIC_SINE_WAVES",
     "SINGLE_FREQUENCY_GREYSCALE",
     "cocentric_sine_waves",
     "single_frequency_greyscale",
 }
-"""Corruptions by the names that papers gave them."""
+"""Corruptions by the names that papers gave them, and what only looks British."""
 
 
 CHECKED = [path for root in ROOTS for path in sorted(root.rglob("*.py"))]

@@ -17,8 +17,8 @@ BLOCK = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     tables = draw_tables(400, hope=0.05)
-    write_run(tmp_path / "before", {"source": tables["source"]})
-    write_run(tmp_path / "after", {"source": tables["BN"]})
+    write_run(tmp_path / "before", {"source": tables["source"]}, title="onnx:a.onnx")
+    write_run(tmp_path / "after", {"source": tables["BN"]}, title="onnx:b.onnx")
     monkeypatch.chdir(tmp_path)
 
 

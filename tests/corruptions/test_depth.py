@@ -92,7 +92,7 @@ def test_what_is_no_depth_is_refused(given, message):
 
 def test_depth_is_for_those_that_need_it():
     image = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(InputError, match="of no use for fog"):
+    with pytest.raises(InputError, match="fog does not use it"):
         corrupt(image, "fog", severity=3, depth=np.ones((8, 8)))
     with pytest.raises(UnknownNameError, match="Did you mean 'fog_3d'"):
         with_depth("fog3d", Slope())

@@ -219,7 +219,7 @@ class TestTensors:
             (torch.zeros(1, 1, 16, 16), r"\(N, 3, H, W\).*\(1, 1, 16, 16\)"),
             (torch.zeros(1, 3, 16, 16, dtype=torch.int64), "torch.int64"),
             (torch.full((1, 3, 16, 16), 255.0), "0..1 .* got 255 to 255. Pass uint8"),
-            (torch.full((1, 3, 16, 16), -2.0), "normalises by itself"),
+            (torch.full((1, 3, 16, 16), -2.0), "normalizes itself"),
             (torch.full((1, 3, 16, 16), float("nan")), "NaN"),
             (np.zeros((1, 16, 16, 3), np.uint8), "use predict"),
         ],

@@ -159,7 +159,7 @@ class TestClassifier:
 
     def test_an_output_that_the_model_has_not_is_refused_at_the_first_prediction(self):
         some = Classifier(network(), PREPROCESS, outputs=[0, 5], name="net")
-        with pytest.raises(ModelError, match=r"net: the model gives 5 outputs, but output 5 was"):
+        with pytest.raises(ModelError, match=r"net: the model gives 5 outputs, but output 5 is"):
             some.predict(pictures())
         Classifier(network(), PREPROCESS, outputs=[0, 4]).predict(pictures())
 
@@ -198,5 +198,5 @@ class TestRestricted:
 
     def test_a_label_set_of_other_classes_is_refused(self):
         for classes in (None, list("abcde")):
-            with pytest.raises(ModelError, match=r"imagenet-r is a share .* imagenet-1k.*\(5\)"):
+            with pytest.raises(ModelError, match=r"imagenet-r is a subset .* imagenet-1k.*\(5\)"):
                 Classifier(network(), PREPROCESS, classes).restrict(label_set("imagenet-r"))

@@ -58,7 +58,7 @@ def draw_tables(count, *, seed=0, cells=GRID, models=("source", "BN"), **world):
     return tables
 
 
-def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64):
+def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64, title=None):
     """Write a finished run, its scores from the records as a benchmark does it."""
     names = list(tables)
     cells = list(tables[names[0]])
@@ -77,8 +77,9 @@ def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64):
         for cell, record in tables[name].items():
             records.write_cell(folder.records_file(name, cell), record)
     write_form(path / "classes.json", ClassNames(CLASSES.title, CLASSES.names))
-    scores = summary.summarize(
-        folder, Classification(), {name: name for name in names}, Grid(cells), show_progress=False
-    )
+    titles = {name: name for name in names}
+    if title is not None:
+        titles[names[0]] = title
+    scores = summary.summarize(folder, Classification(), titles, Grid(cells), show_progress=False)
     write_form(folder.scores_file, scores)
     return path

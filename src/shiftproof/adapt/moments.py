@@ -131,9 +131,9 @@ def _measure_distance(
         own = _keep_above_zero(squared / (images * positions) - step * step)
         away = start[column] + step - mean[column]
         spread = np.sqrt(own) - np.sqrt(scale)
-        distance_total += _cut((away * away + spread * spread) / scale)
+        distance_total += _clip((away * away + spread * spread) / scale)
         if images == 1:
-            difference_total += _cut(1 / single)
+            difference_total += _clip(1 / single)
             continue
         of_means, of_moments = 0.0, 0.0
         for image in range(images):
@@ -143,12 +143,12 @@ def _measure_distance(
             of_means += (image_mean - step) ** 2
             of_moments += (moment - own) ** 2
         difference = of_means + of_moments / (4 * max(own, 1e-12))
-        difference_total += _cut(difference / (images - 1) / scale)
+        difference_total += _clip(difference / (images - 1) / scale)
     return difference_total / columns, distance_total / columns
 
 
 @compile_inner
-def _cut(value: float) -> float:
+def _clip(value: float) -> float:
     return LARGE if value > LARGE else value
 
 

@@ -234,8 +234,12 @@ class _Pool:
         """Return whether a worker has started."""
         return self._alive is not None and self._alive.done() and not self._alive.exception()
 
-    def result(self, item: Any, future: Future[Any]) -> Any:
-        """Wait for the result of an item."""
+    def wait_for_start(self) -> None:
+        """Wait until a worker has started: what dies later has died of an item.
+
+        Raises:
+            RunError: none has, within :data:`START_SECONDS`.
+        """
         assert self._alive is not None
         try:
             self._alive.result(START_SECONDS)
@@ -245,6 +249,9 @@ class _Pool:
                     f"No worker process was there after {START_SECONDS:g} s; often memory is short. "
                     "Use fewer workers, or 0."
                 ) from error
+
+    def result(self, item: Any, future: Future[Any]) -> Any:
+        """Wait for the result of an item."""
         try:
             return future.result(self._limit)
         except TimeoutError as error:
@@ -309,7 +316,10 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
         while True:
             try:
                 unsent.extend(itertools.islice(items, window - len(waiting) - len(unsent)))
-                while unsent:
+                if unsent:
+                    pool.wait_for_start()
+                # Where a worker has died, one item at a time shows which it dies of.
+                while unsent and (not attempts or not waiting):
                     waiting.append((unsent[0], pool.submit(unsent[0])))
                     unsent.popleft()
                 if not waiting:

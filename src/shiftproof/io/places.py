@@ -27,7 +27,6 @@ _STATES = (
     "LastModified",
     "last_modified",
     "updated",
-    "created",
 )
 """Keys of a file's version in fsspec's file systems, the most reliable first."""
 
@@ -84,9 +83,15 @@ def _choices(inner: str, pattern: str) -> list[str]:
     return [f"{number:0{width}}" for number in range(first, last + 1)]
 
 
-def state_in(about: Mapping[str, Any]) -> str | None:
-    """Return what changes with a file's content, of what a store says of it; None for nothing."""
-    return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
+def state_in(about: Mapping[str, Any], *also: str) -> str | None:
+    """Return what changes with a file's content, of what a store says of it; None for nothing.
+
+    Args:
+        about: the store's entry for the file.
+        also: further keys, which are asked last.
+    """
+    keys = (*_STATES, *also)
+    return next((f"{name} {about[name]}" for name in keys if about.get(name)), None)
 
 
 @dataclass(frozen=True)

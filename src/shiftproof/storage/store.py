@@ -91,7 +91,7 @@ class Store:
                 size = about.get("size")
                 size = system.size(path) if size is None else size
                 if size is not None:
-                    found[name] = Listed(int(size), state_in(about))
+                    found[name] = Listed(int(size), state_in(about, "created"))
         return found
 
     @staticmethod

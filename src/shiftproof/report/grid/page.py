@@ -23,7 +23,7 @@ from shiftproof.report.grid.overview import overview_section, write_lead
 from shiftproof.report.grid.ranking import ranking_section
 from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
 from shiftproof.report.grid.task_page import TaskPage
-from shiftproof.report.grid.unlabeled import unlabeled_section
+from shiftproof.report.grid.unlabeled import estimates_section
 from shiftproof.report.kind import PageKind
 from shiftproof.report.listing import steps_section
 from shiftproof.report.sections import (
@@ -87,7 +87,7 @@ class GridPage(PageKind[Run, GridScores]):
             curves_section(grid),
             *conditions_sections(shown, spell=task.spell),
             *task.sections(shown, pictures),
-            unlabeled_section(shown),
+            estimates_section(shown),
             events_section(shown),
             list_broken_files(runs, task.broken),
             numbers_section(

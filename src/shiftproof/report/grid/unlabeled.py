@@ -15,7 +15,7 @@ ESTIMATORS = {"confidence": "from confidences", "mirror": "from the mirror image
 """Name in the file to title."""
 
 
-def unlabeled_section(shown: Shown) -> Section | None:
+def estimates_section(shown: Shown) -> Section | None:
     """Build the section of the images without labels; None where no run has estimates.
 
     Raises:
