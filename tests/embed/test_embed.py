@@ -219,9 +219,9 @@ class TestGoingOn:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"encoder": encoder(name="other")}, "encoder.name was means, now other"),
-            ({"encoder": encoder(normalize=False)}, "encoder.normalize was True, now False"),
-            ({"shard_size": 3}, "data.shard_size was 2, now 3"),
+            ({"encoder": encoder(name="other")}, "encoder: name was means, now other"),
+            ({"encoder": encoder(normalize=False)}, "encoder: normalize was yes, now no"),
+            ({"shard_size": 3}, "data: shard size was 2, now 3"),
         ],
     )
     def test_other_settings_are_refused(self, tmp_path, changed, said):
