@@ -21,7 +21,7 @@ LIMITS = {
     "an image": [images.MAX_PIXELS],
     "images of a run": [np.iinfo(classification.CellRecords().position.dtype).max],
     "classes of a classifier": [np.iinfo(classification.CellRecords().prediction.dtype).max],
-    "classes of a YOLO data set": [yolo.MAX_CLASSES],
+    "classes of a YOLO dataset": [yolo.MAX_CLASSES],
     "numbers in a label map": [label_spaces.MOST],
     "corners and edges of one polygon": [masks.MOST_STEPS],
     "a YAML file": [yaml.MAX_BYTES, yaml._MOST_VALUES, expansion.DEEPEST],

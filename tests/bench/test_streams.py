@@ -365,7 +365,7 @@ def test_the_protocol_is_among_the_settings_and_decides_whose_folder_it_is(folde
         "mode": "online", "epochs": None, "reset": "corruption", "mix": "severities",
         "order": "shuffled", "concentration": None, "severity": "rising",
     }  # fmt: skip
-    with pytest.raises(RunMismatchError, match=r"protocol\.mix was severities, now none"):
+    with pytest.raises(RunMismatchError, match="protocol: mix was severities, now none"):
         measure(folder, run.path, "online:reset=corruption")
 
 

@@ -175,7 +175,7 @@ def test_only_the_folders_that_were_named_are_looked_into(folder, audited, tmp_p
 def test_another_audit_is_refused(folder, audited, capsys):
     words = words_of(folder, audited)
     assert run(*words, "--duplicates", 0.9) == 2
-    assert "settings.duplicates was 0.95, now 0.9" in capsys.readouterr().err.replace("\n", " ")
+    assert "duplicates was 0.95, now 0.9" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_without_a_reference(folder, tmp_path):

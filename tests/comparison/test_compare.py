@@ -127,7 +127,9 @@ def test_any_corruption_is_a_condition_on_each_with_wider_intervals(runs):
 @pytest.mark.parametrize(
     ("text", "name"),
     [("Fog > +1", "fog"), ("fog-3 > +1", "fog-3"), ("Calibration error > +1", "calibration_error"),
-     ("rPC < -1", "rpc"), ("Worst corruption > +1", "worst"), ("mean >= \N{MINUS SIGN}1 points", "mean")],
+     ("rPC < -1", "rpc"), ("Worst corruption > +1", "worst"), ("mean >= \N{MINUS SIGN}1 points", "mean"),
+     ("Error under corruption > +1", "mean"), ("error > +1", "mean"),
+     ("calibration > +1", "calibration_error")],
 )  # fmt: skip
 def test_measures_are_named_as_people_write_them(runs, text, name):
     assert compare(runs, text).checks[0].name == name
@@ -142,6 +144,7 @@ def test_measures_are_named_as_people_write_them(runs, text, name):
         ("mean > 1e999", InputError, "finite number"),
         ("mCE > +1", InputError, "no mCE: mCE is normalized by AlexNet"),
         ("fgo > +1", UnknownNameError, "Did you mean 'fog'"),
+        ("corruption error > +1", UnknownNameError, "mean, Error under corruption, rpc"),
     ],
 )
 def test_conditions_that_cannot_be_held_are_refused(runs, text, error, said):

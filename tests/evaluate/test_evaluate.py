@@ -109,7 +109,7 @@ def test_it_goes_on_where_it_stopped(finished, photos, tmp_path, monkeypatch):
     assert len(asked) == 9
     same = (tmp_path / "run" / "scores.json").read_bytes()
     assert same == finished.folder.scores_file.read_bytes()
-    with pytest.raises(RunMismatchError, match="batch_size"):
+    with pytest.raises(RunMismatchError, match="batch size"):
         run(photos, tmp_path / "run", batch_size=7)
     opened = load_run(tmp_path / "run")
     assert opened.scores == finished.scores

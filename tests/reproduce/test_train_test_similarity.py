@@ -200,7 +200,7 @@ def test_what_is_there_is_not_repeated(done, data, monkeypatch):
 
 def test_another_plan_needs_another_folder(done, data):
     out, _ = done
-    with pytest.raises(RunMismatchError, match=r"plan\.severity was 3, now 2"):
+    with pytest.raises(RunMismatchError, match="plan: severity was 3, now 2"):
         reproduce(out, data, dataclasses.replace(PLAN, severity=2))
 
 

@@ -161,10 +161,10 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"train": TRAIN[::-1].copy()}, "train was"),
-        ({"tests": {**TESTS, "near": TESTS["near"][1:]}}, r"tests\.near was"),
+        ({"train": TRAIN[::-1].copy()}, "train: another content"),
+        ({"tests": {**TESTS, "near": TESTS["near"][1:]}}, "tests: near: another content"),
         ({"k": 4}, "k was 3, now 4"),
-        ({"rows": 600}, "shards was 3, now 3|part_rows was 500, now 600"),
+        ({"rows": 600}, "shards was 3, now 3|rows in a part was 500, now 600"),
     ],
 )
 def test_parts_of_another_search_are_refused(tmp_path, change, told):

@@ -37,7 +37,8 @@ def compare(
             metavar="TEXT",
             help="What must not be, once for each: 'mCE > +1.0' (a difference in points, candidate "
             "minus baseline), 'clean > 30' (the candidate's own figure). Measures: mCE, mPC, mean, "
-            "rPC, clean, a corruption, a cell (fog-3), worst (corruption), any (of the corruptions).",
+            "rPC, clean, a corruption, a cell (fog-3), worst (corruption), any (of the corruptions), "
+            "or a title of the printed table ('Error under corruption', in short 'error').",
         ),
     ] = None,
     strict: Annotated[

@@ -46,8 +46,9 @@ def compare(
         baseline: a finished run over the grid, or an evaluation, of the old model.
         candidate: another run of the same kind, on the same data, of the new model.
         fail_if: conditions such as ``"mCE > +1.0"`` (:func:`parse_condition`). Measures are the
-            headlines ("mCE", "mPC", "mean", "rPC", "clean"), a corruption's name (the mean over its
-            severities), a cell ("fog-3"), "worst" (each model's worst corruption), "any" (each
+            headlines ("mCE", "mPC", "mean", "rPC", "clean", or their titles: "Error under
+            corruption", in short "error"), a corruption's name (the mean over its severities), a
+            cell ("fog-3"), "worst" (each model's worst corruption), "any" (each
             corruption), and of evaluations the test sets.
         strict: whether conditions also fail if the result is unclear.
         model: a model of the candidate; by default its first.

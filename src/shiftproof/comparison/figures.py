@@ -71,6 +71,9 @@ class Pair:
     def find(self, text: str) -> list[Figure]:
         """Return the measure of a name or title in any spelling; for "any" each corruption.
 
+        Of a headline's title the first words are enough where no other begins so: "error" is
+        "Error under corruption".
+
         Raises:
             UnknownNameError: no such measure.
             InputError: these runs cannot have it; the message has the reason.
@@ -82,13 +85,26 @@ class Pair:
         for one in self.figures:
             if wanted in (fold(one.name), fold(one.title)):
                 return [_check_meaning(one, text)]
+        begun = [one for one in self.figures if _begins_title(one, wanted)]
+        if len(begun) == 1:
+            return [_check_meaning(begun[0], text)]
         if wanted in self.absent:
             raise InputError(
                 f"These runs have no {text}: {self.absent[wanted]}. Take 'mean', the mean over what was "
                 "run."
             )
-        known = [one.name for one in self.figures if one.role != "cell"]
+        known = [name for one in self.figures if one.role != "cell" for name in _list_names(one)]
         raise UnknownNameError.of("measure", text, [*known, ANY])
+
+
+def _begins_title(figure: Figure, wanted: str) -> bool:
+    return figure.role == "headline" and fold(figure.title).startswith(f"{wanted}_")
+
+
+def _list_names(figure: Figure) -> list[str]:
+    """Return a figure's name and, where it is not the same word, its title."""
+    same = fold(figure.name) == fold(figure.title)
+    return [figure.name] if same else [figure.name, figure.title]
 
 
 def _check_meaning(figure: Figure, text: str) -> Figure:

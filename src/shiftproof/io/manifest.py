@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files
@@ -142,20 +143,58 @@ def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
         )
 
 
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Return the differences of two settings, one phrase each.
+def differences(there: Any, here: Any) -> list[str]:
+    """Return the differences of two settings, one phrase each, the outermost first.
 
     >>> differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
-    ['tests.art was 5, now 6']
+    ['tests: art was 5, now 6']
+    >>> differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
+    ['data: shard size was 2, now 3', 'data: another content']
     """
+    # Fingerprints come last: the sentence shows the first few, and they say least.
+    found = sorted(
+        _find_differences(there, here), key=lambda one: (_has_fingerprints(one), len(one[0]))
+    )
+    return [_describe_difference(one) for one in found]
+
+
+_DIGEST = re.compile("[0-9a-f]{32,128}")
+
+# Not by a rule: a key may also be a name of the user's, as that of a test set.
+_WORDS = {"batch_size": "batch size", "part_rows": "rows in a part", "shard_size": "shard size"}
+
+Differing: TypeAlias = tuple[tuple[str, ...], Any, Any]
+"""The keys that lead to a setting, what it was, and what it is now."""
+
+
+def _find_differences(there: Any, here: Any, keys: tuple[str, ...] = ()) -> Iterator[Differing]:
     if isinstance(there, dict) and isinstance(here, dict):
-        found: list[str] = []
         for key in dict.fromkeys([*there, *here]):
-            found += differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-        return found
-    return [] if there == here else [f"{name} was {_short(there)}, now {_short(here)}"]
+            yield from _find_differences(there.get(key), here.get(key), (*keys, key))
+    elif there != here:
+        yield keys, there, here
+
+
+def _has_fingerprints(found: Differing) -> bool:
+    keys, *values = found
+    digests = all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in values)
+    return keys[-1:] == ("fingerprint",) or digests
+
+
+def _describe_difference(found: Differing) -> str:
+    """Say a difference in words; "settings" is the outermost key of all, and tells nothing."""
+    keys, there, here = found
+    words = [_WORDS.get(key, key) for key in (keys[1:] if keys[:1] == ("settings",) else keys)]
+    if _has_fingerprints(found):
+        owners = words[:-1] if words[-1] == "fingerprint" else words
+        return ": ".join([*owners, "another content"])
+    return f"{': '.join(words)} was {_short(there)}, now {_short(here)}"
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -59,7 +59,7 @@ CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
     "torchvision": ClassifierLoader(
         load_torchvision,
         "A torchvision classifier with its published weights and preprocessing.",
-        "torchvision:resnet50@IMAGENET1K_V1",
+        "torchvision:resnet50",
         frozenset({"pretrained"}),
     ),
     "timm": ClassifierLoader(
