@@ -175,7 +175,7 @@ class TestTars:
         ]
         data = open_data(write_tar(tmp_path / "a.tar", members), classes=None)
         assert len(data) == 3
-        (sentence,) = data.aside
+        (sentence,) = data.omissions
         assert "a.tar/0.seg.png: by webdataset's rule it is 'seg.png' of the sample '0'" in sentence
         assert sentence.endswith("; and 2 more")
 

@@ -54,14 +54,14 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         if (spent := sum(parts.values())) > 0:
             shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
             say(f"{spent:.1f} s of CPU: {shares}")
-        show_aside(done.aside)
+        show_omissions(done.omissions)
         for reason in done.broken.values():
             warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
 
 
-def show_aside(sentences: Sequence[str]) -> None:
+def show_omissions(sentences: Sequence[str]) -> None:
     """Say what was left aside, the first few of many."""
     for sentence in sentences[:10]:
         warn(f"left aside: {sentence}")
@@ -89,7 +89,7 @@ def show_estimate(
         f"{show_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
     plan.show(estimate.needs)
-    show_aside(estimate.aside)
+    show_omissions(estimate.omissions)
     if estimate.bytes > estimate.free_bytes:
         warn("The disk will be full before it is through.")
 

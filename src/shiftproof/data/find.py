@@ -62,7 +62,7 @@ def find_dataset(
         raise InputError(f"{path} has no split {split!r}.")
     return replace(
         found,
-        left_aside=(*found.left_aside, *other_layouts(path, name)),
+        omissions=(*found.omissions, *other_layouts(path, name)),
         rooted=root is not None,
         title=layout.title,
     )

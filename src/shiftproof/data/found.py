@@ -69,7 +69,7 @@ class FoundDataset:
         layout: the name of its layout, one of ``shiftproof.data.layouts.LAYOUTS``.
         source: the file or folder that was named.
         parts: its splits, or the JSON files that have images of their own.
-        left_aside: a sentence for each thing that is not used, with the reason.
+        omissions: a sentence for each thing that is not used, with the reason.
         notes: further notes for the user on how it was read.
         rooted: whether the root was given, in place of what the annotations say.
         address: the URL or the brace pattern that was named, where it was one.
@@ -81,7 +81,7 @@ class FoundDataset:
     layout: str
     source: Path
     parts: tuple[Part, ...]
-    left_aside: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
@@ -158,7 +158,7 @@ class FoundDataset:
                 }
                 for part in self.parts
             ],
-            "left_aside": list(self.left_aside),
+            "left_aside": list(self.omissions),
             "notes": list(self.notes),
         }
 

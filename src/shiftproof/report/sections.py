@@ -10,7 +10,7 @@ import msgspec
 
 from shiftproof.io.border import show_text
 from shiftproof.report import table_writing, wording
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnyRun
 from shiftproof.runs.scores.audit import AuditScores
@@ -72,7 +72,7 @@ def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
 # ---------------------------------------------------------------- what the runs are
 
 
-def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Look]]:
+def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, SeriesStyle]]:
     """Yield each model of each run with a look that no other has.
 
     Its label is the model's name, or its title where it is the only one of its run, with the run's
@@ -83,7 +83,7 @@ def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Look]]
         for model in run.scores.models:
             own = title_alone(run.scores.models, model) or model.name
             label = own if len(runs) == 1 else f"{name}: {own}"
-            yield run, model, Look(label, number)
+            yield run, model, SeriesStyle(label, number)
             number += 1
 
 

@@ -173,7 +173,7 @@ def find_image_files(request: Request) -> FoundDataset:
     path, images = request.path, request.images
     found = find_images(path)
     names = found.names
-    aside = _name_other_files(found.kinds)
+    omissions = _name_other_files(found.kinds)
     inner = "."
     if images is not None:
         if not images.resolve().is_relative_to(path.resolve()):
@@ -183,13 +183,13 @@ def find_image_files(request: Request) -> FoundDataset:
         _check_maps(path, names)
     if inner != ".":
         chosen = tuple(name for name in names if name.startswith(f"{inner}/"))
-        aside.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
+        omissions.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
         names = chosen
-    aside += [f"{link}: a link to images that are there already" for link in found.links]
-    aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
+    omissions += [f"{link}: a link to images that are there already" for link in found.links]
+    omissions += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
     walk = found if inner == "." else None
-    return FoundDataset(path, request.layout, path, (part,), tuple(aside), walk=walk)
+    return FoundDataset(path, request.layout, path, (part,), tuple(omissions), walk=walk)
 
 
 def _no_data(path: Path) -> str:

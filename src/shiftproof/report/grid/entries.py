@@ -10,7 +10,7 @@ import msgspec
 
 from shiftproof.report import wording
 from shiftproof.report.sections import label_models
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Scored
 from shiftproof.runs.scores.reading import convert
@@ -28,7 +28,7 @@ class Entry:
 
     run: Run
     scored: Scored
-    look: Look
+    look: SeriesStyle
     adapter: Settings | None = None
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.runs.scores.probe import Factor, Kept, Probed, ProbeScores
+from shiftproof.runs.scores.probe import Factor, FactorReadouts, Probed, ProbeScores
 
 MOST_NAMED = 6
 """Factors that a sentence lists."""
@@ -90,7 +90,7 @@ def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -
     return f"{label} keeps {wording.listing(parts)} than {against}, in percentage points."
 
 
-def verdict_words(kept: Kept) -> str:
+def verdict_words(kept: FactorReadouts) -> str:
     """Return a verdict in a word or two, for a table."""
     return {
         "kept": "kept",

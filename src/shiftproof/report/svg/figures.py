@@ -8,7 +8,7 @@ from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.svg import colors
-from shiftproof.report.svg.charts import Look, marker, nice_reach, nice_top
+from shiftproof.report.svg.charts import SeriesStyle, marker, nice_reach, nice_top
 from shiftproof.report.svg.markup import Attribute, Html, element
 
 _WIDTH = 640.0
@@ -63,7 +63,7 @@ def draw_curves(
     for position, name in enumerate(columns):
         pieces.append(_text(x(position), _BOTTOM + 16, name, "middle"))
     pieces.append(_text(_LEFT, _BOTTOM + 32, axis, "start"))
-    looks = [Look(name, number) for number, name in enumerate(rows)]
+    looks = [SeriesStyle(name, number) for number, name in enumerate(rows)]
     series = [
         [(at, value) for at, value in enumerate(values) if value is not None]
         for values in rows.values()
@@ -162,7 +162,7 @@ def _judge(interval: Interval) -> str:
     return "better" if interval.value < 0 else "worse"
 
 
-def _draw_legend(looks: Sequence[Look]) -> list[Html]:
+def _draw_legend(looks: Sequence[SeriesStyle]) -> list[Html]:
     """In two columns below the plot."""
     pieces: list[Html] = []
     for position, look in enumerate(looks):
@@ -174,7 +174,7 @@ def _draw_legend(looks: Sequence[Look]) -> list[Html]:
     return pieces
 
 
-def _style_line(look: Look, place: Mapping[str, Attribute]) -> dict[str, Attribute]:
+def _style_line(look: SeriesStyle, place: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {"class": f"line {look.style}", **place, "stroke-dasharray": look.dash}
 
 
