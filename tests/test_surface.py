@@ -41,7 +41,7 @@ SURFACE = {
         "comparison_markdown", "parse_condition",
     },
     "shiftproof.compute": {"processes", "progress"},
-    "shiftproof.compute.processes": {"limit_items", "map_ordered"},
+    "shiftproof.compute.processes": {"limit_items", "map_ordered", "start_workers"},
     "shiftproof.compute.progress": {"Advance", "console", "progress"},
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
@@ -171,11 +171,12 @@ MODULES = {
     "shiftproof.errors": {
         "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError",
         "ModelError", "RunError", "RunMismatchError", "ShiftproofError", "UnfinishedError",
-        "UnknownNameError",
+        "UnknownNameError", "suggest_name",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.specs": {
-        "Pixels", "Readers", "Source", "merge_options", "parse_spec", "read_number", "read_numbers",
+        "Pixels", "Readers", "SOURCES_OF_FILES", "Source", "merge_options", "parse_spec", "read_number",
+        "read_numbers",
         "read_options", "read_pixels", "read_switch", "split_name",
     },
     "shiftproof.types": {

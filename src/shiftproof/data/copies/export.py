@@ -43,8 +43,8 @@ from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
-from shiftproof.io.away import bring
 from shiftproof.io.holding import frees_folders
+from shiftproof.io.placeholders import ensure_local
 from shiftproof.shards import Backend, Scheduled
 from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
@@ -418,7 +418,7 @@ def _bring(
     original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
 ) -> None:
     """Write a file, or its changed content, to those of ``paths`` that are missing."""
-    bring(original)
+    ensure_local(original)
     size = original.stat().st_size if changed is None else len(changed)
     is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
     # The others link to the copy of the first folder, or to one of an interrupted run.
