@@ -29,9 +29,9 @@ class GridJob:
     """The options of a run over the grid that do not depend on the task.
 
     Attributes:
-        backend: the backend chosen by ``parts``, before any model was loaded.
-        images: number of images, or the name of a list; None for all.
-        precision: half-width of the interval in points that determines the number of images.
+        backend: what ``parts`` chose before a model was loaded.
+        images: so many, or the name of a list; None for all.
+        precision: the half-width in points that decides the number of images.
     """
 
     corruptions: Mapping[str, str | CorruptionFunction]
