@@ -169,7 +169,7 @@ class TestTars:
         write_tar(tar, [("0000.png", png(COLOURS[5])), ("0000.cls", b"1")])
         assert open_data(f"file://{tar}", classes=classes).fingerprint() != before
 
-    def test_masks_of_samples_are_counted_and_left_aside(self, tmp_path):
+    def test_masks_of_samples_are_counted_and_omitted(self, tmp_path):
         members = [
             (f"{at}.{kind}", png(COLOURS[at])) for at in range(3) for kind in ("png", "seg.png")
         ]

@@ -71,7 +71,7 @@ def _plot_path(scores: AnytimeScores, asked: Sequence[Narrowed]) -> Any:
 
 
 def draws_section(scores: AnytimeScores) -> Section:
-    """Build where the images were asked, and each cell's error as far as it is known."""
+    """Build the number of evaluated images and the estimated error of each cell."""
     found: dict[str, dict[int, CellDraws]] = {}
     for cell in scores.cells:
         found.setdefault(cell.corruption, {})[cell.severity] = cell

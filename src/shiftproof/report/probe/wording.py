@@ -33,7 +33,7 @@ def find_by_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Fa
 
 
 def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
-    """Say what an encoder keeps, hides and has collapsed, and what cannot be told."""
+    """Describe the factors that an encoder keeps, hides and collapses, and undecided ones."""
     kept, hidden, collapsed, unread, undecided = (
         find_by_verdict(scores, model, verdict)
         for verdict in ("kept", "hidden", "collapsed", "unread", "undecided")
@@ -135,7 +135,7 @@ _CONTROLS = {"pixels": "the pixels", "random": "an untrained network"}
 
 
 def _tell_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
-    """Say which control reads how much of what an encoder has collapsed, and by which probe."""
+    """Describe how much of the collapsed factors a control retains, and by which probe."""
     shares = []
     for factor in factors[:MOST_NAMED]:
         if (best := _find_best_control(scores, model, factor)) is not None:

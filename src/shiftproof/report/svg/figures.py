@@ -1,4 +1,4 @@
-"""Figures that stand alone: an SVG file with its own colors, for light and dark pages."""
+"""Standalone figures: SVG files with their own colors, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _find_ticks(start: float, end: float) -> list[float]:
 
 
 def _judge(interval: Interval) -> str:
-    """As on the page: better, worse, or not to be told from no change."""
+    """Return the CSS class as on the page: better, worse, or not significant."""
     if interval.lower <= 0 <= interval.upper:
         return "flat"
     return "better" if interval.value < 0 else "worse"
@@ -227,7 +227,7 @@ def _write_style() -> str:
 
 
 def _list_colors(page: Sequence[str], models: Sequence[str]) -> str:
-    """Return the variables: the page's own colors, which a file that stands alone has to bring along."""
+    """Return the CSS variables of the page's colors, which a standalone file must include."""
     names = ["paper", "ink", "soft", "rule", "good", "bad"]
     names += [f"m{number}" for number in range(len(models))]
     return "".join(
