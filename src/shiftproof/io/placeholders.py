@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shiftproof.errors import RunError
 from shiftproof.io.remote import find_system, retry
-from shiftproof.io.urls import redact_urls
+from shiftproof.io.urls import join_url, redact_urls
 
 SOURCE_FILE = "source.json"
 """File beside the local copy with the URL of its remote folder."""
@@ -57,8 +57,7 @@ class Origin:
 
     def locate(self, name: str) -> str:
         """Return the URL of a file by its name relative to the folder."""
-        address, mark, query = self.address.partition("?")
-        return f"{address.rstrip('/')}/{name}{mark}{query}"
+        return join_url(self.address, name)
 
     def record(self) -> None:
         """Write the URL beside the folder; secrets are passed only to processes started later."""

@@ -14,7 +14,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import is_utf8, show_name
 from shiftproof.io.places import state_in
 from shiftproof.io.remote import find_system, retry
-from shiftproof.io.urls import redact_urls
+from shiftproof.io.urls import join_url, redact_urls
 
 OURS = ".shiftproof"
 """The folder in an output with its commits and claims."""
@@ -58,8 +58,7 @@ class Store:
 
     def at(self, name: str) -> str:
         """Return the URL of a file in the folder."""
-        address, mark, query = self.address.partition("?")
-        return f"{address.rstrip('/')}/{name}{mark}{query}" if name else self.address
+        return join_url(self.address, name) if name else self.address
 
     def list(self, inner: str = "") -> dict[str, Listed]:
         """Return all files below the folder, or below its folder ``inner``, by relative name.
