@@ -23,7 +23,7 @@ from synthetic_embeddings import Encoder
 
 from shiftproof.provenance import provenance
 from shiftproof.shards import Local, Ray
-from shiftproof.similarity.sharded import Place, nearest_in_parts
+from shiftproof.similarity.sharded import Sharding, nearest_in_parts
 
 FILES = 20
 TESTS = 10_000
@@ -44,9 +44,9 @@ def write_rows(folder: Path, files: int, rows: int) -> None:
 def seconds(folder: Path, backend: Any, part_rows: int) -> tuple[float, Any]:
     """Return the wall time of one search in a folder of its own, and its result."""
     with tempfile.TemporaryDirectory() as parts:
-        place = Place(Path(parts) / "parts", backend=backend, part_rows=part_rows)
+        sharding = Sharding(Path(parts) / "parts", backend=backend, part_rows=part_rows)
         start = time.perf_counter()
-        found = nearest_in_parts(folder / "train", {"tests": folder / "tests.npy"}, place)
+        found = nearest_in_parts(folder / "train", {"tests": folder / "tests.npy"}, sharding)
         return time.perf_counter() - start, found["tests"]
 
 

@@ -129,7 +129,7 @@ SURFACE = {
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
-        "Place", "Proof", "Pruning", "SimilarityGap", "TopK", "accuracy_by_similarity",
+        "Proof", "Pruning", "Sharding", "SimilarityGap", "TopK", "accuracy_by_similarity",
         "audit", "by_class",
         "coreset", "cumulative", "deduplicate", "deduplicate_in_parts", "gap", "histogram", "merge_nearest",
         "merge_prunings", "merge_top_k", "nearest", "nearest_in_parts",

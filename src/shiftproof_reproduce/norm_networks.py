@@ -12,7 +12,7 @@ from shiftproof.models import Preprocess
 if TYPE_CHECKING:
     import torch
 
-Kind: TypeAlias = Literal["resnet", "groupnorm", "vit"]
+NetworkKind: TypeAlias = Literal["resnet", "groupnorm", "vit"]
 
 SIDE = 32
 """Height and width of the images in pixels."""
@@ -32,7 +32,7 @@ WIDTH, LAYERS, HEADS = 64, 3, 4
 PREPROCESS = Preprocess((SIDE, SIDE), None, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 """What all of them take; data of any mean and deviation."""
 
-TITLES: dict[Kind, str] = {
+TITLES: dict[NetworkKind, str] = {
     "resnet": "ResNet, batch norm",
     "groupnorm": "ResNet, group norm",
     "vit": "ViT, layer norm",
@@ -40,7 +40,7 @@ TITLES: dict[Kind, str] = {
 """The networks, and what tables call them."""
 
 
-def build_network(kind: Kind, classes: int) -> torch.nn.Module:
+def build_network(kind: NetworkKind, classes: int) -> torch.nn.Module:
     """Return a network with new weights, drawn from torch's global state.
 
     "resnet" and "groupnorm" are a stem of 5 x 5 at stride 2 and one basic block at stride 2 per
@@ -64,7 +64,7 @@ def build_network(kind: Kind, classes: int) -> torch.nn.Module:
     return _build_residual(classes, nn.BatchNorm2d)
 
 
-def wrap_classifier(kind: Kind, network: torch.nn.Module, classes: Classes) -> Classifier:
+def wrap_classifier(kind: NetworkKind, network: torch.nn.Module, classes: Classes) -> Classifier:
     """Return a network as what is measured."""
     return Classifier(network, PREPROCESS, classes, name=f"{kind}-{classes.title}")
 

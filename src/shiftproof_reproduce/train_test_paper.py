@@ -9,7 +9,7 @@ from shiftproof.errors import InputError
 from shiftproof.io import make_folder, read_json
 from shiftproof.runs import AuditScores, provenance
 from shiftproof.shards import Local
-from shiftproof.similarity import Place, audit
+from shiftproof.similarity import Sharding, audit
 from shiftproof_reproduce.published import ROWS, PublishedSet, read_test_sets
 from shiftproof_reproduce.result import Finding, Result, Table, Value, point
 from shiftproof_reproduce.train_test_plan import PAPER
@@ -50,8 +50,8 @@ def reproduce(
     train, reference, tests = _find_sources(data)
     begun = time.monotonic()
     folder = make_folder(out) / "runs" / "audit"
-    place = Place(folder, backend=Local(workers))
-    scores = audit(train, tests, folder, reference=reference, place=place).scores
+    sharding = Sharding(folder, backend=Local(workers))
+    scores = audit(train, tests, folder, reference=reference, sharding=sharding).scores
     assert scores.reference is not None
     return Result(
         recipe="train-test-similarity",

@@ -159,7 +159,7 @@ def test_label_maps_of_coco_stay_as_they_are(tmp_path):
         "val2017/9.png",
     ):
         assert (cell / name).read_bytes() == (root / name).read_bytes()
-    assert any("4 images that the annotations do not name" in text for text in done.aside)
+    assert any("4 images that the annotations do not name" in text for text in done.omissions)
     data = open_detection_data(cell)
     check_corrupted(root, "val2017/9.jpg", cell / data.samples[0].id)
 
@@ -172,7 +172,7 @@ def test_label_maps_of_yolo_and_voc_stay_as_they_are(tmp_path):
         done = copy(root, tmp_path / "out" / root.name)
         written = tmp_path / "out" / root.name / CELL / name
         assert written.read_bytes() == (root / name).read_bytes()
-        assert any("1 images that the annotations do not name" in text for text in done.aside)
+        assert any("1 images that the annotations do not name" in text for text in done.omissions)
 
 
 def test_maps_of_a_plain_folder_are_carried_over_once_the_photographs_are_named(tmp_path, capsys):
@@ -226,7 +226,7 @@ def test_a_split_alone(tmp_path):
     roboflow_coco(tmp_path / "coco")
     done = copy(tmp_path / "coco", tmp_path / "out", split="valid")
     assert done.written == 1
-    assert any("2 images of other splits: left out" in text for text in done.aside)
+    assert any("2 images of other splits: left out" in text for text in done.omissions)
     cell = tmp_path / "out" / CELL
     assert sorted(path.relative_to(cell).as_posix() for path in cell.rglob("*.png")) == [
         "valid/1.png"
@@ -270,7 +270,7 @@ def test_images_that_a_json_names_in_vain_are_said(tmp_path):
     picture(tmp_path / "coco" / "1.jpg", 90)
     coco_json(tmp_path / "coco" / "a.json", ["1.jpg", "2.jpg"])
     done = copy(tmp_path / "coco", tmp_path / "out")
-    assert "a.json: 1 of the images that it names are not there" in done.aside
+    assert "a.json: 1 of the images that it names are not there" in done.omissions
 
 
 # ---------------------------------------------------------------- lists
@@ -291,7 +291,7 @@ def test_lists_of_voc_in_every_form(tmp_path):
         "000005", f"000005{mark}", "000007.jpg", f"000007{mark}.png", "my dog", f"my dog{mark}",
         "my dog  -1", f"my dog{mark}  -1", "000005  1", f"000005{mark}  1", "nothing",
     ]  # fmt: skip
-    assert [text for text in done.aside if "val.txt" in text] == [
+    assert [text for text in done.omissions if "val.txt" in text] == [
         "ImageSets/Main/val.txt, line 6: 'nothing' names no image; left as it is"
     ]
     copy(base, tmp_path / "plain")

@@ -77,7 +77,7 @@ def test_each_cell_of_a_saved_data_set_is_one(sources, tmp_path):
     datasets = pytest.importorskip("datasets")
     done = copy(sources / "saved", tmp_path / "out")
     assert (done.written, done.broken) == (2 * (COUNT + 1), {})
-    assert done.aside == ["images in the column mask: carried over as they are"]
+    assert done.omissions == ["images in the column mask: carried over as they are"]
     before = datasets.load_from_disk(str(sources / "saved"))
     for name in ("gaussian_noise", "contrast"):
         after = datasets.load_from_disk(str(tmp_path / "out" / name / "3"))

@@ -167,7 +167,7 @@ def test_key_points_and_captions_beside_do_not_stand_in_the_way(tmp_path):
     assert open_detection_data(tmp_path).name.endswith("(instances_val2017)")
     found = find_dataset(tmp_path)
     assert found.splits == ("annotations/instances_val2017.json",)
-    assert "person_keypoints_val2017.json" in found.left_aside[0]
+    assert "person_keypoints_val2017.json" in found.omissions[0]
 
 
 @pytest.mark.parametrize("text", ['{"info": {}, "images": [{"id": 1, "file', "", "{", '{"images"'])
@@ -427,7 +427,7 @@ def test_class_folders_are_classes_whatever_lies_beside_their_images(tmp_path):
         ("images/1.png", 0),
         ("masks/1.png", 1),
     ]
-    assert data.aside == ("2 files that are no images (2 .xml)",)
+    assert data.omissions == ("2 files that are no images (2 .xml)",)
 
 
 def test_photographs_with_boxes_have_no_labels(tmp_path):
@@ -459,7 +459,7 @@ def test_what_is_an_image_by_its_bytes_is_one(tmp_path, name):
     (tmp_path / "data.bin").write_bytes(b"\0" * 99)
     found = find_dataset(tmp_path)
     assert set(found.pictures) == {"a.jpg", name}
-    assert found.left_aside == ("2 files that are no images (1 .bin, 1 .txt)",)
+    assert found.omissions == ("2 files that are no images (1 .bin, 1 .txt)",)
     assert len(open_data(tmp_path, classes=None)) == 2
 
 
@@ -468,7 +468,7 @@ def test_the_marks_of_two_layouts_are_said(tmp_path):
     coco_json(tmp_path / "annotations" / "instances_val.json", ["a.jpg"])
     found = find_dataset(tmp_path)
     assert found.layout == "yolo"
-    assert "annotations of COCO: taken for YOLO" in found.left_aside[0]
+    assert "annotations of COCO: taken for YOLO" in found.omissions[0]
 
 
 def test_the_command_says_what_was_found(tmp_path, capsys):

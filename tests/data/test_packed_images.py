@@ -169,13 +169,13 @@ class TestTars:
         write_tar(tar, [("0000.png", png(COLOURS[5])), ("0000.cls", b"1")])
         assert open_data(f"file://{tar}", classes=classes).fingerprint() != before
 
-    def test_masks_of_samples_are_counted_and_left_aside(self, tmp_path):
+    def test_masks_of_samples_are_counted_and_omitted(self, tmp_path):
         members = [
             (f"{at}.{kind}", png(COLOURS[at])) for at in range(3) for kind in ("png", "seg.png")
         ]
         data = open_data(write_tar(tmp_path / "a.tar", members), classes=None)
         assert len(data) == 3
-        (sentence,) = data.aside
+        (sentence,) = data.omissions
         assert "a.tar/0.seg.png: by webdataset's rule it is 'seg.png' of the sample '0'" in sentence
         assert sentence.endswith("; and 2 more")
 

@@ -65,7 +65,7 @@ def test_a_and_r_are_labeled_among_their_own_classes(tmp_path, photo, name, fold
     data = open_data(tmp_path / name, classes=label_set(name))
     assert {key.split("/")[0]: label for key, label in labels_of(data).items()} == folders
     assert data.classes is label_set(name).classes
-    assert data.left_aside == {}
+    assert data.folders_left_out == {}
     photo(tmp_path / name / "n01440764" / "a.jpg")  # tench, in neither
     with pytest.raises(LabelError, match=r"only 3 of the 4 class folders\. Unknown: n01440764"):
         open_data(tmp_path / name, classes=label_set(name))
@@ -96,7 +96,7 @@ def test_imagenet_d_is_a_domain_of_domainnet(tmp_path, photo):
     assert {key.split("/")[0]: name for key, name in names_of(data).items()} == {
         "mug": "cup", "cup": "cup", "dog": "dog", "zebra": "zebra",
     }  # fmt: skip
-    assert data.left_aside == {"The_Eiffel_Tower": 1, "giraffe": 2}
+    assert data.folders_left_out == {"The_Eiffel_Tower": 1, "giraffe": 2}
     assert data.settings()["images of no class"] == 3
     with pytest.raises(LabelError, match=r"one folder deeper: give \S+domainnet/clipart"):
         open_data(tmp_path / "domainnet", classes=label_set("imagenet-d"))
@@ -124,7 +124,7 @@ def test_objectnet_loses_its_frame_and_its_other_classes(tmp_path):
         "alarm_clock": "Alarm clock", "hand_towel_or_rag": "Dishrag or hand towel",
         "t-shirt": "T-shirt",
     }  # fmt: skip
-    assert data.left_aside == {"squeegee": 1}
+    assert data.folders_left_out == {"squeegee": 1}
     assert data.settings()["pixels cut off each side"] == 2
     image = data.read(data.samples[0])
     assert image.shape == (4, 5, 3)
@@ -156,7 +156,7 @@ def test_a_class_map_goes_before_what_is_left_out(tmp_path, photo):
 def test_without_labels_nothing_is_left_aside(tmp_path, photo):
     photo(tmp_path / "squeegee" / "a.png")
     data = ImageFolder(tmp_path, label_set("objectnet"), labeled=False)
-    assert (len(data), data.classes, data.left_aside) == (1, None, {})
+    assert (len(data), data.classes, data.folders_left_out) == (1, None, {})
 
 
 def test_a_corrupted_copy_of_such_a_data_set(tmp_path):
@@ -166,7 +166,7 @@ def test_a_corrupted_copy_of_such_a_data_set(tmp_path):
     (tmp_path / "fog" / "3" / "squeegee" / "a.png").unlink()
     data = open_data(tmp_path, classes=label_set("objectnet"))
     assert [sample.id for sample in data.samples] == ["mug/a.png"]
-    assert data.left_aside == {"squeegee": 1}
+    assert data.folders_left_out == {"squeegee": 1}
     assert data.missing == {}
     for cell, level in zip(data.cells, (10, 30), strict=True):
         image = data.read_cell(data.samples[0], cell)

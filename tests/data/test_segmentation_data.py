@@ -281,7 +281,7 @@ def test_masks_beside_images_are_carried_over_and_not_corrupted(tmp_path):
     done = export_corrupted(
         root, tmp_path / "copy", corruptions=["fog"], severities=[1], workers=0, show_progress=False
     )
-    assert done.aside == ["4 label maps and other images, in masks/: carried over as they are"]
+    assert done.omissions == ["4 label maps and other images, in masks/: carried over as they are"]
     for number in range(4):
         name = f"masks/{number}.png"
         assert (tmp_path / "copy/fog/1" / name).read_bytes() == (root / name).read_bytes()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shiftproof.shards import Local
-from shiftproof.similarity import Place, deduplicate, deduplicate_in_parts
+from shiftproof.similarity import Sharding, deduplicate, deduplicate_in_parts
 from support.similar_rows import unit
 
 COPIES = 3000
@@ -32,8 +32,8 @@ def peak_of(call):
 
 
 def in_parts(rows, folder, **words):
-    place = Place(folder, Local(0), precision="fp32", memory="300MB", part_rows=1500)
-    return deduplicate_in_parts(rows, place, 0.999, **words)
+    sharding = Sharding(folder, Local(0), precision="fp32", memory="300MB", part_rows=1500)
+    return deduplicate_in_parts(rows, sharding, 0.999, **words)
 
 
 def at_once(rows, folder, precision="fp32", **words):

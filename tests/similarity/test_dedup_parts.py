@@ -13,7 +13,13 @@ import pytest
 from shiftproof import cli
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.shards import Local, Scheduled
-from shiftproof.similarity import Place, coreset, deduplicate, deduplicate_in_parts, open_embeddings
+from shiftproof.similarity import (
+    Sharding,
+    coreset,
+    deduplicate,
+    deduplicate_in_parts,
+    open_embeddings,
+)
 from shiftproof.similarity.keeping import write_coreset, write_deduplicated
 from shiftproof.similarity.questions.pairs import split_ranges
 from support.embedding_trees import clip_retrieval
@@ -46,7 +52,7 @@ def check_same(found, whole):
 
 @pytest.mark.parametrize(("rows", "backend"), CUTS)
 def test_every_pair(folder, tmp_path, rows, backend):
-    found = deduplicate_in_parts(folder, Place(tmp_path, backend, part_rows=rows), 0.95)
+    found = deduplicate_in_parts(folder, Sharding(tmp_path, backend, part_rows=rows), 0.95)
     above = np.argwhere(np.triu(products(ROWS, ROWS) > 0.95, k=1))
     np.testing.assert_array_equal(found.pairs, above)
     assert len(above) > 100
@@ -55,8 +61,8 @@ def test_every_pair(folder, tmp_path, rows, backend):
 
 @pytest.mark.parametrize(("rows", "backend"), CUTS)
 def test_pairs_within_clusters(folder, tmp_path, rows, backend):
-    place = Place(tmp_path, backend, part_rows=rows)
-    found = deduplicate_in_parts(folder, place, 0.7, rule="central", clusters=9, seed=3)
+    sharding = Sharding(tmp_path, backend, part_rows=rows)
+    found = deduplicate_in_parts(folder, sharding, 0.7, rule="central", clusters=9, seed=3)
     assert 0.3 < found.recall < 1
     check_same(found, deduplicate(ROWS, 0.7, rule="central", clusters=9, seed=3))
 
@@ -66,8 +72,8 @@ def test_rows_that_cannot_be_used(tmp_path, clusters):
     rows = ROWS.copy()
     rows[[0, 130, 500]] = 0
     source = open_embeddings(rows, unusable="skip")
-    place = Place(tmp_path, Local(0), part_rows=130)
-    found = deduplicate_in_parts(source, place, -0.9, clusters=clusters)
+    sharding = Sharding(tmp_path, Local(0), part_rows=130)
+    found = deduplicate_in_parts(source, sharding, -0.9, clusters=clusters)
     assert not found.keep[[0, 130, 500]].any()
     assert not np.isin(found.pairs, [0, 130, 500]).any()
     check_same(found, deduplicate(source, -0.9, clusters=clusters))
@@ -79,12 +85,12 @@ def test_workers_of_a_scheduler(folder, tmp_path, clusters, turns):
     words = {"clusters": clusters, "rule": "central"}
     for turn in range(turns):
         for worker in range(2):
-            place = Place(tmp_path, Scheduled(worker, 2), part_rows=200)
+            sharding = Sharding(tmp_path, Scheduled(worker, 2), part_rows=200)
             if (turn, worker) == (turns - 1, 1):
-                found = deduplicate_in_parts(folder, place, 0.9, **words)
+                found = deduplicate_in_parts(folder, sharding, 0.9, **words)
             else:
                 with pytest.raises(UnfinishedError):
-                    deduplicate_in_parts(folder, place, 0.9, **words)
+                    deduplicate_in_parts(folder, sharding, 0.9, **words)
     check_same(found, deduplicate(ROWS, 0.9, **words))
 
 
@@ -106,7 +112,9 @@ def test_a_little_memory_changes_nothing(monkeypatch):
 
 def test_a_core_set(folder, tmp_path):
     tests = {"a": clustered(30, 5), "b": clustered(20, 6)}
-    told = write_coreset(folder, tests, 40, tmp_path, place=Place(tmp_path, Local(0), part_rows=90))
+    told = write_coreset(
+        folder, tests, 40, tmp_path, sharding=Sharding(tmp_path, Local(0), part_rows=90)
+    )
     whole = coreset(ROWS, tests, 40, precision="fp32")
     np.testing.assert_array_equal(np.load(tmp_path / "keep.npy"), whole.keep)
     near = whole.nearest_set[whole.keep]
@@ -114,15 +122,15 @@ def test_a_core_set(folder, tmp_path):
 
 
 def test_what_can_be_known_is_refused_before_anything_is_begun(folder, tmp_path):
-    place = Place(tmp_path, Local(0))
+    sharding = Sharding(tmp_path, Local(0))
     with pytest.raises(InputError, match="1 to 950 clusters, got 951"):
-        write_deduplicated(folder, tmp_path / "out", clusters=951, place=place)
+        write_deduplicated(folder, tmp_path / "out", clusters=951, sharding=sharding)
     with pytest.raises(InputError, match="a size of 1 to 950"):
-        write_coreset(folder, {"t": clustered(3, 1)}, 951, tmp_path / "out", place=place)
+        write_coreset(folder, {"t": clustered(3, 1)}, 951, tmp_path / "out", sharding=sharding)
     assert not (tmp_path / "out").exists()
-    write_deduplicated(folder, tmp_path / "out", 0.99, place=place)
+    write_deduplicated(folder, tmp_path / "out", 0.99, sharding=sharding)
     with pytest.raises(RunMismatchError, match=r"threshold was 0\.99, now 0\.9"):
-        write_deduplicated(folder, tmp_path / "out", 0.9, place=place)
+        write_deduplicated(folder, tmp_path / "out", 0.9, sharding=sharding)
 
 
 # ---------------------------------------------------------------- killed

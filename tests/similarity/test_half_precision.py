@@ -11,7 +11,7 @@ from shiftproof.errors import InputError, MissingExtraError, RunError, UnknownNa
 from shiftproof.models import structure
 from shiftproof.shards import Local
 from shiftproof.similarity import (
-    Place,
+    Sharding,
     deduplicate,
     nearest,
     nearest_in_parts,
@@ -257,7 +257,7 @@ def test_a_device_that_is_not_there(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="torch sees no CUDA device here"):
         nearest(rows, rows, device="cuda")
     with pytest.raises(InputError, match="torch sees no CUDA device here"):
-        nearest_in_parts(rows, {"t": rows}, Place(tmp_path, Local(0), device="cuda:1"))
+        nearest_in_parts(rows, {"t": rows}, Sharding(tmp_path, Local(0), device="cuda:1"))
     assert not list(tmp_path.iterdir())
 
 
@@ -292,12 +292,12 @@ def test_a_gpu_takes_fp16_and_the_certificate_says_so(monkeypatch):
 @pytest.mark.parametrize("precision", HALVES)
 def test_in_parts(tmp_path, precision):
     train, tests, reference = clustered(900, 1), {"t": clustered(80, 2)}, clustered(300, 3)
-    place = Place(tmp_path, Local(0), precision, part_rows=250)
-    found = prune_in_parts(train, tests, place, reference=reference)
+    sharding = Sharding(tmp_path, Local(0), precision, part_rows=250)
+    found = prune_in_parts(train, tests, sharding, reference=reference)
     plain = prune(train, tests, reference=reference, precision="fp32")
     np.testing.assert_array_equal(found.removed["t"], plain.removed["t"])
     assert found.certificates["t"].precision == precision
     # What is to prove it does not go the same way.
-    proof = prove_in_parts(train, tests, place, found.thresholds)["t"]
+    proof = prove_in_parts(train, tests, sharding, found.thresholds)["t"]
     assert proof.holds
     assert (proof.certificate.precision, proof.certificate.device) == ("fp32", "cpu")

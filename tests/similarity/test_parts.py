@@ -8,7 +8,7 @@ import pytest
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.shards import Local, Scheduled
 from shiftproof.similarity import (
-    Place,
+    Sharding,
     nearest_in_parts,
     nearest_to_each,
     open_embeddings,
@@ -39,8 +39,8 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(("rows", "workers"), CUTS)
 def test_nearest(folder, tmp_path, rows, workers):
-    place = Place(tmp_path, Local(workers), part_rows=rows)
-    found = nearest_in_parts(folder, TESTS, place)
+    sharding = Sharding(tmp_path, Local(workers), part_rows=rows)
+    found = nearest_in_parts(folder, TESTS, sharding)
     for name, whole in nearest_to_each(TRAIN, TESTS, precision="fp32").items():
         np.testing.assert_array_equal(found[name].similarity, whole.similarity)
         np.testing.assert_array_equal(found[name].index, whole.index)
@@ -49,8 +49,8 @@ def test_nearest(folder, tmp_path, rows, workers):
 
 @pytest.mark.parametrize(("rows", "workers"), [(97, 0), (800, 2)])
 def test_top_k(folder, tmp_path, rows, workers):
-    place = Place(tmp_path, Local(workers), part_rows=rows)
-    found = top_k_in_parts(folder, TESTS, place, 7)
+    sharding = Sharding(tmp_path, Local(workers), part_rows=rows)
+    found = top_k_in_parts(folder, TESTS, sharding, 7)
     for name, whole in top_k_of_each(TRAIN, TESTS, 7, precision="fp32").items():
         np.testing.assert_array_equal(found[name].similarity, whole.similarity)
         np.testing.assert_array_equal(found[name].index, whole.index)
@@ -58,8 +58,8 @@ def test_top_k(folder, tmp_path, rows, workers):
 
 @pytest.mark.parametrize(("rows", "workers"), CUTS)
 def test_prune(folder, tmp_path, rows, workers):
-    place = Place(tmp_path, Local(workers), part_rows=rows)
-    found = prune_in_parts(folder, TESTS, place, reference=REFERENCE)
+    sharding = Sharding(tmp_path, Local(workers), part_rows=rows)
+    found = prune_in_parts(folder, TESTS, sharding, reference=REFERENCE)
     whole = prune(TRAIN, TESTS, reference=REFERENCE, precision="fp32")
     assert 0 < whole.counts["near"] < 1500
     for name in TESTS:
@@ -69,9 +69,9 @@ def test_prune(folder, tmp_path, rows, workers):
 
 
 def test_the_proof_looks_at_all_that_was_kept(folder, tmp_path):
-    place = Place(tmp_path, Local(0), part_rows=700)
-    found = prune_in_parts(folder, TESTS, place, reference=REFERENCE)
-    proofs = prove_in_parts(folder, TESTS, place, found.thresholds)
+    sharding = Sharding(tmp_path, Local(0), part_rows=700)
+    found = prune_in_parts(folder, TESTS, sharding, reference=REFERENCE)
+    proofs = prove_in_parts(folder, TESTS, sharding, found.thresholds)
     whole = prove(TRAIN, TESTS, found)
     for name in TESTS:
         np.testing.assert_array_equal(proofs[name].similarity, whole[name].similarity)
@@ -86,7 +86,7 @@ def test_thresholds_and_rows_that_are_skipped(tmp_path):
     found = prune_in_parts(
         train,
         TESTS,
-        Place(tmp_path, Local(0), part_rows=500),
+        Sharding(tmp_path, Local(0), part_rows=500),
         thresholds={"near": 0.9, "far/away": 0.0},
     )
     assert np.flatnonzero(found.skipped).tolist() == [5, 800]
@@ -97,8 +97,8 @@ def test_thresholds_and_rows_that_are_skipped(tmp_path):
 
 def test_workers_of_a_scheduler(folder, tmp_path):
     with pytest.raises(UnfinishedError, match="of worker 1, --of 2"):
-        nearest_in_parts(folder, TESTS, Place(tmp_path, Scheduled(0, 2), part_rows=800))
-    found = nearest_in_parts(folder, TESTS, Place(tmp_path, Scheduled(1, 2), part_rows=800))
+        nearest_in_parts(folder, TESTS, Sharding(tmp_path, Scheduled(0, 2), part_rows=800))
+    found = nearest_in_parts(folder, TESTS, Sharding(tmp_path, Scheduled(1, 2), part_rows=800))
     whole = nearest_to_each(TRAIN, TESTS)
     np.testing.assert_array_equal(found["near"].index, whole["near"].index)
 
@@ -111,10 +111,10 @@ UNLIKE = np.concatenate([-clustered(400, 5), TRAIN[:1100]])
 """Parts that do not lie alike: the first is far from what is near to the others."""
 
 SEARCHES = {
-    "nearest": lambda place: nearest_in_parts(UNLIKE, TESTS, place),
-    "top-k": lambda place: top_k_in_parts(UNLIKE, TESTS, place, 3),
-    "prune": lambda place: prune_in_parts(
-        UNLIKE, TESTS, place, thresholds={"near": 0.9, "far/away": 0.0}
+    "nearest": lambda sharding: nearest_in_parts(UNLIKE, TESTS, sharding),
+    "top-k": lambda sharding: top_k_in_parts(UNLIKE, TESTS, sharding, 3),
+    "prune": lambda sharding: prune_in_parts(
+        UNLIKE, TESTS, sharding, thresholds={"near": 0.9, "far/away": 0.0}
     ),
 }
 
@@ -125,11 +125,11 @@ def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monk
     """Not even its certificate: the test rows are made ready once in a process, always alike."""
     # Several blocks in a part: the first fills the lists, and the others are compared in 8 bits.
     monkeypatch.setattr("shiftproof.similarity.search.passes.ROWS", 50)
-    SEARCHES[name](Place(tmp_path / "one", Local(0), precision, part_rows=400))
+    SEARCHES[name](Sharding(tmp_path / "one", Local(0), precision, part_rows=400))
     for worker in (2, 1, 3, 0):
-        place = Place(tmp_path / "several", Scheduled(worker, 4), precision, part_rows=400)
+        sharding = Sharding(tmp_path / "several", Scheduled(worker, 4), precision, part_rows=400)
         with contextlib.suppress(UnfinishedError):
-            SEARCHES[name](place)
+            SEARCHES[name](sharding)
     found = part_files(tmp_path / "several" / name)
     assert len(found) == 4
     assert found == part_files(tmp_path / "one" / name)
@@ -141,13 +141,13 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
     monkeypatch.setattr(
         engines, "Int8", lambda *given: made.append(len(given[0])) or int8.Int8(*given)
     )
-    SEARCHES[name](Place(tmp_path / "one", Local(0), "int8", part_rows=400))
+    SEARCHES[name](Sharding(tmp_path / "one", Local(0), "int8", part_rows=400))
     assert sorted(made) == [70, 90]
     assert not sharded._kept
     # What memory does not hold at once is made ready for each part.
     monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
     made.clear()
-    SEARCHES[name](Place(tmp_path / "more", Local(0), "int8", part_rows=400))
+    SEARCHES[name](Sharding(tmp_path / "more", Local(0), "int8", part_rows=400))
     assert sorted(made) == [10] * 4 + [60] * 4 + [90] * 4
     for number in range(4):
         with (
@@ -169,7 +169,7 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
 )
 def test_parts_of_another_search_are_refused(tmp_path, change, told):
     def search(train=TRAIN, tests=TESTS, k=3, rows=500):
-        return top_k_in_parts(train, tests, Place(tmp_path, Local(0), part_rows=rows), k)
+        return top_k_in_parts(train, tests, Sharding(tmp_path, Local(0), part_rows=rows), k)
 
     search()
     with pytest.raises(RunMismatchError, match=told):
@@ -178,7 +178,7 @@ def test_parts_of_another_search_are_refused(tmp_path, change, told):
 
 @pytest.mark.parametrize("name", ["marked", "0.removed", "7.marked", "x.marked"])
 def test_parts_that_are_laid_out_otherwise_are_refused(tmp_path, name):
-    words = TRAIN, TESTS, Place(tmp_path, Local(0), part_rows=800)
+    words = TRAIN, TESTS, Sharding(tmp_path, Local(0), part_rows=800)
     thresholds = {"near": 0.9, "far/away": 0.0}
     prune_in_parts(*words, thresholds=thresholds)
     part = tmp_path / "prune" / "part-00000.npz"
@@ -188,10 +188,10 @@ def test_parts_that_are_laid_out_otherwise_are_refused(tmp_path, name):
         prune_in_parts(*words, thresholds=thresholds)
 
 
-@pytest.mark.parametrize("place", [{"part_rows": 0}, {"memory": "lots"}])
-def test_a_place_that_is_none(tmp_path, place):
+@pytest.mark.parametrize("sharding", [{"part_rows": 0}, {"memory": "lots"}])
+def test_options_that_no_sharding_has(tmp_path, sharding):
     with pytest.raises(InputError):
-        Place(tmp_path, **place)
+        Sharding(tmp_path, **sharding)
 
 
 # ---------------------------------------------------------------- cut and fingerprint

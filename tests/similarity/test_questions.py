@@ -9,7 +9,7 @@ import pytest
 from shiftproof.shards import Local
 from shiftproof.similarity import (
     Certificate,
-    Place,
+    Sharding,
     deduplicate,
     nearest,
     open_embeddings,
@@ -117,8 +117,8 @@ def test_in_memory(way, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["int8", "fp32", "bf16"])
 def test_in_parts(tmp_path, precision):
-    place = Place(tmp_path, Local(0), precision, part_rows=700)
-    parts = search_in_parts(CountQuestion(0.6), SOURCE, TESTS, place)
+    sharding = Sharding(tmp_path, Local(0), precision, part_rows=700)
+    parts = search_in_parts(CountQuestion(0.6), SOURCE, TESTS, sharding)
     check(parts.merge(), 0.6)
     assert len(list((tmp_path / "count").glob("part-*.npz"))) == 4
 

@@ -8,7 +8,7 @@ import scipy.linalg
 from llvmlite import ir
 
 from shiftproof.shards import Local
-from shiftproof.similarity import Place, nearest, nearest_in_parts
+from shiftproof.similarity import Sharding, nearest, nearest_in_parts
 from shiftproof.similarity.search import engines, kernels
 from shiftproof.similarity.search.kernels import maxima as tiles
 from support.similar_rows import KINDS, clustered, products, unit, use
@@ -149,5 +149,5 @@ def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     )
     monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 50)
     tests = {"a": clustered(130, 1), "b": clustered(20, 2)}
-    nearest_in_parts(clustered(90, 3), tests, Place(tmp_path, Local(0), part_rows=50))
+    nearest_in_parts(clustered(90, 3), tests, Sharding(tmp_path, Local(0), part_rows=50))
     assert set(asked) == {("auto", 96, 130, 90, 0), ("auto", 96, 20, 90, 0)}

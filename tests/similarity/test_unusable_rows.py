@@ -7,7 +7,7 @@ from shiftproof import cli
 from shiftproof.errors import InputError
 from shiftproof.shards import Local
 from shiftproof.similarity import (
-    Place,
+    Sharding,
     accuracy_by_similarity,
     approximate_top_k,
     audit,
@@ -35,22 +35,22 @@ def unusable(value):
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 3.0])
 def test_a_reference_of_which_no_row_can_be_used(tmp_path, value):
     words = {"reference": unusable(value)}
-    place = Place(tmp_path / "parts", Local(0))
+    sharding = Sharding(tmp_path / "parts", Local(0))
     for search in (
         lambda: prune(ROWS, TEST, **words),
-        lambda: prune_in_parts(ROWS, TEST, place, **words),
+        lambda: prune_in_parts(ROWS, TEST, sharding, **words),
         lambda: gap(ROWS, TEST, **words),
-        lambda: audit(ROWS, TEST, tmp_path / "audit", place=place, **words),
+        lambda: audit(ROWS, TEST, tmp_path / "audit", sharding=sharding, **words),
     ):
         with pytest.raises(InputError, match="None of the reference rows can be used"):
             search()
 
 
 def test_a_training_set_of_which_no_row_can_be_used(tmp_path):
-    rows, place = unusable(np.nan), Place(tmp_path / "parts", Local(0))
+    rows, sharding = unusable(np.nan), Sharding(tmp_path / "parts", Local(0))
     for search in (
         lambda: prune(rows, TEST, thresholds={"t": 0.5}),
-        lambda: prune_in_parts(rows, TEST, place, thresholds={"t": 0.5}),
+        lambda: prune_in_parts(rows, TEST, sharding, thresholds={"t": 0.5}),
         lambda: gap(rows, TEST),
         lambda: prune_to(rows, TEST, 1, "near"),
         lambda: coreset(rows, TEST, 1),

@@ -15,7 +15,7 @@ import pytest
 
 from shiftproof import bench, cli, storage
 from shiftproof.errors import BrokenFileError, InputError, RunError
-from shiftproof.io import away, reaching
+from shiftproof.io import placeholders, remote
 from shiftproof.io.files import file_fingerprint, write_bytes
 from shiftproof.io.images import read_image
 from shiftproof.io.places import Location
@@ -43,8 +43,8 @@ def s3():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(away.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(reaching, "PAUSE", 0)
+    monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "PAUSE", 0)
     return tmp_path / "cache"
 
 
@@ -82,7 +82,7 @@ def test_a_copy_in_a_bucket_is_the_one_on_a_disk(s3, tmp_path, capsys, cache):
     assert content(s3, "lab/copy") == files_below(tmp_path / "copy")
     # Once more: all is there, on a machine that has nothing, too.
     before = s3.info("lab/copy/.shiftproof/contents.json")["LastModified"]
-    os.environ[away.CACHE] = str(tmp_path / "other")
+    os.environ[placeholders.CACHE] = str(tmp_path / "other")
     code, told = run(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
     assert "8 were there" in told
@@ -128,12 +128,12 @@ def test_a_command_killed_while_it_sends_goes_on_elsewhere(s3, tmp_path, capsys)
     with pytest.raises(BrokenFileError, match="s3://lab/killed is not finished"):
         storage.fetch("s3://lab/killed")
     # From another machine the claim of the dead command holds for a while; from this one it does not.
-    here = os.environ[away.CACHE]
-    os.environ[away.CACHE] = str(tmp_path / "other")
+    here = os.environ[placeholders.CACHE]
+    os.environ[placeholders.CACHE] = str(tmp_path / "other")
     code, told = run(capsys, *words)
     assert code == 2
     assert "Another command writes to s3://lab/killed (process" in told
-    os.environ[away.CACHE] = here
+    os.environ[placeholders.CACHE] = here
     assert run(capsys, *words)[0] == 0
     assert run(capsys, *words[:2], "s3://lab/undisturbed", *words[3:])[0] == 0
     assert content(s3, "lab/killed") == content(s3, "lab/undisturbed")
@@ -219,14 +219,14 @@ def web(tmp_path):
 def test_a_connection_that_is_cut_is_no_end_of_a_file(web):
     photos = storage.fetch(f"{web.url}/photos")
     web.faults[:] = ["cut"]
-    assert file_fingerprint(photos / "0.png") == file_fingerprint(away.bring(photos / "0.png"))
+    assert file_fingerprint(photos / "0.png") == file_fingerprint(
+        placeholders.ensure_local(photos / "0.png")
+    )
     assert (photos / "0.png").read_bytes() == picture(0)
     web.faults[:] = ["cut"] * 50
-    with pytest.raises(
-        RunError, match=rf"1\.png could not be read in {reaching.ATTEMPTS} attempts"
-    ):
+    with pytest.raises(RunError, match=rf"1\.png could not be read in {remote.ATTEMPTS} attempts"):
         read_image(photos / "1.png")
-    assert away.is_away(photos / "1.png")
+    assert placeholders.is_placeholder(photos / "1.png")
     web.faults.clear()
     assert read_image(photos / "1.png").shape == (24, 24, 3)
 
@@ -285,12 +285,14 @@ def test_images_come_when_they_are_read(memory):
     fill(memory)
     folder = storage.fetch("memory://data")
     assert (folder / "notes.txt").read_bytes() == b"six pictures"
-    assert all(away.is_away(path) for path in folder.glob("*.png"))
+    assert all(placeholders.is_placeholder(path) for path in folder.glob("*.png"))
     assert [path.stat().st_size for path in sorted(folder.glob("*.png"))] == [
         len(picture(number)) for number in range(6)
     ]
     read_image(folder / "3.png")
-    assert [path.name for path in folder.glob("*.png") if not away.is_away(path)] == ["3.png"]
+    assert [
+        path.name for path in folder.glob("*.png") if not placeholders.is_placeholder(path)
+    ] == ["3.png"]
     assert (folder / "3.png").read_bytes() == picture(3)
 
 
@@ -302,8 +304,8 @@ def test_what_has_changed_comes_anew(memory):
     memory.pipe_file("/data/1.png", picture(1)[:-1] + b"\0")
     memory.rm_file("/data/2.png")
     assert storage.fetch("memory://data") == folder
-    assert away.is_away(folder / "1.png")
-    assert not away.is_away(folder / "0.png")
+    assert placeholders.is_placeholder(folder / "1.png")
+    assert not placeholders.is_placeholder(folder / "0.png")
     assert not (folder / "2.png").exists()
     memory.rm_file("/data/1.png")
     with pytest.raises(BrokenFileError, match=r"memory://data/1\.png cannot be read"):
@@ -314,10 +316,10 @@ def test_no_more_is_kept_than_the_limit(memory, monkeypatch):
     fill(memory)
     folder = storage.fetch("memory://data")
     size = len(picture(0))
-    monkeypatch.setenv(away.LIMIT, str(3.5 * size / 1e9))
+    monkeypatch.setenv(placeholders.LIMIT, str(3.5 * size / 1e9))
     for number in range(6):
         assert read_image(folder / f"{number}.png").shape == (24, 24, 3)
-    kept = [path for path in folder.glob("*.png") if not away.is_away(path)]
+    kept = [path for path in folder.glob("*.png") if not placeholders.is_placeholder(path)]
     assert 0 < sum(path.stat().st_size for path in kept) <= 3.5 * size
 
 
@@ -335,7 +337,7 @@ def test_a_strangers_folder_has_no_url_read(tmp_path):
     (tmp_path / "unpacked" / "source.json").write_text('{"url": "memory://secret"}')
     (folder / "0.png").write_bytes(picture(0))
     os.utime(folder / "0.png", (86_400, 86_400))
-    assert away.find_origin(folder / "0.png") is None
+    assert placeholders.find_origin(folder / "0.png") is None
     assert read_image(folder / "0.png").shape == (24, 24, 3)
 
 
@@ -374,7 +376,7 @@ def test_files_count_when_they_are_committed(memory, monkeypatch, tmp_path):
     memory.pipe_file("/out/b.npy", b"sent, and never committed")
     with pytest.raises(BrokenFileError, match="memory://out is not finished"):
         storage.fetch("memory://out")
-    monkeypatch.setenv(away.CACHE, str(tmp_path / "another machine"))
+    monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "another machine"))
     with storage.write_to("memory://out") as out:
         assert files_below(out) == {"manifest.json": b"{}", "a.npy": b"first"}
         write_bytes(out / "a.npy", b"second")
@@ -445,7 +447,7 @@ def test_a_file_that_was_being_replaced_may_be_the_one_or_the_other(
     with pytest.raises(RunError, match="could not be written"):
         work()
     monkeypatch.setattr(Store, "_put", put)
-    monkeypatch.setenv(away.CACHE, str(tmp_path / "another machine"))
+    monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "another machine"))
     with storage.write_to("memory://out") as out:
         assert (out / "manifest.json").read_bytes() == (b"newer" if arrived else b"old")
     assert json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]["manifest.json"][
@@ -462,7 +464,7 @@ def test_two_do_not_write_to_one_url(memory, monkeypatch, tmp_path):
         with pytest.raises(InputError, match="Another command of this machine is at work"):  # noqa: SIM117
             with storage.write_to("memory://out"):
                 pass
-        monkeypatch.setenv(away.CACHE, str(tmp_path / "other machine"))
+        monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "other machine"))
         with pytest.raises(InputError, match=r"Another command writes to memory://out \(process"):  # noqa: SIM117
             with storage.write_to("memory://out"):
                 pass
@@ -517,7 +519,7 @@ def test_what_only_plans_writes_nothing(memory, capsys):
 
 def test_paths_that_only_this_machine_sees(memory, monkeypatch, capsys):
     fill(memory)
-    monkeypatch.delenv(away.CACHE)
+    monkeypatch.delenv(placeholders.CACHE)
     words = ["--engine", "ray", "--address", "10.0.0.1:6379"]
     code, told = run(capsys, "corrupt", "memory://data", "memory://out", *CORRUPT, *words)
     assert code == 2

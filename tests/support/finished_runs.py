@@ -10,7 +10,7 @@ from shiftproof import Encoder, Preprocess, bench
 from shiftproof.data import ImageArrays, open_data
 from shiftproof.probe import mlp, probe
 from shiftproof.shards import Local
-from shiftproof.similarity import Place, audit
+from shiftproof.similarity import Sharding, audit
 from support import blobs, tiny
 from support.brightness_task import Brightness
 
@@ -62,5 +62,5 @@ SETS = {"sketch": draw_rows(20, 3), "art": draw_rows(30, 4)}
 
 
 def run_audit(out: Path, *, reference: bool = True) -> None:
-    place = Place(out, backend=Local(0))
-    audit(TRAIN, SETS, out, reference=REFERENCE if reference else None, k=3, place=place)
+    place = Sharding(out, backend=Local(0))
+    audit(TRAIN, SETS, out, reference=REFERENCE if reference else None, k=3, sharding=place)

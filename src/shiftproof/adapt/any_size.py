@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from shiftproof.adapt.events import Event
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
+from shiftproof.models.any_size import ModelLike
 from shiftproof.types import Image, Settings
 
 if TYPE_CHECKING:
@@ -25,26 +26,14 @@ POINTS = 4
 """Grid points per side at which a guard compares predictions of an image."""
 
 
-class Wrapped(Protocol[Answer_co]):
-    """An image model whose network can be replaced."""
-
-    @property
-    def name(self) -> str:
-        """Name in the records."""
-
-    @property
-    def classes(self) -> Classes:
-        """The classes."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that reproduce it."""
+class DenseModel(ModelLike, Protocol[Answer_co]):
+    """A detector or segmenter whose network can be replaced."""
 
     def through(self, network: Any, images: Sequence[Image]) -> Sequence[Answer_co]:
         """Run a batch with ``network`` instead of its own network."""
 
 
-Model = TypeVar("Model", bound=Wrapped[Any])
+Model = TypeVar("Model", bound=DenseModel[Any])
 Answer = TypeVar("Answer")
 
 

@@ -1,8 +1,8 @@
-"""Learning from a network that somebody else's code calls: a segmenter's, a detector's.
+"""Learning from the calls of a network by other code, such as that of a segmenter or detector.
 
-Such code prepares images, calls the network once or several times for a batch (windows, images of
-different sizes), and reads the outputs. Each call is a pass of its own: its gradients are taken at
-once and added up, so that the activations of one call are held at a time, and one step is made of all.
+This code prepares images, calls the network once or several times for a batch (windows, images of
+different sizes), and reads the outputs. The gradients of each call are computed at once and summed, so
+that only the activations of one call are in memory, and each batch takes one step.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ Outputs = TypeVar("Outputs")
 
 
 class Loss(Protocol):
-    """What one call of the network adds to the loss of its batch."""
+    """The contribution of one call of the network to the loss of its batch."""
 
     def begin(self, call: int) -> None:
-        """A call of the network begins; ``call`` counts those of the batch from 0."""
+        """Start a call of the network; ``call`` is its index in the batch."""
 
     def measure(self, outputs: Any, images: int) -> tuple[torch.Tensor, float] | None:
-        """Return a sum of losses with its graph, and the weight that it is to be divided by.
+        """Return a sum of losses with its graph and its total weight, or None without a loss.
 
-        None where the call has nothing to learn from. ``images`` are those of the call.
+        ``images`` is the number of images of the call.
         """
 
     def remove(self) -> None:
-        """The batch is through: take off all hooks."""
+        """Remove all hooks at the end of the batch."""
 
 
 class CallAdapter(LearnerAdapter):
-    """An adapter that learns from the calls of its network, one step a batch.
+    """Base class of adapters that learn from the calls of their network, with one step per batch.
 
-    On a plain ``torch.nn.Module`` it is an adapter like all others; ``run_batch`` takes batches
-    through whatever code calls the network. A concrete one says how it measures a call.
+    For a plain ``torch.nn.Module`` it is an ordinary adapter; ``run_batch`` takes any code that calls
+    the network. Subclasses define the loss of a call.
     """
 
     _watches_norms = False
-    """Whether batch norm that runs otherwise than as a module has to be refused."""
+    """Whether to refuse batch norm that is not called as a module."""
 
     def _begin(self, learner: LearningNetwork) -> None:
         self._learner = learner
@@ -66,22 +66,22 @@ class CallAdapter(LearnerAdapter):
 
     @abstractmethod
     def _make_loss(self, images: int) -> Loss:
-        """Return what measures the calls of a batch of ``images`` images."""
+        """Return the loss for a batch of ``images`` images."""
 
     def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
-        """Learn while ``run`` takes a batch of images through the network that it is handed.
+        """Learn while ``run`` passes a batch of images through the network.
 
         Args:
-            run: takes the copy that adapts, calls it as a module, and returns anything. What comes
-                of a call holds no graph. A batch that is not finite is run twice.
-            images: how many images the batch has, 1 or more.
+            run: takes the adapted copy, calls it as a module, and returns anything. The outputs of
+                a call have no graph. It runs twice for a batch that is not finite.
+            images: number of images of the batch, 1 or more.
 
         Returns:
-            What ``run`` returned: answers of the passes that the step is made of.
+            The result of ``run``, from the passes before the step.
 
         Raises:
             InputError: fewer than 1 image.
-            ModelError: ``run`` did not call the network, or what it gave cannot be learned from.
+            ModelError: ``run`` did not call the network, or its outputs have no loss.
         """
         if isinstance(images, bool) or not isinstance(images, int) or images < 1:
             raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
@@ -97,7 +97,7 @@ class CallAdapter(LearnerAdapter):
         return answers
 
     def _answer(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
-        """Answer a batch and learn nothing; by the source's statistics where its own are not finite."""
+        """Predict a batch without learning; with the source's statistics if its own are not finite."""
         sound = True
 
         def look(outputs: Any, seen: Seen, count: int) -> Any:
@@ -129,7 +129,7 @@ class CallAdapter(LearnerAdapter):
             for parameter in self._learner.parameters.values():
                 parameter.grad = None
         if gradients is None:
-            # The source's statistics keep a broken image from the others of its batch.
+            # With the source's statistics, a broken image does not affect the rest of its batch.
             answers = run(self._network.module)
             self._events.add("skipped", self._batches, NOT_FINITE)
         else:
@@ -139,7 +139,7 @@ class CallAdapter(LearnerAdapter):
         return answers
 
     def _run_checked(self, forward: Callable[[], Outputs]) -> Outputs:
-        """Run a batch; the first one is watched for batch norm that no hook sees."""
+        """Run a batch; the first one is checked for batch norm that bypasses the hooks."""
         if self._is_checked:
             return forward()
         module = self._network.module
@@ -168,9 +168,9 @@ class CallAdapter(LearnerAdapter):
     # ------------------------------------------------------------ what was learned
 
     def merge(self) -> torch.nn.Module:
-        """Return a plain model with what was learned, and the statistics of the last batch.
+        """Return a plain model with the learned parameters and the statistics of the last batch.
 
-        Of a batch that took several calls they are those of all calls together.
+        For a batch of several calls these are pooled over the calls.
 
         Raises:
             ModelError: a batch norm ran several times in one call, each time with other statistics.
@@ -179,12 +179,12 @@ class CallAdapter(LearnerAdapter):
             return self._learner.merge()
 
     def state(self) -> State:
-        """Return the learned parameters, the momentum, the last statistics and a count of batches."""
+        """Return the learned parameters, the momentum, the last statistics and the number of batches."""
         with self._network.lock:
             return self._learner.state() | {"batches": torch.tensor(self._batches)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         take_up = self._learner.read_state(state, ["batches"])
         batches = read_count(state, "batches")
         with self._network.lock, torch.no_grad():
@@ -194,7 +194,7 @@ class CallAdapter(LearnerAdapter):
 
 
 class _Calls:
-    """The calls of a batch: their gradients are taken one by one, and what the norms saw is kept."""
+    """The calls of a batch, with their summed gradients and the statistics of their norms."""
 
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
@@ -222,7 +222,7 @@ class _Calls:
         return detach(outputs)
 
     def pool(self) -> Seen:
-        """Return what the layers normalized by in all calls together."""
+        """Return the statistics of the layers pooled over all calls."""
         if len(self.seen) == 1:
             return self.seen[0]
         pooled = Seen()
@@ -236,7 +236,7 @@ class _Calls:
 
 
 def _pool_evenly(statistics: Sequence[Statistics]) -> Statistics:
-    """Return the statistics of as many values of each."""
+    """Pool statistics with equal weights."""
     together = statistics[0]
     for count, more in enumerate(statistics[1:], start=1):
         together = pool(together, count, more, 1)
@@ -244,7 +244,7 @@ def _pool_evenly(statistics: Sequence[Statistics]) -> Statistics:
 
 
 def detach(outputs: Any) -> Any:
-    """Return what a network gave, in lists, tuples and mappings, without its graph."""
+    """Detach all tensors in an output of lists, tuples and mappings."""
     if isinstance(outputs, torch.Tensor):
         return outputs.detach()
     if isinstance(outputs, dict):

@@ -148,7 +148,7 @@ class CoTTA(NetworkAdapter):
         names = list(weights_and_biases(self._network.module))
         self._student = FollowedNetwork(self._network)
         self._steps = GradientSteps(self._network.own(names), optimizer, self.lr)
-        # Its weights stay the caller's, whose memory they share.
+        # Its weights are the caller's, with shared memory.
         self._anchor = FollowedNetwork(AdaptedNetwork(model))
         self._teacher = FollowedNetwork(AdaptedNetwork(model))
         self._taught = {
@@ -171,7 +171,7 @@ class CoTTA(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "cotta",
             "lr": self.lr,
@@ -189,14 +189,14 @@ class CoTTA(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Steps that were left out."""
+        """Steps that were skipped."""
         return self._events.events
 
     def end_epoch(self) -> None:
         """Do nothing: the teacher moves with every batch."""
 
     def reset(self) -> None:
-        """Forget everything that was learned."""
+        """Return to the source model."""
         with self._network.lock, torch.no_grad():
             self._steps.restore(self._steps.first)
             for name, value in self._taught.items():
@@ -218,7 +218,7 @@ class CoTTA(NetworkAdapter):
             return self._teacher.copy_with(self._last, self._layers_run_twice)
 
     def state(self) -> State:
-        """Return student, teacher, what the optimizer remembers, and the last statistics."""
+        """Return student, teacher, the optimizer's moments, and the last statistics."""
         with self._network.lock:
             state = dict(self._steps.capture())
             state |= {f"teacher/{name}": value for name, value in self._taught.items()}
@@ -226,7 +226,7 @@ class CoTTA(NetworkAdapter):
             return {name: copy_to_cpu(v) for name, v in state.items()} | pack("last", self._last)
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         known = {f"teacher/{name}" for name in self._taught}
         check_names(state, ("last",), self._steps.names() | known | {"batches"})
         learned = self._steps.read(state)
@@ -261,13 +261,13 @@ class CoTTA(NetworkAdapter):
     def _answer(
         self, inputs: torch.Tensor
     ) -> tuple[torch.Tensor, tuple[dict[str, Statistics], list[str]], bool]:
-        """Return the teacher's answer, what its layers used, and whether all of it is finite."""
+        """Return the teacher's answer, the statistics its layers used, and whether all are finite."""
         anchor, _ = self._anchor.predict(inputs, self._choose(inputs))
         logits, seen = self._teacher.predict(inputs, self._choose(inputs))
         used = (seen.used, seen.layers_run_twice)
         batch = {name: statistics for name, (statistics, _) in seen.batch.items()}
         if not are_sound(batch, logits) or not are_sound({}, anchor):
-            # The source's statistics keep a broken image from the others of its batch.
+            # With the source's statistics, a broken image does not affect the rest of its batch.
             known = by_known(self._teacher.source)
             return self._teacher.predict(inputs, known)[0], used, False
         if float(torch.softmax(anchor.float(), -1).amax(-1).mean()) < self.threshold:
@@ -291,7 +291,7 @@ class CoTTA(NetworkAdapter):
         return by_batch(self.prior, len(inputs))
 
     def _learn(self, inputs: torch.Tensor, answer: torch.Tensor) -> bool:
-        """Take the student's step, move the teacher and restore; False where it is not finite."""
+        """Step the student, move the teacher and restore weights; False if the step is not finite."""
         with torch.enable_grad(), self._student.run(inputs, self._choose(inputs)) as (logits, seen):
             function = symmetric_loss if self.loss == "symmetric" else soft_pseudo_label_loss
             if not seen.is_sound or not self._steps.take(function(logits, answer).mean()):
@@ -303,9 +303,9 @@ class CoTTA(NetworkAdapter):
         return True
 
     def _restore_weights(self) -> None:
-        """Set each weight of the student back to the source, with a probability."""
+        """Reset each weight of the student to the source with the probability ``restore``."""
         rng = generator(self.seed, "cotta", "restore", str(self._batches))
-        # On the CPU, so that every device restores the same ones.
+        # On the CPU, so that the choice does not depend on the device.
         draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
         for name, parameter in self._steps.parameters.items():
             chosen = torch.rand(parameter.shape, generator=draws) < self.restore

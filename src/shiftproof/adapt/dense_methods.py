@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from shiftproof.adapt.any_size import POINTS, Wrapped
+from shiftproof.adapt.any_size import POINTS, DenseModel
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import ADAPTERS
 from shiftproof.errors import InputError, UnknownNameError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Outputs = TypeVar("Outputs")
 
-Kind = Literal["detector", "segmenter"]
+ModelKind = Literal["detector", "segmenter"]
 
 
 @runtime_checkable
@@ -74,21 +74,23 @@ class MethodEntry:
     make: Callable[..., BatchMethod]
     description: str
     options: Mapping[str, Callable[[str], object]]
-    kinds: tuple[Kind, ...] = ("detector", "segmenter")
+    kinds: tuple[ModelKind, ...] = ("detector", "segmenter")
 
 
 def _read_number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else read_number(text)
 
 
-def _make_batch_norm(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+def _make_batch_norm(
+    model: DenseModel[Any], network: torch.nn.Module, **options: Any
+) -> BatchMethod:
     from shiftproof.adapt.batchnorm import BatchNorm
 
     return BatchNorm(network, **options)
 
 
 def _make_learning(loss: str) -> Callable[..., BatchMethod]:
-    def make(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+    def make(model: DenseModel[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
         from shiftproof.adapt.dense_learning import DenseLearning
         from shiftproof.adapt.taps import tap_boxes, tap_pixels
         from shiftproof.models.segmenters.segmenter import Segmenter
@@ -101,13 +103,13 @@ def _make_learning(loss: str) -> Callable[..., BatchMethod]:
     return make
 
 
-def _make_actmad(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+def _make_actmad(model: DenseModel[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
     from shiftproof.adapt.actmad import ActMAD
 
     return ActMAD(network, through=model.through, **options)
 
 
-def _make_teacher(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+def _make_teacher(model: DenseModel[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
     from shiftproof.adapt.mean_teacher import MeanTeacher
 
     return MeanTeacher(network, **options)
@@ -155,7 +157,9 @@ METHODS: dict[str, MethodEntry] = {
 """Methods by the name that adapted detectors and segmenters, and ``--adapt``, take."""
 
 
-def make_method(spec: str, model: Wrapped[Any], network: torch.nn.Module, kind: Kind) -> Method:
+def make_method(
+    spec: str, model: DenseModel[Any], network: torch.nn.Module, kind: ModelKind
+) -> Method:
     """Make the method that a text names.
 
     Args:
@@ -190,7 +194,7 @@ def make_method(spec: str, model: Wrapped[Any], network: torch.nn.Module, kind: 
     return guard
 
 
-def _read(text: str, spec: str, kind: Kind) -> tuple[MethodEntry, dict[str, Any]]:
+def _read(text: str, spec: str, kind: ModelKind) -> tuple[MethodEntry, dict[str, Any]]:
     name, options = split_name(text)
     fitting = [known for known, entry in METHODS.items() if kind in entry.kinds]
     if name not in METHODS and name in ADAPTERS:

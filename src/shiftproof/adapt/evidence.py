@@ -1,6 +1,6 @@
-"""What can be seen without labels of how often several classifiers are wrong on the same images.
+"""Label-free estimates of the error rates of several classifiers on the same images.
 
-Measured, and no theorem: ``benchmarks/router.py`` says where it holds and where it does not.
+They are heuristics without a guarantee; ``benchmarks/router.py`` measures where they hold.
 """
 
 from __future__ import annotations
@@ -15,63 +15,65 @@ from shiftproof.adapt.guard import LEAST_SPREAD
 from shiftproof.adapt.probabilities import Probabilities, entropy_of
 
 Basis = Literal["confidence", "gain", "source"]
-"""What an expert is judged by.
+"""Basis of the estimate of an expert's error rate.
 
-``"confidence"``: its own, as it has learned nothing that makes it sure (the source, and other
-statistics). ``"gain"``: the confidence that its changed answers bring, as what learns from itself
-can become sure of anything. ``"source"``: the source's confidence in its answers, as its logits are
-no confidence of its own (LAME, T3A); such an expert can never look better than the source.
+``"confidence"``: its confidence, for experts without a learned loss (the source, and other
+statistics). ``"gain"``: the gain of confidence by its changed predictions, for experts that learn from
+their own predictions and can become overconfident. ``"source"``: the source's confidence in its
+predictions, for experts whose logits are no confidences (LAME, T3A); such an expert can never seem
+better than the source.
 """
 
 CROWDING = 1.2
-"""How many times an error is taken larger, per lack of spread of the answers."""
+"""Factor by which a lack of spread in the predictions increases an estimated error."""
 
 GAIN_PER_CHANGE = 0.5
-"""Mean confidence that a learner's answers must bring, per share of answers that changed.
+"""Required gain of mean confidence per share of changed predictions.
 
-More than the guard asks, as the choice is between adapters and not for or against one.
+It is larger than the guard's, since the choice is between several adapters.
 """
 
 MEMORY = 128.0
-"""Images over which the mean answer is forgotten, to 1 / e."""
+"""Images over which the weight of earlier predictions decays to 1 / e."""
 
 
 class MeanAnswers(NamedTuple):
-    """How often each class was answered lately: sums ``(E, K)`` for E experts over ``images``."""
+    """Decayed sums ``(E, K)`` of the probabilities of E experts, over ``images``."""
 
     sums: NDArray[np.float64]
     images: float
 
     def add(self, answers: Sequence[Probabilities]) -> MeanAnswers:
-        """Return it with a batch more, ``(N, K)`` of each expert; older ones fade."""
+        """Return the sums after a batch, ``(N, K)`` of each expert."""
         new = np.stack([part.sum(0, dtype=np.float64) for part in answers])
         count = len(answers[0])
         kept = float(np.exp(-count / MEMORY))
-        # Before the first batch the number of classes is not known.
+        # The number of classes is unknown before the first batch.
         sums = new if not self.images else kept * self.sums + new
         return MeanAnswers(sums, kept * self.images + count)
 
     def spread(self) -> NDArray[np.float64]:
-        """Return ``(E,)`` the entropy of each expert's mean answer, in nats."""
+        """Return ``(E,)`` the entropy of each expert's mean probabilities, in nats."""
         return entropy_of(self.sums / self.images)
 
 
 def estimate_errors(
     answers: Sequence[Probabilities], bases: Sequence[Basis], spread: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the share of wrong answers that each of E experts seems to have on a batch.
+    """Estimate the error rate of each of E experts on a batch.
 
-    - ``"confidence"``: ``(1 - c) (1 + CROWDING d)``, with c the mean largest probability and d what
-      the entropy of the mean answer lacks, as a share of the largest among these experts. A source
-      whose answers crowd under a shift is wrong more often than it says.
-    - ``"gain"``: that of the reference, less what the confidence gained beyond ``GAIN_PER_CHANGE``
-      for each share of changed answers; 1 where the answers crowd (below ``LEAST_SPREAD``). The
-      reference is the best of those above that is not the source, or the source.
-    - ``"source"``: one less the mean probability that the source gives to its answers.
+    - ``"confidence"``: ``(1 - c) (1 + CROWDING d)`` with the mean largest probability c and the
+      relative lack d of entropy in the mean probabilities, compared with the largest among these
+      experts. A source whose predictions collapse under a shift is overconfident.
+    - ``"gain"``: the estimate of the reference, minus the gain of confidence beyond
+      ``GAIN_PER_CHANGE`` times the share of changed predictions; 1 if the predictions collapse (below
+      ``LEAST_SPREAD``). The reference is the best expert of the first kind except the source, else
+      the source.
+    - ``"source"``: 1 minus the mean probability of its predictions under the source.
 
     Args:
-        answers: ``(N, K)`` of each expert, N above 0, finite; the source's first.
-        bases: of each expert; the source's is ``"confidence"``.
+        answers: ``(N, K)`` finite probabilities of each expert, N above 0; the source first.
+        bases: the basis of each expert; the source's is ``"confidence"``.
         spread: ``(E,)`` from :class:`MeanAnswers`.
 
     Returns:

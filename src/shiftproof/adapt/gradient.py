@@ -1,12 +1,12 @@
 """Gradients through a batch's own statistics, for any normalization layer.
 
 A layer's output depends on its input ``x`` and on the statistics ``m``, ``v`` only through
-``z = (x - m) / sqrt(v + eps)``. With G the gradient in ``x`` where the statistics are constants, the
-whole one is therefore ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel
-(Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, of which it is the last line).
+``z = (x - m) / sqrt(v + eps)``. If G is the gradient in ``x`` with constant statistics, the total
+gradient is ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel (Ioffe &
+Szegedy 2015, arXiv 1502.03167, section 3, last equation).
 
-Where the statistics are a mixture with constants, of which the batch's own, with the mean ``b``, have
-the share w, the same chain of derivatives gives ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
+If the statistics are a mixture of constants and the batch's own with mean ``b`` and weight w, the total
+gradient is ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from shiftproof.adapt.statistics import Statistics, is_table
 
 _FUSED_ON = ("cpu", "cuda")
-"""The devices on which the kernel of torch's own batch norm is used."""
+"""The devices with torch's fused kernel of batch norm."""
 
 
 def through_statistics(
@@ -35,13 +35,13 @@ def through_statistics(
 
     Args:
         values: ``(N, C, ...)`` floating, a layer's input.
-        mean: ``(C,)``, of ``values``, or mixed with a constant.
-        variance: ``(C,)``, biased, or mixed likewise.
-        eps: the layer's.
-        group: the ``torch.distributed`` group whose values the statistics are of; None where they
-            are of ``values`` alone.
-        batch_mean: the mean of ``values``, where ``mean`` is a mixture.
-        share: of the batch's own statistics in the mixture, above 0 and at most 1.
+        mean: ``(C,)`` mean of ``values``, or its mixture with a constant.
+        variance: ``(C,)`` biased variance of ``values``, or its mixture with a constant.
+        eps: the layer's epsilon.
+        group: the ``torch.distributed`` group over which the statistics were computed; None for
+            ``values`` alone.
+        batch_mean: the mean of ``values`` if ``mean`` is a mixture.
+        share: weight of the batch's own statistics in the mixture, above 0 and at most 1.
 
     Returns:
         ``(N, C, ...)``, a view.
@@ -100,7 +100,7 @@ def _gradient_from_sums(
     batch_mean: torch.Tensor,
     share: float,
 ) -> torch.Tensor:
-    """Return the whole gradient from the sums per channel, those of all processes of a group."""
+    """Return the total gradient from sums per channel over all processes of the group."""
     shape = (-1, *[1] * (values.ndim - 2))
     axes = [axis for axis in range(values.ndim) if axis != 1]
     wide = gradient.to(mean.dtype)
@@ -115,16 +115,16 @@ def _gradient_from_sums(
     return (wide - first.view(shape) - away * second.view(shape)).to(gradient.dtype)
 
 
-# ---------------------------------------------------------------- the layer and its statistics in one
+# ---------------------------------------------------------------- batch norm with a mixture
 
 
 class Mixture(NamedTuple):
-    """What a layer normalises by, and how far it is the input's own.
+    """The statistics by which a layer normalizes, as a mixture of constants and those of its input.
 
     Attributes:
-        statistics: ``(C,)`` each.
-        batch_mean: of the input.
-        share: of the input's own statistics in them, above 0 and at most 1.
+        statistics: the mixture, ``(C,)`` each.
+        batch_mean: ``(C,)`` the mean of the input.
+        share: weight of the input's own statistics, above 0 and at most 1.
     """
 
     statistics: Statistics
@@ -133,14 +133,14 @@ class Mixture(NamedTuple):
 
 
 def normalize_by_mixture(layer: Any, values: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-    """Return what torch's own batch norm gives, whose gradient goes through the statistics too.
+    """Apply batch norm with a gradient that includes the statistics.
 
-    That of :func:`through_statistics` and of the layer after it, for half the passes over the values.
+    Equal to :func:`through_statistics` and then the layer, with half the passes over the values.
 
     Args:
-        layer: ``torch.nn.BatchNorm``, of that very class.
+        layer: a ``torch.nn.BatchNorm``, no subclass.
         values: ``(N, C, ...)``, its input, a table (:func:`~shiftproof.adapt.statistics.is_table`).
-        mixture: what it normalises by.
+        mixture: the statistics.
     """
     result: torch.Tensor = _NormalizeByMixture.apply(
         values, layer.weight, layer.bias, mixture, layer.eps
@@ -172,7 +172,7 @@ class _NormalizeByMixture(torch.autograd.Function):
 
 
 def _layout(values: torch.Tensor) -> torch.memory_format:
-    """Return the format of a table of so many dimensions."""
+    """Return the memory format of a table with as many dimensions as ``values``."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return formats.get(values.ndim, torch.contiguous_format)
 
@@ -184,10 +184,10 @@ def _differentiate_table(
     eps: float,
     weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """Return the gradient in the values of a table, and those in scale and shift.
+    """Return the gradients in the values of a table, in scale, and in shift.
 
-    ``gradient`` is that in the normalised values times ``weight``, plus a shift; without a weight
-    it is that in the values, had the statistics been constants.
+    ``gradient`` is that in the layer's output; without a weight, that in the values with constant
+    statistics.
     """
     from shiftproof.adapt.moments import differentiate
 

@@ -43,7 +43,7 @@ MANY_CLASSES = 0.7
 """Share of the maximum spread above which a stream counts as having many classes."""
 
 ALL_CLASSES = 0.9
-"""Share of the largest possible spread that answers over all classes have."""
+"""Share of the maximum spread above which predictions count as covering all classes."""
 
 
 # ---------------------------------------------------------------- signals and decisions
@@ -86,17 +86,17 @@ def _spread(probabilities: Probabilities) -> float:
 def find_objection(signals: Signals, margin: float = 0.01) -> str | None:
     """Return a sentence on why the adapted predictions should not be trusted, or None.
 
-    A model that learns from itself can become sure of anything, but then **its answers crowd into
-    few classes**: they must keep ``LEAST_SPREAD`` of the source's spread. A model whose statistics
-    no longer fit gives other answers than the source **and is not surer of them**: its mean
-    confidence may be at most ``margin`` below the source's. Where the source knows what it says
-    (``CONFIDENT``), or gives so few different answers (below ``MANY_CLASSES``) that the stream may hold few
-    classes, which is just where batch statistics mislead, more is asked: each share of answers
-    that changed must raise the mean confidence by ``GAIN_PER_CHANGE`` times that share.
+    A model that learns from its own predictions can become overconfident, but then **they collapse
+    to few classes**: they must keep ``LEAST_SPREAD`` of the source's spread. A model with unsuitable
+    statistics changes predictions **without gaining confidence**: its mean confidence may be at most
+    ``margin`` below the source's. If the source is confident (``CONFIDENT``), or predicts so few
+    classes (below ``MANY_CLASSES``) that the stream may contain few, in which batch statistics
+    mislead, changed predictions must also raise the mean confidence, by ``GAIN_PER_CHANGE`` times
+    their share.
 
-    A stream of few classes and a source whose answers have crowded under a strong shift look
-    alike without labels. The source is then kept, unless the adapted answers are
-    :func:`is_convincing`, and what adaptation would have gained is lost.
+    Without labels, a stream of few classes cannot be told from a source whose predictions collapse
+    under a strong shift. The source is then kept, unless the adapted predictions are
+    :func:`is_convincing`, at the cost of a possible gain.
     """
     gain = signals.confidence - signals.source_confidence
     if not math.isfinite(gain):
@@ -117,13 +117,13 @@ def find_objection(signals: Signals, margin: float = 0.01) -> str | None:
 
 
 def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
-    """Whether adapted answers that no loss has made sure are sure, and spread over all classes.
+    """Whether adapted predictions are confident and cover all classes, without training on a loss.
 
-    They must be as sure as the source's, up to ``margin``.
+    They must be as confident as the source's, up to ``margin``.
 
-    Statistics of a batch that do not fit give unsure answers: a stream of one class, normalized
-    by itself, is answered with many classes and little confidence. So the two together can only
-    come from statistics that fit. Not to be asked of a model that learns from its own answers.
+    Unsuitable batch statistics lower the confidence: for a stream of one class, they give predictions
+    of many classes with low confidence. So confident predictions of all classes imply suitable
+    statistics. This does not hold for a model that learns from its own predictions.
     """
     covers_classes = signals.spread >= ALL_CLASSES * signals.most_spread
     least = max(CONVINCING, signals.source_confidence - margin)

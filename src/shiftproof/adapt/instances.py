@@ -19,13 +19,13 @@ from shiftproof.adapt.tensors import widen
 def correct_by_instance(
     values: torch.Tensor, statistics: Statistics, k: float, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean and variance by which instance-aware batch norm normalizes each image.
+    """Return the mean and variance of instance-aware batch norm for each image.
 
     ``mu + shrink(mu_n - mu, k s_mu)`` with ``s_mu = sqrt((sigma^2 + eps) / L)``, and for the variance
     ``sigma^2 + shrink(sigma_n^2 - sigma^2, k s_sigma)``, not below 0, with
-    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))``: an image's own statistics
-    ``mu_n``, ``sigma_n^2`` (unbiased) over its L positions move those of the layer by what is beyond
-    k standard errors, and no further.
+    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))``: the statistics of the layer move
+    towards an image's own, ``mu_n`` and ``sigma_n^2`` (unbiased) over its L positions, by the excess
+    over k standard errors.
 
     Args:
         values: ``(N, C, ...)`` floating, a layer's input.
@@ -54,7 +54,7 @@ def _shrink(values: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
 
 
 def by_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
-    """Normalize each image by known statistics, corrected for the image."""
+    """Normalize each image by given statistics, corrected for the image."""
 
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
         def choose(name: str, values: torch.Tensor) -> Choice:
@@ -70,8 +70,8 @@ def by_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
 def by_batch_and_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
     """Normalize each image by the batch's statistics, corrected for the image; gradients flow through.
 
-    The batch's variance is the unbiased one, in what is normalized by and in what is noted. A batch
-    of a single value per channel has none: the known statistics stand for it.
+    The batch's variance is unbiased, both for the normalization and in the recorded statistics. For a
+    batch with a single value per channel, the given statistics are used.
     """
 
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:

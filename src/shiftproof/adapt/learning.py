@@ -1,4 +1,4 @@
-"""A network that learns by gradient steps on what it answers: shared by all methods that do."""
+"""A network that learns by gradient steps on its predictions, shared by such methods."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Select: TypeAlias = Callable[[torch.nn.Module], Mapping[str, torch.nn.Parameter]
 Chosen: TypeAlias = Literal["affine", "last", "all"] | Select
 
 Gradients: TypeAlias = Sequence["torch.Tensor | None"]
-"""One for each parameter that learns, in their order."""
+"""Gradients of the learned parameters, in order."""
 
 NOT_FINITE = (
     "The loss, its gradient or the batch's statistics were not finite (NaN or infinite "
@@ -162,7 +162,7 @@ class LearningNetwork:
     def differentiate(
         self, inputs: torch.Tensor, measure: Callable[[torch.Tensor], torch.Tensor | None]
     ) -> Pass:
-        """Run a batch and return the gradients of the loss that ``measure`` makes of all outputs.
+        """Run a batch and return the gradients of the loss ``measure(outputs)``.
 
         Args:
             inputs: ``(N, ...)``, prepared.
@@ -170,7 +170,7 @@ class LearningNetwork:
                 there is nothing to learn from.
 
         Raises:
-            ModelError: the model gives no logits, or the loss depends on no parameter that learns.
+            ModelError: the model returns no logits, or the loss depends on no learned parameter.
         """
         with torch.enable_grad(), self._run_recording(inputs) as (outputs, seen):
             if not isinstance(outputs, torch.Tensor) or outputs.shape[:-1] != (len(inputs),):
@@ -182,7 +182,7 @@ class LearningNetwork:
         return Pass(self.network.of_classes(outputs).detach(), seen, gradients)
 
     def step(self, gradients: Gradients, count: int) -> None:
-        """Take one step for a batch of ``count`` images; none where there are no gradients."""
+        """Take one step for a batch of ``count`` images, unless there are no gradients."""
         if not gradients:
             return
         self._optimizer.param_groups[0]["lr"] = self.rate(count)
@@ -193,12 +193,12 @@ class LearningNetwork:
             parameter.grad = None
 
     def remember(self, seen: Seen) -> None:
-        """Keep what the batch norm used, for ``merge``."""
+        """Keep the statistics used by batch norm, for ``merge``."""
         self._last, self._layers_run_twice = seen.used, seen.layers_run_twice
 
     @contextmanager
     def undo_on_error(self) -> Iterator[None]:
-        """Take back all that the parameters learn in the context where it fails."""
+        """Restore the parameters if the context raises an error."""
         kept = [parameter.detach().clone() for parameter in self.parameters.values()]
         momenta = {name: buffer.clone() for name, buffer in self._momenta().items()}
         try:
@@ -210,13 +210,13 @@ class LearningNetwork:
             raise
 
     def put_back(self, values: Sequence[torch.Tensor]) -> None:
-        """Give the parameters earlier values, in their order."""
+        """Set the parameters to earlier values, in order."""
         with torch.no_grad():
             for parameter, value in zip(self.parameters.values(), values, strict=True):
                 parameter.copy_(value)
 
     def _differentiate(self, loss: torch.Tensor) -> list[torch.Tensor | None] | None:
-        """Return the gradient of each parameter, or None where the step would not be finite."""
+        """Return the gradient of each parameter, or None if the step would not be finite."""
         if not loss.requires_grad:
             raise ModelError(
                 "The loss depends on none of the parameters that are to be learned: the model "
@@ -225,7 +225,7 @@ class LearningNetwork:
             )
         learned = list(self.parameters.values())
         if self._is_checkpointed:
-            # All that asks for a gradient, since a reentrant checkpoint knows no other way.
+            # A reentrant checkpoint supports only the backward over all leaves.
             torch.autograd.backward(loss)
             gradients = tuple(parameter.grad for parameter in learned)
             for parameter in learned:
@@ -239,20 +239,20 @@ class LearningNetwork:
     def _run_recording(
         self, inputs: torch.Tensor
     ) -> AbstractContextManager[tuple[torch.Tensor, Seen]]:
-        """Give what a forward pass gives, with its graph."""
+        """Run a forward pass with its graph."""
         if self._is_checkpointed is None:
             asking = inputs.detach().requires_grad_()
             with self.forward.run(asking) as (outputs, _):
                 self._is_checkpointed = has_reentrant_checkpoint(outputs)
         if self._is_checkpointed:
-            # Such a part learns only where its inputs ask for a gradient.
+            # A reentrant checkpoint needs inputs that require a gradient.
             inputs = inputs.detach().requires_grad_()
         return self.forward.run(inputs)
 
     # ------------------------------------------------------------ what was learned
 
     def merge(self) -> torch.nn.Module:
-        """Return a plain model with what was learned, and the statistics of the last batch.
+        """Return a plain model with the learned parameters and the statistics of the last batch.
 
         Raises:
             ModelError: a batch norm ran several times in one forward, each time with other
@@ -278,14 +278,14 @@ class LearningNetwork:
     def read_state(
         self, state: Mapping[str, torch.Tensor], others: Sequence[str] = ()
     ) -> Callable[[], None]:
-        """Check a state, and return what takes it up.
+        """Check a state, and return a function that restores it.
 
         Args:
-            state: what ``state()`` gave, with what the adapter keeps beside it.
-            others: the names of the latter.
+            state: the result of ``state()``, with further entries of the adapter.
+            others: the names of these entries.
 
         Raises:
-            InputError: it is of another adapter or another model.
+            InputError: the state is that of another adapter or another model.
         """
         kinds = ["parameter", *(["momentum"] if self.momentum > 0 else [])]
         known = {f"{kind}/{name}" for kind in kinds for name in self.parameters}
@@ -298,14 +298,14 @@ class LearningNetwork:
         }
         last, _ = unpack("last", state, self.forward.source)
 
-        def take_up() -> None:
+        def restore() -> None:
             self.forget()
             self.put_back(learned)
             for name, momentum in momenta.items():
                 self._optimizer.state[self.parameters[name]]["momentum_buffer"] = momentum
             self._last = last
 
-        return take_up
+        return restore
 
     def _momenta(self) -> dict[str, torch.Tensor]:
         """Return the optimizer's running means of the gradient, by parameter."""
@@ -317,7 +317,7 @@ class LearningNetwork:
 
 
 def _select(network: torch.nn.Module, choice: Chosen, layers: LayerChoice) -> list[str]:
-    """Return the names of the parameters that are to learn."""
+    """Return the names of the parameters to learn."""
     if choice == "affine":
         chosen: Mapping[str, torch.nn.Parameter] = affine_parameters(network, layers)
     else:
@@ -351,34 +351,34 @@ def rate_as_published(count: int) -> float:
 
 
 class LearnerAdapter(NetworkAdapter):
-    """An adapter with a network that learns by gradient: what does not depend on how it is run."""
+    """Base class of adapters with a network that learns by gradient."""
 
     _learner: LearningNetwork
     _events: EventLog
 
     @abstractmethod
     def _forget(self) -> None:
-        """Forget what is kept beside the network: events, counts, memories."""
+        """Clear the state outside the network: events, counts, memories."""
 
     @abstractmethod
     def _own_settings(self) -> Settings:
-        """Return the settings of the method itself, its name under ``adapter``."""
+        """Return the method's own settings, with its name under ``adapter``."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {**self._own_settings(), **self._learner.settings()}
 
     @property
     def events(self) -> Sequence[Event]:
-        """Steps that were left out, and resets of the method's own."""
+        """Skipped steps, and resets by the method itself."""
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Do nothing: a pass over the target set ends nothing here."""
+        """Do nothing at the end of a pass."""
 
     def reset(self) -> None:
-        """Forget everything that was learned."""
+        """Return to the source model."""
         with self._network.lock:
             self._learner.reset()
             self._forget()
@@ -389,16 +389,16 @@ class LearnerAdapter(NetworkAdapter):
 
 
 class LearningAdapter(LearnerAdapter):
-    """An adapter whose network learns by gradient, with a memory of its own beside the parameters.
+    """Base class of adapters that learn by gradient and keep further tensors as a memory.
 
-    A concrete one says what it learns from a batch, and what it remembers.
+    Subclasses define how a batch is learned, and the shapes of the memory.
     """
 
     _memory: dict[str, torch.Tensor]
-    """What is remembered beside the parameters; what there is not yet is missing."""
+    """Further tensors by name; missing until they are first set."""
 
     _correct: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """What is done to the logits of a batch, learned from or not, before they are returned."""
+    """A function that corrects the logits of every batch before they are returned."""
 
     def _begin(
         self,
@@ -409,7 +409,7 @@ class LearningAdapter(LearnerAdapter):
         layers: LayerChoice,
         prior: Prior,
     ) -> None:
-        """Make the network that learns: the affine parameters, by the published rate."""
+        """Create the network that learns its affine parameters, with the published rate."""
         self._learner = LearningNetwork(
             model,
             parameters="affine",
@@ -429,14 +429,14 @@ class LearningAdapter(LearnerAdapter):
 
     @abstractmethod
     def _learn(self, inputs: torch.Tensor) -> Pass:
-        """Learn from a batch where it is sound, and return the pass that answers it.
+        """Learn from a batch if it is finite, and return its pass.
 
-        What is remembered is changed last, so that an exception leaves all as it was.
+        The memory must be changed last, so that an exception changes nothing.
         """
 
     @abstractmethod
     def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
-        """Return the shape of all that may be remembered; None is any length."""
+        """Return the shapes of the memory's tensors; None is any length."""
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         logits = self._answer(inputs).detach()
@@ -457,7 +457,7 @@ class LearningAdapter(LearnerAdapter):
         return logits
 
     def merge(self) -> torch.nn.Module:
-        """Return a plain model with what was learned, and the statistics of the last batch.
+        """Return a plain model with the learned parameters and the statistics of the last batch.
 
         Raises:
             ModelError: a batch norm ran several times in one forward, each time with other
@@ -473,16 +473,16 @@ class LearningAdapter(LearnerAdapter):
             return self._learner.state() | memory
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         shapes = self._memory_shapes()
-        take_up = self._learner.read_state(state, [f"memory/{name}" for name in shapes])
+        restore = self._learner.read_state(state, [f"memory/{name}" for name in shapes])
         memory = {
             name: _read_memory(state, name, shape, self._device)
             for name, shape in shapes.items()
             if f"memory/{name}" in state
         }
         with self._network.lock, torch.no_grad():
-            take_up()
+            restore()
             self._forget()
             self._memory = memory
 
@@ -492,7 +492,7 @@ class LearningAdapter(LearnerAdapter):
 
     @property
     def _classes(self) -> int | None:
-        """How many classes the answers have; None where a plain module does not say."""
+        """The number of classes; None if unknown, for a plain module."""
         try:
             return len(self.classifier.classes)
         except ModelError:
@@ -505,7 +505,7 @@ def _read_memory(
     shape: tuple[int | None, ...],
     device: torch.device,
 ) -> torch.Tensor:
-    """Return what a state remembers, or raise an InputError where it does not fit."""
+    """Read a tensor of the memory from a state, or raise an InputError if its shape is wrong."""
     given = state[f"memory/{name}"]
     like = [
         wanted if wanted is not None else (given.shape[axis] if axis < given.ndim else 1)

@@ -1,4 +1,4 @@
-"""What a router knows of its experts: estimates without labels, labels, and the weights they give."""
+"""A router's record of its experts: estimated errors, labels, and the resulting weights."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from shiftproof.adapt.probabilities import Probabilities
 from shiftproof.errors import InputError
 
 RATE_OF_ESTIMATES = 0.5
-"""Of the weights that follow estimated errors, per image."""
+"""Learning rate of the weights by estimated errors, per image."""
 
 SHARE_OF_ESTIMATES = 0.02
-"""Of these weights that goes back to the start with each batch, so that a change is followed."""
+"""Share of the initial weights mixed into these with each batch, to follow changes."""
 
 HEAD_START = 1.0
-"""Of the source, in nats: what another expert has to make up for first."""
+"""Initial advantage of the source over other experts, in nats."""
 
 RATE_OF_LABELS = 1.0
-"""Of the weights that follow labels, per label."""
+"""Learning rate of the weights by labels, per label."""
 
 SHARE_OF_LABELS = 0.01
-"""Of these weights that goes back to the start with each label."""
+"""Share of the initial weights mixed into these with each label."""
 
 TRUST = 0.9
-"""Weight of the choice without labels before there is one; the rest is shared evenly."""
+"""Initial weight of the choice without labels; the experts share the rest evenly."""
 
 KEPT = 4096
-"""The last images whose answers are kept, so that a label that comes late still counts."""
+"""Number of recent images whose predictions are stored for later labels."""
 
 NO_ANSWER = -1
-"""In the place of the answer of an expert that was left out."""
+"""The class that stands for a missing prediction of an excluded expert."""
 
 
 def head_start(experts: int) -> Weights:
-    """Return the first weights of so many experts, the source's first."""
+    """Return the initial weights of the experts, the source first."""
     odds = np.ones(experts)
     odds[0] = math.exp(HEAD_START)
     return np.asarray(odds / odds.sum())
 
 
 def label_start(experts: int) -> Weights:
-    """Return the first weights of the choice without labels, and of each expert."""
+    """Return the initial weights of the choice without labels and of each expert."""
     return np.concatenate([[TRUST], np.full(experts, (1 - TRUST) / experts)])
 
 
 @dataclass(frozen=True, eq=False)
 class Ledger:
-    """What is known of E experts, the source being the first. Made by :func:`open_ledger`.
+    """The record of E experts, the source first; created by :func:`open_ledger`.
 
     Attributes:
-        by_estimates: ``(E,)`` weights of the experts by what is seen without labels.
+        by_estimates: ``(E,)`` weights of the experts by estimated errors.
         by_labels: ``(1 + E,)`` weights of the choice without labels and of the experts, by labels.
-        estimates: ``(E,)`` shares of wrong answers that each seems to have on the last batch.
-        mistakes: ``(1 + E,)`` how often each was wrong where there is a label.
-        labels: how many there are.
-        images: how many have been seen.
-        given: ``(M, 2 + E)`` int32 of the last M images: what the choice without labels answered, and
-            each expert, and whether there is a label.
-        mean: the mean answers of late.
+        estimates: ``(E,)`` estimated error rates on the last batch.
+        mistakes: ``(1 + E,)`` wrong predictions on the labeled images.
+        labels: number of labels.
+        images: number of images.
+        given: ``(M, 2 + E)`` int32 for the last M images: the predictions of the choice without
+            labels and of each expert, and whether the image has a label.
+        mean: running means of the predictions.
     """
 
     by_estimates: Weights
@@ -80,17 +80,17 @@ class Ledger:
 
     @property
     def experts(self) -> int:
-        """E, the source among them."""
+        """E, including the source."""
         return len(self.by_estimates)
 
     def weigh(
         self, answers: Sequence[Probabilities | None], bases: Sequence[Basis]
     ) -> tuple[Ledger, NDArray[np.int64]]:
-        """Return it with a batch more, and which expert answers each of its N images.
+        """Return the record after a batch, and the index of the chosen expert for each of N images.
 
         Args:
-            answers: ``(N, K)`` of each expert, the source's first; None where one was left out.
-            bases: what each is judged by.
+            answers: ``(N, K)`` probabilities of each expert, the source first; None if excluded.
+            bases: the basis of each expert's estimate.
         """
         source = answers[0]
         assert source is not None
@@ -116,12 +116,12 @@ class Ledger:
         judged: list[int],
         rows: NDArray[np.bool_],
     ) -> Ledger:
-        """Return it with the estimates of those that are ``judged``, on the sound rows of a batch."""
+        """Return the record with estimates of the experts ``judged``, from the finite rows of a batch."""
         count = int(rows.sum())
         if not count:
             return self
         sound = [part[rows] for part in answers if part is not None]
-        # Who is not judged is not compared either; the source's answers keep his place.
+        # Experts without an estimate are not compared; the source's rows fill their place.
         filled = [sound[judged.index(p)] if p in judged else sound[0] for p in range(self.experts)]
         mean = self.mean.add(filled)
         estimates = np.ones(self.experts)
@@ -136,21 +136,21 @@ class Ledger:
         return dataclasses.replace(self, by_estimates=weights, estimates=estimates, mean=mean)
 
     def _remember(self, said: NDArray[np.int32]) -> Ledger:
-        """Return it with the answers ``(1 + E, N)`` to the images of a batch."""
+        """Return the record with the predictions ``(1 + E, N)`` for a batch."""
         count = said.shape[1]
         new = np.concatenate([said.T, np.zeros((count, 1), np.int32)], axis=1)
         given = np.concatenate([self.given, new])[-KEPT:]
         return dataclasses.replace(self, given=given, images=self.images + count)
 
     def settle(self, index: int, label: int) -> Ledger:
-        """Return it with the label of one image.
+        """Return the record with the label of one image.
 
         Args:
-            index: of the image, counted from 0 since the last reset.
+            index: index of the image since the last reset.
             label: its class.
 
         Raises:
-            InputError: no such image was seen, or too long ago, or it has a label already.
+            InputError: the image was not predicted, or too long ago, or already has a label.
         """
         place = self._find_image(index)
         losses = (self.given[place, :-1] != label).astype(np.float64)
@@ -191,7 +191,7 @@ class Ledger:
     # ------------------------------------------------------------ as tensors
 
     def pack(self) -> dict[str, torch.Tensor]:
-        """Return it as named tensors."""
+        """Return the record as named tensors."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays["sums"] = self.mean.sums
         packed = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -200,10 +200,10 @@ class Ledger:
         return packed
 
     def unpack(self, state: Mapping[str, torch.Tensor]) -> Ledger:
-        """Return what ``pack`` packed, of as many experts.
+        """Return the record from the tensors of ``pack``, for the same number of experts.
 
         Raises:
-            InputError: it is of another router, or damaged.
+            InputError: the state is that of another router, or damaged.
         """
         if set(state) != {*_ARRAYS, "sums", "faded", "counts"}:
             raise InputError("The state is of another adapter: it is not a router's.")
@@ -232,7 +232,7 @@ _ARRAYS = ("by_estimates", "by_labels", "estimates", "mistakes", "given")
 
 
 def open_ledger(experts: int) -> Ledger:
-    """Return what is known of so many experts before the first image."""
+    """Return an empty record for so many experts."""
     return Ledger(
         by_estimates=head_start(experts),
         by_labels=label_start(experts),
@@ -246,7 +246,7 @@ def open_ledger(experts: int) -> Ledger:
 
 
 def _read_classes(answers: Probabilities | None, count: int) -> NDArray[np.int32]:
-    """Return ``(N,)`` the class that is answered, ``NO_ANSWER`` where there is none."""
+    """Return ``(N,)`` the predicted classes, ``NO_ANSWER`` where there is none."""
     if answers is None:
         return np.full(count, NO_ANSWER, dtype=np.int32)
     finite = np.isfinite(answers).all(1)
@@ -254,7 +254,7 @@ def _read_classes(answers: Probabilities | None, count: int) -> NDArray[np.int32
 
 
 def _check_tensor(name: str, tensor: torch.Tensor, like: torch.Tensor, grows: int | None) -> None:
-    """Raise an InputError unless a tensor is finite and shaped as it should be, but for one axis."""
+    """Raise an InputError unless a tensor is finite and has the shape of ``like``, except ``grows``."""
     shape = list(like.shape)
     if grows is not None and tensor.ndim == len(shape):
         shape[grows] = tensor.shape[grows]

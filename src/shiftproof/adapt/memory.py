@@ -76,7 +76,7 @@ class TimelyMemory:
         )
 
     def _make_room(self, newcomer: Item, classes: int) -> tuple[Item, ...] | None:
-        """Return the items that stay when one comes in; None where it is not admitted."""
+        """Return the remaining items after an eviction; None if the new item is rejected."""
         counts = collections.Counter(item.label for item in self.items)
         if counts[newcomer.label] >= self.capacity / classes:
             candidates = {newcomer.label}
@@ -84,7 +84,7 @@ class TimelyMemory:
             return self.items
         else:
             candidates = _largest(counts)
-        # In the order of the classes, and the last of equals: as the published code goes through them.
+        # Ties are resolved as in the published code: by class, then the last item.
         places = [place for place, item in enumerate(self.items) if item.label in candidates]
         places.sort(key=lambda place: self.items[place].label)
         if not places:
@@ -120,11 +120,11 @@ class ReservoirMemory:
     images were offered before.
 
     Attributes:
-        capacity: N, how many images it holds.
-        seed: of what is drawn.
-        items: the images, in the order in which they came.
-        counts: how many images of each class it was offered, by label.
-        offered: how many images it was offered.
+        capacity: N, the maximum number of images.
+        seed: random seed of the sampling.
+        items: the images, in order of arrival.
+        counts: number of offered images by label.
+        offered: number of offered images.
     """
 
     capacity: int
@@ -147,7 +147,7 @@ class ReservoirMemory:
         return ReservoirMemory(self.capacity, self.seed, items, counts, self.offered + 1)
 
     def _make_room(self, label: int, offered: int) -> tuple[Item, ...] | None:
-        """Return the items that stay when one comes in; None where it is not admitted."""
+        """Return the remaining items after an eviction; None if the new item is rejected."""
         if len(self.items) < self.capacity:
             return self.items
         held = collections.Counter(item.label for item in self.items)
@@ -162,7 +162,7 @@ class ReservoirMemory:
 
 
 def _largest(counts: Mapping[int, int]) -> set[int]:
-    """Return the labels that most items have."""
+    """Return the labels with the most items."""
     most = max(counts.values())
     return {label for label, count in counts.items() if count == most}
 
@@ -170,11 +170,11 @@ def _largest(counts: Mapping[int, int]) -> set[int]:
 # ---------------------------------------------------------------- as named tensors
 
 ITEM_NAMES = {f"memory/{name}" for name in ("images", "labels", "uncertainties", "born")}
-"""The names of what ``pack_items`` gives."""
+"""The names of the tensors of ``pack_items``."""
 
 
 def pack_items(items: Sequence[Item]) -> State:
-    """Return the items of a memory as named tensors; nothing where there are none."""
+    """Return the items of a memory as named tensors; empty without items."""
     if not items:
         return {}
     return {
@@ -188,10 +188,10 @@ def pack_items(items: Sequence[Item]) -> State:
 def read_items(
     state: Mapping[str, torch.Tensor], capacity: int, offered: int, device: str | torch.device
 ) -> tuple[Item, ...]:
-    """Return the items that ``pack_items`` packed.
+    """Read the items from tensors of ``pack_items``.
 
     Raises:
-        InputError: one of its tensors is missing, they do not fit together, or hold what cannot be.
+        InputError: a tensor is missing, or they are inconsistent or invalid.
     """
     if not ITEM_NAMES & set(state):
         return ()
@@ -231,17 +231,17 @@ def _check_items(
 
 
 def pack_counts(counts: Mapping[int, int]) -> State:
-    """Return how many images of each class were offered as a named tensor; nothing before any."""
+    """Return the number of offered images of each class as a named tensor; empty before the first."""
     if not counts:
         return {}
     return {"memory/counts": torch.tensor([counts.get(i, 0) for i in range(max(counts) + 1)])}
 
 
 def read_counts(state: Mapping[str, torch.Tensor], offered: int) -> dict[int, int]:
-    """Return what ``pack_counts`` packed.
+    """Read the counts from a tensor of ``pack_counts``.
 
     Raises:
-        InputError: they are no counts, or do not add up to the images that were offered.
+        InputError: the counts are invalid, or their sum is not the number of offered images.
     """
     counts = state.get("memory/counts", torch.zeros(0, dtype=torch.int64))
     if counts.is_floating_point() or counts.ndim != 1 or int(counts.sum()) != offered:
@@ -252,5 +252,5 @@ def read_counts(state: Mapping[str, torch.Tensor], offered: int) -> dict[int, in
 
 
 def read_offered(state: Mapping[str, torch.Tensor]) -> int:
-    """Return how many images a memory was offered."""
+    """Return the number of images offered to a memory."""
     return read_count(state, "memory/offered")

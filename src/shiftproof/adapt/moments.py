@@ -1,7 +1,7 @@
 """Sums over a table of images, positions and channels, in one pass each, compiled.
 
-What a norm layer needs to know of its input, and what the gradient through its statistics needs. A
-table is ``(images, positions, channels)`` float32, as channels_last lies in memory. Imported inside
+They give the statistics of a norm layer's input and the gradient through them. A table is
+``(images, positions, channels)`` float32, the memory layout of channels_last. Import this inside
 functions: numba takes half a second to import.
 """
 
@@ -15,20 +15,20 @@ from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.types import F32, F64
 
 ROWS = 64
-"""Rows that are summed in float32 before they go into the float64 sums; a multiple of 4."""
+"""Rows summed in float32 before they are added to the float64 sums; a multiple of 4."""
 
 LARGE = 1e4
-"""The most that one channel counts in the mean over channels: dead channels would be all there is."""
+"""Upper limit of a channel's term in the mean over channels, which dead channels would dominate."""
 
 
 class ImageSums(NamedTuple):
-    """What :func:`sum_images` found.
+    """Sums of :func:`sum_images`.
 
     Attributes:
-        start: ``(C,)`` float32, which all values were taken relative to.
-        sums: ``(images, C)`` over the positions.
-        squares: the same of the squares.
-        positions: how many each image has.
+        start: ``(C,)`` float32, subtracted from all values.
+        sums: ``(images, C)`` sums over the positions.
+        squares: ``(images, C)`` sums of squares over the positions.
+        positions: positions per image.
     """
 
     start: F32
@@ -72,7 +72,7 @@ def _sum_images(table: F32, start: F32, sums: F64, squares: F64) -> None:
 def sum_images(table: F32) -> ImageSums:
     """Return the sums and squares of each image and channel of ``(images, positions, C)``.
 
-    The values are taken relative to the first row, so that a mean far from 0 costs no digits.
+    The first row is subtracted from all values, so that a mean far from 0 costs no precision.
     """
     images, positions, columns = table.shape
     found = ImageSums(
@@ -98,7 +98,7 @@ def _pool_images(start: F32, sums: F64, squares: F64, positions: int, out: F32) 
 
 @compile_inner
 def _keep_above_zero(value: float) -> float:
-    # Not max, which may lose a NaN.
+    # max could drop a NaN.
     return 0.0 if value < 0 else value
 
 
@@ -138,7 +138,7 @@ def _measure_distance(
         of_means, of_moments = 0.0, 0.0
         for image in range(images):
             image_mean = sums[image, column] / positions
-            # About the batch's mean, of which the average over images is the batch's variance.
+            # Second moment about the batch's mean; its average over images is the batch's variance.
             moment = squares[image, column] / positions - 2 * step * image_mean + step * step
             of_means += (image_mean - step) ** 2
             of_moments += (moment - own) ** 2
@@ -155,16 +155,16 @@ def _clip(value: float) -> float:
 def measure_distance(
     found: ImageSums, mean: F32, variance: F32, single: float
 ) -> tuple[float, float]:
-    """Return how much single images differ, and the squared distance of the batch from a source.
+    """Return the variance between images, and the squared distance of batch and source.
 
-    Both in units of the source's variance and averaged over the channels, as
-    :func:`~shiftproof.adapt.statistics.measure_prior` says.
+    Both in units of the source's variance and averaged over the channels; see
+    :func:`~shiftproof.adapt.statistics.measure_prior`.
 
     Args:
         found: the batch's sums.
-        mean: ``(C,)`` of the source.
-        variance: the same.
-        single: by which the source's variance is divided where there is one image alone.
+        mean: ``(C,)`` the source's mean.
+        variance: ``(C,)`` the source's variance.
+        single: divisor of the source's variance for a batch of one image.
     """
     difference, distance = _measure_distance(*found, mean, variance, single)
     return float(difference), float(distance)
@@ -259,22 +259,22 @@ def differentiate(
     eps: float,
     out: F32,
 ) -> F32:
-    """Write the gradient in the values of a table to ``out``; return those in scale and shift.
+    """Write the gradient in the values of a table to ``out``; return the gradients in scale and shift.
 
     Args:
-        gradient: ``(M, C)``: that in ``weight (x - mean) / sqrt(variance + eps)`` and a shift; without
-            a weight that in the values, had the statistics been constants.
+        gradient: ``(M, C)`` gradient in ``weight (x - mean) / sqrt(variance + eps) + shift``; without
+            a weight, the gradient in x with constant statistics.
         values: ``(M, C)``, x.
-        mean: ``(C,)``, as are the next three, of which x is normalised by.
-        variance: the same.
-        batch_mean: of the values.
-        weight: the scale, or None.
-        share: of the values' own statistics in mean and variance.
-        eps: the layer's.
-        out: ``(M, C)``.
+        mean: ``(C,)`` mean for the normalization.
+        variance: ``(C,)`` variance for the normalization.
+        batch_mean: ``(C,)`` mean of the values.
+        weight: ``(C,)`` scale, or None.
+        share: weight of the values' own statistics in mean and variance.
+        eps: the layer's epsilon.
+        out: ``(M, C)`` output.
 
     Returns:
-        ``(2, C)``; without a weight of no use.
+        ``(2, C)``; meaningless without a weight.
     """
     found = np.empty((2, len(mean)), np.float32)
     factors = mean if weight is None else weight

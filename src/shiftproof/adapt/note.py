@@ -1,4 +1,4 @@
-"""NOTE: batch norm corrected image by image, and a memory that is balanced over classes."""
+"""NOTE: instance-aware batch norm and a class-balanced memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Learned:
-    """All that is learned between two resets: a value, so that it can be put back."""
+    """The adapted state, immutable, so that it can be restored."""
 
     parameters: State
     statistics: Mapping[str, Statistics]
@@ -140,7 +140,7 @@ class NOTE(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "note",
             "lr": self.lr,
@@ -156,14 +156,14 @@ class NOTE(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Images and steps that were left out."""
+        """Images and steps that were skipped."""
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Do nothing: the memory outlasts a pass."""
+        """Do nothing: the memory is kept after a pass."""
 
     def reset(self) -> None:
-        """Forget everything that was learned."""
+        """Return to the source model."""
         with self._network.lock:
             self._restore(self._first)
             self._events = EventLog()
@@ -173,7 +173,7 @@ class NOTE(NetworkAdapter):
         return iter(self._steps.parameters.values())
 
     def merge(self) -> torch.nn.Module:
-        """Return a plain model with what was learned, and the moving statistics.
+        """Return a plain model with the adapted parameters and the moving statistics.
 
         A plain model has ordinary batch norm: without the correction of each image it gives the
         adapter's answers only with ``k=inf``.
@@ -181,7 +181,7 @@ class NOTE(NetworkAdapter):
         with self._network.lock:
             return self._followed.copy_with(self._statistics)
 
-    # ------------------------------------------------------------ what was learned
+    # ------------------------------------------------------------ state
 
     def _capture(self) -> _Learned:
         return _Learned(self._steps.capture(), self._statistics, self._memory, self._batches)
@@ -192,7 +192,7 @@ class NOTE(NetworkAdapter):
         self._batches = learned.batches
 
     def state(self) -> State:
-        """Return the parameters, what Adam remembers, the moving statistics and the memory."""
+        """Return the parameters, Adam's moments, the moving statistics and the memory."""
         with self._network.lock:
             state = {name: copy_to_cpu(value) for name, value in self._steps.capture().items()}
             state |= pack("statistics", self._statistics) | pack_items(self._memory.items)
@@ -202,7 +202,7 @@ class NOTE(NetworkAdapter):
             return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         own = {"memory/offered", "memory/counts", "batches"}
         check_names(state, ("statistics",), self._steps.names() | ITEM_NAMES | own)
         offered = read_offered(state)
@@ -242,12 +242,12 @@ class NOTE(NetworkAdapter):
         return self._followed.predict(inputs, by_instance(self._statistics, self.k))[0]
 
     def _predict_and_learn(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits of each image, by what was learned before it."""
+        """Return the logits of each image, predicted before the memory learns from it."""
         self._check_size(inputs)
         answers = []
         rest = inputs
         while len(rest):
-            # As many as come before the next step.
+            # The images before the next step.
             count = self.every - self._memory.offered % self.every
             part, rest = rest[:count], rest[count:]
             logits = self._predict(part)
@@ -256,7 +256,7 @@ class NOTE(NetworkAdapter):
         return torch.cat(answers)
 
     def _remember(self, images: torch.Tensor, logits: torch.Tensor) -> None:
-        """Offer images to the memory, and learn from it once enough have come."""
+        """Offer images to the memory, and update after every ``every`` images."""
         labels = logits.argmax(-1).tolist()
         finite = torch.isfinite(logits.float().logsumexp(-1))
         finite &= torch.isfinite(images.flatten(1)).all(1)
@@ -270,7 +270,7 @@ class NOTE(NetworkAdapter):
             self._update()
 
     def _update(self) -> None:
-        """Take one step on the memory, and let the statistics move."""
+        """Take one step on the memory, and move the statistics."""
         images = torch.stack([item.image for item in self._memory.items])
         images = images.contiguous(memory_format=torch.channels_last)
         choose = by_batch_and_instance(self._statistics, self.k)
@@ -282,7 +282,7 @@ class NOTE(NetworkAdapter):
             self._note("skipped", "The loss or its gradient was not finite; no step was taken.")
 
     def _check_size(self, inputs: torch.Tensor) -> None:
-        """Raise an InputError where images cannot join those of the memory."""
+        """Raise an InputError if the images have another size than those in the memory."""
         if self._memory.items and self._memory.items[0].image.shape != inputs.shape[1:]:
             raise InputError(
                 f"NOTE: expected images {tuple(self._memory.items[0].image.shape)} as those it "

@@ -1,4 +1,4 @@
-"""From what a network takes to pixels and back, for methods that augment images."""
+"""Conversion of a network's inputs to pixels and back, for methods that augment images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from shiftproof.errors import ModelError
 from shiftproof.models.preprocess import Preprocess, Preprocessing
 
 _LUMINOSITY = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in gray (ITU-R 601-2), as ``Preprocess`` has them."""
+"""Weights of red, green and blue in gray (ITU-R 601-2), as in ``Preprocess``."""
 
 
 class PixelSpace:
     """The pixels behind a network's normalized inputs.
 
-    Adapters get batches after the normalization; augmentations are defined on pixels in 0..1. A
-    gray network's one channel stands for three equal ones.
+    Adapters receive normalized batches, but augmentations are defined on pixels in 0..1. The
+    channel of a gray network corresponds to three equal ones.
 
     Args:
-        preprocess: the classifier's.
-        method: the adapter's name, for the error.
+        preprocess: the classifier's preprocessing.
+        method: the adapter's name, for the error message.
 
     Raises:
-        ModelError: the normalization is a function of the user's own, which cannot be undone.
+        ModelError: the normalization is a user's function, which cannot be inverted.
     """
 
     def __init__(self, preprocess: Preprocessing, method: str) -> None:

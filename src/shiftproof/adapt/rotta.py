@@ -1,4 +1,4 @@
-"""RoTTA: moving statistics and a balanced memory, for streams in which classes come together."""
+"""RoTTA: moving statistics and a class-balanced memory, for class-correlated streams."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Learned:
-    """All that is learned between two resets: a value, so that it can be put back."""
+    """The adapted state, immutable, so that it can be restored."""
 
     student: State
     teacher: State
@@ -159,7 +159,7 @@ class RoTTA(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "rotta",
             "lr": self.lr,
@@ -177,14 +177,14 @@ class RoTTA(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Images and steps that were left out."""
+        """Images and steps that were skipped."""
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Do nothing: the memory outlasts a pass."""
+        """Do nothing: the memory is kept after a pass."""
 
     def reset(self) -> None:
-        """Forget everything that was learned."""
+        """Return to the source model."""
         with self._network.lock:
             self._restore(self._first)
             self._events = EventLog()
@@ -201,7 +201,7 @@ class RoTTA(NetworkAdapter):
         with self._network.lock:
             return self._teacher.copy_with(self._teacher_statistics)
 
-    # ------------------------------------------------------------ what was learned
+    # ------------------------------------------------------------ state
 
     def _capture(self) -> _Learned:
         return _Learned(
@@ -225,7 +225,7 @@ class RoTTA(NetworkAdapter):
         self._updates, self._batches = learned.updates, learned.batches
 
     def state(self) -> State:
-        """Return student, teacher, both's statistics, what Adam remembers, and the memory."""
+        """Return student, teacher, their statistics, Adam's moments, and the memory."""
         with self._network.lock:
             state = {name: copy_to_cpu(value) for name, value in self._steps.capture().items()}
             for name, value in self._taught.items():
@@ -241,7 +241,7 @@ class RoTTA(NetworkAdapter):
             return state | {name: torch.tensor(count) for name, count in counts.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         kinds = ("student-statistics", "teacher-statistics")
         names = self._steps.names() | {f"teacher/{name}" for name in self._taught} | ITEM_NAMES
         check_names(state, kinds, names | {"memory/offered", "updates", "batches"})
@@ -283,7 +283,7 @@ class RoTTA(NetworkAdapter):
         return logits
 
     def _learn(self, inputs: torch.Tensor, logits: torch.Tensor) -> None:
-        """Offer each image to the memory, and learn from it whenever enough have come."""
+        """Offer each image to the memory, and update after every ``every`` images."""
         labels, uncertainties = logits.argmax(-1).tolist(), entropy(logits).tolist()
         sound = torch.isfinite(logits.float().logsumexp(-1)) & torch.isfinite(
             inputs.flatten(1)
@@ -300,7 +300,7 @@ class RoTTA(NetworkAdapter):
                 self._update()
 
     def _update(self) -> None:
-        """Take one step on the memory, and let statistics and teacher move."""
+        """Take one step on the memory, and move statistics and teacher."""
         items = self._memory.items
         ages = torch.tensor(self._memory.ages(), device=items[0].image.device)
         images = torch.stack([item.image for item in items])

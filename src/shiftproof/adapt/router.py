@@ -1,4 +1,4 @@
-"""A router: several adapters side by side, and who answers is decided batch by batch."""
+"""A router: runs several adapters, and chooses one for each batch."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SOURCE = "source"
 """The name of the expert that does not adapt."""
 
 DEFAULT = ("batchnorm", "rpl")
-"""The experts beside the source."""
+"""The default experts, in addition to the source."""
 
 _NO_CONFIDENCE = ("lame", "t3a")
-"""Adapters whose logits are on a scale of their own."""
+"""Adapters whose logits are not on the scale of confidences."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class Router(Adapter):
         self._forget()
 
     def _add(self, wanted: str | Make, model: Classifier | torch.nn.Module) -> None:
-        """Make an expert, or note why it cannot be made of this model."""
+        """Create an expert, or record why this model does not support it."""
         name = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", "function")
         if name in (SOURCE, *self._never_made, *(expert.name for expert in self._experts)):
             raise InputError(f"experts: {name!r} is there twice; the source is always there.")
@@ -143,7 +143,7 @@ class Router(Adapter):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock and open contexts behind: they are not those of a copy."""
+        """Omit the lock and open contexts, which a copy does not share."""
         kept = {name: value for name, value in vars(self).items() if name != "_lock"}
         return {**kept, "_freezes": 0}
 
@@ -154,7 +154,7 @@ class Router(Adapter):
     def __repr__(self) -> str:
         return f"Router(experts={self.experts[1:]})"
 
-    # ------------------------------------------------------------ what it tells
+    # ------------------------------------------------------------ properties
 
     @property
     def classifier(self) -> Classifier:
@@ -163,27 +163,27 @@ class Router(Adapter):
 
     @property
     def experts(self) -> list[str]:
-        """The names of those that run, the source's first."""
+        """The names of the running experts, the source first."""
         return [SOURCE, *(expert.name for expert in self._experts)]
 
     @property
     def answering(self) -> str:
-        """The expert that answered last, the source before any batch; of a vote the heaviest."""
+        """The expert that answered most of the last batch; at first the source."""
         return self.experts[self._place]
 
     @property
     def answered(self) -> dict[str, int]:
-        """How many images each expert has answered since the last ``reset()``."""
+        """Number of images that each expert has answered since the last ``reset()``."""
         return dict(zip(self.experts, self._answered.tolist(), strict=True))
 
     @property
     def estimates(self) -> dict[str, float]:
-        """The share of wrong answers that each seems to have on the last batch, without labels."""
+        """The estimated error rate of each expert on the last batch, without labels."""
         return dict(zip(self.experts, self._ledger.estimates.tolist(), strict=True))
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it; the experts' under their names."""
+        """The settings that reproduce this adapter, for JSON; the experts' by name."""
         experts = {expert.name: _without_model(expert.adapter.settings) for expert in self._experts}
         return {
             "adapter": "router",
@@ -194,13 +194,13 @@ class Router(Adapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Who answers from when on and why, who was left out, and what the experts tell."""
+        """Changes of the answering expert with reasons, excluded experts, and the experts' events."""
         return self._events.events
 
     # ------------------------------------------------------------ one batch
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
-        """Let all adapt to a batch, and return the logits of the one that is to answer."""
+        """Let all experts adapt to a batch, and return the logits of the chosen one."""
         network = self._network
         if len(images) == 0:
             return network.classifier.predict(images)
@@ -211,7 +211,7 @@ class Router(Adapter):
         return cast("Logits", answer)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Let all adapt to a batch, and return the logits of the one that is to answer."""
+        """Let all experts adapt to a batch, and return the logits of the chosen one."""
         network = self._network
         if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
             return network.call(batch, network.forward)
@@ -233,7 +233,7 @@ class Router(Adapter):
             return self._choose([plain, *answers], reasons, told)
 
     def _answer_frozen(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
-        """Return what the expert gives that answered last."""
+        """Return the answer of the expert that answered last."""
         if self._place == 0 or self._left_out[self._place - 1]:
             return source()
         return ask(self._experts[self._place - 1])
@@ -241,7 +241,7 @@ class Router(Adapter):
     def _ask_all(
         self, plain: Any, ask: Callable[[_Expert], Any]
     ) -> tuple[list[Any], dict[int, str], list[Event]]:
-        """Return each expert's answer, None where it is left out, why it is now, and what it tells."""
+        """Return each expert's answer or None, the reasons of new exclusions, and the experts' events."""
         before = [None if out else e.adapter.state() for e, out in self._pairs()]
         answers: list[Any] = []
         reasons: dict[int, str] = {}
@@ -253,12 +253,12 @@ class Router(Adapter):
                     events = expert.adapter.events
                     try:
                         answer = _check_answer(ask(expert), plain)
-                    except Exception as error:  # whatever it is, the others go on
+                    except Exception as error:  # any error excludes this expert only
                         reasons[place] = f"{expert.name} was left out: {reason_of(error)}"
                     told += _name_events(expert, new_events(events, expert.adapter.events))
                 answers.append(answer)
         except BaseException:
-            # Interrupted: this batch has not been.
+            # An interrupted batch does not count.
             for (expert, _), state in zip(self._pairs(), before, strict=True):
                 if state is not None:
                     expert.adapter.load_state(state)
@@ -269,7 +269,7 @@ class Router(Adapter):
         return zip(self._experts, self._left_out, strict=True)
 
     def _choose(self, answers: list[Any], reasons: dict[int, str], told: list[Event]) -> Any:
-        """Return the batch's answer, and take note of all that was seen."""
+        """Return the batch's answer, and update the record."""
         shown = [None if answer is None else to_probabilities(answer) for answer in answers]
         ledger, chosen = self._ledger.weigh(shown, self._bases)
         counts = np.bincount(chosen, minlength=len(answers))
@@ -287,7 +287,7 @@ class Router(Adapter):
         return _join(answers, chosen)
 
     def _explain(self, place: int) -> str:
-        """Say why an expert answers from now on."""
+        """Return the reason for the choice of an expert."""
         ledger, name = self._ledger, self.experts[place]
         live = [True, *(not out for out in self._left_out)]
         names = [n for n, is_live in zip(self.experts, live, strict=True) if is_live]
@@ -301,16 +301,15 @@ class Router(Adapter):
         return reason
 
     def label(self, index: int, label: int | str) -> None:
-        """Tell the class of one image that was predicted; it counts from the next batch on.
+        """Give the true class of a predicted image; it takes effect with the next batch.
 
         Args:
-            index: which image, counted from 0 since the last ``reset()``; those of ``frozen()`` do
-                not count.
-            label: its class: the number of the output, or on a classifier the class's name.
+            index: index of the image since the last ``reset()``, without those of ``frozen()``.
+            label: its class: the index of the output, or for a classifier the class's name.
 
         Raises:
-            InputError: no such image was seen, or more than 4,096 images ago, or it has a label
-                already; or there is no class of that number.
+            InputError: the image was not predicted, or more than 4,096 images ago, or already has a
+                label; or there is no such class.
             LabelError: no class has that name.
         """
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
@@ -329,11 +328,11 @@ class Router(Adapter):
             raise InputError(f"label: expected a class, {ends}, got {label!r}.")
         return int(label)
 
-    # ------------------------------------------------------------ what was learned
+    # ------------------------------------------------------------ state
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let the expert predict that answered last; nothing is learned, and no batch counts."""
+        """Predict with the expert that answered last, without adaptation."""
         with self._lock:
             self._freezes += 1
         try:
@@ -346,13 +345,13 @@ class Router(Adapter):
                 self._freezes -= 1
 
     def end_epoch(self) -> None:
-        """Tell the experts."""
+        """Pass the call on to the experts."""
         for expert, out in self._pairs():
             if not out:
                 expert.adapter.end_epoch()
 
     def reset(self) -> None:
-        """Forget everything that was learned and seen; who was left out takes part again."""
+        """Return to the initial state; excluded experts take part again."""
         with self._lock:
             for expert in self._experts:
                 expert.adapter.reset()
@@ -371,7 +370,7 @@ class Router(Adapter):
             return self._experts[self._place - 1].adapter.merge()
 
     def state(self) -> State:
-        """Return what the experts have learned, and what is known of them."""
+        """Return the states of the experts, and the record of them."""
         with self._lock:
             state = {f"ledger/{name}": value for name, value in self._ledger.pack().items()}
             state["router/numbers"] = torch.tensor([self._place, self._batches])
@@ -383,7 +382,7 @@ class Router(Adapter):
             return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another router of the same experts has learned and seen."""
+        """Restore the state of another router with the same experts."""
         kinds = ["ledger", "router", *(f"expert{p}" for p in range(len(self._experts)))]
         parts: dict[str, State] = {kind: {} for kind in kinds}
         check_names(state, kinds)
@@ -401,7 +400,7 @@ class Router(Adapter):
     def _read_own(
         self, state: Mapping[str, torch.Tensor]
     ) -> tuple[int, int, NDArray[np.int64], list[bool]]:
-        """Return place, batches, answered and left out of a state, or raise an InputError."""
+        """Read place, batches, answered and left out from a state, or raise an InputError."""
         count = len(self._experts)
         shapes = {"numbers": (2,), "answered": (1 + count,), "left_out": (count,)}
         if {name: tuple(value.shape) for name, value in state.items()} != shapes:
@@ -413,7 +412,7 @@ class Router(Adapter):
         return place, batches, answered, [bool(out) for out in state["left_out"].tolist()]
 
     def _load_experts(self, states: Sequence[State], left_out: Sequence[bool]) -> None:
-        """Give all experts their states; where one refuses, all keep theirs."""
+        """Restore the states of all experts, or of none if one refuses."""
         before = [None if out else e.adapter.state() for e, out in self._pairs()]
         try:
             for expert, state, out in zip(self._experts, states, left_out, strict=True):
@@ -430,7 +429,7 @@ class Router(Adapter):
 
 
 def _find_basis(adapter: Adapter) -> Basis:
-    """Return what an expert is to be judged by."""
+    """Return the basis for the estimate of an expert's errors."""
     inner: Any = adapter.settings
     while isinstance(inner.get("inner"), Mapping):
         inner = inner["inner"]
@@ -440,12 +439,12 @@ def _find_basis(adapter: Adapter) -> Basis:
 
 
 def _without_model(settings: Settings) -> Settings:
-    """Return an expert's settings without those of the model, which stand outside once."""
+    """Return an expert's settings without those of the model, which the router has."""
     return {name: value for name, value in settings.items() if name not in ("classifier", "module")}
 
 
 def _check_answer(answer: Any, plain: Any) -> Any:
-    """Return an expert's answer, or raise a ModelError where it is none to this batch."""
+    """Return an expert's answer, or raise a ModelError if it has the wrong shape."""
     if getattr(answer, "shape", None) != plain.shape:
         raise ModelError(
             f"It gave {describe_output(answer)}, expected logits {tuple(plain.shape)}."
@@ -460,7 +459,7 @@ def _name_events(expert: _Expert, events: Sequence[Event]) -> Iterator[Event]:
 
 
 def _join(answers: Sequence[Any], chosen: NDArray[np.int64]) -> Any:
-    """Return for each image the row of the expert that was chosen for it."""
+    """Return each image's row from the expert chosen for it."""
     places = np.unique(chosen)
     first = answers[int(places[0])]
     if len(places) == 1:

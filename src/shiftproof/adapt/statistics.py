@@ -1,4 +1,4 @@
-"""Statistics of a norm layer's input, of the source and of the target, and how they are mixed."""
+"""Source and target statistics of a norm layer's input, and their mixture."""
 
 from __future__ import annotations
 
@@ -26,18 +26,15 @@ class Statistics(NamedTuple):
     variance: torch.Tensor
 
 
-# ---------------------------------------------------------------- the mathematics
-
-
 class LayerInput:
-    """What a norm layer is handed, and what is measured of it: each value is read once for all.
+    """The input of a norm layer and its statistics, computed in one pass over the values.
 
     Args:
         values: ``(N, C, ...)`` floating, with at least one value.
-        images: how many images ``values`` are of, where that is fewer than N: then each image has
-            ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
-            and rows count as positions. None, or a number that does not divide N (boxes of a
-            detector), takes each row for an image.
+        images: the number of images if it is less than N: then each image has ``N / images``
+            consecutive rows (the tokens of LeViT, the windows of Swin), which count as positions.
+            With None, or a number that does not divide N (boxes of a detector), each row counts as an
+            image.
     """
 
     def __init__(self, values: torch.Tensor, images: int | None = None) -> None:
@@ -83,7 +80,7 @@ class LayerInput:
         return sum_images(self._values.movedim(1, -1).reshape(shape).numpy())
 
     def _measure_distance(self, source: Statistics) -> tuple[float, float]:
-        """Return how much single images differ, and how far they are from the source."""
+        """Return the variance between images, and the distance of the batch from the source."""
         if self._sums is None:
             return measure_distance(self._split_images(), source)
         from shiftproof.adapt import moments
@@ -134,21 +131,20 @@ def mix(
 
     ``mu = N / (N + n) mu_s + n / (N + n) mu_t``, and the same for the variance, with the prior
     strength ``N`` and the number of images ``n`` (Schneider et al. 2020, arXiv 2006.16971,
-    section 2). The distance of the two means does not enter the variance: the paper mixes the
-    variances.
+    section 2). As in the paper, variances are mixed without the distance of the means.
 
     Args:
         source: the layer's running statistics.
         target: the batch's.
         prior: N, 0 or more; 0 takes the target alone, infinity the source alone.
         count: n, the number of target images, above 0.
-        parts: which of the two are mixed; the other is the source's.
+        parts: the statistics to mix; the others remain the source's.
 
     Returns:
-        Tensors in the source's dtype; new ones where they are mixed.
+        Tensors in the source's dtype, new ones if mixed.
     """
     if math.isinf(prior):
-        # Not by a weight of 0, which turns an infinite target into NaN.
+        # A weight of 0 would turn an infinite target into NaN.
         return source
     return blend(source, target, count / (prior + count), parts)
 
@@ -156,7 +152,7 @@ def mix(
 def blend(
     source: Statistics, target: Statistics, weight: float, parts: Parts = "both"
 ) -> Statistics:
-    """Return ``(1 - weight) source + weight target``, of the chosen parts, in the source's dtype."""
+    """Return ``(1 - weight) source + weight target`` for ``parts``, in the source's dtype."""
 
     def blend_part(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         # In this form a weight of 1 gives exactly the target's value.
@@ -169,15 +165,15 @@ def blend(
 
 
 def pool(first: Statistics, count: float, second: Statistics, more: float) -> Statistics:
-    """Return the statistics of two sets of images together: those of all their values.
+    """Return the statistics of the union of two sets of images.
 
-    The variance of the union has the distance of the two means in it (the parallel algorithm of
-    Chan, Golub & LeVeque 1983), so pooling batch after batch gives what one batch of all would.
+    The variance includes the distance of the two means (the parallel algorithm of Chan, Golub &
+    LeVeque 1983), so pooling several batches gives the statistics of one batch of all images.
 
     Args:
         first: the statistics of one set.
         count: its number of images, above 0.
-        second: the statistics of the other set, whose images have as many positions.
+        second: the statistics of the other set, whose images have the same number of positions.
         more: its number of images.
     """
     share = more / (count + more)
@@ -191,39 +187,35 @@ def pool(first: Statistics, count: float, second: Statistics, more: float) -> St
 def measure_prior(
     source: Statistics, inputs: torch.Tensor, images: int | None = None, *, margin: float = 1.0
 ) -> float:
-    """Return the prior strength N that suits a batch: weak where the shift is large.
+    """Estimate the best prior strength N for a batch: weak for a large shift.
 
-    A batch's statistics err by ``V / n``, where V is how much single images differ from each
-    other; the source's err by the shift ``D``, the squared distance of source and target. The
-    mixture with the weight ``n / (N + n)`` on the batch errs least, in the mean square, at
-    ``N = V / D``, whatever n is. Both are measured on the batch, per channel in units of the source's
+    A batch's statistics have the mean squared error ``V / n``, where V is the variance between
+    images; the source's have the squared distance ``D`` of source and target. The mixture with the
+    weight ``n / (N + n)`` on the batch has the least mean squared error at ``N = V / D``, for every
+    n. Both are measured on the batch, per channel in units of the source's
     variance, over means and standard deviations (the distance is the 2-Wasserstein distance of
     two normal distributions, as in Schneider et al. 2020, section 5), and averaged over the
-    channels; what V adds to the measured distance is taken off it.
+    channels; the contribution of V to the measured distance is subtracted.
 
-    A single image shows no difference between images. V is then taken to be the source's
-    variance, which bounds it, divided by ``SINGLE_IMAGE``.
+    For a single image V cannot be measured; it is then the source's variance, an upper bound,
+    divided by ``SINGLE_IMAGE``.
 
     Args:
         source: the layer's running statistics, ``(C,)`` each.
-        inputs: ``(N, C, ...)`` floating: what the layer is about to normalize.
-        images: how many images ``inputs`` are of, where that is fewer than N: then each image has
-            ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
-            and rows count as positions. None, or a number that does not divide N (boxes of a
-            detector), takes each row for an image.
-        margin: how many times what V adds to the measured distance is taken off it: more than once
-            trusts small batches less.
+        inputs: ``(N, C, ...)`` floating: the layer's input.
+        images: the number of images, as in :class:`LayerInput`.
+        margin: factor of the subtracted contribution of V; above 1 it trusts small batches less.
 
     Returns:
-        N, 0 or more; infinity where the batch does not differ by more than chance.
+        N, 0 or more; infinity if the batch does not differ from the source by more than chance.
     """
     return LayerInput(inputs, images).measure_prior(source, margin)
 
 
 def measure_distance(values: torch.Tensor, source: Statistics) -> tuple[float, float]:
-    """Return V, how much single images differ, and the squared distance D of source and batch.
+    """Return the variance V between images, and the squared distance D of source and batch.
 
-    In units of the source's variance, averaged over the channels; D with what V adds to it.
+    In units of the source's variance, averaged over the channels; D includes the contribution of V.
 
     Args:
         values: ``(images, C, positions)`` float32.
@@ -243,20 +235,20 @@ def measure_distance(values: torch.Tensor, source: Statistics) -> tuple[float, f
     else:
         difference = scale / SINGLE_IMAGE
     terms = torch.stack([difference / scale, distance / scale]).clamp_max(1e4).mean(1)
-    V, D = terms.tolist()  # both at once: a device is waited for
+    V, D = terms.tolist()  # one transfer, which waits for the device
     return V, D
 
 
 SINGLE_IMAGE = 2.0
-"""How many times smaller than the variance of all values the variance between images is taken to
-be where it cannot be measured, because the batch has one image."""
+"""Assumed ratio of the variance of all values to the variance between images, for a batch of one
+image."""
 
 
 def process_group(layer: Any) -> Any:
-    """Return the ``torch.distributed`` group whose batches a layer takes together, or None.
+    """Return the ``torch.distributed`` group that shares a layer's batches, or None.
 
-    That is a ``SyncBatchNorm``'s where there are processes; every other layer, and one in a single
-    process, takes its own batch alone.
+    This is the group of a ``SyncBatchNorm`` in several processes; all other layers use their own
+    batch.
     """
     if not isinstance(layer, torch.nn.SyncBatchNorm) or not (
         distributed.is_available() and distributed.is_initialized()
@@ -266,10 +258,9 @@ def process_group(layer: Any) -> Any:
 
 
 def pool_processes(target: Statistics, count: int, layer: Any) -> tuple[Statistics, float]:
-    """Return the statistics of a batch that is spread over a process group, and its images.
+    """Return the statistics and number of images of a batch over all processes.
 
-    That is ``target`` and ``count`` themselves, except for a layer with a :func:`process_group`:
-    there the batches of all processes are pooled.
+    Without a :func:`process_group` of the layer, these are ``target`` and ``count``.
     """
     group = process_group(layer)
     if group is None:
@@ -287,12 +278,12 @@ def pool_processes(target: Statistics, count: int, layer: Any) -> tuple[Statisti
 
 
 def has_single_values(inputs: torch.Tensor) -> bool:
-    """Whether ``(N, C, ...)`` holds one value per channel, which has no variance."""
+    """Whether ``(N, C, ...)`` has one value per channel, and so no variance."""
     return inputs.numel() == inputs.shape[1]
 
 
 def all_finite(statistics: Mapping[str, Statistics]) -> bool:
-    """Whether no layer's statistics have a NaN or an infinite value."""
+    """Whether the statistics of all layers are finite."""
     if not statistics:
         return True
     values = [part.float() for pair in statistics.values() for part in pair]

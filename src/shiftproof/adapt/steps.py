@@ -1,4 +1,4 @@
-"""Gradient steps on some parameters of a network: taken, put back, saved."""
+"""Gradient steps on some parameters of a network, with capture and restore."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _MEMORIES: dict[OptimizerName, tuple[str, ...]] = {
     "sgd": (),
     "nesterov": ("momentum_buffer",),
 }
-"""What torch's optimizers remember of each parameter."""
+"""State tensors of torch's optimizers for each parameter."""
 
 
 class GradientSteps:
     """Steps of an optimizer on parameters that an adapter owns.
 
-    A step that is not finite is left out. What the parameters and the optimizer have come to is
-    taken with ``capture`` and put back, to the last bit, with ``restore``.
+    Steps that are not finite are skipped. ``capture`` copies the state of parameters and optimizer, and
+    ``restore`` restores it bit for bit.
 
     Args:
-        parameters: by name, of single precision or more.
+        parameters: parameters by name, of single precision or more.
         optimizer: ``"adam"`` (betas 0.9 and 0.999), ``"adamw"`` (weight decay 0.01), ``"sgd"``,
             or ``"nesterov"`` (SGD with Nesterov momentum 0.9).
         lr: the learning rate.
 
     Raises:
-        ModelError: there is none, or one is of half precision.
+        ModelError: no parameter, or one of half precision.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class GradientSteps:
         return torch.optim.SGD(learned, self._lr)
 
     def take(self, loss: torch.Tensor) -> bool:
-        """Take one step down a loss; return False, and change nothing, where it is not finite."""
+        """Take one step on a loss; if it is not finite, change nothing and return False."""
         if not loss.requires_grad:
             raise ModelError(
                 "The loss depends on none of the parameters that are to be learned: the model "
                 "turns gradients off in its forward, or does not use them."
             )
         try:
-            # Not autograd.grad: reentrant checkpoints know no other way.
+            # Reentrant checkpoints do not support autograd.grad.
             torch.autograd.backward(loss)
             sizes = [loss.detach().float()]
             sizes += [p.grad.abs().sum() for p in self.parameters.values() if p.grad is not None]
@@ -82,7 +82,7 @@ class GradientSteps:
                 parameter.grad = None
 
     def capture(self) -> State:
-        """Return copies of the parameters and of what the optimizer remembers, on their device."""
+        """Return copies of the parameters and the optimizer's state, on their device."""
         captured = {f"parameter/{n}": p.detach().clone() for n, p in self.parameters.items()}
         for kind in _MEMORIES[self._kind]:
             for name, parameter in self.parameters.items():
@@ -92,7 +92,7 @@ class GradientSteps:
         return captured
 
     def restore(self, captured: Mapping[str, torch.Tensor]) -> None:
-        """Put back what ``capture`` or ``read`` gave."""
+        """Restore a state of ``capture`` or ``read``."""
         with torch.no_grad():
             self._optimizer = self._make_optimizer()
             for name, parameter in self.parameters.items():
@@ -103,15 +103,15 @@ class GradientSteps:
                         self._optimizer.state[parameter][kind] = value.clone()
 
     def names(self) -> set[str]:
-        """Return the names that ``capture`` may give."""
+        """Return the possible names in ``capture``."""
         kinds = ["parameter", *(f"optimizer/{kind}" for kind in _MEMORIES[self._kind])]
         return {f"{kind}/{name}" for kind in kinds for name in self.parameters}
 
     def read(self, state: Mapping[str, torch.Tensor]) -> State:
-        """Return of a state what ``restore`` takes, checked.
+        """Read and check the part of a state for ``restore``.
 
         Raises:
-            InputError: something is missing, of another shape or kind, or not finite.
+            InputError: a tensor is missing, has another shape or dtype, or is not finite.
         """
         found = {}
         for name, parameter in self.parameters.items():
@@ -139,7 +139,7 @@ def norm_parameters(network: torch.nn.Module, method: str) -> dict[str, torch.nn
     """Return scale and shift of all norm layers by name.
 
     Raises:
-        ModelError: there are none; names the method and what to use instead.
+        ModelError: there are none; the message has the method and an alternative.
     """
     try:
         return affine_parameters(network)
@@ -151,10 +151,10 @@ def norm_parameters(network: torch.nn.Module, method: str) -> dict[str, torch.nn
 
 
 def weights_and_biases(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Return the floating parameters that their layer calls ``weight`` or ``bias``, by full name.
+    """Return the floating parameters with the name ``weight`` or ``bias`` in their layer, by full name.
 
-    Those the published CoTTA moves: all of a convolutional network; of a transformer not the
-    position embedding, the class token and the joint projection of torch's own attention.
+    These are the parameters of the published CoTTA: all of a convolutional network; those of a
+    transformer except position embedding, class token and the joint projection of torch's attention.
     """
     return {
         name: parameter

@@ -1,4 +1,4 @@
-"""What an adapter has learned as named tensors on the CPU, and back."""
+"""Conversion of an adapter's state to named tensors on the CPU and back."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ def pack(kind: str, layers: Mapping[str, Statistics], images: float = 0.0) -> St
 def unpack(
     kind: str, state: Mapping[str, torch.Tensor], like: Mapping[str, Statistics]
 ) -> tuple[dict[str, Statistics], float]:
-    """Return what ``pack`` packed, on the device of ``like``.
+    """Read the tensors of ``pack``, to the device of ``like``.
 
     Raises:
-        InputError: the layers or their widths are others than those of ``like``, or a number is
-            not finite.
+        InputError: layers or widths differ from those of ``like``, or a value is not finite.
     """
     prefix = f"{kind}/"
     present = {name for name in state if name.startswith(prefix) and name != f"{prefix}images"}
@@ -61,7 +60,7 @@ def copy_tensor(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor
     """Return a copy of ``state[name]`` on the device of ``like``.
 
     Raises:
-        InputError: it is not there, has another shape or dtype, or holds what is not finite.
+        InputError: it is missing, has another shape or dtype, or a value is not finite.
     """
     tensor = state.get(name)
     if tensor is None:
@@ -81,7 +80,7 @@ def copy_tensor(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor
 def check_names(
     state: Mapping[str, torch.Tensor], kinds: Iterable[str], names: Container[str] = ()
 ) -> None:
-    """Raise an InputError where a state holds what is of none of the kinds and has no known name."""
+    """Raise an InputError if a state has a tensor of no known kind or name."""
     known = tuple(f"{kind}/" for kind in kinds)
     for name in state:
         if name not in names and not name.startswith(known):
@@ -89,10 +88,10 @@ def check_names(
 
 
 def read_count(state: Mapping[str, torch.Tensor], name: str) -> int:
-    """Return a whole number that a state holds.
+    """Read an integer from a state.
 
     Raises:
-        InputError: it is not there, of another shape or kind, or below 0.
+        InputError: it is missing, has another shape or dtype, or is negative.
     """
     count = int(copy_tensor(state, name, torch.zeros((), dtype=torch.int64)))
     if count < 0:
@@ -101,5 +100,5 @@ def read_count(state: Mapping[str, torch.Tensor], name: str) -> int:
 
 
 def widen(values: torch.Tensor) -> torch.Tensor:
-    """Return values in float32 where they are of half precision, else as they are."""
+    """Convert values of half precision to float32; return others unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

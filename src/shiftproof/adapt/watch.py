@@ -1,4 +1,4 @@
-"""Batch norm that an adapter cannot follow: found, and refused by name."""
+"""Detection of batch norm that an adapter cannot control."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Outputs = TypeVar("Outputs")
 
 
 def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
-    """Raise a ModelError where a part of a network has batch norm that no hook can follow.
+    """Raise a ModelError if a part of a network has batch norm that no hook can control.
 
     Args:
         network: an adapter's copy of a network.
@@ -62,7 +62,7 @@ def _script_normalizes(part: Any) -> bool:
         return True
     try:
         return "batch_norm" in str(part.inlined_graph)
-    except (AttributeError, RuntimeError):  # it has no forward
+    except (AttributeError, RuntimeError):  # no forward
         return False
 
 
@@ -71,7 +71,7 @@ def _is_script(part: object) -> bool:
 
 
 def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
-    """Whether a forward that was set on ``part`` itself holds a module that is not of its copy."""
+    """Whether a forward set on the instance ``part`` refers to a module outside of the copy."""
     replaced = vars(part).get("forward")
     if replaced is None or type(part).__name__ == "OptimizedModule":
         return False
@@ -81,7 +81,7 @@ def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
 
 
 def _references(function: Any, depth: int = 4) -> Iterator[object]:
-    """Yield what a function, a bound method or a partial one keeps hold of."""
+    """Yield the objects referenced by a function, a bound method or a partial function."""
     if depth == 0:
         return
     held: list[Any] = []
@@ -101,7 +101,7 @@ def _references(function: Any, depth: int = 4) -> Iterator[object]:
 def _content(cell: Any) -> object:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # an empty closure cell
         return None
 
 
@@ -130,13 +130,13 @@ def run_checked(
     known: Mapping[str, Any],
     followed: Mapping[str, Any],
 ) -> Outputs:
-    """Run a forward pass and return what it gives, unless batch norm ran that no hook followed.
+    """Run a forward pass and return its output, unless batch norm bypassed the hooks.
 
     Args:
         forward: runs ``network`` once.
         network: an adapter's copy.
-        known: its batch-norm layers by name; a call inside of one of them is theirs.
-        followed: those that normalize by what the adapter chooses.
+        known: its batch-norm layers by name; operations inside of them belong to them.
+        followed: the layers that normalize by the adapter's statistics.
 
     Raises:
         ModelError: a layer normalizes by running statistics without being called as a module, or
@@ -154,7 +154,7 @@ def run_checked(
                 unfollowed.append(where)
         return func(*args, **(kwargs or {}))
 
-    # Made here, as torch's base class is untyped: every operation goes through its method.
+    # Defined here, since torch's base class is untyped; its method receives every operation.
     watch: Any = type(
         "Watch",
         (TorchDispatchMode,),
@@ -174,15 +174,15 @@ def run_checked(
 
 
 def _has_compiler(_: type) -> bool:
-    """Whether torch's compiler is loaded, and has to be kept from compiling the watch.
+    """Whether torch's compiler is loaded, and must be disabled for this check.
 
-    torch would load it for that alone, which takes two seconds.
+    Otherwise torch would import it only for this, which takes two seconds.
     """
     return "torch._dynamo" in sys.modules
 
 
 def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether an operation is batch norm that is given running statistics."""
+    """Whether an operation is batch norm with running statistics."""
     schema = getattr(func, "_schema", None)
     if schema is None or "batch_norm" not in schema.name or "backward" in schema.name:
         return False
@@ -192,7 +192,7 @@ def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:
 
 @contextmanager
 def _track_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
-    """Keep in ``path`` the names of the modules that are running, the innermost last."""
+    """Keep the names of the running modules in ``path``, the innermost last."""
 
     def enter(name: str) -> Callable[..., None]:
         def run(*_: object) -> None:
@@ -217,7 +217,7 @@ def _track_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _probe_layers(layers: Mapping[str, Any]) -> Iterator[None]:
-    """Check each layer at its first run: whether it is batch norm by its running statistics."""
+    """Check at the first run of each layer that it normalizes by its running statistics."""
     unknown = {name: layer for name, layer in layers.items() if not _is_torchs(layer)}
 
     def probe(name: str) -> Callable[..., None]:
@@ -240,7 +240,7 @@ def _probe_layers(layers: Mapping[str, Any]) -> Iterator[None]:
 
 
 class StandIn:
-    """A forward that an adapter puts in the place of torch's own, and that normalises as it does."""
+    """An adapter's replacement for the forward of torch's batch norm."""
 
 
 def _is_torchs(layer: Any) -> bool:
@@ -258,8 +258,8 @@ def _is_torchs(layer: Any) -> bool:
 def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise a ModelError unless a layer normalizes by its running mean and variance.
 
-    It must give the same for ``z`` by the mean 0 and the variance 1 as for ``3 z + 2`` by 2 and 9,
-    and, where that tells anything, something else for ``3 z + 2`` by 0 and 1.
+    Its output must be the same for ``z`` with mean 0 and variance 1 as for ``3 z + 2`` with 2 and 9,
+    and, if the test is informative, different for ``3 z + 2`` with 0 and 1.
     """
     values = args[0] if args else next(iter(kwargs.values()))
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
@@ -271,7 +271,7 @@ def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
     def out(inputs: torch.Tensor, mean: float, scale: float) -> torch.Tensor:
         layer.running_mean = torch.full_like(before[0], mean)
         layer.running_var = torch.full_like(before[1], scale - getattr(layer, "eps", 1e-5))
-        inputs = inputs.clone()  # it may work in place
+        inputs = inputs.clone()  # the layer may work in place
         given = ((inputs, *args[1:]), kwargs) if args else (args, {**kwargs, first: inputs})
         result: torch.Tensor = layer.forward(*given[0], **given[1])
         return result.float()

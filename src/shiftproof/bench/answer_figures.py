@@ -1,4 +1,4 @@
-"""The figures of labeled answers, on the images as they are and on every resample of them."""
+"""Error, calibration, loss and selective risk of labeled answers, with bootstrap replicates."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from shiftproof.types import F32, F64, Flags
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
-    """What a model says in one cell, as it is or with its temperature, ``(N,)`` each.
+class AnswerScores:
+    """Scores of a model's answers in one cell, ``(N,)`` each; with a temperature if it has one.
 
-    ``missed`` is 1 where the right class is not among the first five, NaN where that is not known.
+    ``counts`` is whether the image was readable; ``missed`` is 1 where the true class is not among
+    the five most probable ones, NaN where these are unknown.
     """
 
     counts: Flags
@@ -34,8 +35,10 @@ class Said:
     brier: F32
 
     @classmethod
-    def of(cls, record: CellRecords, classes: int, scaled: CalibratedAnswers | None = None) -> Said:
-        """Return what the records hold of a model with so many classes."""
+    def of(
+        cls, record: CellRecords, classes: int, scaled: CalibratedAnswers | None = None
+    ) -> AnswerScores:
+        """Read the scores from the records of a model with ``classes`` classes."""
         source = record if scaled is None else scaled
         unknown = np.full(len(record), np.nan, np.float32)
         return cls(
@@ -55,13 +58,13 @@ def replicate_answers(
     title: str,
     show_progress: bool | None,
 ) -> list[dict[str, Replicates]]:
-    """Return the figures of tables of answers to the same images, of which each is sorted once.
+    """Return the replicates of each figure, for each table of answers to the same images.
 
     Args:
-        records: the tables, each with the answers at a temperature where these are meant.
-        classes: of the models.
-        title: of the display.
-        show_progress: None shows it on a terminal only.
+        records: the tables; with answers at a temperature, these are measured instead.
+        classes: number of classes.
+        title: title of the progress bar.
+        show_progress: None shows progress on a terminal only.
     """
     if not records:
         return []
@@ -74,26 +77,26 @@ def replicate_answers(
 
 
 def _order(record: CellRecords, classes: int, scaled: CalibratedAnswers | None) -> Answers:
-    said = Said.of(record, classes, scaled)
-    places = np.flatnonzero(said.counts)
-    confidence = said.confidence[places]
-    if np.isnan(confidence).any():  # an answer that is no number has no place in the order
-        return Answers(_columns(said), None)
+    scores = AnswerScores.of(record, classes, scaled)
+    places = np.flatnonzero(scores.counts)
+    confidence = scores.confidence[places]
+    if np.isnan(confidence).any():  # NaN cannot be sorted
+        return Answers(_columns(scores), None)
     order = order_answers(
-        confidence, ~said.right[places], places=places, binned_of=len(said.counts)
+        confidence, ~scores.right[places], places=places, binned_of=len(scores.counts)
     )
-    return Answers(_columns(said), order)
+    return Answers(_columns(scores), order)
 
 
-def _columns(said: Said) -> F64:
-    """``(N, 5)``: whether the image counts, whether the answer is wrong, also the five; loss, Brier."""
-    values = (~said.right, said.missed, said.loss, said.brier)
-    return np.stack([said.counts, *(np.where(said.counts, one, 0) for one in values)], axis=1)
+def _columns(scores: AnswerScores) -> F64:
+    """``(N, 5)``: readable, wrong, not in the top 5, loss, Brier score."""
+    values = (~scores.right, scores.missed, scores.loss, scores.brier)
+    return np.stack([scores.counts, *(np.where(scores.counts, one, 0) for one in values)], axis=1)
 
 
 def _miss_top(record: CellRecords, classes: int) -> F64:
     in_top = (record.top == record.target[:, None]).any(axis=1)
-    # Answers made elsewhere may have fewer than five classes, and then no top-5 error.
+    # Imported answers may list fewer than five classes; then there is no top-5 error.
     short = (record.top[:, min(TOP, classes) - 1] < 0) & (record.prediction >= 0)
     return np.where(short, np.nan, ~in_top)
 
@@ -104,7 +107,7 @@ def _figures(found: Resampled) -> dict[str, Replicates]:
     return {
         "error": divide(wrong, counted),
         "top5_error": divide(missed, counted),
-        # Moved resamples may leave the range in which the figure lies.
+        # The bias correction may leave the range of the calibration error.
         "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
         "loss": divide(loss, counted),
         "brier": divide(brier, counted),

@@ -1,4 +1,4 @@
-"""The arguments of a benchmark: checked, named, and in the form in which a run records them."""
+"""Checks of a benchmark's arguments, their names, and their form in the record of a run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CorruptionLike: TypeAlias = str | Callable[..., Image]
 
 
 def default_workers(device: str) -> int:
-    """Return how many processes read and corrupt: most of the cores where the model runs elsewhere.
+    """Return the default number of processes that read and corrupt images.
 
-    On a single core none, unless a GPU works meanwhile: it would take turns with this process.
+    On a single core this is 0, except with a GPU, since a process would compete with this one.
     """
     cores = usable_cores()
     if cores == 1 and device in ("cpu", "none"):
@@ -31,12 +31,12 @@ def default_workers(device: str) -> int:
 
 
 def check_readable(data: ImageData) -> None:
-    """Refuse data of which no image can be read, such as a table made on another machine.
+    """Refuse data without any readable image, such as a table from another machine.
 
-    Stops at the first image that can, so that it costs the reading of one.
+    Stops at the first readable image.
 
     Raises:
-        InputError: none can be read; says what is wrong with the first.
+        InputError: no image is readable; the message has the error of the first.
     """
     first = None
     for sample in data.samples:
@@ -56,15 +56,15 @@ def name_corruptions(
     corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike],
     others: Iterable[str] = (),
 ) -> dict[str, CorruptionLike]:
-    """Name what is to be run.
+    """Return the corruptions by name.
 
     Args:
-        corruptions: names, functions, or name to either.
-        others: names that are known beside those of the table: of the folders of a -C tree.
+        corruptions: names, functions, or a mapping of names to either.
+        others: further valid names: those of the folders of a -C tree.
 
     Raises:
-        InputError: none, one twice, or a name that can name no file.
-        UnknownNameError: no such corruption; says the nearest.
+        InputError: no corruption, a repeated one, or a name that is not possible as a file name.
+        UnknownNameError: no such corruption; the message has the nearest name.
     """
     known = dict.fromkeys([*CORRUPTIONS, *others])
     if isinstance(corruptions, str):
@@ -121,7 +121,7 @@ def check_classifiers(models: object, data: object, what: str) -> None:
     """Refuse detectors and segmenters, and data with boxes or label maps, where errors are counted.
 
     Raises:
-        InputError: such a model or dataset; ``what`` names what cannot be had of them.
+        InputError: such a model or dataset; ``what`` is the unsupported feature for the message.
     """
     given = [*models.values()] if isinstance(models, Mapping) else [models]
     others = (DetectionData, SegmentationData, Detector, Segmenter)
@@ -133,13 +133,13 @@ def check_classifiers(models: object, data: object, what: str) -> None:
 
 
 def check_encode(encode: str) -> None:
-    """Raise an UnknownNameError unless ``encode`` is a way in which corrupted images are kept."""
+    """Raise an UnknownNameError unless ``encode`` is a known encoding of corrupted images."""
     if encode not in ("none", "jpeg"):
         raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
 
 
 def check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
-    """Raise an InputError unless corrupted copies are there for all cells but the clean one."""
+    """Raise an InputError unless all cells except the clean one have corrupted copies."""
     missing = [str(cell) for cell in cells if not cell.is_clean and cell not in data.cells]
     if missing:
         raise InputError(
@@ -150,10 +150,10 @@ def check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
 
 
 class Described(Protocol):
-    """What says for the record of a run what it is: the data, the images in the cells."""
+    """An object with settings for the record of a run: a dataset, or a view of its images."""
 
     def settings(self) -> Settings:
-        """Return what reproduces it, as JSON takes it."""
+        """Return the settings that reproduce it, for JSON."""
 
 
 def grid_settings(
@@ -166,9 +166,9 @@ def grid_settings(
     seed: int,
     protocol: Settings,
 ) -> dict[str, Any]:
-    """Return the settings that the runs of all kinds of models have."""
+    """Return the settings common to runs of all tasks."""
     pixels = images.settings()
-    # What is read from disk was made elsewhere: nothing that is installed here decides it.
+    # Images read from disk do not depend on the installed versions.
     made_here = pixels.get("source") != "from disk"
     return {
         "data": data.settings(),

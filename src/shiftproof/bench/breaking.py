@@ -66,10 +66,10 @@ from shiftproof.types import CLEAN, I64, Cell, Image, Sample, Settings
 KIND = "breaking"
 
 CHECKED = 0.1
-"""The share of answers that are asked once more, beyond their breaking point."""
+"""Share of answers that are checked once beyond their breaking point."""
 
 SHEETS = 6
-"""Images that the page shows at their breaking points."""
+"""Number of images shown at their breaking points."""
 
 LONG_SIDE, QUALITY = 160, 82
 
@@ -78,18 +78,18 @@ PROTOCOL = {"description": "bisection over the severity, image by image"}
 
 @dataclass(frozen=True, eq=False)
 class LevelView:
-    """A view whose cells are the places of ``metrics.breaking``: severities that are not whole."""
+    """A view whose cells are the fractional severities of ``metrics.breaking``, by index."""
 
     view: OnTheFly
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image at the severity of a place; the clean cell as it is."""
+        """Return the image at a cell's severity; unchanged in the clean cell."""
         if cell.is_clean:
             return self.view.load(sample, cell)
         return self.view.load_at(sample, cell.corruption, LEVELS[cell.severity - 1])
 
     def settings(self) -> Settings:
-        """Return what the view says, and the severities."""
+        """Return the settings of the view, and the severities."""
         return {**self.view.settings(), "levels": [round(level, 6) for level in LEVELS]}
 
 
@@ -110,24 +110,24 @@ def find_breaking(
 ) -> BreakingRun:
     """Find for each image and corruption the severity at which the answer first breaks.
 
-    By bisection over 29 severities from 1 to 5, a seventh apart: five forward passes where asking
-    them all would take 29, and one on the clean image. An answer is broken where it is wrong, or
-    without labels another than on the clean image. Where an answer comes back at a higher severity,
-    the bisection finds one of the severities at which it breaks; how often that happens is measured
-    on a tenth of the answers, which are asked once more beyond their breaking point.
+    By bisection over 29 severities from 1 to 5, a seventh apart: five forward passes instead of 29, and
+    one on the clean image. An answer is broken if it is wrong or, without labels, different from that
+    on the clean image. If an answer recovers at a higher severity, the bisection finds one of the
+    severities at which it breaks; the frequency of this is measured on a tenth of the answers, which
+    are checked once beyond their breaking point.
 
     Args:
-        models: as for :func:`run`: classifiers, which do not adapt.
-        data: as for :func:`run`, but not corrupted copies: they have whole severities alone.
+        models: as for :func:`run`: classifiers without adapters.
+        data: as for :func:`run`, except corrupted copies, which have only integer severities.
         corruptions: as for :func:`run`.
         images: as for :func:`run`.
         out: the folder of the run; one that holds an unfinished run with the same settings is resumed.
         batch_size: images per forward pass.
-        seed: decides the noise of the corruptions; severities of one image share it.
+        seed: random seed of the corruptions, common to all severities of an image.
         encode: as for :func:`run`.
-        workers: processes that read and corrupt beside the model; 0 does it in this one.
-        device: where a model given as text is loaded.
-        show_progress: None shows it on a terminal only.
+        workers: number of processes that read and corrupt images; 0 uses this process.
+        device: device of a model given as a spec.
+        show_progress: None shows progress on a terminal only.
 
     Raises:
         InputError: an argument cannot be used; nothing has been written then.
@@ -201,7 +201,7 @@ class _Work:
         self._samples: Sequence[Sample] = prepared.data.samples
 
     def find(self, show_progress: bool | None) -> None:
-        """Do what is not there yet; the file of a corruption is written when all its searches are through."""
+        """Search the missing corruptions, and write each one's file when its searches are done."""
         names = list(self._prepared.models)
         missing = [
             (name, corruption)
@@ -221,7 +221,7 @@ class _Work:
     def _answer_clean(
         self, name: str, advance: Callable[..., None]
     ) -> tuple[I64, list[str | None]]:
-        """Return the answers on the clean images, from the cache where they are there."""
+        """Return the answers on the clean images, from the cache if possible."""
         place = self._folder.cache / f"clean-{name}.npz"
         count = len(self._samples)
         kept = _read_kept(place, count)
@@ -245,7 +245,7 @@ class _Work:
         target = np.where(labels < 0, clean, labels)
         gone = np.array([error is not None for error in errors])
         right, wrong = begin_search(len(target))
-        # What is wrong clean, or cannot be read, needs no search.
+        # Images that are wrong when clean, or unreadable, need no search.
         wrong = np.where(gone | (clean != target), 0, wrong)
         answer = np.where(wrong == 0, clean, -1)
         place = self._folder.cache / f"search-{name}-{corruption}.npz"
@@ -276,7 +276,7 @@ class _Work:
         )
 
     def _choose_checked(self, corruption: str, places: I64) -> I64:
-        """Return for a tenth of the answers that broke a place beyond, 0 for all others."""
+        """Return a later severity index for a tenth of the broken answers, and 0 for all others."""
         random = generator(self._seed, "beyond breaking", corruption)
         chosen, share = random.random(len(places)) < CHECKED, random.random(len(places))
         room = SURVIVES - 1 - places
@@ -291,7 +291,7 @@ class _Work:
         advance: Callable[..., None],
         note: str = "",
     ) -> tuple[I64, list[str | None]]:
-        """Return the answers of a model at places, -1 where none was asked; 0 asks the clean images."""
+        """Return a model's answers at severity indices (0: clean), -1 for images not evaluated."""
         is_clean = corruption == CLEAN.corruption
         rows = np.arange(len(places)) if is_clean else np.flatnonzero(places)
         answers = np.full(len(places), -1, dtype=np.int64)
@@ -328,7 +328,7 @@ def save_breaking_gallery(
     model: str,
     classes: Classes,
 ) -> None:
-    """Keep some images at the breaking points of the first model: those with the widest range of them."""
+    """Save the images with the widest range of breaking points of the first model."""
     tables = {name: read_breaking(breaking_file(folder.path, model, name)) for name in corruptions}
     first = next(iter(tables.values()))
     severities = np.stack([table.severity for table in tables.values()])
@@ -354,7 +354,7 @@ def save_breaking_gallery(
 
 
 def _order(tables: Mapping[str, BreakingRecords], row: int) -> list[str]:
-    """Return the corruptions, those that break an image first before the others."""
+    """Return the corruptions, sorted by the severity at which they break an image."""
     return sorted(tables, key=lambda name: int(tables[name].place[row]))
 
 
@@ -380,7 +380,7 @@ def _picture(
 
 
 def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number: int) -> str:
-    """Keep a picture and return its name below the run's folder."""
+    """Save an image and return its path relative to the run's folder."""
     place = files.make_folder(folder.path / "gallery" / str(number)) / f"{cell.corruption}.jpg"
     if not place.is_file():
         picture = small_jpeg(view.load(sample, cell), LONG_SIDE, QUALITY)
@@ -389,14 +389,14 @@ def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number
 
 
 def _keep(place: Path, *arrays: NDArray[Any]) -> None:
-    """Write arrays that are only there to resume from."""
+    """Write arrays for resuming."""
     buffer = io.BytesIO()
     np.savez(buffer, *arrays)
     files.write_bytes(place, buffer.getvalue(), durable=False)
 
 
 def _read_kept(place: Path, count: int) -> list[NDArray[Any]] | None:
-    """Return the arrays that were kept to resume from; None where there are none of that length."""
+    """Return the arrays for resuming; None without any of that length."""
     if not place.is_file():
         return None
     try:

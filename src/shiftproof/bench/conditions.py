@@ -1,4 +1,4 @@
-"""A finished run by the conditions under which its images were taken: weather, hour, camera, ..."""
+"""Scores of a finished run by recording conditions of its images: weather, time of day, camera, ..."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_
 from shiftproof.runs.scores.segmentation import Truth
 
 CLEAR = ("clear", "normal", "sunny", "day", "daytime")
-"""What the condition is usually called that others are held against."""
+"""Usual names of the reference condition."""
 
 MOST = 200
-"""So many conditions can be told apart; a column with more is a number or a name of its own."""
+"""Maximum number of conditions; a column with more values is a number or an id."""
 
 FEW = 2
-"""Fewer images have no interval: every resample of one image is that image."""
+"""Minimum number of images for an interval."""
 
 RECORDED = "condition"
-"""The name of what a run of segmenters keeps of the conditions of its images."""
+"""The name under which runs of segmenters store the conditions of their images."""
 
 _Figures = Mapping[Key, Replicates]
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """One condition: its images, what was measured of them, and the figures of each model."""
+    """One condition: its images, their measurements, and the figures of each model."""
 
     name: str
     images: frozenset[str]
@@ -64,32 +64,31 @@ def score_conditions(
     workers: int = 0,
     show_progress: bool | None = None,
 ) -> ConditionScores:
-    """Score a finished run apart for the images of each condition, and write that into its folder.
+    """Score a finished run separately by condition, and write ``conditions-BY.json`` into its folder.
 
-    No model runs: the records are measured again, those of each condition for themselves, clean and
-    under corruption. What is written is ``conditions-BY.json``; the next page of the run shows it.
+    No model runs: the records of each condition are measured again, clean and under corruption. The
+    next report of the run shows the scores.
 
-    The intervals of a condition are over its own images. Two conditions have other images, so the
-    interval of their difference is that of independent samples: resamples of the one are set against
-    resamples of the other that have nothing to do with them (Efron & Tibshirani 1993, section 8.3).
+    The intervals of a condition are over its own images. Two conditions have different images, so the
+    interval of their difference uses independent resamples (Efron & Tibshirani 1993, section 8.3).
 
     Args:
         run: a finished run of any task over the grid, or its folder.
         metadata: a CSV or Parquet table with a column for the images and one called ``by``, a JSON
-            list of records with names and attributes (BDD100K, SHIFT), or image to condition.
-            None where the images' names say it, or the run itself.
-        by: the column or attribute. ``part:2`` is the second folder of the images' names, which is
-            where ACDC has it; ``condition`` without metadata is what a run of segmenters keeps of
-            ACDC, Foggy Cityscapes and the like.
-        against: the reference condition; by default clear, normal, sunny, day or daytime where there
-            is one, else that with the most images.
-        task: of a run of a task of one's own.
-        workers: processes that measure; 0 does it in this one.
-        show_progress: None shows it on a terminal only.
+            list of records with names and attributes (BDD100K, SHIFT), or a mapping of image to
+            condition. None if the names of the images or the run contain the conditions.
+        by: the column or attribute. ``part:2`` is the second folder of the images' names, as in
+            ACDC; ``condition`` without metadata are the conditions stored by runs of segmenters (ACDC,
+            Foggy Cityscapes, ...).
+        against: the reference condition; by default clear, normal, sunny, day or daytime if one
+            exists, else the condition with the most images.
+        task: the task, for a run of a user's own task.
+        workers: number of processes that measure; 0 uses this process.
+        show_progress: None shows progress on a terminal only.
 
     Raises:
-        InputError: there is no such run or column, no image is named, or there is one condition only.
-        UnknownNameError: ``against`` is none of the conditions.
+        InputError: no such run or column, no image of the run in it, or only one condition.
+        UnknownNameError: ``against`` is not a condition.
         BrokenFileError: a file cannot be read.
     """
     run = _open(run)
@@ -124,7 +123,7 @@ def _open(run: Run | str | Path) -> Run:
 
 
 def _read_recorded(run: Run) -> dict[str, str] | None:
-    """Return the conditions that a run of segmenters keeps; None where there are none."""
+    """Return the conditions stored by a run of segmenters, or None."""
     path = run.folder.path / TRUTH
     if run.kind != Segmentation.kind or not path.is_file():
         return None
@@ -146,7 +145,7 @@ def _conditions_of(
 
 
 def _group(images: Sequence[str], conditions: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Return the images of each condition, those with the most images first."""
+    """Return the images of each condition, the largest condition first."""
     counts = Counter(conditions[image] for image in images if image in conditions)
     if len(counts) < 2:
         raise InputError(
@@ -259,16 +258,15 @@ def _figures(
 
 
 def subtract_apart(those: Replicates, these: Replicates, key: str) -> Replicates:
-    """Return the difference of two figures over other images, on resamples that are independent.
+    """Return the difference of two figures over different images, on independent resamples.
 
-    Resamples depend on the number of images and the seed, so two conditions with as many images
-    would draw alike. The second's are shuffled, which parts them; the order of resamples means
-    nothing.
+    Resamples depend only on the number of images and the seed, so those of two conditions of the same
+    size would be equal. The second's are shuffled to make them independent.
 
     Args:
-        those: ``(1 + R,)`` the figure of one condition, and on its resamples.
-        these: the same of another condition; of the longer one as many are taken as the other has.
-        key: decides the shuffling.
+        those: ``(1 + R,)`` the figure of one condition, then on its resamples.
+        these: the same for another condition; the longer one is truncated.
+        key: seed of the shuffling.
     """
     order = generator(SEED, "conditions", key).permutation(len(these) - 1)
     drawn = these[1:][order]

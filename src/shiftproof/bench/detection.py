@@ -54,7 +54,7 @@ from shiftproof.types import CLEAN, Cell
 DetectorGiven: TypeAlias = DetectorLike | str
 
 FEW_IMAGES = 1000
-"""Up to so many images there are 1,000 resamples; beyond, where each takes long, 200."""
+"""Number of images above which 200 instead of 1,000 resamples are drawn, since each is slow."""
 
 MANY = 200
 
@@ -66,9 +66,9 @@ class Detection(Task):
     Args:
         measure: "coco", "coco-masks", "voc" (AP50, 11-point) or "voc-all-point"; "auto" takes the
             dataset's own: "voc" for Pascal VOC, else "coco".
-        corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, to be
-            read in the place of corrupting here.
-        class_map: from a detector's class to one of the dataset, where the names do not say.
+        corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, which are
+            read instead of corrupting images.
+        class_map: from a detector's class to one of the dataset, if their names differ.
 
     Raises:
         UnknownNameError: no such measure.
@@ -97,7 +97,7 @@ class Detection(Task):
         *,
         device: str,
     ) -> Prepared:
-        """Load what is given as text; match the detectors' classes with those of the data."""
+        """Load models and data given as text; match the detectors' classes with those of the data."""
         if isinstance(data, ImageData) and not isinstance(data, DetectionData):
             raise InputError(f"{data.name} has no boxes; expected a data set for detection.")
         dataset = open_detection_data(data)
@@ -135,13 +135,13 @@ class Detection(Task):
         )
 
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
-        """Write the objects that are to be found."""
+        """Write the ground truth."""
         dataset = prepared.data
         assert isinstance(dataset, DetectionData)
         write_ground_truth(folder, dataset.ground_truth(), prepared.settings["measure"])
 
     def carry(self, folder: RunFolder, target: RunFolder, images: Collection[str]) -> None:
-        """Write the objects of those images alone: others would count as not found."""
+        """Write the ground truth of these images only: other objects would count as missed."""
         truth = read_json(folder.path / GROUND_TRUTH)
         files.write_json(target.path / GROUND_TRUTH, _narrow(folder, truth, images))
 
@@ -198,22 +198,22 @@ class Detection(Task):
     def save_gallery(
         self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
     ) -> None:
-        """Keep photographs in every cell with what was found in them, and those that lose most."""
+        """Save images in every cell with their detections, and those with the largest losses."""
         truth = read_json(folder.path / GROUND_TRUTH)
         save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), truth)
 
 
 def measure_of(measure: str, data: DetectionData) -> str:
-    """Return the measure that is meant: "auto" is the dataset's own."""
+    """Return the name of the measure; "auto" is the dataset's own."""
     if measure != "auto":
         return measure
     return "voc" if isinstance(data, VocData) else "coco"
 
 
 def write_ground_truth(folder: RunFolder, truth: Mapping[str, Any], measure: str) -> None:
-    """Write the objects that are to be found; outlines only where masks are measured.
+    """Write the ground truth, with outlines only if masks are measured.
 
-    An area that is no finite number is written as text, as JSON has none.
+    An area that is not finite is written as text, since JSON has only finite numbers.
     """
     truth = _without_outlines(truth, measure)
     annotations = [
@@ -245,18 +245,18 @@ def summarize_performance(
     objects: Sequence[int | None] = (),
     changed: str | None = None,
 ) -> Measured:
-    """Return what was measured, from P in each cell.
+    """Return the measurements of a run from P in each cell.
 
     Args:
-        performance: name in the run to cell to what was reached.
+        performance: performances by name of the model in the run and cell.
         grid: the cells that all models have.
-        name: what P is called.
-        title: P in full.
-        interval: how the replicates were drawn.
-        images: counts, and what could not be read.
-        classes: names of the classes, where the performances have P of each.
-        objects: how many there are of each class.
-        changed: why the corruptions are not the benchmark's, where they are not.
+        name: name of P.
+        title: full name of P.
+        interval: the resampling of the replicates.
+        images: number of images, and unreadable ones.
+        classes: names of the classes if the performances have P by class.
+        objects: number of objects of each class.
+        changed: why the corruptions differ from the benchmark's, if they do.
     """
     reason = _why_no_mpc(grid) or changed
     return Measured(
@@ -321,9 +321,9 @@ def _measure(job: _Job, path: Path) -> Performance:
 def _images(
     folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]
 ) -> tuple[list[str], tuple[BrokenImage, ...]]:
-    """The images of the run, and those that could not be read in every cell: none is measured there.
+    """Return the images of the run, and those that are unreadable in some cell, which are excluded.
 
-    All tables are read for it, since a cell in which an image is missing would be measured on others.
+    All tables are read, since all cells must be measured on the same images.
     """
     ids: list[str] | None = None
     errors: list[tuple[Cell, list[str], list[str | None]]] = []
@@ -343,7 +343,7 @@ def _images(
 def _ground_truth(
     folder: RunFolder, ids: Sequence[str], broken: Sequence[BrokenImage]
 ) -> tuple[dict[str, Any], list[Any]]:
-    """The ground truth of the images that could be read, and for each image its id there or None."""
+    """Return the ground truth of the readable images, and for each image its id there or None."""
     path = folder.path / GROUND_TRUTH
     truth = read_json(path)
     try:
@@ -361,7 +361,7 @@ def _ground_truth(
 
 
 def _narrow(folder: RunFolder, truth: Any, images: Collection[str]) -> dict[str, Any]:
-    """Return the ground truth of some images alone."""
+    """Return the ground truth of some images only."""
     try:
         kept = [one for one in truth["images"] if one["file_name"] in images]
         ids = {one["id"] for one in kept}
@@ -379,7 +379,7 @@ def _other_truth(path: Path, error: Exception) -> BrokenFileError:
 
 
 def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
-    """How many objects there are to find of each class; crowds and difficult ones are none."""
+    """Return the number of objects of each class, without crowds and difficult ones."""
     wanted = [
         one["category_id"]
         for one in truth["annotations"]
@@ -405,7 +405,7 @@ def _why_no_mpc(grid: Grid) -> str | None:
 
 
 def _headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
-    """Return the headlines: over the whole grid the mean and its share have the benchmark's names."""
+    """Return the headlines; for the complete grid they have the names of the benchmark."""
     mean = (
         ("mPC", f"mean {name} over the 15 × 5 corruptions")
         if complete
@@ -434,7 +434,7 @@ def _summarize(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Repli
         return {}
     mean = average([cells[cell].replicates for cell in grid.averaged])
     clean = cells[CLEAN].replicates
-    # A share of nothing is no number.
+    # A share of 0 is undefined.
     return {"rpc": np.divide(mean, clean, out=np.full_like(clean, np.nan), where=clean > 0)}
 
 
@@ -442,7 +442,7 @@ def _summarize(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Repli
 
 
 def _sizes(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Fall]:
-    """Return AP by the objects' size, clean and over the grid; empty where it is not measured."""
+    """Return AP by size of the objects, clean and over the grid; empty if not measured."""
     some = next(iter(cells.values()))
     if not set(SIZES) <= set(some.numbers):
         return {}
@@ -491,5 +491,5 @@ def _numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _number(value: float) -> float | None:
-    """Return a number as JSON takes it: what is NaN has no meaning there."""
+    """Return a number for JSON: None for NaN."""
     return round_figure(value) if np.isfinite(value) else None

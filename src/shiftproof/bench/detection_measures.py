@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
 from shiftproof.metrics.coco import DetectionColumns
-from shiftproof.metrics.detection import CocoEvaluator, Kind
+from shiftproof.metrics.detection import CocoEvaluator, OverlapKind
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.voc import Rule, VocEvaluator
@@ -136,7 +136,7 @@ class Coco(DetectionMeasure):
 
     name = "AP"
 
-    def __init__(self, ground_truth: Mapping[str, Any], kind: Kind) -> None:
+    def __init__(self, ground_truth: Mapping[str, Any], kind: OverlapKind) -> None:
         self._evaluator = CocoEvaluator(ground_truth, kind=kind)
         super().__init__(self._evaluator)
         self._kind = kind

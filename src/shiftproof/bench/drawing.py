@@ -1,11 +1,11 @@
-"""Which image is asked next in which cell, and what the answers say of a number over the whole grid.
+"""Sampling of pairs of image and cell, and the estimate of a number over the whole grid.
 
 The number is a weighted sum over all pairs of an image and a cell, such as mCE. Pairs are drawn one
-by one without replacement, each with a chance in proportion to what its answer would add to the
-variance: its weight times the standard deviation of what is foretold (Neyman 1934). A draw estimates
-the number by what is known of the pairs that were asked, what is foretold of all others, and how
-far the pair that was drawn is from what was foretold of it, over its chance. Its mean is the number,
-whatever was foretold (Shekhar, Xu, Lipton, Liang & Ramdas 2023, arXiv 2305.06884, sections 2 and 3:
+by one without replacement, with probabilities in proportion to the contribution of each pair to the
+variance: its weight times the standard deviation of its predicted error (Neyman 1934). A draw
+estimates the number from the errors of the evaluated pairs, the predicted errors of all others, and
+the difference of the drawn pair's error from its prediction, divided by its probability. The estimate
+is unbiased for any predictions (Shekhar, Xu, Lipton, Liang & Ramdas 2023, arXiv 2305.06884, sections 2 and 3:
 weighted sampling without replacement, with side information as a control variate).
 """
 
@@ -22,34 +22,34 @@ from shiftproof.rng import generator
 from shiftproof.types import F64, I64, Cell
 
 FIRST = 256
-"""Draws of the first block, before which nothing is foretold."""
+"""Draws of the first block, which has no predictions."""
 
 GROWTH = 0.1
-"""A later block is so much of all draws before it: foretelling costs as much as some forward passes."""
+"""Size of later blocks as a share of the previous draws: predictions cost some forward passes."""
 
 FLOOR = 0.07
-"""No standard deviation is taken for less: what is foretold wrongly would weigh too much."""
+"""Lower limit of standard deviations, so that wrong predictions do not dominate."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A number over the grid: that of a model, or its difference to another."""
+    """A number over the grid: that of a model, or the difference of two models."""
 
     model: str
     against: str | None = None
 
     def factors(self, models: Sequence[str]) -> list[float]:
-        """Return by what the errors of each of the models count in it."""
+        """Return the factor of each model's errors in the number."""
         return [float(name == self.model) - float(name == self.against) for name in models]
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Pairs that are drawn one after the other while what is foretold stays as it is.
+    """Pairs that are drawn with the same predictions.
 
     Attributes:
-        images: ``(B,)``.
-        cells: ``(B,)``.
+        images: ``(B,)`` indices of the images.
+        cells: ``(B,)`` indices of the cells.
     """
 
     images: I64
@@ -62,20 +62,20 @@ class Block:
 class Drawing:
     """The draws of a run so far, and the interval of each number.
 
-    ``chances`` is ``(N, C)``, in proportion to which the next pair is drawn.
+    ``chances`` ``(N, C)`` are proportional to the probabilities of the next pair.
 
     Args:
-        images: N, of the whole grid.
-        cells: its C cells.
-        weights: ``(C,)`` by which the errors of the cells are summed: a mean over the images each.
-        models: their names.
-        asked: the numbers that the draws are to narrow.
-        also: others that have intervals, too.
+        images: number N of images.
+        cells: the C cells of the grid.
+        weights: ``(C,)`` weights of the cells' mean errors in the number.
+        models: names of the models.
+        asked: the numbers whose intervals the draws should narrow.
+        also: further numbers with intervals.
         families: corruption to its family; used only for predicting errors.
-        excluded: images that count nowhere, as they cannot be read.
-        aim: the half-width that is wanted; None where there is none.
-        level: of each of the asked; of the others 0.95.
-        seed: decides the draws.
+        excluded: unreadable images, which are ignored.
+        aim: target half-width; None without one.
+        level: level of the intervals of ``asked``; that of ``also`` is 0.95.
+        seed: random seed of the draws.
     """
 
     def __init__(
@@ -130,21 +130,21 @@ class Drawing:
 
     @property
     def total(self) -> int:
-        """All pairs."""
+        """Number of pairs."""
         return int(self._counted.sum()) * self.layout.cells
 
     @property
     def narrowed(self) -> list[ConfidenceSequence]:
-        """The intervals of the numbers that are asked."""
+        """The intervals of the numbers in ``asked``."""
         return self.intervals[: self._asked]
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all pairs were asked."""
+        """Whether all pairs were evaluated."""
         return not self._open.any()
 
     def choose(self, place: int) -> Block:
-        """Return the block of that number; the same one whenever it is asked after the same answers."""
+        """Return the block with this number; it depends only on the number and earlier answers."""
         size = min(max(FIRST, round(GROWTH * len(self))), int(self._open.sum()))
         random = generator(self.seed, "anytime", str(place))
         drawn = draw_pairs(self.chances.ravel(), size, random)
@@ -152,10 +152,10 @@ class Drawing:
         return Block(images, cells)
 
     def add(self, block: Block, wrong: F64) -> None:
-        """Take the answers to the pairs of a block, in its order.
+        """Add the answers to the pairs of a block, in its order.
 
         Args:
-            block: as :meth:`choose` gave it.
+            block: a block of :meth:`choose`.
             wrong: ``(models, B)`` 1 where an answer is wrong, else 0.
         """
         rounds = self.estimate(block, wrong)
@@ -176,21 +176,21 @@ class Drawing:
         self._learn()
 
     def cell_errors(self) -> F64:
-        """Return ``(models, C)`` the errors as they are known and foretold: without intervals."""
+        """Return ``(models, C)`` mean errors, with predictions for pairs that were not evaluated."""
         errors = self._foretold.copy()
         images, cells = np.concatenate(self._images), np.concatenate(self._cells)
         errors[:, images, cells] = np.concatenate(self._wrong, axis=1)
         return np.asarray(errors[:, self._counted].mean(axis=1))
 
     def counts(self) -> I64:
-        """Return ``(C,)`` how many images were asked in each cell."""
+        """Return ``(C,)`` the number of evaluated images in each cell."""
         return np.asarray((~self._open[self._counted]).sum(axis=0))
 
     def estimate(self, block: Block, wrong: F64) -> list[Rounds]:
-        """Return the rounds of a block for each number; takes no note of the answers."""
+        """Return the rounds of a block for each number, without storing the answers."""
         at = block.images, block.cells
         weights, chances = self._weights[block.cells], self.chances[at]
-        # The mass that was left before each draw.
+        # The remaining mass before each draw.
         mass = self.chances.sum() - np.concatenate([[0.0], np.cumsum(chances)[:-1]])
         mass = np.maximum(mass, chances)
         ratio = np.zeros_like(self.chances)
@@ -217,7 +217,7 @@ class Drawing:
     # ------------------------------------------------------------ within
 
     def _foretell(self) -> tuple[F64, F64]:
-        """Return ``(models, N, C)`` chances of an error, and ``(N, C)`` in proportion to which to draw."""
+        """Return predicted errors ``(models, N, C)``, and ``(N, C)`` unnormalized draw probabilities."""
         foretold = np.stack([self._difficulty[name].predict_errors() for name in self.models])
         squares = self._factors[: self._asked] ** 2
         variance = _combine(squares.mean(axis=0), foretold * (1 - foretold))
@@ -245,21 +245,21 @@ def _combine(factors: F64, tables: F64) -> F64:
 
 
 def draw_pairs(chances: F64, size: int, random: np.random.Generator) -> I64:
-    """Return places drawn one by one without replacement, in proportion to ``chances``.
+    """Draw indices one by one without replacement, in proportion to ``chances``.
 
     Args:
-        chances: ``(P,)``, 0 where a place cannot be drawn.
-        size: how many; there are at least as many that can be.
-        random: decides them.
+        chances: ``(P,)``, 0 for indices that cannot be drawn.
+        size: number of indices, at most that of chances above 0.
+        random: the random generator.
     """
     there = np.flatnonzero(chances)
     if 4 * size > len(there):
-        # In the order of exponential times with the chances as rates (Efraimidis & Spirakis 2006).
+        # Sorted by exponential times with the chances as rates (Efraimidis & Spirakis 2006).
         times = random.standard_exponential(len(there)) / chances[there]
         return there[np.argsort(times, kind="stable")[:size]]
     ends = np.cumsum(chances[there])
     drawn = np.zeros(0, dtype=np.int64)
-    # What was drawn already is passed over: the same as drawing from what is left.
+    # Skipping repeated draws equals drawing without replacement.
     while len(drawn) < size:
         more = np.searchsorted(ends, random.random(2 * size) * ends[-1], side="right")
         drawn = _keep_first(np.concatenate([drawn, np.minimum(more, len(there) - 1)]))
@@ -267,6 +267,6 @@ def draw_pairs(chances: F64, size: int, random: np.random.Generator) -> I64:
 
 
 def _keep_first(values: I64) -> I64:
-    """Return the values without those that came before."""
+    """Return the values without repetitions."""
     _, first = np.unique(values, return_index=True)
     return values[np.sort(first)]

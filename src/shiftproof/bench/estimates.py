@@ -1,7 +1,7 @@
 """Unsupervised error estimation: validation on labeled runs, and estimates for unlabeled ones.
 
-A run with labels learns each estimator on its clean images and holds it against the truth in every
-corrupted cell. How far it is off there is what its word is worth on a stream without labels.
+On a run with labels, each estimator is fitted on the clean images and compared with the true error in
+every corrupted cell. Its deviations there give its accuracy on a stream without labels.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Miss:
 class Quality:
     """Accuracy of an estimator of one model over the corrupted cells, as fractions.
 
-    ``bias`` is the mean of estimate minus error: below 0 the estimator is too hopeful. ``within``
-    counts the cells that are off by no more than ``WIDTH`` root mean squares.
+    ``bias`` is the mean of estimate minus error: it is negative for an optimistic estimator.
+    ``within`` counts the cells whose deviation is at most ``WIDTH`` root mean squares.
     """
 
     cells: int
@@ -112,18 +112,18 @@ def estimate_grid(
 ) -> dict[str, dict[Cell, dict[str, float]]]:
     """Return the estimated error of each model in each corrupted cell, by estimator. Fractions.
 
-    The clean and the corrupted images are the same photographs, and a threshold set on a photograph
-    knows how hard it is. So a keyed draw splits them in halves: what is learned on the clean images of
-    one half is applied to the corrupted images of the other, and the other way round. They are still
-    photographs of one dataset: on others an estimator does worse rather than better.
+    Clean and corrupted images show the same photographs, so a threshold fitted on them would depend on
+    their difficulty. So they are split into random halves: the fit on the clean images of one half is
+    applied to the corrupted images of the other, and vice versa. Both halves are of one dataset: on
+    other data an estimator is likely worse.
 
     Args:
         tables: per model its labeled records by cell; the first model is the one that the
             disagreement is with.
 
     Returns:
-        For each model and corrupted cell what could be estimated; nothing without a clean cell, or
-        with too few images for two halves.
+        The estimates by model and corrupted cell; empty without a clean cell, or with too few images
+        for two halves.
     """
     first = next(iter(tables.values()))
     return {
@@ -135,7 +135,7 @@ def estimate_grid(
 def judge(
     estimates: Mapping[Cell, Mapping[str, float]], errors: Mapping[Cell, float]
 ) -> dict[str, Quality]:
-    """Return how far each estimator is off over the cells, by its name.
+    """Return the accuracy of each estimator over the cells, by name.
 
     Args:
         estimates: per cell the estimated error by estimator.
@@ -190,7 +190,7 @@ def _estimate_cells(
 
 
 def _halves(count: int) -> NDArray[np.bool_]:
-    """``(count,)`` bool: one half of the images by a keyed draw, the same for all models."""
+    """``(count,)`` bool: a random half of the images, the same for all models."""
     drawn = generator(SEED, "estimation halves", str(count)).permutation(count) < count // 2
     return np.asarray(drawn)
 
@@ -260,12 +260,11 @@ def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
 def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> StreamEstimate:
     """Estimate the error of each model of ``run`` in each of its cells, without its labels.
 
-    The estimators are learned on the labeled clean images of ``calibration``, a run of the same
-    models. Its corrupted cells say how far they are off there: the root mean square of that, times
-    1.96, and the bootstrap interval over the images of ``run`` are independent and added in
-    quadrature. What the estimators were off by in the calibration's grid they may well exceed on a
-    shift of another kind; classes that the model does not know, and frequencies of classes that
-    changed, are such shifts.
+    The estimators are fitted on the labeled clean images of ``calibration``, a run of the same models.
+    Its corrupted cells give their deviations: 1.96 times the root mean square of these, and the
+    bootstrap interval over the images of ``run``, are independent and added in quadrature. On other
+    kinds of shift, such as unknown classes or changed class frequencies, the deviations may well be
+    larger than on the calibration's grid.
 
     Args:
         run: a finished run, or its folder; where it has labels, they are given beside the estimate

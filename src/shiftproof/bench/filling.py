@@ -1,4 +1,4 @@
-"""Fill a run's folder: every model sees every stream, and each cell is written when it is through."""
+"""Fill a run's folder: run every model on every episode, and write each cell after its last batch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftproof.bench import grid
+from shiftproof.bench.episode_run import EpisodeRun
 from shiftproof.bench.on_device import OnDevice, each_gathered, gather_ahead
-from shiftproof.bench.passage import Passage
 from shiftproof.bench.recording import Recording, recording_of
 from shiftproof.bench.stream import Episode
 from shiftproof.bench.views import View
@@ -30,27 +30,27 @@ def fill(
     workers: int,
     show_progress: bool | None,
 ) -> None:
-    """Do what is not there yet; a cell is written when its last batch is through.
+    """Predict the cells without records; write each after its last batch.
 
     Args:
-        folder: of the run.
-        view: gives the images.
+        folder: folder of the run.
+        view: reads and corrupts the images.
         streams: the episodes of the run.
         samples: the images of the run, in the order of the tables.
-        models: name to what predicts, all of one kind.
-        recording: how the answers of that kind are kept.
-        batch_size: images of a batch.
-        workers: processes that read and corrupt.
-        show_progress: None shows it on a terminal only.
+        models: the models by name, all of one task.
+        recording: records the predictions of such models.
+        batch_size: images in a batch.
+        workers: processes that read and corrupt images.
+        show_progress: None shows progress on a terminal only.
     """
     for name in models:
         files.make_folder(folder.path / "records" / name)
     steps = [
-        (episode, number, taking)
+        (episode, number, active)
         for episode in streams
-        if (passages := _passages(folder, episode, samples, models, recording))
+        if (runs := _episode_runs(folder, episode, samples, models, recording))
         for number in range(len(episode.visits))
-        if (taking := [passage for passage in passages if passage.takes(number)])
+        if (active := [run for run in runs if run.takes(number)])
     ]
     visits = [episode.visits[number] for episode, number, _ in steps]
     batches = grid.batches(view, visits, samples, batch_size=batch_size, workers=workers)
@@ -63,30 +63,30 @@ def fill(
         contextlib.closing(shown),
         progress("Benchmark", sum(map(len, visits)), show=show_progress) as advance,
     ):
-        for episode, number, taking in steps:
+        for episode, number, active in steps:
             with contextlib.ExitStack() as contexts:
-                for passage in taking:
-                    contexts.enter_context(passage.during(number))
+                for run in active:
+                    contexts.enter_context(run.during(number))
                 for batch, images in _of_one_visit(shown):
-                    for passage in taking:
-                        passage.show(number, batch, images)
+                    for run in active:
+                        run.show(number, batch, images)
                     advance(len(batch), note=_note(episode, number))
-            for passage in taking:
-                passage.finish(number)
+            for run in active:
+                run.finish(number)
 
 
-def _passages(
+def _episode_runs(
     folder: RunFolder,
     episode: Episode,
     samples: Sequence[Sample],
     models: Mapping[str, Any],
     recording: Recording,
-) -> list[Passage]:
-    passages = [
-        Passage(name, model, episode, folder, samples, recording_of(recording, name))
+) -> list[EpisodeRun]:
+    runs = [
+        EpisodeRun(name, model, episode, folder, samples, recording_of(recording, name))
         for name, model in models.items()
     ]
-    return [passage for passage in passages if not passage.is_done]
+    return [run for run in runs if not run.is_done]
 
 
 def _of_one_visit(shown: Iterator[tuple[grid.Batch, Any]]) -> Iterator[tuple[grid.Batch, Any]]:

@@ -1,4 +1,4 @@
-"""What a run would take in time, memory and disk, estimated from ten seconds of it; nothing is written."""
+"""Forecast of a run's time, memory and disk from ten seconds of it; nothing is written."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import Cell, Image, Sample
 
 TRIED_SECONDS = 5.0
-"""So long images are made, and so long all models see them; what was begun is ended."""
+"""Minimum seconds for corrupting images, and for the models."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-"""Its multiples, less their whole part, always lie in the widest of the gaps that are left."""
+"""The fractional parts of its multiples always split one of the widest remaining gaps."""
 
 _ROWS = 8
-"""Of the table from which the size of a row is told."""
+"""Rows of the table from which the size of a row is estimated."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run would take.
+    """Forecast of a run.
 
     Attributes:
-        images: of the dataset, or those chosen.
-        cells: corruptions times severities, and the clean one.
-        models: those given and the adapted ones.
-        passes: images that a model is shown, summed over models, cells and adaptation's passes.
-        load_seconds: reading, resizing and corrupting, of one process.
-        model_seconds: of the models, where they run.
-        workers: processes that read and corrupt.
-        device: where the models run.
-        tried: images that were tried.
-        memory: bytes that all processes hold.
-        disk: bytes of the records, and of the resized images that lie there while it runs.
-        parts: by so many commands or machines it can be shared at most.
+        images: number of images.
+        cells: number of corruptions times severities, plus the clean cell.
+        models: number of models and adapters.
+        passes: number of images over all models, cells and passes of adaptation.
+        load_seconds: seconds of one process for reading, resizing and corrupting.
+        model_seconds: seconds of the models on their device.
+        workers: number of processes that read and corrupt.
+        device: device of the models.
+        tried: number of images in the trial.
+        memory: bytes of all processes.
+        disk: bytes of the records, and of the resized images that are cached during the run.
+        parts: maximum number of commands or machines that can share the run.
     """
 
     images: int
@@ -76,12 +76,12 @@ class Forecast:
 
     @property
     def needs(self) -> Needs:
-        """What it takes on this machine, as all verbs tell it."""
+        """The needs on this machine, in the form common to all verbs."""
         return Needs(self.seconds, self.memory, self.disk, self.parts)
 
     @property
     def seconds(self) -> float:
-        """About how long it takes: on one processor both share the cores, elsewhere they overlap."""
+        """Approximate duration; loading and models overlap unless both run on the CPU."""
         loading = self.load_seconds / max(self.workers, 1)
         if self.workers == 0 or self.device == "cpu":
             return loading + self.model_seconds
@@ -104,10 +104,10 @@ def forecast_run(
     workers: int | None = None,
     device: str = "cpu",
 ) -> Forecast:
-    """Return what :func:`run` with the same arguments will take; write nothing.
+    """Return a forecast of :func:`run` with the same arguments; nothing is written.
 
-    For five seconds images, evenly spread, go through every corruption at its middle severity, one
-    at least; for five more the models see batches of them. It is rough: sizes differ.
+    For five seconds, evenly spaced images are corrupted by every corruption at its middle severity;
+    for five more, the models predict batches of them. It is rough, since images differ in size.
 
     Raises:
         InputError: an argument cannot be used, or none of the images can be read.
@@ -158,9 +158,9 @@ def forecast_run(
 
 
 def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
-    """Yield each sample once, so that the first few lie far from each other."""
+    """Yield each sample once, in an order in which any first few are evenly spread."""
     seen = set()
-    # In three times as many steps no gap is left that is as wide as a sample.
+    # Three times as many steps reach every sample.
     for step in range(3 * len(samples)):
         place = int(step * _GOLDEN % 1 * len(samples))
         if place not in seen:
@@ -176,11 +176,11 @@ def _time_loading(
     *,
     keep: int,
 ) -> tuple[float, int, list[Image]]:
-    """Return the seconds that one image takes in all cells, how many were tried, and some as made."""
+    """Return the seconds per image in all cells, the number of tried images, and some results."""
     middle = sorted(severities)[len(severities) // 2]
     shown = [cell for cell in cells if cell.is_clean or cell.severity == middle]
     for cell in shown:
-        _load(view, samples[0], cell)  # what is compiled or opened once
+        _load(view, samples[0], cell)  # compiles and opens what is needed once
     begun, total, tried = time.perf_counter(), 0.0, 0
     loaded: list[Image] = []
     for sample in _spread(samples):
@@ -200,7 +200,7 @@ def _time_loading(
 
 
 def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
-    """Return the image alone, or nothing where it cannot be read."""
+    """Return a list with the image; empty if it is unreadable."""
     try:
         return [view.load(sample, cell)]
     except BrokenFileError:
@@ -208,12 +208,12 @@ def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
 
 
 def _time_models(prepared: Prepared, images: Sequence[Image], most: int) -> float:
-    """Return the seconds that one image takes in all models; the first batch is not counted.
+    """Return the seconds per image in all models, without the first batch.
 
     Args:
-        prepared: the models, and how they are shown images.
-        images: of a batch.
-        most: images that the run itself shows to a model.
+        prepared: the prepared models and data.
+        images: the images of a batch.
+        most: number of images that the run shows to a model.
     """
     total = 0.0
     batch = prepared.recording.gather(images)
@@ -230,7 +230,7 @@ def _time_models(prepared: Prepared, images: Sequence[Image], most: int) -> floa
 
 
 def _record_bytes(prepared: Prepared, samples: Sequence[Sample], images: Sequence[Image]) -> float:
-    """Return the bytes that an image adds to a table of records, by two tables of the first model."""
+    """Return the bytes per image of a record table, from two tables of the first model."""
     count = min(len(images), _ROWS)
     model = next(iter(prepared.models.values()))
     recording = prepared.recording
@@ -247,10 +247,10 @@ def _record_bytes(prepared: Prepared, samples: Sequence[Sample], images: Sequenc
 
 
 def _count_shown(streams: Sequence[Episode], models: int) -> int:
-    """Return how many images all models together are shown."""
+    """Return the number of images shown to all models together."""
     return models * sum(len(visit) for episode in streams for visit in episode.visits)
 
 
 def _repeats(streams: Sequence[Episode], cells: Sequence[Cell], samples: Sequence[Sample]) -> float:
-    """Return how often an image is loaded in a cell: more than once where adaptation repeats it."""
+    """Return how often an image is loaded per cell, more than once if adaptation repeats it."""
     return _count_shown(streams, 1) / (len(cells) * len(samples))

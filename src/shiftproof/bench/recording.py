@@ -1,4 +1,4 @@
-"""How the answers of one kind of model are kept: what a passage through the grid asks for."""
+"""How the predictions of the models of one task are recorded: the interface for a run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class Recorder(Protocol):
     """Collects the answers of one model in one cell, batch by batch."""
 
     def add(self, rows: Sequence[int], answers: Any, positions: Sequence[int]) -> None:
-        """Record the answers for samples that are given by their places among the cell's."""
+        """Record the answers for the samples with these indices in the cell."""
 
     def add_broken(self, row: int, reason: str, position: int) -> None:
-        """Record a file that could not be read."""
+        """Record an unreadable file."""
 
 
 class Recording(Protocol):
-    """What tells classifiers from detectors while the grid is filled."""
+    """Batches, predicts and records with the models of one task."""
 
     def gather(self, images: Sequence[Image]) -> Any:
-        """Return a batch in the form in which models of this kind take it."""
+        """Return a batch in the models' input format."""
 
     def predict(self, model: Any, batch: Any) -> Any:
-        """Return the model's answers for a gathered batch."""
+        """Return the model's predictions for a gathered batch."""
 
     def pick(self, answers: Any, places: Sequence[int]) -> Any:
-        """Return the answers for some of the images of the batch."""
+        """Return the predictions for the images at these positions of the batch."""
 
     def recorder(self, samples: Sequence[Sample]) -> Any:
         """Return an empty recorder for a cell with these samples."""
@@ -44,46 +44,46 @@ class Recording(Protocol):
         """Return a recorder that continues a table of some of the samples.
 
         Raises:
-            BrokenFileError: it cannot be read.
-            LookupError: it is of other samples.
+            BrokenFileError: the table cannot be read.
+            LookupError: the table is of other samples.
         """
 
     def write(self, path: Path, recorder: Any) -> None:
-        """Write what a recorder has as a table, atomically."""
+        """Write the recorded table, atomically."""
 
 
 @runtime_checkable
 class RecordingByModel(Protocol):
-    """A recording that keeps the answers of each model in a way of its own."""
+    """A recording that differs by model."""
 
     def of_model(self, name: str) -> Recording:
-        """Return how the answers of the model of that name in the run are kept."""
+        """Return the recording of the model of that name in the run."""
 
 
 def recording_of(recording: Recording, name: str) -> Recording:
-    """Return how the answers of the model ``name`` are kept: alike for all, or in its own way."""
+    """Return the recording of the model ``name``: its own, or the common one."""
     return recording.of_model(name) if isinstance(recording, RecordingByModel) else recording
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """What learns while it predicts: an adapter, or an adapted detector."""
+    """A model that adapts while it predicts: an adapter, or an adapted detector or segmenter."""
 
     @property
     def events(self) -> Sequence[Event]:
-        """What happened since the last reset that a reader of the results must know."""
+        """Events since the last reset that readers of the results must know."""
 
     def reset(self) -> None:
         """Forget everything that was learned."""
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict and learn nothing while the context lasts."""
+        """Predict without adaptation while the context lasts."""
 
     def end_epoch(self) -> None:
-        """Take note that one pass over the whole target set is through."""
+        """Mark the end of a pass over the whole target set."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return all that was learned."""
+        """Return the adapted state."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up a state."""
+        """Restore a state."""

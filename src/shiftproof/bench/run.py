@@ -24,8 +24,8 @@ from shiftproof.bench.calibrating import calibrate
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.doubts import warn_of_settings
+from shiftproof.bench.episode_run import check_that_states_can_be_kept
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
-from shiftproof.bench.passage import check_that_states_can_be_kept
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.sharing import Filling, Stretch, fill_shared

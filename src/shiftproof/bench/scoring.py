@@ -78,46 +78,48 @@ def score(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Run:
-    """Score what any framework has answered under corruption, and write a run like those of ``bench``.
+    """Score the predictions of any framework under corruption; the run is like those of ``bench``.
 
-    No model runs here. Answers of classifiers are ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` files, one
-    for each corruption and severity, or one table with the columns corruption, severity and image;
-    what may be in them is said by :func:`~shiftproof.bench.answers.read_answers`. Every image is
-    answered once in every cell.
+    No model is run. Classifiers: ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` files, one for each
+    corruption and severity, or one table with the columns corruption, severity and image;
+    :func:`~shiftproof.bench.answers.read_answers` documents their content. Every cell has one answer
+    for each image.
 
-    Answers of segmenters are label maps as PNG, a folder of them for each corruption and severity,
-    ``fog/3/<path of the image>.png`` and ``clean/<path of the image>.png``; of a palette the indices
-    count, and 255 says no class. Every image has one in every cell, of the size of its truth.
+    Segmenters: label maps as PNG in a folder for each corruption and severity,
+    ``fog/3/<path of the image>.png`` and ``clean/<path of the image>.png``. Of palette images the
+    indices are read; 255 means no class. Every cell has one label map for each image, of the size of
+    the ground truth.
 
-    Of detectors there is for each corruption and severity there is a file in COCO's format of
-    results, a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. How
-    the files may be called is said by :func:`~shiftproof.bench.predictions.find_predictions`. A file
-    with an empty list is a cell in which nothing was found; a file that is not there is named, and
-    no mPC is claimed. A record that cannot be used is left out and listed in ``run.json``.
+    Detectors: a file for each corruption and severity in COCO's format of results, a list of
+    ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``.
+    :func:`~shiftproof.bench.predictions.find_predictions` documents the file names. A file with an
+    empty list is a cell without detections; missing files are named, and mPC is not computed.
+    Unusable records are ignored and listed in ``run.json``.
 
     Args:
         predictions: the folder of the result files; or a table of results (``.pkl`` of mmdetection's
-            test_robustness, ``.json``, ``.csv``), which has no intervals, as there are no images in
-            it; or name to either, where the first is the one that the others are compared with.
-        data: the annotations: a COCO JSON file alone, without its images, or whatever
-            ``open_detection_data`` takes. Result files name images by the ids of COCO data, or by
-            path, file name, or file name without suffix; and categories by id (of data that has none,
-            from 1 in the order of the classes) or by name. A table needs none. For classifiers what
-            ``open_data`` takes: class folders, a CSV of path,label, whose images need not be there;
-            none where the files have images and labels. For segmenters what
+            test_robustness, ``.json``, ``.csv``), which has no intervals, as it has no images; or a
+            mapping of model names to either, where the first is the baseline of comparisons.
+        data: the ground truth. Detectors: a COCO JSON file, without its images, or anything that
+            ``open_detection_data`` takes; result files name images by the ids of COCO data, or by
+            path, file name, or file name without suffix, and categories by id (from 1 in the order of
+            the classes where the data has none) or by name; a table needs no data. Classifiers:
+            anything that ``open_data`` takes, or a CSV of path,label, whose images may be missing;
+            None if the files contain images and labels. Segmenters: anything that
             ``open_segmentation_data`` takes.
         out: the folder of the run.
-        measure: of detectors, as for :class:`Detection`.
-        classes: of classifiers, what the scores stand for; by default ImageNet's classes for 1,000
-            scores, else numbers. Of segmenters, what the numbers in the label maps mean: "index" for
-            places in the data's classes (the default where the data's own label maps have the same),
-            "label-maps" for the numbers of those, or as of ``open_segmentation_data``.
-        class_map: of segmenters, from a class of the answers (or a number) to one of the data.
-        calibrate: of classifiers, the share of the images that is held out to fit temperature and
+        measure: for detectors, as in :class:`Detection`.
+        classes: for classifiers, the classes of the scores; by default ImageNet's classes for 1,000
+            scores, else numbers. For segmenters, the meaning of the numbers in the label maps:
+            "index" for indices of the data's classes (the default where the data's own label maps
+            have the same), "label-maps" for the numbers in these, or as in
+            ``open_segmentation_data``.
+        class_map: for segmenters, from a class of the answers (or a number) to one of the data.
+        calibrate: for classifiers, the share of the images that is held out to fit temperature and
             prediction sets on their clean answers, 0.2 or "fraction=0.2"; the rest is measured.
-        coverage: the share of images whose sets are to hold the right class.
-        workers: processes that measure.
-        show_progress: None shows it on a terminal only.
+        coverage: the share of images whose prediction sets should contain the true class.
+        workers: number of processes that measure.
+        show_progress: None shows progress on a terminal only.
 
     Raises:
         InputError: files that cannot be used; predictions of other data; annotations without an
@@ -165,7 +167,7 @@ _NOUNS = {
     "detection": "detector",
     "segmentation": "segmenter",
 }
-"""What the model is called of which there is only one."""
+"""Default name of a single model, by task."""
 
 
 def _is_table(path: Path) -> bool:

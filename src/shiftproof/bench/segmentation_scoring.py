@@ -1,4 +1,4 @@
-"""Score label maps that segmenters made elsewhere: their files in, the same run as ours out."""
+"""Score label maps of segmenters from any framework."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import Cell, Image, LabelMap, Sample, Settings
 
 Named: TypeAlias = Classes | str | Path | Sequence[str]
-"""What the numbers of answers mean, as a person says it."""
+"""User's specification of the classes of predicted label maps."""
 
 INDEX = "index"
-"""The word for numbers that are places in the classes of the data: what an argmax gives."""
+"""Numbers are indices of the data's classes, as from an argmax."""
 
 LABEL_MAPS = "label-maps"
-"""The word for numbers as they stand in the label maps of the data."""
+"""Numbers are those in the label maps of the data."""
 
 ANSWER_NUMBERS = (INDEX, LABEL_MAPS)
-"""The words of ``classes`` that name no classes, but say which of the data's numbers are meant."""
+"""Values of ``classes`` that refer to numbers of the data."""
 
 _FEW = 64
-"""So many label maps are read sooner than processes start."""
+"""Number of label maps below which worker processes do not pay."""
 
 
 def holds_label_maps(path: Path) -> bool:
-    """Whether a folder has images in folders that say cells, and no result files of other tasks."""
+    """Whether a folder has images in folders named by cells, and no result files of other tasks."""
     if not path.is_dir():
         return False
     others = {".json", *ANSWERS}
@@ -132,7 +132,7 @@ def score_label_maps(
         return _Reader(dataset, meaning, source.path, source.cells[cell]).read(sample)
 
     def photograph(sample: Sample, cell: Cell) -> Image | None:
-        # What the model was shown lies elsewhere; only the clean image is known.
+        # The corrupted images are not available, only the clean ones.
         return dataset.read(sample) if cell.is_clean else None
 
     save_shown(folder, Shown(dataset, list(sources), photograph, answer), cells)
@@ -147,7 +147,7 @@ def _open(data: ImageData | str | Path, classes: Named | None) -> SegmentationDa
     root = Path(data)
     named = classes is not None and classes not in ANSWER_NUMBERS
     if named and root.is_dir() and layout_in(root) == "masks":
-        # A folder of images and label maps names no classes; those of the answers are its own.
+        # A folder of images and label maps names no classes; those of the predictions are used.
         return open_segmentation_data(root, classes=classes)
     return open_segmentation_data(root)
 
@@ -157,7 +157,7 @@ def _open(data: ImageData | str | Path, classes: Named | None) -> SegmentationDa
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """What the numbers in answers mean, and which class of the data each of those is."""
+    """The classes of the numbers in predictions, and the corresponding classes of the data."""
 
     space: LabelSpace
     match: ClassMatch
@@ -169,11 +169,11 @@ class Meaning:
         class_map: Mapping[str, str] | None,
         data: SegmentationData,
     ) -> Meaning:
-        """Read what a person says of the numbers; without a word they are places in the data's classes.
+        """Read the user's specification; by default the numbers are indices of the data's classes.
 
         Raises:
-            InputError: nothing is said, and the numbers of the data's label maps are other ones, so
-                that either could be meant.
+            InputError: no specification, although the numbers of the data's label maps differ from
+                the indices.
         """
         if classes is None and class_map and all(key.isdecimal() for key in class_map):
             space = _of_numbers([int(key) for key in class_map])
@@ -183,11 +183,11 @@ class Meaning:
         return cls(space, match_pixel_classes(space.classes, data.classes, mapping=mapping))
 
     def read(self, path: Path) -> LabelMap:
-        """Return a label map in the data's classes, -1 where none is said.
+        """Return a label map in the data's classes, with -1 for no class.
 
         Raises:
-            BrokenFileError: it is no picture with one number a pixel.
-            LabelError: a number that means nothing.
+            BrokenFileError: the file is no image with one channel.
+            LabelError: a number without a class.
         """
         return translate_labels(self.match, self.space.to_classes(read_indices(path)))
 
@@ -220,7 +220,7 @@ def _of_numbers(numbers: Sequence[int]) -> LabelSpace:
 
 
 class _Source:
-    """The label maps of one model: of each cell, of each image by its id the path below ``path``."""
+    """The label maps of one model: paths relative to ``path``, by cell and image id."""
 
     def __init__(self, path: Path, cells: Mapping[Cell, Mapping[str, str]], ids: list[str]) -> None:
         self.path = path
@@ -229,10 +229,10 @@ class _Source:
 
     @classmethod
     def find(cls, path: Path, data: SegmentationData) -> _Source:
-        """Find which file is which image in which cell.
+        """Assign the files to images and cells.
 
         Raises:
-            InputError: a label map of no image, two of one image, or one that is no PNG.
+            InputError: a label map without an image, two for one image, or one that is not a PNG.
         """
         ids = [sample.id for sample in data.samples]
         names = _ImageNames(ids)
@@ -264,7 +264,7 @@ class _Source:
         return cls(path, cells, ids)
 
     def check_complete(self, cells: Sequence[Cell]) -> None:
-        """Raise where an image has no label map in one of the cells."""
+        """Raise an error if an image has no label map in one of the cells."""
         for cell in cells:
             lacking = [name for name in self._ids if name not in self.cells[cell]]
             if lacking:
@@ -276,7 +276,7 @@ class _Source:
     def settings(
         self, cells: Sequence[Cell], meaning: Meaning, show_progress: bool | None
     ) -> Settings:
-        """Return what the label maps are, for the record: one fingerprint a cell."""
+        """Return a fingerprint of each cell's label maps, for the record."""
         prints = {}
         with progress("Fingerprints", len(cells), show=show_progress) as advance:
             for cell in cells:
@@ -288,13 +288,13 @@ class _Source:
 
 
 class _ImageNames:
-    """Finds the image that a label map is of, by its path below the cell."""
+    """Finds the image of a label map by its path relative to the cell."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         self._by_path: dict[str, str] = {}
         for name in ids:
             self._by_path[str(PurePosixPath(name).with_suffix(""))] = name
-        # "a.jpg.png" is of "a.jpg", whatever else is called a.
+        # "a.jpg.png" belongs to "a.jpg", even if there are other files named a.
         self._by_path |= {name: name for name in ids}
         self._aliases = naming.aliases([{"file_name": name, "id": name} for name in ids])
 
@@ -306,7 +306,7 @@ class _ImageNames:
 
 
 def _files_below(root: Path) -> list[str]:
-    """Return the files at any depth but the hidden ones, in an order that no locale changes."""
+    """Return all files except hidden ones, in an order that does not depend on the locale."""
     paths = (path for path in root.rglob("*") if path.is_file())
     inner = (path.relative_to(root) for path in paths)
     return sorted(one.as_posix() for one in inner if not any(p.startswith(".") for p in one.parts))
@@ -339,7 +339,7 @@ def _map_name(name: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """Reads the label maps of one cell, and counts them against the truth; small to pickle."""
+    """Reads the label maps of one cell, and compares them with the ground truth; pickles small."""
 
     data: SegmentationData
     meaning: Meaning
@@ -347,11 +347,11 @@ class _Reader:
     maps: Mapping[str, str]
 
     def read(self, sample: Sample) -> LabelMap:
-        """Return what is said of an image, in the data's classes.
+        """Return the label map predicted for an image, in the data's classes.
 
         Raises:
-            BrokenFileError: it cannot be read, has a number that means nothing, or another size than
-                the truth.
+            BrokenFileError: it cannot be read, has a number without a class, or another size than
+                the ground truth.
         """
         inner = show_name(self.maps[sample.id])
         path = self.root / self.maps[sample.id]

@@ -1,6 +1,6 @@
-"""From the cells and the protocol to the streams: which image comes when, and where a reset is.
+"""The streams of a run: the order of images and the resets, from cells and protocol.
 
-All of it is a pure function of cells, labels, protocol and seed.
+They are a pure function of cells, labels, protocol and seed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Indices = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """A stretch of a stream at whose ends batches end: images of one cell, or of cells mixed.
+    """A segment of a stream with its own batches: images of one cell, or of mixed cells.
 
-    ``rows`` says for each of its images which sample it is, ``which`` which one of ``cells`` it is
-    in. ``start`` is the place of its first image in the pass, ``number`` counts the passes of the
-    episode from 0. Answers are kept where ``recorded``; elsewhere the model only learns.
+    ``rows`` are the samples' indices and ``which`` the indices in ``cells`` of its images. ``start`` is
+    the position of its first image in the pass, ``number`` the index of the pass in the episode.
+    Predictions are stored if ``recorded``; otherwise the model only adapts.
     """
 
     cells: tuple[Cell, ...]
@@ -44,10 +44,9 @@ class Visit:
 
 @dataclass(frozen=True)
 class Episode:
-    """All that is seen between two resets: one pass (online), or several (offline).
+    """The stream between two resets: one pass (online), or several (offline).
 
-    ``name`` tells it from the others of the run and can name a file; ``passes`` says how many
-    passes there are.
+    ``name`` is unique in the run and a valid file name; ``passes`` is the number of passes.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Episode:
 
     @property
     def is_offline(self) -> bool:
-        """Whether the images are predicted in a pass of their own, after those that adapt."""
+        """Whether the images are predicted in a separate pass after those that adapt."""
         return self.passes > 1
 
     @property
@@ -65,7 +64,7 @@ class Episode:
         return tuple(dict.fromkeys(cell for visit in self.visits for cell in visit.cells))
 
     def cells_finished_by(self, visit: int) -> tuple[Cell, ...]:
-        """Return the cells whose last recorded image is seen in the visit of that number."""
+        """Return the cells whose last recorded image is in the visit with this number."""
         if not self.visits[visit].recorded:
             return ()
         later = {cell for after in self.visits[visit + 1 :] for cell in after.cells}

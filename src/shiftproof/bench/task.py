@@ -1,8 +1,8 @@
-"""What a task is: all in which classification, detection and segmentation differ.
+"""The interface of a task: everything in which classification, detection and segmentation differ.
 
 The grid, the episodes, the checkpoints, the records' files, resuming, the summary, the page and the
-comparison of runs are the same for all. A task says how models and data are prepared, how answers are
-recorded, what is measured of the records, and which pictures are kept.
+comparison of runs are the same for all. A task prepares models and data, records predictions, measures
+the records, and stores images for the page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import Cell, Settings
 
 SOURCE = "source"
-"""The name of the model as it is, beside which the adapters stand."""
+"""The name of the unadapted model."""
 
 MakeView = Callable[[Mapping[str, CorruptionLike], int, Encode], View]
 
@@ -39,20 +39,20 @@ class Prepared:
     """Models and data of a run, prepared by a task.
 
     Attributes:
-        models: name in the run to what predicts; the first is the one that others are held against.
-        titles: name in the run to the model's name in full.
-        data: the images.
-        recording: how the answers of these models are kept.
-        settings: of models and task: what decides the numbers, and must be equal to resume.
-        about: what else the run is to say of them.
-        make_view: gives the images in the cells, from corruptions by name, seed and encoding.
-        corrupted: the corrupted copies that are read in the place of corrupting here, if they are.
+        models: models and adapters by name in the run; the first is the baseline of comparisons.
+        titles: full names of the models by name in the run.
+        data: the dataset.
+        recording: records the predictions of these models.
+        settings: settings of models and task that determine the results; equal when resuming.
+        about: further information for the record of the run.
+        make_view: creates the view of the images, from corruptions by name, seed and encoding.
+        corrupted: corrupted copies to read instead of corrupting images, if any.
         has_clean: whether there are clean images.
-        keeps_images: whether what a view makes of an image before it corrupts it is kept on the disk
-            while the run lasts, as it is smaller than the image.
-        device: where the models run.
-        batch_size: where none is asked for.
-        held_out: labeled images on which the models are calibrated before they are measured.
+        keeps_images: whether preprocessed images are cached on disk during the run, since they are
+            smaller than the files.
+        device: device of the models.
+        batch_size: default batch size.
+        held_out: labeled images for calibration before the models are measured.
     """
 
     models: Mapping[str, Any]
@@ -75,8 +75,8 @@ class Grid:
     """The cells of a run.
 
     Attributes:
-        cells: those with records, the clean one first where there is one.
-        missing: those that there should be, and are not.
+        cells: cells with records, the clean one first if there is one.
+        missing: expected cells without records.
     """
 
     cells: Sequence[Cell]
@@ -84,49 +84,49 @@ class Grid:
 
     @property
     def corrupted(self) -> list[Cell]:
-        """All but the clean one."""
+        """The corrupted cells."""
         return [cell for cell in self.cells if not cell.is_clean]
 
     @property
     def corruptions(self) -> list[str]:
-        """In the order of the cells."""
+        """The corruptions, in the order of the cells."""
         return list(dict.fromkeys(cell.corruption for cell in self.corrupted))
 
     @property
     def severities(self) -> list[int]:
-        """Rising."""
+        """The severities, sorted."""
         return sorted({cell.severity for cell in self.corrupted})
 
     @property
     def averaged(self) -> list[Cell]:
-        """The cells that enter the mean of the benchmark: the holdout corruptions never do."""
+        """The cells in the mean of the benchmark, which excludes holdout corruptions."""
         common = [cell for cell in self.corrupted if cell.corruption in COMMON]
         return common or self.corrupted
 
     @property
     def has_clean(self) -> bool:
-        """Whether the clean cell is among them."""
+        """Whether the clean cell has records."""
         return any(cell.is_clean for cell in self.cells)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a task measures of the records of a run.
+    """The measurements of a run's records.
 
     Attributes:
-        measures: the figures of a cell; the first is what the grid is drawn by.
-        headlines: the figures of a model as a whole.
-        cells: model to cell to name of a measure to its replicates.
-        images: counts, and what could not be read.
-        interval: how the replicates were drawn.
-        claim: the benchmark's own headline, such as "mCE"; None where there is none.
-        reason: why it is not claimed; None where it is.
-        complete: whether the grid is the whole benchmark.
-        summaries: model to name of a headline to its replicates, beside ``clean`` and ``mean``.
-        corruptions: model to corruption to further figures of it.
-        numbers: model to cell to numbers without intervals.
-        counts: model to cell to the images that count there.
-        details: model to what is the task's own, as JSON takes it.
+        measures: the measures of a cell; the first is shown in the charts of the grid.
+        headlines: the summary measures of a model.
+        cells: replicates by model, cell and measure.
+        images: number of images, and unreadable ones.
+        interval: the resampling of the replicates.
+        claim: the benchmark's headline, such as "mCE"; None without one.
+        reason: why the headline is not reported; None if it is.
+        complete: whether the grid is that of the benchmark.
+        summaries: replicates of headlines except ``clean`` and ``mean``, by model and headline.
+        corruptions: further figures by model and corruption.
+        numbers: numbers without intervals, by model and cell.
+        counts: number of images by model and cell.
+        details: task-specific results by model, for JSON.
     """
 
     measures: Sequence[Measure]
@@ -145,10 +145,10 @@ class Measured:
 
 
 class Task(ABC):
-    """A kind of models and what is measured of them; a concrete one is final.
+    """Base class of tasks; concrete classes are final.
 
-    Hyperparameters (a measure, a class map) go to its constructor. ``kind`` names the runs' kind: the
-    page of a kind that the report does not know has all that is common to tasks.
+    Options such as a measure or a class map are arguments of the constructor. ``kind`` is the kind of
+    its runs; for an unknown kind, the report shows the sections common to all tasks.
     """
 
     kind: str
@@ -162,26 +162,26 @@ class Task(ABC):
         *,
         device: str,
     ) -> Prepared:
-        """Load models, data and adapters where they are given as text, and check that they fit together.
+        """Load models, data and adapters given as text, and check that they fit together.
 
         Raises:
-            InputError: something cannot be used.
+            InputError: an argument cannot be used.
         """
 
     @abstractmethod
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
-        """Write into the run's folder what measuring will need beside the records."""
+        """Write files into the run's folder that :meth:`measure` needs in addition to the records."""
 
     def carry(self, folder: RunFolder, target: RunFolder, images: Collection[str]) -> None:
-        """Lay what :meth:`begin` wrote into another folder, whose records are of some images only.
+        """Copy the files of :meth:`begin` to another folder with records of a subset of the images.
 
-        Everything is copied as it is. A task that holds all records against what it wrote
-        narrows that to those images.
+        By default they are copied unchanged. Tasks whose files must match the records reduce them to
+        these images.
 
         Args:
-            folder: of the run.
-            target: a new folder, in which :meth:`measure` is to be called.
-            images: ids of the images whose records are there.
+            folder: folder of the run.
+            target: a new folder for :meth:`measure`.
+            images: ids of the images with records in ``target``.
         """
         for path in folder.task_files:
             copy = shutil.copytree if path.is_dir() else shutil.copyfile
@@ -197,14 +197,14 @@ class Task(ABC):
         workers: int,
         show_progress: bool | None,
     ) -> Measured:
-        """Measure the records of a run; depends on the files in its folder alone.
+        """Measure the records of a run, using only the files in its folder.
 
         Raises:
-            BrokenFileError: a file cannot be read, or two tables are not about the same images.
+            BrokenFileError: a file cannot be read, or two tables have different images.
         """
 
     @abstractmethod
     def save_gallery(
         self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
     ) -> None:
-        """Write the pictures that the page shows, for a run whose records are complete."""
+        """Write the images for the page, for a run with complete records."""

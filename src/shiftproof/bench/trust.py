@@ -1,4 +1,4 @@
-"""Whether what classifiers say of themselves holds, measured from the records of a run."""
+"""Reliability of classifiers' confidences and prediction sets, from the records of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shiftproof.runs.scores.trust import (
 from shiftproof.types import F64, Cell
 
 Found: TypeAlias = dict[tuple[str, str], Replicates]
-"""By part of :class:`CellTrust` (of sets the kind of them) and name of the figure."""
+"""Replicates by field of :class:`CellTrust` (for prediction sets, their method) and figure."""
 
 
 def measure_trust(
@@ -37,15 +37,15 @@ def measure_trust(
     classes: int,
     show_progress: bool | None,
 ) -> dict[str, Trust]:
-    """Return by model whether what it says holds, with intervals that all models and cells share.
+    """Measure calibration and selective prediction by model; all intervals share the resamples.
 
     Args:
-        tables: of labeled images, by model and cell; the first model is what others are held against.
-        plain: the figures of what the models say, as ``replicate_answers`` gives them.
-        averaged: the cells of which the mean is taken.
-        calibrations: what was fitted, by model.
-        classes: of the models.
-        show_progress: None shows it on a terminal only.
+        tables: records of labeled images, by model and cell; the first model is the baseline.
+        plain: figures without temperature scaling, from ``replicate_answers``.
+        averaged: the cells in the mean.
+        calibrations: fitted temperatures and prediction sets, by model.
+        classes: number of classes.
+        show_progress: None shows progress on a terminal only.
     """
     first = next(iter(tables))
     at_temperature = _measure_calibrated(tables, classes, show_progress)
@@ -66,16 +66,16 @@ def measure_trust(
     return found
 
 
-def _compare(said: Mapping[str, Replicates], first: Mapping[str, Replicates] | None) -> Found:
-    """Return the figures of a model in a cell, and minus those of the first model."""
-    found: Found = {("figures", name): said[name] for name in FIGURES}
+def _compare(own: Mapping[str, Replicates], first: Mapping[str, Replicates] | None) -> Found:
+    """Return the figures of a model in a cell, and the differences from the baseline."""
+    found: Found = {("figures", name): own[name] for name in FIGURES}
     if first is not None:
-        found.update({("against", name): said[name] - first[name] for name in FIGURES})
+        found.update({("against", name): own[name] - first[name] for name in FIGURES})
     return found
 
 
 def _scale(found: Found, at_temperature: Found) -> Found:
-    """Return what follows from a temperature: figures, their change, and sets."""
+    """Return the figures with a temperature, the changes due to it, and those of the sets."""
     changes: Found = {
         ("change", name): values - found["figures", name]
         for (of, name), values in at_temperature.items()
@@ -90,7 +90,7 @@ def _add(sums: Found, found: Found) -> None:
 
 
 def _write(found: Found, cell: Cell | None) -> CellTrust:
-    """Return the figures with their intervals, of a cell or (None) of the mean."""
+    """Return the figures with intervals for a cell, or for the mean (None)."""
     place = Cell("mean", 0) if cell is None else cell
 
     def part(of: str) -> Figures:
@@ -118,7 +118,7 @@ def _write(found: Found, cell: Cell | None) -> CellTrust:
 def _measure_calibrated(
     tables: Mapping[str, Mapping[Cell, CellRecords]], classes: int, show_progress: bool | None
 ) -> dict[tuple[str, Cell], Found]:
-    """Return the figures at a temperature and of the sets, by model and cell that have them."""
+    """Return the figures with a temperature and of prediction sets, by model and cell."""
     there = [
         (name, cell, record, record.calibrated)
         for name, table in tables.items()
@@ -139,7 +139,7 @@ def _measure_calibrated(
 
 
 def _measure_sets(records: Sequence[tuple[CellRecords, CalibratedAnswers]]) -> list[Found]:
-    """Return coverage and mean size of the sets; an image without an answer has an empty one."""
+    """Return coverage and mean size of prediction sets; images without an answer have empty sets."""
     if not records:
         return []
     columns = [functools.partial(_set_columns, record, answers) for record, answers in records]

@@ -70,7 +70,7 @@ def audit(
     ] = None,
     *,
     rows: words.RowOptions,
-    search: words.PlaceOptions,
+    search: words.ShardingOptions,
     as_json: words.Json = False,
 ) -> None:
     """Measure how close a training set comes to test sets, beside a reference training set.
@@ -79,7 +79,7 @@ def audit(
     """
     from shiftproof.similarity import audit as run
 
-    place = search.place(out)
+    sharding = search.sharding(out)
     pictures = words.parse_named(images or [], "--images")
     with search.share():
         audited = run(
@@ -92,7 +92,7 @@ def audit(
             leakage=leakage,
             images=pictures,
             train_images=train_images,
-            place=place,
+            sharding=sharding,
         )
     named = pictures if train_images is None else {**pictures, "train": train_images}
     page = write_page(out, [Path(f"{name}={folder}") for name, folder in named.items()])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from shiftproof.cli.copying import show_aside
+from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.grid_options import (
     AskedOptions,
     ClassOptions,
@@ -117,7 +117,7 @@ class DataOptions:
             root=self.root,
             label_key=self.label_key,
         )
-        show_aside(dataset.aside)
+        show_omissions(dataset.omissions)
         if self.labels == "none" and isinstance(dataset, ImageFolder) and dataset.hint is not None:
             say(dataset.hint, error=True)
         return dataset

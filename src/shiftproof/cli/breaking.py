@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli.copying import show_aside
+from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.grid_options import (
     ClassOptions,
     CorruptionOptions,
@@ -115,7 +115,7 @@ def breaking(
         images=folder,
         root=root,
     )
-    show_aside(dataset.aside)
+    show_omissions(dataset.omissions)
     run = find_breaking(
         classifiers,
         dataset,

@@ -17,23 +17,23 @@ from shiftproof.io.border import show_name
 from shiftproof.io.toml import read_toml
 
 FILE = Path("shiftproof.toml")
-"""Looked for in the current folder alone."""
+"""Only in the current folder."""
 
 LoadVerb = Callable[[str], Any]
-"""From the name of a verb to its command."""
+"""Returns the command of a verb by name."""
 
 
 def read_defaults(command: Any, verbs: Sequence[str], load: LoadVerb) -> dict[str, Any]:
-    """Return what the file says for a verb, by the names of its parameters; nothing without a file.
+    """Return a verb's defaults in the file, by parameter name; empty without a file.
 
     Args:
         command: the verb.
-        verbs: the names of all of them.
-        load: gives another verb, asked for a key alone that this one has not.
+        verbs: the names of all verbs.
+        load: loads another verb, only for a key that this one does not have.
 
     Raises:
-        BrokenFileError: the file is no TOML.
-        InputError: a key that is no option, or a value that no option takes; says the nearest.
+        BrokenFileError: the file is not TOML.
+        InputError: an unknown key, with the nearest option in the message, or an invalid value.
     """
     if not FILE.is_file():
         return {}
@@ -96,7 +96,7 @@ def spell_key(key: str) -> str:
 
 
 def show_value(value: Any) -> str:
-    """Return a value as it is typed; a switch has none."""
+    """Format a value as on the command line; empty for a switch."""
     if isinstance(value, bool):
         return ""
     values = value if isinstance(value, list) else [value]
@@ -115,7 +115,7 @@ def _check_tables(tables: Mapping[str, Any], verbs: Sequence[str]) -> None:
 
 
 def _check_shared(key: str, verbs: Sequence[str], load: LoadVerb) -> None:
-    """Raise unless some verb has an option: a key above the first table is not for every verb."""
+    """Raise an InputError unless some verb has the option of a key above the first table."""
     known = {name for verb in verbs for name in list_options(load(verb))}
     if spell_key(key) not in known:
         raise InputError(_explain(key, sorted(known), "option of any verb"))
@@ -128,7 +128,7 @@ def _explain(name: str, known: Any, what: str, shown: str = "") -> str:
 
 
 def _convert(key: str, value: Any, option: Any) -> Any:
-    """Return a value as the command line would have it: texts, numbers, or a list of them."""
+    """Convert a value to that of the command line: text, number, or a list of these."""
     switch = bool(getattr(option, "is_flag", False))
     if switch != isinstance(value, bool):
         raise InputError(

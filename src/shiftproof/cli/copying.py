@@ -1,4 +1,4 @@
-"""Options and outputs that all verbs share which write a changed copy of a dataset."""
+"""Options and output common to verbs that write a modified copy of a dataset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was 
 
 
 def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:
-    """Say what was written and what could not be read; leave with 2 if that was all."""
+    """Print what was written and which files are unreadable; exit with 2 if all are."""
     if as_json:
         say_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
     else:
@@ -54,15 +54,15 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         if (spent := sum(parts.values())) > 0:
             shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
             say(f"{spent:.1f} s of CPU: {shares}")
-        show_aside(done.aside)
+        show_omissions(done.omissions)
         for reason in done.broken.values():
             warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
 
 
-def show_aside(sentences: Sequence[str]) -> None:
-    """Say what was left aside, the first few of many."""
+def show_omissions(sentences: Sequence[str]) -> None:
+    """Print what was omitted, at most the first few sentences."""
     for sentence in sentences[:10]:
         warn(f"left aside: {sentence}")
     if len(sentences) > 10:
@@ -72,7 +72,7 @@ def show_aside(sentences: Sequence[str]) -> None:
 def show_estimate(
     estimate: Estimate, target: Path, plan: PlanOptions, *, of_each: str, others: str, as_json: bool
 ) -> None:
-    """Say what it would take; ``of_each`` is what there are several of for every image."""
+    """Print a forecast; ``of_each`` names what is written several times for each image."""
     if as_json:
         say_json(json.dumps({**vars(estimate), **plan.tell(estimate.needs)}, indent=1))
         return
@@ -89,13 +89,13 @@ def show_estimate(
         f"{show_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
     plan.show(estimate.needs)
-    show_aside(estimate.aside)
+    show_omissions(estimate.omissions)
     if estimate.bytes > estimate.free_bytes:
         warn("The disk will be full before it is through.")
 
 
 def show_duration(seconds: float) -> str:
-    """Return a stretch of time as a person says it."""
+    """Format a duration for users."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

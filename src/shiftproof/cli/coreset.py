@@ -37,7 +37,7 @@ def coreset(
     ] = None,
     *,
     rows: words.RowOptions,
-    search: words.PlaceOptions,
+    search: words.ShardingOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet and, where there are uids, uids.npy of the rows nearest to the tests.
@@ -48,7 +48,7 @@ def coreset(
     from shiftproof.similarity.keeping import write_coreset
     from shiftproof.similarity.plan import parse_count
 
-    place = search.place(out)
+    sharding = search.sharding(out)
     with search.share():
         told = write_coreset(
             rows.open(train),
@@ -56,7 +56,7 @@ def coreset(
             parse_count(size),
             out,
             among=among,
-            place=place,
+            sharding=sharding,
             say=words.say_beside,
         )
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.cli.copying import show_aside
+from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.options import ImagesFolder, Root, Split
 from shiftproof.cli.printing import say, say_json, warn
 
@@ -49,6 +49,6 @@ def data(
             say(sentence)
         for sentence in found.notes:
             warn(sentence)
-        show_aside(found.left_aside)
+        show_omissions(found.omissions)
     if found.problem is not None:
         raise typer.Exit(2)

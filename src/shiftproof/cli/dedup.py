@@ -50,7 +50,7 @@ def dedup(
     seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of the clusters.")] = 0,
     *,
     rows: words.RowOptions,
-    search: words.PlaceOptions,
+    search: words.ShardingOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet, uids.npy where there are uids, and groups.npy.
@@ -59,7 +59,7 @@ def dedup(
     """
     from shiftproof.similarity.keeping import write_deduplicated
 
-    place = search.place(out)
+    sharding = search.sharding(out)
     with search.share():
         told = write_deduplicated(
             rows.open(train),
@@ -68,7 +68,7 @@ def dedup(
             rule=rule,
             clusters=clusters,
             seed=seed,
-            place=place,
+            sharding=sharding,
             say=words.say_beside,
         )
     if as_json:

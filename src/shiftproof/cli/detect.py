@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxOptions:
-    """What a data set with boxes has, where its names do not say enough."""
+    """Options that describe a dataset with boxes."""
 
     classes: Annotated[
         str | None,
         typer.Option(
             "--classes",
             metavar="FILE",
-            help="A file with one name a line: what the labels mean, or what a detector that takes "
-            "words (OWL-ViT, Grounding DINO, OmDet-Turbo, YOLO-World) is asked for; the data's classes "
-            "by default.",
+            help="File with one class name a line: the model's classes, or the prompts of an open-vocabulary "
+            "detector (OWL-ViT, Grounding DINO, OmDet-Turbo, YOLO-World); by default the data's "
+            "classes.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
@@ -62,14 +62,14 @@ class BoxOptions:
         typer.Option(
             "--box-format",
             metavar="NAME",
-            help="Of tars and tables: xywh (as COCO; the default), or xyxy for two corners.",
+            help="Format of boxes in tars and tables: xywh (COCO's; the default), or xyxy (two corners).",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
     corrupted: CorruptedFolder = None
 
     def open(self, data: str, folder: str | None) -> DetectionData:
-        """Open the data, and say the first of its faults; ``folder`` is where its images are."""
+        """Open the data, and print its first faults; ``folder`` is the folder of its images."""
         from shiftproof.data import open_detection_data
 
         dataset = open_detection_data(
@@ -104,9 +104,9 @@ def detect(
             "-m",
             metavar="SPEC",
             help="torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
-            "transformers:NAME or ultralytics:FILE. Those that take words look for the data's "
-            "classes. `shiftproof models` says more. Several, each with a --model, see the same "
-            "images.",
+            "transformers:NAME or ultralytics:FILE; open-vocabulary detectors are prompted with the data's "
+            "classes. `shiftproof models` lists all forms. Repeat --model for several models on the "
+            "same images.",
         ),
     ],
     data: Annotated[

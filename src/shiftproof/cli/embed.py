@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shiftproof.cli.copying import show_aside, show_duration
+from shiftproof.cli.copying import show_duration, show_omissions
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import RUN_PANEL, Device, ImagesFolder, Root, Split, Workers
@@ -199,7 +199,7 @@ def _show(done: Embedded, *, as_json: bool) -> None:
         there = f", {done.kept} were there" if done.kept else ""
         say(f"{done.rows} vectors of width {done.width} in {done.path}")
         say(f"{done.written} shards written{there}")
-        show_aside(done.aside)
+        show_omissions(done.omissions)
         reasons = list(done.broken.values())
         for reason in reasons[:5]:
             warn(f"not embedded: {reason}")

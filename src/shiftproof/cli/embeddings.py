@@ -16,7 +16,7 @@ from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.similarity import Embeddings, Place
+    from shiftproof.similarity import Embeddings, Sharding
 
 Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
 
@@ -122,7 +122,7 @@ class RowOptions:
 
 
 @dataclass(frozen=True)
-class PlaceOptions(PartOptions):
+class ShardingOptions(PartOptions):
     """Options of a search in parts."""
 
     workers: Workers = None
@@ -143,15 +143,15 @@ class PlaceOptions(PartOptions):
         ),
     ] = None  # fmt: skip
 
-    def place(self, out: Path) -> Place:
-        """Return where a search in parts is made, and how."""
+    def sharding(self, out: Path) -> Sharding:
+        """Return how a search is split into parts, and the folder that stores them."""
         from shiftproof.shards import Local
-        from shiftproof.similarity import Place
+        from shiftproof.similarity import Sharding
         from shiftproof.similarity.plan import parse_count
 
         rows = None if self.part_rows is None else parse_count(self.part_rows)
         backend = self.choose(self.workers) or Local(self.workers)
-        return Place(out, backend, self.precision, self.memory, rows, self._find_device())
+        return Sharding(out, backend, self.precision, self.memory, rows, self._find_device())
 
     def _find_device(self) -> str:
         """Return where products are made; ``auto`` is CUDA where this machine has it."""

@@ -1,4 +1,4 @@
-"""How a command ends: what it prints can be printed, and a signal ends it in one line."""
+"""Exit of a command: printable output, exit codes, and one line after a signal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXIT_GATE = 3
 EXIT_INTERRUPTED = 130
 
 _BY_SIGNAL = 128
-"""Plus its number: what a shell says of a program that a signal ended."""
+"""Base of exit codes of programs that were ended by a signal, as in shells."""
 
 _PLAIN = {
     "·": "-", "•": "*", "–": "-", "—": "-", "…": "...", "×": "x", "±": "+/-", "→": "->", "−": "-",
@@ -34,7 +34,7 @@ _PLAIN = {
 
 
 class Stopped(BaseException):
-    """SIGTERM or SIGHUP came; like KeyboardInterrupt no error that anybody should catch."""
+    """Raised by SIGTERM or SIGHUP; like KeyboardInterrupt it must not be handled as an error."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -45,13 +45,13 @@ class Stopped(BaseException):
 
 
 _output: WatchedFile | None = None
-"""What standard output writes to, where it is a file of the system."""
+"""The file of standard output, if it has one."""
 
 
 def watch_output() -> None:
-    """Make standard output remember that it could not be written to.
+    """Let standard output record write errors.
 
-    What was lost is not tried again, so that nothing would tell in the end.
+    Lost output is not written again, so the error would go unnoticed at the end.
     """
     global _output
     there = sys.stdout
@@ -60,7 +60,7 @@ def watch_output() -> None:
     try:
         there.flush()
         _output = WatchedFile(there.fileno(), "wb", closefd=False)
-    except (OSError, ValueError):  # none of the system's, or closed
+    except (OSError, ValueError):  # no file descriptor, or closed
         return
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_output),
@@ -72,7 +72,7 @@ def watch_output() -> None:
 
 
 def print_anything() -> None:
-    """Make standard output and error take every text, also where their encoding has few letters."""
+    """Let standard output and error print any text, whatever their encoding."""
     codecs.register_error("shiftproof", _spell)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -88,7 +88,7 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 
 def fault_of_output() -> str | None:
-    """Say why standard output takes nothing, or return None where it does; a reader that left is none."""
+    """Return the write error of standard output, or None; a closed pipe is no error."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     failure = None if _output is None else _output.failure
@@ -98,7 +98,7 @@ def fault_of_output() -> str | None:
 
 
 def fault_of_folder() -> str | None:
-    """Say that the working directory is gone, or return None where it is there."""
+    """Return an error if the working directory does not exist, or None."""
     try:
         Path.cwd()
     except OSError:
@@ -111,10 +111,10 @@ def fault_of_folder() -> str | None:
 
 @contextlib.contextmanager
 def heeding_signals() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP raise :class:`Stopped`, unless they are ignored (nohup).
+    """Let SIGTERM and SIGHUP raise :class:`Stopped` in the block, unless they are ignored (nohup).
 
-    Once: the next one ends the process there and then. What is raised while Python cleans up is lost
-    there, so it is sent once more.
+    A second signal ends the process at once. An exception raised while Python cleans up would be lost,
+    so the signal is sent again.
     """
     before = {}
     for name in ("SIGTERM", "SIGHUP"):
@@ -151,9 +151,9 @@ def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def tell_stopped(number: int) -> int:
-    """Say in one line what ended the command, and return its exit code."""
+    """Print one line about the signal that ended the command, and return the exit code."""
     word = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"
-    with contextlib.suppress(OSError):  # a terminal that hung up
+    with contextlib.suppress(OSError):  # the terminal is closed
         console.print(
             f"\n{word}. What is finished is kept; the same command goes on from there.",
             highlight=False,
@@ -166,17 +166,17 @@ def tell_stopped(number: int) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this exit code, or with that of a failure where the output is not out."""
+    """Exit with this code, or with that of a failure if output was lost."""
     told = fault_of_output()
     if told is not None:
         code = code or EXIT_FAILURE
         complain(told)
     if _output is not None and _output.failure is not None:
         with contextlib.suppress(OSError):
-            # Python writes out what is left once more, and would say that it cannot.
+            # Python would flush again at exit, and print another error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), _output.fileno())
     if code > _BY_SIGNAL:
-        # Whoever asked for the end twice is not shown where it was asked for the second time.
+        # A second interrupt prints no traceback.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
         os._exit(code)

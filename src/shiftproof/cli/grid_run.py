@@ -1,4 +1,4 @@
-"""A run over the grid, as `bench`, `detect` and `segment` make it: forecast, or measured and shown."""
+"""A run over the grid for `bench`, `detect` and `segment`, or its forecast."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GridJob:
-    """What a verb over the grid has to do, whatever its models are.
+    """The options of a run over the grid that do not depend on the task.
 
     Attributes:
         backend: what ``parts`` chose before a model was loaded.
@@ -48,7 +48,7 @@ class GridJob:
     corrupt_on: CorruptOn = "workers"
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments that a run and its forecast have in common."""
+        """Return the arguments common to a run and its forecast."""
         return {
             "corruptions": self.corruptions,
             "severities": self.severities,
@@ -66,7 +66,7 @@ class GridJob:
 def choose_shifts(
     shifts: ShiftOptions, corrupted: Path | None, depth: str | None = None
 ) -> dict[str, str | CorruptionFunction]:
-    """Return the corruptions by name; ``corrupted`` is a -C tree to read in their place."""
+    """Return the corruptions by name; those of the -C tree ``corrupted`` if given."""
     from shiftproof.data import CorruptedTree
 
     others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
@@ -81,13 +81,13 @@ def run_grid(
     *,
     trust: bool = False,
 ) -> Run | None:
-    """Measure models over the grid and show what was found, or say what that would take.
+    """Measure models over the grid and print the results, or print a forecast of the run.
 
-    ``trust`` asks for the table on whether confidences hold. Returns the run, or None where it was
-    only foretold.
+    ``trust`` adds the table on the reliability of confidences. Returns the run, or None for a
+    forecast.
 
     Raises:
-        InputError: a number of images that depends on a pilot run is wanted of a forecast.
+        InputError: a forecast cannot determine the number of images by ``precision``.
     """
     from shiftproof import bench as benchmark
 

@@ -1,4 +1,4 @@
-"""What is printed at the end of a run."""
+"""The output of a verb at the end of a run."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def show_outcome(
     log: Sequence[str] = (),
     trust: bool = False,
 ) -> None:
-    """Write the report, log the run, then show the table and where things are; or the scores as JSON.
+    """Write the report, log the run, then print the table and the paths; or the scores as JSON.
 
-    ``trust`` adds whether confidences and prediction sets hold.
+    ``trust`` adds the reliability of confidences and prediction sets.
     """
     from shiftproof.report import describe_subset, print_table
     from shiftproof.runs import Run
@@ -89,7 +89,7 @@ def _log(run: AnyRun[Any], log: Sequence[str]) -> list[str]:
 
 
 def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> None:
-    """Say what a run would take."""
+    """Print the forecast of a run."""
     if as_json:
         told = {**dataclasses.asdict(forecast), **plan.tell(forecast.needs)}
         say_json(json.dumps(told, indent=1))
@@ -115,14 +115,14 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
 
 
 class PageWatch:
-    """Writes the page of a run that is under way, no more often than every so many seconds."""
+    """Updates the page of an unfinished run, at most once in so many seconds."""
 
     def __init__(self, every: float = 20.0) -> None:
         self._every, self._last = every, time.monotonic()
         self._fails = False
 
     def __call__(self, run: AnytimeRun) -> None:
-        """Write the page of what is known by now, if the last one is old enough."""
+        """Write the current page if the last one is old enough."""
         if self._fails or time.monotonic() - self._last < self._every:
             return
         self._fails = write_page(run.path, clear=False) is None
@@ -130,11 +130,11 @@ class PageWatch:
 
 
 NEAR_CHANCE = 0.85
-"""From this share of a guess's error on, a clean error is more likely a fault of the set-up."""
+"""Share of the error of guessing above which a clean error suggests a wrong setup."""
 
 
 def doubt_clean(measure: str, model: Scored, classes: Mapping[str, Any]) -> str | None:
-    """Return a sentence where a classifier does little better than guessing on the clean images."""
+    """Return a warning if a classifier is little better than guessing on clean images."""
     clean = model.of_clean(measure) if measure == "error" else None
     count = classes.get("count")
     if clean is None or not isinstance(count, int) or count < 2:
@@ -150,10 +150,10 @@ def doubt_clean(measure: str, model: Scored, classes: Mapping[str, Any]) -> str 
 
 
 def write_page(run: Path, images: Sequence[Path] = (), *, clear: bool = True) -> Path | None:
-    """Write the report of a run; say why where there is none.
+    """Write the report of a run, or print why it cannot be written.
 
-    ``images`` are folders whose pictures it may show, beside the run's own. ``clear`` takes away what a
-    dead process left half written; not while the run is under way.
+    ``images`` are further folders with images that it may show. ``clear`` removes incomplete files of
+    killed processes; it must be False while the run is unfinished.
     """
     from shiftproof.report import write_report
 

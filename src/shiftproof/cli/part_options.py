@@ -1,4 +1,4 @@
-"""Where the parts of a long command are made: here, by a batch scheduler's commands, or on Ray."""
+"""Options for the backend of a long command: local, batch scheduler, or Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS_PANEL = "On many machines; what comes out is the same"
 
 @dataclass(frozen=True)
 class PartOptions:
-    """Who makes the parts of a command."""
+    """Options for the backend that computes the parts of a command."""
 
     engine: Annotated[
         str,
@@ -64,13 +64,13 @@ class PartOptions:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The names that there are."""
+        """The names of the available engines."""
         return ("local", "ray")
 
     def choose(self, workers: int | None = None) -> Backend | None:
-        """Return who makes the parts; None where the command makes them as it always does.
+        """Return the backend; None for the command's default.
 
-        Call it before a model is loaded: a worker then keeps to GPUs of its own.
+        Call this before a model is loaded, so that a worker uses only its own GPUs.
 
         Args:
             workers: tasks at a time on Ray, where any number was given; processes of a worker.
@@ -113,7 +113,7 @@ class PartOptions:
 
     @contextlib.contextmanager
     def share(self) -> Iterator[None]:
-        """Let a command of several end well when its share is done and others' are not."""
+        """Let one of several commands succeed when its own share is done."""
         try:
             yield
         except UnfinishedError as error:

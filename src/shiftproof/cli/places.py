@@ -1,4 +1,4 @@
-"""URLs in place of paths: what is behind them is fetched before a verb runs, and outputs are sent."""
+"""URLs in place of paths on the command line: inputs are fetched, and outputs are uploaded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 import typer
 
 from shiftproof.errors import InputError, UnfinishedError
-from shiftproof.io.away import CACHE
 from shiftproof.io.border import show_as
+from shiftproof.io.placeholders import CACHE
 from shiftproof.io.urls import redact_urls
 
 _NAMED_URL = re.compile(
@@ -30,11 +30,11 @@ _FETCHED = _DATA | {
     "depth", "frost_dir", "images", "keep", "masks", "metadata", "root", "run", "runs", "styles",
     "texts", "train_images", "weights",
 }  # fmt: skip
-"""Parameters of all verbs that name what is read, and is fetched. Embeddings (``train``, ``test``, ...)
-are read where they lie."""
+"""Parameters of all verbs for inputs that are fetched. Embeddings (``train``, ``test``, ...) are read
+remotely."""
 
-_TARS_WHERE_THEY_LIE = frozenset({"bench", "breaking", "data", "embed", "evaluate", "probe"})
-"""Verbs that read tars behind URLs without fetching them whole."""
+_REMOTE_TARS = frozenset({"bench", "breaking", "data", "embed", "evaluate", "probe"})
+"""Verbs that read tars at URLs without fetching them."""
 
 _FOLDERS = frozenset({"out", "target"})
 
@@ -42,22 +42,22 @@ _FILES = frozenset(
     {("compare", "junit"), ("compare", "markdown"), ("corruptions", "out"), ("export", "target"),
      ("report", "out")}
 )  # fmt: skip
-"""Verbs and their parameters that name a file that is written."""
+"""Verbs and their parameters for output files."""
 
-_CHANGED = frozenset({("conditions", "run"), ("report", "runs")})
-"""Verbs and their parameters that name a run into which something is written."""
+_UPDATED = frozenset({("conditions", "run"), ("report", "runs")})
+"""Verbs and their parameters for runs that they add files to."""
 
 _NO_URLS = frozenset({"init"})
-"""Verbs that write down what data was called, for later commands."""
+"""Verbs that store the path of data for later commands."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a command that names a place behind a URL.
+    """A word of a command that contains a URL.
 
     Attributes:
-        parameter: of the verb.
-        name: what stands before the URL, such as ``"sketch="``.
+        parameter: the verb's parameter.
+        name: the text before the URL, such as ``"sketch="``.
         url: the URL.
     """
 
@@ -68,13 +68,13 @@ class Word:
 
 @dataclass
 class Places:
-    """The places behind URLs that a command names.
+    """The URLs of a command.
 
     Attributes:
         verb: the verb.
-        changes: whether the verb writes what it is asked to: not when it only plans.
-        outputs: the URLs of folders that are written.
-        files: the URLs of files that are written.
+        changes: whether the verb writes outputs; False for a dry run or plan.
+        outputs: URLs of output folders.
+        files: URLs of output files.
     """
 
     verb: str
@@ -83,7 +83,7 @@ class Places:
     files: list[str] = field(default_factory=list)
 
     def replace(self, word: Word) -> str:
-        """Return what stands in for a word here; what is read is fetched now.
+        """Return a word with a local path in place of its URL; inputs are fetched.
 
         Raises:
             InputError: as :func:`shiftproof.storage.fetch`.
@@ -94,26 +94,26 @@ class Places:
         if use in _FILES:
             self.files.append(word.url)
             return word.name + str(storage.find_output_file(word.url))
-        if use in _CHANGED or word.parameter in _FOLDERS:
+        if use in _UPDATED or word.parameter in _FOLDERS:
             if not self.changes:
-                # Nothing is written, and nothing need be claimed: a name that no folder has will do.
+                # A dry run writes nothing, so the path of a missing folder suffices.
                 path = Path(tempfile.gettempdir(), f"shiftproof-{secrets.token_hex(8)}")
                 show_as(str(path), redact_urls(word.url))
                 return word.name + str(path)
             self.outputs.append(word.url)
             return word.name + str(storage.find_output(word.url))
-        if self._is_read_there(word):
+        if self._is_read_remotely(word):
             return word.name + word.url
         return word.name + str(storage.fetch(word.url))
 
-    def _is_read_there(self, word: Word) -> bool:
+    def _is_read_remotely(self, word: Word) -> bool:
         from shiftproof import storage
 
         is_data = word.parameter in ("data", "source")
-        return is_data and self.verb in _TARS_WHERE_THEY_LIE and storage.holds_tars(word.url)
+        return is_data and self.verb in _REMOTE_TARS and storage.holds_tars(word.url)
 
     def work(self, run: Callable[..., Any], options: dict[str, Any]) -> Any:
-        """Call a verb's function, and send its outputs while it runs and when it has ended well."""
+        """Call a verb's function, and upload its outputs while it runs and after it has succeeded."""
         with contextlib.ExitStack() as stack:
             self._open(stack)
             try:
@@ -139,16 +139,16 @@ def take_urls(
     defaults: dict[str, Any],
     make: Callable[[list[str], dict[str, Any]], Any],
 ) -> None:
-    """Make a verb's function take URLs in place of paths, where its command names some.
+    """Let a verb's function take URLs in place of paths, if its command has some.
 
-    When the verb is called, and so all its words are known to be good ones, what is behind them is
-    fetched, and the words are read once more with paths of this machine.
+    Inputs are fetched when the verb is called, after its words were validated; then the words are
+    parsed again with local paths.
 
     Args:
-        context: of the verb, as it was made of the words.
-        words: of the command line, behind the verb.
-        defaults: what ``shiftproof.toml`` says, by parameter.
-        make: makes a context of words and defaults.
+        context: the verb's context, parsed from the words.
+        words: the words after the verb.
+        defaults: values of ``shiftproof.toml`` by parameter.
+        make: parses words and defaults to a context.
     """
     found = dict(_find(context.command, words))
     stated = {
@@ -177,10 +177,10 @@ def take_urls(
 
 
 def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:
-    """Refuse what is not done with URLs.
+    """Refuse uses that do not support URLs.
 
     Raises:
-        InputError: says what to do instead.
+        InputError: with the alternative.
     """
     verb = str(context.info_name)
     if verb in _NO_URLS:
@@ -198,7 +198,7 @@ def _concerns(found: tuple[str, Word]) -> bool:
 
 
 def _check_machines(options: dict[str, Any]) -> None:
-    """Refuse copies on this machine for work on others, which do not see them."""
+    """Refuse local copies for work on other machines, which cannot read them."""
     on_others = options.get("engine") == "ray" and options.get("address") is not None
     if on_others and CACHE not in os.environ:
         raise InputError(
@@ -230,7 +230,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _find(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, Word]]]:
-    """Yield the place of each word with a URL, what is before the URL's value, and the word."""
+    """Yield the index of each word with a URL, the option before the value, and the word."""
     options = {
         spelling: option
         for option in command.params

@@ -1,4 +1,4 @@
-"""``--dry-run``: what a command would take, in the words that all verbs share."""
+"""``--dry-run``: forecasts of time, memory and cost, common to all verbs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """Whether only to say what it would take, and what an hour costs."""
+    """Options of a forecast: ``--dry-run`` and the price of an hour."""
 
     dry_run: DryRun = False
     rate: Annotated[
@@ -30,10 +30,10 @@ class PlanOptions:
     ] = None
 
     def check(self) -> None:
-        """Refuse a rate where nothing is planned, and one that is none, before anything is tried.
+        """Check the price before any work.
 
         Raises:
-            InputError: there is one.
+            InputError: a price without a dry run, or an invalid one.
         """
         if self.rate is not None and not self.dry_run:
             raise InputError("--rate has an effect with --dry-run only.")
@@ -43,12 +43,12 @@ class PlanOptions:
             )
 
     def tell(self, needs: Needs) -> dict[str, Any]:
-        """Return what work would take, for JSON."""
+        """Return the needs of the work for JSON."""
         cost = None if self.rate is None else needs.cost(self.rate)
         return {**asdict(needs), "rate": self.rate, "cost": cost}
 
     def show(self, needs: Needs) -> None:
-        """Say memory, money and by how many it can be shared."""
+        """Print memory, cost, and the number of workers that can share the work."""
         shared = f"; up to {needs.parts:,} machines can share the work" if needs.parts > 1 else ""
         say(f"about {show_size(needs.memory)} of memory{shared}")
         if self.rate is not None:
@@ -59,10 +59,10 @@ class PlanOptions:
 
 
 def count_processes(workers: int) -> str:
-    """Return how many processes do the work of so many workers; without one it is this process."""
+    """Return the number of processes for so many workers; 0 workers use this process."""
     return f"{workers:,} processes" if workers > 1 else "1 process"
 
 
 def show_size(size: int) -> str:
-    """Return a number of bytes as a person says it."""
+    """Format a number of bytes for users."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

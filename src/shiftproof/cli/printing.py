@@ -1,6 +1,6 @@
-"""All that the command line prints: nothing in a name reaches the terminal but what is printable.
+"""Output of the command line, with unprintable characters of names escaped.
 
-An escape sequence in the name of a file moves the cursor, or changes what stands there already.
+An escape sequence in a file name could move the cursor, or change earlier output.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shiftproof.compute.progress import console
 from shiftproof.io.border import show_folders, show_text
 
 _CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What JSON may hold as it is, and a terminal takes for a command."""
+"""Characters that are valid in JSON, but control a terminal."""
 
 
 def say(text: str = "", *, newline: bool = True, error: bool = False) -> None:
@@ -26,7 +26,7 @@ def say(text: str = "", *, newline: bool = True, error: bool = False) -> None:
 
 
 def say_json(text: str) -> None:
-    """Print JSON to standard output; it stays the same JSON, whatever letters that has."""
+    """Print JSON to standard output, with control characters as JSON escapes."""
     text = show_folders(text)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -36,12 +36,12 @@ def say_json(text: str) -> None:
 
 
 def warn(text: Any, *, style: str | None = "yellow") -> None:
-    """Print a line to standard error, beside what was asked for."""
+    """Print a warning to standard error."""
     console.print(show_text(str(text)), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(text: Any) -> None:
-    """Print an error to standard error, if that takes it."""
+    """Print an error to standard error, if it is writable."""
     with contextlib.suppress(OSError):
         console.print("[bold red]error:[/] ", end="")
         warn(text, style=None)

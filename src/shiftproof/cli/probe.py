@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.cli.copying import show_aside
+from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.grid_options import split_images
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
@@ -127,7 +127,7 @@ def probe(
     for encoder in encoders:
         show_assumed(encoder)
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)
-    show_aside(dataset.aside)
+    show_omissions(dataset.omissions)
     with parts.share():
         run = measure(
             _by_name(encoders),

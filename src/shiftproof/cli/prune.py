@@ -53,7 +53,7 @@ def prune(
     seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of random.")] = 0,
     *,
     rows: words.RowOptions,
-    search: words.PlaceOptions,
+    search: words.ShardingOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet and, where there are uids, uids.npy as DataComp takes it.
@@ -63,7 +63,7 @@ def prune(
     from shiftproof.similarity.keeping import write_pruned
     from shiftproof.similarity.plan import parse_count
 
-    place = search.place(out)
+    sharding = search.sharding(out)
     with search.share():
         told = write_pruned(
             rows.open(train),
@@ -74,7 +74,7 @@ def prune(
             threshold=threshold,
             size=None if size is None else parse_count(size),
             seed=seed,
-            place=place,
+            sharding=sharding,
             say=words.say_beside,
         )
     if as_json:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelMapOptions:
-    """What a data set with label maps has, where its names do not say enough."""
+    """Options that describe a dataset with label maps."""
 
     masks: Annotated[
         Path | None,
@@ -45,8 +45,8 @@ class LabelMapOptions:
         typer.Option(
             "--classes",
             metavar="FILE",
-            help="What the numbers of such label maps mean: a file with one name a line, a CSV of "
-            "number,name, or cityscapes, ade20k, voc.",
+            help="Classes of these label maps: a file with one name a line, a CSV of number,name, or "
+            "cityscapes, ade20k, voc.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
@@ -55,7 +55,7 @@ class LabelMapOptions:
         typer.Option(
             "--void",
             metavar="NUMBERS",
-            help="Numbers of pixels that do not count, separated by commas; none.",
+            help="Numbers of ignored pixels in the label maps, separated by commas, or none.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = "255"
@@ -115,8 +115,8 @@ def segment(
             "-m",
             metavar="SPEC",
             help="torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
-            "?resize=, ?window= and ?stride= say how images are shown. `shiftproof models` says "
-            "more. Several, each with a --model, see the same images.",
+            "?resize=, ?window= and ?stride= set the input. `shiftproof models` lists all forms. Repeat "
+            "--model for several models on the same images.",
         ),
     ],
     data: Annotated[

@@ -29,7 +29,7 @@ class ImageData(ABC):
         classes: the classes that labels index; ignored without labels.
 
     Attributes:
-        aside: a sentence for everything at the path that is not used, if it was opened by path.
+        omissions: a sentence for everything at the path that is not used, if it was opened by path.
 
     Raises:
         InputError: no samples, or an id that occurs twice.
@@ -38,7 +38,7 @@ class ImageData(ABC):
 
     def __init__(self, name: str, samples: Sequence[Sample], classes: Classes | None) -> None:
         self.name = name
-        self.aside: tuple[str, ...] = ()
+        self.omissions: tuple[str, ...] = ()
         self.samples = tuple(samples)
         if not self.samples:
             raise InputError(f"{name} has no images.")

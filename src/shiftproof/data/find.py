@@ -54,7 +54,7 @@ def find_dataset(
         )
     name = layout_of(path)
     if name == "masks" and images is not None:
-        name = "plain"  # which folder holds the photographs is said
+        name = "plain"  # the user names the folder of the photographs
     request = _request(path, name, split, images, root)
     layout = LAYOUTS[name]
     found = layout.find(request)
@@ -62,7 +62,7 @@ def find_dataset(
         raise InputError(f"{path} has no split {split!r}.")
     return replace(
         found,
-        left_aside=(*found.left_aside, *other_layouts(path, name)),
+        omissions=(*found.omissions, *other_layouts(path, name)),
         rooted=root is not None,
         title=layout.title,
     )
@@ -71,7 +71,7 @@ def find_dataset(
 def _request(
     path: Path, name: str, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> Request:
-    """Return what is asked of a path, or raise an InputError for what its layout does not have."""
+    """Return the request for a path; raise an InputError for options that its layout lacks."""
     takes = LAYOUTS[name].takes
     if root is not None and "root" not in takes:
         raise InputError(f"{path} is no YOLO data, so a root has no effect.")

@@ -1,4 +1,4 @@
-"""What a path was found to be: a data set on the disk, before anything of it is opened."""
+"""A recognized dataset: its layout, splits and images, before any of it is opened."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from shiftproof.io.urls import redact_urls
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of a path whose layout is known.
+    """A user's request for a path whose layout is known.
 
     Attributes:
         path: the file or folder.
         layout: the name of its layout.
-        split: the part that is meant; None for all.
-        images: the folder of the images, where the user names it.
-        column: the column of the images in tables, where the user names it.
-        root: the folder of the data, in place of what a YAML file of YOLO says.
+        split: the requested split; None for all.
+        images: the folder of the images, if specified.
+        column: the column of the images in tables, if specified.
+        root: the folder of the data, overriding a YAML file of YOLO.
     """
 
     path: Path
@@ -35,18 +35,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Part:
-    """What has annotations of its own: a split, or a JSON file.
+    """A split, or a JSON file with annotations.
 
     Attributes:
-        title: for people, who also choose it by this.
-        annotations: the file or folder of the annotations, below the root; "" where there is none.
-        folders: the folders of the images, below the root.
-        pictures: the images that are there, below the root, in order.
-        names: what the annotations call each image, where that is no path below the root.
-        missing: so many images are named, but not there.
-        problem: why it cannot be opened.
-        is_absent: whether the problem is that its images are not here.
-        about: what else a person has to know of it, to stand behind its images.
+        title: name shown to users, who also select the part by it.
+        annotations: the file or folder of the annotations, relative to the root; "" without one.
+        folders: the folders of the images, relative to the root.
+        pictures: the existing images, relative to the root, in order.
+        names: maps the annotations' names of images to paths, if the names are not paths.
+        missing: number of annotated images that do not exist.
+        problem: the reason why the part cannot be opened.
+        is_absent: whether the reason is that its images do not exist.
+        about: further text for users, printed after the number of images.
     """
 
     title: str
@@ -62,26 +62,26 @@ class Part:
 
 @dataclass(frozen=True)
 class FoundDataset:
-    """A data set on the disk: what it was taken for, before anything of it is opened.
+    """A recognized dataset, of which nothing is opened yet.
 
     Attributes:
-        root: the folder that all paths are relative to, and ids of images, too.
-        layout: the name of its layout, one of ``shiftproof.data.layouts.LAYOUTS``.
-        source: the file or folder that was named.
-        parts: its splits, or the JSON files that have images of their own.
-        left_aside: a sentence for each thing that is not used, with the reason.
-        notes: further notes for the user on how it was read.
-        rooted: whether the root was given, in place of what the annotations say.
-        address: the URL or the brace pattern that was named, where it was one.
-        walk: the listing of a plain folder of images, kept so that it is walked once.
-        title: its layout for people.
+        root: the folder that paths and ids of images are relative to.
+        layout: the name of its layout, a key of ``shiftproof.data.layouts.LAYOUTS``.
+        source: the file or folder that the user specified.
+        parts: its splits, or its JSON files.
+        omissions: a sentence for each file or folder that is not used, with the reason.
+        notes: further notes for the user on how the dataset was read.
+        rooted: whether the user specified the root, overriding the annotations.
+        address: the URL or brace pattern, if the user specified one.
+        walk: the listing of a plain folder of images, so that it is listed only once.
+        title: the name of its layout for users.
     """
 
     root: Path
     layout: str
     source: Path
     parts: tuple[Part, ...]
-    left_aside: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
@@ -105,7 +105,7 @@ class FoundDataset:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What it was taken for, a sentence for each part."""
+        """Descriptions of the dataset, a sentence for each part."""
         if not self.parts:
             return (f"{self.title}: {self.source}",)
         what = "tar" if self.layout == "webdataset" else "image"
@@ -113,7 +113,7 @@ class FoundDataset:
 
     @property
     def problem(self) -> ShiftproofError | None:
-        """Why nothing of it can be used, or None."""
+        """The problem of its first part if no part can be used, else None."""
         problems = [part.problem for part in self.parts if part.problem is not None]
         return problems[0] if problems and len(problems) == len(self.parts) else None
 
@@ -121,7 +121,8 @@ class FoundDataset:
         """Return the only part.
 
         Raises:
-            InputError: there are several; or whatever the problem of the only one is.
+            InputError: there are several parts.
+            ShiftproofError: the problem of the only part.
         """
         broken = next(
             (p.problem for p in self.parts if isinstance(p.problem, BrokenFileError)), None
@@ -141,7 +142,7 @@ class FoundDataset:
         return self.parts[0]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as values that JSON holds; of the images their number."""
+        """Return a summary for JSON, with the number of images in place of their names."""
         return {
             "source": redact_urls(self.address or str(self.source)),
             "root": str(self.root),
@@ -158,7 +159,7 @@ class FoundDataset:
                 }
                 for part in self.parts
             ],
-            "left_aside": list(self.left_aside),
+            "left_aside": list(self.omissions),
             "notes": list(self.notes),
         }
 

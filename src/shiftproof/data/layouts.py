@@ -1,4 +1,4 @@
-"""The layouts of data sets: a row each, and which of them a file or folder is."""
+"""The table of dataset layouts, and the recognition of a file or folder among them."""
 
 from __future__ import annotations
 
@@ -68,17 +68,18 @@ class Layout:
     """One row of ``LAYOUTS``: how a layout is recognized, read and named.
 
     Attributes:
-        title: for people.
-        find: finds its splits and images, before anything is opened.
-        is_file: whether a file is of this layout.
-        marks: whether a folder has names that no other layout has.
-        traces: the same, by names that others may have, too; asked where no layout has its marks.
-        open_images: opens its images; None for the photographs beside boxes or label maps.
-        open_boxes: opens its boxes, where it can have them.
-        task: the task that its annotations are made for, where they are made for one.
-        takes: which options of :func:`~shiftproof.data.open_data` and
-            :func:`~shiftproof.data.open_detection_data` say something of it.
-        has_own_splits: whether its reader opens a split by itself, from lists of images or folders.
+        title: name shown to users.
+        find: finds its splits and images without opening them.
+        is_file: whether a file has this layout.
+        marks: whether a folder has file names that are unique to this layout.
+        traces: whether a folder has file names that other layouts may have, too; checked only if no
+            layout has its marks.
+        open_images: opens its images; None for layouts with boxes or label maps.
+        open_boxes: opens its boxes, if it can have boxes.
+        task: the task of its annotations, if they are specific to one.
+        takes: the options of :func:`~shiftproof.data.open_data` and
+            :func:`~shiftproof.data.open_detection_data` that apply to it.
+        has_own_splits: whether its reader opens splits, from lists of images or folders.
     """
 
     title: str
@@ -152,7 +153,7 @@ LAYOUTS: dict[str, Layout] = {
             takes=frozenset({"split"}),
         )
         for name, layout in LABEL_MAP_LAYOUTS.items()
-        if name != "cityscapes"  # which has boxes, too
+        if name != "cityscapes"  # has boxes, too, and its own row
     },
     "corrupted tree": Layout(
         "a -C tree",
@@ -201,24 +202,24 @@ LAYOUTS: dict[str, Layout] = {
         takes=frozenset({"images", "label_set"}),
     ),
 }
-"""The layouts by name, in the order in which they decide."""
+"""The layouts by name, in order of precedence."""
 
 
 def layout_of(path: Path) -> str:
-    """Return which of ``LAYOUTS`` a file or folder is, by the names of files and folders alone."""
+    """Return the layout of a file or folder, a key of ``LAYOUTS``, from names of files and folders."""
     if path.is_file():
         return next(name for name, layout in LAYOUTS.items() if layout.is_file(path))
     return next(_layouts(path))
 
 
 def _layouts(root: Path) -> Iterator[str]:
-    """Yield the layouts of a folder, the deciding one first."""
+    """Yield the layouts of a folder in order of precedence."""
     yield from (name for name, layout in LAYOUTS.items() if layout.marks(root))
     yield from (name for name, layout in LAYOUTS.items() if layout.traces(root))
 
 
 def other_layouts(path: Path, name: str) -> list[str]:
-    """Say which further annotations lie beside those of the layout that a folder was taken for."""
+    """Describe further annotations in a folder that was recognized as ``name``."""
     taken = LAYOUTS[name]
     if not path.is_dir() or taken.task != "detection":
         return []

@@ -61,7 +61,7 @@ class Embedded:
         written: number of shards that this run wrote.
         kept: number of shards that existed already.
         broken: from the name of each image without a vector to the reason.
-        aside: a sentence for everything at the source that is not used.
+        omissions: a sentence for everything at the source that is not used.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class Embedded:
     written: int = 0
     kept: int = 0
     broken: dict[str, str] = field(default_factory=dict)
-    aside: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
 
 
 @frees_folders
@@ -140,7 +140,7 @@ def embed(
     if isinstance(backend, Ray):
         making = _Making(encoder, pictures, batch_size)
         fill_parts(WHAT, make_shard, making, parts, backend)
-    done = Embedded(folder.path, encoder.width, aside=pictures.aside)
+    done = Embedded(folder.path, encoder.width, omissions=pictures.omissions)
     pending = _find_pending(folder, pictures.parts, done)
     done.written, done.kept = made, done.kept - made
     if backend is not None:

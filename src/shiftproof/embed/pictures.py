@@ -57,13 +57,13 @@ class Pictures(ABC):
         name: name in messages.
         parts: number of parts.
         count: number of images, or None if it is unknown before parts are opened.
-        aside: a sentence for each thing that lies there and is not used.
+        omissions: a sentence for each thing that lies there and is not used.
     """
 
     name: str
     parts: int
     count: int | None
-    aside: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
 
     @abstractmethod
     def part(self, number: int) -> Part:
@@ -99,7 +99,7 @@ class SplitPictures(Pictures):
         self.name = data.name
         self.parts = -(-len(data) // size)
         self.count = len(data)
-        self.aside = data.aside
+        self.omissions = data.omissions
         self._captions = captions
 
     def part(self, number: int) -> Part:

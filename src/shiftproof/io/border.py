@@ -16,7 +16,7 @@ _HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """Paths of a shell's process substitution."""
 
 _SIBLINGS = 10_000
-"""So many names of a folder are looked at for the nearest: some folders have millions."""
+"""Maximum number of names of a folder to search for the nearest: some folders have millions."""
 
 
 @contextlib.contextmanager
@@ -24,16 +24,16 @@ def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
     """Convert exceptions of a parsing library in the block to a :class:`BrokenFileError` of the
     file.
 
-    A library that meets damaged bytes raises anything: ``struct.error``, ``zlib.error``,
-    ``KeyError``, ``TokenError``, ``MemoryError``. No reader lists what it knows of; it puts this
-    around the library's calls. Errors of our own come through as they are.
+    For damaged bytes libraries raise exceptions of many types: ``struct.error``, ``zlib.error``,
+    ``KeyError``, ``TokenError``, ``MemoryError``. Readers use this around a library's calls instead
+    of listing them. Errors of shiftproof pass unchanged.
 
     Args:
         name: name of the file in messages.
         expected: what the file should have been, without a full stop: "not valid JSON".
 
     Raises:
-        BrokenFileError: the block raised anything but an error of our own.
+        BrokenFileError: the block raised any other exception.
     """
     try:
         yield
@@ -47,15 +47,15 @@ def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_regular(path: Path, *, handed_over: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file for reading; a pipe or a device, which may never end, is refused.
+    """Open a regular file for reading; pipes and devices are refused, since they may never end.
 
     Args:
         path: the file.
-        handed_over: whether it may be another command's output, ``<(...)`` in a shell. It has no
-            size then, and cannot be read twice.
+        handed_over: whether a shell's process substitution ``<(...)`` is accepted, which has no size
+            and cannot be read twice.
 
     Raises:
-        BrokenFileError: it cannot be read, or is no regular file.
+        BrokenFileError: the file cannot be read, or is not regular.
     """
     with contextlib.ExitStack() as stack:
         with convert_errors(path, "cannot be read"):
@@ -99,16 +99,16 @@ def check_names(root: Path, names: Iterable[str]) -> None:
 
 
 _shown_as: dict[str, str] = {}
-"""What folders of this machine are called that stand for others."""
+"""Names shown in messages in place of local folders."""
 
 
 def show_as(folder: str, name: str) -> None:
-    """Call a folder by another name in all that is printed: by its URL, where it is a copy."""
+    """Show a folder under another name in messages: a local copy by its URL."""
     _shown_as[folder] = name
 
 
 def show_folders(text: str) -> str:
-    """Return a text with each folder called as :func:`show_as` was told."""
+    """Return a text with the folders replaced by their names of :func:`show_as`."""
     for folder, name in _shown_as.items():
         text = text.replace(folder, name)
     return text
@@ -120,7 +120,7 @@ def show_text(text: str) -> str:
 
 
 def show_name(name: str) -> str:
-    r"""Return a name as it can be printed and written: what is not UTF-8 or not printable, escaped.
+    r"""Return a printable name: characters that are not UTF-8 or not printable are escaped.
 
     >>> print(show_name("a\tb"))
     a\tb
@@ -134,7 +134,7 @@ def show_name(name: str) -> str:
 
 
 def suggest_sibling(path: Path) -> str:
-    """Return the sentence that asks for the nearest name beside a path that is not there, or ""."""
+    """Return a question with the nearest existing name to a missing path, or ""."""
     try:
         with os.scandir(path.parent) as entries:
             names = [

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
-from shiftproof.io.away import bring, is_away
 from shiftproof.io.border import reason_of
 from shiftproof.io.locking import lock
+from shiftproof.io.placeholders import ensure_local, is_placeholder
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -238,7 +238,7 @@ def file_fingerprint(path: Path | str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     try:
         # Of a million files a Path takes as long as the file.
-        here = bring(Path(path)) if is_away(path) else path
+        here = ensure_local(Path(path)) if is_placeholder(path) else path
         with open(here, "rb") as file:  # noqa: PTH123
             while block := file.read(1 << 20):
                 digest.update(block)

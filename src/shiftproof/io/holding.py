@@ -1,7 +1,7 @@
 """Exclusive or shared locks of output folders between commands.
 
-A command holds a lock on a file in the folder while it works there. The system lets go of it when
-the process ends, however it ends, so that the lock of a dead process is nobody's.
+A command locks a file in the folder while it works there. The system releases the lock when the process
+ends, also if it is killed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOCK_FILE = ".shiftproof.lock"
 
 
 class Work:
-    """What a function has begun, and the function that called it."""
+    """The locks and resources of a running function, and those of its caller."""
 
     def __init__(self, outer: Work | None) -> None:
         self.outer = outer
@@ -39,19 +39,19 @@ class Work:
         self._kept: dict[str, list[Any]] = {}
 
     def list_kept(self, kind: str) -> list[Any]:
-        """Return what was kept of a kind, for whoever needs the like before the function ends."""
+        """Return the stored objects of a kind, for reuse while the function runs."""
         return list(self._kept.get(kind, ()))
 
     def keep(self, kind: str, thing: Any) -> None:
-        """Keep a thing until :meth:`drop`; what has to be done with it in the end, :func:`at_end` does."""
+        """Store an object until :meth:`drop`; register its cleanup with :func:`at_end`."""
         self._kept.setdefault(kind, []).append(thing)
 
     def drop(self, kind: str, thing: Any) -> None:
-        """Keep it no longer."""
+        """Remove a stored object."""
         self._kept[kind].remove(thing)
 
     def holds(self, folder: Path) -> bool:
-        """Return whether it, or who called it, holds a folder."""
+        """Return whether the function or one of its callers has locked a folder."""
         held = any(folder.is_relative_to(other) for other in self.held)
         return held or (self.outer is not None and self.outer.holds(folder))
 
@@ -123,13 +123,13 @@ def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
     except OSError as error:
         raise files.disk_error(path, error) from error
     try:
-        # To say who it is does not matter enough to fail on a full disk.
+        # The owner's details are not worth an error on a full disk.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _own_name(), 0)
         yield
     finally:
-        # Of those who share it the last one takes it away.
+        # The last of several sharing processes removes the file.
         if lock(descriptor) is not False:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -143,7 +143,7 @@ def _open_locked(path: Path, *, shared: bool) -> int:
             _take(descriptor, path, shared=shared)
             if _is_at(descriptor, path):
                 return descriptor
-            os.close(descriptor)  # who held it has taken the file away meanwhile
+            os.close(descriptor)  # its owner has removed the file meanwhile
         except BaseException:
             os.close(descriptor)
             raise
@@ -156,7 +156,7 @@ def _take(descriptor: int, path: Path, *, shared: bool) -> None:
     owner = _owner(descriptor)
     if locked is False:
         raise InputError(_refusal(path, owner, ""))
-    # A disk without locks: what the file says is all there is to go by.
+    # On a disk without locks, only the content of the file shows an owner.
     if owner and not shared and not _is_dead(owner):
         raise InputError(_refusal(path, owner, f", or delete {path} if that has ended"))
 

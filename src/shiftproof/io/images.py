@@ -15,8 +15,8 @@ from PIL import Image as PillowImage
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.away import bring
 from shiftproof.io.border import reason_of
+from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.png import drop_metadata
 from shiftproof.types import U16, Image
 
@@ -117,7 +117,7 @@ def read_sixteen_bits(path: Path) -> U16:
         BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
     """
     expected = "expected a grey PNG of 16 bits"
-    bring(path)
+    ensure_local(path)
     try:
         picture = PillowImage.open(io.BytesIO(_content(path)), formats=("PNG",))
         if picture.mode not in ("I;16", "I"):
@@ -139,7 +139,7 @@ def _content(path: Path) -> bytes:
     if path.exists() and not path.is_file() and not path.is_dir():
         # A pipe would block, and a device might never end.
         raise BrokenFileError(f"{path.name}: not a regular file.")
-    return bring(path).read_bytes()
+    return ensure_local(path).read_bytes()
 
 
 def decode_own(data: bytes) -> Image:
@@ -154,7 +154,7 @@ def read_size(source: Path | bytes) -> tuple[int, int] | None:
     Only the header is read.
     """
     if isinstance(source, Path):
-        bring(source)
+        ensure_local(source)
     # What reads a damaged header raises anything; the image is named when it is read.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,7 +171,7 @@ def read_mode(path: Path) -> str | None:
 
     Only the header is read.
     """
-    bring(path)
+    ensure_local(path)
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.is_file():

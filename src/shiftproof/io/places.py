@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io.border import convert_errors, open_regular
-from shiftproof.io.reaching import ask, find_system
+from shiftproof.io.remote import find_system, retry
 from shiftproof.io.urls import redact_urls
 
 _STATES = (
@@ -146,7 +146,7 @@ class Location:
                 return None
             with convert_errors(str(self), "cannot be listed"):
                 return [Location(str(path)) for path in sorted(self.path.iterdir())]
-        names = ask(str(self), self._list, what="listed")
+        names = retry(str(self), self._list, what="listed")
         if names is None:
             return None
         return [Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}") for name in names]
@@ -156,14 +156,14 @@ class Location:
         if not self.is_remote:
             return os.path.isfile(self.address)  # noqa: PTH113 (pathlib's raises for long names)
         system, path = find_system(self.address)
-        return ask(str(self), lambda: bool(system.isfile(path)))
+        return retry(str(self), lambda: bool(system.isfile(path)))
 
     def exists(self) -> bool:
         """Return whether it exists."""
         if not self.is_remote:
             return self.path.exists()
         system, path = find_system(self.address)
-        return ask(str(self), lambda: bool(system.exists(path)))
+        return retry(str(self), lambda: bool(system.exists(path)))
 
     def size(self) -> int:
         """Return its bytes.
@@ -175,7 +175,7 @@ class Location:
             with convert_errors(str(self), "cannot be read"):
                 return self.path.stat().st_size
         system, path = find_system(self.address)
-        size = ask(str(self), lambda: system.size(path))
+        size = retry(str(self), lambda: system.size(path))
         if size is None:
             raise BrokenFileError(f"{self}: the server does not say how many bytes it has.")
         return int(size)
@@ -186,7 +186,7 @@ class Location:
             with convert_errors(str(self), "cannot be read"):
                 return str(self.path.stat().st_mtime_ns)
         system, path = find_system(self.address)
-        about = ask(str(self), lambda: system.info(path))
+        about = retry(str(self), lambda: system.info(path))
         return state_in(about)
 
     @contextlib.contextmanager
@@ -203,7 +203,7 @@ class Location:
                 yield file
             return
         system, path = find_system(self.address)
-        with contextlib.closing(ask(str(self), lambda: system.open(path, "rb"))) as source:
+        with contextlib.closing(retry(str(self), lambda: system.open(path, "rb"))) as source:
             yield cast("IO[bytes]", RemoteFile(source, str(self)))
 
     def read(self, start: int, count: int) -> bytes:
@@ -214,7 +214,7 @@ class Location:
         """
         if self.is_remote:
             system, path = find_system(self.address)
-            data = ask(
+            data = retry(
                 str(self), lambda: bytes(system.cat_file(path, start=start, end=start + count))
             )
             if len(data) > count:
@@ -279,7 +279,7 @@ class RemoteFile(io.RawIOBase):
         Raises:
             RunError: the store does not answer, or breaks off each time.
         """
-        data = ask(self._name, lambda: self._read(size))
+        data = retry(self._name, lambda: self._read(size))
         self._place += len(data)
         return data
 

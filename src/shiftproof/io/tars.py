@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.away import bring
 from shiftproof.io.border import convert_errors, is_utf8, show_name
 from shiftproof.io.images import is_image
+from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.places import Location
 
 _WRITTEN_ANEW = frozenset(
@@ -167,7 +167,7 @@ def open_tar(path: Path | Location, name: str | None = None) -> Iterator[TarRead
             local = Path(place.address)
             if not place.is_remote and local.exists() and not local.is_file():
                 raise BrokenFileError(f"{called}: not a regular file.")
-            opened = place.open() if place.is_remote else bring(local).open("rb")
+            opened = place.open() if place.is_remote else ensure_local(local).open("rb")
             file = stack.enter_context(opened)
             size = place.size() if place.is_remote else os.fstat(file.fileno()).st_size
             source = stack.enter_context(tarfile.open(fileobj=file, mode="r:"))

@@ -37,6 +37,16 @@ _PLAIN = frozenset(
 """What a query may say without giving anything away; the value of all else is hidden."""
 
 
+def join_url(folder: str, name: str) -> str:
+    """Return the URL of a file in a folder; a query stays at the end.
+
+    >>> join_url("s3://bucket/photos?versionId=3", "a.png")
+    's3://bucket/photos/a.png?versionId=3'
+    """
+    address, mark, query = folder.partition("?")
+    return f"{address.rstrip('/')}/{name}{mark}{query}"
+
+
 def redact_urls(text: str) -> str:
     """Return a text whose URLs have no user, no password, and no values in their queries.
 

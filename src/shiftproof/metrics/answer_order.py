@@ -1,7 +1,7 @@
-"""Answers in the order of falling confidence, sorted once for all that is measured along it.
+"""Answers sorted by decreasing confidence, for calibration and selective prediction.
 
-A bin of confidences is a stretch of that order, and so is what a model answers at a coverage: one
-walk along it gives calibration and selective prediction, on all resamples of the images at a time.
+Bins of confidence and the answers at a given coverage are both consecutive in this order, so one pass
+over it gives both measures, on all resamples of the images together.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from shiftproof.types import F64, I32, I64, Flags
 
 @dataclass(frozen=True, eq=False)
 class AnswerOrder:
-    """M answers, the surest first.
+    """M answers by decreasing confidence.
 
     Attributes:
-        places: ``(M,)`` of which image each is.
-        wrong: ``(M,)``.
-        off: ``(M,)`` confidence minus right, rounded so that its sums in a bin are exact; 0 without
-            bins.
+        places: ``(M,)`` the index of each answer's image.
+        wrong: ``(M,)`` whether each answer is wrong.
+        off: ``(M,)`` confidence minus correctness (1 or 0), rounded so that its sums in a bin are
+            exact; 0 without bins.
         bins: ``(M,)`` the bin of each confidence.
-        starts: ``(G + 1,)`` where each stretch begins, then M: one group of equal confidences, or
-            several that are all right or all wrong.
+        starts: ``(G + 1,)`` the start of each stretch, then M; a stretch is a group of equal
+            confidences, or several groups that are all right or all wrong.
     """
 
     places: I32
@@ -41,17 +41,17 @@ class AnswerOrder:
 
     @property
     def nbytes(self) -> int:
-        """Of all its arrays."""
+        """Bytes of all arrays."""
         arrays = (self.places, self.wrong, self.off, self.bins, self.starts)
         return sum(one.nbytes for one in arrays)
 
 
 class OrderSums(NamedTuple):
-    """What a walk finds on each of R resamples.
+    """Sums over the order on each of R resamples.
 
-    ``total`` ``(R,)`` images and ``errors`` ``(R,)`` wrong ones; ``area`` ``(R,)`` the sum of the risks
-    at every number of images; ``risk`` ``(R,)`` that at one coverage; ``calibration`` ``(R, BINS)`` the
-    sums of confidence minus right.
+    ``total`` ``(R,)`` images, ``errors`` ``(R,)`` wrong answers, ``area`` ``(R,)`` the sum of the risks
+    at every number of answered images, ``risk`` ``(R,)`` the risk at one coverage, ``calibration``
+    ``(R, BINS)`` the sums of confidence minus correctness.
     """
 
     total: F64
@@ -68,17 +68,17 @@ def order_answers(
     places: NDArray[Any] | None = None,
     binned_of: int | None = None,
 ) -> AnswerOrder:
-    """Sort M answers, and find the stretches of their order.
+    """Sort M answers by decreasing confidence.
 
     Args:
-        confidence: ``(M,)`` no NaN.
-        wrong: ``(M,)``.
-        places: ``(M,)`` of which image each is; None of 0 to M - 1.
-        binned_of: the number of all images: the bins of confidences, which are in 0..1 then, are
-            summed over resamples of so many. None makes no bins.
+        confidence: ``(M,)`` without NaN.
+        wrong: ``(M,)`` whether each answer is wrong.
+        places: ``(M,)`` the index of each answer's image; None for 0 to M - 1.
+        binned_of: the number of images of a resample, for bins of confidences in 0..1; None for no
+            bins.
 
     Raises:
-        InputError: a confidence outside 0..1 that is to have a bin.
+        InputError: with bins, a confidence outside 0..1.
     """
     order = np.argsort(-confidence, kind="stable")
     falling, missed = confidence[order], wrong[order]
@@ -99,31 +99,31 @@ def order_answers(
 
 
 def find_ties(falling: NDArray[Any]) -> I64:
-    """Return ``(T,)`` where each group of equal values of ``(M,)`` falling ones begins."""
+    """Return ``(T,)`` the start of each group of equal values in ``(M,)`` sorted values."""
     if not len(falling):
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.concatenate([[True], falling[1:] != falling[:-1]]))
 
 
 def by_image(weights: ArrayLike) -> NDArray[Any]:
-    """Return ``(N, R)`` of ``(R, N)`` weights, in bytes where they are as small as a resample's."""
+    """Return ``(R, N)`` weights as ``(N, R)``, as uint8 if they are small enough, else as int32."""
     values = np.asarray(weights)
     small = values.max(initial=0) <= np.iinfo(np.uint8).max
     return np.ascontiguousarray(values.astype(np.uint8 if small else np.int32).T)
 
 
 def walk(order: AnswerOrder, weights: NDArray[Any], total: F64, *, coverage: float) -> OrderSums:
-    """Sum along the order, each image as often as it is in a resample.
+    """Sum along the order on R resamples, with the images weighted by their number in each.
 
     An image of weight w stands for w copies of it. Among g copies of one confidence with e wrong
     ones, of which C came before with E wrong, the j-th has ``(E + j e/g) / (C + j)`` as its risk; their
     sum is ``e + (E - C e/g)(H(C + g) - H(C))`` with harmonic numbers H.
 
     Args:
-        order: of answers to N images, or some of them.
-        weights: ``(N, R)`` as of :func:`by_image`.
-        total: ``(R,)`` how many images the answers are of, each as often as it is drawn.
-        coverage: the share of them of which the risk is.
+        order: the order of answers to some or all of N images.
+        weights: ``(N, R)`` from :func:`by_image`.
+        total: ``(R,)`` the number of answered images in each resample.
+        coverage: the coverage at which the risk is measured.
     """
     from shiftproof.metrics.selections import sum_in_order
 
@@ -142,7 +142,7 @@ def walk(order: AnswerOrder, weights: NDArray[Any], total: F64, *, coverage: flo
 
 @functools.lru_cache(maxsize=2)
 def sum_harmonic(count: int) -> F64:
-    """Return ``(count + 1,)`` the sums ``1/1 + ... + 1/n`` of n = 0 to ``count``; not to be changed."""
+    """Return ``(count + 1,)`` the harmonic numbers of n = 0 to ``count``, read-only."""
     sums = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count + 1))])
     sums.flags.writeable = False
     return sums
@@ -156,7 +156,7 @@ def _round_in_bins(off: F64, bins: I32, count: int) -> F64:
 
 
 def _find_stretches(falling: NDArray[Any], wrong: Flags) -> I64:
-    """Return ``(G,)`` where each stretch begins."""
+    """Return ``(G,)`` the start of each stretch."""
     ties = find_ties(falling)
     if not len(ties):
         return ties

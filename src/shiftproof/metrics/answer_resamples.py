@@ -1,6 +1,6 @@
-"""What answers are worth on every resample of the images, for many models and cells at a time.
+"""Bootstrap of calibration and selective prediction for many tables of answers together.
 
-The resamples are drawn once for all of them, and each table of answers is sorted once.
+All tables share the resamples, and each table is sorted once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Answers:
     """Answers to N images.
 
     Attributes:
-        columns: ``(N, V)`` what is summed over the images; the first is 1 where an image counts, else
+        columns: ``(N, V)`` values to sum over the images; the first is 1 for images that count, else
             0.
-        order: of the images that count; None where a confidence is not known.
+        order: the order of the images that count; None if a confidence is unknown.
     """
 
     columns: F64
@@ -41,15 +41,15 @@ class Answers:
 
     @property
     def nbytes(self) -> int:
-        """Of all its arrays."""
+        """Bytes of all arrays."""
         return self.columns.nbytes + (0 if self.order is None else self.order.nbytes)
 
 
 class Resampled(NamedTuple):
-    """Answers to the images as they are, then on each of R resamples of them.
+    """Sums over the original images, then over each of R resamples.
 
-    ``sums`` ``(1 + R, V)`` of the columns, ``calibration`` ``(1 + R, BINS)`` of confidence minus right,
-    and the figures of selective prediction, ``(1 + R,)`` each. NaN without an order.
+    ``sums`` ``(1 + R, V)`` of the columns, ``calibration`` ``(1 + R, BINS)`` of confidence minus
+    correctness, and the measures of selective prediction, ``(1 + R,)`` each. NaN without an order.
     """
 
     sums: F64
@@ -65,17 +65,17 @@ def resample_answers(
     seed: int = 0,
     done: Callable[[], None] | None = None,
 ) -> list[Resampled]:
-    """Return the sums of every table of answers, as they are and over each resample of the images.
+    """Sum every table of answers over the original images and over each resample.
 
-    Sums are exact, as those of :func:`intervals.sum_resamples` are, and on the same resamples.
+    Sums are exact and on the same resamples as those of :func:`intervals.sum_resamples`.
 
     Args:
-        makers: functions that give the answers; each is called once, and not all of what they give is
-            in memory at once.
+        makers: functions that return the answers; each is called once, and the results are held in
+            memory in groups.
         count: number of images.
         replicates: number of resamples.
-        seed: decides the resamples.
-        done: called after each table of each stretch of resamples, :func:`blocks_of` in all.
+        seed: random seed of the resamples.
+        done: called :func:`blocks_of` times for each table, to show progress.
 
     Raises:
         InputError: no images, no resamples, or columns of another shape.
@@ -84,13 +84,13 @@ def resample_answers(
     found: list[Resampled] = []
     for group in _groups(makers):
         found += _resample(group, count, blocks, done)
-        # Each group draws them anew: they take less time than they would take memory.
+        # Each group draws the same resamples again, which is cheaper than storing them.
         blocks = resample_weights(count, replicates, seed=seed)
     return found
 
 
 def blocks_of(count: int, replicates: int = REPLICATES) -> int:
-    """Return how often ``done`` is called for each table."""
+    """Return the number of calls of ``done`` for each table."""
     rows = rows_of_block(count)
     together = rows * max(1, BLOCK_BYTES // (rows * count))
     return -(-replicates // together)
@@ -132,8 +132,8 @@ def _resample(
 def _join_blocks(table: F64, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArray[Any]]]:
     """Yield the sums ``(r, V)`` of a table and the weights ``(N, r)`` of many resamples at a time.
 
-    A walk takes each image for all of them, which pays where they are many: as bytes, weights of
-    several blocks take no more memory than one.
+    Passes over the order are faster with many resamples; as bytes, the weights of several blocks
+    take no more memory than one block of floats.
     """
     buffer = np.empty((0, len(table)))
     sums: list[F64] = []
@@ -142,7 +142,7 @@ def _join_blocks(table: F64, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArr
         if len(buffer) < len(weights):
             buffer = np.empty(weights.shape)
         np.copyto(buffer[: len(weights)], weights)
-        # One product for all tables: it takes half of the time of one each, and sums are exact.
+        # One product for all tables takes half the time of one each; the sums are exact.
         sums.append(buffer[: len(weights)] @ table)
         drawn.append(by_image(weights))
         if sum(one.nbytes for one in drawn) + drawn[-1].nbytes > BLOCK_BYTES:

@@ -51,7 +51,7 @@ from shiftproof.metrics.matching import (
 )
 from shiftproof.types import F64, I64, Flags
 
-Kind: TypeAlias = Literal["boxes", "masks"]
+OverlapKind: TypeAlias = Literal["boxes", "masks"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Thresholds of the intersection over union; inclusive."""
@@ -171,7 +171,7 @@ class CocoEvaluator:
     (1.0, 0.6)
     """
 
-    def __init__(self, ground_truth: GroundTruthSource, *, kind: Kind = "boxes") -> None:
+    def __init__(self, ground_truth: GroundTruthSource, *, kind: OverlapKind = "boxes") -> None:
         """Read the ground truth.
 
         Args:
@@ -469,7 +469,7 @@ def _check_metrics(metrics: Sequence[str]) -> None:
 
 
 def coco_metrics(
-    ground_truth: GroundTruthSource, detections: DetectionSource, *, kind: Kind = "boxes"
+    ground_truth: GroundTruthSource, detections: DetectionSource, *, kind: OverlapKind = "boxes"
 ) -> dict[str, float]:
     """Return COCO's twelve metrics, AP to ARl, in 0..1, as computed by pycocotools.
 

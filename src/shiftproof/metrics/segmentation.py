@@ -12,9 +12,6 @@ import numpy as np
 from shiftproof.errors import InputError
 from shiftproof.types import F64, I64, LabelMap
 
-NOT_COUNTED = -1
-"""In the ground truth: a void pixel. In a prediction: none of the dataset's classes."""
-
 
 def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
     """Count the pixels of an image by their true and their predicted class.

@@ -1,4 +1,4 @@
-"""Answers in the order of falling confidence, summed on many resamples of the images, compiled.
+"""Compiled sums along the order of decreasing confidence on many resamples.
 
 Imports numba: import this inside functions, or from a file that is.
 """
@@ -27,20 +27,21 @@ def sum_in_order(
     found: F64,
     calibration: F64,
 ) -> None:
-    """Fill ``found`` ``(4, R)``: images, wrong ones, the sum of risks, and the risk of the first.
+    """Fill ``found`` ``(4, R)``: images, wrong answers, sum of risks, and risk at a coverage.
 
     Args:
-        weights: ``(N, R)`` whole numbers: how often each image is in each of the R resamples.
-        places: ``(M,)`` the images in the order in which they enter.
-        wrong: ``(M,)`` in this order.
-        off: ``(M,)`` confidence minus right, in this order.
-        bins: ``(M,)`` the bin of each confidence, in this order.
-        starts: ``(G + 1,)`` where each stretch begins, then M: images that enter together, or one
-            after the other with answers that are all right or all wrong. Both come to the same.
-        harmonic: sums of ``1/1 + ... + 1/n`` from n = 0 on, to the largest number of images.
-        first: ``(R,)`` the risk is that of so many images.
-        found: is written.
-        calibration: ``(B, R)``, zeros; the sums of ``off`` in each bin are added.
+        weights: ``(N, R)`` integers: the number of times that each image is in each resample.
+        places: ``(M,)`` indices of the images by decreasing confidence; the next three arrays have
+            the same order.
+        wrong: ``(M,)`` whether each answer is wrong.
+        off: ``(M,)`` confidence minus correctness.
+        bins: ``(M,)`` the bin of each confidence.
+        starts: ``(G + 1,)`` the start of each stretch, then M: a stretch has equal confidences, or
+            answers that are all right or all wrong, which gives the same sums.
+        harmonic: the harmonic numbers from n = 0 to the largest number of images.
+        first: ``(R,)`` the number of images at the coverage of the risk.
+        found: output.
+        calibration: ``(B, R)`` output, initially zeros: the sums of ``off`` in each bin.
     """
     resamples = weights.shape[1]
     before = np.zeros(

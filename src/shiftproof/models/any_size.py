@@ -31,19 +31,19 @@ Result = TypeVar("Result")
 
 
 class ModelLike(Protocol):
-    """What can be measured, whatever it answers."""
+    """A model that can be measured, whatever its task."""
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Name in the records."""
 
     @property
     def classes(self) -> Classes:
-        """What its labels mean."""
+        """The classes of its predictions."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it."""
+        """The settings that reproduce it, for JSON."""
 
 
 class AnySizeModel(abc.ABC, Generic[Answer]):

@@ -1,7 +1,7 @@
-"""What the graph of an ONNX file computes last: ONNX Runtime tells names and shapes, and no operators.
+"""The operators at the outputs of an ONNX file, which ONNX Runtime does not expose.
 
-Read from the file's own bytes (protocol buffers, of which ONNX uses a small part), so that no other
-library is needed. Field numbers are those of onnx.proto.
+They are parsed from the file's protocol buffers, so that no other library is needed. Field numbers are
+those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 Reading: TypeAlias = Literal["logits", "probabilities", "sigmoids"]
-"""What the numbers of an output are."""
+"""Type of an output's values."""
 
 _GRAPH_OF_MODEL, _NODE_OF_GRAPH = 7, 1
 _INPUT, _OUTPUT, _OPERATOR = 1, 2, 4
 _LONGEST_NODE = 1 << 24
-"""Bytes; a longer node is a constant, whose value says nothing here."""
+"""Bytes; longer nodes are constants, which are irrelevant here."""
 
 _PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Clip"}
-"""Operators that leave the numbers what they are."""
+"""Operators that do not change the type of values."""
 
 _LINEAR = {"Gemm", "MatMul", "Add", "Conv", "Sub", "BatchNormalization", "LogSoftmax", "Log"}
-"""Operators after which numbers are logits, whatever the output is called."""
+"""Operators whose outputs are logits, whatever the name of the output."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Node:
 
 
 def read_graph(path: Path) -> dict[str, Node]:
-    """Return what computes each value of a graph, by the value's name; empty where it is no ONNX.
+    """Return the node that computes each value of a graph, by name; empty if the file is not ONNX.
 
-    ONNX Runtime has forms of its own that it reads too.
+    ONNX Runtime also reads its own formats.
     """
     found: dict[str, Node] = {}
     try:
@@ -57,7 +57,7 @@ def read_graph(path: Path) -> dict[str, Node]:
 
 
 def reading_of(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading:
-    """Return what the numbers of an output are: by its last operator, else by the words of its name."""
+    """Return the type of an output's values, from its last operator, else from its name."""
     node = _last(name, graph)
     operator = node.operator if node else ""
     if node and (operator == "Softmax" or _is_softmax_in_parts(node, graph)):
@@ -72,7 +72,7 @@ def reading_of(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading
 
 
 def last_operator(name: str, graph: Mapping[str, Node]) -> str | None:
-    """Return the operator that makes the numbers of a value what they are; None where none is known."""
+    """Return the operator that determines the type of a value, or None if unknown."""
     node = _last(name, graph)
     return None if node is None else node.operator
 
@@ -92,7 +92,7 @@ def is_computed_from(name: str, source: str, graph: Mapping[str, Node]) -> bool:
 
 
 def _last(name: str, graph: Mapping[str, Node]) -> Node | None:
-    """The operator that makes the numbers of a value what they are."""
+    """Return the node that determines the type of a value."""
     node = graph.get(name)
     for _ in range(len(graph)):
         if node is None or node.operator not in _PASSING or not node.inputs:
@@ -102,7 +102,7 @@ def _last(name: str, graph: Mapping[str, Node]) -> Node | None:
 
 
 def _is_softmax_in_parts(node: Node, graph: Mapping[str, Node]) -> bool:
-    """Whether an operator ends a softmax that is written out: exponentials over their sum."""
+    """Whether a node is the division of a softmax in parts: exponentials over their sum."""
     if node.operator == "Exp":
         before = _last(node.inputs[0], graph)
         return before is not None and before.operator == "LogSoftmax"
@@ -131,10 +131,10 @@ def _node(file: IO[bytes], start: int, stop: int) -> tuple[Node, list[str]]:
 
 
 def _fields(file: IO[bytes], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Yield each field of bytes in a message: its number, and where it starts and stops.
+    """Yield each bytes field of a message: its number, start and stop.
 
     Raises:
-        ValueError: no protocol buffers.
+        ValueError: the file is not a protocol buffer.
     """
     place = start
     while place < stop:

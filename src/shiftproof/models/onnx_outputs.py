@@ -1,4 +1,4 @@
-"""Which of a graph's outputs is asked for, by its name, its shape and what it is computed from."""
+"""Selection of a graph's output by name, shape, and the operators that compute it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Output:
 
     Attributes:
         name: its name.
-        width: how long its rows are, or None where that is dynamic or not told.
-        told: its name and shape, as a message shows them.
-        others: how many outputs could have been meant.
+        width: the length of its rows, or None if it is dynamic or unknown.
+        told: its name and shape, for messages.
+        others: number of other possible outputs.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Output:
 
 
 def words_of(name: str) -> set[str]:
-    """Return the words that a name is made of, in lower case.
+    """Split a name into words, in lower case.
 
     >>> sorted(words_of("preLogits_2"))
     ['logits', 'pre']
@@ -58,26 +58,26 @@ def choose_output(
     classes: int | None,
     features: bool,
 ) -> Output:
-    """Return the output of a graph that is meant.
+    """Select the output of a graph.
 
     Args:
         path: the file, for errors.
-        outputs: as ONNX Runtime tells them.
-        graph: what computes each value.
-        asked: the name that was asked for, or None.
-        classes: how many classes were named, or None.
-        features: whether vectors are wanted and no logits.
+        outputs: the outputs as listed by ONNX Runtime.
+        graph: the node that computes each value.
+        asked: the requested name, or None.
+        classes: the number of classes, or None.
+        features: whether to select embeddings instead of logits.
 
     Raises:
         UnknownNameError: there is no output of that name.
-        ModelError: no output is ``(N, K)``, or several may be meant.
+        ModelError: no output is ``(N, K)``, or the choice is ambiguous.
     """
     known = {str(entry.name): entry for entry in outputs}
     if asked is not None:
         if asked not in known:
             raise UnknownNameError.of("output", asked, known)
         return _output(known[asked])
-    # A graph without shape inference says nothing of its output; the shape is checked when it runs.
+    # Without shape inference the shape is unknown; it is checked at the first batch.
     fitting = [
         name
         for name, entry in known.items()
@@ -106,7 +106,7 @@ def _narrow(
     classes: int | None,
     features: bool,
 ) -> list[str]:
-    """Leave of several outputs those that are meant, one question after the other."""
+    """Narrow the candidate outputs by one criterion after the other."""
 
     def is_features(name: str) -> bool:
         return bool(words_of(name) & _FEATURES)
@@ -130,7 +130,7 @@ def _narrow(
             is_last,
         ]
     for question in questions:
-        # What no output answers does not tell them apart.
+        # A criterion that no output meets is ignored.
         names = [name for name in names if question(name)] or names
     return names
 

@@ -1,14 +1,14 @@
-"""What a network returns, reduced to the one tensor that is meant: models of other libraries wrap it.
+"""Extraction of logits or vectors from a network's output, which many libraries wrap.
 
-The rule, in this order:
+The rules, in order of precedence:
 
-1. a tensor or an array is meant itself;
-2. of a mapping (the ``ModelOutput`` of transformers is one), a dataclass or a named tuple, the entry
-   that is called as what is asked for: ``LOGITS`` of classifiers, ``VECTORS`` of encoders;
-3. of one of these with one tensor alone, that one, a named tuple excepted, which is a tuple;
-4. of a tuple or list, its first entry, if that is a tensor.
+1. a tensor or array itself;
+2. the entry of a mapping (such as ``ModelOutput`` of transformers), dataclass or named tuple with a
+   usual name: ``LOGITS`` for classifiers, ``VECTORS`` for encoders;
+3. the only tensor of a mapping or dataclass;
+4. the first entry of a tuple or list, if it is a tensor.
 
-Everything else is refused: what is meant would be a guess.
+All other outputs are ambiguous and refused.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LOGITS = ("logits", "logits_per_image")
-"""What the logits of images are called, the most exact name first."""
+"""Usual names of image logits, the most specific first."""
 
 VECTORS = ("image_embeds", "embeddings", "pooler_output")
-"""What the vectors of images are called, the most exact name first."""
+"""Usual names of image embeddings, the most specific first."""
 
 
 def find_tensor(output: Any, names: Sequence[str]) -> Any:
-    """Return the tensor or array that an output means, or None where it does not say.
+    """Return the tensor or array in an output, or None if it is ambiguous.
 
     Args:
-        output: what a network returned.
-        names: what it may be called, the most exact name first.
+        output: output of a network.
+        names: possible names of the tensor, the most specific first.
 
     >>> import numpy as np
     >>> find_tensor({"loss": None, "logits": np.zeros((2, 3))}, LOGITS).shape
@@ -50,13 +50,13 @@ def find_tensor(output: Any, names: Sequence[str]) -> Any:
 
 
 def describe_output(output: Any) -> str:
-    """Say what a network returned, for an error: its type, and the names in it where it has some."""
+    """Describe a network's output for an error: its type, and the names of its entries."""
     names = ", ".join(map(str, _entries(output)))
     return f"{type(output).__name__} of {names}" if names else type(output).__name__
 
 
 def _entries(output: Any) -> dict[Any, Any]:
-    """Return the named parts of an output; none where it has no names."""
+    """Return the named entries of an output."""
     if isinstance(output, Mapping):
         return dict(output)
     if dataclasses.is_dataclass(output):

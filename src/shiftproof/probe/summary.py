@@ -24,7 +24,7 @@ from shiftproof.runs.scores.probe import (
     MEASURE,
     READINGS,
     Factor,
-    Kept,
+    FactorReadouts,
     Probed,
     ProbeImages,
     ProbeScores,
@@ -131,9 +131,9 @@ def _compare(shares: _Shares, one: Column, other: Column, factors: Sequence[Fact
     )
 
 
-def _keep(readings: Mapping[Reading, Replicates], verdict: Verdict | None = None) -> Kept:
+def _keep(readings: Mapping[Reading, Replicates], verdict: Verdict | None = None) -> FactorReadouts:
     ends = _ends(readings)
-    return Kept(ends.get("beside"), ends.get("alone"), ends.get("network"), verdict)
+    return FactorReadouts(ends.get("beside"), ends.get("alone"), ends.get("network"), verdict)
 
 
 def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[Factor]) -> _Shares:

@@ -33,7 +33,7 @@ class Part:
     runs: Sequence[AnyRun[Any]]
 
     def build(self, budget: int, images: Sequence[Path]) -> Document:
-        """Return what stands on the page, with pictures of at most ``budget`` characters."""
+        """Return the content of the page, with images of at most ``budget`` characters."""
         folders = images if self.kind.takes_images else ()
         return self.kind.build(self.runs, self.kind.load_pictures(self.runs, budget, folders))
 

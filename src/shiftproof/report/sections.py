@@ -1,4 +1,4 @@
-"""What every page is made of, and says of its runs: what they are, whether they are alike, all settings."""
+"""Parts common to all pages: title block, comparability of runs, unreadable images, settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from shiftproof.io.border import show_text
 from shiftproof.report import table_writing, wording
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnyRun
 from shiftproof.runs.scores.audit import AuditScores
@@ -27,17 +27,17 @@ PROVENANCE = (
 )
 
 MOST_BROKEN = 300
-"""A longer list would make a page that no browser likes; the run's files have the rest."""
+"""Maximum length of the list, to keep the page small; the run's files have the rest."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page: its anchor, headings, template, and what the template is given."""
+    """A section of the page: anchor, headings, template, and the template's context."""
 
     anchor: str
     title: str
     short: str
-    """The title as it stands in the page's navigation."""
+    """The title in the page's navigation."""
     template: str
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,17 +49,17 @@ class Document:
     title: str
     kicker: str
     short: str
-    """What is shown, for the navigation of a page of several parts: "Classifiers"."""
+    """Title in the navigation of a page with several parts: "Classifiers"."""
     byline: Sequence[Sequence[str]]
     lead: Sequence[str]
     sections: Sequence[Section]
     alarms: Sequence[str] = ()
-    """What makes the page misleading if it is not read; stands above all figures."""
+    """Warnings without which the page would mislead; shown above all figures."""
     warnings: Sequence[str] = ()
 
 
 def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
-    """Return a name for each run: its folder's, with a number where two folders share one."""
+    """Return a unique name for each run: its folder's, with a number if necessary."""
     folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [
         folder
@@ -72,33 +72,33 @@ def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
 # ---------------------------------------------------------------- what the runs are
 
 
-def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Look]]:
-    """Yield each model of each run with a look that no other has.
+def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, SeriesStyle]]:
+    """Yield each model of each run with a unique style.
 
-    Its label is the model's name, or its title where it is the only one of its run, with the run's
-    name before it where several runs are shown.
+    The label is the model's name, or its title if it is the only one of its run, after the run's name
+    if several runs are shown.
     """
     number = 0
     for run, name in zip(runs, run_names(runs), strict=True):
         for model in run.scores.models:
             own = title_alone(run.scores.models, model) or model.name
             label = own if len(runs) == 1 else f"{name}: {own}"
-            yield run, model, Look(label, number)
+            yield run, model, SeriesStyle(label, number)
             number += 1
 
 
 def title_alone(models: Sequence[Any], model: Any) -> str:
-    """Return the title of a run's only model; empty where names have to tell several apart."""
+    """Return the title of a run's only model; empty if the run has several."""
     return show_text(str(model.title)) if len(models) == 1 and models[0] is model else ""
 
 
 def kicker(runs: Sequence[AnyRun[Any]]) -> str:
-    """Say above the title what kind of page this is."""
+    """Return the line above the title: the kind of the page."""
     return "Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
 
 
 def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
-    """Return ``under 15 corruptions``, without their number where the runs had others each."""
+    """Return ``under 15 corruptions``, without the number if it differs between the runs."""
     first = runs[0].scores.corruptions
     if any(run.scores.corruptions != first for run in runs):
         return "under corruption"
@@ -106,7 +106,7 @@ def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
 
 
 def byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
-    """Say in one line what was measured on what, and when; ``counts`` are images, objects, ..."""
+    """Return a line with model, data and date; ``counts`` are numbers of images, objects, ..."""
     data = run.settings.get("data")
     stated = data.get("name") if isinstance(data, Mapping) else data
     told = [stated] if isinstance(stated, str) else []
@@ -114,13 +114,13 @@ def byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
 
 
 def describe_start(run: AnyRun[Any]) -> list[str]:
-    """Return the day on which the run was begun; empty where it is not known."""
+    """Return the start date of the run; empty if unknown."""
     started = run.provenance.get("started")
     return [started[:10]] if isinstance(started, str) else []
 
 
 def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
-    """Say that a run had ice of our own in the place of the published photographs, if it had."""
+    """Return a note if a run used generated frost in place of the published photographs."""
     corruptions = run.settings.get("corruptions")
     told = [str(one) for one in corruptions.values()] if isinstance(corruptions, Mapping) else []
     if look_up(run.settings, "images", "source") != "on the fly" or not any(
@@ -138,9 +138,9 @@ def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
 
 
 def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]]) -> list[str]:
-    """Say in what the runs differ that makes their figures no fair comparison.
+    """Describe differences between runs that make their figures incomparable.
 
-    ``own`` are the aspects that runs of this kind have beside those of all kinds.
+    ``own`` are further aspects that are specific to runs of this kind.
     """
     names = run_names(runs)
     aspects: dict[str, Callable[[Shown], object]] = {
@@ -176,14 +176,14 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
 
 
 def _protocol(run: AnyRun[Any]) -> str | None:
-    """The protocol in words, as the run states it."""
+    """The description of the protocol in the run's record."""
     stated = run.settings.get("protocol")
     words = stated.get("description") if isinstance(stated, Mapping) else stated
     return clean_text(words) if isinstance(words, str) else None
 
 
 def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
-    """Each protocol in words, with the names of the runs that had it, where there are several."""
+    """Descriptions of the protocols, with the names of their runs if there are several."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
         if (words := _protocol(run)) is not None:
@@ -195,7 +195,7 @@ def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
 
 
 def doubts(images: Images | ProbeImages, where: str) -> list[str]:
-    """Say what makes the figures of a run unsure; ``where`` names the run, and may be empty."""
+    """Describe limitations of a run's figures; ``where`` names the run, and may be empty."""
     found = []
     if images.used is not None and images.used < wording.FEW_IMAGES:
         found.append(
@@ -223,7 +223,7 @@ def _spell_setting(value: object) -> str:
 
 
 def look_up(settings: Mapping[str, Any], *keys: str) -> object:
-    """Return what stands at nested keys, or None where one is not there."""
+    """Return the value at nested keys, or None if one is missing."""
     value: Any = settings
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -235,7 +235,7 @@ def look_up(settings: Mapping[str, Any], *keys: str) -> object:
 
 
 def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
-    """Build the list of images that could not be read; ``rule`` says what became of them."""
+    """Build the list of unreadable images; ``rule`` describes their treatment."""
     rows = [
         {
             "run": name,
@@ -266,7 +266,7 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
 
 
 def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
-    """Build the list of everything that a run's files say of how it was made."""
+    """Build the list of all settings and provenance in the runs' files."""
     return Section(
         "settings",
         "Settings and provenance",
@@ -292,7 +292,7 @@ def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
 
 
 def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return nested settings as a block each, before them what stands on its own."""
+    """Return a block for each nested setting, after one with the flat settings."""
     nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
     plain = {key: value for key, value in settings.items() if key not in nested}
     return [
@@ -303,7 +303,7 @@ def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
 
 def _images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
     if isinstance(scores, AuditScores):
-        return []  # rows of embeddings, which may be of anything
+        return []  # rows of embeddings have no images
     found = [
         ("in the data set", _count(scores.images.total)),
         ("used", _count(scores.images.used)),
@@ -319,10 +319,10 @@ def _count(images: int | None) -> str:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as lines, ``data.name`` and its value; a plain list is one line."""
+    """Flatten nested settings to lines such as ``data.name`` and value; a plain list is one line."""
     lines: list[tuple[str, str]] = []
     if settings and all(key == value for key, value in settings.items()):
-        # A table of names that stand for themselves: the list of them says as much.
+        # A mapping of names to themselves is shown as a list.
         return [
             (prefix.rstrip(".") or "names", ", ".join(clean_text(str(key)) for key in settings))
         ]
@@ -348,7 +348,7 @@ def _plain(value: Any) -> str:
 
 
 def reading_section(template: str, context: Mapping[str, Any]) -> Section:
-    """Build the words on how to read the page, which stand at its end."""
+    """Build the explanations at the end of the page."""
     return Section(
         "reading",
         "How to read this",
@@ -365,9 +365,9 @@ def numbers_section(
     *,
     unit: str,
 ) -> Section:
-    """Build the section: of each run the summary as CSV and as LaTeX, and every cell as CSV.
+    """Build the downloads of each run: the summary as CSV and LaTeX, and all cells as CSV.
 
-    ``unit`` says in what the figures of all cells are: fractions, ...
+    ``unit`` is the unit of the figures of all cells: fractions, ...
     """
     listed = []
     for run, name in zip(runs, run_names(runs), strict=True):

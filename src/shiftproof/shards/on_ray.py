@@ -17,7 +17,7 @@ from shiftproof._version import __version__
 from shiftproof.compute.processes import ATTEMPTS
 from shiftproof.compute.tuning import tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.io.away import CACHE
+from shiftproof.io.placeholders import CACHE
 from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
 

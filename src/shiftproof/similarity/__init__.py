@@ -30,7 +30,7 @@ from shiftproof.similarity.questions.nearest import (
 from shiftproof.similarity.questions.top_k import TopK, merge_top_k, top_k, top_k_of_each
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.sharded import (
-    Place,
+    Sharding,
     nearest_in_parts,
     prove_in_parts,
     prune_in_parts,
@@ -46,9 +46,9 @@ __all__ = [
     "Deduplicated",
     "Embeddings",
     "Nearest",
-    "Place",
     "Proof",
     "Pruning",
+    "Sharding",
     "SimilarityGap",
     "TopK",
     "accuracy_by_similarity",

@@ -36,7 +36,7 @@ from shiftproof.similarity.questions.above import AboveQuestion
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
 from shiftproof.similarity.questions.top_k import TopK
 from shiftproof.similarity.run import begin, describe
-from shiftproof.similarity.sharded import Parts, Place, search_in_parts, top_k_in_parts
+from shiftproof.similarity.sharded import Parts, Sharding, search_in_parts, top_k_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.types import Settings
 
@@ -60,7 +60,7 @@ def audit(
     leakage: int = 24,
     images: Mapping[str, str | Path] | None = None,
     train_images: str | Path | None = None,
-    place: Place | None = None,
+    sharding: Sharding | None = None,
 ) -> AuditRun:
     """Measure how close a training set comes to each of several test sets, and keep all of it.
 
@@ -80,7 +80,7 @@ def audit(
         leakage: how many test rows are shown with their nearest training rows.
         images: for each test set, the folder in which its keys name images; for the page.
         train_images: the same for the training set.
-        place: how and where it is searched; its ``folder`` is ignored. By default in one process
+        sharding: how and where it is searched; its ``folder`` is ignored. By default in one process
             per core.
 
     Returns:
@@ -98,7 +98,7 @@ def audit(
         sets=sets,
         reference=None if reference is None else open_embeddings(reference),
         folder=folder,
-        how=dataclasses.replace(place or Place(folder), folder=folder / "parts"),
+        how=dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts"),
         k=k,
         duplicates=duplicates,
         leakage=leakage,
@@ -141,7 +141,7 @@ class _Audit:
     sets: dict[str, Embeddings]
     reference: Embeddings | None
     folder: Path
-    how: Place
+    how: Sharding
     k: int
     duplicates: float
     leakage: int

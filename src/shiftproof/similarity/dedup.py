@@ -34,8 +34,8 @@ from shiftproof.similarity.questions.pairs import (
 from shiftproof.similarity.search.options import Precision, SearchOptions, parse_memory
 from shiftproof.similarity.sharded import (
     Parts,
-    Place,
     Search,
+    Sharding,
     earlier_version,
     open_parts,
     run_search,
@@ -144,7 +144,7 @@ def deduplicate(
 
 def deduplicate_in_parts(
     source: Source,
-    place: Place,
+    sharding: Sharding,
     threshold: float = PAPER_THRESHOLD,
     *,
     rule: KeepingRule = "earlier",
@@ -155,7 +155,7 @@ def deduplicate_in_parts(
 
     Args:
         source: embeddings.
-        place: how parts are computed, and the folder that stores them.
+        sharding: how parts are computed, and the folder that stores them.
         threshold: see :func:`~shiftproof.similarity.deduplicate`.
         rule: see there.
         clusters: see there.
@@ -167,7 +167,7 @@ def deduplicate_in_parts(
     """
     check_rule(threshold, rule)
     rows = open_embeddings(source)
-    return deduplicate_by(_InParts(place), rows, threshold, rule, clusters, seed)
+    return deduplicate_by(_InParts(sharding), rows, threshold, rule, clusters, seed)
 
 
 class Searches(Protocol):
@@ -346,17 +346,17 @@ def _draw_sample(usable: Flags, seed: int) -> I64:
 class _InParts:
     """The searches of a de-duplication, each with a folder of parts."""
 
-    place: Place
+    sharding: Sharding
 
     @property
     def options(self) -> SearchOptions:
         """The options of searches in this process."""
-        place = self.place
-        return SearchOptions(place.precision, place.device, place.memory, place.backend.processes())
+        how = self.sharding
+        return SearchOptions(how.precision, how.device, how.memory, how.backend.processes())
 
     def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
         parts = run_search(
-            "pairs", _make_pairs, threshold, rows, {"rows": rows}, self.place,
+            "pairs", _make_pairs, threshold, rows, {"rows": rows}, self.sharding,
             settings={"rows": threshold},
         )  # fmt: skip
         return _read_joins(parts)
@@ -365,17 +365,17 @@ class _InParts:
         settings: Settings = {"rows": rows.fingerprint(), "clusters": clusters, "seed": seed}
         centers = self._find_centers(rows, clusters, seed, settings)
         nearest = search_in_parts(
-            NearestQuestion(), rows, {"centre": centers}, self.place.within("clusters")
+            NearestQuestion(), rows, {"centre": centers}, self.sharding.within("clusters")
         )
         return _read_clusters(nearest)
 
     def pairs_within(
         self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
     ) -> Iterator[Joins]:
-        size = size_of_parts(len(rows), self.place.part_rows)
+        size = size_of_parts(len(rows), self.sharding.part_rows)
         parts = tuple(split_ranges(np.bincount(cluster[cluster >= 0]), size))
         within = _Within(
-            rows, self._open_nearest(rows), parts, threshold, self.place.options(len(parts))
+            rows, self._open_nearest(rows), parts, threshold, self.sharding.options(len(parts))
         )
         about: Settings = {
             "rows": rows.fingerprint(),
@@ -384,7 +384,7 @@ class _InParts:
             "part_rows": size,
         }
         job = Job("pairs within clusters", _make_within, within, len(parts), about)
-        return _read_joins(run_shards(job, self.place.folder / "within", self.place.backend))
+        return _read_joins(run_shards(job, self.sharding.folder / "within", self.sharding.backend))
 
     def recall(
         self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
@@ -396,7 +396,7 @@ class _InParts:
             "clusters": files.fingerprint([sample.cluster.tobytes()]),
         }
         parts = run_search(
-            "recall", _make_recall, asked, rows, {"sample": sample.values}, self.place,
+            "recall", _make_recall, asked, rows, {"sample": sample.values}, self.sharding,
             settings=settings,
         )  # fmt: skip
         counts = np.sum([part["counts"] for part in parts.each()], axis=0)
@@ -404,11 +404,11 @@ class _InParts:
 
     def _open_nearest(self, rows: Embeddings) -> Parts[Nearest]:
         """Return the finished parts with the cluster of each row."""
-        return open_parts(NearestQuestion(), rows, ["centre"], self.place.within("clusters"))
+        return open_parts(NearestQuestion(), rows, ["centre"], self.sharding.within("clusters"))
 
     def _find_centers(self, rows: Embeddings, clusters: int, seed: int, settings: Settings) -> F32:
         """Return the centers, saved after each round; all workers compute the same ones."""
-        rounds = PartFolder.create(self.place.folder / "centres", "centres", ROUNDS, settings)
+        rounds = PartFolder.create(self.sharding.folder / "centres", "centres", ROUNDS, settings)
         if not rounds.missing():
             last: F32 = rounds.read(ROUNDS - 1)["centres"]
             return last

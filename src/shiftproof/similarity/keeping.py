@@ -32,7 +32,7 @@ from shiftproof.similarity.prune import (
 )
 from shiftproof.similarity.questions.nearest import NearestQuestion
 from shiftproof.similarity.run import begin, describe
-from shiftproof.similarity.sharded import Place, prove_in_parts, prune_in_parts, search_in_parts
+from shiftproof.similarity.sharded import Sharding, prove_in_parts, prune_in_parts, search_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.similarity.subset import read_keep
 from shiftproof.types import Flags, Settings
@@ -143,7 +143,7 @@ def write_pruned(
     threshold: float | None = None,
     size: int | None = None,
     seed: int = 0,
-    place: Place | None = None,
+    sharding: Sharding | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
     """Prune a training set and write its keep-list.
@@ -157,7 +157,7 @@ def write_pruned(
         threshold: instead of a reference, the largest allowed similarity to any test row.
         size: number of rows to keep.
         seed: random seed of "random".
-        place: how and where the search runs; its ``folder`` is ignored.
+        sharding: how and where the search runs; its ``folder`` is ignored.
         say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
@@ -172,7 +172,7 @@ def write_pruned(
     rows, sets = open_sources(train, tests)
     of_comparison = None if reference is None else open_embeddings(reference)
     folder = Path(out)
-    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
+    how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings: Settings = {
         "rule": rule,
         "train": describe(rows),
@@ -254,7 +254,7 @@ def write_deduplicated(
     rule: KeepingRule = "earlier",
     clusters: int | None = None,
     seed: int = 0,
-    place: Place | None = None,
+    sharding: Sharding | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
     """Find near-duplicates and write the keep-list; ``groups.npy`` has the groups.
@@ -266,7 +266,7 @@ def write_deduplicated(
         rule: see there.
         clusters: see there.
         seed: see there.
-        place: how and where the search runs; its ``folder`` is ignored.
+        sharding: how and where the search runs; its ``folder`` is ignored.
         say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
@@ -282,7 +282,7 @@ def write_deduplicated(
     if clusters is not None:
         check_clusters(clusters, len(rows))
     folder = Path(out)
-    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
+    how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings = {
         "train": describe(rows),
         "threshold": threshold,
@@ -312,7 +312,7 @@ def write_coreset(
     out: str | Path,
     *,
     among: str | Path | None = None,
-    place: Place | None = None,
+    sharding: Sharding | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
     """Select the rows nearest to the test sets and write the keep-list.
@@ -324,7 +324,7 @@ def write_coreset(
         out: a new or empty folder, or that of the core set to resume.
         among: selects only among these rows: a file or folder that
             :func:`~shiftproof.similarity.subset.read_keep` reads.
-        place: how and where the search runs; its ``folder`` is ignored.
+        sharding: how and where the search runs; its ``folder`` is ignored.
         say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
@@ -339,7 +339,7 @@ def write_coreset(
     allowed = None if among is None else read_keep(among, len(rows))
     check_size(size, len(rows) if allowed is None else int(allowed.sum()))
     folder = Path(out)
-    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
+    how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings = {
         "train": describe(rows),
         "tests": {name: describe(of_set) for name, of_set in sets.items()},

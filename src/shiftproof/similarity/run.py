@@ -7,7 +7,7 @@ from pathlib import Path
 from shiftproof.io import manifest
 from shiftproof.provenance import provenance
 from shiftproof.shards import Scheduled
-from shiftproof.similarity.sharded import Place
+from shiftproof.similarity.sharded import Sharding
 from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import Settings
 
@@ -25,7 +25,7 @@ def describe(rows: Embeddings) -> Settings:
     }
 
 
-def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
+def begin(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> None:
     """Create a run's folder, or resume an existing one.
 
     Names of sources may differ: fingerprints identify them.
@@ -39,7 +39,7 @@ def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
         RUN_FILE,
         {"kind": kind, "settings": settings},
         what="a run",
-        about={"provenance": provenance("cpu", place.backend.processes())},
+        about={"provenance": provenance("cpu", sharding.backend.processes())},
         unnamed=("source",),
-        shared=isinstance(place.backend, Scheduled),
+        shared=isinstance(sharding.backend, Scheduled),
     )

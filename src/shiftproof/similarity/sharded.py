@@ -53,17 +53,17 @@ ready would count; with more, an interruption would cost much."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where parts are made and kept.
+class Sharding:
+    """How a search is split into parts: what makes them, and the folder that stores them.
 
     Attributes:
-        folder: one folder below it for every search.
-        backend: what makes them.
+        folder: holds one folder for every search.
+        backend: the processes, scheduler or cluster that computes the parts.
         precision: see :func:`~shiftproof.similarity.nearest`.
-        memory: for all processes of one machine together.
-        part_rows: training rows in a part, about; None chooses by their number.
-        device: see :func:`~shiftproof.similarity.nearest`; each process has a share of its own of a
-            GPU's memory, so take few of them there.
+        memory: the limit of all processes of one machine together.
+        part_rows: approximate training rows in a part; None chooses by their number.
+        device: see :func:`~shiftproof.similarity.nearest`; each process takes its own share of a
+            GPU's memory, so use few processes there.
     """
 
     folder: Path
@@ -87,8 +87,8 @@ class Place:
         memory = parse_memory(self.memory) // self.processes(parts)
         return SearchOptions(self.precision, self.device, memory, threads=1)
 
-    def within(self, name: str) -> Place:
-        """Return the place for searches of another kind, in a folder of this one."""
+    def within(self, name: str) -> Sharding:
+        """Return the sharding for searches of another kind, in a folder of this one."""
         return dataclasses.replace(self, folder=self.folder / name)
 
 
@@ -191,11 +191,11 @@ class Parts(Generic[Found]):
 
 
 def open_parts(
-    question: Question[Found], train: Embeddings, tests: Sequence[str], place: Place
+    question: Question[Found], train: Embeddings, tests: Sequence[str], sharding: Sharding
 ) -> Parts[Found]:
     """Return the parts of a search that is done."""
-    count = len(split_to_parts(train, place.part_rows)[1])
-    return Parts(PartFolder(place.folder / question.name, count), question, tuple(tests))
+    count = len(split_to_parts(train, sharding.part_rows)[1])
+    return Parts(PartFolder(sharding.folder / question.name, count), question, tuple(tests))
 
 
 def earlier_version(parts: PartFolder) -> RunMismatchError:
@@ -210,7 +210,7 @@ def search_in_parts(
     question: Question[Found],
     train: Source,
     tests: Mapping[str, Source],
-    place: Place,
+    sharding: Sharding,
     *,
     name: str | None = None,
     keep: Callable[[int], Flags] | None = None,
@@ -222,7 +222,7 @@ def search_in_parts(
         question: what is asked.
         train: the training rows, which are cut.
         tests: the test sets by name.
-        place: where.
+        sharding: how parts are computed, and the folder that stores them.
         name: of the search and of its folder; the question's by default.
         keep: gives the rows of a part that are searched, as flags; it is sent to workers. By default
             all are.
@@ -233,7 +233,7 @@ def search_in_parts(
         InputError: what the search in memory refuses.
     """
     folder = run_search(
-        name or question.name, make_part, question, train, tests, place,
+        name or question.name, make_part, question, train, tests, sharding,
         k=question.k, settings={**question.settings(), **(about_keep or {})}, keep=keep,
     )  # fmt: skip
     return Parts(folder, question, tuple(tests))
@@ -290,7 +290,7 @@ def run_search(
     asked: Asked,
     train: Source,
     tests: Mapping[str, Source],
-    place: Place,
+    sharding: Sharding,
     *,
     settings: Settings,
     k: int = 0,
@@ -304,8 +304,8 @@ def run_search(
         asked: what it needs.
         train: the training rows, which are cut.
         tests: what they are compared with.
-        place: where.
-        settings: what decides the content of the parts beside rows and place.
+        sharding: how parts are computed, and the folder that stores them.
+        settings: what decides the content of the parts beside the rows and the sharding.
         k: training rows that each test row keeps.
         keep: goes to the function.
 
@@ -314,38 +314,38 @@ def run_search(
         InputError: too little memory, a device that is not there, or what the function refuses.
     """
     rows, sets = open_sources(train, tests)
-    if not isinstance(place.backend, Ray):
+    if not isinstance(sharding.backend, Ray):
         # Before anything is begun; machines of a cluster have devices of their own.
-        choose_half(place.precision, place.device)
-    pieces, parts = split_to_parts(rows, place.part_rows)
-    options = place.options(len(parts))
-    _check_memory(rows, k, place, len(parts))
+        choose_half(sharding.precision, sharding.device)
+    pieces, parts = split_to_parts(rows, sharding.part_rows)
+    options = sharding.options(len(parts))
+    _check_memory(rows, k, sharding, len(parts))
     told: Settings = {
         "train": rows.fingerprint(),
         "tests": {name: of_set.fingerprint() for name, of_set in sets.items()},
         "k": k,
         "thresholds": settings,
-        "precision": place.precision,
-        "device": place.device.partition(":")[0],
-        "part_rows": size_of_parts(len(rows), place.part_rows),
+        "precision": sharding.precision,
+        "device": sharding.device.partition(":")[0],
+        "part_rows": size_of_parts(len(rows), sharding.part_rows),
     }
     key = files.fingerprint([json.dumps([name, told, options.memory], sort_keys=True).encode()])
     search = Search(asked, pieces, sets, parts, options, k, key, keep)
     try:
         return run_shards(
-            Job(name, function, search, len(parts), told), place.folder / name, place.backend
+            Job(name, function, search, len(parts), told), sharding.folder / name, sharding.backend
         )
     finally:
         _kept.clear()
 
 
-def _check_memory(rows: Embeddings, k: int, place: Place, parts: int) -> None:
+def _check_memory(rows: Embeddings, k: int, sharding: Sharding, parts: int) -> None:
     """Refuse too little memory for each process."""
     try:
-        rows_in_memory(parse_memory(place.options(parts).memory), rows.width, 1, k)
+        rows_in_memory(parse_memory(sharding.options(parts).memory), rows.width, 1, k)
     except InputError as error:
         raise InputError(
-            f"{error} So much has each of {place.processes(parts)} processes; allow more, or use "
+            f"{error} So much has each of {sharding.processes(parts)} processes; allow more, or use "
             "fewer workers."
         ) from error
 
@@ -354,7 +354,7 @@ def _check_memory(rows: Embeddings, k: int, place: Place, parts: int) -> None:
 
 
 def nearest_in_parts(
-    train: Source, tests: Mapping[str, Source], place: Place
+    train: Source, tests: Mapping[str, Source], sharding: Sharding
 ) -> dict[str, Nearest]:
     """Find every training row's nearest row in each of several test sets.
 
@@ -362,11 +362,11 @@ def nearest_in_parts(
         UnfinishedError: this worker's share is done, others' are not.
         InputError: what :func:`~shiftproof.similarity.nearest` refuses.
     """
-    return search_in_parts(NearestQuestion(), train, tests, place).merge()
+    return search_in_parts(NearestQuestion(), train, tests, sharding).merge()
 
 
 def top_k_in_parts(
-    train: Source, tests: Mapping[str, Source], place: Place, k: int = 1
+    train: Source, tests: Mapping[str, Source], sharding: Sharding, k: int = 1
 ) -> dict[str, TopK]:
     """Find the ``k`` nearest training rows of every row of several test sets.
 
@@ -376,13 +376,13 @@ def top_k_in_parts(
     """
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
-    return search_in_parts(TopKQuestion(k), train, tests, place).merge()
+    return search_in_parts(TopKQuestion(k), train, tests, sharding).merge()
 
 
 def prune_in_parts(
     train: Source,
     tests: Mapping[str, Source],
-    place: Place,
+    sharding: Sharding,
     *,
     reference: Source | None = None,
     thresholds: Mapping[str, F64 | float] | None = None,
@@ -392,7 +392,7 @@ def prune_in_parts(
     Args:
         train: the training set, ``(n, d)``.
         tests: test sets by name, ``(m, d)`` each.
-        place: where the parts are kept, and who searches them.
+        sharding: how parts are computed, and the folder that stores them.
         reference: the training set whose nearest rows set the limit of each test row.
         thresholds: limits in its place, by test set: one number, or ``(m,)`` of them.
 
@@ -402,34 +402,34 @@ def prune_in_parts(
     """
     check_one_of(reference, thresholds)
     if reference is not None:
-        near = top_k_in_parts(reference, tests, place.within("reference"), 1)
+        near = top_k_in_parts(reference, tests, sharding.within("reference"), 1)
         limits = find_limits(near)
     else:
         limits = check_limits(open_sources(train, tests)[1], thresholds or {})
-    found = search_in_parts(AboveQuestion(limits), train, tests, place).merge()
+    found = search_in_parts(AboveQuestion(limits), train, tests, sharding).merge()
     pruning = make_pruning(found, limits)
     check_usable(pruning)
     return pruning
 
 
 def prove_in_parts(
-    train: Source, tests: Mapping[str, Source], place: Place, limits: Mapping[str, F64]
+    train: Source, tests: Mapping[str, Source], sharding: Sharding, limits: Mapping[str, F64]
 ) -> dict[str, Proof]:
     """Search the rows that :func:`prune_in_parts` kept once more, in float32, for anything too close.
 
     Args:
         train: the training set that was pruned.
         tests: the test sets that it was pruned for.
-        place: where it was pruned; the parts there say what was kept.
+        sharding: that of the pruning, whose parts hold the rows that were kept.
         limits: how close training rows may come, as the pruning's ``thresholds``.
 
     Raises:
         UnfinishedError: this worker's share is done, others' are not.
     """
-    plain = dataclasses.replace(place, precision="fp32", device="cpu")
+    plain = dataclasses.replace(sharding, precision="fp32", device="cpu")
     above = AboveQuestion(limits)
     rows, sets = open_sources(train, tests)
-    pruned = open_parts(above, rows, list(sets), place)
+    pruned = open_parts(above, rows, list(sets), sharding)
     near = search_in_parts(
         TopKQuestion(1), rows, sets, plain,
         name="proof", keep=partial(_read_kept, pruned), about_keep=above.settings(),

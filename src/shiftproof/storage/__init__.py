@@ -1,7 +1,7 @@
-"""Folders behind URLs of fsspec (s3, gs, abfs, hdfs, http, ...): read as if they were here, and written.
+"""Remote folders at fsspec URLs (s3, gs, abfs, hdfs, http, ...) as inputs and outputs.
 
-:func:`fetch` gives the path of a folder or file behind a URL, and :func:`write_to` a folder here whose
-files end up behind one. Every function that takes a path takes these.
+:func:`fetch` returns the local path of a remote folder or file, and :func:`write_to` yields a local
+folder whose files are uploaded. Every function that takes a path takes these paths.
 """
 
 from shiftproof.storage.incoming import fetch, holds_tars

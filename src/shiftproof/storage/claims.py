@@ -1,7 +1,7 @@
-"""Who writes to an output behind a URL: one command at a time, on whatever machine.
+"""Leases on outputs behind URLs: one command at a time writes, on any machine.
 
-A claim is a small file in the output with a number. The newest counts; it is renewed while its command
-works. A store that makes a file only if it is not there lets one of two commands alone have a number.
+A claim is a small numbered file in the output. The newest is valid; its command renews it while it
+works. Stores that create a file only if it does not exist give each number to one command only.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from shiftproof.io import files
 from shiftproof.storage.store import OURS, Store
 
 RENEWED_EVERY = 60
-"""Seconds."""
+"""Seconds between renewals."""
 
 LAPSES_AFTER = 600
-"""Seconds without renewal after which a claim is nobody's: of a machine that was lost."""
+"""Seconds without renewal after which a claim expires."""
 
 _CLAIM = re.compile(rf"{re.escape(OURS)}/claim-(\d{{6,}})\.json")
 
 _TOKEN_FILE = "claim.txt"
-"""Beside the copy here: what the last claim of this machine said."""
+"""The token of this machine's last claim, stored beside the local copy."""
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Claim:
 
     Attributes:
         store: the output.
-        number: of the claim.
-        about: what it says.
+        number: number of the claim.
+        about: content of its file.
     """
 
     store: Store
@@ -54,10 +54,10 @@ class Claim:
 
         Args:
             store: the output.
-            base: the folder of its copy here, which no other process of this machine holds.
+            base: the folder of its local copy, which this process has locked.
 
         Raises:
-            InputError: another machine writes there; or the store lets nothing be written.
+            InputError: another machine writes there, or the store is read-only.
         """
         store.check_writable()
         there = _numbers(store)
@@ -78,11 +78,11 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """The file of the claim."""
+        """Name of the claim's file."""
         return _name(self.number)
 
     def renew(self) -> None:
-        """Say that this process is still at work, where it is time to.
+        """Renew the claim if it is due.
 
         Raises:
             RunError: another machine has claimed the output meanwhile.
@@ -93,10 +93,10 @@ class Claim:
             self.store.write(self.name, self._encode())
 
     def check(self) -> None:
-        """See that this claim is the newest.
+        """Check that this claim is the newest.
 
         Raises:
-            RunError: it is not: this process was not heard of for too long.
+            RunError: it is not, since this process did not renew it in time.
         """
         if max(_numbers(self.store), default=0) != self.number:
             raise RunError(
@@ -105,7 +105,7 @@ class Claim:
             )
 
     def release(self) -> None:
-        """Take the claim back."""
+        """Remove the claim."""
         with contextlib.suppress(RunError, InputError):
             numbers = _numbers(self.store)
             if max(numbers, default=0) == self.number:
@@ -126,7 +126,7 @@ def _numbers(store: Store) -> list[int]:
 def _check_free(store: Store, number: int, base: Path) -> None:
     about = _read(store, number)
     mine = base / _TOKEN_FILE
-    # This process holds the copy of this machine: whoever made a claim from here is dead.
+    # This process has locked the local copy, so an earlier claimant on this machine has ended.
     if mine.is_file() and mine.read_text("utf-8") == about.get("token"):
         return
     renewed = about.get("renewed")

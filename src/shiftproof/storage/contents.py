@@ -1,7 +1,7 @@
-"""What of an output behind a URL counts: files are listed in commits, and in one list when all is done.
+"""The valid files of an output behind a URL, listed in commits and, at the end, in one list.
 
-A store writes files whole or not at all, but not several together. So files are sent first, and count
-when the next commit lists them; readers take the output when ``contents.json`` is there.
+A store writes single files atomically, but not several together. So files are uploaded first, and
+become valid when the next commit lists them; readers accept an output that has ``contents.json``.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _COMMIT = re.compile(rf"{re.escape(OURS)}/commit-(\d{{6,}})\.json")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as it was sent: its bytes, and the fingerprint of its content; "" where it is not known."""
+    """An uploaded file: size in bytes, and fingerprint of its content; "" if unknown."""
 
     size: int
     digest: str
 
     def as_json(self) -> list[int | str]:
-        """Return it as JSON holds it."""
+        """Return the entry for JSON."""
         return [self.size, self.digest]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The files of an output that count.
+    """The valid files of an output.
 
     Attributes:
-        files: each by its name.
-        coming: files that were about to be replaced when the last commit was written: there may be
-            the one or the other.
-        commits: names of the commits that say so.
-        is_finished: whether it is the list of a finished output.
+        files: entries by file name.
+        coming: files that were about to be replaced when the last commit was written: the store has
+            the old or the new version.
+        commits: names of the commits that list them.
+        is_finished: whether the output is finished.
     """
 
     files: dict[str, Entry] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Contents:
 
     @classmethod
     def read(cls, store: Store, listed: Iterable[str]) -> Contents:
-        """Return what counts in an output.
+        """Read the valid files of an output.
 
         Args:
             store: the output.
-            listed: the names that are in it.
+            listed: the names of all its files.
 
         Raises:
             BrokenFileError: a list is damaged.
@@ -74,7 +74,7 @@ class Contents:
         return contents
 
     def add(self, told: Mapping[str, Any], name: str, store: Store) -> Contents:
-        """Return it with what a commit says."""
+        """Return the contents after a commit."""
         kept = {file: entry for file, entry in self.files.items() if file not in told["removed"]}
         return replace(
             self,
@@ -84,7 +84,7 @@ class Contents:
         )
 
     def next_name(self) -> str:
-        """Return what the next commit is called."""
+        """Return the name of the next commit."""
         last = max((int(found[1]) for name in self.commits if (found := _COMMIT.fullmatch(name))),
                    default=-1)  # fmt: skip
         return f"{OURS}/commit-{last + 1:06d}.json"
@@ -97,13 +97,13 @@ class Contents:
         coming: Mapping[str, Entry],
         removed: Iterable[str],
     ) -> Contents:
-        """Write a commit, and return what counts then.
+        """Write a commit, and return the contents after it.
 
         Args:
             store: the output.
-            sent: files that are there now.
-            coming: files that will be replaced, as they will be.
-            removed: files that do not count any more, and may be removed.
+            sent: files that were uploaded.
+            coming: the new versions of files that will be replaced next.
+            removed: files that are no longer valid, and may be removed.
         """
         name = self.next_name()
         told = {"files": _as_json(sent), "coming": _as_json(coming), "removed": sorted(removed)}
@@ -111,24 +111,24 @@ class Contents:
         return self.add(told, name, store)
 
     def reopen(self, store: Store) -> Contents:
-        """Make an output one that is being written, of the same files; new ones have none."""
+        """Mark an output as unfinished, with the same files."""
         store.remove(self.commits)
         begun = Contents().commit(store, sent=self.files, coming={}, removed=())
         store.remove([FINISHED])
         return begun
 
     def finish(self, store: Store) -> Contents:
-        """Write the list that says that all is there."""
+        """Mark the output as finished."""
         store.write(FINISHED, _encode({"files": _as_json(self.files)}))
         store.remove(self.commits)
         return replace(self, commits=(), is_finished=True)
 
 
 def check_whole(store: Store, listed: dict[str, Listed]) -> None:
-    """Refuse to read an output that is not finished, wherever it lies in a folder.
+    """Refuse to read a folder that is or contains an unfinished output.
 
     Raises:
-        BrokenFileError: it is not, or a file of it is missing or another one.
+        BrokenFileError: an output is unfinished, or one of its files is missing or has another size.
     """
     homes = {name[: name.index(f"{OURS}/")] for name in listed if f"/{OURS}/" in f"/{name}"}
     for home in sorted(homes):

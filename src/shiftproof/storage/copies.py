@@ -1,4 +1,4 @@
-"""The copy on this machine of a folder behind a URL: where it is, and which of its files stay away."""
+"""The local copy of a remote folder: its path, and which of its files are placeholders."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ from pathlib import Path, PurePosixPath
 from shiftproof.compute.progress import progress
 from shiftproof.errors import InputError
 from shiftproof.io import files
-from shiftproof.io.away import MAY_BE_AWAY, Origin, fetch, find_cache, is_away, put_away
 from shiftproof.io.border import show_as
 from shiftproof.io.images import IMAGE_SUFFIXES
 from shiftproof.io.locking import lock
+from shiftproof.io.placeholders import (
+    PLACEHOLDERS,
+    Origin,
+    fetch,
+    find_cache,
+    is_placeholder,
+    make_placeholder,
+)
 from shiftproof.storage.store import Store
 
 TOGETHER = 16
-"""Requests that are under way at a time."""
+"""Number of concurrent requests."""
 
-_STAY_AWAY = IMAGE_SUFFIXES | {".tar", ".tgz", ".gz", ".zip", ".mp4"}
-"""Whatever opens these calls :func:`shiftproof.io.away.bring` before, or does not open them at all."""
+_FETCHED_LATER = IMAGE_SUFFIXES | {".tar", ".tgz", ".gz", ".zip", ".mp4"}
+"""Suffixes of placeholders; code that opens such files must call ``io.placeholders.ensure_local``."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Where the copy of a folder behind a URL lies here.
+    """The local copy of a remote folder.
 
     Attributes:
-        base: the folder of the copy, with what is noted of it.
-        store: what it is a copy of.
+        base: the folder with the copy and the files that describe it.
+        store: the remote folder.
     """
 
     base: Path
@@ -38,39 +45,39 @@ class Copy:
 
     @classmethod
     def of(cls, store: Store, use: str) -> Copy:
-        """Return the copy of a store on this machine, whether it is there or not.
+        """Return the local copy of a remote folder, which may not exist yet.
 
         Args:
-            store: the folder.
-            use: "in" of what is read, "out" of what is written: they do not share files.
+            store: the remote folder.
+            use: "in" for inputs, "out" for outputs: these do not share files.
         """
         key = files.fingerprint([use.encode(), store.address.encode()])
         return cls(find_cache() / key, store)
 
     @property
     def root(self) -> Path:
-        """The folder with the files, which is called as the folder behind the URL is."""
+        """The folder with the files; it has the name of the remote folder."""
         return self.base / self.store.name
 
     def prepare(self) -> None:
-        """Make the folders, and let the command line call them by their URL."""
+        """Create the folders, and show their URL in messages in place of their path."""
         files.make_folder(self.root)
         Origin(self.root, self.store.address).record()
         show_as(str(self.root), str(self.store))
 
-    def note_away(self, names: Iterable[str]) -> None:
-        """Say beside the files which of them may be away."""
+    def record_placeholders(self, names: Iterable[str]) -> None:
+        """Record which files may be placeholders."""
         text = "".join(f"{name}\n" for name in names)
-        files.write_bytes(self.base / MAY_BE_AWAY, text.encode(), durable=False)
+        files.write_bytes(self.base / PLACEHOLDERS, text.encode(), durable=False)
 
-    def put_away(self, sizes: dict[str, int]) -> None:
-        """Make files stand here by name and size alone."""
+    def make_placeholders(self, sizes: dict[str, int]) -> None:
+        """Create placeholders of these sizes."""
         self._make_folders(sizes)
         for name, size in sizes.items():
-            put_away(self.root / name, size)
+            make_placeholder(self.root / name, size)
 
     def fetch(self, sizes: dict[str, int], show: bool | None) -> None:
-        """Fetch files whole, several at a time."""
+        """Fetch files concurrently."""
         self._make_folders(sizes)
 
         def get(name: str) -> str:
@@ -84,26 +91,26 @@ class Copy:
             files.make_folder(self.root / folder)
 
     def names(self) -> Iterator[str]:
-        """Yield what is here, hidden files too."""
+        """Yield the names of local files, including hidden ones."""
         for path in self.root.rglob("*"):
             if path.is_file():
                 yield path.relative_to(self.root).as_posix()
 
     def has(self, name: str, size: int) -> bool:
-        """Whether a file of this size is here, or stands here."""
+        """Whether a file of this size or its placeholder exists."""
         path = self.root / name
         return path.is_file() and path.stat().st_size == size
 
-    def is_away(self, name: str) -> bool:
-        """Whether a file stands here by name and size alone."""
-        return is_away(self.root / name)
+    def is_placeholder(self, name: str) -> bool:
+        """Whether a file is a placeholder."""
+        return is_placeholder(self.root / name)
 
     @contextlib.contextmanager
     def hold(self, *, wait: bool) -> Iterator[None]:
-        """Hold the copy against other commands of this machine.
+        """Lock the copy against other commands on this machine.
 
         Raises:
-            InputError: another one has it, where ``wait`` does not say to wait for that.
+            InputError: another command has the lock and ``wait`` is False.
         """
         files.make_folder(self.base)
         with (self.base / ".lock").open("ab") as file:
@@ -118,7 +125,7 @@ class Copy:
 def each_of(
     work: Callable[[str], str], names: Sequence[str], title: str, show: bool | None
 ) -> None:
-    """Call a function with each name, several at a time; the first error ends it."""
+    """Call a function with each name, concurrently; the first error cancels the rest."""
     with ThreadPoolExecutor(TOGETHER) as pool, progress(title, len(names), show=show) as advance:
         try:
             for name in pool.map(work, names):
@@ -128,16 +135,16 @@ def each_of(
             raise
 
 
-def choose_away(names: Iterable[str]) -> frozenset[str]:
-    """Return which files of a folder are fetched only when they are read: images, and tars.
+def choose_placeholders(names: Iterable[str]) -> frozenset[str]:
+    """Return the files to fetch only when they are read: images, archives and videos.
 
-    Those of a run are fetched with it: its pictures are few and small.
+    Those of a run are fetched with the run, since its images are few and small.
     """
     listed = list(names)
     runs = {PurePosixPath(name).parent for name in listed if PurePosixPath(name).name == "run.json"}
     return frozenset(
         name
         for name in listed
-        if PurePosixPath(name).suffix.lower() in _STAY_AWAY
+        if PurePosixPath(name).suffix.lower() in _FETCHED_LATER
         and runs.isdisjoint(PurePosixPath(name).parents)
     )

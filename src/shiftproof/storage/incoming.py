@@ -1,4 +1,4 @@
-"""What is read from behind a URL: a folder of this machine whose images come when they are read."""
+"""Inputs behind URLs: a local copy whose images are fetched when they are read."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from shiftproof.io.border import show_name
 from shiftproof.io.places import has_braces
 from shiftproof.io.tars import is_tar
 from shiftproof.storage.contents import check_whole
-from shiftproof.storage.copies import Copy, choose_away
+from shiftproof.storage.copies import Copy, choose_placeholders
 from shiftproof.storage.store import Listed, Store
 
 _INDEX = "index.json"
-"""Beside the files: what the store said of each when it was fetched."""
+"""Size and state of each file in the store when it was fetched."""
 
 _NAME_OTHERS = (".csv", ".json", ".yaml", ".yml")
-"""Files that say what belongs to a data set: the folder that they lie in comes with them."""
+"""Suffixes of files that describe a dataset: their whole folder is fetched."""
 
 
 def fetch(url: str, *, show: bool | None = None) -> Path:
-    """Return where a folder or file behind a URL can be read on this machine.
+    """Return the local path of a remote folder or file.
 
-    All that is in the folder is listed, and what has changed since the last call is fetched anew.
-    Images and tars stand here by name and size alone, and come when they are read; of those at most
-    20 GB are kept (``SHIFTPROOF_CACHE_GB``), the rest is fetched again when it is needed again. All
-    lies in ``~/.cache/shiftproof`` (``SHIFTPROOF_CACHE``) and may be removed between commands.
+    The whole folder is listed, and files that changed since the last call are fetched again. Images
+    and archives are placeholders, whose content is fetched when they are read; at most 20 GB of it
+    are cached (``SHIFTPROOF_CACHE_GB``). The cache is ``~/.cache/shiftproof``
+    (``SHIFTPROOF_CACHE``); it may be deleted between commands.
 
     Args:
-        url: of a folder or a file, for fsspec. With a JSON, CSV or YAML file its whole folder comes.
-        show: the progress display; by default on a terminal.
+        url: fsspec URL of a folder or file. Of a JSON, CSV or YAML file the whole folder is fetched.
+        show: whether to show progress; by default on a terminal only.
 
     Raises:
-        BrokenFileError: nothing is there, or what a command writes there is not finished.
+        BrokenFileError: the URL does not exist, or it is the unfinished output of a command.
         InputError: no credentials, or the store refuses them.
-        MissingExtraError: a package that the protocol needs is not installed.
+        MissingExtraError: a package for the protocol is not installed.
         RunError: the store does not answer.
     """
     store = Store(url.rstrip("/"))
@@ -49,7 +49,7 @@ def fetch(url: str, *, show: bool | None = None) -> Path:
 
 
 def holds_tars(url: str) -> bool:
-    """Whether a URL names tars, which are read where they lie: a tar, or a brace pattern."""
+    """Whether a URL names tars, which are read without a local copy: a tar, or a brace pattern."""
     return is_tar(url.partition("?")[0]) or has_braces(url)
 
 
@@ -81,10 +81,10 @@ def _fetch_folder(
             or before.get(name) != [about.size, about.state]
             or not copy.has(name, about.size)
         }
-        away = choose_away(shown)
-        copy.note_away(away)
-        copy.put_away({name: size for name, size in changed.items() if name in away})
-        copy.fetch({name: size for name, size in changed.items() if name not in away}, show)
+        later = choose_placeholders(shown)
+        copy.record_placeholders(later)
+        copy.make_placeholders({name: size for name, size in changed.items() if name in later})
+        copy.fetch({name: size for name, size in changed.items() if name not in later}, show)
         files.write_json(
             copy.base / _INDEX, {name: [about.size, about.state] for name, about in shown.items()}
         )
@@ -105,7 +105,7 @@ def _read_index(path: Path) -> dict[str, list[int | str | None]]:
 
 
 def _check_cases(copy: Copy, listed: dict[str, Listed]) -> None:
-    """Refuse names of which this machine makes one file: it may not tell capitals apart."""
+    """Refuse names that differ only in case if the local file system ignores case."""
     if len({name.casefold() for name in listed}) == len(listed):
         return
     for name, about in listed.items():

@@ -1,4 +1,4 @@
-"""What is written behind a URL: a folder of this machine whose finished files are sent as they appear."""
+"""Outputs behind URLs: a local folder whose finished files are uploaded as they appear."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ from pathlib import Path, PurePosixPath
 from shiftproof.compute.progress import console
 from shiftproof.errors import BrokenFileError, InputError, RunError, ShiftproofError
 from shiftproof.io import files
-from shiftproof.io.away import drop_oldest, is_away, limit_bytes
 from shiftproof.io.border import show_as, show_text
 from shiftproof.io.holding import LOCK_FILE
+from shiftproof.io.placeholders import drop_oldest, is_placeholder, limit_bytes
 from shiftproof.storage.claims import Claim
 from shiftproof.storage.contents import Contents, Entry
-from shiftproof.storage.copies import Copy, choose_away, each_of
+from shiftproof.storage.copies import Copy, choose_placeholders, each_of
 from shiftproof.storage.store import OURS, Listed, Store
 
 PAUSE = 5.0
-"""Seconds from one look for finished files to the next, or ten times what the last one took."""
+"""Seconds between scans for finished files, or ten times the duration of the last scan."""
 
 _CLOCK = 0.1
-"""Seconds by which the date of a file may lie before the moment at which it was written."""
+"""Seconds by which the date of a file may precede the time at which it was written."""
 
 _UNFINISHED = re.compile(r"\..*\.part|\.away-.*|" + re.escape(LOCK_FILE))
 
 _SENT = "sent.jsonl"
-"""Beside the files: what was sent, a line for each commit."""
+"""Record of the uploaded files, a line for each commit."""
 
 _MARKS = ("run.json", "manifest.json")
-"""What tells an output of ours that was copied there by other means."""
+"""Files by which an output is recognized that was copied to the store by other tools."""
 
 
 @contextlib.contextmanager
 def write_to(url: str, *, show: bool | None = None) -> Iterator[Path]:
-    """Yield a folder here whose files end up behind a URL.
+    """Yield a local folder whose files are uploaded to a URL.
 
-    What is there is fetched, so that interrupted work goes on, on any machine. While the block runs,
-    each file that is finished is sent; files count once a commit lists them, and the whole output
-    when the block has ended well, which ``.shiftproof/contents.json`` says. Of two that write to one
-    URL the second is refused. A block that changes nothing leaves all as it is.
+    Existing files are fetched first, so that interrupted work can be resumed on any machine. While
+    the block runs, finished files are uploaded; files become valid when a commit lists them, and the
+    whole output becomes valid when the block ends without an error: ``.shiftproof/contents.json``
+    is written then. A second writer to the same URL is refused. A block that changes nothing leaves
+    the store unchanged.
 
     Args:
-        url: of a folder of a store that can be written to, for fsspec.
-        show: the progress display of what is fetched; by default on a terminal.
+        url: fsspec URL of a folder in a writable store.
+        show: whether to show the progress of fetching; by default on a terminal only.
 
     Raises:
-        InputError: another command writes there, or the store refuses it, or other things are there.
-        MissingExtraError: a package that the protocol needs is not installed.
-        RunError: the store does not answer; what is finished is kept here, and the same call goes on.
+        InputError: another command writes there, the store refuses it, or it holds other files.
+        MissingExtraError: a package for the protocol is not installed.
+        RunError: the store does not answer; finished files are kept locally, and the same call
+            resumes.
     """
     store = Store(url.rstrip("/"))
     copy = Copy.of(store, "out")
@@ -82,7 +84,7 @@ def find_output_file(url: str) -> Path:
 
 @contextlib.contextmanager
 def write_file_to(url: str) -> Iterator[Path]:
-    """Yield where to write a file that ends up behind a URL when the block has ended well.
+    """Yield a local path; its file is uploaded to the URL when the block ends without an error.
 
     Raises:
         InputError: the store refuses it.
@@ -99,7 +101,7 @@ def write_file_to(url: str) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Sign:
-    """What of a file here tells whether it has changed."""
+    """Size and date of a local file, to detect changes."""
 
     size: int
     date: int
@@ -114,7 +116,7 @@ class _Sign:
 
 
 class _Output:
-    """An output behind a URL, and its copy here."""
+    """An output behind a URL, and its local copy."""
 
     def __init__(self, copy: Copy, claim: Claim, contents: Contents) -> None:
         self._copy = copy
@@ -122,13 +124,13 @@ class _Output:
         self._contents = contents
         self._signs: dict[str, _Sign] = {}
         self._ended = threading.Event()
-        self._unlooked = 0
+        self._unchecked = 0
 
-    # ------------------------------------------------------------ what is there
+    # ------------------------------------------------------------ resuming
 
     @classmethod
     def begin(cls, copy: Copy, claim: Claim, show: bool | None) -> _Output:
-        """Make the copy here what counts there, so that work goes on from it."""
+        """Fetch the valid files of the output, so that work can be resumed."""
         listed = copy.store.list()
         contents = Contents.read(copy.store, listed)
         if not contents.commits and not contents.is_finished:
@@ -140,7 +142,7 @@ class _Output:
     def _match(self, listed: dict[str, Listed], show: bool | None) -> None:
         sent = self._read_sent()
         counted = {name: entry.as_json() for name, entry in self._contents.files.items()}
-        # What was finished here but not sent is worth keeping where nobody else went on meanwhile.
+        # Finished files that were not uploaded are kept if no other machine resumed meanwhile.
         if {name: line[:2] for name, line in sent.items()} != counted:
             for name in list(self._copy.names()):
                 if name not in counted:
@@ -149,13 +151,13 @@ class _Output:
         wanted = {
             name: size for name, size in sizes.items() if not self._is_same(name, sent.get(name))
         }
-        # What was being replaced is looked at: it may be the one or the other.
-        away = choose_away(counted) - self._contents.coming.keys()
-        self._copy.note_away(away)
-        self._copy.put_away({name: size for name, size in wanted.items() if name in away})
-        self._copy.fetch({name: size for name, size in wanted.items() if name not in away}, show)
+        # Of files that were being replaced the content is checked: either version may be there.
+        later = choose_placeholders(counted) - self._contents.coming.keys()
+        self._copy.record_placeholders(later)
+        self._copy.make_placeholders({name: size for name, size in wanted.items() if name in later})
+        self._copy.fetch({name: size for name, size in wanted.items() if name not in later}, show)
         for name in wanted:
-            if name not in away:
+            if name not in later:
                 self._check_content(name)
         self._settle()
         for name in counted:
@@ -163,7 +165,7 @@ class _Output:
         self._write_sent(list(counted), anew=True)
 
     def _settle(self) -> None:
-        """Let what was being replaced when a command was killed count as what it is."""
+        """Commit the present version of files that were being replaced when a command was killed."""
         found = {}
         for name in self._contents.coming:
             path = self._copy.root / name
@@ -174,7 +176,7 @@ class _Output:
             )
 
     def _expect(self, name: str, listed: dict[str, Listed]) -> int:
-        """Return how large a file is there, which must be one of those that count."""
+        """Return the size of a remote file, which must be a valid version of it."""
         there = listed.get(name)
         if there is None or there.size not in {entry.size for entry in self._list_entries(name)}:
             raise self._other(name)
@@ -205,7 +207,7 @@ class _Output:
 
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:
-        """Send what is finished while the block runs, and the rest when it has ended."""
+        """Upload finished files while the block runs, and the rest at its end."""
         thread = threading.Thread(target=self._send_often, name="sending", daemon=True)
         thread.start()
         try:
@@ -226,14 +228,14 @@ class _Output:
         pause = PAUSE
         while not self._ended.wait(pause):
             begun = time.monotonic()
-            # A store that does not answer now may do so later, and in the end it must.
+            # A store may fail now and answer later; the last upload must succeed.
             with contextlib.suppress(ShiftproofError, OSError):
                 self._claim.renew()
                 self._send()
             pause = max(PAUSE, 10 * (time.monotonic() - begun))
 
     def _send_last(self) -> None:
-        """Send what is finished of work that failed; that failure is what is to be told."""
+        """Upload the finished files of failed work; its error is raised, not that of the upload."""
         try:
             self._send()
         except (ShiftproofError, OSError) as error:
@@ -243,10 +245,10 @@ class _Output:
             )  # fmt: skip
 
     def _send(self, *, everything: bool = False) -> None:
-        """Send what has changed, and commit it.
+        """Upload and commit changed files.
 
-        Unless all is to be sent, what was written since this began waits: files that were finished
-        before it may not have been seen.
+        Unless ``everything`` is set, files that were written after the start of the scan wait for
+        the next one, since the scan may have missed files that were finished before them.
         """
         latest = None if everything else time.time_ns() - int(_CLOCK * 1e9)
         there = self._scan()
@@ -303,7 +305,7 @@ class _Output:
             removed=removed,
         )
         store.remove(removed)
-        # In the order in which they were written: what sums up others comes behind them.
+        # In the order in which they were written: summaries come after the files they summarize.
         for name in replaced:
             put(name)
         if replaced:
@@ -324,7 +326,7 @@ class _Output:
                 )
         self._contents = self._contents.finish(self._copy.store)
 
-    # ------------------------------------------------------------ files here
+    # ------------------------------------------------------------ local files
 
     def _scan(self) -> dict[str, _Sign]:
         found: dict[str, _Sign] = {}
@@ -335,14 +337,14 @@ class _Output:
                 full = (inner / name).as_posix()
                 if _UNFINISHED.fullmatch(name) or (sign := _Sign.of(path)) is None:
                     continue
-                # What was put away, to make room, is there.
-                if is_away(path) and full in self._signs:
+                # Files that became placeholders to free space are in the store.
+                if is_placeholder(path) and full in self._signs:
                     sign = self._signs[full]
                 found[full] = sign
         return found
 
     def _snapshot(self, changed: dict[str, _Sign]) -> dict[str, Path]:
-        """Hold files as they are now, whatever their names come to stand for."""
+        """Keep the present content of files, even if they are replaced during the upload."""
         folder = files.make_folder(self._copy.base / "sending")
         held: dict[str, Path] = {}
         for number, name in enumerate(list(changed)):
@@ -356,7 +358,7 @@ class _Output:
                 except OSError:  # a disk without hard links
                     shutil.copyfile(self._copy.root / name, path)
                 held[name] = path
-        for name in changed.keys() - held.keys():  # removed a moment ago
+        for name in changed.keys() - held.keys():  # removed since the scan
             del changed[name]
         return held
 
@@ -365,13 +367,13 @@ class _Output:
             self._signs[name] = sign
 
     def _make_room(self, size: int) -> None:
-        self._unlooked += size
-        if self._unlooked * 16 >= limit_bytes():
-            self._unlooked = 0
-            self._copy.note_away(choose_away(self._contents.files))
+        self._unchecked += size
+        if self._unchecked * 16 >= limit_bytes():
+            self._unchecked = 0
+            self._copy.record_placeholders(choose_placeholders(self._contents.files))
             drop_oldest(self._copy.root, limit_bytes())
 
-    # ------------------------------------------------------------ what is noted here
+    # ------------------------------------------------------------ record of uploads
 
     def _read_sent(self) -> dict[str, list[int | str]]:
         sent: dict[str, list[int | str]] = {}
@@ -392,10 +394,10 @@ class _Output:
 
 
 def _adopt(store: Store, listed: dict[str, Listed]) -> Contents:
-    """Return what counts in a folder that was written by other means, such as a run that was copied.
+    """Return the files of a folder that was written by other tools, such as a copied run.
 
     Raises:
-        InputError: it holds other things.
+        InputError: it holds other files.
     """
     names = [name for name in listed if not name.startswith(f"{OURS}/")]
     if "" in names:
@@ -410,6 +412,6 @@ def _adopt(store: Store, listed: dict[str, Listed]) -> Contents:
 
 def _digest(path: Path) -> str:
     """Return the fingerprint of a file that is here."""
-    if is_away(path):
+    if is_placeholder(path):
         raise RunError(f"{path} stands here by its name alone, and was not sent. Start again.")
     return files.file_fingerprint(path)

@@ -1,4 +1,4 @@
-"""A folder behind a URL: what is in it, and how a file in it is whole or not there."""
+"""Remote folders: list, read, write atomically, and remove their files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from typing import Any
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import is_utf8, show_name
 from shiftproof.io.places import state_in
-from shiftproof.io.reaching import ask, find_system
-from shiftproof.io.urls import redact_urls
+from shiftproof.io.remote import find_system, retry
+from shiftproof.io.urls import join_url, redact_urls
 
 OURS = ".shiftproof"
-"""The folder in an output that says what of it counts, and who writes there."""
+"""The folder in an output with its commits and claims."""
 
 _WHOLE_ALWAYS = frozenset(
     {"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a"}
 )
-"""Protocols whose files appear when they are whole. On others a file is written under another name,
-and then moved."""
+"""Protocols with atomic writes. On others a file is written under a temporary name and then moved."""
 
 _READ_ALONE = frozenset({"http", "https", "zip", "tar", "github", "gist"})
 
@@ -32,7 +31,7 @@ _UNSENT = ".unsent-"
 
 @dataclass(frozen=True)
 class Listed:
-    """A file as its store lists it: bytes, and what changes with its content, where that is known."""
+    """A listed file: size in bytes, and an ETag or date that changes with its content, if known."""
 
     size: int
     state: str | None
@@ -40,10 +39,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder behind a URL. Small to pickle; nothing is held open.
+    """A remote folder; pickles small, and keeps nothing open.
 
     Attributes:
-        address: the URL, with its secrets and without a slash at the end.
+        address: the URL with its secrets, without a trailing slash.
     """
 
     address: str
@@ -53,26 +52,25 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The last part of the URL, as a folder here can be called."""
+        """The last part of the URL, as the name of a local folder."""
         last = PurePosixPath(self.address.partition("?")[0].partition("://")[2]).name
         return last if last not in ("", ".", "..") and is_utf8(last) else "data"
 
     def at(self, name: str) -> str:
-        """Return the URL of a file in it."""
-        address, mark, query = self.address.partition("?")
-        return f"{address.rstrip('/')}/{name}{mark}{query}" if name else self.address
+        """Return the URL of a file in the folder."""
+        return join_url(self.address, name) if name else self.address
 
     def list(self, inner: str = "") -> dict[str, Listed]:
-        """Return every file below it, or below a folder in it, by its name from here on.
+        """Return all files below the folder, or below its folder ``inner``, by relative name.
 
-        Of a URL of a file that is the file alone, by the name ``""``.
+        If the URL is that of a file, the result is this file with the name ``""``.
 
         Raises:
             BrokenFileError: no such bucket.
-            InputError: the store refuses to list it; or a name that no file of this machine can have.
+            InputError: the store refuses to list it, or a name is not possible on this machine.
         """
         place = redact_urls(self.at(inner))
-        found = ask(place, lambda: self._find(inner), what="listed")
+        found = retry(place, lambda: self._find(inner), what="listed")
         for name in found:
             _check_name(name, place)
         return found
@@ -99,10 +97,10 @@ class Store:
         try:
             found = dict(system.find(below, detail=True))
             if not found and "http" in _protocols(system):
-                system.ls(below)  # says what find keeps to itself: that the server is not there
+                system.ls(below)  # find hides connection errors; ls raises them
             return found
         except FileNotFoundError:
-            # Stores of objects have no folders that could be there, but buckets that could not.
+            # Object stores have no folders, so only a missing bucket is an error.
             if {"file", "memory"}.intersection(_protocols(system)) or system.exists(
                 below.split("/")[0]
             ):
@@ -113,23 +111,23 @@ class Store:
         """Return the content of a small file.
 
         Raises:
-            BrokenFileError: it is not there.
+            BrokenFileError: the file does not exist.
         """
         system, path = find_system(self.at(name))
-        return ask(redact_urls(self.at(name)), lambda: bytes(system.cat_file(path)))
+        return retry(redact_urls(self.at(name)), lambda: bytes(system.cat_file(path)))
 
     def put(self, local: Path, name: str) -> None:
-        """Write a file of this machine there; it appears whole or not at all.
+        """Upload a local file atomically.
 
         Raises:
             InputError: the store refuses it.
             RunError: the store does not answer.
         """
         place = redact_urls(self.at(name))
-        ask(place, lambda: self._put(local, name), what="written")
+        retry(place, lambda: self._put(local, name), what="written")
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a small file there; it appears whole or not at all."""
+        """Write a small file atomically."""
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder, "content")
             local.write_bytes(data)
@@ -157,13 +155,13 @@ class Store:
             ) from error
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a small file that must not be there; return whether it was not.
+        """Create a small file if it does not exist; return whether it was created.
 
-        Of two who do so at once one alone succeeds, on stores that have such a request (S3, Google
-        Cloud); on others the two would have to meet within moments.
+        Stores with conditional writes (S3, Google Cloud) let only one of two concurrent callers
+        succeed; on others both could within a few milliseconds.
         """
         place = redact_urls(self.at(name))
-        return ask(place, lambda: self._create(name, data), what="written")
+        return retry(place, lambda: self._create(name, data), what="written")
 
     def _create(self, name: str, data: bytes) -> bool:
         system, path = self._find_writable(name)
@@ -175,7 +173,7 @@ class Store:
         try:
             system.pipe_file(path, data, mode="create")
         except FileExistsError:
-            # An attempt that failed on its way back may have been ours.
+            # An earlier attempt may have succeeded although its reply was lost.
             return bytes(system.cat_file(path)) == data
         except FileNotFoundError as error:
             raise InputError(
@@ -184,10 +182,10 @@ class Store:
         return True
 
     def check_writable(self) -> None:
-        """Refuse stores of which it is known that nothing can be written to them.
+        """Refuse stores that are known to be read-only.
 
         Raises:
-            InputError: it is one, or its protocol is not known.
+            InputError: the store is read-only, or its protocol is unknown.
         """
         self._find_writable("")
 
@@ -201,11 +199,11 @@ class Store:
         return system, path
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files; one that is not there is none to remove."""
+        """Remove files; missing ones are ignored."""
         for name in names:
             system, path = find_system(self.at(name))
             with contextlib.suppress(BrokenFileError):
-                ask(redact_urls(self.at(name)), lambda: system.rm_file(path), what="removed")  # noqa: B023
+                retry(redact_urls(self.at(name)), lambda: system.rm_file(path), what="removed")  # noqa: B023
 
 
 def _is_whole_always(system: Any) -> bool:
@@ -217,7 +215,7 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 
 def _check_name(name: str, place: str) -> None:
-    """Refuse names that would lead out of a folder, which a store of objects may hold."""
+    """Refuse names in object stores that would lead out of the local folder."""
     parts = name.split("/")
     strange = "\\" in name or "\0" in name or not is_utf8(name)
     if name and (strange or not {"", ".", ".."}.isdisjoint(parts)):

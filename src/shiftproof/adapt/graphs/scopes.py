@@ -1,4 +1,4 @@
-"""The graphs of a model, one inside the other, and what is known of their values."""
+"""The nested graphs of a model, and the inferred types and shapes of their values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper, shape_inference
 
 _SMALL = 4096
-"""Bytes up to which a constant may say what a shape is."""
+"""Maximum bytes of constants that are kept for shape inference."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What shape inference says of a value: its element type, and its axes where they are known."""
+    """Inferred element type of a value, and its axes if known."""
 
     kind: int
     shape: tuple[int | str | None, ...] | None
@@ -26,7 +26,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Scope:
-    """A graph with what its nodes can see: its own values, and those of the graphs around it."""
+    """A graph with the values visible to its nodes: its own, and those of the outer graphs."""
 
     graph: Any
     around: Scope | None = None
@@ -34,7 +34,7 @@ class Scope:
 
     @property
     def is_nested(self) -> bool:
-        """Whether it is the body of an If or a Loop."""
+        """Whether the graph is the body of an If or a Loop."""
         return self.around is not None
 
     @functools.cached_property
@@ -49,7 +49,7 @@ class Scope:
 
     @functools.cached_property
     def readers(self) -> Counter[str]:
-        """How often each value is read: by nodes, by graphs inside, and as an output."""
+        """Number of uses of each value: by nodes, by inner graphs, and as an output."""
         counts = Counter(output.name for output in self.graph.output)
         for node in self.graph.node:
             counts.update(node.input)
@@ -58,7 +58,7 @@ class Scope:
         return counts
 
     def find_constant(self, name: str) -> NDArray[Any] | None:
-        """Return a value that is the same for all inputs, or None."""
+        """Return a constant value, or None."""
         if name in self.initializers:
             return np.asarray(numpy_helper.to_array(self.initializers[name]))
         node = self.makers.get(name)
@@ -71,19 +71,19 @@ class Scope:
         return None
 
     def look_up(self, name: str) -> Known | None:
-        """Return what is known of a value."""
+        """Return the inferred type and shape of a value, or None."""
         found = self.known.get(name)
         return self.around.look_up(name) if found is None and self.around else found
 
 
 def walk_scopes(model: ModelProto) -> Iterator[Scope]:
-    """Yield the graph of a model, and those inside it, from the outside in."""
+    """Yield the graph of a model, then its inner graphs, from the outside in."""
     inferred = _infer(model)
     yield from _walk(model.graph, inferred.graph, None)
 
 
 def subgraphs(node: Any) -> Iterator[Any]:
-    """Yield the graphs that a node holds."""
+    """Yield the graphs in the attributes of a node."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.g
@@ -92,7 +92,7 @@ def subgraphs(node: Any) -> Iterator[Any]:
 
 
 def list_names(graph: Any) -> Iterator[str]:
-    """Yield every name that a graph, or one inside it, has for a value or a node."""
+    """Yield the names of all values and nodes in a graph and its inner graphs."""
     for entry in (*graph.input, *graph.output, *graph.initializer):
         yield entry.name
     for node in graph.node:
@@ -104,13 +104,13 @@ def list_names(graph: Any) -> Iterator[str]:
 
 
 def real_inputs(graph: Any) -> list[Any]:
-    """Return the inputs of a graph that are no stored tensors (up to IR 3 those are inputs too)."""
+    """Return the inputs of a graph without initializers, which are also inputs up to IR 3."""
     stored = {tensor.name for tensor in graph.initializer}
     return [entry for entry in graph.input if entry.name not in stored]
 
 
 def read_known(entry: Any) -> Known | None:
-    """Return what a ``ValueInfoProto`` says."""
+    """Return the type and shape in a ``ValueInfoProto``, or None."""
     kind = entry.type.tensor_type
     if not entry.type.HasField("tensor_type"):
         return None
@@ -159,7 +159,7 @@ def _walk(graph: Any, inferred: Any, around: Scope | None) -> Iterator[Scope]:
 
 
 def _infer(model: ModelProto) -> Any:
-    """Return a copy with the shapes that can be told; large weights are left out of it."""
+    """Return a copy with inferred shapes, without large weights."""
     skeleton = ModelProto()
     skeleton.CopyFrom(model)
     large = [tensor for tensor in skeleton.graph.initializer if len(tensor.raw_data) > _SMALL]

@@ -43,8 +43,8 @@ from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
-from shiftproof.io.away import bring
 from shiftproof.io.holding import frees_folders
+from shiftproof.io.placeholders import ensure_local
 from shiftproof.shards import Backend, Scheduled
 from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
@@ -204,7 +204,7 @@ def export_copy(
     if tree.is_packed:
         about["tables" if tree.tables else "tars"] = about.pop("images")
     shared = isinstance(backend, Scheduled)
-    known, told = _claim(target, about, tree.aside, shared=shared)
+    known, told = _claim(target, about, tree.omissions, shared=shared)
     if backend is None:
         done = _copy_all(plan, target, edit, title, workers, show_progress)
     else:
@@ -382,7 +382,7 @@ def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool |
     for inner in {PurePosixPath(name).parent for name in names}:
         for folder in plan.folders:
             files.make_folder(target / folder / inner)
-    done = Exported(aside=list(tree.aside))
+    done = Exported(omissions=list(tree.omissions))
     with progress("Annotations", len(carried), show=show_progress) as advance:
         carry = _Carry(tree, target, plan.folders, plan.forms)
         results = engine.map_ordered(_carry_one, carried, context=carry, workers=workers)
@@ -410,7 +410,7 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
     becomes = carry_over(carry.tree, name, carry.forms)
     for new, every in paths.items():
         _bring(carry.tree.root / name, becomes.contents[new], every, missing)
-    done.aside += becomes.unmatched
+    done.omissions += becomes.unmatched
     return done
 
 
@@ -418,7 +418,7 @@ def _bring(
     original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
 ) -> None:
     """Write a file, or its changed content, to those of ``paths`` that are missing."""
-    bring(original)
+    ensure_local(original)
     size = original.stat().st_size if changed is None else len(changed)
     is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
     # The others link to the copy of the first folder, or to one of an interrupted run.
@@ -468,13 +468,13 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
 
 
 def _claim(
-    target: Path, settings: dict[str, Any], aside: Sequence[str], *, shared: bool
+    target: Path, settings: dict[str, Any], omissions: Sequence[str], *, shared: bool
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Claim the target for this copy; return the broken images and the unused files that it lists.
 
     A copy within its own source has more unused files the next time.
     """
-    about = {"left aside": list(aside)} if aside else {}
+    about = {"left aside": list(omissions)} if omissions else {}
     there = manifest.begin(
         target, "manifest.json", settings, what="a copy", about=about, shared=shared
     )
@@ -506,7 +506,7 @@ class Estimate:
         cpu_seconds: CPU time of decoding, changing and encoding, summed over the workers.
         workers: number of worker processes.
         sampled: the images that were measured.
-        aside: files that will not be changed, or not be copied, one sentence each.
+        omissions: files that will not be changed, or not be copied, one sentence each.
         free_bytes: free space on the target's disk.
         memory: bytes of memory of all processes together.
         parts: maximum number of commands or machines that can share the work.
@@ -521,7 +521,7 @@ class Estimate:
     workers: int
     sampled: tuple[str, ...]
     free_bytes: int
-    aside: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
     memory: int = 0
     parts: int = 1
 
@@ -606,7 +606,7 @@ def estimate_copy(
         workers=workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(there).free,
-        aside=tree.aside,
+        omissions=tree.omissions,
         memory=measure_memory(workers),
         parts=_Copying(plan, _job(plan, target, edit)).parts,
     )

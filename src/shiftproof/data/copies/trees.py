@@ -50,7 +50,7 @@ class Tree:
         carried: all other files, which every copy gets: none for a plain folder.
         folders: where the pictures lie.
         named: of each COCO file what it calls its images, to the picture.
-        aside: a sentence for each kind of thing that is not changed, or not in the copy.
+        omissions: a sentence for each kind of thing that is not changed, or not in the copy.
         tables: of saved and parquet what each table holds.
     """
 
@@ -60,7 +60,7 @@ class Tree:
     carried: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     named: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    aside: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
     tables: Mapping[str, RowTable] = field(default_factory=dict)
 
     @property
@@ -160,9 +160,9 @@ def _plain(found: FoundDataset) -> Tree:
     if found.folders != (".",):  # a folder was named: what lies beside it are its maps
         beside = set(all_files(found.root)) - set(found.pictures)
     what = "carried over as they are" if beside else "left out"
-    aside = tuple(f"{text}: {what}" for text in found.left_aside)
+    omissions = tuple(f"{text}: {what}" for text in found.omissions)
     carried = tuple(sorted(beside))
-    return Tree(found.root, "plain", found.pictures, carried, found.folders, {}, aside)
+    return Tree(found.root, "plain", found.pictures, carried, found.folders, {}, omissions)
 
 
 def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
@@ -171,21 +171,23 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     if not pictures:
         raise InputError(f"{found.source} holds no images where {found.title} data has them.")
     carried = set(all_files(found.root)) - set(pictures)
-    aside = [*found.left_aside, *found.notes]
-    aside += [f"{part.title}: {part.problem}" for part in found.parts if part.problem is not None]
+    omissions = [*found.omissions, *found.notes]
+    omissions += [
+        f"{part.title}: {part.problem}" for part in found.parts if part.problem is not None
+    ]
     if split is not None:
         whole = find_dataset(found.source)
         others = set(whole.pictures) & carried
         carried -= others
         if others:
-            aside.append(f"{len(others):,} images of other splits: left out")
+            omissions.append(f"{len(others):,} images of other splits: left out")
     rest = sorted(name for name in carried if is_image(Path(name)))
     if rest and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
         shown = shorten(f"{folder}/" for folder in folders)
         is_maps = LAYOUTS[found.layout].task == "segmentation"
         what = "label maps and other images" if is_maps else _UNNAMED
-        aside.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
+        omissions.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
     named = {part.annotations: part.names for part in found.parts if part.names}
     return Tree(
         found.root,
@@ -194,7 +196,7 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
         tuple(sorted(carried)),
         found.folders,
         named,
-        tuple(aside),
+        tuple(omissions),
     )
 
 
@@ -216,8 +218,8 @@ def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
     if not tables:
         raise InputError(f"{found.source} holds no images where {found.title} has them.")
     carried = () if found.source.is_file() else _beside_tables(found, splits)
-    aside = _name_other_columns(opened)
-    return Tree(found.root, found.layout, tuple(tables), carried, (), {}, aside, tables)
+    omissions = _name_other_columns(opened)
+    return Tree(found.root, found.layout, tuple(tables), carried, (), {}, omissions, tables)
 
 
 def _beside_tables(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class Exported:
 
     ``written`` counts the images written now, ``kept`` the images that existed already (for tars
     and tables, the files), ``carried`` other files that were copied, linked or rewritten now;
-    ``broken`` has unreadable sources by id with the reason, ``aside`` a sentence for everything
+    ``broken`` has unreadable sources by id with the reason, ``omissions`` a sentence for everything
     that was not changed or not copied. The seconds are CPU time summed over the workers;
     ``corrupt`` is the change of the image, of any kind, and ``write`` encoding and writing.
     """
@@ -65,7 +65,7 @@ class Exported:
     kept: int = 0
     carried: int = 0
     broken: dict[str, str] = field(default_factory=dict)
-    aside: list[str] = field(default_factory=list)
+    omissions: list[str] = field(default_factory=list)
     decode_seconds: float = 0.0
     corrupt_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -76,7 +76,7 @@ class Exported:
         self.kept += other.kept
         self.carried += other.carried
         self.broken |= other.broken
-        self.aside += other.aside
+        self.omissions += other.omissions
         self.decode_seconds += other.decode_seconds
         self.corrupt_seconds += other.corrupt_seconds
         self.write_seconds += other.write_seconds
@@ -89,7 +89,7 @@ class Exported:
             "counts": np.array(counts, np.int64),
             "seconds": np.array(seconds, np.float64),
             "broken": np.array([*self.broken, *self.broken.values()], np.str_),
-            "aside": np.array(self.aside, np.str_),
+            "aside": np.array(self.omissions, np.str_),
         }
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The layouts of data sets with boxes: what belongs to each, and how it is opened."""
+"""Find and open datasets with boxes, by layout."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from shiftproof.io.text import read_json
 
 @dataclass(frozen=True)
 class BoxReading:
-    """How boxes are to be read.
+    """Options for reading boxes.
 
     Attributes:
-        split: the part that is opened; None for the layout's own default.
+        split: the split to open; None for the layout's default.
         column: the column of the images in tables.
-        box_format: what the four numbers of boxes in tars and tables are, "xywh" or "xyxy".
+        box_format: the format of boxes in tars and tables, "xywh" or "xyxy".
     """
 
     split: str | None = None
@@ -54,7 +54,7 @@ def find_coco_data(request: Request) -> FoundDataset:
     root = path
     candidates = [path] if path.is_file() else coco_candidates(path)
     if path.is_file():
-        # One file is one part, whatever it is called.
+        # A JSON file is one part, whatever its name.
         files, others = find_coco(path.parent, candidates, images=images)
         beside = _images_beside(path)
         if images is None and files and files[0].is_absent and beside is not None:
@@ -86,9 +86,9 @@ def find_coco_data(request: Request) -> FoundDataset:
 
 
 def _images_beside(path: Path) -> Path | None:
-    """Return the one folder beside that of a JSON that is called images, or the like.
+    """Return the only sibling of a JSON's folder with a usual name such as ``images``.
 
-    One of another name can be another data set, whose images may have the same names.
+    A sibling with another name may be another dataset, whose images may have the same names.
     """
     names = ("images", "image", "imgs", "img", "photos", "JPEGImages")
     there = [folder for folder in folders_in(path.absolute().parent.parent) if folder.name in names]
@@ -114,7 +114,7 @@ def _coco_part(root: Path, file: CocoFile) -> Part:
 
 
 def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
-    """Return the files of objects, where COCO's own further ones (of persons, ...) lie beside them."""
+    """Return COCO's instance files without its other files (keypoints, ...), and notes on these."""
     instances = [file for file in files if file.path.stem.startswith("instances_")]
     others = [
         file
@@ -131,7 +131,7 @@ def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
 
 
 def open_coco(found: FoundDataset, reading: BoxReading) -> DetectionData:
-    """Open the only JSON of COCO that was found."""
+    """Open the only COCO file that was found."""
     part = found.the_part()
     json = found.source if found.source.is_file() else found.root / part.annotations
     return CocoData(found.root / part.folders[0], json, root=found.root, paths=part.names)
@@ -158,7 +158,7 @@ def find_yolo_data(request: Request) -> FoundDataset:
     if split is not None and split not in layout.splits:
         asked = [name for name in layout.splits if is_asked(split, name)]
         if not asked:
-            layout.images(split)  # says which there are
+            layout.images(split)  # raises an error that lists the splits
         split = asked[0]
     wanted = list(layout.splits) if split is None else [split]
     parts = tuple(_yolo_part(layout, name, config) for name in wanted)
@@ -179,7 +179,7 @@ def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
 
 
 def open_yolo(found: FoundDataset, reading: BoxReading) -> DetectionData:
-    """Open a split of YOLO data: val, unless another is asked for or there is only one."""
+    """Open a split of YOLO data; by default val, or the only split."""
     split = reading.split
     there = {part.title: part for part in found.parts}
     wanted = split or ("val" if "val" in there or len(there) != 1 else next(iter(there)))
@@ -199,7 +199,7 @@ def open_yolo(found: FoundDataset, reading: BoxReading) -> DetectionData:
 
 
 def find_voc_data(request: Request) -> FoundDataset:
-    """Find the folders of images and XML files, as published or by the names of the files."""
+    """Find the folders of images and XML files, in the published layout or by file names."""
     path, split = request.path, request.split
     devkits = voc_folders(path)
     if devkits:
@@ -269,7 +269,7 @@ def _images_in(folder: Path) -> tuple[str, ...]:
 
 
 def open_cityscapes(found: FoundDataset, reading: BoxReading) -> DetectionData:
-    """Open a split of Cityscapes: val, unless another is asked for or there is only one."""
+    """Open a split of Cityscapes; by default val, or the only split."""
     only = found.parts[0].title if len(found.parts) == 1 else "val"
     return CityscapesData(found.root, reading.split or only)
 

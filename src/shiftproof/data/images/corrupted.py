@@ -68,7 +68,7 @@ class CorruptedTree(CorruptedData):
         names, missing = _pair(self._folders)
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
-        self.left_aside = labels.count_left_out(names)
+        self.folders_left_out = labels.count_left_out(names)
         self.border = labels.border
         names = [sample.id for sample in samples]
         self.missing = _only(missing, names)
@@ -172,7 +172,7 @@ class CorruptedTree(CorruptedData):
             "corruptions not in the table": list(self.other_corruptions),
             "folders that are no corruption": list(self.passed_over),
             "clean images without a corrupted twin": self.clean_without_twin,
-            "images of no class": sum(self.left_aside.values()),
+            "images of no class": sum(self.folders_left_out.values()),
             "pixels cut off each side": self.border,
         }
 

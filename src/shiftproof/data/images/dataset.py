@@ -40,7 +40,7 @@ def open_data(
 
     The layout is recognized by :func:`~shiftproof.data.find_dataset`, as for all verbs. A folder
     whose subfolders are all named after classes is read as class folders, whatever other files it
-    has. The attribute ``aside`` of the result lists what is not used.
+    has. The attribute ``omissions`` of the result lists what is not used.
 
     Args:
         source: "demo" for the 20 demo photographs (unless a file or folder has that name); a folder
@@ -116,7 +116,7 @@ def _open(source: str | Path, reading: ImageReading) -> ImageData:
         )
     open_images = layout.open_images or _open_photographs
     data = open_images(found, reading)
-    data.aside = (*data.aside, *found.left_aside, *found.notes)
+    data.omissions = (*data.omissions, *found.omissions, *found.notes)
     return data
 
 

@@ -42,7 +42,7 @@ class ImageFolder(ImageData):
         only: the images, as paths below the root, or a listing of ``find_images``; by default all.
 
     Attributes:
-        left_aside: the folders outside the label set, with their numbers of images.
+        folders_left_out: the folders outside the label set, with their numbers of images.
 
     Raises:
         InputError: no such folder, or no images in it.
@@ -64,7 +64,7 @@ class ImageFolder(ImageData):
         self.others, self.links = found.others, found.links
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(found.names)
-        self.left_aside = labels.count_left_out(found.names)
+        self.folders_left_out = labels.count_left_out(found.names)
         self.border = labels.border
         super().__init__(name_of(self.root), samples, labels.classes)
 
@@ -106,7 +106,7 @@ class ImageFolder(ImageData):
             **super().settings(),
             "files that are no images": self.others,
             "links to images that are there already": list(self.links),
-            "images of no class": sum(self.left_aside.values()),
+            "images of no class": sum(self.folders_left_out.values()),
             "pixels cut off each side": self.border,
         }
 
@@ -163,8 +163,8 @@ class FolderLabels:
                 f"{loose[0]}). Put them into one, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )
-        aside = self.count_left_out(names)
-        kept = [folder for folder in folders if folder not in aside]
+        left_out = self.count_left_out(names)
+        kept = [folder for folder in folders if folder not in left_out]
         if not kept:
             raise LabelError(
                 f"{self._where}: none of the {len(folders)} class folders is of a class of "

@@ -1,4 +1,4 @@
-"""The layouts of images without boxes and label maps: what belongs to each, how it is opened."""
+"""Find and open datasets of images without boxes and label maps, by layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from shiftproof.io.tars import is_tar, open_tar
 
 @dataclass(frozen=True)
 class ImageReading:
-    """How images and their labels are to be read; see :func:`~shiftproof.data.open_data`."""
+    """Options for reading images and labels; see :func:`~shiftproof.data.open_data`."""
 
     classes: Classes | LabelSet | None
     class_map: Mapping[str, str] | None
@@ -48,7 +48,7 @@ class ImageReading:
 
     @property
     def model_classes(self) -> Classes | None:
-        """The classes by themselves, where they came as a label set, too."""
+        """The classes, also those of a label set."""
         return self.classes.classes if isinstance(self.classes, LabelSet) else self.classes
 
 
@@ -75,11 +75,11 @@ def _holds_only(root: Path, is_packed: Callable[[str], bool]) -> bool:
 
 
 _LOOKED_AT = 100
-"""Members of a tar by which it is said what its samples are made of."""
+"""Number of members of a tar from which the contents of its samples are described."""
 
 
 def find_tars(request: Request) -> FoundDataset:
-    """Find the tars of a folder, or take the one that is named."""
+    """Find the tars of a folder, or the specified tar."""
     path = request.path
     home = path.parent if path.is_file() else path
     part = describe_tars("tars", TarFiles.find(path))
@@ -87,7 +87,7 @@ def find_tars(request: Request) -> FoundDataset:
 
 
 def describe_tars(title: str, tars: TarFiles) -> Part:
-    """Return the part of some tars; of the first it is said what its samples are made of."""
+    """Return the part for some tars, with a description of the samples in the first one."""
     name, place = next(iter(tars.places.items()))
     try:
         with open_tar(place, name) as source:
@@ -127,7 +127,7 @@ def find_rows(request: Request) -> FoundDataset:
 
 
 def _columns_of(data: RowImages) -> str:
-    """Say which columns hold images and labels."""
+    """Describe which columns contain images and labels."""
     try:
         label = choose_label(data.features, None, data.name)
     except LabelError as error:
@@ -143,10 +143,10 @@ def _columns_of(data: RowImages) -> str:
 
 
 def find_image(request: Request) -> FoundDataset:
-    """Take a file for the one image that it is.
+    """Recognize a single image.
 
     Raises:
-        InputError: it is none.
+        InputError: the file is not an image.
     """
     path = request.path
     if not (is_image(path) or read_size(path) is not None):
@@ -156,7 +156,7 @@ def find_image(request: Request) -> FoundDataset:
 
 
 def find_table(request: Request) -> FoundDataset:
-    """Find the images that a CSV file names."""
+    """Find the images listed in a CSV file."""
     path = request.path
     pictures = tuple(sample.id for sample in ImageTable(path).samples)
     part = Part(path.name, "", (".",), pictures)
@@ -164,7 +164,7 @@ def find_table(request: Request) -> FoundDataset:
 
 
 def find_arrays(request: Request) -> FoundDataset:
-    """Take a folder for -C arrays; their images are no files."""
+    """Recognize a folder of -C arrays, which has no image files."""
     return FoundDataset(request.path, request.layout, request.path, ())
 
 
@@ -173,7 +173,7 @@ def find_image_files(request: Request) -> FoundDataset:
     path, images = request.path, request.images
     found = find_images(path)
     names = found.names
-    aside = _name_other_files(found.kinds)
+    omissions = _name_other_files(found.kinds)
     inner = "."
     if images is not None:
         if not images.resolve().is_relative_to(path.resolve()):
@@ -183,13 +183,13 @@ def find_image_files(request: Request) -> FoundDataset:
         _check_maps(path, names)
     if inner != ".":
         chosen = tuple(name for name in names if name.startswith(f"{inner}/"))
-        aside.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
+        omissions.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
         names = chosen
-    aside += [f"{link}: a link to images that are there already" for link in found.links]
-    aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
+    omissions += [f"{link}: a link to images that are there already" for link in found.links]
+    omissions += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
     walk = found if inner == "." else None
-    return FoundDataset(path, request.layout, path, (part,), tuple(aside), walk=walk)
+    return FoundDataset(path, request.layout, path, (part,), tuple(omissions), walk=walk)
 
 
 def _no_data(path: Path) -> str:
@@ -199,7 +199,7 @@ def _no_data(path: Path) -> str:
 
 
 def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
-    """Say which files of a plain folder are no images."""
+    """Describe the files of a plain folder that are not images."""
     if not kinds:
         return []
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -208,10 +208,10 @@ def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:
-    """Refuse a folder of photographs and maps of the same names: either can be meant.
+    """Refuse a folder with photographs and label maps of the same names, which is ambiguous.
 
     Raises:
-        InputError: there are such maps.
+        InputError: the folder has such maps.
     """
     folders = {name.rpartition("/")[0] for name in names}
     if not any(is_label_map(part) for folder in folders for part in folder.split("/")):
@@ -243,7 +243,7 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
 
 
 def _key(parts: Sequence[str], at: int) -> tuple[str, str]:
-    """Return what a photograph and its map share: the folder above, and the path below."""
+    """Return the common key of a photograph and its map: parent folder, and path without endings."""
     stem = PurePosixPath(*parts[at + 1 :]).with_suffix("").as_posix()
     for ending in ("_mask", "_masks", "_seg", "_label", "_labels", "_gt", "_depth", "-mask"):
         stem = stem.removesuffix(ending)
@@ -310,7 +310,7 @@ def open_corrupted_arrays(found: FoundDataset, reading: ImageReading) -> ImageDa
     """Open -C arrays.
 
     Raises:
-        InputError: a class map, which says nothing of numbers.
+        InputError: a class map was given, but the labels are numbers.
     """
     if reading.class_map is not None:
         raise InputError(f"{found.source} has its labels as numbers, so a class map has no effect.")

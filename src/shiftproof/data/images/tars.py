@@ -152,7 +152,7 @@ class TarData(ImageData):
         index.keys.clear()
         samples = [Sample(key, None if labels is None else labels[key]) for key in index.ids]
         super().__init__(tars.title, samples, classes)
-        self.aside = tuple(index.aside)
+        self.omissions = tuple(index.omissions)
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB.
@@ -232,7 +232,7 @@ class TarIndex:
         tar: ``(N,)`` each image's place in ``tars``.
         offset: ``(N,)`` bytes before it.
         size: ``(N,)`` bytes of it.
-        aside: a sentence on the members that are called like images and are none.
+        omissions: a sentence on the members that are called like images and are none.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -241,7 +241,7 @@ class TarIndex:
     tar: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
     offset: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
     size: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
-    aside: list[str] = field(default_factory=list)
+    omissions: list[str] = field(default_factory=list)
 
     def spot(self, row: int) -> tuple[str, int, int]:
         """Return the tar of an image, the bytes before it, and the bytes of it."""
@@ -278,9 +278,9 @@ def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
                     elif note is not None and _is_small(entry):
                         note(Beside(key, f"{name}/{entry.title}", entry.suffix, source, entry))
             advance(note=name)
-    aside = [f"{first}{f'; and {more:,} more' if more else ''}" for first in strange]
+    omissions = [f"{first}{f'; and {more:,} more' if more else ''}" for first in strange]
     tar, offset, size = np.array(spots, np.int64).reshape(-1, 3).T
-    return TarIndex(ids, keys, list(tars.places), tar.copy(), offset.copy(), size.copy(), aside)
+    return TarIndex(ids, keys, list(tars.places), tar.copy(), offset.copy(), size.copy(), omissions)
 
 
 def _is_small(entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""The layouts of datasets with label maps: by which folders each is known, and what lies where."""
+"""The layouts of datasets with label maps: their characteristic folders and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shiftproof.models.segmenters.label_spaces import (
 )
 
 CLEAR = "clear"
-"""The condition of images of Cityscapes as they were taken."""
+"""The condition of the original images of Cityscapes."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class MaskPairs:
     """The images of a dataset with their label maps.
 
     Attributes:
-        masks: image to label map, both below the root.
-        space: what the numbers mean; None where nothing says so.
-        conditions: image to the condition under which it was taken, where there are several.
+        masks: label map by image, both relative to the root.
+        space: the classes of the numbers; None if unknown.
+        conditions: recording condition by image, if there are several.
     """
 
     masks: Mapping[str, str]
@@ -47,11 +47,11 @@ class LabelMapLayout:
     """One row of ``LABEL_MAP_LAYOUTS``.
 
     Attributes:
-        title: for people.
-        is_there: whether a folder has its marks.
-        splits: the splits that are there.
-        split: the one that is measured unless another is asked for.
-        find: the images and label maps of a split.
+        title: name shown to users.
+        is_there: whether a folder has the characteristic folders of the layout.
+        splits: lists the existing splits.
+        split: the default split.
+        find: finds the images and label maps of a split.
     """
 
     title: str
@@ -62,15 +62,15 @@ class LabelMapLayout:
 
 
 def layout_in(root: Path) -> str | None:
-    """Return which of ``LABEL_MAP_LAYOUTS`` a folder has the marks of, or None."""
+    """Return the layout of a folder, a key of ``LABEL_MAP_LAYOUTS``, or None."""
     return next((name for name, one in LABEL_MAP_LAYOUTS.items() if one.is_there(root)), None)
 
 
 def choose_split(layout: LabelMapLayout, root: Path, asked: str | None) -> str:
-    """Return the split that is meant.
+    """Return the requested or default split.
 
     Raises:
-        InputError: there is no such split; says which there are.
+        InputError: no such split; the message lists the splits.
     """
     there = layout.splits(root)
     wanted = asked or layout.split
@@ -94,7 +94,7 @@ _PATTERN = re.compile(r"_pattern_\d+$")
 
 
 _CITY_FOLDERS = ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_foggyDBF", "leftImg8bit_rain")
-"""Foggy Cityscapes was published twice, the second time as DBF; files are called alike in both."""
+"""Foggy Cityscapes has two versions, the second with the suffix DBF and the same file names."""
 
 
 def _weather_folders(root: Path) -> list[str]:
@@ -102,7 +102,7 @@ def _weather_folders(root: Path) -> list[str]:
 
 
 def _condition(folder: str, weather: str | None) -> str:
-    """Return the condition of an image by its folder and by what its name says of the weather."""
+    """Return the condition of an image from its folder and the weather in its name."""
     if weather is None:
         return CLEAR
     known = _PATTERN.sub("", weather)
@@ -130,13 +130,13 @@ def _find_city(root: Path, split: str) -> MaskPairs:
             images[image] = str(PurePosixPath(name).with_name(key))
             conditions[image] = _condition(folder, match["weather"] if match else None)
     masks, space = _city_masks(root, f"gtFine/{split}", "_gtFine")
-    # The fogged and rained copies are of some images only.
+    # Only some images have copies with fog and rain.
     is_subset = CLEAR not in conditions.values()
     return MaskPairs(pair(images, masks, where=str(root), subset=is_subset), space, conditions)
 
 
 def _city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], LabelSpace]:
-    """Return the label maps of a folder: those for training, else by all ids of Cityscapes."""
+    """Return the label maps of a folder: those with training ids, else with all ids of Cityscapes."""
     names = _names(root / inner)
     for ending, space in (("_labelTrainIds", cityscapes_train_ids), ("_labelIds", cityscapes_ids)):
         end = f"{mark}{ending}"
@@ -245,7 +245,7 @@ def _find_voc(root: Path, split: str) -> MaskPairs:
     masks = _stems_in(root, _join(above, "SegmentationClass"))
     listed = next((path for path in _voc_lists(root) if path.stem == split), None)
     if listed is None:
-        # Most images of VOC have boxes alone.
+        # Most images of VOC have only boxes.
         images = {stem: name for stem, name in images.items() if stem in masks}
     else:
         wanted = read_text(listed).split()
@@ -270,9 +270,9 @@ _MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label_maps", "Segmen
 
 
 def mask_folders(root: Path) -> tuple[str, str] | None:
-    """Return the folders of images and of label maps in a folder that has one of each, or None.
+    """Return the folder of images and the folder of label maps if there is one of each, or None.
 
-    Label maps are told from more photographs by what the files say: one number per pixel.
+    Label maps are recognized by their files, which have one channel.
     """
     there = {folder.name for folder in folders_in(root)}
     images = [name for name in _IMAGE_FOLDERS if name in there]
@@ -350,7 +350,7 @@ LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
         _find_masks,
     ),
 }
-"""The layouts in the order in which their marks decide."""
+"""The layouts by name, in order of precedence."""
 
 
 def find_label_maps(request: Request) -> FoundDataset:
@@ -371,6 +371,6 @@ def find_label_maps(request: Request) -> FoundDataset:
 
 
 def folders_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the first two folders of paths, each once: where images or label maps lie."""
+    """Return the unique first two folders of paths."""
     tops = ("/".join(PurePosixPath(name).parts[:-1][:2]) or "." for name in names)
     return tuple(dict.fromkeys(tops))

@@ -1,1 +1,1 @@
-"""The page of an anytime run: the number that was asked, how it narrowed, and where it was asked."""
+"""The page of an anytime run: the number, the course of its interval, and the evaluated cells."""

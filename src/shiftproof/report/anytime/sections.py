@@ -9,7 +9,7 @@ from shiftproof.report import wording
 from shiftproof.report.anytime.wording import tell_difference, tell_end, tell_model
 from shiftproof.report.sections import Section, reading_section
 from shiftproof.report.svg import charts
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.lines import Axis, Line, plot_lines, write_percent
 from shiftproof.runs.scores.anytime import AnytimeScores, CellDraws, Narrowed
 
@@ -41,9 +41,9 @@ def overview_section(scores: AnytimeScores) -> Section:
     )
 
 
-def _looks(asked: Sequence[Narrowed]) -> list[Look]:
+def _looks(asked: Sequence[Narrowed]) -> list[SeriesStyle]:
     return [
-        Look(
+        SeriesStyle(
             one.name if one.against is None else f"{one.name} {wording.MINUS} {one.against}", place
         )
         for place, one in enumerate(asked)
@@ -71,7 +71,7 @@ def _plot_path(scores: AnytimeScores, asked: Sequence[Narrowed]) -> Any:
 
 
 def draws_section(scores: AnytimeScores) -> Section:
-    """Build where the images were asked, and each cell's error as far as it is known."""
+    """Build the number of evaluated images and the estimated error of each cell."""
     found: dict[str, dict[int, CellDraws]] = {}
     for cell in scores.cells:
         found.setdefault(cell.corruption, {})[cell.severity] = cell

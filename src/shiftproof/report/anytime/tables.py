@@ -1,4 +1,4 @@
-"""The tables of an anytime run: the number, and all that stands behind it."""
+"""The tables of an anytime run: the number, its course, and the cells."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def summarize(scores: AnytimeScores) -> Table:
 
 
 def write_figures(scores: AnytimeScores) -> str:
-    """Return as CSV: the number after each block, and each cell's images and foretold errors."""
+    """Return CSV of the number after each block, and of each cell's images and predicted errors."""
     lines: list[list[object]] = [
         ["model", "against", "corruption", "severity", "passes", "value", "low", "high"]
     ]

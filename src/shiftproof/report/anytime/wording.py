@@ -1,4 +1,4 @@
-"""What the page of an anytime run says in sentences."""
+"""Sentences on the page of an anytime run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def half_width(figure: Interval) -> str:
 
 
 def tell_model(scores: AnytimeScores, one: Narrowed) -> str:
-    """Say what the number of a model is, and how sure that is."""
+    """Describe the number of a model and its interval."""
     return (
         f"{scores.headline.title} of {one.title or one.name} is {wording.share(one.figure.value)} "
         f"({wording.span(one.figure)}, {half_width(one.figure)})."

@@ -27,7 +27,7 @@ from shiftproof.report.sections import (
     run_names,
     settings_section,
 )
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import BreakingRun
 from shiftproof.runs.scores.breaking import BreakingGallery, BreakingScores
@@ -55,7 +55,9 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
         [run] = runs
         scores = run.scores
         looks = [
-            Look(model.title if len(scores.models) == 1 and model.title else model.name, place)
+            SeriesStyle(
+                model.title if len(scores.models) == 1 and model.title else model.name, place
+            )
             for place, model in enumerate(scores.models)
         ]
         frost = describe_drawn_frost(run)

@@ -10,14 +10,14 @@ from shiftproof.report.breaking.tables import tell_recovered
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section, reading_section
 from shiftproof.report.svg import charts
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.lines import Axis, Line, plot_lines, write_percent
 from shiftproof.report.wording import NUMBERS
 from shiftproof.runs.run import BreakingRun
 from shiftproof.runs.scores.breaking import BreakingGallery, BreakingScores, BrokenPicture
 
 
-def overview_section(scores: BreakingScores, looks: Sequence[Look]) -> Section:
+def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Section:
     """Build the mean breaking severity under each corruption, and the errors that it means."""
     rows = [
         {
@@ -80,7 +80,7 @@ def _number(figure: Interval) -> str:
     return f"{NUMBERS.figure(figure.value)} ({low} to {high})"
 
 
-def curves_section(scores: BreakingScores, looks: Sequence[Look]) -> Section:
+def curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Section:
     """Build the share of images that are still right along the severity, a panel per corruption."""
     panels = []
     for place, name in enumerate(scores.corruptions):

@@ -1,4 +1,4 @@
-"""The tables of breaking points: mean severities, and what they mean as errors."""
+"""The tables of breaking points: mean severities, and the corresponding errors."""
 
 from __future__ import annotations
 

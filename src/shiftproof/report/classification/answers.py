@@ -1,4 +1,4 @@
-"""What the records of single images tell: how far confidences can be believed, what is taken for what."""
+"""Sections from the records of single images: reliability of confidences, and confusions."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class _Counted:
 
 
 def answers_sections(shown: Shown) -> list[Section]:
-    """Build the reliability diagram and the confusions; none of runs whose records are not there."""
+    """Build the reliability diagram and the confusions; none for runs without records."""
     counted = [
         _Counted(entry, Tally.over(entry, [CLEAN]), Tally.over(entry, list_cells(entry)))
         for entry in shown.entries

@@ -1,4 +1,4 @@
-"""Errors without labels on the page: how good the guesses are, and what is believed of a stream."""
+"""Sections on label-free error estimates: their accuracy, and estimates for a stream."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _sentence(entry: Entry) -> str:
 
 
 def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
-    """Build the section that says what is believed of a stream, and what that rests on."""
+    """Build the section on the estimates for a stream and their calibration."""
     looks = {entry.scored.name: entry for entry in shown.entries}
     believed = [(looks[model.name], model) for model in stream.models if model.name in looks]
     return Section(
@@ -185,7 +185,7 @@ def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
 
 
 def belief_lead(stream: StreamEstimate, shown: Shown) -> list[str]:
-    """Return the sentences under the title: what is believed of the images as they are."""
+    """Return the sentences under the title: the estimates for the images without corruption."""
     labels = {entry.scored.name: entry.label for entry in shown.entries}
     return [
         said.belief(labels[model.name], _right(clean, model.best))

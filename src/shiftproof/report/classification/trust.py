@@ -1,4 +1,4 @@
-"""Whether what classifiers say of themselves holds: temperatures, prediction sets, selective prediction."""
+"""Sections on the reliability of confidences: temperatures, prediction sets, selective prediction."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _SPELLINGS: dict[str, Spelling] = {
 
 @dataclass(frozen=True)
 class _Trusted:
-    """A model with what was measured of its words."""
+    """A model with the reliability of its confidences."""
 
     entry: Entry
     trust: Trust
 
 
 def trust_sections(shown: Shown) -> list[Section | None]:
-    """Build what the page says of temperatures, prediction sets and selective prediction."""
+    """Build the sections on temperatures, prediction sets and selective prediction."""
     trusted = list_trusted(shown)
     calibrated = [one for one in trusted if one.trust.calibration is not None]
     return [
@@ -59,13 +59,13 @@ def trust_sections(shown: Shown) -> list[Section | None]:
 
 
 def list_trusted(shown: Shown) -> list[_Trusted]:
-    """Return the models of which it was measured whether what they say holds."""
+    """Return the models with measured reliability."""
     found = ((entry, entry.detail(Detail).trust) for entry in shown.entries)
     return [_Trusted(entry, trust) for entry, trust in found if trust is not None and trust.cells]
 
 
 def warn_of_lost_sets(shown: Shown) -> list[str]:
-    """Say of each model in how many cells its sets do not hold what was promised."""
+    """Return warnings of models whose prediction sets lose the promised coverage in some cells."""
     return [
         sentence
         for one in list_trusted(shown)
@@ -74,7 +74,7 @@ def warn_of_lost_sets(shown: Shown) -> list[str]:
 
 
 def tell_lost(label: str, trust: Trust) -> list[str]:
-    """Say where sets lose the coverage that was promised: nothing where none does."""
+    """Describe in which cells prediction sets lose the promised coverage, if any do."""
     lost = {method: trust.find_lost(method) for method in METHODS}
     method = max(lost, key=lambda name: len(lost[name]))
     if not lost[method] or trust.calibration is None:
@@ -90,7 +90,7 @@ def tell_lost(label: str, trust: Trust) -> list[str]:
 
 
 def tell_calibration(label: str, trust: Trust) -> list[str]:
-    """Say what was fitted for a model, and what limits it."""
+    """Describe the calibration of a model and its limits."""
     fitted = trust.calibration
     if fitted is None:
         return []
@@ -316,7 +316,7 @@ def _selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 
 
 def _curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | None:
-    """Return points of the risk over the coverage, all answers of the cells together."""
+    """Return points of the risk-coverage curve over all answers of the cells."""
     folder, name = one.entry.run.folder, one.entry.scored.name
     paths = [path for cell in cells if (path := folder.records_file(name, cell)).is_file()]
     answers = [read_answers(path) for path in paths]
@@ -367,7 +367,7 @@ def _spell(name: str) -> Spelling:
 
 
 def list_lines(found: Sequence[tuple[str, Trust]]) -> list[str]:
-    """Return lines for a terminal: what was fitted, and a table of what holds clean and corrupted."""
+    """Return lines for a terminal: the calibration, and a table of clean and corrupted figures."""
     lines = []
     for label, trust in found:
         lines += [said.replace(wording.NO_BREAK, " ") for said in tell_calibration(label, trust)]

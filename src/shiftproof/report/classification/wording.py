@@ -1,4 +1,4 @@
-"""What is said of classifiers alone: how they fare, and errors that are believed without labels."""
+"""Sentences specific to classifiers: their performance, and label-free estimates."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ TOO_WIDE = 0.2
 
 
 def is_too_wide(interval: Interval) -> bool:
-    """Whether an interval reaches ``TOO_WIDE`` or more to a side, so that its value says little."""
+    """Whether a half of an interval is ``TOO_WIDE`` or wider, so that its value is uninformative."""
     return max(interval.value - interval.lower, interval.upper - interval.value) >= TOO_WIDE
 
 
@@ -87,7 +87,7 @@ def rough_span(interval: Interval) -> str:
 
 
 def belief(label: str, interval: Interval) -> str:
-    """Say how often a model is believed to be right, or that it cannot be told."""
+    """Describe the estimated accuracy of a model, or that it is uncertain."""
     if is_too_wide(interval):
         return (
             f"How often {label} is right on your images cannot be told without labels: believable is "

@@ -1,1 +1,1 @@
-"""What the page of detectors has of its own."""
+"""The parts of the page that are specific to detectors."""

@@ -1,4 +1,4 @@
-"""The pictures of the page of detectors: which boxes are drawn on which photograph, and what is counted."""
+"""Images on the page of detectors: the boxes to draw, and the counts."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _list_things(things: Sequence[GroundTruthBox]) -> str:
 
 
 def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
-    """Build the photographs that lose most, clean beside corrupted; None where there are none."""
+    """Build the images with the largest losses, clean and corrupted; None without any."""
     found = shown.find_pictured(Gallery, "worst")
     if found is None or not pictures.uris:
         return None

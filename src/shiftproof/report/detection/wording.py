@@ -1,4 +1,4 @@
-"""What is said of detectors alone."""
+"""Sentences specific to detectors."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.svg.charts import Look, marker, nice_top
+from shiftproof.report.svg.charts import SeriesStyle, marker, nice_top
 from shiftproof.report.svg.markup import Html, element
 from shiftproof.report.wording import MINUS
 
@@ -22,7 +22,7 @@ _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 class Spot:
     """A mark: a model's accuracy at a similarity, and what is written beside it."""
 
-    look: Look
+    look: SeriesStyle
     similarity: float
     accuracy: Interval
     label: str
@@ -33,7 +33,7 @@ class Spot:
 class Curve:
     """A model's accuracies along the similarity, rising."""
 
-    look: Look
+    look: SeriesStyle
     points: Sequence[tuple[float, Interval]]
 
 
@@ -149,7 +149,7 @@ def _frame(
     return _Frame(first, last, step, top, width, height)
 
 
-def _whisker(frame: _Frame, look: Look, x: float, figure: Interval) -> Html:
+def _whisker(frame: _Frame, look: SeriesStyle, x: float, figure: Interval) -> Html:
     return element(
         "line",
         {

@@ -26,7 +26,7 @@ from shiftproof.report.sections import (
     run_names,
     settings_section,
 )
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.evaluation import AuditFigures, EvaluationScores
@@ -50,7 +50,9 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
         scores = run.scores
         if scores.audit is None and self.audit is not None:
             scores = msgspec.structs.replace(scores, audit=self.audit)
-        looks = {model.name: Look(model.name, place) for place, model in enumerate(scores.models)}
+        looks = {
+            model.name: SeriesStyle(model.name, place) for place, model in enumerate(scores.models)
+        }
         beside = [] if scores.audit is None else beside_sections(scores, scores.audit, looks)
         sections = [
             overview_section(scores, looks),

@@ -13,7 +13,7 @@ from shiftproof.report.sections import Section, reading_section
 from shiftproof.report.similarity.wording import cosine, cosine_change
 from shiftproof.report.similarity.wording import span as cosine_span
 from shiftproof.report.svg import charts
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.runs.scores.evaluation import (
     AuditFigures,
     Closeness,
@@ -24,7 +24,7 @@ from shiftproof.runs.scores.evaluation import (
 # ---------------------------------------------------------------- accuracies
 
 
-def overview_section(scores: EvaluationScores, looks: dict[str, Look]) -> Section:
+def overview_section(scores: EvaluationScores, looks: dict[str, SeriesStyle]) -> Section:
     """Build the accuracies on each test set, and the significant differences."""
     rows = [
         _row(one.name, _classes(one.classes, one.labels, one.used), scores.models, looks, one.name)
@@ -57,7 +57,7 @@ def _row(
     title: str,
     note: str,
     models: Sequence[Evaluated],
-    looks: dict[str, Look],
+    looks: dict[str, SeriesStyle],
     name: str | None,
 ) -> dict[str, Any]:
     found = [model.mean if name is None else model.sets[name].accuracy for model in models]
@@ -92,7 +92,7 @@ def _difference(one: Evaluated, scores: EvaluationScores) -> str:
     return f"{one.name} is {wording.listing(said)} than {one.against}, in percentage points."
 
 
-def _legend(models: Sequence[Evaluated], looks: dict[str, Look]) -> list[dict[str, object]]:
+def _legend(models: Sequence[Evaluated], looks: dict[str, SeriesStyle]) -> list[dict[str, object]]:
     return [
         {
             "label": model.name,
@@ -108,7 +108,7 @@ def _legend(models: Sequence[Evaluated], looks: dict[str, Look]) -> list[dict[st
 
 
 def beside_sections(
-    scores: EvaluationScores, audit: AuditFigures, looks: dict[str, Look]
+    scores: EvaluationScores, audit: AuditFigures, looks: dict[str, SeriesStyle]
 ) -> list[Section]:
     """Build accuracy against similarity: between test sets, and within each."""
     spots = [
@@ -166,7 +166,7 @@ def _format_figure(figure: Interval) -> dict[str, str]:
 
 
 def _within(
-    scores: EvaluationScores, audit: AuditFigures, looks: dict[str, Look]
+    scores: EvaluationScores, audit: AuditFigures, looks: dict[str, SeriesStyle]
 ) -> Section | None:
     """Build a curve for each test set whose images have rows in the audit."""
     panels = []

@@ -1,4 +1,4 @@
-"""A run by the conditions of its images: bars and tables as those of the corruptions."""
+"""Sections on recording conditions: bars and tables like those of the corruptions."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def by_title(by: str) -> str:
 
 
 def tell(scores: ConditionScores) -> str:
-    """Say what stands in the table, and what its intervals are."""
+    """Describe the table and its intervals."""
     spelling = spelling_of(scores.measure.unit)
     level = wording.level(scores.interval.level)
     return (

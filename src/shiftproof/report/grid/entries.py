@@ -10,7 +10,7 @@ import msgspec
 
 from shiftproof.report import wording
 from shiftproof.report.sections import label_models
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Scored
 from shiftproof.runs.scores.reading import convert
@@ -21,26 +21,26 @@ Form = TypeVar("Form", bound=msgspec.Struct)
 
 @dataclass(frozen=True)
 class Entry:
-    """A model on the page: its scores, the run they are from, and how it looks.
+    """A model on the page: its scores, its run, and its style in charts.
 
-    ``adapter`` are the settings of the adapter; None for a model as it is.
+    ``adapter`` are the settings of the adapter; None without one.
     """
 
     run: Run
     scored: Scored
-    look: Look
+    look: SeriesStyle
     adapter: Settings | None = None
 
     @property
     def label(self) -> str:
-        """The model's name, with the run's name before it where several runs are shown."""
+        """The model's name, after the run's name if several runs are shown."""
         return self.look.label
 
     def detail(self, form: type[Form]) -> Form:
-        """Return what the model's scores have beside those of every task.
+        """Return the task-specific part of the model's scores.
 
         Raises:
-            BrokenFileError: it is not what a run of that kind writes.
+            BrokenFileError: it does not have the format of such a run.
         """
         place = self.run.scores.models.index(self.scored)
         where = f"models[{place}].detail"
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """A paired difference on the page: a model, what it is held against, and the figures."""
+    """A paired difference on the page: a model, its baseline, and the figures."""
 
     run: Run
     entry: Entry
@@ -64,7 +64,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Shown:
-    """All that a page shows: runs, their models, and the differences between these."""
+    """The content of a page: runs, their models, and the differences between these."""
 
     runs: Sequence[Run]
     entries: Sequence[Entry]
@@ -72,7 +72,7 @@ class Shown:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Shown:
-        """Give each model of the runs a label that no other has."""
+        """Collect the models of the runs with unique labels."""
         entries = [
             Entry(run, model, look, run.adapter(model.name))
             for run, model, look in label_models(runs)
@@ -92,17 +92,17 @@ class Shown:
 
     @property
     def first(self) -> Run:
-        """The run whose measure all share."""
+        """The first run, which determines the common measure."""
         return self.runs[0]
 
     @property
     def measure(self) -> str:
-        """The name of what the grid is drawn by."""
+        """The name of the measure in charts of the grid."""
         return self.first.scores.measure.name
 
     @property
     def alone(self) -> list[Entry]:
-        """The models that are held against no other of their run."""
+        """The models without a baseline in their run."""
         compared = {id(change.entry) for change in self.changes}
         return [entry for entry in self.entries if id(entry) not in compared]
 

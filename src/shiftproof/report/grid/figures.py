@@ -11,7 +11,7 @@ from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import Spelling
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
@@ -67,7 +67,7 @@ def _title(entry: Entry, spell: Callable[[str], str]) -> str:
 
 
 def bars(
-    looks: Sequence[Look],
+    looks: Sequence[SeriesStyle],
     columns: Sequence[Column],
     changes: Sequence[Column],
     *,
@@ -252,7 +252,7 @@ def heat_map(
 
 def curve_groups(
     runs: Sequence[Run],
-    looks: Sequence[Look],
+    looks: Sequence[SeriesStyle],
     columns: Sequence[Column],
     *,
     clean: bool,

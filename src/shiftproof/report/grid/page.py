@@ -1,4 +1,4 @@
-"""The page of runs over the corruption grid: what it says and shows, before any markup."""
+"""The page of runs over the corruption grid: its text and sections, before any markup."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _warnings(shown: Shown, task: TaskPage) -> list[str]:
 
 
 def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
-    """Say which adapters of a run have settings that are known to do harm."""
+    """Return warnings of adapters in a run with harmful settings."""
     size, protocol = run.settings.get("batch_size"), run.settings.get("protocol")
     order = protocol.get("order") if isinstance(protocol, Mapping) else None
     if not isinstance(size, int) or not isinstance(order, str):

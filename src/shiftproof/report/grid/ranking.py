@@ -138,7 +138,7 @@ def tell_p(p: float) -> str:
 
 
 def holds_after_holm(pair: Pair, *, level: float) -> bool:
-    """Whether a difference is told from chance when all pairs are looked at together."""
+    """Whether a difference is significant when all pairs are tested together."""
     return pair.adjusted is not None and pair.adjusted <= 1 - level + 1e-12
 
 
@@ -244,7 +244,7 @@ def _terminal_table(scores: GridScores, ranking: Ranking, spelling: Spelling) ->
 
 
 def _count_told(name: str, ranking: Ranking, *, level: float) -> str:
-    """Return ``3 of 4, 2*``: of how many others a model is told apart, and how many hold together."""
+    """Return ``3 of 4, 2*``: significant differences from other models, and those after correction."""
     own = [pair for pair in ranking.pairs if name in (pair.name, pair.against)]
     told = f"{sum(not pair.difference.spans_zero for pair in own)} of {len(own)}"
     if len(ranking.pairs) < 2:

@@ -21,11 +21,11 @@ from shiftproof.types import Cell
 
 @dataclass(frozen=True)
 class Grid:
-    """What a page shows over the grid, and in which words.
+    """The figures of a page over the grid, and their format.
 
-    ``columns`` are those of the models, ``differences`` those of the changes. ``clean`` says whether
-    the clean images have figures, ``level`` what share the intervals hold (empty: there are none),
-    ``spelling`` how a figure is spelled, and ``spell`` the title of a model.
+    ``columns`` are those of the models, ``differences`` those of the changes. ``clean`` is whether
+    there are figures of clean images, ``level`` the level of the intervals (empty without intervals),
+    ``spelling`` the format of figures, and ``spell`` formats the title of a model.
     """
 
     shown: Shown
@@ -40,7 +40,7 @@ class Grid:
 
     @classmethod
     def of(cls, shown: Shown, spell: Callable[[str], str]) -> Grid:
-        """Return what the runs have over the grid, in the measure that all share."""
+        """Return the figures of the runs over the grid, in their common measure."""
         columns = [_column(one.run, one.label, one.scored) for one in shown.entries]
         scores = shown.first.scores
         return cls(
@@ -70,9 +70,9 @@ def _column(run: Run, label: str, scored: Scored) -> Column:
 
 
 def describe_gallery(shown: Shown, run: Run, total: int, pictures: Pictures) -> dict[str, object]:
-    """Return what every gallery of photographs in all cells says: severities, what is left out.
+    """Return the text common to galleries: severities, and omitted images.
 
-    ``total`` is how many photographs the run has.
+    ``total`` is the number of images in the run's gallery.
     """
     severities, runs = run.scores.severities, list(shown.runs)
     return {
@@ -101,7 +101,7 @@ def order_cells(scores: GridScores) -> list[Cell]:
 
 
 def bars_section(grid: Grid) -> Section:
-    """Build the bars: each corruption over its severities, the groups and the mean."""
+    """Build the bars of each corruption's mean over severities, of the groups, and of the mean."""
     return Section(
         "corruptions",
         "Corruption by corruption",
@@ -131,7 +131,7 @@ def bars_section(grid: Grid) -> Section:
 
 
 def heat_section(grid: Grid) -> Section:
-    """Build the heat maps: an error is painted as it is, a performance by what is lost of the clean one."""
+    """Build the heat maps: colored by error, or by the loss of performance from clean."""
     measure, lower = grid.shown.first.scores.measure, grid.lower_is_better
     spelling = grid.spelling
     reach = figures.reach_of(grid.differences, spelling)
@@ -209,7 +209,7 @@ def heat_section(grid: Grid) -> Section:
 def _painter(
     measure: Measure, clean: Interval | None, spelling: Spelling, ends: tuple[float, float]
 ) -> figures.Paint:
-    """Color a cell by the figure on a scale with ``ends``, or by what is lost of the clean figure."""
+    """Color a cell by its figure on a scale with ``ends``, or by its loss from the clean figure."""
     low, top = ends
 
     def paint(figure: Interval, title: str) -> dict[str, str]:
@@ -232,7 +232,7 @@ def _painter(
 
 
 def curves_section(grid: Grid) -> Section:
-    """Build the curves over the severities, and below them the rows of every cell, folded away."""
+    """Build the curves over the severities, and a collapsed table of all cells."""
     titles, rows = _list_cells(grid)
     return Section(
         "curves",
@@ -263,7 +263,7 @@ def curves_section(grid: Grid) -> Section:
 
 
 def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
-    """Return the headings and the rows of every cell of every model and difference."""
+    """Return the headings and rows for all cells of all models and differences."""
     shown = grid.shown
     scores = shown.first.scores
     counted = any(cell.images is not None for one in shown.entries for cell in one.scored.cells)
@@ -296,7 +296,7 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
                         _spell_further(each, found.figures.get(each.name), signed=signed)
                         for each in further
                     ),
-                    # Numbers beside the measures name no unit: they have that of the first.
+                    # Numbers that are no measures have the unit of the first measure.
                     *(spell(found.numbers.get(name)) for name in extra),
                 ]
             )
@@ -304,7 +304,7 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
 
 
 def _spell_further(measure: Measure, figure: Interval | None, *, signed: bool) -> str:
-    """Spell a cell of a column of its own; a difference of losses is without a plus sign."""
+    """Format a figure of a further measure; differences of losses have no plus sign."""
     spelling = spelling_of(measure.unit)
     plain = not signed or measure.unit == "nats"
     return (spelling.figure if plain else spelling.change)(wording.value_of(figure))

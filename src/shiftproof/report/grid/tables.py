@@ -39,7 +39,7 @@ def summarize(scores: GridScores) -> Table:
 
 
 def _title(scores: GridScores) -> str:
-    """Return what the grid is drawn by, in full."""
+    """Return the full name of the measure in charts of the grid."""
     return scores.measure.title
 
 
@@ -129,7 +129,7 @@ def write_cells(scores: GridScores) -> str:
 
 
 def number_names(all_scores: Sequence[GridScores]) -> list[str]:
-    """Return the names of all numbers beside the measures, in the order of the files."""
+    """Return the names of all numbers that are no measures, in the order of the files."""
     found: dict[str, None] = {}
     measured: set[str] = set()
     for scores in all_scores:

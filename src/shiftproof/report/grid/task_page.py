@@ -1,4 +1,4 @@
-"""What a task has on the page of its runs beside what all tasks have."""
+"""Task-specific parts of the page of runs."""
 
 from __future__ import annotations
 

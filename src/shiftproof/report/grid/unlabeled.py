@@ -1,4 +1,4 @@
-"""AP and mIoU on images without labels, beside what was measured, and how far such estimates are off."""
+"""Estimates of AP and mIoU without labels, the measured values, and the accuracy of the estimates."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import SHARES
 from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import READINGS, Factor, Probed, ProbeGallery
@@ -22,7 +22,7 @@ class ProbeEntry:
 
     run: ProbeRun
     scored: Probed
-    look: Look
+    look: SeriesStyle
 
     @property
     def label(self) -> str:
@@ -113,7 +113,7 @@ _GROUP_TITLES = {
 }
 
 
-def _legend_row(entry: ProbeEntry) -> tuple[Look, str, str]:
+def _legend_row(entry: ProbeEntry) -> tuple[SeriesStyle, str, str]:
     scored = entry.scored
     return entry.look, scored.title if scored.title != scored.name else "", ""
 

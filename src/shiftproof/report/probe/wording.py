@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.runs.scores.probe import Factor, Kept, Probed, ProbeScores
+from shiftproof.runs.scores.probe import Factor, FactorReadouts, Probed, ProbeScores
 
 MOST_NAMED = 6
 """Factors that a sentence lists."""
@@ -33,7 +33,7 @@ def find_by_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Fa
 
 
 def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
-    """Say what an encoder keeps, hides and has collapsed, and what cannot be told."""
+    """Describe the factors that an encoder keeps, hides and collapses, and undecided ones."""
     kept, hidden, collapsed, unread, undecided = (
         find_by_verdict(scores, model, verdict)
         for verdict in ("kept", "hidden", "collapsed", "unread", "undecided")
@@ -90,7 +90,7 @@ def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -
     return f"{label} keeps {wording.listing(parts)} than {against}, in percentage points."
 
 
-def verdict_words(kept: Kept) -> str:
+def verdict_words(kept: FactorReadouts) -> str:
     """Return a verdict in a word or two, for a table."""
     return {
         "kept": "kept",
@@ -135,7 +135,7 @@ _CONTROLS = {"pixels": "the pixels", "random": "an untrained network"}
 
 
 def _tell_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
-    """Say which control reads how much of what an encoder has collapsed, and by which probe."""
+    """Describe how much of the collapsed factors a control retains, and by which probe."""
     shares = []
     for factor in factors[:MOST_NAMED]:
         if (best := _find_best_control(scores, model, factor)) is not None:

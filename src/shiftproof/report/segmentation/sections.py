@@ -1,4 +1,4 @@
-"""The sections that only pages of segmenters have: classes, where their pixels go, conditions."""
+"""Sections specific to segmenters: classes, confusions of pixels, conditions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from shiftproof.report.svg import colors
 from shiftproof.runs.scores.segmentation import ClassFall, Confusion, Detail, RangedFall, Taker
 
 MOST_CLASSES = 25
-"""So many classes are listed openly, the others to be unfolded."""
+"""Number of classes shown at once; further ones are collapsed."""
 
 MOST_LISTED = 1500
-"""A longer list would make a page that no browser likes; the run's files have the rest."""
+"""Maximum length of the list, to keep the page small; the run's files have the rest."""
 
 TAKERS = 3
-"""So many classes that take pixels are named in a row."""
+"""Number of classes named as confusions in a row."""
 
 
 def classes_section(shown: Shown) -> Section | None:
-    """Build the IoU of each class, the largest loss first; None where there are none."""
+    """Build the IoU of each class, the largest loss first; None without classes."""
     details = [entry.detail(Detail) for entry in shown.entries]
     place = next((at for at, detail in enumerate(details) if detail.classes), None)
     if place is None:
@@ -57,7 +57,7 @@ def classes_section(shown: Shown) -> Section | None:
 
 
 def conditions_section(shown: Shown) -> Section | None:
-    """Build mIoU by the condition under which images were taken; None where there is one only."""
+    """Build mIoU by recording condition; None if there is only one."""
     details = [entry.detail(Detail) for entry in shown.entries]
     names = list(dict.fromkeys(name for detail in details for name in detail.conditions))
     if not names:
@@ -122,14 +122,14 @@ def _span(found: Interval | None) -> str:
 
 
 def _change_span(lost: Interval | None) -> str:
-    """Return the interval of a change, which is minus what is lost."""
+    """Return the interval of a change, the negative of the loss."""
     if lost is None or lost.bare:
         return ""
     return wording.SHARES.change_span(Interval(-lost.value, -lost.upper, -lost.lower))
 
 
 def _list_ranges(falls: Iterable[RangedFall]) -> str:
-    """Say what the small figures are; records of older runs were measured without."""
+    """Describe the small figures, which older runs do not have."""
     if all(fall.ranges.mean is None for fall in falls):
         return "These figures have no intervals."
     return (
@@ -142,7 +142,7 @@ def _list_ranges(falls: Iterable[RangedFall]) -> str:
 
 
 def takers_section(shown: Shown) -> Section | None:
-    """Build what the pixels of each class are taken for; None where nothing is known of it."""
+    """Build the confusions of each class; None if unknown."""
     details = [(entry, entry.detail(Detail)) for entry in shown.entries]
     tables = [
         _takers_table(entry, detail)
@@ -186,7 +186,7 @@ def _taker(taker: Taker) -> dict[str, str]:
 
 
 def _matrix(confusion: Confusion) -> dict[str, object]:
-    """Return the table of confusions in corrupted images; what it was on clean ones stands in titles."""
+    """Return the confusion table for corrupted images, with the clean figures as tooltips."""
     columns = [*confusion.classes, "another class"]
     rows = []
     for at, name in enumerate(confusion.classes):

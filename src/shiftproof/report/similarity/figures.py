@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shiftproof.report import wording
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.markup import Html, element
 
 _WIDTH, _HEIGHT = 300.0, 172.0
@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 10.0, 10.0, 24.0
 class Line:
     """One side: its look, and a share from 0 to 1 for every bin."""
 
-    look: Look
+    look: SeriesStyle
     shares: Sequence[float]
 
 
@@ -60,7 +60,7 @@ def coarsen(counts: Sequence[float], shown: Range, most: int) -> tuple[list[floa
 
 
 def histogram(
-    sides: Sequence[tuple[Look, Sequence[float]]],
+    sides: Sequence[tuple[SeriesStyle, Sequence[float]]],
     edges: Sequence[float],
     shown: Range,
     *,
@@ -165,7 +165,7 @@ class _Frame:
         )
 
 
-def _polyline(look: Look, points: Sequence[tuple[float, float]]) -> Html:
+def _polyline(look: SeriesStyle, points: Sequence[tuple[float, float]]) -> Html:
     return element(
         "polyline",
         {

@@ -14,7 +14,7 @@ from shiftproof.report.similarity.figures import Line
 from shiftproof.report.similarity.wording import cosine, cosine_change, span
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import SHARES
 from shiftproof.runs.scores.audit import AuditScores, Certificate, TestSet
 
@@ -26,7 +26,7 @@ SEARCHES = {
 }
 """Description of each search, by the name of its certificate."""
 
-TRAIN, REFERENCE = Look("training set", 0), Look("reference", 1)
+TRAIN, REFERENCE = SeriesStyle("training set", 0), SeriesStyle("reference", 1)
 
 MOST_CLASSES = 25
 """Number of classes shown; the others are collapsed."""
@@ -157,7 +157,7 @@ def curves_section(scores: AuditScores) -> Section:
 
 def _sides(
     train: Sequence[float], reference: Sequence[float] | None
-) -> list[tuple[Look, Sequence[float]]]:
+) -> list[tuple[SeriesStyle, Sequence[float]]]:
     return [(TRAIN, train), *([] if reference is None else [(REFERENCE, reference)])]
 
 

@@ -1,4 +1,4 @@
-"""What an audit says, in words: what the similarity of training and test set can explain, and what not.
+"""Sentences of an audit: what the similarity of training and test set can and cannot explain.
 
 A sentence claims that the training set comes closer only where the paired interval leaves out 0, and
 no sentence says that a score is owed to it: that, only training without those rows can say.
@@ -36,7 +36,7 @@ def span(interval: Interval | None, *, signed: bool = False) -> str:
 
 
 def verdict(tested: TestSet, scores: AuditScores) -> str:
-    """Say whether the training set comes closer than the reference, and what follows from it."""
+    """Describe whether the training set is closer than the reference, and the consequences."""
     if tested.gap is None or tested.share_closer is None:
         return (
             f"How close is close cannot be said of {tested.name}: there is no reference training set "
@@ -73,7 +73,7 @@ def _without(tested: TestSet, scores: AuditScores) -> str:
 
 
 def duplicates(tested: TestSet, scores: AuditScores) -> str:
-    """Say how many test rows may simply be remembered; empty where there are none."""
+    """Describe how many test rows may be memorized; empty without any."""
     share = tested.near_duplicates
     if share.value == 0:
         return ""
@@ -120,7 +120,7 @@ def lead(scores: AuditScores) -> list[str]:
 
 
 def warnings(scores: AuditScores) -> list[str]:
-    """Return what a reader must know before any figure."""
+    """Return warnings to be read before any figure."""
     found = []
     small = [each.name for each in scores.sets if each.rows < wording.FEW_IMAGES]
     if small:

@@ -15,13 +15,13 @@ from shiftproof.runs.scores.detection import Box, GroundTruthBox, PredictedBox
 KEPT, LOST, EXTRA, MISSED, ASIDE = "kept", "lost", "extra", "missed", "aside"
 
 SIGNS = {KEPT: "✓", LOST: "✗", EXTRA: "?"}
-"""What stands before the names; the other two kinds have no names."""
+"""Prefixes of the names; the other two kinds have no names."""
 
 MOST_BOXES = 20
 """More boxes of one kind would hide the picture."""
 
 MOST_LABELS = 5
-"""More names in one picture could not be told apart."""
+"""Maximum number of names in one image, for legibility."""
 
 _LONGEST_NAME = 14
 
@@ -34,7 +34,7 @@ _LETTERS = 10.5
 
 @dataclass(frozen=True)
 class Mark:
-    """A box to draw: what it means, of which class, how sure (None for an object), where."""
+    """A box to draw: kind, class, confidence (None for ground truth), and coordinates."""
 
     kind: str
     name: str
@@ -124,7 +124,7 @@ def sample(kind: str) -> Html:
 
 
 def spoken(drawn: Sequence[Mark]) -> str:
-    """Say what is drawn, for those who do not see it."""
+    """Return the alternative text of the drawing."""
     parts = []
     for kind, title in (
         (KEPT, "found"),

@@ -24,7 +24,7 @@ _NICE_DIGITS = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """The style of a model: a number that determines color, marker and dash."""
 
     label: str
@@ -45,7 +45,7 @@ class Look:
 class Spot:
     """A mark of a scatter plot: a model's, at two shares, with its tooltip."""
 
-    look: Look
+    look: SeriesStyle
     x: float
     y: float
     words: str
@@ -56,14 +56,14 @@ class Trace:
     """A line in a scatter plot: a model's, or a fit's, which has no look."""
 
     points: Sequence[tuple[float, float]]
-    look: Look | None = None
+    look: SeriesStyle | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
     """A model's values by severity; 0 is clean."""
 
-    look: Look
+    look: SeriesStyle
     points: Sequence[tuple[int, Interval]]
 
 
@@ -102,7 +102,7 @@ def _round_up(figure: float) -> float:
 # ---------------------------------------------------------------- markers
 
 
-def marker(look: Look, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
+def marker(look: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
     """Draw a model's marker: circle, square, triangle, diamond, then again from the first."""
     inside = (element("title", None, title),) if title else ()
     shape = look.number % 4
@@ -125,7 +125,7 @@ def marker(look: Look, x: float, y: float, size: float = 3.2, title: str = "") -
     return element("polygon", {"class": style, "points": _path_points(corners)}, *inside)
 
 
-def key(look: Look) -> Html:
+def key(look: SeriesStyle) -> Html:
     """Draw the sample of line and marker for a legend."""
     return element(
         "svg",
@@ -145,7 +145,7 @@ def key(look: Look) -> Html:
     )
 
 
-def dot(look: Look) -> Html:
+def dot(look: SeriesStyle) -> Html:
     """Draw a model's marker only, to precede its name."""
     return element(
         "svg",
@@ -154,7 +154,7 @@ def dot(look: Look) -> Html:
     )
 
 
-def legend(rows: Iterable[tuple[Look, str, str]]) -> list[dict[str, object]]:
+def legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
     """Return a legend: of each look the sample, the label, its title and its settings in words."""
     return [
         {"key": key(look), "label": look.label, "title": title, "settings": settings}
@@ -363,7 +363,7 @@ _GAP = 5.0
 
 
 def bars(
-    rows: Sequence[tuple[Look, Interval | None]],
+    rows: Sequence[tuple[SeriesStyle, Interval | None]],
     *,
     title: str,
     top: float,
@@ -441,7 +441,7 @@ def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
 # ---------------------------------------------------------------- intervals on their own
 
 
-def strip(look: Look, interval: Interval, *, top: float, low: float = 0.0) -> Html:
+def strip(look: SeriesStyle, interval: Interval, *, top: float, low: float = 0.0) -> Html:
     """Draw a value and its interval from ``low`` to ``top``, as decoration of the number."""
     return element(
         "svg",
@@ -515,7 +515,7 @@ _FALL = 14.0
 
 
 def falls(
-    rows: Sequence[tuple[Look, float | None, float | None]], *, title: str, top: float
+    rows: Sequence[tuple[SeriesStyle, float | None, float | None]], *, title: str, top: float
 ) -> Html:
     """Draw for each model a line from a hollow ring, before, to its marker, after."""
     height = len(rows) * _FALL
@@ -565,7 +565,7 @@ def falls(
 
 
 def dots(
-    rows: Sequence[tuple[Look, Interval]],
+    rows: Sequence[tuple[SeriesStyle, Interval]],
     *,
     title: str,
     top: float,

@@ -1,4 +1,4 @@
-"""Figures that stand alone: an SVG file with its own colors, for light and dark pages."""
+"""Standalone figures: SVG files with their own colors, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.svg import colors
-from shiftproof.report.svg.charts import Look, marker, nice_reach, nice_top
+from shiftproof.report.svg.charts import SeriesStyle, marker, nice_reach, nice_top
 from shiftproof.report.svg.markup import Attribute, Html, element
 
 _WIDTH = 640.0
@@ -63,7 +63,7 @@ def draw_curves(
     for position, name in enumerate(columns):
         pieces.append(_text(x(position), _BOTTOM + 16, name, "middle"))
     pieces.append(_text(_LEFT, _BOTTOM + 32, axis, "start"))
-    looks = [Look(name, number) for number, name in enumerate(rows)]
+    looks = [SeriesStyle(name, number) for number, name in enumerate(rows)]
     series = [
         [(at, value) for at, value in enumerate(values) if value is not None]
         for values in rows.values()
@@ -156,13 +156,13 @@ def _find_ticks(start: float, end: float) -> list[float]:
 
 
 def _judge(interval: Interval) -> str:
-    """As on the page: better, worse, or not to be told from no change."""
+    """Return the CSS class as on the page: better, worse, or not significant."""
     if interval.lower <= 0 <= interval.upper:
         return "flat"
     return "better" if interval.value < 0 else "worse"
 
 
-def _draw_legend(looks: Sequence[Look]) -> list[Html]:
+def _draw_legend(looks: Sequence[SeriesStyle]) -> list[Html]:
     """In two columns below the plot."""
     pieces: list[Html] = []
     for position, look in enumerate(looks):
@@ -174,7 +174,7 @@ def _draw_legend(looks: Sequence[Look]) -> list[Html]:
     return pieces
 
 
-def _style_line(look: Look, place: Mapping[str, Attribute]) -> dict[str, Attribute]:
+def _style_line(look: SeriesStyle, place: Mapping[str, Attribute]) -> dict[str, Attribute]:
     return {"class": f"line {look.style}", **place, "stroke-dasharray": look.dash}
 
 
@@ -227,7 +227,7 @@ def _write_style() -> str:
 
 
 def _list_colors(page: Sequence[str], models: Sequence[str]) -> str:
-    """Return the variables: the page's own colors, which a file that stands alone has to bring along."""
+    """Return the CSS variables of the page's colors, which a standalone file must include."""
     names = ["paper", "ink", "soft", "rule", "good", "bad"]
     names += [f"m{number}" for number in range(len(models))]
     return "".join(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report.svg.charts import Look
+from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.markup import Html, element
 from shiftproof.report.wording import MINUS
 
@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 14.0, 20.0, 36.0
 class Line:
     """A model's values along the axis, in ascending order."""
 
-    look: Look
+    look: SeriesStyle
     points: Sequence[tuple[float, Interval]]
 
 

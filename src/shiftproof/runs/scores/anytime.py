@@ -1,4 +1,4 @@
-"""``scores.json`` of an anytime run: the number that was asked, and how it narrowed."""
+"""``scores.json`` of an anytime run: the estimated number, and the course of its interval."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 from shiftproof.types import Cell
 
 Ended = Literal["precision", "budget", "decided", "exhausted", "unfinished"]
-"""Why a run ended: the precision was reached, the time was up, every difference was decided, or all
-pairs were asked. A page that is made on the way says "unfinished"."""
+"""Why a run ended: the precision was reached, the budget was used, every difference was decided, or all
+pairs were evaluated; "unfinished" while it runs."""
 
 
 class CellDraws(msgspec.Struct, frozen=True):
-    """A cell of the grid: how many of its images were asked, and each model's error there.
+    """A cell of the grid: number of evaluated images, and each model's error.
 
-    ``errors`` are what is known and, of images that were not asked, foretold: without an interval.
+    ``errors`` include predictions for the other images, and so have no interval.
     """
 
     corruption: str
@@ -32,19 +32,19 @@ class CellDraws(msgspec.Struct, frozen=True):
 
     @property
     def cell(self) -> Cell:
-        """Its place."""
+        """The cell."""
         return Cell(self.corruption, self.severity)
 
 
 class Narrowed(msgspec.Struct, frozen=True):
-    """The number of a model, or the difference of two: then ``against`` names what is subtracted.
+    """The number of a model, or the difference of two models.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         figure: the number with its interval.
-        title: the model's name in full.
-        against: None of a model.
-        path: the number after each block, as ``passes`` of the scores counts them.
+        title: full name of the model.
+        against: name of the subtracted model; None for a single model.
+        path: the number after each block, parallel to ``passes`` of the scores.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Narrowed(msgspec.Struct, frozen=True):
 
     @property
     def is_decided(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return not self.figure.spans_zero
 
 
@@ -63,20 +63,20 @@ class AnytimeScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     Attributes:
-        format: of the file.
+        format: version of the file format.
         kind: "anytime".
-        headline: the number.
-        interval: how the intervals are made.
-        images: of the dataset.
-        cells: of the grid.
-        models: their numbers.
-        differences: of every other model minus the first.
-        passes: how many pairs of image and cell were asked, after each block.
-        pairs: of the whole grid.
+        headline: description of the number.
+        interval: method of the intervals.
+        images: the images of the dataset.
+        cells: the cells of the grid.
+        models: the numbers of the models.
+        differences: each other model minus the first.
+        passes: number of evaluated pairs of image and cell after each block.
+        pairs: number of pairs in the whole grid.
         ended: why the run ended.
-        precision: the half-width that was wanted, as a share; None without one.
-        compare: whether the differences were what the draws were to narrow.
-        reason: why the number is not mCE; None where it is.
+        precision: target half-width as a share; None without one.
+        compare: whether the draws narrowed the differences.
+        reason: why the number is not mCE; None if it is.
     """
 
     format: int
@@ -105,7 +105,7 @@ class AnytimeScores(TidyScores, frozen=True):
             raise ValueError("differences between two of the models")
 
     def rows(self) -> Iterator[Row]:
-        """Yield a row per model or difference: the number that was asked."""
+        """Yield a row per model or difference."""
         for model in (*self.models, *self.differences):
             yield {
                 "model": model.name, "against": model.against, "measure": self.headline.name,
@@ -114,25 +114,25 @@ class AnytimeScores(TidyScores, frozen=True):
 
     @property
     def measure(self) -> str:
-        """What is measured, under the name that runs of all kinds have."""
+        """Name of the measure, as in runs of all kinds."""
         return self.headline.name
 
     @property
     def asked(self) -> int:
-        """Pairs of image and cell that were asked."""
+        """Number of evaluated pairs of image and cell."""
         return self.passes[-1]
 
     @property
     def used(self) -> int | None:
-        """Images that the number is over."""
+        """Number of images in the number."""
         return self.images.used
 
     @property
     def corruptions(self) -> tuple[str, ...]:
-        """Of the grid, in its order."""
+        """The corruptions of the grid, in order."""
         return tuple(dict.fromkeys(cell.corruption for cell in self.cells))
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """Of the grid, rising."""
+        """The severities of the grid, sorted."""
         return tuple(sorted({cell.severity for cell in self.cells}))

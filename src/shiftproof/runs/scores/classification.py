@@ -1,4 +1,4 @@
-"""What is classification's own in a run's files: classes, label-free estimates, pictures."""
+"""Parts of a run's files that only classification has: classes, label-free estimates, images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shiftproof.types import Cell
 
 
 class ClassNames(msgspec.Struct, frozen=True):
-    """``classes.json``: what the model's outputs mean."""
+    """``classes.json``: the classes of the model's outputs."""
 
     title: str
     names: tuple[str, ...]
 
 
 class ClassErrors(msgspec.Struct, frozen=True):
-    """One class: how often its images are wrong, clean and over the corrupted cells. Shares."""
+    """Error of one class, clean and over the corrupted cells, as shares."""
 
     name: str
     images: Count
@@ -30,7 +30,7 @@ class ClassErrors(msgspec.Struct, frozen=True):
 
 
 class Miss(msgspec.Struct, frozen=True):
-    """An error that was estimated without labels beside the true one, in one cell. Shares."""
+    """Estimated and true error in one cell, as shares."""
 
     corruption: str
     severity: Count
@@ -39,17 +39,17 @@ class Miss(msgspec.Struct, frozen=True):
 
     @property
     def cell(self) -> Cell:
-        """Where."""
+        """The cell."""
         return Cell(self.corruption, self.severity)
 
 
 class Estimator(msgspec.Struct, frozen=True):
-    """How far an estimate without labels is off over a model's corrupted cells. Shares.
+    """Accuracy of a label-free error estimate over a model's corrupted cells, as shares.
 
     Attributes:
-        bias: mean of estimate minus error; below 0 it is too hopeful.
-        within: cells that are off by no more than 1.96 root mean squares.
-        worst: where it is furthest off.
+        bias: mean of estimate minus error; negative if it is optimistic.
+        within: cells whose error is at most 1.96 root mean squares.
+        worst: the cell with the largest error.
     """
 
     name: str
@@ -63,13 +63,13 @@ class Estimator(msgspec.Struct, frozen=True):
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """What a model's scores have beside those of every task; empty without labels.
+    """Scores of a model that only classification has; empty without labels.
 
     Attributes:
-        classes: the worst first.
-        estimators: of the errors, without labels.
-        estimates: cell to estimator to the error as it would have been estimated.
-        trust: whether what the model says of itself holds; None in files from before it was measured.
+        classes: errors by class, the worst first.
+        estimators: accuracy of the label-free estimates.
+        estimates: estimated error by cell and estimator.
+        trust: reliability of the confidences; None in files of earlier versions.
     """
 
     classes: tuple[ClassErrors, ...] = ()
@@ -82,9 +82,9 @@ class Detail(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """What a model said about one image.
+    """A model's prediction for one image.
 
-    ``name`` is None where the image could not be read, ``correct`` also where it has no label.
+    ``name`` is None for an unreadable image, ``correct`` also for an image without a label.
     """
 
     name: str | None = None
@@ -93,9 +93,9 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """One photograph under every cell; ``files`` are below the run folder, by cell.
+    """One image in every cell.
 
-    ``predictions`` are by model, then by cell.
+    ``files`` are paths relative to the run folder, by cell; ``predictions`` by model, then by cell.
     """
 
     id: str
@@ -105,7 +105,7 @@ class Sheet(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """One picture of a worst case: which cell, which file, what the model said."""
+    """One image of a worst case: cell, file, and prediction."""
 
     cell: str
     file: str
@@ -113,7 +113,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Worst(msgspec.Struct, frozen=True):
-    """A photograph that the first model gets wrong in ``errors`` of ``cells`` cells."""
+    """An image that the first model gets wrong in ``errors`` of ``cells`` cells."""
 
     id: str
     label: str | None
@@ -124,7 +124,7 @@ class Worst(msgspec.Struct, frozen=True):
 
 
 class Gallery(msgspec.Struct, frozen=True):
-    """The content of ``gallery.json``; empty where the run kept no pictures."""
+    """The content of ``gallery.json``; empty if the run stored no images."""
 
     sheets: tuple[Sheet, ...] = ()
     worst: tuple[Worst, ...] = ()

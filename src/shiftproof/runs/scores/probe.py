@@ -20,7 +20,7 @@ GROUPS: tuple[Group, ...] = ("geometry", "color", "texture", "weather")
 
 Reading = Literal["beside", "alone", "network"]
 READINGS: tuple[Reading, ...] = ("beside", "alone", "network")
-"""The readouts of a factor: see :class:`Kept`."""
+"""The readouts of a factor: see :class:`FactorReadouts`."""
 
 Verdict = Literal["kept", "hidden", "collapsed", "unread", "undecided"]
 """Verdicts on a factor, made by the probe's summary."""
@@ -48,7 +48,7 @@ class Factor(msgspec.Struct, frozen=True):
     binary: bool = False
 
 
-class Kept(msgspec.Struct, frozen=True):
+class FactorReadouts(msgspec.Struct, frozen=True):
     """Explained share of a factor by each readout; for a difference of models, points.
 
     ``beside`` uses the vectors of the changed and the unchanged image, ``alone`` only the former,
@@ -69,7 +69,7 @@ class Probed(msgspec.Struct, frozen=True):
     """
 
     name: str
-    factors: dict[str, Kept]
+    factors: dict[str, FactorReadouts]
     title: str = ""
     against: str | None = None
     control: str | None = None

@@ -1,4 +1,4 @@
-"""Whether what a classifier says of itself holds: in ``scores.json``, and what was fitted before."""
+"""Reliability of a classifier's confidences in ``scores.json``, and its fitted calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shiftproof.runs.scores.shared import Count, Share
 from shiftproof.types import CLEAN, Cell
 
 Figures: TypeAlias = "dict[str, Interval | None]"
-"""By name; None where the figure is not known."""
+"""Figures by name; None if unknown."""
 
 FIGURES = {
     "calibration_error": "calibration error",
@@ -22,21 +22,21 @@ FIGURES = {
     "excess_aurc": "E-AURC",
     "risk80": "risk at 80 % coverage",
 }
-"""What is measured of confidences and probabilities, each lower where it is better."""
+"""Measures of confidences and probabilities; lower is better."""
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """What was fitted for a model on labeled images that were held out.
+    """Temperature and prediction sets of a model, fitted on held-out labeled images.
 
     Attributes:
-        images: so many of them were read and answered.
-        coverage: the share of images whose sets are to hold the right class.
-        thresholds: kind of sets to the threshold of its scores.
-        floor: what the coverage of new images of the same kind stays above in 97.5 of 100 choices of so
-            many held-out images: what is below it, chance does not explain.
-        temperature: by which the logits are divided; None where none fits, and 1 is taken.
-        reason: why none fits.
-        absent: classes of the model that none of these images has.
+        images: number of these images.
+        coverage: target share of images whose sets contain the true class.
+        thresholds: the threshold of the scores, by method of the sets.
+        floor: lower 2.5 % quantile of the coverage on new images of the same distribution, over
+            choices of so many held-out images; a lower coverage is not due to chance.
+        temperature: divisor of the logits; None if no fit exists, and 1 is used.
+        reason: why no fit exists.
+        absent: classes of the model without any of these images.
     """
 
     images: Count
@@ -49,32 +49,32 @@ class Calibration(msgspec.Struct, frozen=True):
 
     @property
     def divisor(self) -> float:
-        """What the logits are divided by."""
+        """The divisor of the logits."""
         return 1.0 if self.temperature is None else self.temperature
 
 
 class Calibrations(msgspec.Struct, frozen=True):
-    """``calibration/fitted.json``: what was fitted, by model."""
+    """``calibration/fitted.json``: the calibration of each model."""
 
     models: dict[str, Calibration]
 
 
 class SetFigures(msgspec.Struct, frozen=True):
-    """Sets of one kind in one cell: how many hold the right class, and the mean number of classes."""
+    """Prediction sets of one method in one cell: coverage, and mean number of classes."""
 
     coverage: Interval
     size: Interval
 
 
 class CellTrust(msgspec.Struct, frozen=True):
-    """What holds in one cell.
+    """Reliability in one cell.
 
     Attributes:
-        figures: of ``FIGURES``, of what the model says; None where it is not known.
-        scaled: the same with the temperature; empty in runs that held no images out.
-        change: scaled minus as the model says it, on the same images.
-        against: minus the first model's figures, on the same images; empty of the first.
-        sets: kind of sets to its figures.
+        figures: the measures ``FIGURES`` without temperature; None if unknown.
+        scaled: the measures with the temperature; empty without held-out images.
+        change: ``scaled`` minus ``figures``, on the same images.
+        against: differences from the first model, on the same images; empty for the first model.
+        sets: figures of prediction sets by method.
     """
 
     corruption: str
@@ -87,18 +87,18 @@ class CellTrust(msgspec.Struct, frozen=True):
 
     @property
     def cell(self) -> Cell:
-        """Its place."""
+        """The cell."""
         return Cell(self.corruption, self.severity)
 
     def find_lost_sets(self, floor: float) -> list[str]:
-        """Return the kinds of sets whose coverage is below ``floor``, interval and all."""
+        """Return the methods whose coverage is below ``floor`` with its whole interval."""
         return [name for name, one in self.sets.items() if one.coverage.upper < floor]
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """Whether what a model says of itself holds, cell by cell, the clean one first if there is one.
+    """Reliability of a model by cell, the clean cell first if there is one.
 
-    ``mean`` is over the cells that the benchmark averages.
+    ``mean`` is the mean over the cells that the benchmark averages.
     """
 
     cells: tuple[CellTrust, ...] = ()
@@ -112,11 +112,11 @@ class Trust(msgspec.Struct, frozen=True):
 
     @property
     def corrupted(self) -> list[CellTrust]:
-        """All but the clean cell."""
+        """The corrupted cells."""
         return [one for one in self.cells if one.cell != CLEAN]
 
     def find_lost(self, method: str) -> list[CellTrust]:
-        """Return the corrupted cells in which sets of a kind hold the right class too rarely."""
+        """Return the corrupted cells in which the coverage of a method is too low."""
         if self.calibration is None:
             return []
         floor = self.calibration.floor

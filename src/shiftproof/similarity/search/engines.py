@@ -35,17 +35,17 @@ for 20,000. The nearest ten of 4,000 test rows of width 512 take 1.3 for 25,000 
 """
 
 _SAVED = 0.016
-"""Nanoseconds that 8 bits save of each pair's dimension: AVX2, as all that follows, on a core of 2.6 GHz."""
+"""Nanoseconds saved by 8 bits per pair and dimension, with AVX2 on a core of 2.6 GHz, as below."""
 
 _SPENT_ON_ROWS = 0.035
-"""Nanoseconds to turn and round a training row, times its width squared."""
+"""Nanoseconds to rotate and round a training row, per squared width."""
 
 _SPENT_ON_LISTS = 3.0
-"""Nanoseconds by which a list takes longer to keep from bounds than from float32 products, of each pair."""
+"""Extra nanoseconds per pair to keep a list from bounds instead of float32 products."""
 
-_READY = (1.0, 0.6, 0.11)
-"""Nanoseconds to make ready: times the width cubed (directions), squared for each of the 2,048 test rows
-on which dimensions are tried, and squared for each test row."""
+_PREPARATION = (1.0, 0.6, 0.11)
+"""Nanoseconds of preparation: per cubed width (directions), then per squared width for each of the 2,048
+test rows on which numbers of dimensions are tried, and for each test row."""
 
 _TRIED = 2048
 
@@ -66,12 +66,12 @@ def choose_kind(
     Args:
         precision: "int8", "fp32", or "auto": 8 bits where the processor has a tile for them, there
             are :data:`FEWEST_FOR_8_BITS` times as many test rows as a row is wide, and so many training
-            rows that they save more than it takes to make the test rows ready.
-        width: of the rows.
-        tests: how many rows the test set has, whether they are compared in one chunk or in several; so
-            the choice is the same in all parts of a search.
-        train: how many training rows are compared with them; None for many.
-        k: how many of them each test row keeps.
+            rows that they save more time than the preparation of the test rows takes.
+        width: width of the rows.
+        tests: number of rows of the whole test set, so that the choice is the same in all parts of a
+            search.
+        train: number of training rows; None for many.
+        k: number of training rows that each test row keeps.
 
     Raises:
         InputError: "int8" for rows that are too wide.
@@ -95,7 +95,7 @@ def _pays(width: int, tests: int, train: int | None, k: int) -> bool:
     saved = (
         _SAVED * tests * width - _SPENT_ON_ROWS * width**2 - (_SPENT_ON_LISTS * tests if k else 0)
     )
-    directions, trying, rounding = _READY
+    directions, trying, rounding = _PREPARATION
     ready = width**2 * (directions * width + trying * min(tests, _TRIED) + rounding * tests)
     return train * saved > ready
 
@@ -111,12 +111,12 @@ def choose_engine(
     """Return a factory of engines from test rows and the index of the first one.
 
     Args:
-        options: how the search is made.
-        width: of the rows.
-        tests: how many rows the test set has.
+        options: options of the search.
+        width: width of the rows.
+        tests: number of rows of the test set.
         sample: some training rows.
-        train: how many training rows are compared; None for many.
-        k: how many of them each test row keeps.
+        train: number of training rows; None for many.
+        k: number of training rows that each test row keeps.
 
     Raises:
         UnknownNameError: no such precision or device.
@@ -153,13 +153,12 @@ def prepare_passes(
     Args:
         train: the training rows.
         tests: the test sets.
-        options: how they are compared; its ``threads`` are ignored.
+        options: options of the search; its ``threads`` are ignored.
         threads: number of threads.
         sample: some training rows (:func:`~shiftproof.similarity.search.passes.sample_rows`).
-        k: how many training rows each test row keeps.
-        compared: how many of the training rows are; None for all.
-        skip_unusable: let rows that cannot be used, which are 0, stand among the test rows: nothing
-            comes near them.
+        k: number of training rows that each test row keeps.
+        compared: number of training rows that are compared; None for all.
+        skip_unusable: accept unusable test rows, which are 0 and match nothing.
     """
     room = rows_in_memory(parse_memory(options.memory), train.width, threads, k)
     compared = len(train) if compared is None else compared

@@ -5,15 +5,15 @@ orthonormal, with ``x' = x - n`` and ``q' = q - m``:
 
     <x, q> = <x, m> + <n, q'> + <x'R, q'R> + <x's part outside R, q's part outside R>
 
-and for whole rows X and Q that stand for ``x'R = a X + e`` and ``q'R = b Q + f``
+and for integer rows X and Q with ``x'R = a X + e`` and ``q'R = b Q + f``
 
     <x'R, q'R> = a b <X, Q> + <e, q'R> + a <X, f>
 
-The first two terms are known to float64, ``<X, Q>`` is a sum of whole numbers, and by the inequality
-of Cauchy and Schwarz the rest is at most the product of two lengths, three times over. With m and n
-near the means of the two sides, and R along the directions in which they spread, those are short. R
-also mixes its directions, so that no dimension has larger numbers than the others and all 8 bits are
-used. That float32 makes R not quite orthonormal and rounds ``x'R`` is in the bound, too.
+The first two terms are computed in float64, ``<X, Q>`` is an integer sum, and by the Cauchy-Schwarz
+inequality each of the three other terms is at most a product of two lengths. These are short if m and n
+are near the means of the two sides and R has their principal directions. R also mixes these directions,
+so that all dimensions have values of similar size and use all 8 bits. The bound includes the rounding of
+``x'R`` and the departure of R from orthonormality in float32.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from shiftproof.similarity.search.tiles import EVERY, ROWS, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
 SMALLEST_STEP = 1e-4
-"""Finer steps gain nothing, and integer sums must stay below 2**29."""
+"""Smallest quantization step: finer ones gain nothing, and integer sums must stay below 2**29."""
 
 WIDEST = 16384
-"""Wider rows could overflow the sums."""
+"""Largest width: wider rows could overflow the sums."""
 
 SET_ASIDE = 256
-"""One training row in so many may be left to float32, where a few outliers would make all rows coarse."""
+"""One training row in so many may be an outlier that is compared in float32, which allows finer steps."""
 
 OUTLIER = 1.5
-"""How much larger than the others' the numbers of a row must be for that."""
+"""Minimum ratio of an outlier's values to those of other rows."""
 
 SLACK = 1e-9
-"""More than float64 rounds off in the terms that are known."""
+"""Upper bound of the rounding errors of float64 in the exact terms."""
 
 _CACHED_ROWS = 504
-"""So many rows of the usual widths stay in a core's cache while the test rows pass by."""
+"""Rows of usual widths that fit into a core's cache."""
 
 _MIXED = 64
-"""So many dimensions :func:`~shiftproof.similarity.search.kernels.mix` makes one of."""
+"""Dimensions that :func:`~shiftproof.similarity.search.kernels.mix` combines."""
 
 _SAMPLE = 8192
 
@@ -70,7 +70,7 @@ class Basis:
 
     @classmethod
     def of(cls, tests: F32, train: F32) -> Basis:
-        """Find them from rows of both sides."""
+        """Compute the basis from rows of both sides."""
         center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
         shift = train.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = np.zeros((tests.shape[1],) * 2)
@@ -81,9 +81,9 @@ class Basis:
         return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
     def signs(self, dimensions: int) -> F32 | None:
-        """Return the signs ``(width,)`` of an R that takes six additions for each number, or None.
+        """Return the signs ``(width,)`` of a fast R with six additions for each value, or None.
 
-        Where all directions are kept, any turn of all of them is as good as another.
+        It is possible if all directions are kept, since then any rotation of them is as good.
         """
         width = len(self.center)
         if dimensions != width or width % _MIXED:
@@ -93,7 +93,7 @@ class Basis:
         return signs
 
     def matrix(self, dimensions: int) -> tuple[F32, float]:
-        """Return R ``(width, dimensions)``, and how far it is from orthonormal."""
+        """Return R ``(width, dimensions)``, and its departure from orthonormality."""
         draws = np.random.Generator(np.random.PCG64(dimensions))
         mixing, _ = np.linalg.qr(draws.standard_normal((dimensions, dimensions)))
         matrix = np.ascontiguousarray(self.directions[:, :dimensions] @ mixing, dtype=np.float32)
@@ -107,23 +107,25 @@ class QuantizedTests:
 
     Attributes:
         kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
-        basis: what was taken off, and the directions.
-        dimensions: how many directions.
-        signs: ``(width,)`` float32 where R is that of :func:`~shiftproof.similarity.search.kernels.mix`.
-        panels: R as :func:`~shiftproof.similarity.search.kernels.multiply_floats` takes it, of others.
-        defect: how far it is from orthonormal.
-        step: what a whole number stands for.
-        whole: ``(groups, 16, padded dimensions)`` int8: the members of a group side by side.
-        packed: the same as the tile wants it.
-        starts: what the 16-bit sums begin with.
-        corrections: ``(padded count,)`` int64, what the offset of the training rows adds to each sum.
+        basis: the subtracted means, and the directions.
+        dimensions: number of directions.
+        signs: ``(width,)`` float32 if R is that of :func:`~shiftproof.similarity.search.kernels.mix`.
+        panels: any other R in the layout of
+            :func:`~shiftproof.similarity.search.kernels.multiply_floats`.
+        defect: departure of R from orthonormality.
+        step: quantization step.
+        whole: ``(groups, 16, padded dimensions)`` int8: the quantized rows in groups.
+        packed: the quantized rows in the layout of the tile.
+        starts: initial values of the 16-bit sums.
+        corrections: ``(padded count,)`` int64, the contribution of the training rows' offset to each
+            sum.
         known: ``(count,)`` float64, ``<n, q'>``.
-        lengths: ``(count,)`` float64, of ``q'R``.
-        outside: ``(count,)`` float64, at least the length of the part outside R.
-        largest_error: the largest length of what rounding left.
-        levels: the largest whole number that a training row may hold.
-        offset: what is added to a training row's whole numbers to make them unsigned.
-        window_limits: ``(windows, 2)`` int64, how long (squared) a training row may be in a window.
+        lengths: ``(count,)`` float64, lengths of ``q'R``.
+        outside: ``(count,)`` float64, upper bounds of the lengths outside R.
+        largest_error: the largest length of the rounding errors f.
+        levels: the largest integer in a quantized training row.
+        offset: added to the integers of a training row to make them unsigned.
+        window_limits: ``(windows, 2)`` int64, limits of a training row's squared length in a window.
     """
 
     kind: str

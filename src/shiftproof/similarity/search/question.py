@@ -1,4 +1,4 @@
-"""What a question is: what it keeps of the pairs of rows, how that is joined, and how it lies on disk."""
+"""The interface of questions: reducing pairs of rows, merging results, and storing them."""
 
 from __future__ import annotations
 
@@ -20,62 +20,62 @@ FoundOut = TypeVar("FoundOut", covariant=True)
 
 
 class Partial(Protocol):
-    """What has been found so far for one chunk of test rows."""
+    """Partial result for one chunk of test rows."""
 
     def enter(self, engine: Engine, block: Block, here: slice) -> Tally:
-        """Compare a block of training rows with the chunk; ``here`` are its places among all of them."""
+        """Compare a block of training rows with the chunk; ``here`` is its slice of all of them."""
 
     def fork(self) -> Partial:
-        """Return a state for another thread: itself where threads write to different rows."""
+        """Return a partial result for another thread; itself if threads write to different rows."""
 
     def join(self, others: Sequence[Partial]) -> None:
-        """Take in what other threads have found, of which one may be itself."""
+        """Merge the partial results of other threads, which may include itself."""
 
 
 class Answer(Protocol[FoundOut]):
-    """What has been found so far for one test set."""
+    """Partial result for one test set."""
 
     def begin(self, engine: Engine) -> Partial:
-        """Return what is found for the next chunk of test rows, in their order."""
+        """Return the partial result for the next chunk of test rows."""
 
     def finish(self, certificate: Certificate, skipped: Flags) -> FoundOut:
-        """Return what was found; ``skipped`` ``(n,)`` are the training rows that cannot be used."""
+        """Return the result; ``skipped`` ``(n,)`` marks unusable training rows."""
 
 
 class Question(Protocol[Found]):
-    """What is asked of all pairs of a training row and a test row. Small to pickle, but for arrays."""
+    """A question about all pairs of a training row and a test row; pickles small, except arrays."""
 
     @property
     def name(self) -> str:
-        """Of the search, and of the folder of its parts."""
+        """Name of the search, and of the folder of its parts."""
 
     @property
     def k(self) -> int:
-        """Training rows that each test row keeps, which takes memory; 0 where it keeps none."""
+        """Number of training rows that each test row keeps in memory, or 0."""
 
     @property
     def dense(self) -> int:
-        """Training rows that one thread compares before the others begin with what it has found."""
+        """Training rows that one thread compares before others start from its result."""
 
     @property
     def found(self) -> type[Found]:
-        """What is found: a dataclass of arrays of numbers or flags, and of certificates."""
+        """Type of the result: a dataclass of arrays of numbers or flags, and of certificates."""
 
     def settings(self) -> Settings:
-        """Return what decides what is found, beside rows and ``k``."""
+        """Return the settings that determine the result, besides rows and ``k``."""
 
     def start(self, name: str, train_rows: int, test_rows: int) -> Answer[Found]:
-        """Begin with a test set, and so many training rows to be searched."""
+        """Start a test set with so many training rows."""
 
     def merge(self, parts: Sequence[Found]) -> Found:
-        """Join what was found in neighboring shards of the training rows; associative."""
+        """Merge the results of neighboring shards of the training rows; associative."""
 
 
 # ---------------------------------------------------------------- what was found, on the disk
 
 
 def pack_found(found: Any) -> Arrays:
-    """Return a dataclass of arrays and certificates as arrays alone; flags take a bit each."""
+    """Convert a result to arrays, with one bit per flag."""
     arrays: Arrays = {}
     for field in dataclasses.fields(found):
         value = getattr(found, field.name)
@@ -90,10 +90,10 @@ def pack_found(found: Any) -> Arrays:
 
 
 def unpack_found(kind: type[Found], arrays: Arrays) -> Found:
-    """Return what :func:`pack_found` was given.
+    """Convert arrays of :func:`pack_found` to a result.
 
     Raises:
-        KeyError: something is missing.
+        KeyError: an array is missing.
     """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cast(Any, kind)):

@@ -1,4 +1,4 @@
-"""Stores behind URLs: a request that fails is made again, and what fails for good says what to do."""
+"""Requests to remote stores: temporary failures are retried, final ones raise clear errors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 3
 
 PAUSE = 0.5
-"""Seconds before the second attempt, doubled before each further one: 1.5 s in all, beside what a file
-system of fsspec waits by itself (that of S3 makes each request up to five times)."""
+"""Seconds before the second attempt, doubled before each further one: 1.5 s in all, in addition to the
+retries of fsspec's file systems (s3fs makes each request up to five times)."""
 
 _PACKAGES = {
     "abfs": "adlfs",
@@ -39,26 +39,26 @@ _PACKAGES = {
     "ssh": "paramiko",
     "webdav": "webdav4[fsspec]",
 }
-"""What the file system of a protocol needs beside fsspec."""
+"""The package that a protocol needs in addition to fsspec."""
 
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, ImportError)
-"""What another attempt does not change."""
+"""Errors that another attempt would repeat."""
 
 _REFUSED = (401, 403)
-"""What a web server answers to those who may not; not found, 404, fsspec makes a FileNotFoundError."""
+"""HTTP status of denied access; for 404 fsspec raises FileNotFoundError."""
 
 _WITHOUT_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError",
                         "DefaultCredentialsError", "RefreshError", "ProfileNotFound")  # fmt: skip
-"""What the libraries of S3 and Google Cloud raise where they find no credentials, by name: none of them
-is imported for it."""
+"""Names of the errors for missing credentials in the libraries of S3 and Google Cloud, which need not be
+imported for this."""
 
 
 def find_system(address: str) -> tuple[Any, str]:
-    """Return fsspec's file system of a URL, and the path in it.
+    """Return fsspec's file system for a URL, and the path in it.
 
     Raises:
         MissingExtraError: fsspec, or the package of the protocol, is not installed.
-        InputError: a protocol that fsspec does not know, or a URL that it cannot read.
+        InputError: a protocol unknown to fsspec, or an invalid URL.
     """
     try:
         import fsspec.core
@@ -68,7 +68,7 @@ def find_system(address: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
         raise _missing_package(address, error) from error
-    except Exception as error:  # of another library: whatever it makes of the URL
+    except Exception as error:  # fsspec's file systems raise errors of many types
         if _lacks_credentials(error):
             raise _no_credentials(redact_urls(address)) from error
         raise InputError(
@@ -77,18 +77,18 @@ def find_system(address: str) -> tuple[Any, str]:
     return system, path
 
 
-def ask(place: str, request: Callable[[], Answer], *, what: str = "read") -> Answer:
-    """Return what a request to a store gives; one that fails is made up to :data:`ATTEMPTS` times.
+def retry(place: str, request: Callable[[], Answer], *, what: str = "read") -> Answer:
+    """Return the result of a request to a store, with up to :data:`ATTEMPTS` attempts.
 
     Args:
-        place: the URL, as messages are to call it, without secrets.
-        request: what is asked; it must not matter if it is asked twice.
-        what: what is done to the place, for the error: "read", "listed", "written".
+        place: the URL for messages, without secrets.
+        request: an idempotent function that makes the request.
+        what: the operation for messages: "read", "listed", "written".
 
     Raises:
         BrokenFileError: there is no such file or bucket.
-        InputError: no credentials, or the store refuses what they ask for.
-        RunError: the store does not answer, or answers with a fault each time.
+        InputError: no credentials, or they do not permit the operation.
+        RunError: every attempt failed.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -119,7 +119,7 @@ def _explain(place: str, error: BaseException, what: str) -> Exception:
     if isinstance(error, ImportError):
         return InputError(f"{place} cannot be {what} ({reason_of(error)}).")
     if isinstance(error, PermissionError) or getattr(error, "status", None) in _REFUSED:
-        # Of no single file: credentials may end while a run reads its images, none of which is broken.
+        # No BrokenFileError: credentials may expire during a run whose images are intact.
         return InputError(
             f"{place} cannot be {what}: the store refuses it ({reason_of(error)}). Check that these "
             "credentials may do so there, and have not expired."

@@ -51,7 +51,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 @final
-class Passage:
+class EpisodeRun:
     """One model in one episode.
 
     After each visit but the last a checkpoint is written: what an adapter has learned, the answers
@@ -86,8 +86,8 @@ class Passage:
         self._recorders: dict[Cell, Recorder] = {}
         self._last: tuple[Batch, Any] | None = None
         self._events: list[EventRecord] = []
-        # Events of the adapter that are in self._events, or are none of ours.
-        self._told: Sequence[Event] = ()
+        # Events of the adapter that are in self._events, or happened before the episode.
+        self._reported: Sequence[Event] = ()
         self._batches = 0
         self._state: State = {}
         self._next = 0
@@ -95,7 +95,7 @@ class Passage:
         if self.is_done:
             self._next = len(episode.visits)
         elif len(episode.visits) > 1:
-            self._take_up()
+            self._resume()
 
     @property
     def is_done(self) -> bool:
@@ -115,7 +115,7 @@ class Passage:
             if visit > 0:
                 self._adapter.load_state(self._state)
                 self._state = {}
-            self._told = self._adapter.events
+            self._reported = self._adapter.events
         predicts_only = self._episode.is_offline and self._episode.visits[visit].recorded
         if self._adapter is None or not predicts_only:
             return contextlib.nullcontext()
@@ -184,7 +184,7 @@ class Passage:
         if self._adapter is None:
             return
         events = self._adapter.events
-        for event in new_events(self._told, events):
+        for event in new_events(self._reported, events):
             self._note(
                 EventRecord(
                     kind=event.kind,
@@ -197,7 +197,7 @@ class Passage:
                     count=event.count,
                 )
             )
-        self._told = events
+        self._reported = events
 
     def _note(self, event: EventRecord) -> None:
         """Add an event; of a kind with many the last one counts the rest."""
@@ -238,7 +238,7 @@ class Passage:
             if old.name != state:
                 old.unlink()
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Resume from the checkpoint, if there is a matching one."""
         place = self._checkpoint
         try:
@@ -256,7 +256,7 @@ class Passage:
             }
             _, state = read_state(place / str(saved.state)) if self._adapter else ({}, {})
         except (BrokenFileError, LookupError, TypeError, ValueError):
-            return  # none there, or one that was damaged
+            return  # no checkpoint, or a damaged one
         self._recorders, self._state = recorders, state
         self._batches, self._events = saved.batches, list(saved.events)
         self._next = visits

@@ -1,8 +1,8 @@
-"""Files that stand here by name and size alone, and are fetched from their store when they are read.
+"""Placeholders of remote files: their content is fetched when they are read.
 
-A folder behind a URL is copied to this machine without the content of its images: each is a file of
-the right size that takes no room, with a date that no other file has. Whoever opens a file that may be
-such a one calls :func:`bring` before. How such folders are made, ``shiftproof.storage`` says.
+The local copy of a remote folder has placeholders in place of images and archives: sparse files of the
+right size with a date that no other file has. Code that opens a file that may be a placeholder calls
+:func:`ensure_local` first. ``shiftproof.storage`` creates such folders.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.errors import RunError
-from shiftproof.io.reaching import ask, find_system
-from shiftproof.io.urls import redact_urls
+from shiftproof.io.remote import find_system, retry
+from shiftproof.io.urls import join_url, redact_urls
 
 SOURCE_FILE = "source.json"
-"""Beside the folder with the files: says what URL they are of."""
+"""File beside the local copy with the URL of its remote folder."""
 
 CACHE = "SHIFTPROOF_CACHE"
-"""The variable of the environment that says where copies of folders behind URLs are kept."""
+"""The environment variable for the folder of the local copies."""
 
 LIMIT = "SHIFTPROOF_CACHE_GB"
-"""The variable of the environment that says how many gigabytes of images one of them may hold."""
+"""The environment variable for the limit in gigabytes of fetched images in a local copy."""
 
 _DATE = 86_400
-"""Seconds since 1970: the date of files that are away."""
+"""The date of placeholders, in seconds since 1970."""
 
 _ADDRESS = "SHIFTPROOF_URL_"
-"""Begins the variable that tells worker processes a URL that must not be written down."""
+"""Prefix of the environment variable that passes a URL with secrets to worker processes."""
 
-_LOOKED_AFTER = 16
-"""A process that has fetched this part of the limit looks whether all hold more than it."""
+_CHECKED_AFTER = 16
+"""A process checks the limit each time it has fetched one part in so many of it."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the files of a folder come from.
+    """The remote folder of a local copy.
 
     Attributes:
-        root: the folder here.
-        address: the URL that it stands for, with its secrets.
+        root: the local folder.
+        address: the URL of the remote folder, with its secrets.
     """
 
     root: Path
@@ -56,12 +56,11 @@ class Origin:
         return redact_urls(self.address)
 
     def locate(self, name: str) -> str:
-        """Return the URL of a file by its name below the folder."""
-        address, mark, query = self.address.partition("?")
-        return f"{address.rstrip('/')}/{name}{mark}{query}"
+        """Return the URL of a file by its name relative to the folder."""
+        return join_url(self.address, name)
 
     def record(self) -> None:
-        """Say beside the folder what it stands for; what is secret, only to processes started later."""
+        """Write the URL beside the folder; secrets are passed only to processes started later."""
         text = json.dumps({"url": self.shown}) + "\n"
         if self.shown != self.address:
             os.environ[_ADDRESS + self.root.parent.name] = self.address
@@ -70,12 +69,12 @@ class Origin:
 
 
 def find_origin(path: Path) -> Origin | None:
-    """Return where a file comes from, or None for one of this machine.
+    """Return the remote folder of a file, or None for a local file.
 
     Raises:
-        RunError: the URL has a secret, which this process was not told.
+        RunError: the URL has a secret that this process does not have.
     """
-    # Elsewhere nothing is believed: a stranger's folder may hold such a file, and would have any URL read.
+    # Only in the cache: a SOURCE_FILE in a folder from elsewhere could make us read any URL.
     whole, cache = path.absolute(), find_cache()
     for folder in whole.parents if whole.is_relative_to(cache) else ():
         if folder.parent.parent != cache:
@@ -92,36 +91,36 @@ def find_origin(path: Path) -> Origin | None:
 
 
 def find_cache() -> Path:
-    """Return the folder of this machine that holds copies of folders behind URLs."""
+    """Return the folder with the local copies of remote folders."""
     if stated := os.environ.get(CACHE):
         return Path(stated).absolute()
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home).absolute() / "shiftproof"
 
 
-def is_away(path: Path | str) -> bool:
-    """Whether a file stands here by name and size alone."""
+def is_placeholder(path: Path | str) -> bool:
+    """Whether a file is a placeholder."""
     try:
         return os.stat(path).st_mtime == _DATE  # noqa: PTH116 (a Path takes longer than the file)
     except (OSError, ValueError):
         return False
 
 
-def put_away(path: Path, size: int) -> None:
-    """Make a file of a folder behind a URL stand here by name and size alone."""
+def make_placeholder(path: Path, size: int) -> None:
+    """Replace a file, or create it, as a placeholder of ``size`` bytes."""
     with _beside(path) as temporary:
         os.truncate(temporary, size)
         os.utime(temporary, (_DATE, _DATE))
 
 
-def bring(path: Path) -> Path:
-    """Return a path whose file is here: one that is away is fetched before.
+def ensure_local(path: Path) -> Path:
+    """Return ``path`` after fetching its content if it is a placeholder.
 
     Raises:
-        BrokenFileError: it is not in its store any more.
-        RunError: it has changed there, or the store does not answer; never a part for the whole.
+        BrokenFileError: the file is no longer in its store.
+        RunError: the file has changed in its store, or the store does not answer.
     """
-    if not is_away(path):
+    if not is_placeholder(path):
         return path
     size = path.stat().st_size
     if (origin := find_origin(path)) is not None:
@@ -137,16 +136,16 @@ def bring(path: Path) -> Path:
 
 
 def fetch(address: str, path: Path, size: int | None) -> None:
-    """Fetch a file, which appears here whole or not at all.
+    """Fetch a file atomically.
 
     Args:
-        address: its URL.
-        path: where it is to be, in a folder that is there.
-        size: its bytes, as its store lists them; None where it does not.
+        address: URL of the file.
+        path: local path, in an existing folder.
+        size: size in bytes as listed by the store; None if unknown.
 
     Raises:
-        BrokenFileError: it is not there.
-        RunError: other bytes came than were listed, in each attempt; or as :func:`ask`.
+        BrokenFileError: the file does not exist.
+        RunError: every attempt gave another size than listed; or as :func:`retry`.
     """
     system, remote = find_system(address)
 
@@ -157,12 +156,12 @@ def fetch(address: str, path: Path, size: int | None) -> None:
             if size is not None and got != size:
                 raise ConnectionError(f"{size:,} bytes are listed, {got:,} came")
 
-    ask(redact_urls(address), request)
+    retry(redact_urls(address), request)
 
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary file that takes the place of ``path`` when the block has ended well."""
+    """Yield a temporary file that replaces ``path`` when the block ends without an error."""
     descriptor, name = tempfile.mkstemp(prefix=".away-", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
@@ -179,15 +178,15 @@ def _replace(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-# ---------------------------------------------------------------- room
+# ---------------------------------------------------------------- limit of the cache
 
 
 _fetched: dict[Path, int] = {}
-"""Bytes that this process has fetched into each folder since it last looked."""
+"""Bytes that this process has fetched into each folder since it last checked the limit."""
 
 
 def limit_bytes() -> int:
-    """Return how many bytes of images a folder behind a URL may hold here: 20 GB by default."""
+    """Return the limit in bytes of fetched images in a local copy: 20 GB by default."""
     try:
         return int(float(os.environ[LIMIT]) * 1e9)
     except (KeyError, ValueError, OverflowError):
@@ -196,40 +195,40 @@ def limit_bytes() -> int:
 
 def _make_room(root: Path, size: int) -> None:
     _fetched[root] = _fetched.get(root, 0) + size
-    if _fetched[root] * _LOOKED_AFTER >= limit_bytes():
+    if _fetched[root] * _CHECKED_AFTER >= limit_bytes():
         _fetched[root] = 0
         drop_oldest(root, limit_bytes())
 
 
 def drop_oldest(root: Path, limit: int) -> None:
-    """Put away what was fetched first, until what is left holds at most three quarters of a limit.
+    """Turn the files that were fetched first into placeholders, down to three quarters of a limit.
 
-    Nothing is done while all hold no more than the limit. A file that is open elsewhere stays
-    readable there.
+    Nothing is done while the files are within the limit. A process that has such a file open can
+    still read it.
     """
-    here = [
+    fetched = [
         (about.st_mtime_ns, about.st_size, path)
         for path in _list_fetchable(root)
         if (about := path.stat()).st_mtime != _DATE
     ]
-    held = sum(size for _, size, _ in here)
+    held = sum(size for _, size, _ in fetched)
     if held <= limit:
         return
-    for _, size, path in sorted(here):
+    for _, size, path in sorted(fetched):
         if held <= limit * 3 // 4:
             return
-        put_away(path, size)
+        make_placeholder(path, size)
         held -= size
 
 
-MAY_BE_AWAY = "may-be-away.txt"
-"""Beside the folder with the files: names of those that may be away, one a line."""
+PLACEHOLDERS = "may-be-away.txt"
+"""File beside the local copy with the names of files that may be placeholders, one a line."""
 
 
 def _list_fetchable(root: Path) -> Iterator[Path]:
-    """Yield the files that may be put away and are there."""
+    """Yield the existing files that may be placeholders."""
     try:
-        names = (root.parent / MAY_BE_AWAY).read_text("utf-8").splitlines()
+        names = (root.parent / PLACEHOLDERS).read_text("utf-8").splitlines()
     except OSError:
         return
     for name in names:
