@@ -5,7 +5,7 @@ with variances that fall over an orthogonal basis as ``1 / (4 + i)``, so that 90
 directions hold half of the variance of what the rows do not share; the common part gives
 two rows of different classes a cosine of about 0.5, as CLIP's are; two of the basis' directions are
 the coordinates 7 and 133 themselves, with 3 times their share: the outlier dimensions of
-transformers. Test rows are moved by one more vector: another style.
+transformers (of narrower rows: the remainders). Test rows are moved by one more vector: another style.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Encoder:
         basis, _ = np.linalg.qr(draws.normal(size=(width, width)))
         scale = 1 / np.sqrt(4.0 + np.arange(width))
         self._mix = (basis * (scale / np.linalg.norm(scale))).T.astype(np.float32)
-        self._mix[:, [7, 133]] *= 3
+        self._mix[:, np.array([7, 133]) % width] *= 3
         common = draws.normal(size=width)
         self._common = (common / np.linalg.norm(common)).astype(np.float32)
         self._class = self._draw(draws, classes)

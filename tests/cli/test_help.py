@@ -115,3 +115,52 @@ def test_help_of_all_imports_no_verb():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+REFUSED = """
+report gone
+compare gone lost
+conditions gone --metadata table.csv --by weather
+log gone --to tensorboard
+dedup gone --out o
+prune gone --test a=lost --out o
+audit gone --test a=lost --out o
+subset gone --keep keep.npy --out o
+data gone
+corrupt gone o
+stylize gone o --styles lost
+score --data gone --predictions lost --out o
+export timm:resnet18 o.onnx --calibrate gone
+detect --model torchvision:fasterrcnn_resnet50_fpn --data gone --out o
+segment --model torchvision:deeplabv3_resnet50 --data gone --out o
+"""
+"""A command of each verb that asks for its data before its model, whose data is not there; those that
+read runs first, then those that read rows."""
+
+
+def test_a_refusal_does_not_wait_for_what_measures(tmp_path):
+    code = (
+        "import sys; from shiftproof import cli\n"
+        "for line in sys.stdin.read().split('\\n'):\n"
+        "    if line: print(cli.run(line.split()), *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=REFUSED,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    told = {
+        verb.split()[0]: words.split()
+        for verb, words in zip(
+            REFUSED.strip().split("\n"), done.stdout.strip().split("\n"), strict=True
+        )
+    }
+    assert {verb: words[0] for verb, words in told.items()} == dict.fromkeys(told, "2")
+    slow = {"torch", "torchvision", "timm", "numba", "cv2", "pyarrow", "scipy", "jinja2", "ssl"}
+    assert slow & set(told["segment"]) == set()
+    measuring = {f"shiftproof.{name}" for name in ("bench", "report", "comparison", "adapt")}
+    assert (measuring | {"loky", "shiftproof.corruptions.table"}) & set(told["log"]) == set()
+    assert "loky" not in told["subset"]

@@ -77,13 +77,16 @@ def compare(
     workers: Workers = None,
 ) -> None:
     """Compare two runs, paired by image; leave with 3 where a condition fails."""
+    from shiftproof.runs import load_run
+
+    # What is no run is refused before all that measures is imported.
+    runs = load_run(baseline), load_run(candidate)
     from shiftproof import comparison
     from shiftproof.comparison.writing import print_comparison, tell_outcome
     from shiftproof.io import files
 
     found = comparison.compare(
-        baseline,
-        candidate,
+        *runs,
         fail_if=fail_if or (),
         strict=strict,
         model=model,

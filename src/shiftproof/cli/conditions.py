@@ -63,12 +63,14 @@ def conditions(
     ] = False,
 ) -> None:
     """Read a finished run by weather, time of day or any other condition of its images."""
-    from shiftproof import bench
-    from shiftproof.report import conditions_csv, conditions_latex, print_conditions
-    from shiftproof.runs import RunFolder
-
     if table not in ("text", "csv", "latex"):
         raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
+    from shiftproof.runs import RunFolder, load_run
+
+    load_run(run)  # what is no run is refused before all that measures is imported
+    from shiftproof import bench
+    from shiftproof.report import conditions_csv, conditions_latex, print_conditions
+
     scores = bench.score_conditions(run, metadata, by=by, against=against, workers=workers or 0)
     file = RunFolder(run).conditions_file(by)
     page = write_page(run)

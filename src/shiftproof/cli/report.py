@@ -81,7 +81,6 @@ def report(
 ) -> None:
     """Write the HTML page of one run, or of several of any kinds."""
     from shiftproof.io import files
-    from shiftproof.report import describe_differences, write_report
     from shiftproof.runs import load_run
 
     opened = [load_run(path) for path in runs]
@@ -95,6 +94,8 @@ def report(
             )
         _print_scores(opened, runs, table, as_json=as_json)
         return
+    from shiftproof.report import describe_differences, write_report
+
     if out is not None:
         files.make_folder(out.parent)
     files.clear_unfinished(runs[0] if out is None else out.parent, below=False)

@@ -30,7 +30,7 @@ from loky.backend.reduction import dumps
 from loky.process_executor import ProcessPoolExecutor
 
 from shiftproof.compute.progress import console
-from shiftproof.compute.tuning import end_with_parent, tune_own_process
+from shiftproof.compute.tuning import ATTEMPTS, end_with_parent, tune_own_process
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import at_end, current_work
 
@@ -39,9 +39,6 @@ __all__ = ["limit_items", "map_ordered", "start_workers"]
 Context = TypeVar("Context")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-ATTEMPTS = 3
-"""Number of times that an item may crash its worker before the job fails."""
 
 IDLE_SECONDS = 60
 """Seconds after which idle workers exit."""

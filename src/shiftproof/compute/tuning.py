@@ -9,6 +9,9 @@ import sys
 import threading
 import time
 
+ATTEMPTS = 3
+"""Number of times that an item may crash its worker before the job fails."""
+
 _M_TRIM_THRESHOLD = -1  # from glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
 _GIBIBYTE = 1 << 30

@@ -1,4 +1,4 @@
-"""The names of the corruptions as a type, so that an editor completes them."""
+"""The names of the corruptions and of their families, without what computes them."""
 
 from __future__ import annotations
 
@@ -56,4 +56,7 @@ CorruptionName: TypeAlias = Literal[
     "zigzag",
     "canny_edges",
 ]
-"""The keys of ``CORRUPTIONS``, in order."""
+"""The keys of ``CORRUPTIONS``, in order. As a type, so that an editor completes them."""
+
+FAMILIES = ("noise", "blur", "weather", "digital")
+"""The families of the benchmark's corruptions, in the order in which its paper shows them."""

@@ -32,7 +32,7 @@ from shiftproof.corruptions.checks import (
     check_image,
     check_severity,
 )
-from shiftproof.corruptions.names import CorruptionName
+from shiftproof.corruptions.names import FAMILIES, CorruptionName
 from shiftproof.corruptions.pictures import to_array
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
@@ -298,7 +298,7 @@ EXTRA: tuple[str, ...] = tuple(entry.name for entry in _EXTRA)
 
 GROUPS: dict[str, tuple[str, ...]] = {
     family: tuple(name for name in COMMON if CORRUPTIONS[name].family == family)
-    for family in ("noise", "blur", "weather", "digital")
+    for family in FAMILIES
 }
 """The benchmark's corruptions by family."""
 

@@ -4,27 +4,33 @@
 (:class:`shiftproof.bench.Task`): record tables, and the description of metrics.
 """
 
-from shiftproof.provenance import provenance
-from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import open_table, other_images, write_table
-from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.run import (
-    AnyRun,
-    AnytimeRun,
-    AuditRun,
-    BreakingRun,
-    EvaluationRun,
-    ProbeRun,
-    Run,
-    load_run,
-)
-from shiftproof.runs.scores.anytime import AnytimeScores
-from shiftproof.runs.scores.audit import AuditScores
-from shiftproof.runs.scores.breaking import BreakingScores
-from shiftproof.runs.scores.evaluation import EvaluationScores
-from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
-from shiftproof.runs.scores.probe import ProbeScores
-from shiftproof.runs.scores.shared import BrokenImage, Resampling
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftproof.provenance import provenance
+    from shiftproof.runs.folder import RunFolder
+    from shiftproof.runs.parquet import open_table, other_images, write_table
+    from shiftproof.runs.resamples import Replicates
+    from shiftproof.runs.run import (
+        AnyRun,
+        AnytimeRun,
+        AuditRun,
+        BreakingRun,
+        EvaluationRun,
+        ProbeRun,
+        Run,
+        load_run,
+    )
+    from shiftproof.runs.scores.anytime import AnytimeScores
+    from shiftproof.runs.scores.audit import AuditScores
+    from shiftproof.runs.scores.breaking import BreakingScores
+    from shiftproof.runs.scores.evaluation import EvaluationScores
+    from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
+    from shiftproof.runs.scores.probe import ProbeScores
+    from shiftproof.runs.scores.shared import BrokenImage, Resampling
 
 __all__ = [
     "AnyRun",
@@ -54,3 +60,43 @@ __all__ = [
     "provenance",
     "write_table",
 ]
+
+# Loaded at first use: who needs one of these modules does not wait for all.
+_NAMES = {
+    "AnyRun": "shiftproof.runs.run",
+    "AnytimeRun": "shiftproof.runs.run",
+    "AnytimeScores": "shiftproof.runs.scores.anytime",
+    "AuditRun": "shiftproof.runs.run",
+    "AuditScores": "shiftproof.runs.scores.audit",
+    "BreakingRun": "shiftproof.runs.run",
+    "BreakingScores": "shiftproof.runs.scores.breaking",
+    "BrokenImage": "shiftproof.runs.scores.shared",
+    "EvaluationRun": "shiftproof.runs.run",
+    "EvaluationScores": "shiftproof.runs.scores.evaluation",
+    "GridScores": "shiftproof.runs.scores.grid",
+    "Headline": "shiftproof.runs.scores.grid",
+    "Images": "shiftproof.runs.scores.grid",
+    "Measure": "shiftproof.runs.scores.grid",
+    "ProbeRun": "shiftproof.runs.run",
+    "ProbeScores": "shiftproof.runs.scores.probe",
+    "Replicates": "shiftproof.runs.resamples",
+    "Resampling": "shiftproof.runs.scores.shared",
+    "Run": "shiftproof.runs.run",
+    "RunFolder": "shiftproof.runs.folder",
+    "Scored": "shiftproof.runs.scores.grid",
+    "load_run": "shiftproof.runs.run",
+    "open_table": "shiftproof.runs.parquet",
+    "other_images": "shiftproof.runs.parquet",
+    "provenance": "shiftproof.provenance",
+    "write_table": "shiftproof.runs.parquet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'shiftproof.runs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval, percentile_interval
 from shiftproof.types import F64
 
@@ -53,4 +52,6 @@ def make_interval(values: Replicates | None) -> Interval | None:
 
 def group_of(corruption: str) -> str:
     """Return the group of a corruption; "other" for those outside the benchmark."""
+    from shiftproof.corruptions import GROUPS  # with all that computes them
+
     return next((group for group, members in GROUPS.items() if corruption in members), "other")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.tuning import default_processes, usable_cores
 from shiftproof.errors import InputError
 from shiftproof.shards.folder import Arrays, Parts
@@ -55,6 +54,8 @@ class Local:
         self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Generator[int, None, None]:
         """Compute the parts in worker processes."""
+        from shiftproof.compute.processes import map_ordered  # with all that starts them
+
         workers = self.workers
         if workers is None:
             # Starting a process is not worth it for a single shard.

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof._version import __version__
-from shiftproof.compute.processes import ATTEMPTS
-from shiftproof.compute.tuning import tune_own_process, usable_cores
+from shiftproof.compute.tuning import ATTEMPTS, tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.io.placeholders import CACHE
 from shiftproof.shards.backends import Function

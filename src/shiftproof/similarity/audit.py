@@ -8,7 +8,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,7 +16,6 @@ from numpy.typing import DTypeLike, NDArray
 from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
-from shiftproof.runs.run import AuditRun
 from shiftproof.runs.scores.audit import (
     MEASURE,
     AuditScores,
@@ -39,6 +38,9 @@ from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Parts, Sharding, search_in_parts, top_k_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from shiftproof.runs.run import AuditRun
 
 KIND: Literal["similarity"] = "similarity"
 
@@ -105,6 +107,8 @@ def audit(
         images=images or {},
         train_images=train_images,
     )
+    from shiftproof.runs.run import AuditRun  # with the runs of all other kinds
+
     _check(of)
     begin(folder, KIND, _settings(of), of.how)
     run = AuditRun(folder)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.sax.saxutils import escape
 
 from shiftproof.data.copies.trees import Tree
 from shiftproof.data.detection.coco_files import read_names, rename, starts_like_coco
@@ -258,7 +258,9 @@ def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
     if parse_xml(data, name).findtext("filename") is None:
         return None
     # Character references work in every encoding.
-    new = escape(PurePosixPath(outputs[picture]).name).encode("ascii", "xmlcharrefreplace")
+    new = html.escape(PurePosixPath(outputs[picture]).name, quote=False).encode(
+        "ascii", "xmlcharrefreplace"
+    )
     encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(data[:2])
     plain = data if encoding is None else data.decode(encoding).encode("utf-8")
     written, count = re.subn(

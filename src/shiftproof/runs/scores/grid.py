@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from shiftproof.corruptions import GROUPS
+from shiftproof.corruptions.names import FAMILIES as OF_BENCHMARK
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.format_1 import UPGRADES
 from shiftproof.runs.scores.ranking import Ranking
@@ -24,7 +24,7 @@ from shiftproof.types import Cell
 Unit = Literal["share", "nats", "number"]
 """A share is shown in percent and a difference of shares in points."""
 
-FAMILIES = (*GROUPS, "other")
+FAMILIES = (*OF_BENCHMARK, "other")
 """The corruption groups, in the order in which the benchmark paper shows them."""
 
 
