@@ -41,7 +41,7 @@ SURFACE = {
         "comparison_markdown", "parse_condition",
     },
     "shiftproof.compute": {"processes", "progress"},
-    "shiftproof.compute.processes": {"limit_items", "map_ordered"},
+    "shiftproof.compute.processes": {"limit_items", "map_ordered", "start_workers"},
     "shiftproof.compute.progress": {"Advance", "console", "progress"},
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
