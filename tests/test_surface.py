@@ -171,10 +171,11 @@ MODULES = {
     "shiftproof.errors": {
         "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError",
         "ModelError", "RunError", "RunMismatchError", "ShiftproofError", "UnfinishedError",
-        "UnknownNameError",
+        "UnknownNameError", "suggest_name",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.specs": {
+        "SOURCES_OF_FILES",
         "Pixels", "Readers", "Source", "merge_options", "parse_spec", "read_number", "read_numbers",
         "read_options", "read_pixels", "read_switch", "split_name",
     },
