@@ -32,7 +32,7 @@ SURFACE = {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",
         "Recorder", "Recording", "Segmentation", "Stability", "StreamEstimate", "Task", "View", "as_loaded",
         "estimate_stream", "find_breaking", "measure_stability", "parse_protocol", "rank_runs", "run",
-        "run_anytime", "score",
+        "run_anytime", "run_within", "score",
         "score_conditions",
         "Forecast", "forecast_run", "DenseEstimate", "estimate_unlabeled",
     },

@@ -173,3 +173,71 @@ def test_a_rate_without_a_plan_is_refused(tmp_path, capsys):
     words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "contrast", "-s", "3"]
     assert cli.run([*words, "--rate", "2"]) == 2
     assert "--rate has an effect with --dry-run only" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- what is no value
+
+
+NO_FILE = "onnx:nothing.onnx"
+VERBS = {
+    "bench": ["--model", NO_FILE, "--data", "demo", "--out"],
+    "detect": ["--model", NO_FILE, "--data", "demo", "--out"],
+    "segment": ["--model", NO_FILE, "--data", "demo", "--out"],
+    "probe": ["--model", NO_FILE, "--data", "demo", "--out"],
+    "evaluate": ["--model", NO_FILE, "--data", "nothing", "--out"],
+    "stylize": ["nothing"],
+    "audit": ["a.npy", "--test", "b.npy", "--out"],
+    "prune": ["a.npy", "--test", "b.npy", "--out"],
+    "dedup": ["a.npy", "--out"],
+    "coreset": ["a.npy", "--test", "b.npy", "--size", "3", "--out"],
+}
+REFUSED = [
+    *(
+        (verb, ["--precision", points], "above 0 and below 100")
+        for verb in ("bench", "detect")
+        for points in ("nan", "-1", "0", "101")
+    ),
+    *(
+        (verb, ["--budget", time], "Expected a budget of time above 0")
+        for verb in ("bench", "detect", "segment")
+        for time in ("0", "-1s", "10", "nan", "1e3s", "")
+    ),
+    ("bench", ["--compare"], "--compare takes two models or more"),
+    ("bench", ["--compare", "--model", NO_FILE], "Two models are called 'nothing'"),
+    ("detect", ["--budget", "1s", "--images", "4"], "both decide the number of images"),
+    ("detect", ["--budget", "1s", "--precision", "1"], "both decide the number of images"),
+    ("detect", ["--budget", "1s", "--dry-run"], "leave it out of --dry-run"),
+    ("segment", ["--budget", "1s", "--adapt", "ent"], "shows images in rounds"),
+    ("segment", ["--budget", "1s", "--worker", "0", "--of", "2"], "the speed of one process"),
+    *((verb, ["--worker", "3", "--of", "2"], "Expected worker 0 to 1 of 2") for verb in VERBS),
+    *((verb, ["--gpus-per-task", "nan"], "--gpus-per-task") for verb in VERBS),
+    *(
+        (
+            verb,
+            ["--gpus-per-task", "-1", "--engine", "ray"],
+            "Expected 0 GPUs or more for a task (--gpus-per-task), got -1",
+        )
+        for verb in VERBS
+    ),
+    ("dedup", ["--gpus-per-task", "wrong"], "'--gpus-per-task'"),
+    ("audit", ["--of", "0", "--worker", "0"], "Expected 1 command or more"),
+    (
+        "stylize",
+        ["--worker", "0", "--of", "2", "--engine", "ray"],
+        "leave it out with --engine ray",
+    ),
+    ("detect", ["--gpus-per-task", "nan", "--worker", "0", "--of", "2"], "a whole number"),
+    ("bench", ["--rate", "wrong"], "'--rate'"),
+    ("bench", ["--rate", "-2", "--dry-run"], "0 or more, got -2"),
+]
+
+
+@pytest.mark.parametrize(("verb", "words", "message"), REFUSED)
+def test_what_is_no_value_is_one_sentence_before_anything_is_read(
+    verb, words, message, tmp_path, capsys
+):
+    assert cli.run([verb, *VERBS[verb], str(tmp_path / "out"), *words]) == 2
+    said = capsys.readouterr().err
+    assert message in " ".join(said.split())
+    assert "Usage" not in said
+    assert not (tmp_path / "out").exists()

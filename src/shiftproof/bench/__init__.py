@@ -17,6 +17,7 @@ from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.stability import Stability, measure_stability
 from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import OnTheFly, View, as_loaded
+from shiftproof.bench.within import run_within
 
 __all__ = [
     "SOURCE",
@@ -46,6 +47,7 @@ __all__ = [
     "rank_runs",
     "run",
     "run_anytime",
+    "run_within",
     "score",
     "score_conditions",
 ]

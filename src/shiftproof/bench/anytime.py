@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -30,6 +28,7 @@ from shiftproof.bench.arguments import (
     name_corruptions,
 )
 from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
+from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.drawing import Asked, Block, Drawing
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
@@ -39,10 +38,9 @@ from shiftproof.bench.views import Encode, OnTheFly, View
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON, GROUPS
 from shiftproof.data import ImageData, choose_images
-from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
-from shiftproof.io.text import read_json
 from shiftproof.metrics import classification
 from shiftproof.metrics.betting import LEVEL, ConfidenceSequence
 from shiftproof.metrics.corruption import mce_weights
@@ -69,9 +67,6 @@ METHOD = (
     "confidence sequence by betting, valid at every time of stopping (Waudby-Smith & Ramdas 2024), "
     "over weighted draws without replacement (Shekhar et al. 2023)"
 )
-
-CLOCK = "clock.json"
-"""Seconds that a run has taken so far, over all starts with a budget."""
 
 Watch = Callable[[AnytimeRun], None]
 
@@ -187,12 +182,6 @@ def run_anytime(
     return AnytimeRun(folder.path)
 
 
-def check_budget(seconds: float) -> None:
-    """Raise an InputError unless ``seconds`` is a time above 0."""
-    if isinstance(seconds, bool) or not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"Expected a budget above 0, in seconds, got {seconds!r}.")
-
-
 def _check_ends(budget: float | None, precision: float | None, compare: bool) -> None:
     if budget is not None:
         check_budget(budget)
@@ -257,7 +246,7 @@ class _Work:
         """Evaluate block by block until a stopping criterion is met; write the scores after
         each.
         """
-        clock = _Clock(self._folder.path / CLOCK, budget)
+        clock = Clock(self._folder.path / CLOCK, budget)
         with progress("Percent of the way", 100, show=show_progress) as advance:
             shown = 0
             ended: Ended | None = None
@@ -347,7 +336,7 @@ class _Work:
 
     # ------------------------------------------------------------ predictions
 
-    def _ask(self, block: Block, clock: _Clock) -> tuple[dict[str, DrawRecords], bool]:
+    def _ask(self, block: Block, clock: Clock) -> tuple[dict[str, DrawRecords], bool]:
         """Return the predictions of a block, fewer when the time is up, and whether any are new."""
         number = len(self._blocks)
         names = list(self._prepared.models)
@@ -381,7 +370,7 @@ class _Work:
         shortest = min(found.values(), key=len)
         return {name: _head(records, len(shortest)) for name, records in found.items()}
 
-    def _fill(self, answers: _Answers, clock: _Clock) -> None:
+    def _fill(self, answers: _Answers, clock: Clock) -> None:
         """Run the models on the rest of a block, batch by batch, until the time is up."""
         models, recording = self._prepared.models, self._prepared.recording
         batches = walking.batches(
@@ -402,7 +391,7 @@ class _Work:
 
     # ------------------------------------------------------------ progress
 
-    def _progress(self, clock: _Clock) -> float:
+    def _progress(self, clock: Clock) -> float:
         """Return the progress, from 0 to 1, by the nearest stopping criterion."""
         asked = self._drawing.narrowed
         shares = [len(self._drawing) / self._drawing.total, clock.share]
@@ -521,39 +510,6 @@ class _Answers:
             confidence=np.concatenate([kept.confidence, self._confidence[model][head]]),
             error=kept.error + self._error[head],
         )
-
-
-class _Clock:
-    """Total time of a run over all starts."""
-
-    def __init__(self, path: Path, budget: float | None) -> None:
-        self._path, self._budget = path, budget
-        self._before = _read_seconds(path)
-        self._begun = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._begun
-
-    @property
-    def is_up(self) -> bool:
-        return self._budget is not None and self.seconds >= self._budget
-
-    @property
-    def share(self) -> float:
-        return 0.0 if self._budget is None else min(1.0, self.seconds / self._budget)
-
-    def save(self) -> None:
-        if self._budget is not None:
-            files.write_json(self._path, {"seconds": round(self.seconds, 1)})
-
-
-def _read_seconds(path: Path) -> float:
-    """Return the time in a clock's file; 0 without a readable one."""
-    try:
-        return float(read_json(path)["seconds"])
-    except (BrokenFileError, LookupError, TypeError, ValueError):
-        return 0.0
 
 
 def as_interval(sequence: ConfidenceSequence) -> Interval:

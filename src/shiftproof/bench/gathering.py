@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -212,6 +213,41 @@ def _order_table(
             raise other_images(path)
         kept = _with_plain_errors(table).take(rows)
     write_table(target.records_file(name, cell), kept)
+
+
+def join_tables(
+    tables: Sequence[Path],
+    target: Path,
+    images: Sequence[str],
+    place: Callable[[Sequence[bool]], Sequence[int]],
+) -> None:
+    """Write the rows of tables as one: each of the images once, in their order.
+
+    Args:
+        tables: of one model in one cell; ``target`` may be among them.
+        target: the file that is written.
+        images: ids, each of which is in one of the tables or more.
+        place: gives the positions in the stream, from whether each image could not be read.
+
+    Raises:
+        BrokenFileError: a table cannot be read, or an image is in none of them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with contextlib.ExitStack() as opened:
+        read = [_with_plain_errors(opened.enter_context(open_table(path))) for path in tables]
+        joint = pa.concat_tables(read).combine_chunks()
+        ids = joint["id"].combine_chunks()
+        rows = pc.index_in(pa.array(images, ids.type), ids)
+        if rows.null_count:
+            raise other_images(target)
+        kept = joint.take(rows).combine_chunks()
+        broken = [reason is not None for reason in kept["error"].to_pylist()]
+        at = kept.schema.get_field_index("position")
+        positions = pa.array(place(broken), pa.int32())
+        kept = kept.set_column(at, kept.schema.field(at), positions)
+    write_table(target, kept)
 
 
 def _with_plain_errors(table: pyarrow.Table) -> pyarrow.Table:

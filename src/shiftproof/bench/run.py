@@ -31,7 +31,7 @@ from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.sharing import Filling, Stretch, fill_shared
 from shiftproof.bench.stream import episodes
 from shiftproof.bench.summary import summarize
-from shiftproof.bench.task import AdapterLike, Grid, Task
+from shiftproof.bench.task import AdapterLike, Grid, Prepared, Task
 from shiftproof.bench.views import Encode, OnTheFly, View
 from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
@@ -48,6 +48,7 @@ from shiftproof.runs.names import plain
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.shards import Backend, Ray, Scheduled
+from shiftproof.types import Settings
 
 
 @frees_folders
@@ -134,7 +135,7 @@ def run(
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     if task is None:
-        task = _task_of(models, data)
+        task = choose_task(models, data)
     if isinstance(task, Classification) and task.kept is None:
         # Thousands of sentences need not be read again where the resumed run has their vectors.
         task = Classification(
@@ -184,29 +185,18 @@ def run(
     if len(prepared.models) > 1 and any(len(stream.visits) > 1 for stream in streams):
         check_that_states_can_be_kept()
     workers = default_workers(prepared.device) if workers is None else workers
+    settings, about = describe_run(
+        prepared,
+        shown,
+        named,
+        chosen,
+        batch_size=size,
+        seed=seed,
+        protocol=protocol,
+        workers=workers,
+    )
     folder = RunFolder.create(
-        Path(out),
-        task.kind,
-        plain(
-            {
-                **prepared.settings,
-                **grid_settings(
-                    prepared.data,
-                    shown,
-                    named,
-                    chosen,
-                    batch_size=size,
-                    seed=seed,
-                    protocol=protocol.settings,
-                ),
-            }
-        ),
-        {
-            **prepared.about,
-            "assumed": collect_assumed(prepared.models),
-            "provenance": provenance(prepared.device, workers),
-        },
-        shared=isinstance(backend, Scheduled),
+        Path(out), task.kind, settings, about, shared=isinstance(backend, Scheduled)
     )
     if isinstance(view, OnTheFly) and prepared.keeps_images and not isinstance(backend, Ray):
         view.cache = files.make_folder(folder.cache)
@@ -236,6 +226,35 @@ def run(
     return Run(folder.path)
 
 
+def describe_run(
+    prepared: Prepared,
+    view: View,
+    corruptions: Mapping[str, CorruptionLike],
+    severities: Sequence[int],
+    *,
+    batch_size: int,
+    seed: int,
+    protocol: Protocol,
+    workers: int,
+) -> tuple[Settings, Settings]:
+    """Return what decides the figures of a run, and what only tells how they came about."""
+    settings = grid_settings(
+        prepared.data,
+        view,
+        corruptions,
+        severities,
+        batch_size=batch_size,
+        seed=seed,
+        protocol=protocol.settings,
+    )
+    about = {
+        **prepared.about,
+        "assumed": collect_assumed(prepared.models),
+        "provenance": provenance(prepared.device, workers),
+    }
+    return plain({**prepared.settings, **settings}), about
+
+
 def _place_view(view: View, corrupt_on: CorruptOn, device: str, task: Task) -> View:
     """Return the view of which batches are made: the given one, or one that leaves work to the device."""
     check_place(corrupt_on)
@@ -249,7 +268,8 @@ def _place_view(view: View, corrupt_on: CorruptOn, device: str, task: Task) -> V
     return OnDevice(view, device)
 
 
-def _task_of(models: Any, data: Any) -> Task:
+def choose_task(models: Any, data: Any) -> Task:
+    """Return the task of models and data: what a model is, or the data has, else classification."""
     given = [*models.values()] if isinstance(models, Mapping) else [models]
     if isinstance(data, DetectionData) or any(isinstance(one, Detector) for one in given):
         return Detection()

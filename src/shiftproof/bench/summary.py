@@ -6,15 +6,18 @@ is that of the paired difference.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from shiftproof.bench.ranking import rank
 from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.budget import NOTE, ended_by_budget
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Key, Replicates, difference, group_of, make_interval
 from shiftproof.runs.scores.grid import (
@@ -62,6 +65,10 @@ def summarize(
     measured = task.measure(
         folder, list(models), grid, workers=workers, show_progress=show_progress
     )
+    if ended_by_budget(folder.info()):
+        method = f"{measured.interval.method}; {NOTE}"
+        interval = msgspec.structs.replace(measured.interval, method=method)
+        measured = dataclasses.replace(measured, interval=interval)
     return score(task.kind, measured, models, grid)
 
 

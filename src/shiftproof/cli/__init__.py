@@ -116,7 +116,8 @@ def run(arguments: list[str]) -> int:
             message = getattr(error, "message", None)
             if isinstance(message, str):
                 vars(error)["message"] = show_text(suggest_choice(message))
-                if "is not one of" in message and hasattr(error, "format_message"):
+                is_value = "is not one of" in message or type(error).__name__ == "BadParameter"
+                if is_value and hasattr(error, "format_message"):
                     complain(error.format_message())
                     return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
             error.show()

@@ -197,7 +197,7 @@ def bench(
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
-    _check(asked, plan, depth, adapters)
+    _check(asked, plan, depth, adapters, models=len(specs))
     task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
@@ -235,7 +235,12 @@ def bench(
 
 
 def _check(
-    asked: AskedOptions, plan: PlanOptions, depth: str | None, adapters: Sequence[str]
+    asked: AskedOptions,
+    plan: PlanOptions,
+    depth: str | None,
+    adapters: Sequence[str],
+    *,
+    models: int,
 ) -> None:
     """Refuse options that do not go together, before a model is loaded."""
     if depth is not None and not depth.startswith("onnx:"):
@@ -253,7 +258,7 @@ def _check(
             f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
             "leave out --adapt, or say --precision or --images N."
         )
-    asked.check()
+    asked.check(models)
 
 
 def _run_anytime(

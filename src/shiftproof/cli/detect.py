@@ -10,10 +10,12 @@ import typer
 from shiftproof.cli.dense_options import DenseOptions
 from shiftproof.cli.grid_options import (
     Adapt,
+    Budget,
     GridOptions,
     Precision,
     ShiftOptions,
     WhichImages,
+    check_budget,
     name_specs,
     parse_adapters,
     split_images,
@@ -123,6 +125,7 @@ def detect(
     adapt: Adapt = "none",
     images: WhichImages = None,
     precision: Precision = None,
+    budget: Budget = None,
     measure: MeasureName = "auto",
     *,
     shifts: ShiftOptions,
@@ -143,6 +146,14 @@ def detect(
     plan.check()
     more.check()
     backend = parts.choose(grid.workers)
+    seconds = check_budget(
+        budget,
+        dry_run=plan.dry_run,
+        backend=backend,
+        adapt=adapt,
+        precision=precision,
+        images=images,
+    )
     specs = name_specs(model)
     severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
@@ -172,5 +183,6 @@ def detect(
         as_json=as_json,
         images=count,
         precision=precision,
+        budget=seconds,
     )
     run_dense_grid(detectors, dataset, task, job, more=more, adapt=AdaptedDetector)

@@ -33,6 +33,7 @@ from shiftproof.errors import InputError
 if TYPE_CHECKING:
     from shiftproof.bench import Protocol
     from shiftproof.corruptions import CorruptionFunction
+    from shiftproof.shards import Backend
 
 WhichImages: TypeAlias = Annotated[
     str | None,
@@ -51,6 +52,15 @@ Precision: TypeAlias = Annotated[
         metavar="POINTS",
         help="As many images as bring the headline's interval to +- so many points, planned from a "
         "pilot run of 400 (kept in OUT-pilot).",
+    ),
+]
+Budget: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="As many images as 10min (or 45s, 1.5h) of measuring allow, 8 at least; the same command "
+        "with more goes on. The intervals hold at the end of a budget, and not at any time one stops.",
     ),
 ]
 Adapt: TypeAlias = Annotated[
@@ -171,12 +181,20 @@ class ClassOptions:
 class AskedOptions(AnytimeOptions, CalibrateOptions):
     """What is asked of classifiers: one number, or every cell, calibrated or not."""
 
-    def check(self) -> None:
-        """Refuse to calibrate where one number is asked for, which measures no cells.
+    def check(self, models: int) -> None:
+        """Refuse what ends no run, and to calibrate where one number is asked, which measures no cells.
+
+        Args:
+            models: how many there are.
 
         Raises:
-            InputError: both are asked for.
+            InputError: a budget or precision that is none, or options that do not go together.
         """
+        check_precision(self.precision)
+        if self.budget is not None:
+            parse_budget(self.budget)
+        if self.compare and models < 2:
+            raise InputError("--compare takes two models or more, each with a --model; got one.")
         if self.calibrate is not None and self.wanted is not None:
             raise InputError(
                 f"{self.wanted} asks for one number, and --calibrate measures every cell; leave one of "
@@ -319,6 +337,58 @@ def parse_budget(text: str) -> float:
             f"Expected a budget of time above 0, such as 45s, 10min or 1.5h, got {text!r:.40}."
         )
     return amount * unit
+
+
+def check_precision(points: float | None) -> None:
+    """Refuse a half-width in points that is none, before a model is loaded.
+
+    Raises:
+        InputError: it is not above 0 and below 100.
+    """
+    if points is not None and not 0 < points < 100:
+        raise InputError(
+            "--precision: expected the half-width of an interval in points, above 0 and below 100, "
+            f"got {points:g}."
+        )
+
+
+def check_budget(
+    budget: str | None,
+    *,
+    dry_run: bool,
+    backend: Backend | None,
+    adapt: str,
+    precision: float | None = None,
+    images: str | None = None,
+) -> float | None:
+    """Read the budget of a run of detectors or segmenters as seconds, before a model is loaded.
+
+    Raises:
+        InputError: it or the precision is none, or stands beside an option that it does not go with.
+    """
+    check_precision(precision)
+    if budget is None:
+        return None
+    seconds = parse_budget(budget)
+    chosen = images if split_images(images)[0] is not None else None
+    for option, value in (("--precision", precision), ("--images", chosen)):
+        if value is not None:
+            raise InputError(
+                f"--budget and {option} {value} both decide the number of images; give one of them."
+            )
+    if dry_run:
+        raise InputError("--budget decides the number of images itself; leave it out of --dry-run.")
+    if backend is not None:
+        raise InputError(
+            "--budget chooses the number of images by the speed of one process; leave out --engine, "
+            "--worker and --of, or say --images N."
+        )
+    if parse_adapters(adapt):
+        raise InputError(
+            "--budget shows images in rounds, and an adapter learns from the order that it sees; leave "
+            "out --adapt, or say --images N."
+        )
+    return seconds
 
 
 def split_images(text: str | None) -> tuple[int | str | None, str | None]:

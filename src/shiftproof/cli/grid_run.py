@@ -32,6 +32,7 @@ class GridJob:
         backend: what ``parts`` chose before a model was loaded.
         images: so many, or the name of a list; None for all.
         precision: the half-width in points that decides the number of images.
+        budget: the seconds that decide it.
     """
 
     corruptions: Mapping[str, str | CorruptionFunction]
@@ -45,6 +46,7 @@ class GridJob:
     as_json: bool
     images: int | str | None = None
     precision: float | None = None
+    budget: float | None = None
     corrupt_on: CorruptOn = "workers"
 
     def arguments(self) -> dict[str, Any]:
@@ -99,6 +101,12 @@ def run_grid(
         forecast = benchmark.forecast_run(models, data, task=task, **job.arguments())
         show_forecast(forecast, job.plan, as_json=job.as_json)
         return None
+    if job.budget is not None:
+        asked = job.arguments()
+        del asked["images"], asked["adapters"]
+        run = benchmark.run_within(models, data, task=task, budget=job.budget, out=job.out, **asked)
+        show_outcome(run, as_json=job.as_json, log=job.grid.log or (), trust=trust)
+        return run
     with job.parts.share():
         run = benchmark.run(
             models,

@@ -11,8 +11,10 @@ import typer
 from shiftproof.cli.dense_options import DenseOptions
 from shiftproof.cli.grid_options import (
     Adapt,
+    Budget,
     GridOptions,
     ShiftOptions,
+    check_budget,
     name_specs,
     parse_adapters,
 )
@@ -130,6 +132,7 @@ def segment(
     ],
     out: Out,
     adapt: Adapt = "none",
+    budget: Budget = None,
     *,
     shifts: ShiftOptions,
     grid: GridOptions,
@@ -148,6 +151,7 @@ def segment(
     plan.check()
     more.check()
     backend = parts.choose(grid.workers)
+    seconds = check_budget(budget, dry_run=plan.dry_run, backend=backend, adapt=adapt)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
@@ -168,6 +172,7 @@ def segment(
         backend=backend,
         plan=plan,
         as_json=as_json,
+        budget=seconds,
     )
     run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
 

@@ -18,6 +18,7 @@ RUN_FILE = "run.json"
 
 _PARTS = {
     RUN_FILE, "records", "events", "cache", "gallery", "gallery.json", "scores.json", "report.html",
+    "rounds",
 }  # fmt: skip
 
 _CONDITIONS = "conditions-"
@@ -113,6 +114,11 @@ class RunFolder:
     def cache(self) -> Path:
         """Decoded images and what adapters have learned while the run lasts; removed at its end."""
         return self.path / "cache"
+
+    @property
+    def rounds(self) -> Path:
+        """Records of a run with a budget that are not in its own tables yet."""
+        return self.path / "rounds"
 
     def records_file(self, model: str, cell: Cell) -> Path:
         """The record table of one model in one cell."""

@@ -62,7 +62,9 @@ class Ray:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"Expected 1 worker or more on Ray, got {self.workers}.")
         if not 0 <= self.gpus < float("inf"):
-            raise InputError(f"Expected 0 GPUs for a task or more, got {self.gpus}.")
+            raise InputError(
+                f"Expected 0 GPUs or more for a task (--gpus-per-task), got {self.gpus:g}."
+            )
 
     def share(self, shards: Sequence[int]) -> list[int]:
         """Return all of them."""
