@@ -17,7 +17,7 @@ from shiftproof.bench.ranking import rank
 from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.budget import NOTE, ended_by_budget
+from shiftproof.runs.budget import NOTE, has_ended_early
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Key, Replicates, difference, group_of, make_interval
 from shiftproof.runs.scores.grid import (
@@ -65,7 +65,7 @@ def summarize(
     measured = task.measure(
         folder, list(models), grid, workers=workers, show_progress=show_progress
     )
-    if ended_by_budget(folder.info()):
+    if has_ended_early(folder.info()):
         method = f"{measured.interval.method}; {NOTE}"
         interval = msgspec.structs.replace(measured.interval, method=method)
         measured = dataclasses.replace(measured, interval=interval)

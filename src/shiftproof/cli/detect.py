@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxOptions:
-    """Options that describe a dataset with boxes."""
+    """Options that describe a dataset with boxes and its measure."""
 
+    measure: MeasureName = "auto"
     classes: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +127,6 @@ def detect(
     images: WhichImages = None,
     precision: Precision = None,
     budget: Budget = None,
-    measure: MeasureName = "auto",
     *,
     shifts: ShiftOptions,
     depth: Depth = None,
@@ -158,7 +158,7 @@ def detect(
     severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Detection(
-        measure=measure,
+        measure=about.measure,
         corrupted=about.corrupted,
         class_map=read_class_map(about.class_map) if about.class_map else None,
     )

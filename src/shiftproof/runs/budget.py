@@ -11,7 +11,7 @@ KEY = "budget"
 NOTE = "the interval holds at the end of a budget, and not at any time one stops"
 
 
-def ended_by_budget(info: Mapping[str, Any]) -> bool:
+def has_ended_early(info: Mapping[str, Any]) -> bool:
     """Return whether a budget of time has ended a run before it had seen all its images.
 
     Args:

@@ -9,7 +9,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.sections import look_up
 from shiftproof.report.wording import Spelling, spelling_of
-from shiftproof.runs.budget import NOTE, ended_by_budget
+from shiftproof.runs.budget import NOTE, has_ended_early
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores, Headline, Scored
 from shiftproof.runs.scores.reading import clean_text
@@ -208,7 +208,7 @@ def describe_subset(run: Run) -> str | None:
     said = f"{wording.count(count)}{of} images{how}"
     near = _nearness(scores)
     whole = f"{said}; {near}." if near else f"{said}."
-    if ended_by_budget(run.folder.info()):
+    if has_ended_early(run.folder.info()):
         return f"{whole} {NOTE[0].upper()}{NOTE[1:]}."
     return whole
 
