@@ -122,3 +122,13 @@ def test_there_is_no_papers_scale(tmp_path):
     with pytest.raises(InputError, match=r"adaptation-methods has no scale paper; .*bn-adaptation"):
         reproduce("adaptation-methods", out=tmp_path / "out", scale="paper")
     assert RECIPES["adaptation-methods"].paper is None
+
+
+def test_a_network_that_is_left_out_is_told_and_compared_elsewhere():
+    plan = dataclasses.replace(Plan(), left_out={("glyphs", "vit"): "it does not learn them"})
+    assert plan.list_nets("glyphs") == [net for net in ALL if net != "vit"]
+    assert plan.list_nets("fashion") == list(ALL)
+    assert plan.list_data("vit") == ["fashion"]
+    told = adaptation_methods._tell_left_out(plan)
+    assert "ViT" in told
+    assert "it does not learn them" in told
