@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from shiftproof._version import __version__
+from shiftproof.lazy import load_name
 
 if TYPE_CHECKING:
     from shiftproof import (
@@ -117,9 +118,7 @@ _NAMES = {
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"shiftproof.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'shiftproof' has no attribute {name!r}")
+    return load_name(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:

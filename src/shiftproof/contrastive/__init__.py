@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from shiftproof.lazy import load_name
+
 if TYPE_CHECKING:
     from shiftproof.contrastive import mixing, process, train
     from shiftproof.contrastive.losses import AnInfoNCE, LossEnsemble, info_nce
@@ -40,9 +42,7 @@ _NAMES = {
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"shiftproof.contrastive.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'shiftproof.contrastive' has no attribute {name!r}")
+    return load_name(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from shiftproof.lazy import load_name
 
 if TYPE_CHECKING:
     from shiftproof.corruptions.chains import chain
@@ -82,9 +83,7 @@ _NAMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'shiftproof.corruptions' has no attribute {name!r}")
+    return load_name(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:

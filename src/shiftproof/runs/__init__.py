@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from shiftproof.lazy import load_name
 
 if TYPE_CHECKING:
     from shiftproof.provenance import provenance
@@ -93,9 +94,7 @@ _NAMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    raise AttributeError(f"module 'shiftproof.runs' has no attribute {name!r}")
+    return load_name(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:
