@@ -647,3 +647,11 @@ class TestMoments:
         x = torch.randn(4, 3, 5, 5)
         assert not is_table(x)
         assert not is_table(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])
+
+
+@pytest.mark.parametrize(("margin", "expected"), [(1.0, 2 / 3), (1.5, 2 / 2.5)])
+def test_the_measured_prior_by_hand(margin, expected):
+    # Means 1 and 3 of flat images: V = 2; the batch has mean 2 and deviation 1, so D = 4 - margin V / 2.
+    source = Statistics(torch.zeros(1), torch.ones(1))
+    batch = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1).expand(2, 1, 4, 4)
+    assert measure_prior(source, batch, margin=margin) == pytest.approx(expected)

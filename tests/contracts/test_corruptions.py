@@ -1,6 +1,8 @@
 """Every corruption and variant of the table keeps the contract; broken ones are found out."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -79,3 +81,15 @@ def test_a_wrong_entry_of_the_table_is_found_out(monkeypatch):
     monkeypatch.setitem(CORRUPTIONS, "contrast", wrong)
     with pytest.raises(AssertionError, match="is_random=True"):
         check_corruption("contrast")
+
+
+def test_a_check_starts_no_threads_of_numba():
+    """They would change the number of threads of OpenMP, which is also torch's."""
+    code = (
+        "import numba\n"
+        "from shiftproof.testing import check_corruption\n"
+        "check_corruption('gaussian_noise')\n"
+        "numba.threading_layer()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ValueError: Threading layer is not initialized" in done.stderr

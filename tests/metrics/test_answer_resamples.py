@@ -107,3 +107,16 @@ def test_weights_beyond_a_byte_are_counted():
 def test_a_confidence_without_a_bin_is_refused():
     with pytest.raises(InputError, match=r"confidences in 0\.\.1"):
         order_answers(np.array([1.5, 0.5]), np.array([True, False]), binned_of=2)
+
+
+def test_ties_of_right_and_wrong_answers_stay_apart_from_what_follows():
+    confidence = np.array([0.9, 0.9, 0.5, 0.3, 0.3, 0.2], np.float32)
+    wrong = np.array([True, False, False, True, False, False])
+    order = order_answers(confidence, wrong, places=np.arange(6), binned_of=6)
+    ones = np.ones((1, 6))
+    found = answer_resamples.select(walk(order, by_image(ones), ones.sum(axis=1), coverage=0.5))
+    # By hand: a tie's risk is that of its images in any order, 1/2 and 1/2, then 1/3; the second tie
+    # adds half an error per image, and the last image none.
+    risks = [1 / 2, 2 / 4, 1 / 3, 1.5 / 4, 2 / 5, 2 / 6]
+    assert found.aurc[0] == pytest.approx(np.mean(risks))
+    assert found.risk[0] == pytest.approx(1 / 3)
