@@ -143,3 +143,20 @@ def test_clean_images_go_to_the_adapter_that_takes_them():
     assert options.complete(["batchnorm", "guard+actmad:lr=1e+3", "actmad", "actmad:clean=own"]) == [
         "batchnorm", "guard+actmad:lr=1e+3,clean=clean", "actmad:clean=clean", "actmad:clean=own",
     ]  # fmt: skip
+
+
+def test_a_budget_measures_some_images_and_goes_on_to_all(place, capsys):
+    for number in range(10):
+        image, labels = scene(number)
+        save(place / f"data/images/more{number}.png", image)
+        save(place / f"data/masks/more{number}.png", labels)
+    assert start("--classes", "names.txt", "--budget", "0.001s") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "8 of 14 images" in shown
+    assert "not at any time one stops" in shown
+    assert start("--classes", "names.txt", "--budget", "10min") == 0
+    assert "not at any time one stops" not in " ".join(capsys.readouterr().out.split())
+    within = {path.name: path.read_bytes() for path in (place / "run/records").rglob("*.*")}
+    (place / "run").rename(place / "within")
+    assert start("--classes", "names.txt") == 0
+    assert {path.name: path.read_bytes() for path in (place / "run/records").rglob("*.*")} == within

@@ -293,3 +293,10 @@ def test_images_of_all_conditions_are_embedded_and_no_label_maps(tmp_path):
         "rgb_anon/fog/val/GOPR0475/GOPR0475_1_rgb_anon.png",
         "rgb_anon/night/val/GOPR0475/GOPR0475_1_rgb_anon.png",
     ]
+
+
+def test_some_of_the_images_are_told_apart_as_among_all(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path, 5))
+    few = data.narrow(data.samples[1:3], "two of them")
+    assert few.content_fingerprints() == data.content_fingerprints()[1:3]
+    assert few.settings()["images"] == 2

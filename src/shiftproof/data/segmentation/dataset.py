@@ -120,8 +120,9 @@ class SegmentationData(ImageData):
 
     def content_fingerprints(self) -> list[str]:
         """Return a fingerprint of each image's file and its label map's."""
-        pictures = fingerprints_below(self.root, self.masks)
-        maps = fingerprints_below(self.mask_root, self.masks.values())
+        names = [sample.id for sample in self.samples]
+        pictures = fingerprints_below(self.root, names)
+        maps = fingerprints_below(self.mask_root, (self.masks[name] for name in names))
         return [
             files.fingerprint([picture.encode(), found.encode()])
             for picture, found in zip(pictures, maps, strict=True)
@@ -132,7 +133,7 @@ class SegmentationData(ImageData):
         return {
             **super().settings(),
             "label maps": self.space.settings(),
-            "conditions": sorted(set(self.conditions.values())),
+            "conditions": sorted({self.conditions[sample.id] for sample in self.samples}),
         }
 
 
