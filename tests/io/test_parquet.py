@@ -1,7 +1,10 @@
 """Parquet files of strangers: what their footers claim is read without pyarrow."""
 
 import io
+import subprocess
+import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -74,3 +77,34 @@ def test_more_values_than_the_file_has_room_for():
     claimed = exchange_in_footer(written(), b"\x16\4\x19", b"\x16\x80\xa8\xd6\xb9\7\x19")
     with pytest.raises(ValueError, match="values are claimed"):
         check_footer(io.BytesIO(claimed), len(claimed))
+
+
+_COUNT_THREADS = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet
+from shiftproof.io.parquet import read_parquet
+from shiftproof.similarity.sources import open_embeddings
+
+def count():
+    return len(os.listdir("/proc/self/task"))
+
+file = Path(sys.argv[1])
+before = count()
+read_parquet(file, unique="image")
+read_parquet(file, unique=None)
+list(open_embeddings(file.parents[1]).metadata(0))
+print(count() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Threads are counted by Linux.")
+def test_tables_are_read_in_one_thread(tmp_path):
+    """A thread of Arrow that held Python's bytes at the exit would abort the process."""
+    for name in ("img_emb", "metadata"):
+        (tmp_path / name).mkdir()
+    np.save(tmp_path / "img_emb" / "img_emb_0.npy", np.ones((2, 4), np.float16))
+    file = tmp_path / "metadata" / "metadata_0.parquet"
+    file.write_bytes(written(row_group_size=1))
+    program = [sys.executable, "-c", _COUNT_THREADS, file]
+    assert subprocess.run(program, capture_output=True, check=True).stdout == b"0\n"

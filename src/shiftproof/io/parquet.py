@@ -43,18 +43,29 @@ def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) 
         check_footer(io.BytesIO(data), len(data))
         there = pq.read_schema(pa.BufferReader(data)).names
         dictionaries = [name for name in (unique, *shared) if name in there]
-        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=dictionaries)
+        file = open_in_own_thread(pa.BufferReader(data), read_dictionary=dictionaries)
         if unique is None:
-            table = file.read()
+            table = file.read(use_threads=False)
             table.validate(full=True)
             return table
-        names = file.read([unique]).column(unique).combine_chunks()
+        names = file.read([unique], use_threads=False).column(unique).combine_chunks()
         if names.null_count or pc.count_distinct(names.indices).as_py() != len(names):
             raise ValueError(f"expected a name of its own for each row in the column {unique}")
-        table = file.read()
+        table = file.read(use_threads=False)
         table.validate(full=True)
         place = table.schema.get_field_index(unique)
         return table.set_column(place, unique, names.cast(pa.string()))
+
+
+def open_in_own_thread(source: Any, *, read_dictionary: Sequence[str] = ()) -> Any:
+    """Open a Parquet file that Python holds; read it with ``use_threads=False``.
+
+    One of Arrow's threads may otherwise be the last to let go of Python's bytes or file. For that it
+    needs the interpreter, and if that is exiting, it aborts the process.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(source, read_dictionary=list(read_dictionary), pre_buffer=False)
 
 
 def texts_of(column: Any) -> list[str | None]:

@@ -26,7 +26,7 @@ from shiftproof.io import files
 from shiftproof.io.arrays import Header, open_archive, read_header
 from shiftproof.io.border import convert_errors, show_name
 from shiftproof.io.naming import name_source
-from shiftproof.io.parquet import check_footer
+from shiftproof.io.parquet import check_footer, open_in_own_thread
 from shiftproof.io.places import Location
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
@@ -243,7 +243,7 @@ class Embeddings:
         assert metadata is not None
         with _open_parquet(metadata) as table:
             with convert_errors(str(metadata), _NO_PARQUET):
-                batches = table.iter_batches(_METADATA_ROWS, columns=names)
+                batches = table.iter_batches(_METADATA_ROWS, columns=names, use_threads=False)
                 batch = next(batches, None)
             if batch is None:
                 # Without rows there is one empty batch, which has the columns.
@@ -655,13 +655,11 @@ def _convert_to_float32(values: NDArray[Any]) -> F32:
 
 @contextlib.contextmanager
 def _open_parquet(file: Location) -> Iterator[Any]:
-    import pyarrow.parquet
-
     with file.open() as raw:
         with convert_errors(str(file), _NO_PARQUET):
             check_footer(raw, raw.seek(0, os.SEEK_END))
             raw.seek(0)
-            table = pyarrow.parquet.ParquetFile(raw)
+            table = open_in_own_thread(raw)
         yield table
 
 
