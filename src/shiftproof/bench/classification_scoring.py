@@ -18,10 +18,10 @@ from shiftproof.bench.calibrators import Calibrator, calibrate_model
 from shiftproof.bench.classification import CLASS_NAMES, Classification
 from shiftproof.bench.predictions import find_predictions
 from shiftproof.bench.recorders import CellRecorder
+from shiftproof.bench.scored_cells import choose_backend, fill_scored
 from shiftproof.bench.shared_cells import share_cells
 from shiftproof.bench.summary import summarize
 from shiftproof.classes import Classes, imagenet, number_classes
-from shiftproof.compute.progress import progress
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
@@ -33,6 +33,7 @@ from shiftproof.runs.run import Run
 from shiftproof.runs.scores.classification import ClassNames
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.trust import Calibration, Calibrations
+from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings
 
 
@@ -59,6 +60,7 @@ def score_answers(
     calibrate: float | str | None,
     coverage: float,
     workers: int | None,
+    backend: Backend | None,
     show_progress: bool | None,
 ) -> Run:
     """Score predictions of classifiers; see :func:`shiftproof.bench.score`."""
@@ -95,31 +97,61 @@ def score_answers(
             **shared.about(),
             "provenance": provenance("none", 0),
         },
+        shared=isinstance(backend, Scheduled),
     )
     write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
     if held is not None:
         write_calibrations(folder, Calibrations(fitted))
-    with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
-        for name, source in sources.items():
-            files.make_folder(folder.path / "records" / name)
-            for cell in cells:
-                if not folder.has(name, cell):
-                    calibrator = None if held is None else Calibrator(fitted[name])
-                    records = truth.record(source.read(cell), known, calibrator)
-                    if held is not None:
-                        records = records.pick(held.rest)
-                    write_cell(folder.records_file(name, cell), records)
-                advance(note=str(cell))
+    calibrators = {name: Calibrator(one) for name, one in fitted.items()}
+    reader = _Answers(sources, truth, known, calibrators, None if held is None else held.rest)
+    workers = default_workers("none") if workers is None else workers
+    fill_scored(
+        folder,
+        reader,
+        given,
+        cells,
+        choose_backend(backend, _count_processes(sources, workers)),
+        show_progress=show_progress,
+    )
     scores = summarize(
         folder,
         Classification(),
         {name: name for name in sources},
         shared.grid,
-        workers=default_workers("none") if workers is None else workers,
+        workers=workers,
         show_progress=show_progress,
     )
     write_form(folder.scores_file, scores)
     return Run(folder.path)
+
+
+_TOGETHER = 8
+"""Most files that are read at a time: the scores of 50,000 images over 1,000 classes are 200 MB."""
+
+
+def _count_processes(sources: Mapping[str, _Source], workers: int) -> int:
+    """Return how many processes should read; a table is in this one's memory already."""
+    is_table = any(source.path.is_file() for source in sources.values())
+    return 0 if is_table else min(workers, _TOGETHER)
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Reads the answers of all classifiers, as one table of records for each cell."""
+
+    sources: Mapping[str, _Source]
+    truth: _Truth
+    classes: Classes
+    calibrators: Mapping[str, Calibrator]
+    rest: Indices | None
+
+    def write(self, folder: RunFolder, model: str, cell: Cell) -> None:
+        """Write the records of a cell, of the images that are not held out."""
+        answers = self.sources[model].read(cell)
+        records = self.truth.record(answers, self.classes, self.calibrators.get(model))
+        if self.rest is not None:
+            records = records.pick(self.rest)
+        write_cell(folder.records_file(model, cell), records)
 
 
 class _Source:

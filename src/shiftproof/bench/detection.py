@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -13,10 +12,10 @@ import msgspec
 import numpy as np
 
 from shiftproof.adapt import AdaptedDetector
+from shiftproof.bench.detection_cells import CellMeasure, find_performance, measure_cell
 from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_measures import (
     MEASURES,
-    DetectionMeasure,
     Performance,
     check_wanted,
     make_measure,
@@ -52,11 +51,6 @@ from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
 DetectorGiven: TypeAlias = DetectorLike | str
-
-FEW_IMAGES = 1000
-"""Number of images above which 200 instead of 1,000 resamples are drawn, since each is slow."""
-
-MANY = 200
 
 
 @final
@@ -157,39 +151,24 @@ class Detection(Task):
         """Return P in each cell, mPC and rPC, and P by size of object and by class."""
         ids, broken = _images(folder, models, grid.cells)
         truth, places = _ground_truth(folder, ids, broken)
-        measured = make_measure(_read_measure(folder), truth)
-        at = {identity: place for place, identity in enumerate(measured.image_ids)}
-        job = _Job(
-            measured,
-            [-1 if one is None else at[one] for one in places],
-            intervals.REPLICATES if len(at) <= FEW_IMAGES else MANY,
-        )
+        by = CellMeasure.of(_read_measure(folder), truth, places)
         keys = [(name, cell) for name in models for cell in grid.cells]
-        results = engine.map_ordered(
-            _measure,
-            [folder.records_file(name, cell) for name, cell in keys],
-            context=job,
-            workers=workers if len(keys) > 1 else 0,
-            lookahead=2,
-        )
-        performance: dict[str, dict[Cell, Performance]] = {name: {} for name in models}
-        with progress("Measure", len(keys), show=show_progress) as advance:
-            for (name, cell), result in zip(keys, results, strict=True):
-                performance[name][cell] = result
-                advance(note=str(cell))
+        # What was measured with a cell counted all images.
+        kept = {} if broken else _find_kept(folder, keys, by)
+        performance = _measure(folder, keys, by, kept, workers, show_progress)
         objects = _objects_per_class(truth)
         return summarize_performance(
-            performance,
+            {name: {cell: performance[name, cell] for cell in grid.cells} for name in models},
             grid,
-            measured.name,
-            measured.title,
+            by.measure.name,
+            by.measure.title,
             interval=Resampling(
                 level=intervals.LEVEL,
                 method="paired percentile bootstrap over images, moved by its bias",
-                replicates=job.replicates,
+                replicates=by.replicates,
                 seed=SEED,
             ),
-            images=Images(len(ids), len(at), broken, sum(objects)),
+            images=Images(len(ids), len(by.measure.image_ids), broken, sum(objects)),
             classes=[str(record["name"]) for record in truth["categories"]],
             objects=objects,
             changed=why_other_corruptions(folder),
@@ -304,18 +283,50 @@ def _read_measure(folder: RunFolder) -> str:
     return str(measure)
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    measure: DetectionMeasure
-    places: list[int]
-    replicates: int
+def cell_measure(folder: RunFolder, ids: Sequence[str]) -> CellMeasure:
+    """Return what the cells of a run are measured by where all its images can be read.
+
+    Args:
+        folder: of a run whose ground truth is written.
+        ids: the images, in the order of the tables.
+
+    Raises:
+        BrokenFileError: the ground truth or the run's settings cannot be read.
+    """
+    return CellMeasure.of(_read_measure(folder), *_ground_truth(folder, ids, ()))
 
 
-def _measure(job: _Job, path: Path) -> Performance:
-    """Runs in a worker: one cell of one model."""
-    table = read_detections(path)
-    found = table.columns(job.places, job.measure.sizes)
-    return job.measure.performance(found, replicates=job.replicates, seed=SEED)
+_Key: TypeAlias = tuple[str, Cell]
+
+
+def _find_kept(folder: RunFolder, keys: Sequence[_Key], by: CellMeasure) -> dict[_Key, Performance]:
+    found = {key: find_performance(folder, *key, by) for key in keys}
+    return {key: one for key, one in found.items() if one is not None}
+
+
+def _measure(
+    folder: RunFolder,
+    keys: Sequence[_Key],
+    by: CellMeasure,
+    kept: Mapping[_Key, Performance],
+    workers: int,
+    show_progress: bool | None,
+) -> dict[_Key, Performance]:
+    """Return P of each model in each cell: what was kept, and the rest measured now."""
+    missing = [key for key in keys if key not in kept]
+    results = engine.map_ordered(
+        measure_cell,
+        [folder.records_file(*key) for key in missing],
+        context=by,
+        workers=workers if len(missing) > 1 else 0,
+        lookahead=2,
+    )
+    measured = dict(kept)
+    with progress("Measure", len(missing), show=show_progress) as advance:
+        for key, result in zip(missing, results, strict=True):
+            measured[key] = result
+            advance(note=str(key[1]))
+    return measured
 
 
 def _images(

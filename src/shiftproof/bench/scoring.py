@@ -2,64 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import numpy as np
-
-from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.classification_scoring import holds_answers, score_answers
-from shiftproof.bench.detection import Detection, summarize_performance, write_ground_truth
+from shiftproof.bench.detection import summarize_performance
 from shiftproof.bench.detection_gallery import save_gallery
-from shiftproof.bench.detection_measures import MEASURES, Performance, check_wanted, make_measure
-from shiftproof.bench.naming import Names
-from shiftproof.bench.predictions import (
-    PredictionFiles,
-    find_predictions,
-)
+from shiftproof.bench.detection_measures import Performance
+from shiftproof.bench.detection_scoring import score_detections
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
 from shiftproof.bench.segmentation_scoring import Named, holds_label_maps, score_label_maps
 from shiftproof.bench.shared_cells import share_cells
-from shiftproof.bench.summary import SEED, summarize
+from shiftproof.bench.summary import SEED
 from shiftproof.bench.summary import score as score_measured
-from shiftproof.compute.progress import progress
-from shiftproof.data import CocoData, DetectionData, ImageData, VocData, open_detection_data
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.data import DetectionData, ImageData
+from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.border import suggest_sibling
 from shiftproof.io.holding import frees_folders
-from shiftproof.io.text import read_json
-from shiftproof.metrics.annotations import Annotations, read_annotations
-from shiftproof.metrics.coco import (
-    DetectionColumns,
-    Objects,
-    objects_of,
-    read_detection_columns,
-    read_objects,
-)
-from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder, leave_nothing_if_refused
 from shiftproof.runs.names import plain
-from shiftproof.runs.records.detection import (
-    NOTHING,
-    DetectionRecords,
-    FoundInImage,
-    write_detections,
-)
-from shiftproof.runs.result_faults import keep_faults, summarize_faults
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import Resampling
-from shiftproof.types import Cell, Sample, Settings
+from shiftproof.shards import Backend, Scheduled
+from shiftproof.types import Cell
 
 Predictions = str | Path
 
@@ -76,6 +48,7 @@ def score(
     calibrate: float | str | None = None,
     coverage: float = COVERAGE,
     workers: int | None = None,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Run:
     """Score the predictions of any framework under corruption; the run is like those of ``bench``.
@@ -118,7 +91,11 @@ def score(
         calibrate: for classifiers, the share of the images that is held out to fit temperature and
             prediction sets on their clean answers, 0.2 or "fraction=0.2"; the rest is measured.
         coverage: the share of images whose prediction sets should contain the true class.
-        workers: number of processes that measure.
+        workers: number of processes that read and measure; 0 does it in this one.
+        backend: who reads and measures, one part for each model in each cell:
+            :class:`~shiftproof.shards.Scheduled` for one of several commands over one folder,
+            :class:`~shiftproof.shards.Ray` for a cluster. None does all on this machine. Of a table
+            of results nothing is left to share: every command writes the same scores.
         show_progress: None shows progress on a terminal only.
 
     Raises:
@@ -126,13 +103,14 @@ def score(
             object to be found; tables beside result files; answers without scores to calibrate on.
         BrokenFileError: a file cannot be read.
         RunMismatchError: ``out`` belongs to a run with other settings.
+        UnfinishedError: this worker's share is done, others' are not.
     """
     given = _name_predictions(predictions)
     task = task_of(given)
     _check_arguments(given, task, data, measure, classes, class_map, calibrate)
     if not isinstance(predictions, Mapping):
         given = {_NOUNS[task]: next(iter(given.values()))}
-    with leave_nothing_if_refused(Path(out)):
+    with leave_nothing_if_refused(Path(out), shared=isinstance(backend, Scheduled)):
         if task == "segmentation":
             assert data is not None
             return score_label_maps(
@@ -142,6 +120,7 @@ def score(
                 classes=classes,
                 class_map=class_map,
                 workers=workers,
+                backend=backend,
                 show_progress=show_progress,
             )
         if task == "classification":
@@ -153,13 +132,22 @@ def score(
                 calibrate=calibrate,
                 coverage=coverage,
                 workers=workers,
+                backend=backend,
                 show_progress=show_progress,
             )
         if _is_table(next(iter(given.values()))):
-            return _score_tables(given, Path(out), measure)
+            return _score_tables(given, Path(out), measure, backend)
         assert data is not None
         assert isinstance(data, (DetectionData, str, Path))
-        return _score_files(given, data, Path(out), measure, workers, show_progress)
+        return score_detections(
+            given,
+            data,
+            Path(out),
+            measure,
+            workers=workers,
+            backend=backend,
+            show_progress=show_progress,
+        )
 
 
 _NOUNS = {
@@ -280,288 +268,12 @@ def _there(path: Predictions) -> Path:
     return Path(path)
 
 
-# ---------------------------------------------------------------- result files
-
-
-def _score_files(
-    given: Mapping[str, Path],
-    data: DetectionData | str | Path,
-    out: Path,
-    measure: str,
-    workers: int | None,
-    show_progress: bool | None,
-) -> Run:
-    truth = _read_truth(data, measure)
-    measured = make_measure(truth.measure, truth.annotations)
-    check_wanted(truth.title, measured, truth.faults)
-    masks = truth.measure == "coco-masks"
-    objects = read_objects(truth.annotations, masks=masks)
-    found = {name: find_predictions(path, masks=masks) for name, path in given.items()}
-    shared = share_cells({name: one.files for name, one in found.items()})
-    cells = shared.grid.cells
-    folder = RunFolder.create(
-        out,
-        "detection",
-        plain(
-            {
-                "models": {name: _about(given[name], one) for name, one in found.items()},
-                "measure": truth.measure,
-                "data": truth.settings,
-                "images": {"source": "result files of another framework"},
-                **shared.settings(),
-            }
-        ),
-        {
-            "classes": {"title": truth.title, "count": len(objects.categories)},
-            **shared.about(),
-            **(
-                {"data_faults": msgspec.to_builtins(summarize_faults(truth.faults))}
-                if truth.faults
-                else {}
-            ),
-            "provenance": provenance("none", 0),
-        },
-    )
-    write_ground_truth(folder, truth.annotations, truth.measure)
-    total = len(found) * len(cells)
-    with progress("Read", total, show=show_progress) as advance:
-        for name, one in found.items():
-            files.make_folder(folder.path / "records" / name)
-            results = _Results(truth, objects, [one.files[cell] for cell in cells], masks=masks)
-            for cell in cells:
-                if not folder.has(name, cell):
-                    records, faults = results.read(one.files[cell])
-                    if faults:
-                        keep_faults(folder, name, cell, faults)
-                    write_detections(folder.records_file(name, cell), records)
-                advance(note=str(cell))
-            results.check_any_of_the_images()
-    scores = summarize(
-        folder,
-        Detection(measure=truth.measure),
-        {name: name for name in found},
-        shared.grid,
-        workers=default_workers("none") if workers is None else workers,
-        show_progress=show_progress,
-    )
-    write_form(folder.scores_file, scores)
-    save_gallery(folder, None, cells, truth.samples, list(found), truth.annotations)
-    return Run(folder.path)
-
-
-@dataclass(frozen=True)
-class _Truth:
-    """Annotations in COCO's form, each image's ``file_name`` its own, and what names an image."""
-
-    annotations: dict[str, Any]
-    names: Names
-    measure: str
-    title: str
-    settings: Settings
-    faults: Sequence[Fault]
-
-    @property
-    def samples(self) -> list[Sample]:
-        """The images, in the order of the annotations."""
-        return [Sample(str(record["file_name"])) for record in self.annotations["images"]]
-
-
-def _read_truth(data: DetectionData | str | Path, measure: str) -> _Truth:
-    if not isinstance(data, DetectionData) and Path(data).suffix.lower() == ".json":
-        return _read_coco(Path(data), _measure_of(measure, is_voc=False))
-    dataset = open_detection_data(data)
-    measure = _measure_of(measure, is_voc=isinstance(dataset, VocData))
-    annotations = dataset.ground_truth()
-    faults = list(dataset.faults)
-    if measure == "coco-masks":
-        objects = read_objects(annotations, masks=True)
-        names = {record["id"]: record["file_name"] for record in annotations["images"]}
-        annotations = _as_coco(objects, names)
-        faults += [fault for fault in objects.faults if fault.reason == NO_MASK]
-    return _Truth(
-        annotations,
-        Names(annotations, has_ids=isinstance(dataset, CocoData)),
-        measure,
-        title=dataset.classes.title,
-        settings=dataset.settings(),
-        faults=faults,
-    )
-
-
-def _read_coco(path: Path, measure: str) -> _Truth:
-    """Read a COCO file alone, without its images."""
-    read = read_annotations(path.name, read_json(path))
-    objects = objects_of(path.name, read, masks=measure == "coco-masks")
-    annotations = _as_coco(objects, _file_names(read))
-    return _Truth(
-        annotations,
-        Names(annotations, has_ids=True),
-        measure,
-        title=path.name,
-        settings={
-            "name": path.name,
-            "kind": "COCO annotations",
-            "fingerprint": files.file_fingerprint(path),
-            "images": len(objects.image_ids),
-            "objects": len(objects.boxes),
-            "faults": count_faults(objects.faults),
-            "left out": sum(not fault.kept for fault in objects.faults),
-        },
-        faults=objects.faults,
-    )
-
-
-def _file_names(read: Annotations) -> dict[Any, str]:
-    """Return for each image a file name that no other has."""
-    counts = Counter(record.file_name for record in read.images.values())
-    return {
-        identity: record.file_name
-        if record.file_name is not None and counts[record.file_name] == 1
-        else f"image {identity}"
-        for identity, record in read.images.items()
-    }
-
-
-def _as_coco(objects: Objects, names: Mapping[Any, str]) -> dict[str, Any]:
-    """Return what can be measured in COCO's form: the images in the order of ``names``."""
-    sizes = dict(zip(objects.image_ids, objects.sizes, strict=True))
-    images = []
-    for identity, name in names.items():
-        size = sizes[identity]
-        sides = {} if size is None else {"width": size[1], "height": size[0]}
-        images.append({"id": identity, "file_name": name, **sides})
-    categories = list(objects.categories)
-    annotations = []
-    for at in range(len(objects.boxes)):
-        annotation = {
-            "id": at + 1,
-            "image_id": objects.image_ids[objects.image[at]],
-            "category_id": categories[objects.category[at]],
-            "bbox": objects.boxes[at].tolist(),
-            "area": float(objects.area[at]),
-            "iscrowd": int(objects.crowd[at]),
-            "difficult": int(objects.difficult[at]),
-        }
-        if objects.masks is not None:
-            code = objects.masks[at]
-            annotation["segmentation"] = {**code, "counts": code["counts"].decode("ascii")}
-        annotations.append(annotation)
-    return {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": key, "name": name} for key, name in objects.categories.items()],
-    }
-
-
-def _measure_of(measure: str, *, is_voc: bool) -> str:
-    if measure == "auto":
-        return "voc" if is_voc else "coco"
-    if measure not in MEASURES:
-        raise UnknownNameError.of("measure", measure, ["auto", *MEASURES])
-    return measure
-
-
-def _about(root: Path, found: PredictionFiles) -> Settings:
-    return {
-        "name": root.name,
-        "predictions": {
-            str(cell): files.file_fingerprint(path) for cell, path in sorted(found.files.items())
-        },
-        "files that are no cell": list(found.passed_over),
-    }
-
-
-class _Results:
-    """Reads the result files of one detector; ``paths`` are all of them."""
-
-    def __init__(
-        self, truth: _Truth, objects: Objects, paths: Sequence[Path], *, masks: bool
-    ) -> None:
-        self._truth = truth
-        self._objects = objects
-        self._masks = masks
-        self._records = 0
-        self._foreign: list[Fault] = []
-        # One file alone may name images that could be either; all together show what is meant.
-        self._by_name = truth.names.may_clash and truth.names.decide(
-            paths[0].parent.name,
-            (
-                one["image_id"]
-                for path in paths
-                for one in _read_results(path)
-                if isinstance(one, Mapping) and "image_id" in one
-            ),
-        )
-
-    def read(self, path: Path) -> tuple[DetectionRecords, tuple[Fault, ...]]:
-        """Return what was found in each image, and what is wrong with the file."""
-        value = self._truth.names.translate(_read_results(path), by_name=self._by_name)
-        self._records += len(value)
-        found = read_detection_columns(
-            value, self._objects, masks=self._masks, strict=False, where=_show_path(path)
-        )
-        self._foreign += [fault for fault in found.faults if fault.reason == UNKNOWN_IMAGE]
-        return _per_image(found, self._truth, self._objects), found.faults
-
-    def check_any_of_the_images(self) -> None:
-        """Refuse files of which no record is of an image of the ground truth, however few they are.
-
-        Raises:
-            InputError: there are records, and all are of other images.
-        """
-        if self._records and len(self._foreign) == self._records:
-            first = self._foreign[0]
-            raise InputError(
-                f"{first.where}: {first.detail}. None of the {self._records} records is of one."
-            )
-
-
-def _read_results(path: Path) -> list[Any]:
-    value = read_json(path)
-    if not isinstance(value, list):
-        raise InputError(
-            f"{_show_path(path)}: expected COCO results, a list of objects with image_id, category_id, "
-            f"bbox and score, got a {type(value).__name__}. Is this the ground truth, or a table?"
-        )
-    return value
-
-
-def _show_path(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
-
-
-def _per_image(found: DetectionColumns, truth: _Truth, objects: Objects) -> DetectionRecords:
-    order = np.argsort(found.image, kind="stable")
-    ends = np.searchsorted(found.image[order], np.arange(len(objects.image_ids) + 1))
-    place = {identity: at for at, identity in enumerate(objects.image_ids)}
-    images: list[FoundInImage] = []
-    for record in truth.annotations["images"]:
-        at = place[record["id"]]
-        rows = order[ends[at] : ends[at + 1]]
-        images.append(
-            FoundInImage(
-                found.category[rows].astype(np.int32),
-                found.score[rows],
-                found.boxes[rows],
-                None
-                if found.masks is None
-                else tuple(found.masks[row]["counts"] for row in rows.tolist()),
-            )
-            if len(rows)
-            else NOTHING
-        )
-    return DetectionRecords(
-        ids=[sample.id for sample in truth.samples],
-        position=np.arange(len(images), dtype=np.int32),
-        found=images,
-        error=[None] * len(images),
-    )
-
-
 # ---------------------------------------------------------------- tables
 
 
-def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
+def _score_tables(
+    given: Mapping[str, Path], out: Path, measure: str, backend: Backend | None
+) -> Run:
     kind = "segm" if measure == "coco-masks" else "bbox"
     if measure not in ("auto", "coco", "coco-masks"):
         raise InputError(f"A table brings its own measure; leave out {measure!r}.")
@@ -594,6 +306,7 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
             **shared.about(),
             "provenance": provenance("none", 0),
         },
+        shared=isinstance(backend, Scheduled),
     )
     measured = summarize_performance(
         performance,

@@ -11,6 +11,7 @@ from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES as ANSWERS
 from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.predictions import cell_of, split_cell
+from shiftproof.bench.scored_cells import choose_backend, fill_scored
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
 from shiftproof.bench.segmentation_gallery import Shown, save_shown
 from shiftproof.bench.segmentation_recorders import SegmentationRecorder, Truths
@@ -34,6 +35,7 @@ from shiftproof.runs.names import plain
 from shiftproof.runs.records.segmentation import PixelCounts, write_segmentation
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import Cell, Image, LabelMap, Sample, Settings
 
 Named: TypeAlias = Classes | str | Path | Sequence[str]
@@ -73,6 +75,7 @@ def score_label_maps(
     classes: Named | None,
     class_map: Mapping[str, str] | None,
     workers: int | None,
+    backend: Backend | None,
     show_progress: bool | None,
 ) -> Run:
     """Score label maps of segmenters; see :func:`shiftproof.bench.score`."""
@@ -106,17 +109,15 @@ def score_label_maps(
             **shared.about(),
             "provenance": provenance("none", 0),
         },
+        shared=isinstance(backend, Scheduled),
     )
     workers = default_workers("none") if workers is None else workers
-    with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
-        write_truth(folder, dataset)
-        for name, source in sources.items():
-            files.make_folder(folder.path / "records" / name)
-            for cell in cells:
-                if not folder.has(name, cell):
-                    reader = _Reader(dataset, meaning, source.path, source.cells[cell])
-                    _write_cell(folder.records_file(name, cell), reader, workers)
-                advance(note=str(cell))
+    write_truth(folder, dataset)
+    # Alone on a machine, all processes read one cell, so that few cells keep them busy, too.
+    reader = _LabelMaps(dataset, meaning, sources, workers if backend is None else 0)
+    fill_scored(
+        folder, reader, given, cells, choose_backend(backend, 0), show_progress=show_progress
+    )
     scores = summarize(
         folder,
         Segmentation(),
@@ -128,8 +129,7 @@ def score_label_maps(
     write_form(folder.scores_file, scores)
 
     def answer(name: str, sample: Sample, cell: Cell, photo: Image) -> LabelMap:
-        source = sources[name]
-        return _Reader(dataset, meaning, source.path, source.cells[cell]).read(sample)
+        return reader.of_cell(name, cell).read(sample)
 
     def photograph(sample: Sample, cell: Cell) -> Image | None:
         # The corrupted images are not available, only the clean ones.
@@ -370,6 +370,25 @@ class _Reader:
                 f"{sample.id} has {width} x {height}; expected label maps of the truth's size."
             )
         return labels
+
+
+@dataclass(frozen=True, eq=False)
+class _LabelMaps:
+    """Reads the label maps of all segmenters, in so many processes."""
+
+    data: SegmentationData
+    meaning: Meaning
+    sources: Mapping[str, _Source]
+    workers: int
+
+    def of_cell(self, model: str, cell: Cell) -> _Reader:
+        """Return the reader of one cell."""
+        source = self.sources[model]
+        return _Reader(self.data, self.meaning, source.path, source.cells[cell])
+
+    def write(self, folder: RunFolder, model: str, cell: Cell) -> None:
+        """Write the pixels of each image by true and predicted class."""
+        _write_cell(folder.records_file(model, cell), self.of_cell(model, cell), self.workers)
 
 
 def _write_cell(path: Path, reader: _Reader, workers: int) -> None:

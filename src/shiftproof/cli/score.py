@@ -20,6 +20,7 @@ from shiftproof.cli.options import (
     Workers,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -109,24 +110,28 @@ def score(
     measure: MeasureName = "auto",
     held: CalibrateOptions,
     workers: Workers = None,
+    parts: PartOptions,
     as_json: AsJson = False,
 ) -> None:
     """Score classes, detections or label maps under corruption, made elsewhere; no model is needed."""
     from shiftproof import bench
     from shiftproof.data import read_class_map
 
+    backend = parts.choose(workers)
     named = _name_predictions(predictions)
-    run = bench.score(
-        named,
-        _open(named, data, truth, classes),
-        out=out,
-        measure=measure,
-        classes=classes,
-        class_map=None if class_map is None else read_class_map(class_map),
-        calibrate=held.calibrate,
-        coverage=held.coverage,
-        workers=workers,
-    )
+    with parts.share():
+        run = bench.score(
+            named,
+            _open(named, data, truth, classes),
+            out=out,
+            measure=measure,
+            classes=classes,
+            class_map=None if class_map is None else read_class_map(class_map),
+            calibrate=held.calibrate,
+            coverage=held.coverage,
+            workers=workers,
+            backend=backend,
+        )
     for line in run.head.describe_faults():
         say(line, error=True)
     show_outcome(run, as_json=as_json, trust=held.calibrate is not None)

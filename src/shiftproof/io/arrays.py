@@ -1,4 +1,6 @@
-"""NumPy's ``.npy`` and ``.npz`` files, read without executing anything and within the file's size."""
+"""NumPy's ``.npy`` and ``.npz`` files: read without executing anything and within the file's size, and
+written.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 from shiftproof.io.border import convert_errors, reason_of
 from shiftproof.io.border import open_regular as open_regular
 
@@ -164,6 +167,21 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 values = np.frombuffer(data, header.dtype, offset=header.offset)
                 arrays[name] = values[: math.prod(header.shape)].reshape(header.shape)
     return arrays
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays of numbers or texts by name to a ``.npz`` file, atomically.
+
+    The same arrays give the same bytes.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    with files.atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            # Entries contain a date; ZipInfo's default is constant.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(values), allow_pickle=False)
 
 
 @contextlib.contextmanager

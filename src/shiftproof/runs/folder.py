@@ -153,14 +153,14 @@ def cell_file(folder: Path, model: str, cell: Cell) -> Path:
 
 
 @contextlib.contextmanager
-def leave_nothing_if_refused(path: Path) -> Iterator[None]:
+def leave_nothing_if_refused(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Take away a run that was begun within, when its input turns out to be unusable.
 
     Nothing was measured then, and settings that name a faulty file would refuse the mended one. A
-    run that was there before stays.
+    run that was there before stays, and one that is ``shared``, in which others may be at work.
     """
     was_there = path.exists()
-    is_new = not RunFolder(path).run_file.exists()
+    is_new = not shared and not RunFolder(path).run_file.exists()
     try:
         yield
     except InputError:

@@ -38,14 +38,19 @@ def summarize_faults(faults: Sequence[Fault]) -> FaultCounts:
     )
 
 
-def keep_faults(folder: RunFolder, model: str, cell: Cell, faults: Sequence[Fault]) -> None:
-    """Write the faults of a cell's result file into ``run.json``.
+def keep_faults(folder: RunFolder, faults: Mapping[str, Mapping[Cell, FaultCounts]]) -> None:
+    """Write the faults of result files, by model and cell, into ``run.json``.
 
-    They are written before the cell's table, so that an interrupted run has them, too.
+    Those of other cells stay. Without faults nothing is written.
     """
+    if not faults:
+        return
     info = folder.info()
-    results = info.setdefault("result_faults", {}).setdefault(model, {})
-    results[str(cell)] = msgspec.to_builtins(summarize_faults(faults))
+    told = info.setdefault("result_faults", {})
+    for model, cells in faults.items():
+        told.setdefault(model, {}).update(
+            {str(cell): msgspec.to_builtins(one) for cell, one in cells.items()}
+        )
     files.write_json(folder.run_file, info)
 
 

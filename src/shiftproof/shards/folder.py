@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files, manifest
-from shiftproof.io.arrays import read_arrays
+from shiftproof.io.arrays import read_arrays, write_arrays
 from shiftproof.types import Settings
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -86,11 +85,7 @@ class PartFolder:
         Raises:
             RunError: the disk is full.
         """
-        with files.atomic(self.part_file(number)) as file, zipfile.ZipFile(file, "w") as archive:
-            for name, values in part.items():
-                # Entries contain a date; ZipInfo's default is constant.
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.asanyarray(values), allow_pickle=False)
+        write_arrays(self.part_file(number), part)
 
     def read(self, number: int) -> Arrays:
         """Return the part of one shard.

@@ -77,8 +77,11 @@ def fill_parts(
     backend: Backend,
     *,
     show: bool | None = None,
+    describe: Callable[[int], str] = "shard {}".format,
 ) -> None:
     """Compute all missing parts in any storage; see :func:`run_shards`.
+
+    ``describe`` says what a part is, for the display.
 
     Raises:
         UnfinishedError: this worker's share is done, but parts of other workers are missing.
@@ -93,7 +96,7 @@ def fill_parts(
         contextlib.closing(backend.work(function, context, parts, mine)) as done,
     ):
         for number in done:
-            advance(note=f"shard {number}")
+            advance(note=describe(number))
     check_finished(name, parts, backend)
 
 
