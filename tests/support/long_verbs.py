@@ -8,7 +8,7 @@ from shiftproof.embed import embed
 from shiftproof.evaluate import evaluate
 from shiftproof.probe import probe
 from shiftproof.stylize import export_stylized
-from support import tiny
+from support import scored_results, tiny
 from support.learner import Learner
 
 
@@ -78,6 +78,15 @@ def stylize_photos(photos, out, backend):
     export_stylized(photos, out, combined=True, workers=0, backend=backend)
 
 
+def score_results(kind):
+    def score(photos, out, backend):
+        root = photos.parent / f"results {kind}"
+        data, models = scored_results.make(kind, photos, root)
+        bench.score(models, data, out=out, workers=0, backend=backend)
+
+    return score
+
+
 VERBS = {
     "bench": measure_grid,
     "evaluate": measure_test_sets,
@@ -86,4 +95,5 @@ VERBS = {
     "probe": probe_encoder,
     "corrupt": corrupt_photos,
     "stylize": stylize_photos,
+    **{f"score {kind}": score_results(kind) for kind in scored_results.KINDS},
 }
