@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -23,7 +22,7 @@ from shiftproof.similarity import open_embeddings
 from shiftproof.storage import claims, outgoing
 from shiftproof.storage.store import Store
 from support import tiny
-from support.stores import all_text_below, content, files_below, picture, serve_folder, serve_s3
+from support.stores import all_text_below, content, files_below, picture, serve_folder
 
 pytestmark = pytest.mark.filterwarnings(
     # Of the libraries that talk to stores, when sessions of earlier event loops are collected.
@@ -31,30 +30,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore:datetime.datetime.utc:DeprecationWarning",
 )
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with serve_s3("lab") as system:
-        for number in range(4):
-            system.pipe_file(f"lab/photos/{number}.png", picture(number))
-        yield system
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "PAUSE", 0)
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def memory():
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    system.pseudo_dirs[:] = [""]
-    yield system
-    system.store.clear()
 
 
 def run(capsys, *words):

@@ -73,12 +73,14 @@ class Places:
     Attributes:
         verb: the verb.
         changes: whether the verb writes outputs; False for a dry run or plan.
+        worker: index and count of the commands that share the outputs; None for the only one.
         outputs: URLs of output folders.
         files: URLs of output files.
     """
 
     verb: str
     changes: bool = True
+    worker: tuple[int, int] | None = None
     outputs: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
@@ -101,7 +103,7 @@ class Places:
                 show_as(str(path), redact_urls(word.url))
                 return word.name + str(path)
             self.outputs.append(word.url)
-            return word.name + str(storage.find_output(word.url))
+            return word.name + str(storage.find_output(word.url, self.worker))
         if self._is_read_remotely(word):
             return word.name + word.url
         return word.name + str(storage.fetch(word.url))
@@ -128,7 +130,7 @@ class Places:
         from shiftproof import storage
 
         for url in dict.fromkeys(self.outputs):
-            stack.enter_context(storage.write_to(url))
+            stack.enter_context(storage.write_to(url, worker=self.worker))
         for url in dict.fromkeys(self.files):
             stack.enter_context(storage.write_file_to(url))
 
@@ -162,7 +164,11 @@ def take_urls(
 
     def work(**_: Any) -> Any:
         _check(context, found)
-        places = Places(str(context.info_name), changes=not {"--dry-run", "--plan"} & set(words))
+        places = Places(
+            str(context.info_name),
+            changes=not {"--dry-run", "--plan"} & set(words),
+            worker=_find_worker(context.params),
+        )
         new_words = list(words)
         for place, (before, word) in found.items():
             if _concerns((before, word)):
@@ -174,6 +180,13 @@ def take_urls(
         return places.work(run, make(new_words, new_defaults).params)
 
     context.command.callback = work
+
+
+def _find_worker(options: dict[str, Any]) -> tuple[int, int] | None:
+    """Return which of several commands this is; what makes no sense is refused by the verb."""
+    worker, of = options.get("worker"), options.get("of")
+    valid = worker is not None and of is not None and 0 <= worker < of
+    return (worker, of) if valid else None
 
 
 def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:

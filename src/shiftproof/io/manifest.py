@@ -10,12 +10,15 @@ from typing import Any, TypeAlias
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.io.holding import hold
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_json, read_object
 
 FORMAT = 1
 
 _SPELLED_BEFORE = {"labelled": "labeled"}
 """Renamed keys of settings in folders of earlier versions."""
+
+_NOT_DECISIVE = ("broken", "format", "left aside", "provenance")
+"""Keys of a copy's manifest, which has its settings beside them."""
 
 _TOLD = 3
 
@@ -120,6 +123,29 @@ def _without(settings: Any, unnamed: Collection[str]) -> Any:
     return {
         name: _without(value, unnamed) for name, value in settings.items() if name not in unnamed
     }
+
+
+def check_mark(here: Path, theirs: Path) -> None:
+    """Check that two files of settings, which two commands have begun, are of the same work.
+
+    What tells how the work came about may differ, as may what it has found so far.
+
+    Args:
+        here: the file of this command.
+        theirs: that of another, which was first.
+
+    Raises:
+        RunMismatchError: they are of other work.
+        BrokenFileError: one is damaged.
+    """
+    check_same(here.parent, _decisive(theirs), _decisive(here), what="work")
+
+
+def _decisive(file: Path) -> dict[str, Any]:
+    told = read_object(file)
+    if "settings" in told:
+        return {name: told[name] for name in ("kind", "job", "shards", "settings") if name in told}
+    return {name: value for name, value in told.items() if name not in _NOT_DECISIVE}
 
 
 def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:

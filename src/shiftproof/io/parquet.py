@@ -42,7 +42,7 @@ def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) 
         data = raw.read()
         check_footer(io.BytesIO(data), len(data))
         there = pq.read_schema(pa.BufferReader(data)).names
-        dictionaries = [name for name in (unique, *shared) if name in there]
+        dictionaries = [name for name in (unique, *shared) if name is not None and name in there]
         file = open_in_own_thread(pa.BufferReader(data), read_dictionary=dictionaries)
         if unique is None:
             table = file.read(use_threads=False)

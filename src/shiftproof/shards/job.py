@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from shiftproof.compute.progress import progress
 from shiftproof.errors import UnfinishedError
+from shiftproof.io.arrivals import fetch_finished
 from shiftproof.shards.backends import Backend, Local
 from shiftproof.shards.folder import Arrays, PartFolder, Parts
 from shiftproof.types import Settings
@@ -107,6 +108,9 @@ def check_finished(name: str, parts: Parts, backend: Backend) -> None:
         UnfinishedError: names the missing parts and their workers.
     """
     missing = parts.missing()
+    if missing:
+        fetch_finished(parts.path, lambda: not parts.missing())
+        missing = parts.missing()
     if missing:
         told = ", ".join(map(str, missing[:_TOLD]))
         more = f" and {len(missing) - _TOLD} more" if len(missing) > _TOLD else ""

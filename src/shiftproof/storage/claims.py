@@ -1,7 +1,8 @@
-"""Leases on outputs behind URLs: one command at a time writes, on any machine.
+"""Leases on outputs behind URLs: one command at a time writes, on any machine, or several that share it.
 
 A claim is a small numbered file in the output. The newest is valid; its command renews it while it
-works. Stores that create a file only if it does not exist give each number to one command only.
+works. Stores that create a file only if it does not exist give each number to one command only. Each of
+several commands that share an output (`--worker`) has numbers of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import InputError, RunError
+from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import files
+from shiftproof.storage.copies import Copy
 from shiftproof.storage.store import OURS, Store
 
 RENEWED_EVERY = 60
@@ -28,7 +30,10 @@ RENEWED_EVERY = 60
 LAPSES_AFTER = 600
 """Seconds without renewal after which a claim expires."""
 
-_CLAIM = re.compile(rf"{re.escape(OURS)}/claim-(\d{{6,}})\.json")
+ALONE = "claim"
+"""The line of claims of commands that share an output with no other."""
+
+_CLAIM = re.compile(rf"{re.escape(OURS)}/(claim|worker-\d{{4,}}-of-\d{{4,}})-(\d{{6,}})\.json")
 
 _TOKEN_FILE = "claim.txt"
 """The token of this machine's last claim, stored beside the local copy."""
@@ -40,29 +45,37 @@ class Claim:
 
     Attributes:
         store: the output.
+        line: which claims it stands among: :data:`ALONE`, or those of one worker.
         number: number of the claim.
         about: content of its file.
     """
 
     store: Store
+    line: str
     number: int
     about: dict[str, Any]
 
     @classmethod
-    def make(cls, store: Store, base: Path) -> Claim:
+    def make(cls, store: Store, base: Path, worker: tuple[int, int] | None = None) -> Claim:
         """Claim an output for this process.
 
         Args:
             store: the output.
             base: the folder of its local copy, which this process has locked.
+            worker: which of how many commands this is that share the output; None for the only one.
 
         Raises:
-            InputError: another machine writes there, or the store is read-only.
+            InputError: another machine writes there that does not share it, or the store is
+                read-only, or cannot be shared.
         """
         store.check_writable()
-        there = _numbers(store)
+        line = line_of(worker)
+        if worker is not None:
+            store.check_sharable()
+        there = _numbers(store, line)
         if there:
-            _check_free(store, max(there), base)
+            _check_free(store, _name(line, max(there)), base)
+        _check_others(store, line)
         about = {
             "token": secrets.token_hex(16),
             "process": os.getpid(),
@@ -70,16 +83,22 @@ class Claim:
             "since": _now(),
             "renewed": time.time(),
         }
-        claim = cls(store, max(there, default=0) + 1, about)
+        claim = cls(store, line, max(there, default=0) + 1, about)
         files.write_bytes(base / _TOKEN_FILE, str(about["token"]).encode(), durable=False)
         if not store.create(claim.name, claim._encode()):
             raise InputError(_refusal(store, {}))
+        try:
+            # One of another line may have begun at the same moment.
+            _check_others(store, line)
+        except BaseException:
+            claim.release()
+            raise
         return claim
 
     @property
     def name(self) -> str:
         """Name of the claim's file."""
-        return _name(self.number)
+        return _name(self.line, self.number)
 
     def renew(self) -> None:
         """Renew the claim if it is due.
@@ -98,7 +117,7 @@ class Claim:
         Raises:
             RunError: it is not, since this process did not renew it in time.
         """
-        if max(_numbers(self.store), default=0) != self.number:
+        if max(_numbers(self.store, self.line), default=0) != self.number:
             raise RunError(
                 f"{self.store} was taken over by another command, since this one was not heard of for "
                 f"{LAPSES_AFTER // 60} minutes. Nothing more is written there."
@@ -107,38 +126,82 @@ class Claim:
     def release(self) -> None:
         """Remove the claim."""
         with contextlib.suppress(RunError, InputError):
-            numbers = _numbers(self.store)
+            numbers = _numbers(self.store, self.line)
             if max(numbers, default=0) == self.number:
-                self.store.remove(_name(number) for number in sorted(numbers))
+                self.store.remove(_name(self.line, number) for number in sorted(numbers))
 
     def _encode(self) -> bytes:
         return json.dumps(self.about).encode() + b"\n"
 
 
-def _name(number: int) -> str:
-    return f"{OURS}/claim-{number:06d}.json"
+def line_of(worker: tuple[int, int] | None) -> str:
+    """Return the line of claims of a worker, ``(index, count)``, or of a command alone."""
+    return ALONE if worker is None else f"worker-{worker[0]:04d}-of-{worker[1]:04d}"
 
 
-def _numbers(store: Store) -> list[int]:
-    return [int(found[1]) for name in store.list(OURS) if (found := _CLAIM.fullmatch(name))]
+def use_of(line: str) -> str:
+    """Return the use by which the local copy of an output is found: each line has its own."""
+    return "out" if line == ALONE else f"out {line}"
 
 
-def _check_free(store: Store, number: int, base: Path) -> None:
-    about = _read(store, number)
+def _name(line: str, number: int) -> str:
+    return f"{OURS}/{line}-{number:06d}.json"
+
+
+def _list_claims(store: Store) -> list[tuple[str, int]]:
+    """Return the line and the number of each claim."""
+    found = (_CLAIM.fullmatch(name) for name in store.list(OURS))
+    return [(one[1], int(one[2])) for one in found if one is not None]
+
+
+def _numbers(store: Store, line: str) -> list[int]:
+    return [number for other, number in _list_claims(store) if other == line]
+
+
+def _check_free(store: Store, name: str, base: Path) -> None:
+    """Refuse a claim of the same line that another command holds."""
+    about = _read(store, name)
     mine = base / _TOKEN_FILE
     # This process has locked the local copy, so an earlier claimant on this machine has ended.
     if mine.is_file() and mine.read_text("utf-8") == about.get("token"):
         return
-    renewed = about.get("renewed")
-    age = time.time() - renewed if isinstance(renewed, (int, float)) else float("inf")
-    if age < LAPSES_AFTER:
+    if _is_alive(about):
         raise InputError(_refusal(store, about))
 
 
-def _read(store: Store, number: int) -> dict[str, Any]:
+def _check_others(store: Store, line: str) -> None:
+    """Refuse claims that this one cannot stand beside: workers share, a command alone does not."""
+    newest: dict[str, int] = {}
+    for other, number in _list_claims(store):
+        newest[other] = max(number, newest.get(other, 0))
+    for other, number in newest.items():
+        if other != line and ALONE in (other, line):
+            about = _read(store, _name(other, number))
+            if _is_alive(about) and not _has_ended_here(store, other, about):
+                raise InputError(_refusal(store, about))
+
+
+def _is_alive(about: dict[str, Any]) -> bool:
+    renewed = about.get("renewed")
+    age = time.time() - renewed if isinstance(renewed, (int, float)) else float("inf")
+    return age < LAPSES_AFTER
+
+
+def _has_ended_here(store: Store, line: str, about: dict[str, Any]) -> bool:
+    """Return whether a claim is of a command of this machine that is not there any more."""
+    copy = Copy.of(store, use_of(line))
+    mine = copy.base / _TOKEN_FILE
+    if not mine.is_file() or mine.read_text("utf-8") != about.get("token"):
+        return False
+    with contextlib.suppress(InputError), copy.hold(wait=False):
+        return True
+    return False
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
     try:
-        about = json.loads(store.read(_name(number)))
-    except ValueError:
+        about = json.loads(store.read(name))
+    except (ValueError, BrokenFileError):  # it may have been removed a moment ago
         return {}
     return about if isinstance(about, dict) else {}
 

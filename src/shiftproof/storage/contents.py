@@ -76,12 +76,30 @@ class Contents:
     def add(self, told: Mapping[str, Any], name: str, store: Store) -> Contents:
         """Return the contents after a commit."""
         kept = {file: entry for file, entry in self.files.items() if file not in told["removed"]}
+        sent = _entries(store, told["files"])
+        # Between the two commits of a file that is replaced another command's may stand.
+        coming = {file: entry for file, entry in self.coming.items() if file not in sent}
         return replace(
             self,
-            files=kept | _entries(store, told["files"]),
-            coming=_entries(store, told["coming"]),
+            files=kept | sent,
+            coming=coming | _entries(store, told["coming"]),
             commits=(*self.commits, name),
         )
+
+    def read_on(self, store: Store) -> Contents:
+        """Return the contents after all commits of other commands, too.
+
+        Raises:
+            BrokenFileError: a list is damaged.
+        """
+        listed = set(store.list(OURS))
+        if FINISHED in listed:
+            return Contents.read(store, listed)
+        contents = self if not self.is_finished else Contents()
+        for name in sorted(one for one in listed if _COMMIT.fullmatch(one)):
+            if name not in contents.commits:
+                contents = contents.add(_read(store, name), name, store)
+        return contents
 
     def next_name(self) -> str:
         """Return the name of the next commit."""
@@ -96,6 +114,7 @@ class Contents:
         sent: Mapping[str, Entry],
         coming: Mapping[str, Entry],
         removed: Iterable[str],
+        shared: bool = False,
     ) -> Contents:
         """Write a commit, and return the contents after it.
 
@@ -104,16 +123,22 @@ class Contents:
             sent: files that were uploaded.
             coming: the new versions of files that will be replaced next.
             removed: files that are no longer valid, and may be removed.
+            shared: whether others write commits, too: then theirs are read before.
         """
-        name = self.next_name()
         told = {"files": _as_json(sent), "coming": _as_json(coming), "removed": sorted(removed)}
-        store.write(name, _encode(told))
-        return self.add(told, name, store)
+        contents = self
+        while shared and not store.create(contents.next_name(), _encode(told)):
+            contents = contents.read_on(store)
+            if contents.is_finished:
+                contents = contents.reopen(store, shared=True)
+        if not shared:
+            store.write(contents.next_name(), _encode(told))
+        return contents.add(told, contents.next_name(), store)
 
-    def reopen(self, store: Store) -> Contents:
+    def reopen(self, store: Store, *, shared: bool = False) -> Contents:
         """Mark an output as unfinished, with the same files."""
         store.remove(self.commits)
-        begun = Contents().commit(store, sent=self.files, coming={}, removed=())
+        begun = Contents().commit(store, sent=self.files, coming={}, removed=(), shared=shared)
         store.remove([FINISHED])
         return begun
 

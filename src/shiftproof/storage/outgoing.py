@@ -9,17 +9,19 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.compute.progress import console
 from shiftproof.errors import BrokenFileError, InputError, RunError, ShiftproofError
 from shiftproof.io import files
+from shiftproof.io.arrivals import looking
 from shiftproof.io.border import show_as, show_text
 from shiftproof.io.holding import LOCK_FILE
-from shiftproof.io.placeholders import drop_oldest, is_placeholder, limit_bytes
-from shiftproof.storage.claims import Claim
+from shiftproof.io.manifest import check_mark
+from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, limit_bytes
+from shiftproof.storage.claims import ALONE, Claim, line_of, use_of
 from shiftproof.storage.contents import Contents, Entry
 from shiftproof.storage.copies import Copy, choose_placeholders, each_of
 from shiftproof.storage.store import OURS, Listed, Store
@@ -38,9 +40,14 @@ _SENT = "sent.jsonl"
 _MARKS = ("run.json", "manifest.json")
 """Files by which an output is recognized that was copied to the store by other tools."""
 
+_SETTINGS = (*_MARKS, "stability.json")
+"""Files of settings: two commands that share an output may both begin one."""
+
 
 @contextlib.contextmanager
-def write_to(url: str, *, show: bool | None = None) -> Iterator[Path]:
+def write_to(
+    url: str, *, worker: tuple[int, int] | None = None, show: bool | None = None
+) -> Iterator[Path]:
     """Yield a local folder whose files are uploaded to a URL.
 
     Existing files are fetched first, so that interrupted work can be resumed on any machine. While
@@ -51,6 +58,9 @@ def write_to(url: str, *, show: bool | None = None) -> Iterator[Path]:
 
     Args:
         url: fsspec URL of a folder in a writable store.
+        worker: index and count of commands that share the output, as those of a batch scheduler do;
+            each writes its own files, and the last fetches those of the others. Stores that do not
+            say who was first to write a file (others than s3 and gs) are refused.
         show: whether to show the progress of fetching; by default on a terminal only.
 
     Raises:
@@ -60,21 +70,25 @@ def write_to(url: str, *, show: bool | None = None) -> Iterator[Path]:
             resumes.
     """
     store = Store(url.rstrip("/"))
-    copy = Copy.of(store, "out")
+    copy = _copy_of(store, worker)
     with copy.hold(wait=False):
         copy.prepare()
-        claim = Claim.make(store, copy.base)
+        claim = Claim.make(store, copy.base, worker)
         try:
             output = _Output.begin(copy, claim, show)
-            with output.sending():
+            with output.sending(), output.sharing():
                 yield copy.root
         finally:
             claim.release()
 
 
-def find_output(url: str) -> Path:
+def find_output(url: str, worker: tuple[int, int] | None = None) -> Path:
     """Return the folder that :func:`write_to` yields for a URL."""
-    return Copy.of(Store(url.rstrip("/")), "out").root
+    return _copy_of(Store(url.rstrip("/")), worker).root
+
+
+def _copy_of(store: Store, worker: tuple[int, int] | None) -> Copy:
+    return Copy.of(store, use_of(line_of(worker)))
 
 
 def find_output_file(url: str) -> Path:
@@ -123,7 +137,9 @@ class _Output:
         self._claim = claim
         self._contents = contents
         self._signs: dict[str, _Sign] = {}
+        self._shared = claim.line != ALONE
         self._ended = threading.Event()
+        self._lock = threading.Lock()
         self._unchecked = 0
 
     # ------------------------------------------------------------ resuming
@@ -172,7 +188,7 @@ class _Output:
             found[name] = Entry(path.stat().st_size, _digest(path))
         if found:
             self._contents = self._contents.commit(
-                self._copy.store, sent=found, coming={}, removed=()
+                self._copy.store, sent=found, coming={}, removed=(), shared=self._shared
             )
 
     def _expect(self, name: str, listed: dict[str, Listed]) -> int:
@@ -217,19 +233,51 @@ class _Output:
             self._send_last()
             raise
         self._end(thread)
-        self._send(everything=True)
+        self._send_all()
         self._finish()
 
     def _end(self, thread: threading.Thread) -> None:
         self._ended.set()
         thread.join()
 
+    @contextlib.contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Let work look for what others have finished, where several commands share the output."""
+        with contextlib.ExitStack() as stack:
+            if self._shared:
+                stack.enter_context(looking(self._copy.root, self._look))
+            yield
+
+    def _look(self, is_all_there: Callable[[], bool]) -> None:
+        """Send what is finished here, and fetch what others have, if with it nothing is missing."""
+        with self._lock:
+            self._send_all()
+            self._contents = self._contents.read_on(self._copy.store)
+            sizes = {
+                name: entry.size
+                for name, entry in self._contents.files.items()
+                if not (self._copy.root / name).exists()
+            }
+            self._copy.make_placeholders(sizes)
+            if not is_all_there():
+                for name in sizes:
+                    (self._copy.root / name).unlink()
+                return
+            later = choose_placeholders(self._contents.files)
+            self._copy.record_placeholders(later)
+            self._copy.fetch({name: sizes[name] for name in sizes if name not in later}, show=None)
+            for name in sizes:
+                if name not in later:
+                    self._check_content(name)
+                self._note_sign(name)
+            self._write_sent(list(sizes))
+
     def _send_often(self) -> None:
         pause = PAUSE
         while not self._ended.wait(pause):
             begun = time.monotonic()
             # A store may fail now and answer later; the last upload must succeed.
-            with contextlib.suppress(ShiftproofError, OSError):
+            with contextlib.suppress(ShiftproofError, OSError), self._lock:
                 self._claim.renew()
                 self._send()
             pause = max(PAUSE, 10 * (time.monotonic() - begun))
@@ -244,6 +292,9 @@ class _Output:
                 style="yellow", markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
 
+    def _send_all(self) -> None:
+        self._send(everything=True)
+
     def _send(self, *, everything: bool = False) -> None:
         """Upload and commit changed files.
 
@@ -252,7 +303,9 @@ class _Output:
         """
         latest = None if everything else time.time_ns() - int(_CLOCK * 1e9)
         there = self._scan()
-        removed = [name for name in self._contents.files if name not in there]
+        # Files of others that were not fetched are none that were removed.
+        known = self._signs if self._shared else self._contents.files
+        removed = [name for name in known if name not in there and name in self._contents.files]
         changed = {
             name: sign
             for name, sign in there.items()
@@ -267,12 +320,15 @@ class _Output:
             entries = {
                 name: Entry(path.stat().st_size, _digest(path)) for name, path in held.items()
             }
+            if self._shared:
+                self._contents = self._contents.read_on(self._copy.store)
+                self._take_theirs(entries, changed)
             known = self._contents.files
             fresh = [name for name in entries if name not in known]
             replaced = [name for name in entries if name in known and entries[name] != known[name]]
             replaced.sort(key=lambda name: changed[name].date)
             if fresh or replaced or removed:
-                self._commit(held, entries, fresh, replaced, removed)
+                self._commit(held, entries, changed, fresh, replaced, removed)
         finally:
             shutil.rmtree(self._copy.base / "sending", ignore_errors=True)
         self._signs = {name: sign for name, sign in self._signs.items() if name not in removed}
@@ -284,6 +340,7 @@ class _Output:
         self,
         held: dict[str, Path],
         entries: dict[str, Entry],
+        changed: dict[str, _Sign],
         fresh: list[str],
         replaced: list[str],
         removed: list[str],
@@ -291,18 +348,28 @@ class _Output:
         store = self._copy.store
         self._claim.check()
         if not self._contents.commits or self._contents.is_finished:
-            self._contents = self._contents.reopen(store)
+            self._contents = self._contents.reopen(store, shared=self._shared)
+        there: list[str] = []
 
         def put(name: str) -> str:
             store.put(held[name], name)
             return name
 
-        each_of(put, fresh, f"Sending to {store}", show=False)
+        def put_new(name: str) -> str:
+            if not store.put_new(held[name], name):
+                there.append(name)
+            return name
+
+        each_of(put_new if self._shared else put, fresh, f"Sending to {store}", show=False)
+        for name in there:
+            # Another command was first, or this one before it was killed.
+            entries[name] = self._take(name, changed)
         self._contents = self._contents.commit(
             store,
             sent={name: entries[name] for name in fresh},
             coming={name: entries[name] for name in replaced},
             removed=removed,
+            shared=self._shared,
         )
         store.remove(removed)
         # In the order in which they were written: summaries come after the files they summarize.
@@ -310,10 +377,42 @@ class _Output:
             put(name)
         if replaced:
             self._contents = self._contents.commit(
-                store, sent={name: entries[name] for name in replaced}, coming={}, removed=()
+                store,
+                sent={name: entries[name] for name in replaced},
+                coming={},
+                removed=(),
+                shared=self._shared,
             )
 
+    def _take_theirs(self, entries: dict[str, Entry], changed: dict[str, _Sign]) -> None:
+        """Take the version of another command for files that both have written.
+
+        Files that were in step with the store and changed here since are newer than its own.
+        """
+        for name, entry in entries.items():
+            theirs = self._contents.files.get(name)
+            if theirs is not None and theirs != entry and name not in self._signs:
+                entries[name] = self._take(name, changed)
+
+    def _take(self, name: str, changed: dict[str, _Sign]) -> Entry:
+        """Replace a file by the one in the store, which another command has written.
+
+        Raises:
+            RunMismatchError: it holds the settings of other work.
+        """
+        path = self._copy.root / name
+        theirs = self._copy.base / "theirs"
+        fetch(self._copy.store.at(name), theirs, None)
+        if PurePosixPath(name).name in _SETTINGS:
+            check_mark(path, theirs)
+        theirs.replace(path)
+        self._note_sign(name)
+        changed[name] = self._signs[name]
+        return Entry(path.stat().st_size, _digest(path))
+
     def _finish(self) -> None:
+        if self._shared:
+            self._contents = self._contents.read_on(self._copy.store)
         if not self._contents.commits:
             return
         self._claim.check()

@@ -24,6 +24,9 @@ _WHOLE_ALWAYS = frozenset(
 )
 """Protocols with atomic writes. On others a file is written under a temporary name and then moved."""
 
+_CREATES_ONCE = frozenset({"gcs", "gs", "memory", "s3", "s3a"})
+"""Protocols that create a file only if it does not exist, whoever else tries at the same moment."""
+
 _READ_ALONE = frozenset({"http", "https", "zip", "tar", "github", "gist"})
 
 _UNSENT = ".unsent-"
@@ -150,9 +153,7 @@ class Store:
                     system.rm_file(unsent)
                 raise
         except FileNotFoundError as error:
-            raise InputError(
-                f"{self} cannot be written to: there is no such bucket ({error}). Make it before."
-            ) from error
+            raise self._no_bucket(error) from error
 
     def create(self, name: str, data: bytes) -> bool:
         """Create a small file if it does not exist; return whether it was created.
@@ -162,6 +163,47 @@ class Store:
         """
         place = redact_urls(self.at(name))
         return retry(place, lambda: self._create(name, data), what="written")
+
+    def put_new(self, local: Path, name: str) -> bool:
+        """Upload a local file if there is none of its name; return whether there was none.
+
+        Only for stores that :meth:`check_sharable` lets pass.
+
+        Raises:
+            InputError: the store refuses it.
+            RunError: the store does not answer.
+        """
+        place = redact_urls(self.at(name))
+        return retry(place, lambda: self._put_new(local, name), what="written")
+
+    def _put_new(self, local: Path, name: str) -> bool:
+        system, path = self._find_writable(name)
+        try:
+            system.put_file(str(local), path, mode="create")
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:
+            raise self._no_bucket(error) from error
+        return True
+
+    def check_sharable(self) -> None:
+        """Refuse stores in which several commands cannot tell who was first.
+
+        Raises:
+            InputError: it is none of those that create a file only if it does not exist.
+        """
+        system, _ = self._find_writable("")
+        if _CREATES_ONCE.isdisjoint(_protocols(system)):
+            raise InputError(
+                f"{self} cannot be shared by several commands (--worker): this kind of store does not "
+                "say who was first to write a file, as s3 and gs do. Leave --worker out, or give a "
+                "folder on a disk that all machines see."
+            )
+
+    def _no_bucket(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self} cannot be written to: there is no such bucket ({error}). Make it before."
+        )
 
     def _create(self, name: str, data: bytes) -> bool:
         system, path = self._find_writable(name)
@@ -176,9 +218,7 @@ class Store:
             # An earlier attempt may have succeeded although its reply was lost.
             return bytes(system.cat_file(path)) == data
         except FileNotFoundError as error:
-            raise InputError(
-                f"{self} cannot be written to: there is no such bucket ({error}). Make it before."
-            ) from error
+            raise self._no_bucket(error) from error
         return True
 
     def check_writable(self) -> None:

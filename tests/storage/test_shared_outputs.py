@@ -1,0 +1,211 @@
+"""Several commands that share an output behind a URL: whatever comes first, the bytes of one command."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from shiftproof import cli, storage
+from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
+from shiftproof.io import placeholders
+from shiftproof.io.files import write_bytes
+from shiftproof.shards import FileParts, Scheduled, check_finished
+from shiftproof.storage import claims, copies, outgoing
+from shiftproof.storage.store import Store
+from support import scored_results
+from support.stores import content, files_below
+
+pytestmark = pytest.mark.filterwarnings(
+    # Of the libraries that talk to stores, when sessions of earlier event loops are collected.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:datetime.datetime.utc:DeprecationWarning",
+)
+
+
+def run(capsys, *words):
+    code = cli.run([str(word) for word in words])
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+@pytest.fixture
+def on_machine(tmp_path, monkeypatch):
+    """Let what follows run on a machine of its own."""
+    return lambda name: monkeypatch.setenv(placeholders.CACHE, str(tmp_path / name))
+
+
+def shared(worker, of=2, url="memory://out"):
+    return storage.write_to(url, worker=(worker, of), show=False)
+
+
+# ---------------------------------------------------------------- the verbs
+
+
+@pytest.mark.parametrize("kind", ["coco", "label maps"])
+def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, on_machine, kind):
+    _, models = scored_results.make(kind, None, tmp_path / "results")
+    words = ["score", "-d", tmp_path / "results" / "data", "-w", "0"]
+    words += ["--classes", "index"] if kind == "label maps" else []
+    for name, path in models.items():
+        words += ["-p", f"{name}={path}"]
+    assert run(capsys, *words, "-o", tmp_path / "one")[0] == 0
+    out = f"lab/scored {kind}"
+    for worker in (2, 0, 1):
+        on_machine(f"machine {worker}")
+        code, told = run(capsys, *words, "-o", f"s3://{out}", "--worker", worker, "--of", "3")
+        assert code == 0, told
+        assert ("This worker's share is done" in told) == (worker != 1)
+    there, here = content(s3, out), files_below(tmp_path / "one")
+    assert there.keys() == here.keys()
+    assert {name for name in here if here[name] != there[name]} <= {"run.json", "report.html"}
+    assert [p for p in s3.find(out) if "/.shiftproof/" in p] == [f"{out}/.shiftproof/contents.json"]
+
+
+def test_workers_at_one_time_copy_into_one_bucket(s3, tmp_path):
+    options = ["-c", "contrast", "-s", "1,3", "--workers", "0"]
+    words = [sys.executable, "-m", "shiftproof", "corrupt", "s3://lab/photos"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [
+        subprocess.Popen(
+            [*words, "s3://lab/together", *options, "--worker", str(worker), "--of", "2"], env=env
+        )
+        for worker in range(2)
+    ]
+    assert [one.wait(120) for one in started] == [0, 0]
+    assert cli.run(["corrupt", "s3://lab/photos", str(tmp_path / "copy"), *options]) == 0
+    assert content(s3, "lab/together") == files_below(tmp_path / "copy")
+    assert s3.exists("lab/together/.shiftproof/contents.json")
+
+
+# ---------------------------------------------------------------- who comes when
+
+
+def begin(out, settings="same", by="a"):
+    about = {"format": 1, "kind": "x", "settings": settings, "provenance": by}
+    write_bytes(out / "run.json", json.dumps(about).encode())
+
+
+def finish(out, own, worker):
+    write_bytes(out / own, own.encode())
+    check_finished("Work", FileParts(out, [("a",), ("b",)]), Scheduled(worker, 3))
+    write_bytes(out / "sum", b"".join((out / name).read_bytes() for name in ("a", "b")))
+
+
+def test_of_two_that_begin_together_the_settings_of_the_first_stand(memory, on_machine):
+    def work():
+        on_machine("one")
+        with shared(0) as one:
+            on_machine("two")
+            with shared(1) as two:
+                begin(one, by="first")
+                begin(two, by="second")
+                finish(two, "b", 1)
+
+    with pytest.raises(UnfinishedError, match=r"missing: 0 \(of worker 0"):
+        work()
+    on_machine("one")
+    with shared(0) as one:
+        assert json.loads((one / "run.json").read_text())["provenance"] == "second"
+        finish(one, "a", 0)
+    assert content(memory, "/out").keys() == {"run.json", "a", "b", "sum"}
+    assert memory.cat_file("/out/sum") == b"ab"
+    told = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]
+    assert set(told) == {"run.json", "a", "b", "sum"}
+
+
+def test_other_settings_are_refused_even_if_both_begin_together(memory, on_machine):
+    def work():
+        on_machine("one")
+        with shared(0) as one:
+            on_machine("two")
+            with shared(1) as two:
+                begin(one)
+                begin(two, settings="others")
+                with pytest.raises(UnfinishedError):
+                    finish(one, "a", 0)
+                finish(two, "b", 1)
+
+    with pytest.raises(RunMismatchError, match="holds work with other settings"):
+        work()
+    assert content(memory, "/out").keys() == {"run.json", "a"}
+    assert json.loads(memory.cat_file("/out/run.json"))["settings"] == "same"
+
+
+def test_a_file_that_a_killed_worker_sent_and_never_counted_is_taken_over(memory, on_machine):
+    none = {"files": {}, "coming": {}, "removed": []}
+    memory.pipe_file("/out/.shiftproof/commit-000000.json", json.dumps(none).encode())
+    memory.pipe_file("/out/a", b"a")
+    on_machine("one")
+    with shared(1) as out:
+        begin(out)
+        write_bytes(out / "b", b"b")
+    on_machine("two")
+    with shared(0) as out:
+        finish(out, "a", 0)
+    assert memory.cat_file("/out/sum") == b"ab"
+
+
+def test_the_content_of_others_is_fetched_only_by_the_last(memory, on_machine, monkeypatch):
+    fetched = []
+    fetch = copies.fetch
+
+    def note(url, *rest):
+        fetched.append(url)
+        fetch(url, *rest)
+
+    monkeypatch.setattr(copies, "fetch", note)
+    on_machine("one")
+    with shared(1, of=3) as one:
+        on_machine("two")
+        with shared(2, of=3) as two:
+            begin(one)
+            with pytest.raises(UnfinishedError):
+                finish(one, "b", 1)
+            with pytest.raises(UnfinishedError):
+                finish(two, "c", 2)
+            assert fetched == []
+            assert not (two / "b").exists()
+            finish(two, "a", 2)
+            assert sorted(fetched) == ["memory://out/b", "memory://out/run.json"]
+    assert content(memory, "/out").keys() == {"run.json", "a", "b", "c", "sum"}
+
+
+# ---------------------------------------------------------------- who may not
+
+
+def test_one_worker_at_a_time_has_a_number(memory, on_machine):
+    on_machine("one")
+    with shared(0):
+        on_machine("two")
+        with pytest.raises(InputError, match="Another command writes to memory://out"):  # noqa: SIM117
+            with shared(0):
+                pass
+        with pytest.raises(InputError, match="Another command writes to memory://out"):  # noqa: SIM117
+            with storage.write_to("memory://out"):
+                pass
+    with storage.write_to("memory://out"):
+        on_machine("three")
+        with pytest.raises(InputError, match="Another command writes to memory://out"):  # noqa: SIM117
+            with shared(0):
+                pass
+    assert not memory.find("/out")
+
+
+def test_the_claim_of_a_worker_that_was_killed_here_is_free_at_once(memory):
+    store = Store("memory://out")
+    base = outgoing._copy_of(store, (0, 2)).base
+    base.mkdir(parents=True)
+    claims.Claim.make(store, base, (0, 2))
+    with storage.write_to("memory://out") as out:
+        write_bytes(out / "a", b"a")
+    assert content(memory, "/out") == {"a": b"a"}
+
+
+def test_stores_that_cannot_say_who_was_first_are_not_shared(tmp_path, capsys):
+    words = ["corrupt", tmp_path, f"file://{tmp_path}/out", "--worker", "0", "--of", "2"]
+    code, told = run(capsys, *words)
+    assert code == 2
+    assert "cannot be shared by several commands (--worker)" in " ".join(told.split())
