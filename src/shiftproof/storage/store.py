@@ -55,8 +55,12 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The last part of the URL, as the name of a local folder."""
-        last = PurePosixPath(self.address.partition("?")[0].partition("://")[2]).name
+        """The last part of the URL, as the name of a local folder; of a host alone its name."""
+        rest = self.address.partition("?")[0].partition("://")[2]
+        last = PurePosixPath(rest).name
+        if "/" not in rest.rstrip("/"):
+            # Not its user, password and port: names of folders are written to the disk.
+            last = last.rpartition("@")[2].partition(":")[0]
         return last if last not in ("", ".", "..") and is_utf8(last) else "data"
 
     def at(self, name: str) -> str:

@@ -18,6 +18,7 @@ from shiftproof.models.detectors.onnx import (
     prepare,
 )
 from shiftproof.models.detectors.options import DetectorOptions
+from shiftproof.models.targets import fetch_target
 from shiftproof.specs import Readers, parse_spec, read_pixels
 from shiftproof.types import F32, Image
 
@@ -81,7 +82,7 @@ def _detection_preparation(spec: str) -> tuple[Callable[[Image], F32], int | Non
     options = DetectorOptions(
         decode=given["decode"], size=(size, size) if isinstance(size, int) else size
     )
-    loaded = load_onnx_detector(target, options)
+    loaded = load_onnx_detector(fetch_target(target), options)
     graph, convention = cast("OnnxGraph", loaded.module), cast("OnnxConvention", loaded.convention)
     decoding = DECODINGS[convention.decode]
     return lambda image: prepare(image, decoding, convention.size), graph.batch

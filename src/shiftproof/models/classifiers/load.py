@@ -26,6 +26,7 @@ from shiftproof.models.classifiers.torchvision import load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers
 from shiftproof.models.dtypes import Dtype
 from shiftproof.models.preprocess import Interpolation, Preprocess
+from shiftproof.models.targets import fetch_classes, fetch_target
 from shiftproof.specs import (
     Pixels,
     merge_options,
@@ -250,7 +251,8 @@ def load_parts(
         asked["size"] = (asked["size"], asked["size"])
     numbers_asked = asked.get("classes") == NUMBERED
     if asked.get("classes") is not None:
-        asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
+        asked["classes"] = None if numbers_asked else read_classes(fetch_classes(asked["classes"]))
+    target = fetch_target(target)
     options = LoadOptions(
         device=device, features=loaders is not CLASSIFIER_LOADERS, kept=kept, **asked
     )

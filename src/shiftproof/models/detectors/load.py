@@ -19,6 +19,7 @@ from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import load_torchvision_detector
 from shiftproof.models.detectors.transformers import load_transformers_detector
 from shiftproof.models.detectors.ultralytics import load_ultralytics
+from shiftproof.models.targets import fetch_classes, fetch_target
 from shiftproof.specs import Pixels, merge_options, parse_spec, read_pixels, read_switch
 
 
@@ -139,11 +140,12 @@ def load_detector(
     asked = merge_options(spec, keywords, written, source, DETECTOR_LOADERS, common=("classes",))
     _check_ranges(asked)
     if asked["classes"] is not None:
-        asked["classes"] = read_classes(asked["classes"])
+        asked["classes"] = read_classes(fetch_classes(asked["classes"]))
     if isinstance(asked["size"], int):
         asked["size"] = (asked["size"], asked["size"])
     words = None if vocabulary is None else read_classes(vocabulary)
     options = DetectorOptions(device=device, vocabulary=words, **asked)
+    target = fetch_target(target)
     loaded = DETECTOR_LOADERS[source].load(target, options)
     meant = choose_classes(
         spec, options.classes, loaded.classes, outputs="labels",

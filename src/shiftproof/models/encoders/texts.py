@@ -15,6 +15,7 @@ from shiftproof.models.image_text import open_clip, transformers
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.models.image_text.towers import TextTower
 from shiftproof.models.structure import find_device
+from shiftproof.models.targets import fetch_target
 from shiftproof.specs import merge_options, parse_spec, read_switch
 from shiftproof.types import Settings
 
@@ -170,6 +171,7 @@ def load_text_encoder(
         )
     given: dict[str, Any] = {"pretrained": pretrained}
     given = merge_options(spec, given, written, source, TEXT_LOADERS, common=())
+    target = fetch_target(target)
     tower = TEXT_LOADERS[source].load(target, device, given["pretrained"] is not False)
     return TextEncoder(
         tower,

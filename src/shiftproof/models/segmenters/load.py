@@ -18,6 +18,7 @@ from shiftproof.models.segmenters.options import LoadedSegmenter, Resize, Segmen
 from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.models.segmenters.torchvision import load_torchvision_segmenter
 from shiftproof.models.segmenters.transformers import load_transformers_segmenter
+from shiftproof.models.targets import fetch_classes, fetch_target
 from shiftproof.specs import (
     Pixels,
     merge_options,
@@ -138,8 +139,9 @@ def load_segmenter(
             given[name] = (given[name], given[name])
     _check_channels(given)
     if given["classes"] is not None:
-        given["classes"] = names_of(given["classes"])
+        given["classes"] = names_of(fetch_classes(given["classes"]))
     options = SegmenterOptions(device=device, **given)
+    target = fetch_target(target)
     loaded = SEGMENTER_LOADERS[source].load(target, options)
     meant = choose_classes(
         spec, options.classes, loaded.classes, outputs="outputs",
