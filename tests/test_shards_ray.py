@@ -188,7 +188,7 @@ def ray_that_raises(error):
 def test_another_version_on_a_machine_is_refused():
     reference = SimpleNamespace(hex=lambda: "of this test")
     with pytest.raises(RunError, match=r"was started with 0\.0\.1\. Install the same version"):
-        on_ray._compute(([reference], "", "0.0.1"), 0)
+        on_ray._compute(on_ray._Sent([reference], "", "0.0.1"), 0)
 
 
 def test_a_ray_that_does_not_start_is_tried_again():

@@ -143,7 +143,8 @@ SURFACE = {
         "check_finished", "fill_parts", "merge_parts", "pack_files", "run_shards",
     },
     "shiftproof.storage": {
-        "fetch", "find_output", "find_output_file", "holds_tars", "write_file_to", "write_to",
+        "check_output", "fetch", "find_output", "find_output_file", "holds_tars", "write_file_to",
+        "write_to",
     },
     "shiftproof_reproduce": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",

@@ -1,23 +1,29 @@
 """Folders behind URLs: a real object store, a web server with faults, and one in memory."""
 
+import io
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftproof import bench, cli, storage
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import placeholders, remote
+from shiftproof.io.fetched import list_fetched
 from shiftproof.io.files import file_fingerprint, write_bytes
 from shiftproof.io.images import read_image
 from shiftproof.io.places import Location
+from shiftproof.shards import on_ray
 from shiftproof.similarity import open_embeddings
 from shiftproof.storage import claims, outgoing
 from shiftproof.storage.store import Store
@@ -484,21 +490,61 @@ def test_other_peoples_folders_are_left_alone(memory, capsys):
     assert sorted(content(memory, "/data")) == [*(f"{n}.png" for n in range(6)), "notes.txt"]
 
 
-def test_what_only_plans_writes_nothing(memory, capsys):
+def test_what_only_plans_writes_nothing(s3, memory, capsys, monkeypatch, tmp_path):
     fill(memory)
     words = ["corrupt", "memory://data", "memory://out", *CORRUPT, "--dry-run"]
     code, told = run(capsys, *words)
     assert code == 0, told
     assert memory.find("/out") == []
+    # What a command would meet there, a plan meets too.
+    for url, what in {
+        "memory://data": "is not empty and holds nothing that shiftproof has written",
+        "s3://nowhere/out": "bucket does not exist",
+        "https://127.0.0.1:1/out": "nothing is sent to web servers",
+    }.items():
+        code, told = run(capsys, "corrupt", "memory://data", url, *CORRUPT, "--dry-run")
+        assert code == 2
+        assert what in " ".join(told.split())
+    with storage.write_to("memory://out"):
+        monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "other machine"))
+        before = memory.find("/out")
+        code, told = run(capsys, *words)
+        assert (code, memory.find("/out")) == (2, before)
+        assert "Another command writes to memory://out" in told
 
 
-def test_paths_that_only_this_machine_sees(memory, monkeypatch, capsys):
+def test_copies_that_other_machines_would_write_for_nobody(memory, monkeypatch, capsys):
     fill(memory)
     monkeypatch.delenv(placeholders.CACHE)
     words = ["--engine", "ray", "--address", "10.0.0.1:6379"]
     code, told = run(capsys, "corrupt", "memory://data", "memory://out", *CORRUPT, *words)
     assert code == 2
-    assert "set SHIFTPROOF_CACHE to a folder on a disk that all share" in told
+    assert "set SHIFTPROOF_CACHE to a folder on a disk that all machines share" in told
+
+
+def test_a_machine_of_a_cluster_fetches_what_the_command_has_fetched(s3, cache, tmp_path):
+    storage.fetch("s3://lab/photos")
+    [fetched] = [one for one in list_fetched() if one.url == "s3://lab/photos"]
+    photo = fetched.index.parent / "photos" / "2.png"
+    dated = photo.stat().st_ctime_ns
+    fetched.provide()  # on a machine that has it, nothing is done
+    assert photo.stat().st_ctime_ns == dated
+    cache.rename(tmp_path / "on the machine of the command")
+    reference = SimpleNamespace(hex=lambda: "of this test")
+    sent = on_ray._Sent([reference], str(tmp_path), on_ray.__version__, (fetched,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setitem(
+            sys.modules, "ray", SimpleNamespace(get=lambda _: pickle.dumps((read_image, photo)))
+        )
+        patch.setattr(on_ray, "_kept", {})
+        function, path = on_ray._open_job(sent)
+    assert np.array_equal(function(path), np.asarray(Image.open(io.BytesIO(picture(2)))))
+
+
+def test_urls_with_secrets_are_not_sent_to_a_cluster(web):
+    storage.fetch(web.url.replace("://", "://ada:hunter2@") + "/photos")
+    assert "hunter2" not in repr(list_fetched())
 
 
 def test_the_settings_file_may_name_urls(memory, tmp_path, monkeypatch, capsys):

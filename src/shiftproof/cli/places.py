@@ -47,6 +47,9 @@ _FILES = frozenset(
 _UPDATED = frozenset({("conditions", "run"), ("report", "runs")})
 """Verbs and their parameters for runs that they add files to."""
 
+_WRITES_ELSEWHERE = frozenset({"corrupt", "stylize"})
+"""Verbs whose tasks on a cluster write files themselves; those of others give them back."""
+
 _NO_URLS = frozenset({"init"})
 """Verbs that store the path of data for later commands."""
 
@@ -98,6 +101,7 @@ class Places:
             return word.name + str(storage.find_output_file(word.url))
         if use in _UPDATED or word.parameter in _FOLDERS:
             if not self.changes:
+                storage.check_output(word.url, worker=self.worker)
                 # A dry run writes nothing, so the path of a missing folder suffices.
                 path = Path(tempfile.gettempdir(), f"shiftproof-{secrets.token_hex(8)}")
                 show_as(str(path), redact_urls(word.url))
@@ -201,7 +205,8 @@ def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:
             f"{verb} takes data of this machine; fetch a part of what is behind the URL, and change the "
             "path in shiftproof.toml afterwards."
         )
-    _check_machines(context.params)
+    if any(word.parameter in _FOLDERS for _, word in found.values()):
+        _check_machines(verb, context.params)
     if verb == "report":
         _check_report(found)
 
@@ -210,13 +215,14 @@ def _concerns(found: tuple[str, Word]) -> bool:
     return found[1].parameter in _FETCHED | _FOLDERS | {name for _, name in _FILES}
 
 
-def _check_machines(options: dict[str, Any]) -> None:
-    """Refuse local copies for work on other machines, which cannot read them."""
+def _check_machines(verb: str, options: dict[str, Any]) -> None:
+    """Refuse outputs of which other machines would write files that nobody sends."""
     on_others = options.get("engine") == "ray" and options.get("address") is not None
-    if on_others and CACHE not in os.environ:
+    if on_others and verb in _WRITES_ELSEWHERE and CACHE not in os.environ:
         raise InputError(
-            "What is behind a URL is copied to this machine, and the cluster's others do not see it: set "
-            f"{CACHE} to a folder on a disk that all share. Tars and embeddings behind URLs need no copy."
+            f"{verb} writes its copies where they are made, and the folder that is sent to a URL is on "
+            f"this machine: set {CACHE} to a folder on a disk that all machines share, or start the "
+            "command on each of them with --worker."
         )
 
 

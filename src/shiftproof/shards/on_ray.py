@@ -16,7 +16,8 @@ from typing import Any
 from shiftproof._version import __version__
 from shiftproof.compute.tuning import ATTEMPTS, tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.io.placeholders import CACHE
+from shiftproof.io.fetched import Fetched, list_fetched
+from shiftproof.io.placeholders import CACHE, find_cache
 from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
 
@@ -116,9 +117,9 @@ class Ray:
             }
         else:
             options["address"] = self.address
-            if cache := os.environ.get(CACHE):
-                # Copies of what is behind URLs lie there, on a disk that all machines share.
-                options["runtime_env"] = {"env_vars": {CACHE: cache}}
+            if list_fetched() or CACHE in os.environ:
+                # Copies of what is behind URLs lie under the same paths on all machines.
+                options["runtime_env"] = {"env_vars": {CACHE: str(find_cache())}}
             _knock(self.address)
         for left in reversed(range(ATTEMPTS)):
             try:
@@ -175,7 +176,7 @@ def _tasks(
     # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
     # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
-    sent: tuple[list[Any], str, str] = [ray.put(job)], str(Path.cwd()), __version__
+    sent = _Sent([ray.put(job)], str(Path.cwd()), __version__, tuple(list_fetched()))
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     try:
@@ -195,7 +196,24 @@ def _tasks(
             with contextlib.suppress(Exception):  # the cluster may be what was lost
                 ray.cancel(one, force=True)
         under_way.clear()
-        sent[0].clear()
+        sent.job.clear()
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What a task needs to open the job.
+
+    Attributes:
+        job: the reference of function and context, in a list.
+        place: the working directory of the command.
+        version: of the command's shiftproof.
+        fetched: the URLs whose copies the job reads.
+    """
+
+    job: list[Any]
+    place: str
+    version: str
+    fetched: tuple[Fetched, ...] = ()
 
 
 def _window(ray: Any, asked: Ray) -> int:
@@ -236,32 +254,34 @@ _kept: dict[str, tuple[Function, Any]] = {}
 """Cache of this process's last job, which the next task usually shares."""
 
 
-def _compute(sent: tuple[list[Any], str, str], shard: int) -> Arrays:
+def _compute(sent: _Sent, shard: int) -> Arrays:
     tune_own_process()
     try:
-        function, context = _open_job(*sent)
+        function, context = _open_job(sent)
         return function(context, shard)
     except MissingExtraError as error:
         raise MissingExtraError(f"{error} (On {socket.gethostname()}, of the cluster.)") from error
 
 
-def _open_job(references: list[Any], place: str, version: str) -> tuple[Function, Any]:
+def _open_job(sent: _Sent) -> tuple[Function, Any]:
     """Return function and context; a process reads them once."""
     import ray
 
-    [reference] = references
+    [reference] = sent.job
     key = reference.hex()
     if key not in _kept:
-        if version != __version__:
+        if sent.version != __version__:
             raise RunError(
                 f"{socket.gethostname()} has shiftproof {__version__}, and the command was started with "
-                f"{version}. Install the same version on all machines of the cluster."
+                f"{sent.version}. Install the same version on all machines of the cluster."
             )
         # Paths and modules may be relative to the working directory of the command.
         with contextlib.suppress(OSError):
-            os.chdir(place)
-        if place not in sys.path:
-            sys.path.append(place)
+            os.chdir(sent.place)
+        if sent.place not in sys.path:
+            sys.path.append(sent.place)
+        for one in sent.fetched:
+            one.provide()
         _kept.clear()
         _kept[key] = pickle.loads(ray.get(reference))
     return _kept[key]

@@ -5,9 +5,16 @@ folder whose files are uploaded. Every function that takes a path takes these pa
 """
 
 from shiftproof.storage.incoming import fetch, holds_tars
-from shiftproof.storage.outgoing import find_output, find_output_file, write_file_to, write_to
+from shiftproof.storage.outgoing import (
+    check_output,
+    find_output,
+    find_output_file,
+    write_file_to,
+    write_to,
+)
 
 __all__ = [
+    "check_output",
     "fetch",
     "find_output",
     "find_output_file",

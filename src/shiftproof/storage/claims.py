@@ -68,14 +68,8 @@ class Claim:
             InputError: another machine writes there that does not share it, or the store is
                 read-only, or cannot be shared.
         """
-        store.check_writable()
         line = line_of(worker)
-        if worker is not None:
-            store.check_sharable()
-        there = _numbers(store, line)
-        if there:
-            _check_free(store, _name(line, max(there)), base)
-        _check_others(store, line)
+        there = check_claims(store, base, worker)
         about = {
             "token": secrets.token_hex(16),
             "process": os.getpid(),
@@ -132,6 +126,23 @@ class Claim:
 
     def _encode(self) -> bytes:
         return json.dumps(self.about).encode() + b"\n"
+
+
+def check_claims(store: Store, base: Path, worker: tuple[int, int] | None) -> list[int]:
+    """Return the numbers of earlier claims of a line, none of which is held by another command.
+
+    Raises:
+        InputError: as :meth:`Claim.make`.
+    """
+    store.check_writable()
+    if worker is not None:
+        store.check_sharable()
+    line = line_of(worker)
+    there = _numbers(store, line)
+    if there:
+        _check_free(store, _name(line, max(there)), base)
+    _check_others(store, line)
+    return there
 
 
 def line_of(worker: tuple[int, int] | None) -> str:

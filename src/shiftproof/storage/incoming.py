@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
+from shiftproof.io.fetched import note_fetched
 from shiftproof.io.places import has_braces
 from shiftproof.io.tars import is_tar
 from shiftproof.storage.contents import check_whole
@@ -41,11 +42,11 @@ def fetch(url: str, *, show: bool | None = None) -> Path:
     """
     store = Store(url.rstrip("/"))
     listed = store.list()
-    if "" in listed:
-        return _fetch_file(url, listed[""], show)
     if not listed:
         raise BrokenFileError(f"{store} does not exist; expected a folder or a file.")
-    return _fetch_folder(store, listed, show)
+    if "" not in listed:
+        return _fetch_folder(store, listed, show, url=url)
+    return _fetch_file(url, listed[""], show)
 
 
 def holds_tars(url: str) -> bool:
@@ -57,12 +58,12 @@ def _fetch_file(url: str, listed: Listed, show: bool | None) -> Path:
     address, mark, query = url.partition("?")
     folder, _, name = address.rpartition("/")
     if PurePosixPath(name).suffix.lower() in _NAME_OTHERS and not query:
-        return _fetch_folder(Store(folder), Store(folder).list(), show) / name
-    return _fetch_folder(Store(folder + mark + query), {name: listed}, show, of=url) / name
+        return _fetch_folder(Store(folder), Store(folder).list(), show, url=url) / name
+    return _fetch_folder(Store(folder + mark + query), {name: listed}, show, url=url, of=url) / name
 
 
 def _fetch_folder(
-    store: Store, listed: dict[str, Listed], show: bool | None, *, of: str = ""
+    store: Store, listed: dict[str, Listed], show: bool | None, *, url: str, of: str = ""
 ) -> Path:
     copy = Copy.of(Store(store.address), f"in {of}")
     if not of:
@@ -88,6 +89,7 @@ def _fetch_folder(
         files.write_json(
             copy.base / _INDEX, {name: [about.size, about.state] for name, about in shown.items()}
         )
+        note_fetched(url, copy.base / _INDEX, fetch)
     _check_cases(copy, shown)
     return copy.root
 

@@ -21,7 +21,7 @@ from shiftproof.io.border import show_as, show_text
 from shiftproof.io.holding import LOCK_FILE
 from shiftproof.io.manifest import check_mark
 from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, limit_bytes
-from shiftproof.storage.claims import ALONE, Claim, line_of, use_of
+from shiftproof.storage.claims import ALONE, Claim, check_claims, line_of, use_of
 from shiftproof.storage.contents import Contents, Entry
 from shiftproof.storage.copies import Copy, choose_placeholders, each_of
 from shiftproof.storage.store import OURS, Listed, Store
@@ -89,6 +89,25 @@ def find_output(url: str, worker: tuple[int, int] | None = None) -> Path:
 
 def _copy_of(store: Store, worker: tuple[int, int] | None) -> Copy:
     return Copy.of(store, use_of(line_of(worker)))
+
+
+def check_output(url: str, *, worker: tuple[int, int] | None = None) -> None:
+    """Check that :func:`write_to` would begin at a URL now; nothing is written.
+
+    Whether the store permits writing shows only when something is written.
+
+    Raises:
+        InputError: another command writes there, it holds other files, or it cannot be read or
+            written to; there is no such bucket.
+        MissingExtraError: a package for the protocol is not installed.
+        RunError: the store does not answer.
+    """
+    store = Store(url.rstrip("/"))
+    check_claims(store, _copy_of(store, worker).base, worker)
+    listed = store.list()
+    contents = Contents.read(store, listed)
+    if not contents.commits and not contents.is_finished:
+        _adopt(store, listed)
 
 
 def find_output_file(url: str) -> Path:
