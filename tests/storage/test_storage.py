@@ -329,11 +329,21 @@ def test_names_that_lead_out_of_the_folder(memory):
         Store("memory://data").list()
 
 
-def test_a_missing_package_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)
-    code, told = run(capsys, "data", "gs://bucket/photos")
-    assert code == 2
-    assert 'python -m pip install "gcsfs"' in told
+@pytest.mark.parametrize(
+    ("protocol", "package"),
+    [("gs", "gcsfs"), ("gcs", "gcsfs"), ("abfs", "adlfs"), ("az", "adlfs")],
+)
+def test_a_missing_package_is_named(monkeypatch, capsys, protocol, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    there = f"{protocol}://bucket/photos"
+    for words in (["data", there], ["corrupt", "demo", there, *CORRUPT]):
+        code, told = run(capsys, *words)
+        assert code == 2
+        assert f"needs {package}, which is not installed" in told
+        assert f'python -m pip install "{package}"' in told
+
+
+def test_a_protocol_that_nobody_knows(capsys):
     code, told = run(capsys, "data", "nonsense://bucket/photos")
     assert code == 2
     assert "nonsense://bucket/photos cannot be reached (Protocol not known" in told

@@ -47,6 +47,9 @@ EXTRAS: dict[str, Extra] = {
     "lightning": Extra(("pytorch-lightning",), "integrations.lightning: a grid each epoch"),
     "trainer": Extra(("accelerate",), "integrations.transformers: the same for Trainer"),
     "similarity": Extra(("fsspec",), "embeddings and tars behind URLs"),
+    "s3": Extra(("fsspec", "s3fs"), "data, models and outputs at s3://"),
+    "gs": Extra(("fsspec", "gcsfs"), "the same at gs://"),
+    "abfs": Extra(("fsspec", "adlfs"), "the same at abfs://"),
     "identifiability": Extra(
         ("scipy",), "metrics of identifiability, reproduce aninfonce, intervals over seeds"
     ),
