@@ -23,6 +23,7 @@ from shiftproof.metrics.intervals import (
     summable,
 )
 from shiftproof.metrics.selective import COVERAGE, Selection, select
+from shiftproof.metrics.side_by_side import SideBySide
 from shiftproof.types import F32, F64
 
 
@@ -114,36 +115,34 @@ def _resample(
     blocks: Iterator[F32],
     done: Callable[[], None] | None,
 ) -> list[Resampled]:
-    tables = [summable(one.columns, count) for one in group]
-    ends = np.cumsum([table.shape[1] for table in tables])[:-1]
-    side_by_side = np.concatenate(tables, axis=1)
+    tables = SideBySide.of([summable(one.columns, count) for one in group])
     once = np.ones((count, 1), np.uint8)
-    first = np.split(side_by_side.sum(axis=0)[None], ends, axis=1)
-    parts = [[_resample_one(one, sums, once)] for one, sums in zip(group, first, strict=True)]
-    for sums, drawn in _join_blocks(side_by_side, blocks):
-        of_tables = np.split(sums, ends, axis=1)
-        for one, own, part in zip(group, of_tables, parts, strict=True):
-            part.append(_resample_one(one, own, drawn))
+    first = tables.sum_once()
+    parts = [
+        [_resample_one(one, first[:, places], once)]
+        for one, places in zip(group, tables.places, strict=True)
+    ]
+    for sums, drawn in _join_blocks(tables, blocks):
+        for one, places, part in zip(group, tables.places, parts, strict=True):
+            part.append(_resample_one(one, sums[:, places], drawn))
             if done is not None:
                 done()
     return [_join(part) for part in parts]
 
 
-def _join_blocks(table: F64, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArray[Any]]]:
-    """Yield the sums ``(r, V)`` of a table and the weights ``(N, r)`` of many resamples at a time.
+def _join_blocks(tables: SideBySide, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArray[Any]]]:
+    """Yield the sums ``(r, V)`` of tables and the weights ``(N, r)`` of many resamples at a time.
 
     Passes over the order are faster with many resamples; as bytes, the weights of several blocks
     take no more memory than one block of floats.
     """
-    buffer = np.empty((0, len(table)))
+    buffer = np.empty((0, len(tables.others)))
     sums: list[F64] = []
     drawn: list[NDArray[Any]] = []
     for weights in blocks:
         if len(buffer) < len(weights):
             buffer = np.empty(weights.shape)
-        np.copyto(buffer[: len(weights)], weights)
-        # One product for all tables takes half the time of one each; the sums are exact.
-        sums.append(buffer[: len(weights)] @ table)
+        sums.append(tables.sum(weights, buffer[: len(weights)]))
         drawn.append(by_image(weights))
         if sum(one.nbytes for one in drawn) + drawn[-1].nbytes > BLOCK_BYTES:
             yield np.concatenate(sums), np.concatenate(drawn, axis=1)

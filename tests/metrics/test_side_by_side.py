@@ -1,0 +1,39 @@
+"""Columns of many tables in one product: the sums of each table alone, to the last bit."""
+
+import numpy as np
+
+from shiftproof.metrics.intervals import resample_weights, summable
+from shiftproof.metrics.side_by_side import SideBySide
+
+COUNT = 500
+
+
+def make_tables(rng):
+    counts = np.ones(COUNT)
+    for number in range(4):
+        wrong = rng.random(COUNT) < 0.3
+        loss = rng.exponential(size=COUNT) * 10**number
+        large = rng.integers(0, 2**40, COUNT)
+        counts = np.where(rng.random(COUNT) < 0.5, counts, 0) if number == 2 else counts
+        gaps = np.where(wrong, np.nan, 1.0)
+        yield np.stack([counts, wrong, loss, large, gaps, np.full(COUNT, np.inf)], axis=1)
+
+
+def test_sums_are_those_of_each_table_in_float64():
+    tables = [summable(table, COUNT) for table in make_tables(np.random.default_rng(0))]
+    beside = SideBySide.of(tables)
+    # Once for the tables before the third: who counts; and which are wrong, of each table.
+    assert beside.whole.shape == (COUNT, 2 + 4)
+    [weights] = resample_weights(COUNT, 30)
+    sums = beside.sum(weights, np.empty((30, COUNT)))
+    for table, places in zip(tables, beside.places, strict=True):
+        with np.errstate(invalid="ignore"):
+            expected = np.stack([(weights.astype(np.float64) * c).sum(axis=1) for c in table.T], 1)
+        np.testing.assert_array_equal(sums[:, places], expected)
+        np.testing.assert_array_equal(beside.sum_once()[:, places][0], table.sum(axis=0))
+
+
+def test_whole_numbers_whose_sums_leave_float32_stay_in_float64():
+    table = np.full((COUNT, 1), 2.0**24 // COUNT + 1)
+    assert SideBySide.of([table]).whole.shape == (COUNT, 0)
+    assert SideBySide.of([table - 2]).whole.shape == (COUNT, 1)
