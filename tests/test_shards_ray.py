@@ -167,6 +167,14 @@ def test_a_shard_that_kills_every_worker_is_named():
         on_ray._result(ray_that_raises(OSError("The worker died unexpectedly.\nMore.")), None, 3)
 
 
+def test_a_part_outlives_the_object_store():
+    store = np.arange(6)
+    ray = SimpleNamespace(get=lambda _: {"values": store[2:]})
+    [(name, part)] = on_ray._result(ray, None, 0).items()
+    store[:] = 0  # as when its memory is unmapped
+    assert (name, part.tolist(), part.base) == ("values", [2, 3, 4, 5], None)
+
+
 def test_a_machine_without_the_package_is_told_from_a_fault_of_the_work():
     lacking = ModuleNotFoundError("No module named 'shiftproof'", name="shiftproof")
     error = KeyError()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shiftproof._version import __version__
 from shiftproof.compute.tuning import ATTEMPTS, tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
@@ -228,8 +230,13 @@ def _window(ray: Any, asked: Ray) -> int:
 
 
 def _result(ray: Any, done: Any, shard: int) -> Arrays:
+    """Return a part in memory of its own.
+
+    What Ray gives lies in its object store. An interruption may keep it alive, in the frames of its
+    traceback, until Ray has ended, and letting go of it then can crash the process.
+    """
     try:
-        part: Arrays = ray.get(done)
+        part: Arrays = {name: np.array(values) for name, values in ray.get(done).items()}
     except ray.exceptions.RayTaskError as error:
         # The function's own exception, as on any other backend.
         cause = error.cause

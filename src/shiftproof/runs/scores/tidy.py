@@ -61,7 +61,9 @@ class TidyScores(msgspec.Struct, frozen=True):
         import pyarrow as pa
 
         # Severities stay whole numbers where some rows have none.
-        return self.to_arrow().to_pandas(types_mapper={pa.int64(): pandas.Int64Dtype()}.get)
+        kinds = {pa.int64(): pandas.Int64Dtype()}
+        # In this thread: one of Arrow's that holds Python's memory at the exit aborts the process.
+        return self.to_arrow().to_pandas(types_mapper=kinds.get, use_threads=False)
 
     def _repr_html_(self) -> str:
         """Show the first figures in a notebook."""
