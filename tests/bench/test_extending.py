@@ -6,15 +6,16 @@ from typing import ClassVar
 
 import pytest
 
-from shiftproof import bench, load_run
+from shiftproof import Segmenter, bench, load_run
 from shiftproof.bench import filling
 from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.data import open_data
+from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.io import holding
 from shiftproof.runs.folder import RunFolder
 from shiftproof.shards import Scheduled
-from support import tiny
+from support import blobs, tiny
+from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
 from support.run_files import everything
 
@@ -402,3 +403,86 @@ def test_a_run_of_format_1_can_be_extended(start):
     assert told["format"] == 1
     assert [entry["added"] for entry in told["extended"]] == ["contrast at 3"]
     assert extended.head.extended[0]["provenance"]["command"]
+
+
+class TestDetectors:
+    grid: ClassVar = {"corruptions": ["contrast"], "severities": [5], "workers": 0}
+    more: ClassVar = {**grid, "corruptions": ["contrast", "brightness"]}
+
+    def run(self, data, out, models, **grid):
+        made = {name: blobs.make_detector() for name in models}
+        return bench.run(made, data, out=out, show_progress=False, **grid)
+
+    def test_an_extended_run_is_the_run_over_all(self, tmp_path):
+        data = blobs.write_blocks(tmp_path / "data", images=3)
+        self.run(data, tmp_path / "run", ["source"], **self.grid)
+        extended, whole = (
+            self.run(data, tmp_path / name, ["one", "two"], **self.more)
+            for name in ("run", "whole")
+        )
+        assert everything(extended.path) == everything(whole.path)
+        # What is there of one that is not named again is kept, and drawn.
+        extended = self.run(data, tmp_path / "run", ["three"], **self.more)
+        whole = self.run(data, tmp_path / "all", ["one", "two", "three"], **self.more)
+        assert everything(extended.path) == everything(whole.path)
+
+    def test_a_run_with_a_budget_is_refused(self, tmp_path):
+        data = blobs.write_blocks(tmp_path / "data", images=3)
+        detector = blobs.make_detector()
+        bench.run_within(detector, data, budget=1e-9, out=tmp_path / "run", **self.grid)
+        with pytest.raises(RunMismatchError, match="budget cannot be extended: its images depend"):
+            bench.run_within(detector, data, budget=1e-9, out=tmp_path / "run", **self.more)
+        with pytest.raises(RunMismatchError, match="by brightness: a budget chose its images"):
+            bench.run(detector, data, out=tmp_path / "run", images=3, **self.more)
+
+
+def test_a_run_of_segmenters_is_extended_to_the_run_over_all(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data", 3), classes=list(NAMES))
+    models = {"one": Segmenter(nearest_color, NAMES), "two": Segmenter(nearest_color, NAMES)}
+
+    def start(name, models, **options):
+        return bench.run(models, data, out=tmp_path / name, workers=0, **{**SMALL, **options})
+
+    start("run", {"one": models["one"]})
+    with pytest.raises(RunMismatchError, match=r"has the model one, too, whose answers the page"):
+        start("run", {"two": models["two"]})
+    extended, whole = (
+        start(name, models, corruptions=["contrast", "brightness"]) for name in ("run", "whole")
+    )
+    assert everything(extended.path) == everything(whole.path)
+
+
+def test_an_anytime_run_is_refused(photos, tmp_path):
+    model, grid = tiny.make_model(), {**SMALL, "out": tmp_path / "run", "workers": 0}
+    bench.run_anytime(model, photos, precision=1e-9, **grid)
+    says = "An anytime run cannot be extended: its draws depend on all cells"
+    with pytest.raises(RunMismatchError, match=says):
+        bench.run_anytime(model, photos, precision=1e-9, **{**grid, "severities": [1, 2, 5]})
+    with pytest.raises(RunMismatchError, match=says):
+        bench.run(model, photos, **grid)
+
+
+def test_a_forecast_is_of_what_is_missing(start, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("shiftproof.bench.forecast.TRIED_SECONDS", 0.0)
+    model = tiny.make_model()
+    data = open_data(photos, classes=model.classes)
+
+    def ask(**options):
+        return bench.forecast_run(
+            model, data, task=bench.Classification(), out=tmp_path / "run",
+            **{**SMALL, "workers": 0, **options},
+        )  # fmt: skip
+
+    whole = ask()
+    assert (whole.extent, whole.passes, whole.cells, whole.parts) == (None, 18, 3, 3)
+    run = start()
+    before = everything(run.path)
+    done = ask()
+    assert (done.extent, done.passes) == ("3 cells are there, 0 are left", 0)
+    assert done.load_seconds == done.model_seconds == done.disk == 0
+    more = ask(severities=[1, 3, 5], adapters={"learner": Learner})
+    assert more.extent == "3 cells are there, 5 are added: contrast at 3; learner in all cells"
+    assert (more.passes, more.cells, more.parts) == (5 * 6, 4, 5)
+    with pytest.raises(RunMismatchError, match="seed was 0, now 1"):
+        ask(seed=1)
+    assert everything(run.path) == before

@@ -38,9 +38,8 @@ _ADD_MODELS = (
 )
 
 _OTHER_KINDS = {
-    "anytime": "An anytime run draws its images over one grid, which nothing can be added to.",
-    "breaking": "Breaking points are searched between severities, and have no cells of the grid.",
-    "stability": "A run over sequences of frames has no cells of the grid.",
+    "anytime": "An anytime run cannot be extended: its draws depend on all cells and models together.",
+    "breaking": "Breaking points are searched between severities, and are no cells of a grid.",
 }
 
 
