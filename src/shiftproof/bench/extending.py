@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,12 @@ from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.task import SOURCE, Prepared
 from shiftproof.compute.progress import console
-from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.extent import (
+    describe_cells,
+    find_unknown,
+    join_names,
+    unite_names,
+)
 from shiftproof.errors import RunMismatchError
 from shiftproof.io import files, manifest
 from shiftproof.io.border import show_text
@@ -296,18 +300,10 @@ def _unite_settings(there: Settings, here: Settings) -> Settings:
     whole = dict(there)
     for key in NAMED:
         if isinstance(there.get(key), dict):
-            names = _unite_names(there[key], _named(here, key))
+            names = unite_names(there[key], _named(here, key))
             whole[key] = {name: {**there[key], **here[key]}[name] for name in names}
     whole["severities"] = sorted({*there["severities"], *here["severities"]})
     return whole
-
-
-def _unite_names(there: Iterable[str], here: Iterable[str]) -> list[str]:
-    """Return the names of both, in the order that one command for all of them would have."""
-    known, asked = list(there), list(here)
-    if set(known) <= set(asked):
-        return asked
-    return [*known, *(name for name in asked if name not in known)]
 
 
 def _subtract(whole: Settings, part: Settings) -> Added:
@@ -331,12 +327,8 @@ def _recover(
     named: Mapping[str, CorruptionLike | None], identities: Mapping[str, Any], *, on_disk: bool
 ) -> tuple[dict[str, CorruptionLike], dict[str, str]]:
     """Return the corruptions, those not asked for by their names; and which are another thing."""
-    unknown = {
-        name: str(identities[name])
-        for name, one in named.items()
-        if one is None and not on_disk
-        if name not in CORRUPTIONS or identity_of(name) != identities[name]
-    }
+    absent = [name for name, one in named.items() if one is None and not on_disk]
+    unknown = find_unknown(identities, absent)
     return {name: name if one is None else one for name, one in named.items()}, unknown
 
 
@@ -427,14 +419,14 @@ def check_at_hand(whole: Whole, folder: RunFolder, *, asks_again: bool) -> None:
 def describe_added(whole: Whole) -> str:
     """Say what is added: "fog at 1 to 3; batchnorm in all cells"."""
     added = whole.added
-    parts = []
-    if added.corruptions:
-        parts.append(f"{_join(added.corruptions)} at {_span(whole.severities)}")
-    if added.severities:
-        others = [name for name in whole.corruptions if name not in added.corruptions]
-        parts.append(f"{_join(others)} at {_span(added.severities)}")
+    parts = describe_cells(
+        list(whole.corruptions),
+        whole.severities,
+        new_corruptions=added.corruptions,
+        new_severities=added.severities,
+    )
     if added.models:
-        parts.append(f"{_join(added.models)} in all cells")
+        parts.append(f"{join_names(added.models)} in all cells")
     return "; ".join(parts) or "names of models"
 
 
@@ -474,21 +466,7 @@ def _count_before(whole: Whole) -> int:
 def _describe_kept(whole: Whole) -> str:
     kept = whole.kept
     severities = [f"severity {severity}" for severity in kept.severities]
-    return _join([*kept.corruptions, *severities, *kept.models])
-
-
-def _join(names: Sequence[str]) -> str:
-    if len(names) > 6:
-        return f"{', '.join(names[:5])} and {len(names) - 5} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _span(severities: Sequence[int]) -> str:
-    """Return severities in words: "1 to 3", or "1, 3 and 5"."""
-    low, high = severities[0], severities[-1]
-    if len(severities) > 2 and list(severities) == list(range(low, high + 1)):
-        return f"{low} to {high}"
-    return _join([str(severity) for severity in severities])
+    return join_names([*kept.corruptions, *severities, *kept.models])
 
 
 # ---------------------------------------------------------------- the folder
