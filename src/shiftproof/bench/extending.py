@@ -209,10 +209,10 @@ def _unite(
         _check_extendable(path, told, added, protocol)
     named = {name: asked.corruptions.get(name) for name in whole["corruptions"]}
     found, unknown = _recover(named, whole["corruptions"], on_disk=prepared.corrupted is not None)
-    models = _named(whole, "models")
+    models = _read_named(whole, "models")
     titles = {
         name: prepared.titles.get(name) or _title(name, models)
-        for name in dict.fromkeys([*models, *_named(whole, "adapters"), *prepared.titles])
+        for name in dict.fromkeys([*models, *_read_named(whole, "adapters"), *prepared.titles])
     }
     return Whole(
         dataclasses.replace(prepared, titles=titles),
@@ -237,7 +237,7 @@ def _read_run(path: Path) -> dict[str, Any] | None:
 # ---------------------------------------------------------------- the union of settings
 
 
-def _named(settings: Settings, key: str) -> dict[str, Any]:
+def _read_named(settings: Settings, key: str) -> dict[str, Any]:
     value = settings.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -247,7 +247,7 @@ def _match_names(there: Settings, here: Settings) -> tuple[dict[str, str], dict[
 
     A single model is called "source", and by a name of its own beside others.
     """
-    known, asked = _named(there, "models"), _named(here, "models")
+    known, asked = _read_named(there, "models"), _read_named(here, "models")
     if set(asked) == {SOURCE} and SOURCE not in known:
         return {}, _find_name(asked, known)
     if set(known) == {SOURCE} and SOURCE not in asked:
@@ -263,7 +263,7 @@ def _find_name(source: Mapping[str, Any], among: Mapping[str, Any]) -> dict[str,
 
 def _rename(settings: Settings, names: Mapping[str, str]) -> Settings:
     changed = {
-        key: {names.get(name, name): value for name, value in _named(settings, key).items()}
+        key: {names.get(name, name): value for name, value in _read_named(settings, key).items()}
         for key in ("models", "classes")
         if isinstance(settings.get(key), dict)
     }
@@ -291,7 +291,7 @@ def _check_alike(path: Path, there: Settings, here: Settings) -> None:
         return kept
 
     reduced = reduce(there, here), reduce(here, there)
-    known, asked = (_named(one, "models").get(SOURCE) for one in reduced)
+    known, asked = (_read_named(one, "models").get(SOURCE) for one in reduced)
     why = _ADD_MODELS if known != asked else ""
     manifest.check_same(path, *reduced, what="a run", why=why)
 
@@ -300,7 +300,7 @@ def _unite_settings(there: Settings, here: Settings) -> Settings:
     whole = dict(there)
     for key in NAMED:
         if isinstance(there.get(key), dict):
-            names = unite_names(there[key], _named(here, key))
+            names = unite_names(there[key], _read_named(here, key))
             whole[key] = {name: {**there[key], **here[key]}[name] for name in names}
     whole["severities"] = sorted({*there["severities"], *here["severities"]})
     return whole
@@ -359,10 +359,10 @@ def _check_extendable(
 
 def _check_first(path: Path, there: Settings, here: Settings, whole: Settings) -> None:
     """Adapters wrap the first model, and the settings of an adapter do not say which that is."""
-    first = next(iter(_named(whole, "models")), None)
+    first = next(iter(_read_named(whole, "models")), None)
     for settings in (there, here):
-        adapters = _named(settings, "adapters")
-        own = next(iter(_named(settings, "models")), None)
+        adapters = _read_named(settings, "adapters")
+        own = next(iter(_read_named(settings, "models")), None)
         if adapters and own != first:
             raise RunMismatchError(
                 f"{path}: adapters run beside the first model of a run, which is {own} for "
@@ -460,7 +460,7 @@ def _count_before(whole: Whole) -> int:
     assert whole.before is not None
     before = whole.before
     cells = len(before["corruptions"]) * len(before["severities"]) + whole.prepared.has_clean
-    return (len(_named(before, "models")) + len(_named(before, "adapters"))) * cells
+    return (len(_read_named(before, "models")) + len(_read_named(before, "adapters"))) * cells
 
 
 def _describe_kept(whole: Whole) -> str:

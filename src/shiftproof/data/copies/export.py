@@ -505,7 +505,7 @@ def _begin(
     there = manifest.begin(
         target, MANIFEST, settings, what="a copy", about=about, shared=shared, why=why
     )
-    manifest.check_same(target, _known(there), settings, what="a copy", why=why)
+    manifest.check_same(target, _read_settings(there), settings, what="a copy", why=why)
     return there
 
 
@@ -519,9 +519,9 @@ def _extend(
 ) -> dict[str, Any]:
     """Claim a copy that gets more versions, and write into its manifest which it has then."""
     there = read_object(target / MANIFEST)
-    if _known(there) == settings:  # another worker was here first
+    if _read_settings(there) == settings:  # another worker was here first
         return _begin(target, settings, omissions, shared=shared)
-    manifest.check_same(target, _known(there), before, what="a copy")
+    manifest.check_same(target, _read_settings(there), before, what="a copy")
     there = {key: settings.get(key, value) for key, value in there.items()}
     if shared:
         with work_alone(target):
@@ -538,7 +538,7 @@ def _write_extended(target: Path, told: dict[str, Any]) -> None:
     files.write_json(target / MANIFEST, told)
 
 
-def _known(told: Mapping[str, Any]) -> dict[str, Any]:
+def _read_settings(told: Mapping[str, Any]) -> dict[str, Any]:
     return {key: told[key] for key in told if key not in ("format", "broken", "left aside")}
 
 
