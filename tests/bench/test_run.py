@@ -18,6 +18,7 @@ from shiftproof.errors import (
     BrokenFileError,
     InputError,
     LabelError,
+    ModelError,
     RunError,
     RunMismatchError,
     UnknownNameError,
@@ -269,7 +270,6 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on(model, photos, whole, tmp
     [
         ({"seed": 1}, "seed was 0, now 1"),
         ({"batch_size": 3}, "batch size was 64, now 3"),
-        ({"severities": [1]}, "severities was 1, 5, now 1"),
         ({"encode": "jpeg"}, "images: encode was none, now jpeg quality 85"),
     ],
 )
@@ -467,3 +467,16 @@ def test_mce_is_claimed_on_the_whole_grid_of_imagenet_only(tmp_path):
     assert partial.scores.models[0].summary["mean"] is not None
     written = json.loads((partial.path / "scores.json").read_text())
     json.dumps(written, allow_nan=False)
+
+
+def test_models_of_one_geometry_stand_in_one_run(photos, tmp_path):
+    def make(mean, size=24):
+        preprocess = Preprocess((size, size), size, mean=(mean,) * 3, std=(0.1,) * 3)
+        return Classifier(tiny.mean_colour, preprocess, Classes(tiny.NAMES), name="mean colour")
+
+    grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
+    both = {"one": make(0.5), "two": make(0.4)}
+    run = bench.run(both, photos, out=tmp_path / "run", **grid)
+    assert [model.name for model in run.scores.models] == ["one", "two"]
+    with pytest.raises(ModelError, match="crops images in another way"):
+        bench.run({**both, "two": make(0.5, 16)}, photos, out=tmp_path / "other", **grid)

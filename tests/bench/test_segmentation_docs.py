@@ -21,6 +21,7 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch, capsys):
     row = next(line for line in PAGE.splitlines() if line.startswith("Clean "))
     assert f"{100 * clean:.1f}" == row.split()[1]
     assert fog < clean
+    assert f"```text\n{shown[-1]}\n```" in PAGE
 
 
 def test_pictures_and_pages_that_are_linked_are_there():

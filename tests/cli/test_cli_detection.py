@@ -50,6 +50,16 @@ def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
         name_specs([spec, spec])
 
 
+@pytest.mark.parametrize(
+    ("models", "name"), [({"source": {}}, "source"), ({"a": {}, "b": {}}, "yolov8n")]
+)
+def test_one_that_is_added_to_several_has_its_own_name(tmp_path, models, name):
+    told = {"kind": "detection", "settings": {"models": models}}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    assert name_specs(["ultralytics:yolov8n.pt"], tmp_path) == {name: "ultralytics:yolov8n.pt"}
+    assert list(name_specs(["ultralytics:yolov8n.pt"], tmp_path / "new")) == ["source"]
+
+
 @pytest.mark.skipif(
     not (DATA / "fastestdet/fastestdet.onnx").is_file(),
     reason="the detector and its photographs are not beside the project (shared/data)",

@@ -26,9 +26,9 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
-def corrupt(photos, target, backend=None, seed=0):
-    options = {"corruptions": ["contrast", "brightness"], "severities": [2, 4], "seed": seed}
-    return export_corrupted(photos, target, workers=0, backend=backend, **options)
+def corrupt(photos, target, backend=None, **options):
+    grid = {"corruptions": ["contrast", "brightness"], "severities": [2, 4], "show_progress": False}
+    return export_corrupted(photos, target, workers=0, backend=backend, **{**grid, **options})
 
 
 def test_workers_write_what_one_command_writes(photos, tmp_path):

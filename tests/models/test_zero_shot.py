@@ -13,7 +13,7 @@ from shiftproof.errors import BrokenFileError, InputError, LabelError, ModelErro
 from shiftproof.models import load_classifier
 from shiftproof.models.image_text import class_vectors
 from shiftproof.models.image_text.prompts import Prompts, make_prompts, read_templates
-from shiftproof.models.image_text.towers import TextTower
+from shiftproof.models.image_text.towers import TextTower, TokenTower
 from support.image_text import photographs
 
 NAMES = ["red cat", "green dog", "blue"]
@@ -250,6 +250,53 @@ class TestInterrupted:
         (tmp_path / "photograph.png").write_bytes(b"mine")
         self.make(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["photograph.png"]
+
+
+class TestTheFingerprint:
+    """It is of what determines the vectors of the classes, whose last bits depend on threads."""
+
+    def load(self, models, monkeypatch=None, factor=1.0, **options):
+        if monkeypatch is not None:
+            monkeypatch.setattr(class_vectors, "_unit", _unit_times(factor))
+        spec = f"open_clip:local-dir:{models / 'open_clip'}"
+        return load_classifier(spec, classes=NAMES, templates="simple", **options)
+
+    def test_other_last_bits_are_no_other_weights(self, image_text_models, monkeypatch):
+        one = self.load(image_text_models)
+        other = self.load(image_text_models, monkeypatch, 1 + 1e-6)
+        assert not torch.equal(one.module.head.weight, other.module.head.weight)
+        assert one.settings == other.settings
+        adapted = [make_adapter("rpl", each).settings for each in (one, other)]
+        assert adapted[0] == adapted[1]
+
+    def test_other_sentences_are(self, image_text_models):
+        spec = f"open_clip:local-dir:{image_text_models / 'open_clip'}"
+        one, other = (
+            load_classifier(spec, classes=NAMES, templates=f"{word} {{}}").settings
+            for word in ("red", "blue")
+        )
+        assert one["fingerprint"] != other["fingerprint"]
+
+    def test_a_head_that_was_trained_is(self, image_text_models):
+        classifier = self.load(image_text_models)
+        before = classifier.settings["fingerprint"]
+        with torch.no_grad():
+            classifier.module.head.weight[0, 0] += 0.5
+        assert classifier.settings["fingerprint"] != before
+
+    def test_other_tokens_are(self):
+        def make(numbers):
+            tokens = TokenTower(torch.nn.Identity(), lambda texts: {"input_ids": numbers}, None)
+            tower = TextTower(lambda texts: torch.ones(len(texts), 2), lambda: "tower", tokens)
+            return class_vectors.make_class_vectors(tower, Prompts(("a", "b"), ("{}",)))
+
+        one, other = (make(torch.tensor([[1], [last]])).fingerprint for last in (2, 3))
+        assert one != other
+
+
+def _unit_times(factor):
+    original = class_vectors._unit
+    return lambda vectors: original(vectors) * factor
 
 
 def test_what_cannot_be_had(image_text_models, tmp_path):

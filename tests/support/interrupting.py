@@ -95,6 +95,20 @@ def classification(root):
     return work
 
 
+def extended(root):
+    """A run, and the same with one more of everything."""
+    data = tiny.write_photos(root / "photos", per_class=1)
+    grid = {"corruptions": ["contrast"], "severities": [1], "workers": WORKERS}
+    models = {"one": tiny.make_model(), "two": tiny.make_model()}
+    more = {"corruptions": ["contrast", "pixelate"], "adapters": {"learner": Learner}}
+
+    def work(out):
+        bench.run(models["one"], data, out=out, **grid)
+        return with_page(bench.run(models, data, out=out, **{**grid, **more}))
+
+    return work
+
+
 def anytime(root):
     data = tiny.write_photos(root / "photos", per_class=2)
     drawing.FIRST = 4
@@ -260,6 +274,7 @@ def probe(root):
 
 VERBS = {
     "bench classification": classification,
+    "bench extended": extended,
     "bench anytime": anytime,
     "breaking": breaking,
     "bench detection": detection,

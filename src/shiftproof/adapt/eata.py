@@ -101,18 +101,19 @@ class EATA(LearningAdapter):
             "auto" if similarity == "auto" else check_range("similarity", similarity, 0, 1)
         )
         self._begin(model, lr=lr, momentum=momentum, layers=layers, prior=prior)
+        self._source: list[bytes] = []
         self._importance = self._measure_importance(source)
 
     def __repr__(self) -> str:
         return f"EATA({'with' if self._importance else 'without'} Fisher, {self._learner.size} parameters)"
 
     def _own_settings(self) -> Settings:
-        values = [part.cpu().numpy().tobytes() for part in self._importance.values()]
         return {
             "adapter": "eata",
             "method": "EATA" if self._importance else "ETA",
             "fisher": self.fisher if self._importance else None,
-            "importance": fingerprint(values) if values else None,
+            # Of what it is measured from: its own last bits depend on machine and threads.
+            "importance": fingerprint(self._source) if self._importance else None,
             "margin": self.margin,
             "similarity": self.similarity,
         }
@@ -140,6 +141,7 @@ class EATA(LearningAdapter):
             taken = self._learner.differentiate(inputs, measure)
             if taken.gradients is None or not taken.is_sound:
                 raise InputError("source: a batch gives answers that are not finite.")
+            self._source.append(_fingerprint(inputs))
             named = zip(self._learner.parameters, taken.gradients, strict=True)
             found.update({name: g for name, g in named if g is not None})
             return taken.logits
@@ -185,3 +187,8 @@ class EATA(LearningAdapter):
             for name, importance in self._importance.items()
         ]
         return self.fisher * torch.stack(parts).sum() if parts else 0.0
+
+
+def _fingerprint(inputs: torch.Tensor) -> bytes:
+    values = inputs.detach().float().cpu().contiguous()
+    return fingerprint([values.numpy().tobytes()]).encode()

@@ -169,6 +169,7 @@ def run_anytime(
             "assumed": collect_assumed(prepared.models),
             "provenance": provenance(prepared.device, workers),
         },
+        why="An anytime run cannot be extended: its draws depend on all cells and models together.",
     )
     if isinstance(view, OnTheFly):
         view.cache = files.make_folder(folder.cache)

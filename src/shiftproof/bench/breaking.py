@@ -165,6 +165,7 @@ def find_breaking(
             "assumed": collect_assumed(prepared.models),
             "provenance": provenance(prepared.device, workers),
         },
+        why="A run over breaking points cannot be extended; one of `bench` can.",
     )
     view.cache = files.make_folder(folder.cache)
     task.begin(folder, prepared)

@@ -38,6 +38,8 @@ FOLDER = "calibration"
 
 FITTED = "fitted.json"
 
+HELD_OUT_RECORDS = f"{FOLDER}/records"
+
 _FRACTION = re.compile(r"fraction=(.+)")
 
 
@@ -164,11 +166,13 @@ def calibrate(
     batch_size: int,
     seed: int,
     workers: int,
+    renamed: Mapping[str, str],
     show_progress: bool | None,
 ) -> ClassifierRecording:
     """Show the held-out images to every model, fit, and return how the run's answers are kept.
 
     A model that adapts sees them clean, from a reset on, in batches and in an order as in the run.
+    ``renamed`` are new names of models that were calibrated before.
 
     Raises:
         InputError: too few could be read.
@@ -176,17 +180,20 @@ def calibrate(
     """
     place = RunFolder(files.make_folder(folder.path / FOLDER))
     samples = held.data.samples
-    if not (place.path / FITTED).is_file():
+    there = read_calibrations(folder).models
+    fitted = {**there, **{new: there[old] for old, new in renamed.items() if old in there}}
+    missing = {name: model for name, model in models.items() if name not in fitted}
+    if missing:
         streams = episodes([CLEAN], samples, protocol, seed=seed)
         fill(
-            place, held.view, streams, samples, models, LogitRecording(),
+            place, held.view, streams, samples, missing, LogitRecording(),
             batch_size=batch_size, workers=workers, show_progress=show_progress,
         )  # fmt: skip
-        fitted = {}
-        for name in models:
+        for name in missing:
             found = read_logits(place.records_file(name, CLEAN))
             fitted[name] = calibrate_model(found.logits, found.target, found.ids, held.coverage)
         place.drop_cache()
+    if fitted != there:
         write_calibrations(folder, Calibrations(fitted))
     return ClassifierRecording(
         {name: Calibrator(one) for name, one in read_calibrations(folder).models.items()}
@@ -196,6 +203,13 @@ def calibrate(
 def write_calibrations(folder: RunFolder, fitted: Calibrations) -> None:
     """Write what was fitted before a run."""
     write_form(files.make_folder(folder.path / FOLDER) / FITTED, fitted)
+
+
+def keep_calibrations(folder: RunFolder, names: Sequence[str]) -> None:
+    """Keep the calibrations of these models alone, in this order, where a run has any."""
+    there = read_calibrations(folder).models
+    if there:
+        write_calibrations(folder, Calibrations({name: there[name] for name in names}))
 
 
 def read_calibrations(folder: RunFolder) -> Calibrations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
-from shiftproof.models import ClassifierLike, load_classifier
+from shiftproof.models import ClassifierLike, Preprocess, load_classifier
+from shiftproof.models.preprocess import Preprocessing
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
@@ -261,7 +263,7 @@ class Classification(Task):
     ) -> None:
         """Save the gallery: photographs in every cell, and those with most errors."""
         classes = next(iter(prepared.models.values())).classes
-        save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), classes)
+        save_gallery(folder, view, cells, prepared.data.samples, list(prepared.titles), classes)
 
 
 # ---------------------------------------------------------------- models and held-out images
@@ -290,13 +292,19 @@ def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> Non
             f"{len(first.classes)} ({first.classes.title}); run them one by one and compare the runs "
             "by `shiftproof report`."
         )
-    mine, firsts = model.preprocess, first.preprocess
-    if mine.settings != firsts.settings and mine.geometry != firsts.geometry:
+    if not _have_same_geometry(model.preprocess, first.preprocess):
         raise ModelError(
             f"{name} resizes and crops images in another way than the first model, so that the "
             "corruption would be another one; run them one by one and compare the runs by "
             "`shiftproof report`."
         )
+
+
+def _have_same_geometry(one: Preprocessing, other: Preprocessing) -> bool:
+    """Return whether two models see the same pixels; they may normalize these each in its own way."""
+    if isinstance(one, Preprocess) and isinstance(other, Preprocess):
+        one = dataclasses.replace(one, mean=other.mean, std=other.std)
+    return one == other
 
 
 def _name_adapters(

@@ -179,7 +179,7 @@ class Detection(Task):
     ) -> None:
         """Save images in every cell with their detections, and those with the largest losses."""
         truth = read_json(folder.path / GROUND_TRUTH)
-        save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), truth)
+        save_gallery(folder, view, cells, prepared.data.samples, list(prepared.titles), truth)
 
 
 def measure_of(measure: str, data: DetectionData) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench import grid
 from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
@@ -22,7 +22,9 @@ from shiftproof.bench.arguments import (
     default_workers,
     name_corruptions,
 )
+from shiftproof.bench.extending import Whole, check_at_hand, describe_extent, unite
 from shiftproof.bench.protocol import Protocol
+from shiftproof.bench.run import describe_run
 from shiftproof.bench.stream import Episode, episodes
 from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, View
@@ -30,6 +32,7 @@ from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Cell, Image, Sample
 
 TRIED_SECONDS = 5.0
@@ -59,6 +62,7 @@ class Forecast:
         memory: bytes of all processes.
         disk: bytes of the records, and of the resized images that are cached during the run.
         parts: maximum number of commands or machines that can share the run.
+        extent: what the run in the folder has, and what would be added; None without one.
     """
 
     images: int
@@ -73,6 +77,7 @@ class Forecast:
     memory: int = 0
     disk: int = 0
     parts: int = 1
+    extent: str | None = None
 
     @property
     def needs(self) -> Needs:
@@ -103,58 +108,157 @@ def forecast_run(
     encode: Encode = "none",
     workers: int | None = None,
     device: str = "cpu",
+    out: str | Path | None = None,
 ) -> Forecast:
     """Return a forecast of :func:`run` with the same arguments; nothing is written.
+
+    Of a run that is there in the folder ``out`` only what is missing is foretold.
 
     For five seconds, evenly spaced images are corrupted by every corruption at its middle severity;
     for five more, the models predict batches of them. It is rough, since images differ in size.
 
     Raises:
         InputError: an argument cannot be used, or none of the images can be read.
+        RunMismatchError: ``out`` belongs to a run with other settings, or that cannot be extended so.
     """
     chosen = check_severities(severities)
     if batch_size is not None:
         check_at_least_one("batch_size", batch_size)
     check_encode(encode)
     prepared = task.prepare(models, data, adapters, device=device)
-    wanted = prepared.data if images is None else choose_images(prepared.data, images)
-    on_disk = prepared.corrupted
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
-    )
-    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
-    if on_disk is not None:
-        check_cells(on_disk, cells)
-    else:
-        check_readable(wanted)
-    streams = episodes(cells, wanted.samples, protocol or Protocol(), seed=seed)
-    size = min(prepared.batch_size if batch_size is None else batch_size, len(wanted.samples))
-    view = prepared.make_view(named, seed, encode)
-    seconds, tried, loaded = _time_loading(view, wanted.samples, cells, chosen, keep=size)
-    batch = list(itertools.islice(itertools.cycle(loaded), size))
+    if images is not None:
+        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
+    shown = protocol or Protocol()
     workers = default_workers(prepared.device) if workers is None else workers
-    shown = _count_shown(streams, len(prepared.models))
-    per_image = _time_models(prepared, batch, shown // len(prepared.models))
+    whole = _find_extent(
+        prepared, corruptions, chosen, out, task=task, batch_size=batch_size, protocol=shown, seed=seed,
+        encode=encode,
+    )  # fmt: skip
+    prepared = whole.prepared
+    samples = prepared.data.samples
+    if prepared.corrupted is not None:
+        check_cells(prepared.corrupted, whole.cells)
+    else:
+        check_readable(prepared.data)
+    streams = episodes(whole.cells, samples, shown, seed=seed)
+    missing = set(whole.list_missing(RunFolder(Path(out)))) if out is not None else None
+    left = _Left.of(streams, whole, missing)
+    size = min(prepared.batch_size if batch_size is None else batch_size, len(samples))
+    view = prepared.make_view(whole.corruptions, seed, encode)
+    seconds, tried, loaded = _time_loading(view, samples, left.cells or whole.cells, keep=size)
+    batch = list(itertools.islice(itertools.cycle(loaded), size))
+    per_image = _time_models(prepared, batch, left.shown)
     return Forecast(
-        images=len(wanted.samples),
-        cells=len(cells),
-        models=len(prepared.models),
-        passes=shown,
-        load_seconds=seconds * len(wanted.samples) * _repeats(streams, cells, wanted.samples),
-        model_seconds=per_image * shown / len(prepared.models),
+        images=len(samples),
+        cells=len(whole.cells),
+        models=len(prepared.titles),
+        passes=sum(left.shown.values()),
+        load_seconds=seconds * left.loads / max(len(left.cells), 1),
+        model_seconds=sum(per_image[name] * count for name, count in left.shown.items()),
         workers=workers,
         device=prepared.device,
         tried=tried,
         memory=measure_memory(workers),
-        disk=len(wanted.samples)
+        disk=len(samples)
         * (
-            round(
-                _record_bytes(prepared, wanted.samples, batch) * len(cells) * len(prepared.models)
+            round(_record_bytes(prepared, samples, batch) * left.tables)
+            + (
+                loaded[0].nbytes
+                if prepared.keeps_images and prepared.corrupted is None and left.tables
+                else 0
             )
-            + (loaded[0].nbytes if prepared.keeps_images and on_disk is None else 0)
         ),
-        parts=len(streams) * len(prepared.models),
+        parts=left.parts,
+        extent=_describe(whole, left, out),
     )
+
+
+def _find_extent(
+    prepared: Prepared,
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike],
+    severities: Sequence[int],
+    out: str | Path | None,
+    *,
+    task: Task,
+    batch_size: int | None,
+    protocol: Protocol,
+    seed: int,
+    encode: Encode,
+) -> Whole:
+    """Return the grid that a run would have: with what the folder has already."""
+    on_disk = prepared.corrupted
+    named = name_corruptions(
+        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    )
+    if out is None or not RunFolder(Path(out)).run_file.is_file():
+        return Whole(prepared, named, severities, {})
+    settings, _ = describe_run(
+        prepared,
+        prepared.make_view(named, seed, encode),
+        named,
+        severities,
+        batch_size=prepared.batch_size if batch_size is None else batch_size,
+        seed=seed,
+        protocol=protocol,
+        workers=0,
+    )
+    whole = unite(Path(out), task.kind, prepared, named, severities, settings, protocol)
+    if not whole.is_done(RunFolder(Path(out))):
+        check_at_hand(whole, RunFolder(Path(out)), asks_again=task.asks_again)
+    return whole
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a run has not recorded yet.
+
+    Attributes:
+        cells: that some model lacks.
+        shown: number of images that are shown to each model.
+        loads: number of images that are read and corrupted.
+        tables: number of record tables.
+        parts: number of models in episodes.
+    """
+
+    cells: Sequence[Cell]
+    shown: Mapping[str, int]
+    loads: int
+    tables: int
+    parts: int
+
+    @classmethod
+    def of(
+        cls, streams: Sequence[Episode], whole: Whole, missing: Collection[tuple[str, Cell]] | None
+    ) -> _Left:
+        names = list(whole.prepared.models)
+        lacks = [
+            (episode, [name for name in names if _lacks(name, episode, missing)])
+            for episode in streams
+        ]
+        lengths = {episode.name: sum(map(len, episode.visits)) for episode in streams}
+        cells = dict.fromkeys(cell for episode, some in lacks if some for cell in episode.cells)
+        return cls(
+            cells=list(cells),
+            shown={
+                name: sum(lengths[episode.name] for episode, some in lacks if name in some)
+                for name in names
+            },
+            loads=sum(lengths[episode.name] for episode, some in lacks if some),
+            tables=len(whole.cells) * len(names) if missing is None else len(missing),
+            parts=sum(len(some) for _, some in lacks),
+        )
+
+
+def _lacks(name: str, episode: Episode, missing: Collection[tuple[str, Cell]] | None) -> bool:
+    return missing is None or any((name, cell) in missing for cell in episode.cells)
+
+
+def _describe(whole: Whole, left: _Left, out: str | Path | None) -> str | None:
+    if out is None or whole.before is None:
+        return None
+    told = describe_extent(whole, RunFolder(Path(out)))
+    there = len(whole.prepared.titles) * len(whole.cells) - left.tables
+    return told or f"{there:,} cells are there, {left.tables:,} are left"
 
 
 def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
@@ -172,24 +276,21 @@ def _time_loading(
     view: View,
     samples: Sequence[Sample],
     cells: Sequence[Cell],
-    severities: Sequence[int],
     *,
     keep: int,
 ) -> tuple[float, int, list[Image]]:
     """Return the seconds per image in all cells, the number of tried images, and some results."""
-    middle = sorted(severities)[len(severities) // 2]
-    shown = [cell for cell in cells if cell.is_clean or cell.severity == middle]
+    shown = _choose_middle(cells)
     for cell in shown:
         _load(view, samples[0], cell)  # compiles and opens what is needed once
     begun, total, tried = time.perf_counter(), 0.0, 0
     loaded: list[Image] = []
     for sample in _spread(samples):
         found: list[Image] = []
-        for cell in shown:
+        for cell, count in shown.items():
             start = time.perf_counter()
             found = _load(view, sample, cell) or found
-            spent = time.perf_counter() - start
-            total += spent * (1 if cell.is_clean else len(severities))
+            total += count * (time.perf_counter() - start)
         tried += 1
         loaded = (loaded + found)[:keep]
         if loaded and time.perf_counter() - begun > TRIED_SECONDS:
@@ -197,6 +298,18 @@ def _time_loading(
     if not loaded:
         raise InputError("None of the images that were tried for the estimate can be read.")
     return total / tried, tried, loaded
+
+
+def _choose_middle(cells: Sequence[Cell]) -> dict[Cell, int]:
+    """Return of each corruption the cell of the middle severity, and the number that it stands for."""
+    of_corruption: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_corruption.setdefault(cell.corruption, []).append(cell)
+    found = {}
+    for some in of_corruption.values():
+        rising = sorted(some, key=lambda cell: cell.severity)
+        found[rising[len(rising) // 2]] = len(rising)
+    return found
 
 
 def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
@@ -207,26 +320,31 @@ def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
         return []
 
 
-def _time_models(prepared: Prepared, images: Sequence[Image], most: int) -> float:
-    """Return the seconds per image in all models, without the first batch.
+def _time_models(
+    prepared: Prepared, images: Sequence[Image], most: Mapping[str, int]
+) -> dict[str, float]:
+    """Return the seconds per image in each model, without the first batch.
 
     Args:
         prepared: the prepared models and data.
         images: the images of a batch.
-        most: number of images that the run shows to a model.
+        most: number of images that the run shows to each model; 0 for one that is through.
     """
-    total = 0.0
+    found = {}
     batch = prepared.recording.gather(images)
-    for model in prepared.models.values():
+    for name, model in prepared.models.items():
+        found[name] = 0.0
+        if not most[name]:
+            continue
         prepared.recording.predict(model, batch)
         start, count = time.perf_counter(), 0
         while not count or (
-            count < most and time.perf_counter() - start < TRIED_SECONDS / len(prepared.models)
+            count < most[name] and time.perf_counter() - start < TRIED_SECONDS / len(most)
         ):
             prepared.recording.predict(model, batch)
             count += len(images)
-        total += (time.perf_counter() - start) / count
-    return total
+        found[name] = (time.perf_counter() - start) / count
+    return found
 
 
 def _record_bytes(prepared: Prepared, samples: Sequence[Sample], images: Sequence[Image]) -> float:
@@ -244,13 +362,3 @@ def _record_bytes(prepared: Prepared, samples: Sequence[Sample], images: Sequenc
             recording.write(table, recorder)
             sizes.append(table.stat().st_size)
     return max(0.0, (sizes[1] - sizes[0]) / max(count - 1, 1))
-
-
-def _count_shown(streams: Sequence[Episode], models: int) -> int:
-    """Return the number of images shown to all models together."""
-    return models * sum(len(visit) for episode in streams for visit in episode.visits)
-
-
-def _repeats(streams: Sequence[Episode], cells: Sequence[Cell], samples: Sequence[Sample]) -> float:
-    """Return how often an image is loaded per cell, more than once if adaptation repeats it."""
-    return _count_shown(streams, 1) / (len(cells) * len(samples))

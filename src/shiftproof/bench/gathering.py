@@ -176,7 +176,7 @@ def _check_labels(
 
 def _begin(run: Run, task: Task, target: Path, images: Collection[str]) -> RunFolder:
     files.make_folder(target)
-    shutil.copyfile(run.folder.run_file, target / RUN_FILE)
+    files.write_json(target / RUN_FILE, run.folder.info())
     folder = RunFolder(target)
     task.carry(run.folder, folder, images)
     return folder

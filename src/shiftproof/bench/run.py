@@ -20,11 +20,19 @@ from shiftproof.bench.arguments import (
     grid_settings,
     name_corruptions,
 )
-from shiftproof.bench.calibrating import calibrate
+from shiftproof.bench.calibrating import HELD_OUT_RECORDS, calibrate, keep_calibrations
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.doubts import warn_of_settings
 from shiftproof.bench.episode_run import check_that_states_can_be_kept
+from shiftproof.bench.extending import (
+    adopt_names,
+    check_at_hand,
+    drop_derived,
+    drop_names,
+    tell_extent,
+    unite,
+)
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
@@ -104,8 +112,10 @@ def run(
         precision: as many images as bring the interval of mCE or mPC (of the mean where neither is
             claimed) to this half-width in points, planned from a pilot of 400 images, whose run is
             kept beside ``out`` with ``-pilot`` behind its name.
-        out: the folder of the run. One that holds an unfinished run with the same settings is
-            resumed; finished cells are not done again.
+        out: the folder of the run. One that holds an unfinished run is resumed; finished cells are
+            not done again. More corruptions, severities, adapters or models than the run there has
+            extend it: the missing cells alone are measured, and what comes out is the run over all
+            that was ever asked for. Fewer take nothing away.
         batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 64 of
             classifiers, 8 of detectors, 4 of segmenters by default.
         protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
@@ -131,7 +141,8 @@ def run(
         LabelError: models and data have no class in common.
         MissingExtraError: a library is missing that the model, masks, or a checkpoint of what an
             adapter has learned needs.
-        RunMismatchError: ``out`` belongs to a run with other settings.
+        RunMismatchError: ``out`` belongs to a run with other settings, or to one that cannot be
+            extended so.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     if task is None:
@@ -175,19 +186,10 @@ def run(
         corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
     )
     check_encode(encode)
-    view = prepared.make_view(named, seed, encode)
-    shown = _place_view(view, corrupt_on, prepared.device, task)
-    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
-    if on_disk is not None:
-        check_cells(on_disk, cells)
-    samples = prepared.data.samples
-    streams = episodes(cells, samples, protocol, seed=seed)
-    if len(prepared.models) > 1 and any(len(stream.visits) > 1 for stream in streams):
-        check_that_states_can_be_kept()
     workers = default_workers(prepared.device) if workers is None else workers
     settings, about = describe_run(
         prepared,
-        shown,
+        _place_view(prepared.make_view(named, seed, encode), corrupt_on, prepared.device, task),
         named,
         chosen,
         batch_size=size,
@@ -195,9 +197,31 @@ def run(
         protocol=protocol,
         workers=workers,
     )
+    whole = unite(
+        Path(out), task.kind, prepared, named, chosen, settings, protocol,
+        joins=isinstance(backend, Scheduled),
+    )  # fmt: skip
+    if show_progress is not False:
+        tell_extent(whole, RunFolder(Path(out)))
+    if whole.is_done(RunFolder(Path(out))):
+        return Run(out)
+    check_at_hand(whole, RunFolder(Path(out)), asks_again=task.asks_again)
+    prepared, cells = whole.prepared, whole.cells
+    view = prepared.make_view(whole.corruptions, seed, encode)
+    shown = _place_view(view, corrupt_on, prepared.device, task)
+    if on_disk is not None:
+        check_cells(on_disk, cells)
+    samples = prepared.data.samples
+    streams = episodes(cells, samples, protocol, seed=seed)
+    if len(prepared.models) > 1 and any(len(stream.visits) > 1 for stream in streams):
+        check_that_states_can_be_kept()
     folder = RunFolder.create(
-        Path(out), task.kind, settings, about, shared=isinstance(backend, Scheduled)
-    )
+        Path(out), task.kind, whole.settings, about, shared=isinstance(backend, Scheduled),
+        extension=whole.write(about), before=whole.before,
+    )  # fmt: skip
+    extension = folder.extension
+    renamed = {} if extension is None else extension.renamed
+    adopt_names(folder, renamed, below=(HELD_OUT_RECORDS,))
     if isinstance(view, OnTheFly) and prepared.keeps_images and not isinstance(backend, Ray):
         view.cache = files.make_folder(folder.cache)
     task.begin(folder, prepared)
@@ -207,7 +231,7 @@ def run(
     if prepared.held_out is not None:
         recording = calibrate(
             folder, prepared.held_out, prepared.models, protocol, batch_size=size, seed=seed,
-            workers=workers, show_progress=show_progress,
+            workers=workers, renamed=renamed, show_progress=show_progress,
         )  # fmt: skip
     stretch = Stretch(shown, streams, samples, prepared.models)
     fill_shared(
@@ -217,10 +241,18 @@ def run(
         workers=workers,
         show_progress=show_progress,
     )
+    if extension is not None:
+        folder.show_extended()
     scores = summarize(
         folder, task, prepared.titles, Grid(cells), workers=workers, show_progress=show_progress
     )
+    if extension is not None:
+        drop_derived(folder)
     write_form(folder.scores_file, scores)
+    if extension is not None:
+        drop_names(folder, renamed, below=(HELD_OUT_RECORDS,))
+        keep_calibrations(folder, list(prepared.titles))
+        folder.finish_extension()
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
     return Run(folder.path)

@@ -80,6 +80,7 @@ class Segmentation(Task):
     """
 
     kind = "segmentation"
+    asks_again = True
 
     def __init__(
         self,

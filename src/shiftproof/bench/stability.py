@@ -140,6 +140,7 @@ def measure_stability(
         about={"provenance": provenance("", 0)},
         ours=("records",),
         shared=isinstance(backend, Scheduled),
+        why="A run over sequences cannot be extended; one of `bench` can.",
     )
     steps = _Steps(named, images, perturbations, difficulty, seed)
     parts = FileParts(folder, [[_file(Path(), *one).as_posix()] for one in steps.pairs])

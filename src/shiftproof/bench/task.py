@@ -153,6 +153,9 @@ class Task(ABC):
 
     kind: str
 
+    asks_again: bool = False
+    """Whether the pictures for the page ask the models once more, so that all have to be at hand."""
+
     @abstractmethod
     def prepare(
         self,

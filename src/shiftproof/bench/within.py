@@ -196,7 +196,10 @@ class _Rounds:
         images = min(FIRST, self._all) if there is None else there
         settings, about = describe(images)
         about = {**about, KEY: {"images": images, "seconds": 0.0}}
-        self._folder = RunFolder.create(out, kind, settings, about)
+        self._folder = RunFolder.create(
+            out, kind, settings, about,
+            why="A run with a budget cannot be extended: its images depend on how long all cells took.",
+        )  # fmt: skip
         if isinstance(view, OnTheFly) and prepared.keeps_images:
             view.cache = files.make_folder(self._folder.cache)
 

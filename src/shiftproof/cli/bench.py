@@ -194,7 +194,7 @@ def bench(
 
     plan.check()
     backend = parts.choose(grid.workers)
-    specs = name_specs(model)
+    specs = name_specs(model, out)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
     _check(asked, plan, depth, adapters, models=len(specs))

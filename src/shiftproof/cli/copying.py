@@ -76,6 +76,8 @@ def show_estimate(
     if as_json:
         say_json(json.dumps({**vars(estimate), **plan.tell(estimate.needs)}, indent=1))
         return
+    if estimate.extent is not None:
+        say(estimate.extent)
     total = estimate.images * estimate.cells
     say(
         f"{estimate.layout}: {estimate.images} images in {estimate.cells} {of_each} are {total} images"

@@ -154,7 +154,7 @@ def detect(
         precision=precision,
         images=images,
     )
-    specs = name_specs(model)
+    specs = name_specs(model, out)
     severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Detection(

@@ -411,13 +411,15 @@ def parse_adapters(text: str) -> list[str]:
     return [] if text.strip() in ("", "none") else text.split()
 
 
-def name_specs(specs: Sequence[str]) -> dict[str, str]:
+def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
     """Return specs by the names of their models in the run: a single one is the source.
+
+    Beside the models of a run of several in the folder ``out`` it has a name of its own.
 
     Raises:
         InputError: two of them would have one name.
     """
-    if len(specs) == 1:
+    if len(specs) == 1 and (out is None or not _holds_several(out)):
         return {"source": specs[0]}
     named: dict[str, str] = {}
     for spec in specs:
@@ -429,6 +431,16 @@ def name_specs(specs: Sequence[str]) -> dict[str, str]:
             )
         named[name] = spec
     return named
+
+
+def _holds_several(out: Path) -> bool:
+    """Whether there is a run whose models have names of their own."""
+    from shiftproof.runs.folder import RunFolder
+
+    folder = RunFolder(out)
+    settings = folder.info().get("settings") if folder.run_file.is_file() else None
+    models = settings.get("models") if isinstance(settings, dict) else None
+    return isinstance(models, dict) and bool(models) and "source" not in models
 
 
 def short_name(spec: str) -> str:

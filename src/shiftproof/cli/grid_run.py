@@ -98,7 +98,7 @@ def run_grid(
             raise InputError(
                 "--precision decides the number of images itself; leave it out of --dry-run."
             )
-        forecast = benchmark.forecast_run(models, data, task=task, **job.arguments())
+        forecast = benchmark.forecast_run(models, data, task=task, out=job.out, **job.arguments())
         show_forecast(forecast, job.plan, as_json=job.as_json)
         return None
     if job.budget is not None:

@@ -94,6 +94,8 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
         told = {**dataclasses.asdict(forecast), **plan.tell(forecast.needs)}
         say_json(json.dumps(told, indent=1))
         return
+    if forecast.extent is not None:
+        say(forecast.extent)
     models = f"{forecast.models} models" if forecast.models > 1 else "1 model"
     say(
         f"{forecast.images:,} images in {forecast.cells:,} cells, {models}: "

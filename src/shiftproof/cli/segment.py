@@ -152,7 +152,7 @@ def segment(
     more.check()
     backend = parts.choose(grid.workers)
     seconds = check_budget(budget, dry_run=plan.dry_run, backend=backend, adapt=adapt)
-    specs = name_specs(model)
+    specs = name_specs(model, out)
     severities = shifts.levels
     adapters = more.complete(parse_adapters(adapt))
     task = Segmentation(

@@ -113,6 +113,34 @@ def hold(folder: Path, *, shared: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def begin_alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time decide what it begins in an existing folder; others wait."""
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise files.disk_error(folder / LOCK_FILE, error) from error
+    try:
+        lock(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def work_alone(folder: Path) -> Iterator[None]:
+    """Lock a folder for the context, before it is shared.
+
+    Raises:
+        InputError: another process works there.
+    """
+    with _lock(folder, shared=False):
+        yield
+
+
+@contextlib.contextmanager
 def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
     path = folder / LOCK_FILE
     if sys.platform == "win32":

@@ -33,6 +33,7 @@ def begin(
     unnamed: Collection[str] = (),
     ours: Collection[str] = (),
     shared: bool = False,
+    why: str = "",
 ) -> dict[str, Any]:
     """Create a folder for these settings, or resume an existing one.
 
@@ -49,6 +50,7 @@ def begin(
         ours: names of subfolders of this kind of output; while they are empty, it counts as not
             begun.
         shared: others may work there at the same time, as workers of a batch scheduler do.
+        why: a sentence for the error, such as why this output cannot be extended.
 
     Returns:
         What the file says.
@@ -64,11 +66,11 @@ def begin(
         _check_empty(folder, name, what, ours)
         files.make_folder(folder)
     else:
-        _read_same(file, settings, what, unnamed)
+        _read_same(file, settings, what, unnamed, why)
     hold(folder, shared=shared)
     # It may have been begun a moment ago.
     if file.is_file():
-        return _read_same(file, settings, what, unnamed)
+        return _read_same(file, settings, what, unnamed, why)
     _check_empty(folder, name, what, ours)
     begun = {"format": FORMAT, **settings, **(about or {})}
     files.write_json(file, begun)
@@ -98,7 +100,7 @@ def _is_bare(path: Path) -> bool:
 
 
 def _read_same(
-    file: Path, settings: dict[str, Any], what: str, unnamed: Collection[str]
+    file: Path, settings: dict[str, Any], what: str, unnamed: Collection[str], why: str
 ) -> dict[str, Any]:
     there = read_json(file)
     if not isinstance(there, dict):
@@ -106,15 +108,18 @@ def _read_same(
             f"{file}: expected an object of settings, got a {type(there).__name__}. Choose another "
             "output folder, or delete this one to start anew."
         )
-    known = _spell({key: there.get(key) for key in settings})
-    check_same(file.parent, _without(known, unnamed), _without(settings, unnamed), what=what)
+    known = spell({key: there.get(key) for key in settings})
+    check_same(
+        file.parent, _without(known, unnamed), _without(settings, unnamed), what=what, why=why
+    )
     return there
 
 
-def _spell(settings: Any) -> Any:
+def spell(settings: Any) -> Any:
+    """Return settings of an earlier version with the keys that this one has."""
     if not isinstance(settings, dict):
         return settings
-    return {_SPELLED_BEFORE.get(key, key): _spell(value) for key, value in settings.items()}
+    return {_SPELLED_BEFORE.get(key, key): spell(value) for key, value in settings.items()}
 
 
 def _without(settings: Any, unnamed: Collection[str]) -> Any:
@@ -148,7 +153,7 @@ def _decisive(file: Path) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name not in _NOT_DECISIVE}
 
 
-def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
+def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -> None:
     """Check that a folder's settings are those of the current work.
 
     Args:
@@ -156,6 +161,7 @@ def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
         there: the settings in the folder.
         here: the current settings.
         what: what the folder holds, for the error.
+        why: a further sentence for the error.
 
     Raises:
         RunMismatchError: they differ.
@@ -164,8 +170,8 @@ def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
     if found:
         more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
         raise RunMismatchError(
-            f"{path} holds {what} with other settings: {'; '.join(found[:_TOLD])}{more}. Choose "
-            "another output folder, or delete this one to start anew."
+            f"{path} holds {what} with other settings: {'; '.join(found[:_TOLD])}{more}. "
+            f"{why and why + ' '}Choose another output folder, or delete this one to start anew."
         )
 
 

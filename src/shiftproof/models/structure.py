@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
 from shiftproof.io import files
@@ -137,13 +137,31 @@ def input_dtype(module: torch.nn.Module) -> torch.dtype:
     return torch.float32
 
 
+@runtime_checkable
+class DescribesComputed(Protocol):
+    """A module with tensors that were computed from others."""
+
+    def describe_computed(self) -> dict[str, str]:
+        """Return by the name of such a tensor what it was computed from."""
+
+
 def weights_fingerprint(module: torch.nn.Module) -> str:
-    """Return 32 hex digits that change when any parameter or buffer of the state_dict changes."""
+    """Return 32 hex digits that change when any parameter or buffer of the state_dict changes.
+
+    A tensor that was computed from others, whose last bits depend on machine and threads, counts by
+    what it was computed from where the module's class says so: ``describe_computed()`` returns that
+    as a text, by the names of the tensors.
+    """
     import torch
+
+    computed = _describe_computed(module)
 
     def parts() -> Iterator[bytes]:
         for name, value in module.state_dict().items():
             yield name.encode()
+            if name in computed:
+                yield computed[name].encode()
+                continue
             if not isinstance(value, torch.Tensor):
                 yield repr(value).encode()
                 continue
@@ -153,6 +171,15 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
             yield flat.view(torch.uint8).numpy().tobytes()
 
     return files.fingerprint(parts())
+
+
+def _describe_computed(module: torch.nn.Module) -> dict[str, str]:
+    return {
+        f"{place}.{name}" if place else name: told
+        for place, part in module.named_modules()
+        if isinstance(part, DescribesComputed)
+        for name, told in part.describe_computed().items()
+    }
 
 
 def download_error(name: str, arch: str, error: Exception) -> Exception:

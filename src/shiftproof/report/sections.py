@@ -283,12 +283,20 @@ def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
                         ("Images used", _images(run.scores)),
                         ("Intervals", flat(msgspec.to_builtins(run.scores.interval))),
                         (PROVENANCE, flat(run.provenance)),
+                        *_extension_blocks(run.head.extended),
                     ],
                 }
                 for run, name in zip(runs, run_names(runs), strict=True)
             ]
         },
     )
+
+
+def _extension_blocks(
+    extended: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return a block for each time that a run was extended."""
+    return [("Extended", flat(dict(entry))) for entry in extended]
 
 
 def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -8,9 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from shiftproof.errors import InputError
-from shiftproof.io import manifest
+from shiftproof.io import files, manifest
+from shiftproof.io.holding import begin_alone, work_alone
 from shiftproof.io.text import read_object
+from shiftproof.runs.extension import (
+    KEY,
+    Extension,
+    find_settings,
+    print_scores,
+    read_extension,
+    settle,
+)
 from shiftproof.runs.names import folder_name
 from shiftproof.types import Cell, Settings
 
@@ -35,30 +46,97 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._measured = False
 
     @classmethod
     def create(
-        cls, path: Path, kind: str, settings: Settings, about: Settings, *, shared: bool = False
+        cls,
+        path: Path,
+        kind: str,
+        settings: Settings,
+        about: Settings,
+        *,
+        shared: bool = False,
+        extension: Extension | None = None,
+        before: Settings | None = None,
+        why: str = "",
     ) -> RunFolder:
         """Make the folder, or resume the run that is there if it has the same settings.
 
-        ``kind`` is "classification" or "detection". ``settings`` decide the numbers and must be
-        equal to resume; ``about`` (provenance) only tells how they came about. ``shared`` says that
-        other workers of the same run may be at work there.
+        Args:
+            path: the folder.
+            kind: "classification", "detection", ...
+            settings: decide the numbers, and must be equal to resume.
+            about: provenance, which only tells how they came about.
+            shared: other workers of the same run may be at work there.
+            extension: what the run that is there becomes; its settings are ``settings``.
+            before: the settings of the run that is to be extended.
+            why: a sentence for an error, such as why the run cannot be extended.
 
         Raises:
             RunMismatchError: the folder belongs to a run with other settings.
-            InputError: the folder holds other things, or cannot be written to.
+            InputError: the folder holds other things, or cannot be written to; or others are at work
+                where a run is to be extended.
         """
+        folder = cls(path)
+        if not folder.run_file.is_file():
+            folder._begin(kind, settings, about, shared=shared, why=why)
+            return folder
+        with begin_alone(path):
+            told = read_object(folder.run_file)
+            known = manifest.spell(find_settings(told))
+            # Another worker of the extended run may have been here first.
+            extends = extension is not None and known != settings
+            if extends:
+                manifest.check_same(path, known, before, what="a run")
+            same = extends or known == settings
+            if extension is not None and extends and shared:
+                with work_alone(path):
+                    folder._extend(extension)
+            # While a run is extended, the file has the settings of before.
+            written = told.get("settings") if same else settings
+            folder._begin(kind, written, about, shared=shared, why=why)
+            if extension is not None and extends and not shared:
+                folder._extend(extension)
+        return folder
+
+    def _begin(self, kind: str, settings: Any, about: Settings, *, shared: bool, why: str) -> None:
         manifest.begin(
-            path,
+            self.path,
             RUN_FILE,
-            {"kind": kind, "settings": settings},
+            {"kind": kind, "settings": manifest.spell(settings)},
             what="a run",
             about=about,
             shared=shared,
+            why=why,
         )
-        return cls(path)
+
+    def _extend(self, extension: Extension) -> None:
+        """Write into ``run.json`` what the run becomes."""
+        told = self.info()
+        earlier = read_extension(read_object(self.run_file))
+        renamed = {} if earlier is None else earlier.renamed
+        whole = msgspec.structs.replace(
+            extension,
+            scores=print_scores(self.scores_file),
+            renamed={**renamed, **extension.renamed},
+        )
+        files.write_json(self.run_file, {**told, KEY: msgspec.to_builtins(whole)})
+
+    @property
+    def extension(self) -> Extension | None:
+        """What the run is being extended to, if it is."""
+        return read_extension(read_object(self.run_file))
+
+    def show_extended(self) -> None:
+        """Let :meth:`info` tell of the extended run from now on: all its cells are recorded."""
+        self._measured = True
+
+    def finish_extension(self) -> None:
+        """Write into ``run.json`` that the run is the larger one, after ``scores.json``."""
+        told = read_object(self.run_file)
+        if KEY in told:
+            files.write_json(self.run_file, settle(told, self.scores_file, measured=True))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -135,8 +213,8 @@ class RunFolder:
     # ------------------------------------------------------------ contents
 
     def info(self) -> dict[str, Any]:
-        """Read ``run.json``."""
-        return read_object(self.run_file)
+        """Read ``run.json``: of a run that is being extended, what it is until that is measured."""
+        return settle(read_object(self.run_file), self.scores_file, measured=self._measured)
 
     def has(self, model: str, cell: Cell) -> bool:
         """Whether this cell is done."""

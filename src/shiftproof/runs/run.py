@@ -57,6 +57,7 @@ class Head(msgspec.Struct, frozen=True):
         result_faults: faults of result files, by model and cell.
         cells_lacking: for imported results, by model, the cells that only other models have.
         names_alike: unknown corruptions, each with the known one of a similar name.
+        extended: what the run was extended by, and the provenance of each time.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class Head(msgspec.Struct, frozen=True):
     result_faults: dict[str, dict[str, FaultCounts]] = {}
     cells_lacking: dict[str, list[str]] = {}
     names_alike: dict[str, str] = {}
+    extended: list[dict[str, Any]] = []
 
     def describe_faults(self) -> list[str]:
         """Describe the faults of annotations, result files and names, one sentence each."""
@@ -135,7 +137,7 @@ class AnyRun(ABC, Generic[Scores]):
         Raises:
             BrokenFileError: it cannot be read, or is invalid.
         """
-        return read_form(self.folder.run_file, Head)
+        return convert(self.folder.info(), Head, self.folder.run_file)
 
     @property
     def kind(self) -> str:

@@ -94,6 +94,7 @@ def export_stylized(
         target,
         edit,
         settings=edit.settings(combined=combined),
+        why="A stylized copy cannot be extended: all its images stand in one data set.",
         title="Stylizing",
         workers=workers,
         backend=backend,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
-from shiftproof.corruptions.identity import identity_of
 from shiftproof.data.copies.export import CopyPlan, Estimate, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.extending import find_extent
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.io import files
@@ -37,7 +38,9 @@ def export_corrupted(
     Each source is decoded once; the corruption is applied at full size; its random key is the path
     below ``source`` (for a single image: its name), so that ``corrupt`` gives the same pixels.
     Every file appears whole or not at all, and one that is there is not done again: an interrupted
-    copy is resumed by the same call. ``manifest.json`` says what the folder holds.
+    copy is resumed by the same call. ``manifest.json`` says what the folder holds. More corruptions
+    or severities than a copy has extend it: the missing cells alone are written. Fewer take nothing
+    away.
 
     A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
     :func:`~shiftproof.data.find_dataset` names) is carried over whole: every cell is a data
@@ -53,7 +56,7 @@ def export_corrupted(
 
     Args:
         source: an image, a tar, a Parquet file, or a folder.
-        target: a folder that is empty, or holds the same copy unfinished.
+        target: a folder that is empty, or holds the same copy unfinished or with other cells.
         corruptions: names, or folder name to name or function.
         severities: 1 to 5.
         seed: decides the noise.
@@ -71,22 +74,24 @@ def export_corrupted(
     Raises:
         InputError: no images, a target that holds other things, annotations whose paths leave the
             folder, or images whose new names could not be told apart.
-        RunMismatchError: the target holds a copy made with other settings.
+        RunMismatchError: the target holds a copy made with other settings, or a corruption that has
+            to be named again.
         UnfinishedError: this worker's share is done, and others' are not.
         RunError: the disk is full.
     """
+    extent = find_extent(target, _name(corruptions), severities)
     plan, edit = _plan(
-        source, corruptions, severities, seed, image_format, split=split, images=images, root=root
-    )
+        source, extent.corruptions, extent.cells, seed, image_format, split=split, images=images,
+        root=root,
+    )  # fmt: skip
+    if show_progress is not False:
+        extent.tell()
     return export_copy(
         plan,
         target,
         edit,
-        settings={
-            "corruptions": {name: identity_of(item) for name, item in edit.corruptions.items()},
-            "severities": list(severities),
-            "seed": seed,
-        },
+        settings={**extent.settings, "seed": seed},
+        before=extent.before if extent.is_extended else None,
         title="Corrupting",
         workers=workers,
         backend=backend,
@@ -109,6 +114,8 @@ def estimate_export(
 ) -> Estimate:
     """Return what :func:`export_corrupted` with the same arguments will take; write nothing.
 
+    Of a copy that is extended it is what its new cells take.
+
     Up to twelve images, evenly spread (of tars and tables the first of the first one), go through all cells
     and
     stand for the others: where sizes differ much it is rough.
@@ -117,10 +124,13 @@ def estimate_export(
         InputError: as export_corrupted, and where none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
+    extent = find_extent(target, _name(corruptions), severities)
+    cells = extent.new if extent.is_extended else extent.cells
     plan, edit = _plan(
-        source, corruptions, severities, seed, image_format, split=split, images=images, root=root
+        source, extent.corruptions, cells, seed, image_format, split=split, images=images, root=root
     )
-    return estimate_copy(plan, target, edit, workers=workers)
+    estimate = estimate_copy(plan, target, edit, workers=workers)
+    return dataclasses.replace(estimate, extent=extent.describe())
 
 
 def cell_folder(cell: Cell) -> str:
@@ -142,17 +152,14 @@ class _Corrupting:
         return corrupt(image, corruption, severity=cell.severity, seed=self.seed, key=key), {}
 
 
-def _plan(
-    source: Path,
+def _name(
     corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
-    severities: Sequence[int],
-    seed: int,
-    image_format: ImageFormat,
-    *,
-    split: str | None,
-    images: str | Path | None,
-    root: str | Path | None,
-) -> tuple[CopyPlan, _Corrupting]:
+) -> dict[str, str | CorruptionFunction]:
+    """Return corruptions by their names, which name folders.
+
+    Raises:
+        InputError: a name cannot.
+    """
     named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
     if isinstance(corruptions, Mapping):
         named.update(corruptions)
@@ -162,7 +169,20 @@ def _plan(
                 f"A corruption cannot be called {name!r}: it names a folder, so letters, digits, "
                 "'_', '.', '+' and '-' only, and no '.' in front."
             )
-    cells = [Cell(name, severity) for name in named for severity in severities]
+    return named
+
+
+def _plan(
+    source: Path,
+    corruptions: Mapping[str, str | CorruptionFunction],
+    cells: Sequence[Cell],
+    seed: int,
+    image_format: ImageFormat,
+    *,
+    split: str | None,
+    images: str | Path | None,
+    root: str | Path | None,
+) -> tuple[CopyPlan, _Corrupting]:
     plan = plan_copy(
         source,
         [Version(cell_folder(cell)) for cell in cells],
@@ -173,4 +193,5 @@ def _plan(
     )
     if not cells:
         raise InputError("Expected at least one corruption and one severity, got none.")
-    return plan, _Corrupting(named, {cell_folder(cell): cell for cell in cells}, seed)
+    by_folder = {cell_folder(cell): cell for cell in cells}
+    return plan, _Corrupting(dict(corruptions), by_folder, seed)

@@ -43,11 +43,14 @@ from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.holding import begin_alone, frees_folders, work_alone
 from shiftproof.io.placeholders import ensure_local
+from shiftproof.io.text import read_object
 from shiftproof.shards import Backend, Scheduled
 from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
+
+MANIFEST = "manifest.json"
 
 PARTS = ".parts"
 """Folder in a copy for the reports of its parts, until all parts are done."""
@@ -152,6 +155,8 @@ def export_copy(
     edit: Edit,
     *,
     settings: Mapping[str, Any],
+    before: Mapping[str, Any] | None = None,
+    why: str = "",
     title: str,
     workers: int | None = None,
     backend: Backend | None = None,
@@ -176,6 +181,8 @@ def export_copy(
         edit: the change of an image.
         settings: the settings that determine the pixels, for the manifest; a copy with other
             settings is refused.
+        before: those of them that the target has, where the copy there gets more versions.
+        why: a sentence for an error, such as why a copy cannot be extended.
         title: label of the progress display.
         workers: processes; all cores by default.
         backend: distribution of the work: :class:`~shiftproof.shards.Scheduled` for one of several
@@ -204,7 +211,8 @@ def export_copy(
     if tree.is_packed:
         about["tables" if tree.tables else "tars"] = about.pop("images")
     shared = isinstance(backend, Scheduled)
-    known, told = _claim(target, about, tree.omissions, shared=shared)
+    there = None if before is None else {**about, **before}
+    known, told = _claim(target, about, tree.omissions, shared=shared, before=there, why=why)
     if backend is None:
         done = _copy_all(plan, target, edit, title, workers, show_progress)
     else:
@@ -212,7 +220,7 @@ def export_copy(
     # Include the broken and unused files of earlier calls, which this call skipped.
     broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
     files.write_json(
-        target / "manifest.json",
+        target / MANIFEST,
         {"format": manifest.FORMAT, **about, **told, "broken": broken},
     )
     return done
@@ -348,7 +356,7 @@ def _copy_in_parts(
 def _copy_part(copying: _Copying, number: int) -> shards.Arrays:
     """Make one part, in a worker, and return its report."""
     plan, job = copying.plan, copying.job
-    for path in (job.root, job.target / "manifest.json"):
+    for path in (job.root, job.target / MANIFEST):
         check_seen(path)
     if number == 0:
         return _carry_all(plan, job.target, 0, False).pack()
@@ -468,21 +476,70 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
 
 
 def _claim(
-    target: Path, settings: dict[str, Any], omissions: Sequence[str], *, shared: bool
+    target: Path,
+    settings: dict[str, Any],
+    omissions: Sequence[str],
+    *,
+    shared: bool,
+    before: dict[str, Any] | None,
+    why: str,
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Claim the target for this copy; return the broken images and the unused files that it lists.
 
     A copy within its own source has more unused files the next time.
     """
-    about = {"left aside": list(omissions)} if omissions else {}
-    there = manifest.begin(
-        target, "manifest.json", settings, what="a copy", about=about, shared=shared
-    )
-    known = {key: there[key] for key in there if key not in ("format", "broken", "left aside")}
-    manifest.check_same(target, known, settings, what="a copy")
+    if before is None:
+        there = _begin(target, settings, omissions, shared=shared, why=why)
+    else:
+        with begin_alone(target):
+            there = _extend(target, settings, omissions, shared=shared, before=before)
     broken = there.get("broken")
     told = {key: there[key] for key in ("left aside",) if key in there}
     return (broken if isinstance(broken, dict) else {}), told
+
+
+def _begin(
+    target: Path, settings: dict[str, Any], omissions: Sequence[str], *, shared: bool, why: str = ""
+) -> dict[str, Any]:
+    about = {"left aside": list(omissions)} if omissions else {}
+    there = manifest.begin(
+        target, MANIFEST, settings, what="a copy", about=about, shared=shared, why=why
+    )
+    manifest.check_same(target, _read_settings(there), settings, what="a copy", why=why)
+    return there
+
+
+def _extend(
+    target: Path,
+    settings: dict[str, Any],
+    omissions: Sequence[str],
+    *,
+    shared: bool,
+    before: dict[str, Any],
+) -> dict[str, Any]:
+    """Claim a copy that gets more versions, and write into its manifest which it has then."""
+    there = read_object(target / MANIFEST)
+    if _read_settings(there) == settings:  # another worker was here first
+        return _begin(target, settings, omissions, shared=shared)
+    manifest.check_same(target, _read_settings(there), before, what="a copy")
+    there = {key: settings.get(key, value) for key, value in there.items()}
+    if shared:
+        with work_alone(target):
+            _write_extended(target, there)
+        return _begin(target, settings, omissions, shared=True)
+    _begin(target, before, omissions, shared=False)
+    _write_extended(target, there)
+    return there
+
+
+def _write_extended(target: Path, told: dict[str, Any]) -> None:
+    # Reports of an unfinished copy are of its own parts.
+    shutil.rmtree(target / PARTS, ignore_errors=True)
+    files.write_json(target / MANIFEST, told)
+
+
+def _read_settings(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: told[key] for key in told if key not in ("format", "broken", "left aside")}
 
 
 # ---------------------------------------------------------------- before it starts
@@ -510,6 +567,7 @@ class Estimate:
         free_bytes: free space on the target's disk.
         memory: bytes of memory of all processes together.
         parts: maximum number of commands or machines that can share the work.
+        extent: what the copy in the target has, and what would be added; None without one.
     """
 
     layout: str
@@ -524,6 +582,7 @@ class Estimate:
     omissions: tuple[str, ...] = ()
     memory: int = 0
     parts: int = 1
+    extent: str | None = None
 
     @property
     def needs(self) -> Needs:

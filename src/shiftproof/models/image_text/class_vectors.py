@@ -104,7 +104,7 @@ def make_class_vectors(
     Raises:
         ModelError: the tower gives vectors that are zero or not finite.
     """
-    fingerprint = files.fingerprint([texts.fingerprint().encode(), prompts.fingerprint.encode()])
+    fingerprint = _fingerprint(texts, prompts)
     if kept is None:
         values = _average(texts, prompts, None)
     else:
@@ -120,6 +120,17 @@ def make_class_vectors(
             "weights."
         )
     return ClassVectors(prompts, values, fingerprint)
+
+
+def _fingerprint(texts: TextTower, prompts: Prompts) -> str:
+    """Return what determines the vectors; their own last bits depend on machine and threads."""
+    parts = [texts.fingerprint().encode(), prompts.fingerprint.encode()]
+    if texts.tokens is not None:
+        # Two tokenizers of one class may have other vocabularies.
+        first = [prompts.sentences(name)[0] for name in prompts.names]
+        tokens = texts.tokens.tokenize(first)
+        parts += [tokens[name].cpu().numpy().tobytes() for name in sorted(tokens)]
+    return files.fingerprint(parts)
 
 
 def _average(texts: TextTower, prompts: Prompts, path: Path | None) -> F32:

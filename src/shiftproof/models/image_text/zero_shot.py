@@ -67,7 +67,7 @@ def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         head = torch.nn.Linear(width, len(vectors.values), bias=model.bias != 0)
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(vectors.values) * model.scale)
+        head.weight.copy_(_scale(vectors, model.scale))
         if model.bias:
             head.bias.fill_(model.bias)
 
@@ -84,5 +84,18 @@ def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
             logits: torch.Tensor = self.head(unit.to(self.head.weight.dtype))
             return logits
 
+        def describe_computed(self) -> dict[str, str]:
+            """Say what the head was computed from, as long as nobody has trained it."""
+            weight = self.head.weight.detach()
+            same = torch.equal(weight.cpu(), _scale(vectors, model.scale).to(weight.dtype))
+            told = f"{vectors.fingerprint} times {model.scale!r}"
+            return {"head.weight": told} if same else {}
+
     place = next(model.image.parameters()).device
     return ZeroShot().to(place)
+
+
+def _scale(vectors: ClassVectors, scale: float) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(vectors.values) * scale

@@ -1,0 +1,83 @@
+"""The corruptions and severities of a run or copy, and what is added to them: their union, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.table import CORRUPTIONS
+
+_MOST = 6
+"""Names that a sentence lists."""
+
+
+def unite_names(there: Iterable[str], here: Iterable[str]) -> list[str]:
+    """Return the names of both, in the order that one command for all of them would have.
+
+    >>> unite_names(["fog"], ["snow", "fog"]), unite_names(["fog"], ["snow"])
+    (['snow', 'fog'], ['fog', 'snow'])
+    """
+    known, asked = list(there), list(here)
+    if set(known) <= set(asked):
+        return asked
+    return [*known, *(name for name in asked if name not in known)]
+
+
+def find_unknown(identities: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return which corruptions are not what their names alone give, with their identities."""
+    return {
+        name: str(identities[name])
+        for name in names
+        if name not in CORRUPTIONS or identity_of(name) != identities[name]
+    }
+
+
+def describe_cells(
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    *,
+    new_corruptions: Sequence[str],
+    new_severities: Sequence[int],
+) -> list[str]:
+    """Return what is added to a grid in words.
+
+    Args:
+        corruptions: all of them.
+        severities: all of them, rising.
+        new_corruptions: that are added.
+        new_severities: that are added, rising.
+
+    >>> describe_cells(["fog", "snow"], [1, 2, 3], new_corruptions=["snow"], new_severities=[])
+    ['snow at 1 to 3']
+    """
+    parts = []
+    if new_corruptions:
+        parts.append(f"{join_names(new_corruptions)} at {join_severities(severities)}")
+    if new_severities:
+        others = [name for name in corruptions if name not in new_corruptions]
+        parts.append(f"{join_names(others)} at {join_severities(new_severities)}")
+    return parts
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    >>> join_names(["fog"]), join_names(["fog", "snow", "frost"])
+    ('fog', 'fog, snow and frost')
+    """
+    if len(names) > _MOST:
+        return f"{', '.join(names[: _MOST - 1])} and {len(names) - _MOST + 1} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def join_severities(severities: Sequence[int]) -> str:
+    """Return rising severities as a sentence lists them.
+
+    >>> join_severities([1, 2, 3]), join_severities([1, 3, 5]), join_severities([4])
+    ('1 to 3', '1, 3 and 5', '4')
+    """
+    low, high = severities[0], severities[-1]
+    if len(severities) > 2 and list(severities) == list(range(low, high + 1)):
+        return f"{low} to {high}"
+    return join_names([str(severity) for severity in severities])

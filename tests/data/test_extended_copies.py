@@ -1,0 +1,150 @@
+"""A copy that more is asked of: the missing cells alone are written, and it ends as one copy of all."""
+
+import json
+import tarfile
+
+import pytest
+
+from shiftproof.data import estimate_export, export_corrupted
+from shiftproof.data.copies import corrupted_copy
+from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
+from shiftproof.io import holding
+from shiftproof.shards import Scheduled
+from support import blobs, tiny
+
+GRID = {"corruptions": ["contrast"], "severities": [2, 4]}
+MORE = {"corruptions": ["brightness", "contrast"], "severities": [2, 3, 4]}
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.setattr("shiftproof.data.copies.export.PART_IMAGES", 2)
+    tiny.write_photos(tmp_path / "photos", per_class=1)
+    (tmp_path / "photos/red/torn.png").write_bytes(b"\x89PNG nothing")
+    return tmp_path / "photos"
+
+
+def corrupt(source, target, **options):
+    return export_corrupted(
+        source, target, workers=0, **{"show_progress": False, **GRID, **options}
+    )
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("kind", ["photos", "coco", "tars"])
+def test_an_extended_copy_is_the_copy_of_all(photos, tmp_path, kind):
+    source = photos
+    if kind == "coco":
+        source = blobs.write_blocks(tmp_path / "coco", images=2)
+    if kind == "tars":
+        (tmp_path / "tars").mkdir()
+        with tarfile.open(tmp_path / "tars/0.tar", "w") as tar:
+            for path in sorted(photos.rglob("*.png")):
+                tar.add(path, path.relative_to(photos).as_posix())
+        source = tmp_path / "tars"
+    corrupt(source, tmp_path / "copy")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy/contrast").rglob("*.*")}
+    corrupt(source, tmp_path / "copy", **MORE)
+    corrupt(source, tmp_path / "whole", **MORE)
+    assert contents(tmp_path / "copy") == contents(tmp_path / "whole")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_line_says_what_is_there_and_what_is_added(photos, tmp_path, capsys):
+    def told(**options):
+        corrupt(photos, tmp_path / "copy", show_progress=None, **options)
+        return capsys.readouterr().err
+
+    assert told() == ""
+    assert "2 cells are there, 4 are added: brightness at 2 to 4; contrast at 3\n" in told(**MORE)
+    manifest = (tmp_path / "copy/manifest.json").read_bytes()
+    assert (
+        "6 cells are there; all are kept, also what was not asked for: brightness and severity 3\n"
+    ) in told()
+    assert (tmp_path / "copy/manifest.json").read_bytes() == manifest
+
+
+def test_a_dry_run_is_of_the_new_cells(photos, tmp_path):
+    corrupt(photos, tmp_path / "copy")
+    before = contents(tmp_path / "copy")
+    estimate = estimate_export(photos, tmp_path / "copy", workers=0, **MORE)
+    assert estimate.cells == 4
+    assert estimate.extent == (
+        "2 cells are there, 4 are added: brightness at 2 to 4; contrast at 3"
+    )
+    assert contents(tmp_path / "copy") == before
+
+
+def test_what_is_another_copy_is_refused(photos, tmp_path):
+    def lighten(image, severity, rng):
+        return image
+
+    corrupt(photos, tmp_path / "copy", corruptions={"contrast": lighten})
+    before = contents(tmp_path / "copy")
+    with pytest.raises(RunMismatchError, match=r"corruptions: contrast was .*lighten"):
+        corrupt(photos, tmp_path / "copy", **MORE)
+    with pytest.raises(RunMismatchError, match=r"the corruption contrast, too \(.*lighten"):
+        corrupt(photos, tmp_path / "copy", corruptions=["brightness"])
+    with pytest.raises(RunMismatchError, match="seed was 0, now 1"):
+        corrupt(photos, tmp_path / "copy", corruptions={"contrast": lighten, "fog": "fog"}, seed=1)
+    assert contents(tmp_path / "copy") == before
+    corrupt(
+        photos, tmp_path / "copy", corruptions={"contrast": lighten, "brightness": "brightness"}
+    )
+    assert list(json.loads((tmp_path / "copy/manifest.json").read_text())["corruptions"]) == [
+        "contrast", "brightness",
+    ]  # fmt: skip
+
+
+def test_a_kill_in_the_middle_costs_nothing(photos, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Instead of a signal."""
+
+    corrupt(photos, tmp_path / "copy")
+    change = corrupted_copy.corrupt
+    calls = []
+
+    def kill(*args, **options):
+        calls.append(args)
+        if len(calls) == 5:
+            raise Killed
+        return change(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corrupted_copy, "corrupt", kill)
+        with pytest.raises(Killed):
+            corrupt(photos, tmp_path / "copy", **MORE)
+    # The command of before goes on with all that was asked for.
+    corrupt(photos, tmp_path / "copy")
+    corrupt(photos, tmp_path / "whole", **MORE)
+    assert contents(tmp_path / "copy") == contents(tmp_path / "whole")
+
+
+class TestWorkers:
+    def test_agree_on_the_larger_copy(self, photos, tmp_path):
+        with pytest.raises(UnfinishedError):
+            corrupt(photos, tmp_path / "copy", backend=Scheduled(0, 2))
+        for worker in (2, 0):
+            with pytest.raises(UnfinishedError):
+                corrupt(photos, tmp_path / "copy", backend=Scheduled(worker, 3), **MORE)
+        corrupt(photos, tmp_path / "copy", backend=Scheduled(1, 3))
+        corrupt(photos, tmp_path / "whole", **MORE)
+        assert contents(tmp_path / "copy") == contents(tmp_path / "whole")
+
+    def test_are_not_extended_while_they_are_at_work(self, photos, tmp_path):
+        with pytest.raises(UnfinishedError):
+            corrupt(photos, tmp_path / "copy", backend=Scheduled(0, 2))
+        before = contents(tmp_path / "copy")
+        with holding._lock(tmp_path / "copy", shared=True):
+            with pytest.raises(InputError, match="Another command is at work"):
+                corrupt(photos, tmp_path / "copy", backend=Scheduled(1, 2), **MORE)
+            found = contents(tmp_path / "copy")
+            found.pop(".shiftproof.lock")
+            assert found == before
