@@ -123,13 +123,12 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
     from shiftproof.models.encoders.texts import TEXT_LOADERS
-    from shiftproof.models.segmenters.load import SEGMENTER_LOADERS
+    from shiftproof.models.segmenters.load import COMMON, SEGMENTER_LOADERS
 
-    windows = ("classes", "resize", "window", "stride")
     return {
         "models": ("--model of a classifier", CLASSIFIER_LOADERS, ("classes", *APPLIED)),
         "detectors": ("--model of a detector", DETECTOR_LOADERS, ("classes",)),
-        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, windows),
+        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, COMMON),
         "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),
         "text_towers": ("--model of texts", TEXT_LOADERS, ()),
         "adapters": ("--adapt", ADAPTERS, ()),
