@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench import grid
 from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
-    check_cells,
     check_encode,
     check_readable,
     check_severities,
     default_workers,
-    name_corruptions,
 )
+from shiftproof.bench.opening import lay_out
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.stream import Episode, episodes
 from shiftproof.bench.task import AdapterLike, Prepared, Task
@@ -119,18 +117,15 @@ def forecast_run(
     prepared = task.prepare(models, data, adapters, device=device)
     wanted = prepared.data if images is None else choose_images(prepared.data, images)
     on_disk = prepared.corrupted
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    layout = lay_out(
+        prepared, corruptions, chosen, seed=seed, encode=encode, clean=prepared.has_clean
     )
-    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
-    if on_disk is not None:
-        check_cells(on_disk, cells)
-    else:
+    cells = layout.cells
+    if on_disk is None:
         check_readable(wanted)
     streams = episodes(cells, wanted.samples, protocol or Protocol(), seed=seed)
     size = min(prepared.batch_size if batch_size is None else batch_size, len(wanted.samples))
-    view = prepared.make_view(named, seed, encode)
-    seconds, tried, loaded = _time_loading(view, wanted.samples, cells, chosen, keep=size)
+    seconds, tried, loaded = _time_loading(layout.view, wanted.samples, cells, chosen, keep=size)
     batch = list(itertools.islice(itertools.cycle(loaded), size))
     workers = default_workers(prepared.device) if workers is None else workers
     shown = _count_shown(streams, len(prepared.models))

@@ -16,27 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof.bench import grid
 from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
-    check_cells,
     check_encode,
-    check_readable,
     check_severities,
     default_workers,
-    name_corruptions,
 )
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.filling import fill
 from shiftproof.bench.gathering import join_tables
+from shiftproof.bench.opening import keep_images, lay_out, select_images
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Learner, recording_of
 from shiftproof.bench.run import choose_task, describe_run, run
 from shiftproof.bench.stream import Episode, Visit, episodes
 from shiftproof.bench.task import Prepared, Task
-from shiftproof.bench.views import Encode, OnTheFly, View
+from shiftproof.bench.views import Encode, View
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
@@ -123,34 +120,30 @@ def run_within(
         check_at_least_one("batch_size", batch_size)
     check_encode(encode)
     prepared = task.prepare(models, data, (), device=device)
-    on_disk = prepared.corrupted
-    if on_disk is None and not RunFolder(Path(out)).run_file.is_file():
-        check_readable(prepared.data)
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
-    )
+    prepared = select_images(prepared, None, out)
     if any(isinstance(model, Learner) for model in prepared.models.values()):
         raise InputError(
             "A budget shows images in rounds, and an adapter learns from the order that it sees; leave "
             "out the adapters, or give the number of images."
         )
-    view = prepared.make_view(named, seed, encode)
-    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
-    if on_disk is not None:
-        check_cells(on_disk, cells)
-    episodes(cells, prepared.data.samples, shown, seed=seed)  # refuses orders that need labels
+    layout = lay_out(
+        prepared, corruptions, chosen, seed=seed, encode=encode, clean=prepared.has_clean
+    )
+    episodes(
+        layout.cells, prepared.data.samples, shown, seed=seed
+    )  # refuses orders that need labels
     size = prepared.batch_size if batch_size is None else batch_size
     count = default_workers(prepared.device) if workers is None else workers
 
     def describe(images: int) -> tuple[Settings, Settings]:
         return describe_run(
-            dataclasses.replace(prepared, data=choose_images(prepared.data, images)), view, named,
-            chosen, batch_size=size, seed=seed, protocol=shown, workers=count,
+            dataclasses.replace(prepared, data=choose_images(prepared.data, images)), layout.view,
+            layout.corruptions, chosen, batch_size=size, seed=seed, protocol=shown, workers=count,
         )  # fmt: skip
 
     rounds = _Rounds(
-        Path(out), task.kind, prepared, view, cells, describe, protocol=shown, seed=seed,
-        batch_size=size, workers=count, show_progress=show_progress,
+        Path(out), task.kind, prepared, layout.view, layout.cells, describe, protocol=shown,
+        seed=seed, batch_size=size, workers=count, show_progress=show_progress,
     )  # fmt: skip
     images = rounds.go_on(budget)
     return run(
@@ -197,8 +190,8 @@ class _Rounds:
         settings, about = describe(images)
         about = {**about, KEY: {"images": images, "seconds": 0.0}}
         self._folder = RunFolder.create(out, kind, settings, about)
-        if isinstance(view, OnTheFly) and prepared.keeps_images:
-            view.cache = files.make_folder(self._folder.cache)
+        if prepared.keeps_images:
+            keep_images(self._folder, view)
 
     def go_on(self, budget: float) -> int:
         """Measure rounds until the budget is used up; return how many images there are then."""
