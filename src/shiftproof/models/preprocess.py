@@ -8,9 +8,9 @@ This file needs numpy and Pillow only: it is sent to worker processes that never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,14 @@ class Preprocessing(Protocol):
 
     def settings(self) -> Settings:
         """Return what reproduces this preprocessing."""
+
+
+class _Preprocessed(Protocol):
+    @property
+    def preprocess(self) -> Preprocessing: ...
+
+
+Model = TypeVar("Model", bound=_Preprocessed)
 
 
 @dataclass(frozen=True)
@@ -233,6 +241,18 @@ class CallablePreprocess:
         function = self.function
         named = function if hasattr(function, "__qualname__") else type(function)
         return {"function": f"{named.__module__}.{named.__qualname__}"}
+
+
+def group_by_geometry(models: Mapping[str, Model]) -> list[dict[str, Model]]:
+    """Group models whose ``geometry`` gives the same image, so that it is made once for each group."""
+    groups: dict[str, dict[str, Model]] = {}
+    for name, model in models.items():
+        # Functions can be compared by name only, and mean and deviation are applied later.
+        settings = model.preprocess.settings()
+        shared = {key: value for key, value in settings.items() if key not in ("mean", "std")}
+        key = name if model.preprocess.size is None else repr(shared)
+        groups.setdefault(key, {})[name] = model
+    return list(groups.values())
 
 
 def check_image(image: Image) -> None:
