@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -32,6 +32,8 @@ from shiftproof.cli.options import (
     Out,
     Root,
     Split,
+    data_option,
+    model_option,
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
@@ -86,6 +88,24 @@ class BoxOptions:
         return dataset
 
 
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option(
+        "torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
+        "transformers:NAME or ultralytics:FILE; open-vocabulary detectors are prompted with the data's "
+        "classes. `shiftproof models` lists all forms. Repeat --model for several models on the "
+        "same images."
+    ),
+]
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option(
+        "A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
+        "set saved by Hugging Face's datasets, or Parquet, with objects of each image."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -100,28 +120,8 @@ def register(app: typer.Typer) -> None:
 
 
 def detect(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
-            "transformers:NAME or ultralytics:FILE; open-vocabulary detectors are prompted with the data's "
-            "classes. `shiftproof models` lists all forms. Repeat --model for several models on the "
-            "same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
-            "set saved by Hugging Face's datasets, or Parquet, with objects of each image.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
     adapt: Adapt = "none",
     images: WhichImages = None,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import say_json, warn
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def describe_entries(entries: Mapping[str, _Described]) -> dict[str, str]:
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: Annotated[bool, json_option("Print as JSON.")] = False,
 ) -> None:
     """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -188,9 +188,24 @@ DryRun: TypeAlias = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
 ]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print scores.json on standard output.")
-]
+
+
+def model_option(text: str) -> Any:
+    """Return the option of a model's spec; ``text`` is its help."""
+    return typer.Option("--model", "-m", metavar="SPEC", help=text)
+
+
+def data_option(text: str) -> Any:
+    """Return the option of a dataset; ``text`` is its help."""
+    return typer.Option("--data", "-d", metavar="PATH", help=text)
+
+
+def json_option(text: str) -> Any:
+    """Return the option to print JSON; ``text`` is its help."""
+    return typer.Option("--json", help=text)
+
+
+AsJson: TypeAlias = Annotated[bool, json_option("Print scores.json on standard output.")]
 
 
 def parse_severities(text: str) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -20,7 +20,15 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
+from shiftproof.cli.options import (
+    DATA_PANEL,
+    AsJson,
+    ClassMap,
+    CorruptedFolder,
+    Out,
+    data_option,
+    model_option,
+)
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
@@ -96,6 +104,20 @@ class LabelMapOptions:
         )
 
 
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option(
+        "torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
+        "?resize=, ?window= and ?stride= set the input. `shiftproof models` lists all forms. Repeat "
+        "--model for several models on the same images."
+    ),
+]
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option("A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -110,26 +132,8 @@ def register(app: typer.Typer) -> None:
 
 
 def segment(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
-            "?resize=, ?window= and ?stride= set the input. `shiftproof models` lists all forms. Repeat "
-            "--model for several models on the same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
     adapt: Adapt = "none",
     budget: Budget = None,
