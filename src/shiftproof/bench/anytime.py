@@ -130,13 +130,7 @@ def run_anytime(
     check_encode(encode)
     task = Classification(kept=out)
     prepared = task.prepare(models, data, (), device=device)
-    if not prepared.data.is_labeled:
-        raise InputError(
-            "An anytime run measures errors and needs labels: give class folders or a CSV of "
-            "path,label, or leave out --budget, --precision and --compare to measure agreement."
-        )
-    if compare and len(prepared.models) < 2:
-        raise InputError("To compare takes two models or more, each with a --model; got one.")
+    _check_prepared(prepared, compare)
     prepared = select_images(prepared, images, out)
     layout = lay_out(prepared, corruptions, chosen, seed=seed, encode=encode, clean=False)
     workers = default_workers(prepared.device) if workers is None else workers
@@ -165,6 +159,16 @@ def _check_ends(budget: float | None, precision: float | None, compare: bool) ->
         raise InputError(
             "Expected a budget, a precision, or compare: nothing else ends such a run."
         )
+
+
+def _check_prepared(prepared: Prepared, compare: bool) -> None:
+    if not prepared.data.is_labeled:
+        raise InputError(
+            "An anytime run measures errors and needs labels: give class folders or a CSV of "
+            "path,label, or leave out --budget, --precision and --compare to measure agreement."
+        )
+    if compare and len(prepared.models) < 2:
+        raise InputError("To compare takes two models or more, each with a --model; got one.")
 
 
 def choose_number(

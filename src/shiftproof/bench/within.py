@@ -109,29 +109,19 @@ def run_within(
     """
     check_budget(budget)
     task = choose_task(models, data) if task is None else task
-    if isinstance(task, Classification):
-        raise InputError(
-            "Of classifiers one number is asked within a budget, with an interval that holds whenever "
-            "one stops: see run_anytime."
-        )
+    _check_task(task)
     shown = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
     if batch_size is not None:
         check_at_least_one("batch_size", batch_size)
     check_encode(encode)
-    prepared = task.prepare(models, data, (), device=device)
-    prepared = select_images(prepared, None, out)
-    if any(isinstance(model, Learner) for model in prepared.models.values()):
-        raise InputError(
-            "A budget shows images in rounds, and an adapter learns from the order that it sees; leave "
-            "out the adapters, or give the number of images."
-        )
+    prepared = select_images(task.prepare(models, data, (), device=device), None, out)
+    _check_learners(prepared)
     layout = lay_out(
         prepared, corruptions, chosen, seed=seed, encode=encode, clean=prepared.has_clean
     )
-    episodes(
-        layout.cells, prepared.data.samples, shown, seed=seed
-    )  # refuses orders that need labels
+    # Refuses orders that need labels.
+    episodes(layout.cells, prepared.data.samples, shown, seed=seed)
     size = prepared.batch_size if batch_size is None else batch_size
     count = default_workers(prepared.device) if workers is None else workers
 
@@ -151,6 +141,22 @@ def run_within(
         images=images, out=out, batch_size=batch_size, protocol=shown, seed=seed, encode=encode,
         workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip
+
+
+def _check_task(task: Task) -> None:
+    if isinstance(task, Classification):
+        raise InputError(
+            "Of classifiers one number is asked within a budget, with an interval that holds whenever "
+            "one stops: see run_anytime."
+        )
+
+
+def _check_learners(prepared: Prepared) -> None:
+    if any(isinstance(model, Learner) for model in prepared.models.values()):
+        raise InputError(
+            "A budget shows images in rounds, and an adapter learns from the order that it sees; leave "
+            "out the adapters, or give the number of images."
+        )
 
 
 @dataclass(frozen=True)

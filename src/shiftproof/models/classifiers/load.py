@@ -154,6 +154,12 @@ def load_classifier(
         "mean": mean,
         "std": std,
     }
+    return _load(spec, keywords, device, dtype, None if kept is None else Path(kept))
+
+
+def _load(
+    spec: str, keywords: dict[str, Any], device: str, dtype: Dtype, kept: Path | None
+) -> Classifier:
     loaded = load_parts(
         spec,
         keywords,
@@ -161,13 +167,8 @@ def load_classifier(
         common=("classes", *APPLIED),
         device=device,
         wrapped="Classifier(module, preprocess, classes)",
-        kept=None if kept is None else Path(kept),
+        kept=kept,
     )
-    return _build(loaded, device, dtype)
-
-
-def _build(loaded: Loaded, device: str, dtype: Dtype) -> Classifier:
-    """Return the classifier of its parts, after a trial."""
     classifier = Classifier(
         loaded.module,
         loaded.preprocess,
