@@ -263,13 +263,13 @@ class _Work:
                 [
                     inner.records_file(name, Cell(factor.name, 0)).as_posix()
                     for name in names
-                    for factor in self._wanted(family)
+                    for factor in self._select_factors(family)
                 ]
                 for family in self.job.families
             ],
         )
 
-    def _wanted(self, family: Family) -> list[Factor]:
+    def _select_factors(self, family: Family) -> list[Factor]:
         return [factor for factor in family.factors if factor in self.job.wanted]
 
     def versions_for(self, encoder: EncoderLike) -> Versions:
@@ -368,13 +368,15 @@ class _Work:
                         batch_size=self.job.batch_size,
                         done=lambda: advance(1, note=family.name),  # noqa: B023
                     )
-                for factor in self._wanted(family):
+                for factor in self._select_factors(family):
                     for name in group:
                         self._read(name, family, factor)
         advance(len(self.job.wanted))
 
     def _is_read(self, name: str, family: Family) -> bool:
-        return all(self.folder.has(name, Cell(factor.name, 0)) for factor in self._wanted(family))
+        return all(
+            self.folder.has(name, Cell(factor.name, 0)) for factor in self._select_factors(family)
+        )
 
     def _read(self, name: str, family: Family, factor: Factor) -> None:
         """Predict one factor from one model's vectors, and write the record."""

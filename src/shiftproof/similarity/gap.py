@@ -173,21 +173,18 @@ def _average_found(similarity: F64) -> F64:
     return means
 
 
-def histogram(
-    similarity: ArrayLike, bins: int = 50, low: float = -1, high: float = 1
-) -> tuple[F64, I64]:
+def histogram(similarity: ArrayLike, bins: int = 50, low: float = -1) -> tuple[F64, I64]:
     """Return the edges ``(bins + 1,)`` and the counts ``(bins,)``; the last bin holds its upper edge.
 
-    Values outside ``low..high``, which rounding makes of copies, count in the outermost bins.
+    Values outside ``low..1``, which rounding makes of copies, count in the outermost bins.
 
     Args:
         similarity: ``(n,)``; NaN is left out.
         bins: how many, of equal width.
         low: the lower edge of the first.
-        high: the upper edge of the last.
     """
-    values = np.clip(np.asarray(similarity, dtype=np.float64), low, high)
-    counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, high))
+    values = np.clip(np.asarray(similarity, dtype=np.float64), low, 1)
+    counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, 1))
     return edges, counts.astype(np.int64)
 
 

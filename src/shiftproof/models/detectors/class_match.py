@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,6 @@ def match_classes(
     data_classes: Classes | Iterable[str],
     *,
     mapping: Mapping[str, str] | None = None,
-    synonyms: Sequence[Sequence[str]] = SYNONYMS,
     called: str = "detector",
 ) -> ClassMatch:
     """Match a detector's classes to a dataset's by name.
@@ -80,7 +79,6 @@ def match_classes(
         detector_classes: the detector's classes, in the order of its labels.
         data_classes: the dataset's classes.
         mapping: from a class of the detector to one of the dataset, where the names do not match.
-        synonyms: groups of names of one class each.
         called: word for the model in errors.
 
     Raises:
@@ -99,7 +97,7 @@ def match_classes(
                 f"Two classes of the data set have one name: {first!r} and {name!r}. Merge them."
             )
         places[_fold(name)] = index
-    groups = [{_fold(name) for name in group} for group in synonyms]
+    groups = [{_fold(name) for name in group} for group in SYNONYMS]
     chosen = _map_names(mapping or {}, detector, data, places, called)
     found: list[int | None] = []
     for name in map(_fold, detector.names):
