@@ -15,12 +15,10 @@ from shiftproof.cli.grid_options import (
     Precision,
     ShiftOptions,
     WhichImages,
-    check_budget,
     name_specs,
-    parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
+from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -100,8 +98,8 @@ Models: TypeAlias = Annotated[
 DataPath: TypeAlias = Annotated[
     str,
     data_option(
-        "A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
-        "set saved by Hugging Face's datasets, or Parquet, with objects of each image."
+        "A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a "
+        "dataset saved by Hugging Face's datasets, or Parquet, with objects of each image."
     ),
 ]
 
@@ -143,46 +141,21 @@ def detect(
     from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
 
-    plan.check()
-    more.check()
-    backend = parts.choose(grid.workers)
-    seconds = check_budget(
-        budget,
-        dry_run=plan.dry_run,
-        backend=backend,
-        adapt=adapt,
-        precision=precision,
-        images=images,
-    )
     specs = name_specs(model)
-    severities = shifts.levels
-    adapters = more.complete(parse_adapters(adapt))
+    job = plan_dense_job(
+        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
+        plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
+    )  # fmt: skip
     task = Detection(
         measure=about.measure,
         corrupted=about.corrupted,
         class_map=read_class_map(about.class_map) if about.class_map else None,
     )
-    named = choose_shifts(shifts, about.corrupted, depth)
-    count, folder = split_images(images)
-    dataset = about.open(data, folder)
+    dataset = about.open(data, split_images(images)[1])
     detectors = {
         name: load_detector(
             spec, device=grid.device, classes=about.classes, vocabulary=dataset.classes
         )
         for name, spec in specs.items()
     }
-    job = GridJob(
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        images=count,
-        precision=precision,
-        budget=seconds,
-    )
     run_dense_grid(detectors, dataset, task, job, more=more, adapt=AdaptedDetector)

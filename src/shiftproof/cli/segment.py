@@ -14,11 +14,9 @@ from shiftproof.cli.grid_options import (
     Budget,
     GridOptions,
     ShiftOptions,
-    check_budget,
     name_specs,
-    parse_adapters,
 )
-from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
+from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -152,32 +150,17 @@ def segment(
     from shiftproof.data import read_class_map
     from shiftproof.models import load_segmenter
 
-    plan.check()
-    more.check()
-    backend = parts.choose(grid.workers)
-    seconds = check_budget(budget, dry_run=plan.dry_run, backend=backend, adapt=adapt)
     specs = name_specs(model)
-    severities = shifts.levels
-    adapters = more.complete(parse_adapters(adapt))
+    job = plan_dense_job(
+        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
+        plan=plan, as_json=as_json,
+    )  # fmt: skip
     task = Segmentation(
         corrupted=about.corrupted,
         class_map=read_class_map(about.class_map) if about.class_map else None,
     )
-    named = choose_shifts(shifts, about.corrupted)
     dataset = about.open(data)
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
-    job = GridJob(
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        budget=seconds,
-    )
     run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
 
 
