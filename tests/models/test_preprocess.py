@@ -122,7 +122,7 @@ class TestGeometry:
         [
             (np.zeros((4, 4, 3), np.float32), "float32. Convert it to 0..255"),
             (np.zeros((3, 4, 4), np.uint8), "channels come last"),
-            (np.zeros((4, 4), np.uint8), "Repeat a grey image"),
+            (np.zeros((4, 4), np.uint8), "Repeat a gray image"),
             (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\)"),
             (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
             ("cat.jpg", "got str"),

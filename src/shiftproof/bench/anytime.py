@@ -276,16 +276,16 @@ class _Work:
             if reason is not None and name not in self._broken
         }
         if not found:
-            self._play(done)
+            self._update(done)
             return
         self._broken |= found
         if len(self._broken) == len(self._samples):
             raise InputError(f"None of the images can be read. The first: {first.error[0]}")
         self._begin()
         for block in self._blocks:
-            self._play(block)
+            self._update(block)
 
-    def _play(self, done: dict[str, DrawRecords]) -> None:
+    def _update(self, done: dict[str, DrawRecords]) -> None:
         first = next(iter(done.values()))
         kept = np.array([name not in self._broken for name in first.ids], dtype=bool)
         if not kept.any():

@@ -110,7 +110,7 @@ def _fill(
     kept = {row: _find_hits_per_cell(source, objects[row], row, threshold) for row in rows}
     sheets = (
         _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
-        for number, row in enumerate(_choose_telling(kept))
+        for number, row in enumerate(_choose_half_lost(kept))
     )
     worst = (
         _pair(
@@ -230,7 +230,7 @@ def _share_lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
     return lost / (len(clean) * len(cells)), len(clean)
 
 
-def _choose_telling(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
+def _choose_half_lost(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
     """Choose the images that lose about one half of what they show clean, those with several objects."""
 
     def order(row: int) -> tuple[bool, float, int]:

@@ -173,14 +173,14 @@ def _estimate_cells(
     pairs = [(half, ~half), (~half, half)]
     if not all((usable & source).any() for source, _ in pairs):
         return {}
-    learnt = [(_learn(clean, usable & source), target) for source, target in pairs]
+    learned = [(_learn(clean, usable & source), target) for source, target in pairs]
     found: dict[Cell, dict[str, float]] = {}
     for cell, record in table.items():
         counts = record.readable
         if cell.is_clean or not counts.any():
             continue
         sums: dict[str, float] = {}
-        for source, target in learnt:
+        for source, target in learned:
             for name, values in _per_image(source, record, counts & target).items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
         found[cell] = {name: _fraction(total / counts.sum()) for name, total in sums.items()}

@@ -50,7 +50,7 @@ LabelSet: TypeAlias = Literal["none", "imagenet-a", "imagenet-r", "imagenet-d", 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What a data set of classes has, where its names do not say enough."""
+    """What a dataset of classes has, where its names do not say enough."""
 
     labels: Annotated[
         LabelSet,
@@ -138,7 +138,7 @@ DataPath: TypeAlias = Annotated[
     data_option(
         "A folder with one folder per class (WordNet id, name or index), a flat folder or "
         "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
-        "the clean images is measured), webdataset tars, a data set saved by Hugging Face's "
+        "the clean images is measured), webdataset tars, a dataset saved by Hugging Face's "
         "datasets, Parquet of images, a CSV of path,label, a -C tree "
         "(corruption/severity/class/file), or demo."
     ),

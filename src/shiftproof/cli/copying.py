@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Source: TypeAlias = Annotated[
     Path,
     typer.Argument(
-        help="An image, a folder of images, a webdataset tar or a folder of them, a data set saved "
-        "by Hugging Face's datasets, Parquet of images, or a data set as COCO, Pascal VOC, "
+        help="An image, a folder of images, a webdataset tar or a folder of them, a dataset saved "
+        "by Hugging Face's datasets, Parquet of images, or a dataset as COCO, Pascal VOC, "
         "Cityscapes or YOLO lay it out."
     ),
 ]

@@ -27,7 +27,7 @@ def data(
     source: Annotated[
         str,
         typer.Argument(
-            help="A data set, a folder of images, a file, or webdataset tars by a brace pattern or URL."
+            help="A dataset, a folder of images, a file, or webdataset tars by a brace pattern or URL."
         ),
     ],
     split: Split = None,

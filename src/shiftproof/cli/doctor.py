@@ -21,7 +21,7 @@ from shiftproof.cli.printing import say, say_json
 
 
 class Extra(NamedTuple):
-    """An extra of shiftproof: the distributions that it installs, and what is typed that needs them."""
+    """An extra of shiftproof: the distributions that it installs, and the options that need them."""
 
     distributions: tuple[str, ...]
     serves: str

@@ -37,7 +37,7 @@ DataPath: TypeAlias = Annotated[
     str | None,
     data_option(
         "A folder of images, a webdataset tar or a folder of them, COCO, Pascal VOC, "
-        "Cityscapes or YOLO, a data set saved by Hugging Face's datasets, a CSV of paths, or "
+        "Cityscapes or YOLO, a dataset saved by Hugging Face's datasets, a CSV of paths, or "
         "demo."
     ),
 ]

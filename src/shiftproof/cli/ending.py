@@ -110,7 +110,7 @@ def fault_of_folder() -> str | None:
 
 
 @contextlib.contextmanager
-def heeding_signals() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise :class:`Stopped` in the block, unless they are ignored (nohup).
 
     A second signal ends the process at once. An exception raised while Python cleans up would be lost,

@@ -51,7 +51,7 @@ def init(
     ] = None,
     data: Annotated[
         str | None,
-        data_option("A data set, or a folder of images."),
+        data_option("A dataset, or a folder of images."),
     ] = None,
     task: Annotated[
         Task | None,
@@ -130,7 +130,7 @@ def _ask_model() -> str:
 
 
 def _ask_task(data: Seen) -> Task:
-    """Return the task that the data point to; who sits at a terminal confirms it."""
+    """Return the task that the data suggest; at a terminal it has to be confirmed."""
     likely: Task = data.task or "classification"
     if not sys.stdin.isatty():
         return likely

@@ -64,7 +64,7 @@ class _Described(Protocol):
 
     @property
     def description(self) -> str:
-        """Says it in a sentence."""
+        """What it is, in one sentence."""
 
 
 OPTIONS: dict[str, str] = {

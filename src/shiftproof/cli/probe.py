@@ -50,7 +50,7 @@ DataPath: TypeAlias = Annotated[
     str,
     data_option(
         "A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, "
-        "webdataset tars, a data set saved by Hugging Face's datasets, Parquet of images, a CSV "
+        "webdataset tars, a dataset saved by Hugging Face's datasets, Parquet of images, a CSV "
         "of paths, or demo. Labels are not used."
     ),
 ]

@@ -134,9 +134,9 @@ def _print_scores(
         say(writers[form](run.scores), newline=False)
     else:
         print_table(run.scores, Console(file=sys.stdout))
-        bought = describe_subset(run)
-        if bought is not None:
-            say(bought)
+        subset = describe_subset(run)
+        if subset is not None:
+            say(subset)
 
 
 def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:

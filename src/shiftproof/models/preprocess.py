@@ -109,7 +109,7 @@ class Preprocess:
         if self.odd_margin not in ("even", "down"):
             raise UnknownNameError.of("odd_margin", self.odd_margin, ["even", "down"])
         if self.channels not in (1, 3):
-            raise InputError(f"channels: expected 1 (grey) or 3 (RGB), got {self.channels!r}.")
+            raise InputError(f"channels: expected 1 (gray) or 3 (RGB), got {self.channels!r}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not np.isfinite(values).all():
                 raise InputError(
@@ -305,7 +305,7 @@ def _advice(array: NDArray[Any], dimensions: int) -> str:
     if array.ndim == dimensions and array.shape[-3] == 3:
         return "The channels come last here; move them with numpy.moveaxis."
     if array.ndim == dimensions - 1 and dimensions == 3:
-        return "Repeat a grey image three times."
+        return "Repeat a gray image three times."
     return ""
 
 

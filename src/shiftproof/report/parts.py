@@ -121,7 +121,7 @@ def _rank(part: Part) -> tuple[Ranking | None, str | None]:
 
 
 def describe_differences(run: Sequence[str | Path]) -> list[str]:
-    """Say in what several runs differ that makes their figures no fair comparison.
+    """Describe differences between runs that make their figures incomparable.
 
     Returns:
         Sentences; none if the runs of each kind are comparable, or single.

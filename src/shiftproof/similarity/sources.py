@@ -350,7 +350,7 @@ class Embeddings:
         if norm == 0:
             return f"{where} is all zeros. Mend it, {skip}."
         return (
-            f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalised "
+            f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalized "
             f"(--normalize, normalize=True), {skip}."
         )
 

@@ -344,7 +344,7 @@ def check_inside(where: str, name: str) -> str:
     windows = PureWindowsPath(name)
     if not name or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
         raise InputError(
-            f"{where}: expected a path below the data set's folder, got {name!r}, which leaves it."
+            f"{where}: expected a path below the dataset's folder, got {name!r}, which leaves it."
         )
     return name
 

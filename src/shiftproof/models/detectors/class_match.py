@@ -94,7 +94,7 @@ def match_classes(
         if _fold(name) in places:
             first = data.names[places[_fold(name)]]
             raise LabelError(
-                f"Two classes of the data set have one name: {first!r} and {name!r}. Merge them."
+                f"Two classes of the dataset have one name: {first!r} and {name!r}. Merge them."
             )
         places[_fold(name)] = index
     groups = [{_fold(name) for name in group} for group in SYNONYMS]
@@ -107,9 +107,9 @@ def match_classes(
         found.append(chosen.get(name, places.get(name, min(others, default=None))))
     if all(index is None for index in found):
         raise LabelError(
-            f"The {called} ({', '.join(detector.names[:5])}, …) and the data set "
+            f"The {called} ({', '.join(detector.names[:5])}, …) and the dataset "
             f"({', '.join(data.names[:5])}, …) have no class in common. Give mapping=, from the "
-            f"{called}'s names to the data set's."
+            f"{called}'s names to the dataset's."
         )
     return ClassMatch(
         tuple(found),
@@ -132,7 +132,7 @@ def _map_names(
         if _fold(theirs) not in own:
             raise UnknownNameError.of(f"class of the {called}", theirs, detector.names)
         if _fold(meant) not in places:
-            raise UnknownNameError.of("class of the data set", meant, data.names)
+            raise UnknownNameError.of("class of the dataset", meant, data.names)
     return {_fold(theirs): places[_fold(meant)] for theirs, meant in mapping.items()}
 
 

@@ -1,4 +1,4 @@
-"""How test rows lie by their similarity to the nearest row: as a histogram, and added up."""
+"""Charts of test rows' similarity to the nearest row: histograms, and cumulative shares."""
 
 from __future__ import annotations
 
