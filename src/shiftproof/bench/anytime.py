@@ -26,7 +26,7 @@ from shiftproof.bench.arguments import (
 from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.drawing import Asked, Block, Drawing
-from shiftproof.bench.opening import keep_images, lay_out, open_folder, select_images
+from shiftproof.bench.opening import lay_out, open_folder, select_images
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.stream import Visit
@@ -129,8 +129,7 @@ def run_anytime(
     check_at_least_one("batch_size", batch_size)
     check_encode(encode)
     task = Classification(kept=out)
-    prepared = task.prepare(models, data, (), device=device)
-    _check_prepared(prepared, compare)
+    prepared = _check_prepared(task.prepare(models, data, (), device=device), compare)
     prepared = select_images(prepared, images, out)
     layout = lay_out(prepared, corruptions, chosen, seed=seed, encode=encode, clean=False)
     workers = default_workers(prepared.device) if workers is None else workers
@@ -138,12 +137,11 @@ def run_anytime(
         prepared.data, layout.view, layout.corruptions, chosen, batch_size=batch_size, seed=seed,
         protocol=PROTOCOL,
     )  # fmt: skip
-    asked = {"asked": {"precision": precision, "compare": compare}}
-    folder = open_folder(out, KIND, task, prepared, {**settings, **asked}, workers)
-    keep_images(folder, layout.view)
+    settings["asked"] = {"precision": precision, "compare": compare}
+    folder = open_folder(out, KIND, task, prepared, settings, layout.view, workers)
     work = _Work(
-        folder, prepared, layout.view, Grid(layout.cells), precision=precision, compare=compare, seed=seed,
-        batch_size=batch_size, workers=workers,
+        folder, prepared, layout.view, Grid(layout.cells), precision=precision, compare=compare,
+        seed=seed, batch_size=batch_size, workers=workers,
     )  # fmt: skip
     work.go_on(budget, show_progress, watch)
     folder.drop_cache()
@@ -161,7 +159,7 @@ def _check_ends(budget: float | None, precision: float | None, compare: bool) ->
         )
 
 
-def _check_prepared(prepared: Prepared, compare: bool) -> None:
+def _check_prepared(prepared: Prepared, compare: bool) -> Prepared:
     if not prepared.data.is_labeled:
         raise InputError(
             "An anytime run measures errors and needs labels: give class folders or a CSV of "
@@ -169,6 +167,7 @@ def _check_prepared(prepared: Prepared, compare: bool) -> None:
         )
     if compare and len(prepared.models) < 2:
         raise InputError("To compare takes two models or more, each with a --model; got one.")
+    return prepared
 
 
 def choose_number(

@@ -23,7 +23,7 @@ from shiftproof.bench.arguments import (
 )
 from shiftproof.bench.breaking_summary import summarize_breaking
 from shiftproof.bench.classification import Classification
-from shiftproof.bench.opening import keep_images, open_folder, select_images
+from shiftproof.bench.opening import open_folder, select_images
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Prepared
 from shiftproof.bench.views import Encode, OnTheFly
@@ -149,8 +149,7 @@ def find_breaking(
     settings = grid_settings(
         prepared.data, levels, named, [], batch_size=batch_size, seed=seed, protocol=PROTOCOL
     )
-    folder = open_folder(out, KIND, task, prepared, settings, workers)
-    keep_images(folder, view)
+    folder = open_folder(out, KIND, task, prepared, settings, view, workers)
     for name in prepared.models:
         files.make_folder(folder.path / "records" / name)
     work = _Work(folder, prepared, levels, list(named), seed, batch_size, workers)

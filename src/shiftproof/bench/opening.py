@@ -78,7 +78,13 @@ def lay_out(
 
 
 def open_folder(
-    out: str | Path, kind: str, task: Task, prepared: Prepared, settings: Settings, workers: int
+    out: str | Path,
+    kind: str,
+    task: Task,
+    prepared: Prepared,
+    settings: Settings,
+    view: View,
+    workers: int,
 ) -> RunFolder:
     """Return the folder of a new run, or of one that goes on with the same settings.
 
@@ -88,6 +94,7 @@ def open_folder(
         task: writes what it keeps beside the records.
         prepared: models and data, whose settings are added.
         settings: of the grid.
+        view: its prepared images are kept below the run while it lasts.
         workers: for the provenance.
 
     Raises:
@@ -103,6 +110,7 @@ def open_folder(
             "provenance": provenance(prepared.device, workers),
         },
     )
+    keep_images(folder, view)
     task.begin(folder, prepared)
     return folder
 

@@ -107,14 +107,10 @@ def run_within(
         RunMismatchError: ``out`` belongs to a run with other settings, or without a budget.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
-    check_budget(budget)
     task = choose_task(models, data) if task is None else task
-    _check_task(task)
+    _check_arguments(task, budget, batch_size, encode)
     shown = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
-    if batch_size is not None:
-        check_at_least_one("batch_size", batch_size)
-    check_encode(encode)
     prepared = select_images(task.prepare(models, data, (), device=device), None, out)
     _check_learners(prepared)
     layout = lay_out(
@@ -143,12 +139,16 @@ def run_within(
     )  # fmt: skip
 
 
-def _check_task(task: Task) -> None:
+def _check_arguments(task: Task, budget: float, batch_size: int | None, encode: str) -> None:
+    check_budget(budget)
     if isinstance(task, Classification):
         raise InputError(
             "Of classifiers one number is asked within a budget, with an interval that holds whenever "
             "one stops: see run_anytime."
         )
+    if batch_size is not None:
+        check_at_least_one("batch_size", batch_size)
+    check_encode(encode)
 
 
 def _check_learners(prepared: Prepared) -> None:
