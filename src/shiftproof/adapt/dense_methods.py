@@ -174,13 +174,14 @@ def choose_method(
         UnknownNameError, InputError: as for :func:`make_method` and :func:`check_method`.
         ModelError: another model, or one that is not on torch.
     """
-    if not isinstance(model, expected) or not is_torch_module(model.module):
+    network: Any = getattr(model, "module", None)
+    if not isinstance(model, expected) or not is_torch_module(network):
         name = getattr(model, "name", type(model).__name__)
         raise ModelError(
             f"{name} cannot be adapted: expected a {expected.__name__} around a torch.nn.Module. {why}"
         )
     if isinstance(adapter, str):
-        return make_method(adapter, model, model.module, kind)
+        return make_method(adapter, model, network, kind)
     return check_method(adapter, kind)
 
 

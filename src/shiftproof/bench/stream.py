@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shiftproof.bench.protocol import Protocol
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
-from shiftproof.types import CLEAN, Cell, Sample
+from shiftproof.types import CLEAN, I64, Cell, Sample
 
 Indices = NDArray[np.int32]
 """``(N,)`` int32."""
@@ -138,7 +138,7 @@ def order_in_bursts(
 class _Orders:
     """The orders of the samples that the streams of one run share."""
 
-    def __init__(self, labels: NDArray[np.int64], protocol: Protocol, seed: int) -> None:
+    def __init__(self, labels: I64, protocol: Protocol, seed: int) -> None:
         self._labels = labels
         self._protocol = protocol
         self._seed = seed

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
@@ -35,7 +34,7 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.shards.seen import unseen
-from shiftproof.types import Image, Settings
+from shiftproof.types import F16, Image, Settings
 
 WHAT = "embed"
 
@@ -243,7 +242,7 @@ class _Shard:
         self._encoder = encoder
         self._batch_size = batch_size
         self._waiting: list[tuple[MetadataRow, Image]] = []
-        self._vectors: list[NDArray[np.float16]] = []
+        self._vectors: list[F16] = []
         self.rows: list[MetadataRow] = []
         self.broken: dict[str, str] = {}
 
@@ -256,7 +255,7 @@ class _Shard:
         if len(self._waiting) == self._batch_size:
             self._encode()
 
-    def vectors(self) -> NDArray[np.float16]:
+    def vectors(self) -> F16:
         """Return all vectors; call it once, at the end."""
         if self._waiting:
             self._encode()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.bench.arguments import check_at_least_one, default_workers
 from shiftproof.compute.progress import Advance, progress
@@ -48,7 +47,7 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.shards.seen import unseen
-from shiftproof.types import Cell, Image, Sample, Settings
+from shiftproof.types import F64, Cell, Image, Sample, Settings
 
 EncoderOrName: TypeAlias = EncoderLike | str
 
@@ -397,7 +396,7 @@ class _Work:
         # encoder; relative to the mean of both halves there is no such cue.
         base = vectors.mean(axis=1, keepdims=True) if factor.binary else unchanged
         change, least = vectors - base, LEAST_DEVIATION * unchanged[:, 0].std(axis=0)
-        read: dict[str, NDArray[np.float64]] = {
+        read: dict[str, F64] = {
             "beside": read_out(change, values, folds, least=least),
             "alone": read_out(vectors, values, folds),
         }

@@ -15,7 +15,7 @@ from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source
-from shiftproof.types import F64, I64
+from shiftproof.types import F64, I64, Flags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -317,7 +317,7 @@ def accuracy_by_similarity(
     )
 
 
-def _compute_advantage(values: F64, right: NDArray[np.bool_]) -> float:
+def _compute_advantage(values: F64, right: Flags) -> float:
     """Area under the ROC curve: the Mann-Whitney statistic over all pairs."""
     wins, losses = int(right.sum()), int((~right).sum())
     if not wins or not losses:
