@@ -83,8 +83,8 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    spelt = [_PLAIN.get(c, c.encode("unicode_escape").decode()) for c in missing]
-    return "".join(spelt), error.end
+    letters = [_PLAIN.get(c, c.encode("unicode_escape").decode()) for c in missing]
+    return "".join(letters), error.end
 
 
 def fault_of_output() -> str | None:

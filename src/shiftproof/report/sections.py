@@ -162,11 +162,11 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
     for aspect, get in aspects.items():
         values = [get(run) for run in runs]
         if any(value != values[0] for value in values):
-            spelt = "; ".join(
+            each = "; ".join(
                 f"{name}: {_spell_setting(value)}"
                 for name, value in zip(names, values, strict=True)
             )
-            found.append(f"{aspect} ({spelt})")
+            found.append(f"{aspect} ({each})")
     if not found:
         return []
     return [
