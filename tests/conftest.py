@@ -86,3 +86,14 @@ def image_text_models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("image-text")
     image_text.write_all(folder)
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    """Let torch add up in one order, whatever number of threads was asked for."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -104,7 +104,7 @@ class Classes:
         message = str(UnknownNameError.of("class", label, self.names)).partition(" Known:")[0]
         raise LabelError(
             f"{message} The model has {len(self)} classes ({shown}); "
-            "give a class map (folder or label to class) if yours are spelt differently."
+            "give a class map (folder or label to class) if yours are spelled differently."
         )
 
     def ambiguity(self, label: str) -> str:

@@ -57,7 +57,7 @@ RANDOM = dataclasses.replace(
 PUBLISHED = Method(
     name="AnInfoNCE, random start, softplus", start=0.7, negatives="both", slow=False
 )
-"""As published: Λ̂ by softplus from where it starts there, and learnt slowly."""
+"""As published: Λ̂ by softplus from where it starts there, and learned slowly."""
 
 LEARNT = Method(name="InfoNCE, learnt temperature", start=1.0, learn="one", negatives="both")
 
@@ -87,7 +87,7 @@ class Plan:
             them, by the mean R² over latents, is repeated with the others.
         extra: methods measured in one setting each, by its name.
         seeds: of the repetitions.
-        about: what is drawn and learnt, in a sentence.
+        about: what is drawn and learned, in a sentence.
     """
 
     scale: str

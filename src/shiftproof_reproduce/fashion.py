@@ -34,7 +34,7 @@ SIDE = 28
 
 @dataclass(frozen=True, eq=False)
 class FashionMNIST:
-    """Grey images ``(N, 28, 28)`` uint8 in 0..255, white on black, and labels ``(N,)`` in 0..9."""
+    """Gray images ``(N, 28, 28)`` uint8 in 0..255, white on black, and labels ``(N,)`` in 0..9."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.uint8]

@@ -279,14 +279,14 @@ def _draw_colors(rng: np.random.Generator) -> NDArray[np.float64]:
             return np.asarray(colors, np.float64)
 
 
-def find_lookalikes(places: Sequence[Path] = PLACES) -> list[tuple[str, str]]:
+def find_lookalikes() -> list[tuple[str, str]]:
     """Return the pairs of classes that look the same in some font: none, if the list is right.
 
     Letters are compared at one size, each by the ink in which they differ, as a share of the ink of
     the heavier one, in the fonts named ``DejaVuSans.ttf``, ``FreeSerif.ttf``, ``FreeSans.ttf``,
     ``NotoSans-Regular.ttf`` and ``ipag.ttf``, where they have both.
     """
-    fonts = find_fonts(places)
+    fonts = find_fonts(PLACES)
     letters = [letter for letter, _ in _list_letters()]
     found = []
     for file in ("DejaVuSans.ttf", "FreeSerif.ttf", "FreeSans.ttf", "NotoSans-Regular.ttf"):

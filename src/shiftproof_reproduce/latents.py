@@ -37,7 +37,7 @@ class Method:
     Args:
         name: as tables call it.
         start: where Λ̂ starts, or stays; a factor of what pairs say where ``relative``.
-        learn: ``"diagonal"`` learns a precision per dimension, ``"one"`` one for all (a learnt
+        learn: ``"diagonal"`` learns a precision per dimension, ``"one"`` one for all (a learned
             temperature), ``"none"`` leaves it.
         relative: whether ``start`` is a factor of the precision of the slow features.
         slow: whether the encoder starts at the slow features, and not at random.
@@ -48,7 +48,7 @@ class Method:
             times 1, ``ratio``, ``ratio``² and so on.
         ratio: between their starts.
         known: whether the latents themselves take the place of an embedding, so that Λ̂ alone is
-            learnt.
+            learned.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is drawn, and how it is learnt.
+    """What is drawn, and how it is learned.
 
     Args:
         precision: the true λ of each latent.
@@ -310,7 +310,7 @@ def build_encoder(
 
 
 def learn_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
-    """Return InfoNCE with one precision 1/τ for all dimensions, which is learnt."""
+    """Return InfoNCE with one precision 1/τ for all dimensions, which is learned."""
     import torch
 
     from shiftproof.contrastive import info_nce

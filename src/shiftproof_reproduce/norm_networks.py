@@ -1,4 +1,4 @@
-"""Small networks by what they normalise with, for colored images of 32 x 32 pixels."""
+"""Small networks by what they normalize with, for colored images of 32 x 32 pixels."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build_network(kind: NetworkKind, classes: int) -> torch.nn.Module:
     three convolutions leaves (Xiao et al. 2021, arXiv 2106.14881), without batch norm.
 
     Args:
-        kind: what it normalises with.
+        kind: what it normalizes with.
         classes: K.
 
     Returns:

@@ -131,7 +131,7 @@ def _crop_background(photograph: Image, side: int, rng: np.random.Generator) -> 
 def _crop_item(
     item: NDArray[np.uint8], size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Opacity and grey value in 0..1 of an item, cut to where it is, its longer side ``size``."""
+    """Opacity and gray value in 0..1 of an item, cut to where it is, its longer side ``size``."""
     rows, columns = np.flatnonzero(item.max(1) > 40), np.flatnonzero(item.max(0) > 40)
     cut = item[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else item
     scale = size / max(cut.shape)

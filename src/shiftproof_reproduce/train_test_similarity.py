@@ -1,7 +1,7 @@
 """Is it only train-test similarity? (Mayilvahanan et al. 2024, arXiv 2310.09562), on Fashion-MNIST.
 
 A large training set as mixed as the web, a narrow clean one as the reference, and shifted test sets
-that only the large one holds images like. Is a network that learnt from both better on them because
+that only the large one holds images like. Is a network that learned from both better on them because
 of those images? They are left out, and the network is trained anew.
 """
 

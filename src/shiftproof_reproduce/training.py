@@ -220,7 +220,7 @@ class Checkpoint:
     about: Settings
 
     def load(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Take up what was learnt, and return how many epochs are behind it; 0 where there is none."""
+        """Take up what was learned, and return how many epochs are behind it; 0 where there is none."""
         import torch
 
         try:
@@ -237,7 +237,7 @@ class Checkpoint:
         """Write the file, atomically."""
         import torch
 
-        learnt = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        learned = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
         content = io.BytesIO()
-        torch.save({"about": self.about, "epochs": epochs, **learnt}, content)
+        torch.save({"about": self.about, "epochs": epochs, **learned}, content)
         write_bytes(make_folder(self.path.parent) / self.path.name, content.getvalue())

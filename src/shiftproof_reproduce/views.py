@@ -32,13 +32,13 @@ class Augment:
 
     @staticmethod
     def names(channels: int) -> tuple[str, ...]:
-        """Return the parameters, in their order; of colour images two more."""
+        """Return the parameters, in their order; of color images two more."""
         return SHARED + (COLORED if channels == 3 else ())
 
     def draw(self, count: int, channels: int, random: np.random.Generator) -> NDArray[np.float32]:
         """Draw ``(count, P)`` parameters.
 
-        x and y are the crop's centre, -1 to 1 from edge to edge of the image; size its side as a
+        x and y are the crop's center, -1 to 1 from edge to edge of the image; size its side as a
         share of the image's; flip 0 or 1; brightness, contrast and saturation factors; blur a
         standard deviation as a share of the side; hue in turns.
         """
@@ -60,7 +60,7 @@ class Augment:
 
 
 def apply(images: torch.Tensor, parameters: torch.Tensor, *, side: int) -> torch.Tensor:
-    """Return the views of images: cropped and mirrored, then their colours, then the blur.
+    """Return the views of images: cropped and mirrored, then their colors, then the blur.
 
     Args:
         images: ``(N, C, H, W)`` floating in 0..1, C 1 or 3.
@@ -105,7 +105,7 @@ def _to_gray(views: torch.Tensor) -> torch.Tensor:
 
 
 def _turn_hue(views: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the colours about the grey axis."""
+    """Turn the colors about the gray axis."""
     import torch
 
     angle = 2 * torch.pi * turns

@@ -100,12 +100,7 @@ def detector(network=None):
     return Detector(network or Boxes(), ["one", "two"], convention=TorchvisionLike())
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

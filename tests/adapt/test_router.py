@@ -14,13 +14,7 @@ from shiftproof.adapt.cautions import list_cautions
 from shiftproof.errors import InputError, LabelError, UnknownNameError
 from support.small_networks import classifier, convolutional, noise, pictures, with_layer_norm
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Failing(nn.Module):

@@ -124,7 +124,7 @@ def test_detectors_are_held_against_the_objects_of_the_condition_alone(tmp_path)
     found = bench.score_conditions(
         run, {name: "rain" if at < 2 else "dry" for at, name in enumerate(images)}, by="weather"
     )
-    # The same images as a data set of their own: noise is drawn by the images' names.
+    # The same images as a dataset of their own: noise is drawn by the images' names.
     data = open_detection_data(tmp_path / "blocks")
     rain = data.narrow([one for one in data.samples if one.id in images[:2]], "two of them")
     alone = bench.run(

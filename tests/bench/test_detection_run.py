@@ -161,7 +161,7 @@ def test_a_broken_image_is_named_and_counts_in_no_cell(blocks, finished, tmp_pat
     [entry] = images.broken
     assert entry.id == "images/002.png"
     assert entry.cells == 5
-    # The others' figures are those of a data set without it.
+    # The others' figures are those of a dataset without it.
     truth = json.loads((blocks / "annotations/blocks.json").read_text())
     truth["images"] = [one for one in truth["images"] if one["id"] != 24]
     truth["annotations"] = [one for one in truth["annotations"] if one["image_id"] != 24]
@@ -363,7 +363,7 @@ def test_wrong_input_is_refused_before_anything_is_written(
 
 
 def test_data_without_boxes_are_refused(tmp_path, photos):
-    with pytest.raises(InputError, match="no data set with boxes"):
+    with pytest.raises(InputError, match="no dataset with boxes"):
         measure(blobs.make_detector(), photos, out=tmp_path / "run", **GRID)
 
 

@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import cli, corrupt
+from shiftproof import corrupt
 from shiftproof.cli.corruption_choice import read_choice
 from shiftproof.cli.options import parse_severities
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.holding import frees_folders, hold
+from support.command import run
 
 PROGRAM = [sys.executable, "-m", "shiftproof"]
-
-
-def run(*arguments):
-    return cli.run([str(word) for word in arguments])
 
 
 @pytest.fixture

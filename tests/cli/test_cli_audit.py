@@ -8,16 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from shiftproof import cli, load_run
+from shiftproof import load_run
+from support.command import run
+from support.similar_rows import products
 from support.vector_folders import unit_vectors, vectors
 
 SKETCH, ART = unit_vectors(60, 1), unit_vectors(40, 2)
 TRAIN = np.concatenate([unit_vectors(300, 3), SKETCH[[7, 9]]])
 REFERENCE = unit_vectors(200, 4)
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +43,6 @@ def audited(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "run"
     assert run(*words_of(folder, out), "--workers", 0) == 0
     return out
-
-
-def products(first, second):
-    return first.astype(np.float64) @ second.astype(np.float64).T
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``shiftproof corrupt`` on data sets with boxes, and what it would take."""
+"""``shiftproof corrupt`` on datasets with boxes, and what it would take."""
 
 import json
 
@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import cli
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
+from support.command import run
 
 
 @pytest.fixture

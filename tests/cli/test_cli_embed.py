@@ -7,12 +7,8 @@ import pytest
 from PIL import Image
 
 import shiftproof
-from shiftproof import cli
 from shiftproof.models.encoders.features import without_last_layer
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
+from support.command import run
 
 
 @pytest.fixture

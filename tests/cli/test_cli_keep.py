@@ -7,17 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from shiftproof import cli
 from shiftproof.similarity import open_embeddings, read_datacomp
+from support.command import run
+from support.similar_rows import products
 from support.vector_folders import tar_of, unit_vectors, vectors
 
 TEST = unit_vectors(30, 1)
 TRAIN = np.concatenate([unit_vectors(150, 3), TEST[[7, 9, 9]]])
 REFERENCE = unit_vectors(100, 4)
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
 
 
 @pytest.fixture
@@ -31,10 +28,6 @@ def folder(tmp_path):
 
 def kept(out):
     return np.load(out / "keep.npy")
-
-
-def products(first, second):
-    return first.astype(np.float64) @ second.astype(np.float64).T
 
 
 def test_gap_matched_pruning_and_its_lists(folder, capsys):

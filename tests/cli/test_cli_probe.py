@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import cli
 from shiftproof.probe import mlp
+from support.command import run
 
 MODEL = "torchvision:resnet18?pretrained=false&size=32"
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
 
 
 @pytest.fixture

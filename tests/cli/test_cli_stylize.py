@@ -7,12 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shiftproof import cli
 from shiftproof.stylize import free, open_styles, stylize_keyed
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
+from support.command import run
 
 
 def pixels(path):

@@ -203,7 +203,7 @@ def test_what_is_raised_while_python_cleans_up_is_sent_again(error):
     held = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(type(error)), ending.heeding_signals():
+        with pytest.raises(type(error)), ending.handle_signals():
             die_and_wait(error)
     finally:
         signal.signal(signal.SIGINT, held)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import cli, corrupt
+from shiftproof import corrupt
 from shiftproof.cli import doctor
 from shiftproof.cli.models import OPTIONS, list_kinds
 from shiftproof.cli.outcome import doubt_clean
@@ -18,10 +18,7 @@ from shiftproof.compute import progress as display
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.names import CorruptionName
 from shiftproof.errors import InputError
-
-
-def run(*words):
-    return cli.run([str(word) for word in words])
+from support.command import run
 
 
 def write_answers(path, count, classes=4):

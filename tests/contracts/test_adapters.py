@@ -14,13 +14,7 @@ from shiftproof.errors import InputError
 from shiftproof.models import Classifier, Preprocess, load_classifier
 from shiftproof.testing.adapters import check_adapter
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 MERGED_PREDICTS = [

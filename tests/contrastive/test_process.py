@@ -36,7 +36,7 @@ def test_partners_have_the_density_that_is_claimed():
     # From (1, 0) on the circle: exp(-½ (λ1 (cos t - 1)² + λ2 sin² t)), by integration.
     precision = (3.0, 12.0)
     z = np.tile([1.0, 0.0], (COUNT, 1))
-    found = process.projected_normal(z, precision, generator(0, "p"), width=0.01)
+    found = PairProcess(precision, width=0.01).partners(z, generator(0, "p"))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
     first, second = moments_on_the_circle(
         lambda t: np.exp(

@@ -1,4 +1,4 @@
-"""Batches, training transforms, data sets and sequences."""
+"""Batches, training transforms, datasets and sequences."""
 
 import numpy as np
 import pytest

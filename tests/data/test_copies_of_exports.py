@@ -1,4 +1,4 @@
-"""Copies of data sets as people export them: every photograph changed, nothing else, all of it said."""
+"""Copies of datasets as people export them: every photograph changed, nothing else, all of it said."""
 
 import io
 import json

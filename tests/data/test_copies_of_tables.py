@@ -1,4 +1,4 @@
-"""Corrupted copies of saved data sets and Parquet, read back by Hugging Face's own library."""
+"""Corrupted copies of saved datasets and Parquet, read back by Hugging Face's own library."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Data sets with boxes: five readers held against the layouts' own words, and every fault listed."""
+"""Datasets with boxes: five readers held against the layouts' own words, and every fault listed."""
 
 import json
 import math
@@ -725,7 +725,7 @@ def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_no_marks_or_several_sets_are_errors(tmp_path):
     photograph(tmp_path / "plain" / "a.jpg")
-    with pytest.raises(InputError, match="is no data set with boxes: expected leftImg8bit"):
+    with pytest.raises(InputError, match="is no dataset with boxes: expected leftImg8bit"):
         open_detection_data(tmp_path / "plain")
     with pytest.raises(InputError, match="does not exist"):
         open_detection_data(tmp_path / "none")

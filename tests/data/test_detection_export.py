@@ -1,4 +1,4 @@
-"""Corrupted copies of data sets with boxes, read back by other libraries."""
+"""Corrupted copies of datasets with boxes, read back by other libraries."""
 
 import errno
 import io
@@ -73,7 +73,7 @@ def test_coco_is_read_by_pycocotools_in_every_cell(tmp_path, capsys):
         for image, old in zip(theirs.dataset["images"], value["images"], strict=True):
             image["file_name"] = old["file_name"]
         assert json.loads(json.dumps(theirs.dataset)) == value
-    # The keys are the ids of the data set, so that it can be corrupted on the fly just so.
+    # The keys are the ids of the dataset, so that it can be corrupted on the fly just so.
     data = open_detection_data(tmp_path / "coco")
     expected = corrupt(data.read(data.samples[1]), "contrast", severity=3, key=data.samples[1].id)
     np.testing.assert_array_equal(
@@ -172,7 +172,7 @@ def test_cityscapes_keeps_its_maps_and_polygons(tmp_path):
         for name in found_in(root):
             same = (there / name).read_bytes() == (root / name).read_bytes()
             assert same == name.startswith("gtFine")
-        # As the data set's own tools find the polygons of an image.
+        # As the dataset's own tools find the polygons of an image.
         image = next((there / "leftImg8bit").rglob("*.png"))
         polygons = str(image).replace("leftImg8bit", "gtFine").replace(
             "_gtFine.png", "_gtFine_polygons.json"

@@ -1,4 +1,4 @@
-"""Data sets as people export them: each is found, or both readings are named."""
+"""Datasets as people export them: each is found, or both readings are named."""
 
 import json
 import shutil

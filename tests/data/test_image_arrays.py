@@ -1,4 +1,4 @@
-"""Arrays in memory as a data set."""
+"""Arrays in memory as a dataset."""
 
 import numpy as np
 import pytest

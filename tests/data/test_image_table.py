@@ -183,5 +183,5 @@ def test_a_table_in_the_current_folder(table, photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ImageTable("list.csv")
     assert data.samples == (Sample("a.png"),)
-    os.chdir("/")  # monkeypatch goes back; the data set must not depend on where we are
+    os.chdir("/")  # monkeypatch goes back; the dataset must not depend on where we are
     assert (data.read(data.samples[0]) == 7).all()

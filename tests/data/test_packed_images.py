@@ -1,4 +1,4 @@
-"""Images in tars and tables: the same ids, labels and pixels however a data set is packed."""
+"""Images in tars and tables: the same ids, labels and pixels however a dataset is packed."""
 
 import io
 import json
@@ -77,7 +77,7 @@ class TestTars:
             ("10.tar/0002.png", 2),
         ]
         assert shown_colours(data) == [tuple(colour) for colour in COLOURS[:3].tolist()]
-        # A worker is sent the data set, and reads by itself.
+        # A worker is sent the dataset, and reads by itself.
         assert shown_colours(pickle.loads(pickle.dumps(data))) == shown_colours(data)
 
     @pytest.mark.parametrize("field", ["label", "cls", "class"])
@@ -299,9 +299,9 @@ class TestDatasets:
         assert cli.run(["data", str(written / "hub")]) == 0
         assert cli.run(["data", str(tmp_path / "t" / "{0..0}.tar")]) == 0
         assert capsys.readouterr().out.splitlines() == [
-            "a data set saved by Hugging Face's datasets, train, 4 images in the column image, "
+            "a dataset saved by Hugging Face's datasets, train, 4 images in the column image, "
             "labels in label (2 classes)",
-            "a data set saved by Hugging Face's datasets, test, 2 images in the column image, "
+            "a dataset saved by Hugging Face's datasets, test, 2 images in the column image, "
             "labels in label (2 classes)",
             "Parquet files, test, 2 images in the column image, labels in label (2 classes)",
             "Parquet files, train, 4 images in the column image, labels in label (2 classes)",

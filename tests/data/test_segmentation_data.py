@@ -1,4 +1,4 @@
-"""Data sets with label maps: their layouts, what the numbers mean, and what is refused."""
+"""Datasets with label maps: their layouts, what the numbers mean, and what is refused."""
 
 import numpy as np
 import pytest
@@ -249,7 +249,7 @@ def test_pixels_are_counted(tmp_path):
 def test_a_split_or_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         open_segmentation_data(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no data set with label maps: expected leftImg8bit"):
+    with pytest.raises(InputError, match=r"no dataset with label maps: expected leftImg8bit"):
         open_segmentation_data(tmp_path)
     root = write_voc(tmp_path / "voc")
     (root / "VOC2012/ImageSets/Segmentation/train.txt").write_text("2007_000039\n")

@@ -13,7 +13,6 @@ from shiftproof.metrics.breaking import (
     mean_error,
     narrow_search,
     severities_of,
-    share_right,
 )
 
 
@@ -35,12 +34,6 @@ def test_the_mean_error_is_the_area_above_the_curve():
     # Two images: one breaks at severity 3, one is wrong clean: errors of 1/2 below 3, and 1 from there.
     severities = severities_of([1 + LEVELS.index(3.0), 0])
     assert mean_error(severities.mean(), 0.5) == pytest.approx((0.5 * 2 + 1.0 * 2) / 4)
-
-
-def test_the_share_that_is_right_falls_at_each_place():
-    shares = share_right([0, 1, SURVIVES, SURVIVES])
-    assert shares[0] == 0.75
-    assert shares[1] == shares[-1] == 0.5
 
 
 def test_a_place_that_there_is_none_of_is_refused():

@@ -149,7 +149,7 @@ def test_a_grey_network_gets_grey(tmp_path):
     classifier = load(tmp_path, grey.state_dict())
     assert classifier.preprocess.channels == 1
     check_same(classifier, grey)
-    assert "one input channel: images are turned to grey" in classifier.assumed
+    assert "one input channel: images are turned to gray" in classifier.assumed
 
 
 @pytest.mark.parametrize(

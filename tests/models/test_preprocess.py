@@ -2,6 +2,7 @@ import json
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torchvision import transforms
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import CallablePreprocess, Preprocess
 from shiftproof.models.classifiers.timm import preprocess_from
+from shiftproof.models.preprocess import group_by_geometry
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MODES = {
@@ -120,7 +122,7 @@ class TestGeometry:
         [
             (np.zeros((4, 4, 3), np.float32), "float32. Convert it to 0..255"),
             (np.zeros((3, 4, 4), np.uint8), "channels come last"),
-            (np.zeros((4, 4), np.uint8), "Repeat a grey image"),
+            (np.zeros((4, 4), np.uint8), "Repeat a gray image"),
             (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\)"),
             (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
             ("cat.jpg", "got str"),
@@ -234,3 +236,21 @@ class TestCallable:
         settings = CallablePreprocess(transforms.ToTensor()).settings()
         assert settings == {"function": "torchvision.transforms.transforms.ToTensor"}
         assert "picture" in CallablePreprocess(picture).settings()["function"]
+
+
+class TestGroupByGeometry:
+    def test_only_what_comes_after_the_geometry_may_differ(self):
+        one = Preprocess((32, 32), 36)
+        models = {
+            "one": one,
+            "other mean": Preprocess((32, 32), 36, mean=(0.5, 0.5, 0.5)),
+            "other margin": Preprocess((32, 32), 36, odd_margin="down"),
+            "function": CallablePreprocess(np.asarray),
+            "same function": CallablePreprocess(np.asarray),
+        }
+        groups = group_by_geometry(
+            {name: SimpleNamespace(preprocess=preprocess) for name, preprocess in models.items()}
+        )
+        assert [list(group) for group in groups] == [
+            ["one", "other mean"], ["other margin"], ["function"], ["same function"],
+        ]  # fmt: skip

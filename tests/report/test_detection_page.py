@@ -261,7 +261,7 @@ def test_a_table_without_images_leaves_out_what_needs_them(tmp_path: Path) -> No
     assert "None" not in page.one("main").text
     assert "95 %" not in page.by_id("overview").text
     lines = [line.text for line in page.by_id("settings").all("div") if line.inside("dt")]
-    assert "in the data setnot known" in lines
+    assert "in the datasetnot known" in lines
 
 
 def test_without_a_clean_cell_the_darker_is_the_less(tmp_path: Path) -> None:

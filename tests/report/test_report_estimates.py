@@ -225,7 +225,7 @@ def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> 
     assert section.one(style="big").text == "71 ± 6 % 65.0–77.0"
     for words in (
         "Average thresholded confidence",
-        "Learnt on 2,000 labeled images of the run “labeled”",
+        "Learned on 2,000 labeled images of the run “labeled”",
         "In its 75 corrupted cells, where the truth is known, this guess was off by 3.0 points",
         "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the answers were wrong where it said "
         "61.0 %)",

@@ -2,12 +2,8 @@ import sys
 
 import pytest
 
-from shiftproof import cli
 from shiftproof_reproduce import fashion
-
-
-def run(*arguments):
-    return cli.run([str(word) for word in arguments])
+from support.command import run
 
 
 @pytest.mark.parametrize(

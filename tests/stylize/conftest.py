@@ -1,4 +1,4 @@
-"""Pictures with clear shapes, and the trees of data sets that the tests of data have."""
+"""Pictures with clear shapes, and the trees of datasets that the tests of data have."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ COLOUR = np.zeros((4, 5, 3), np.uint8)
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 5), np.uint8), r"image: expected a picture in colour.*numpy\.repeat"),
+        (np.zeros((4, 5), np.uint8), r"image: expected a picture in color.*numpy\.repeat"),
         (np.zeros((4, 5, 1), np.uint8), "image: .*Drop the last axis"),
         (np.zeros((4, 5, 3)), "image: .*got dtype float64"),
         (np.zeros((3, 4, 5), np.uint8), "image: .*Move the channels to the end"),

@@ -53,6 +53,6 @@ def test_the_share_of_images_is_the_probability(few):
 def test_wrong_input(few, photograph):
     with pytest.raises(InputError, match="probability is a number from 0 to 1; got 2"):
         Stylize(styles=few, probability=2)
-    with pytest.raises(ImageError, match="a picture in colour"):
+    with pytest.raises(ImageError, match="a picture in color"):
         Stylize(styles=few, probability=1)(Image.fromarray(photograph[..., 0]))
     assert repr(Stylize(styles=few)) == "Stylize(4 styles, alpha=1.0, probability=0.5, seed=0)"

@@ -1,4 +1,4 @@
-"""Stylised copies of data sets, alone and combined, read back by other libraries."""
+"""Stylised copies of datasets, alone and combined, read back by other libraries."""
 
 import io
 import json
@@ -219,7 +219,7 @@ def test_combined_cityscapes_keeps_its_grammar_of_names(tmp_path, copy):
     root = cityscapes_tree(tmp_path / "cs")
     copy(root, tmp_path / "out", combined=True)
     for image in sorted((tmp_path / "out" / "leftImg8bit").rglob("*.png")):
-        # city_sequence_frame_type, as the data set's own tools take names apart.
+        # city_sequence_frame_type, as the dataset's own tools take names apart.
         city, sequence, frame, kind = image.stem.split("_")
         assert (city, sequence, kind) == ("ulm", "000000", "leftImg8bit")
         assert frame in ("000019", "000019-stylized-1")

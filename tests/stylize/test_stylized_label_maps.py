@@ -1,4 +1,4 @@
-"""Stylized copies of images with label maps are data sets again: each form has its label map."""
+"""Stylized copies of images with label maps are datasets again: each form has its label map."""
 
 import numpy as np
 import pytest

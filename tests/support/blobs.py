@@ -1,4 +1,4 @@
-"""A tiny data set with boxes, and a real detector of it that needs no network.
+"""A tiny dataset with boxes, and a real detector of it that needs no network.
 
 Pictures are dark with some bright blocks, red, green or blue; the detector takes connected bright
 pixels for objects. Noise breaks it, and so does fog.

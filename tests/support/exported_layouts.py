@@ -1,4 +1,4 @@
-"""Data sets as annotation tools export them, small and each split of one grey."""
+"""Datasets as annotation tools export them, small and each split of one grey."""
 
 import json
 

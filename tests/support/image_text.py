@@ -164,28 +164,25 @@ def write_all(folder: Path) -> None:
 
 def write_owl(folder: Path) -> Path:
     """A folder with an OWL-ViT, its image processor and a tokenizer."""
-    import transformers
-
-    text = {**_TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 16}
-    vision = {**_TOWER, "image_size": SIDE, "patch_size": 8}
-    config = transformers.OwlViTConfig(text_config=text, vision_config=vision, projection_dim=32)
-    _seeded(lambda: transformers.OwlViTForObjectDetection(config)).save_pretrained(folder)
-    size = {"height": SIDE, "width": SIDE}
-    transformers.OwlViTImageProcessor(size=size).save_pretrained(folder)
-    _save_tokenizer(folder, 16)
-    return folder
+    return _write_owl(folder, "OwlViT")
 
 
 def write_owl_v2(folder: Path) -> Path:
     """A folder with an OWLv2, its image processor and a tokenizer."""
+    return _write_owl(folder, "Owlv2")
+
+
+def _write_owl(folder: Path, kind: str) -> Path:
     import transformers
 
     text = {**_TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 16}
     vision = {**_TOWER, "image_size": SIDE, "patch_size": 8}
-    config = transformers.Owlv2Config(text_config=text, vision_config=vision, projection_dim=32)
-    _seeded(lambda: transformers.Owlv2ForObjectDetection(config)).save_pretrained(folder)
+    configure = getattr(transformers, f"{kind}Config")
+    make = getattr(transformers, f"{kind}ForObjectDetection")
+    config = configure(text_config=text, vision_config=vision, projection_dim=32)
+    _seeded(lambda: make(config)).save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
-    transformers.Owlv2ImageProcessor(size=size).save_pretrained(folder)
+    getattr(transformers, f"{kind}ImageProcessor")(size=size).save_pretrained(folder)
     _save_tokenizer(folder, 16)
     return folder
 

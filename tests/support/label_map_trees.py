@@ -1,4 +1,4 @@
-"""Small data sets with label maps: a sky over grass with a ball, in the layouts of published data."""
+"""Small datasets with label maps: a sky over grass with a ball, in the layouts of published data."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def random_set(seed, *, ties=True):
 
 
 def resampled(truth, detections, weights):
-    """The data set in which the images, by rising id, occur so often: copies have ids in a row."""
+    """The dataset in which the images, by rising id, occur so often: copies have ids in a row."""
     ids = sorted(image["id"] for image in truth["images"])
     copies = [
         identity for identity, weight in zip(ids, weights, strict=True) for _ in range(weight)

@@ -1,4 +1,4 @@
-"""A tiny data set and a tiny model without torch: the mean colour decides the class."""
+"""A tiny dataset and a tiny model without torch: the mean colour decides the class."""
 
 import numpy as np
 from PIL import Image

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ru
 from shiftproof.adapt.any_size import POINTS, DenseModel
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import ADAPTERS
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.models.structure import is_torch_module
 from shiftproof.specs import read_number, read_options, split_name
 from shiftproof.types import Settings
 
@@ -155,6 +156,33 @@ METHODS: dict[str, MethodEntry] = {
     ),
 }
 """Methods by the name that adapted detectors and segmenters, and ``--adapt``, take."""
+
+
+def choose_method(
+    adapter: Method | str, model: Any, expected: type[DenseModel[Any]], kind: ModelKind, *, why: str
+) -> Method:
+    """Return the method that adapts a model: the given one, or the one that a text names.
+
+    Args:
+        adapter: the method, or a text as for :func:`make_method`.
+        model: what is adapted.
+        expected: the class of such models.
+        kind: what it is called.
+        why: why others cannot be adapted, for the error.
+
+    Raises:
+        UnknownNameError, InputError: as for :func:`make_method` and :func:`check_method`.
+        ModelError: another model, or one that is not on torch.
+    """
+    network: Any = getattr(model, "module", None)
+    if not isinstance(model, expected) or not is_torch_module(network):
+        name = getattr(model, "name", type(model).__name__)
+        raise ModelError(
+            f"{name} cannot be adapted: expected a {expected.__name__} around a torch.nn.Module. {why}"
+        )
+    if isinstance(adapter, str):
+        return make_method(adapter, model, network, kind)
+    return check_method(adapter, kind)
 
 
 def make_method(

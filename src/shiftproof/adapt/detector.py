@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from shiftproof.adapt.any_size import POINTS, AdaptedModel
-from shiftproof.adapt.dense_methods import check_method, make_method
-from shiftproof.errors import ModelError
+from shiftproof.adapt.dense_methods import choose_method
 from shiftproof.models.detectors.detector import Detector
-from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.dense_methods import Method
     from shiftproof.adapt.probabilities import Probabilities
 
@@ -67,18 +63,10 @@ class AdaptedDetector(AdaptedModel[Detector, Detections]):
     """
 
     def __init__(self, detector: Detector, adapter: Method | str = "batchnorm") -> None:
-        if not isinstance(detector, Detector) or not is_torch_module(detector.module):
-            name = getattr(detector, "name", type(detector).__name__)
-            raise ModelError(
-                f"{name} cannot be adapted: expected a Detector around a torch.nn.Module. The graph "
-                "of an ONNX file is fixed; adapt the model that it was exported from."
-            )
-        network = cast("torch.nn.Module", detector.module)
-        method = (
-            make_method(adapter, detector, network, "detector")
-            if isinstance(adapter, str)
-            else check_method(adapter, "detector")
-        )
+        method = choose_method(
+            adapter, detector, Detector, "detector",
+            why="The graph of an ONNX file is fixed; adapt the model that it was exported from.",
+        )  # fmt: skip
         super().__init__(detector, method, role="detector")
 
     @property

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from shiftproof.adapt.any_size import POINTS, AdaptedModel
-from shiftproof.adapt.dense_methods import check_method, make_method
-from shiftproof.errors import ModelError
+from shiftproof.adapt.dense_methods import choose_method
 from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.models.segmenters.windows import window_spans
-from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Image, LabelMap
 
 if TYPE_CHECKING:
@@ -55,18 +53,10 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
     """
 
     def __init__(self, segmenter: Segmenter, adapter: Method | str = "batchnorm") -> None:
-        if not isinstance(segmenter, Segmenter) or not is_torch_module(segmenter.module):
-            name = getattr(segmenter, "name", type(segmenter).__name__)
-            raise ModelError(
-                f"{name} cannot be adapted: expected a Segmenter around a torch.nn.Module. A "
-                "function hides its network, and the graph of an ONNX file is fixed."
-            )
-        network = cast("torch.nn.Module", segmenter.module)
-        method = (
-            make_method(adapter, segmenter, network, "segmenter")
-            if isinstance(adapter, str)
-            else check_method(adapter, "segmenter")
-        )
+        method = choose_method(
+            adapter, segmenter, Segmenter, "segmenter",
+            why="A function hides its network, and the graph of an ONNX file is fixed.",
+        )  # fmt: skip
         super().__init__(segmenter, method, role="segmenter")
 
     @property

@@ -7,7 +7,6 @@ Images, corruptions and severities are asked in the order in which they narrow t
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -18,26 +17,24 @@ from shiftproof.bench import grid as walking
 from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
-    check_cells,
     check_classifiers,
     check_encode,
-    check_readable,
     check_severities,
     default_workers,
     grid_settings,
-    name_corruptions,
 )
 from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.drawing import Asked, Block, Drawing
+from shiftproof.bench.opening import lay_out, open_folder, select_images
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Grid, Prepared
-from shiftproof.bench.views import Encode, OnTheFly, View
+from shiftproof.bench.views import Encode, View
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON, GROUPS
-from shiftproof.data import ImageData, choose_images
+from shiftproof.data import ImageData
 from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
@@ -46,10 +43,7 @@ from shiftproof.metrics.betting import LEVEL, ConfidenceSequence
 from shiftproof.metrics.corruption import mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import ClassifierLike
-from shiftproof.models.assumed import collect_assumed
-from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
 from shiftproof.runs.records.draws import DrawRecords, block_file, read_block, write_block
 from shiftproof.runs.run import AnytimeRun
 from shiftproof.runs.scores.anytime import AnytimeScores, CellDraws, Ended, Narrowed
@@ -135,48 +129,22 @@ def run_anytime(
     check_at_least_one("batch_size", batch_size)
     check_encode(encode)
     task = Classification(kept=out)
-    prepared = task.prepare(models, data, (), device=device)
-    if not prepared.data.is_labeled:
-        raise InputError(
-            "An anytime run measures errors and needs labels: give class folders or a CSV of "
-            "path,label, or leave out --budget, --precision and --compare to measure agreement."
-        )
-    if compare and len(prepared.models) < 2:
-        raise InputError("To compare takes two models or more, each with a --model; got one.")
-    if images is not None:
-        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
-    if prepared.corrupted is None and not RunFolder(Path(out)).run_file.is_file():
-        check_readable(prepared.data)
-    on_disk = prepared.corrupted
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
-    )
-    view = prepared.make_view(named, seed, encode)
-    grid = Grid(walking.cells_of(list(named), chosen, clean=False))
-    if on_disk is not None:
-        check_cells(on_disk, grid.cells)
+    prepared = _check_prepared(task.prepare(models, data, (), device=device), compare)
+    prepared = select_images(prepared, images, out)
+    layout = lay_out(prepared, corruptions, chosen, seed=seed, encode=encode, clean=False)
     workers = default_workers(prepared.device) if workers is None else workers
     settings = grid_settings(
-        prepared.data, view, named, chosen, batch_size=batch_size, seed=seed, protocol=PROTOCOL
-    )
-    asked = {"asked": {"precision": precision, "compare": compare}}
-    folder = RunFolder.create(
-        Path(out),
-        KIND,
-        plain({**prepared.settings, **settings, **asked}),
-        {
-            **prepared.about,
-            "assumed": collect_assumed(prepared.models),
-            "provenance": provenance(prepared.device, workers),
-        },
+        prepared.data, layout.view, layout.corruptions, chosen, batch_size=batch_size, seed=seed,
+        protocol=PROTOCOL,
+    )  # fmt: skip
+    settings["asked"] = {"precision": precision, "compare": compare}
+    folder = open_folder(
+        out, KIND, task, prepared, settings, layout.view, workers,
         why="An anytime run cannot be extended: its draws depend on all cells and models together.",
-    )
-    if isinstance(view, OnTheFly):
-        view.cache = files.make_folder(folder.cache)
-    task.begin(folder, prepared)
+    )  # fmt: skip
     work = _Work(
-        folder, prepared, view, grid, precision=precision, compare=compare, seed=seed,
-        batch_size=batch_size, workers=workers,
+        folder, prepared, layout.view, Grid(layout.cells), precision=precision, compare=compare,
+        seed=seed, batch_size=batch_size, workers=workers,
     )  # fmt: skip
     work.go_on(budget, show_progress, watch)
     folder.drop_cache()
@@ -192,6 +160,17 @@ def _check_ends(budget: float | None, precision: float | None, compare: bool) ->
         raise InputError(
             "Expected a budget, a precision, or compare: nothing else ends such a run."
         )
+
+
+def _check_prepared(prepared: Prepared, compare: bool) -> Prepared:
+    if not prepared.data.is_labeled:
+        raise InputError(
+            "An anytime run measures errors and needs labels: give class folders or a CSV of "
+            "path,label, or leave out --budget, --precision and --compare to measure agreement."
+        )
+    if compare and len(prepared.models) < 2:
+        raise InputError("To compare takes two models or more, each with a --model; got one.")
+    return prepared
 
 
 def choose_number(
@@ -299,16 +278,16 @@ class _Work:
             if reason is not None and name not in self._broken
         }
         if not found:
-            self._play(done)
+            self._update(done)
             return
         self._broken |= found
         if len(self._broken) == len(self._samples):
             raise InputError(f"None of the images can be read. The first: {first.error[0]}")
         self._begin()
         for block in self._blocks:
-            self._play(block)
+            self._update(block)
 
-    def _play(self, done: dict[str, DrawRecords]) -> None:
+    def _update(self, done: dict[str, DrawRecords]) -> None:
         first = next(iter(done.values()))
         kept = np.array([name not in self._broken for name in first.ids], dtype=bool)
         if not kept.any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,20 +17,20 @@ from shiftproof.bench.arguments import (
     check_at_least_one,
     check_classifiers,
     check_encode,
-    check_readable,
     default_workers,
     grid_settings,
     name_corruptions,
 )
 from shiftproof.bench.breaking_summary import summarize_breaking
 from shiftproof.bench.classification import Classification
+from shiftproof.bench.opening import open_folder, select_images
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Prepared
 from shiftproof.bench.views import Encode, OnTheFly
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
-from shiftproof.data import ImageData, choose_images
+from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import files
 from shiftproof.io.arrays import read_arrays
@@ -46,11 +45,8 @@ from shiftproof.metrics.breaking import (
     narrow_search,
 )
 from shiftproof.models import ClassifierLike
-from shiftproof.models.assumed import collect_assumed
-from shiftproof.provenance import provenance
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
 from shiftproof.runs.records.breaking import (
     BreakingRecords,
     breaking_file,
@@ -144,10 +140,7 @@ def find_breaking(
             "A breaking point takes severities between the whole ones, and corrupted copies have whole "
             "ones alone; give the clean images."
         )
-    if images is not None:
-        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
-    if not RunFolder(Path(out)).run_file.is_file():
-        check_readable(prepared.data)
+    prepared = select_images(prepared, images, out)
     named = name_corruptions(corruptions)
     view = prepared.make_view(named, seed, encode)
     assert isinstance(view, OnTheFly)
@@ -156,19 +149,10 @@ def find_breaking(
     settings = grid_settings(
         prepared.data, levels, named, [], batch_size=batch_size, seed=seed, protocol=PROTOCOL
     )
-    folder = RunFolder.create(
-        Path(out),
-        KIND,
-        plain({**prepared.settings, **settings}),
-        {
-            **prepared.about,
-            "assumed": collect_assumed(prepared.models),
-            "provenance": provenance(prepared.device, workers),
-        },
+    folder = open_folder(
+        out, KIND, task, prepared, settings, view, workers,
         why="A run over breaking points cannot be extended; one of `bench` can.",
-    )
-    view.cache = files.make_folder(folder.cache)
-    task.begin(folder, prepared)
+    )  # fmt: skip
     for name in prepared.models:
         files.make_folder(folder.path / "records" / name)
     work = _Work(folder, prepared, levels, list(named), seed, batch_size, workers)

@@ -1,4 +1,4 @@
-"""Labeled images that are held out of a run, and what is learned on them before it begins."""
+"""Calibration before a run, on labeled images that are held out of it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class HeldOut:
 
     @property
     def settings(self) -> Settings:
-        """What decides the numbers."""
+        """The settings that determine the scores."""
         return {"data": self.data.settings(), "coverage": self.coverage}
 
 
@@ -123,7 +123,7 @@ def read_share(asked: HeldOutLike) -> float | None:
         except ValueError:
             asked = float("nan")
     elif isinstance(asked, str) and re.fullmatch(r"[0-9.]+%?", asked) and not Path(asked).exists():
-        raise InputError(f"There is no data set {asked!r}; for a share write fraction=0.2.")
+        raise InputError(f"There is no dataset {asked!r}; for a share write fraction=0.2.")
     if isinstance(asked, int | float):
         if not 0 < asked < 1:
             raise InputError(

@@ -1,4 +1,4 @@
-"""What is learned of a model on held-out images, and what it says then: a temperature, and sets."""
+"""Temperature and prediction sets of a model, fitted on held-out images and applied to others."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def draw_uniforms(ids: Sequence[str]) -> F64:
 
 @dataclass(frozen=True)
 class Calibrator:
-    """What one model says at its temperature, and its sets.
+    """Applies one model's temperature and thresholds to its logits.
 
     Attributes:
         calibration: what was fitted.
@@ -101,7 +101,7 @@ class Calibrator:
     calibration: Calibration
 
     def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedAnswers:
-        """Return what is kept of ``(N, K)`` logits; a row that is no number has no answer.
+        """Return the records of ``(N, K)`` logits; a row with NaN has no answer.
 
         Args:
             logits: ``(N, K)``.

@@ -140,7 +140,7 @@ class Classification(Task):
         if not dataset.is_labeled and not has_clean:
             raise InputError(
                 "Without labels the answers are compared with those on the clean images, and this "
-                "data set has none: give labels (class folders), or the clean images."
+                "dataset has none: give labels (class folders), or the clean images."
             )
         adapted = _name_adapters(adapters, first, named)
         geometry = first.preprocess.geometry

@@ -32,7 +32,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """So long it has taken."""
+        """The total time so far, in seconds."""
         return self._before + time.monotonic() - self._begun
 
     @property

@@ -183,14 +183,14 @@ def estimate_unlabeled(
         answers = {cell: ask(_show(labeled, samples, cell)) for cell in cells}
         told = ask(stream)
     everything = list(range(len(samples)))
-    learnt = reading.learn(answers[CLEAN], everything)
+    learned = reading.learn(answers[CLEAN], everything)
     judged = _judge(reading, answers, len(samples))
     return DenseEstimate(
         measure=reading.measure,
-        clean=learnt.clean,
+        clean=learned.clean,
         labeled=len(samples),
         images=len(stream),
-        estimates=learnt.estimate(told),
+        estimates=learned.estimate(told),
         quality=_tell_quality(judged),
         cells=judged,
     )
@@ -222,8 +222,8 @@ def _judge(
             continue
         found, truths = [], []
         for source, target in (halves, halves[::-1]):
-            learnt = reading.learn(answers[CLEAN], source)
-            found.append(learnt.estimate(answers[cell].pick(target)))
+            learned = reading.learn(answers[CLEAN], source)
+            found.append(learned.estimate(answers[cell].pick(target)))
             truths.append(reading.score(answers[cell], target))
         means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
         judged[cell] = JudgedCell(float(np.mean(truths)), means)
@@ -268,7 +268,7 @@ def _ask(
         sums = sums if turned else told
         answers.append(
             [
-                reading.bring_back(one, image.shape[1]) if turned else reading.translate(one)
+                reading.flip_back(one, image.shape[1]) if turned else reading.translate(one)
                 for one, image in zip(found, images, strict=True)
             ]
         )
@@ -314,7 +314,7 @@ class _Reading(ABC, Generic[Answer]):
         """Return a prediction in the dataset's classes."""
 
     @abstractmethod
-    def bring_back(self, answer: Answer, width: int) -> Answer:
+    def flip_back(self, answer: Answer, width: int) -> Answer:
         """Map a prediction on a mirrored image back to the image."""
 
     @abstractmethod
@@ -367,7 +367,7 @@ class _Boxes(_Reading[Detections]):
     def translate(self, answer: Detections) -> Detections:
         return self._match.translate(answer)
 
-    def bring_back(self, answer: Detections, width: int) -> Detections:
+    def flip_back(self, answer: Detections, width: int) -> Detections:
         return mirror_boxes(self.translate(answer), width)
 
     def score(self, answers: Answers[Detections], places: Sequence[int]) -> float:
@@ -452,7 +452,7 @@ class _Labels(_Reading[LabelMap]):
     def translate(self, answer: LabelMap) -> LabelMap:
         return translate_labels(self._match, answer)
 
-    def bring_back(self, answer: LabelMap, width: int) -> LabelMap:
+    def flip_back(self, answer: LabelMap, width: int) -> LabelMap:
         return np.ascontiguousarray(self.translate(answer)[:, ::-1])
 
     def score(self, answers: Answers[LabelMap], places: Sequence[int]) -> float:

@@ -93,7 +93,7 @@ class Detection(Task):
     ) -> Prepared:
         """Load models and data given as text; match the detectors' classes with those of the data."""
         if isinstance(data, ImageData) and not isinstance(data, DetectionData):
-            raise InputError(f"{data.name} has no boxes; expected a data set for detection.")
+            raise InputError(f"{data.name} has no boxes; expected a dataset for detection.")
         dataset = open_detection_data(data)
         measure = measure_of(self.measure_name, dataset)
         truth = _without_outlines(dataset.ground_truth(), measure)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.bench.views import View
 from shiftproof.errors import BrokenFileError
@@ -30,7 +29,7 @@ from shiftproof.runs.scores.detection import (
 )
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
-from shiftproof.types import CLEAN, F64, Cell, Sample
+from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Sample
 
 SHEETS = 3
 """Photographs that are shown in every cell."""
@@ -52,9 +51,9 @@ QUALITY = 80
 class _Objects:
     """Ground-truth objects of an image; ``counts`` is False for crowds and difficult objects."""
 
-    labels: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    counts: NDArray[np.bool_]
+    labels: I64
+    positions: F64
+    counts: Flags
 
 
 def save_gallery(
@@ -110,7 +109,7 @@ def _fill(
     kept = {row: _find_hits_per_cell(source, objects[row], row, threshold) for row in rows}
     sheets = (
         _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
-        for number, row in enumerate(_choose_telling(kept))
+        for number, row in enumerate(_choose_half_lost(kept))
     )
     worst = (
         _pair(
@@ -178,7 +177,7 @@ def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tup
     return pairs
 
 
-def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+def _overlaps(box: F64, others: F64) -> F64:
     """``(N,)`` intersection over union of one box x, y, width, height with others."""
     low = np.maximum(box[:2], others[:, :2])
     high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
@@ -230,7 +229,7 @@ def _share_lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
     return lost / (len(clean) * len(cells)), len(clean)
 
 
-def _choose_telling(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
+def _choose_half_lost(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
     """Choose the images that lose about one half of what they show clean, those with several objects."""
 
     def order(row: int) -> tuple[bool, float, int]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
@@ -21,7 +20,7 @@ from shiftproof.metrics.detection import CocoEvaluator, OverlapKind
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.voc import Rule, VocEvaluator
-from shiftproof.types import Settings
+from shiftproof.types import F64, Settings
 
 MeasureName: TypeAlias = Literal["coco", "voc", "voc-all-point", "coco-masks"]
 MEASURES: tuple[MeasureName, ...] = ("coco", "coco-masks", "voc", "voc-all-point")
@@ -40,7 +39,7 @@ class Performance:
         per_class: P of each class, by its place among the classes.
     """
 
-    replicates: NDArray[np.float64]
+    replicates: F64
     numbers: Mapping[str, float] = field(default_factory=dict)
     per_class: Sequence[float] = ()
 
@@ -206,6 +205,6 @@ class Voc(DetectionMeasure):
         )
 
 
-def _remove_bias(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def _remove_bias(drawn: F64) -> F64:
     """Return bias-corrected resamples, clipped to the range of P."""
     return np.clip(without_bias(drawn), 0, 1)

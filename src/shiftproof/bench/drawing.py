@@ -123,7 +123,7 @@ class Drawing:
         self._images: list[I64] = []
         self._cells: list[I64] = []
         self._wrong: list[F64] = []
-        self._foretold, self.chances = self._foretell()
+        self._predicted, self.chances = self._predict()
 
     def __len__(self) -> int:
         return sum(map(len, self._images))
@@ -177,7 +177,7 @@ class Drawing:
 
     def cell_errors(self) -> F64:
         """Return ``(models, C)`` mean errors, with predictions for pairs that were not evaluated."""
-        errors = self._foretold.copy()
+        errors = self._predicted.copy()
         images, cells = np.concatenate(self._images), np.concatenate(self._cells)
         errors[:, images, cells] = np.concatenate(self._wrong, axis=1)
         return np.asarray(errors[:, self._counted].mean(axis=1))
@@ -197,13 +197,13 @@ class Drawing:
         np.divide(self._weights, self.chances, out=ratio, where=self._open)
         found = []
         for row, known in zip(self._factors, self._known, strict=True):
-            foretold = _combine(row, self._foretold)
-            off = row @ wrong - foretold[at]
+            predicted = _combine(row, self._predicted)
+            off = row @ wrong - predicted[at]
             moved = np.concatenate([[0.0], np.cumsum(weights * off)[:-1]])
-            base = known + np.einsum("nc,nc->c", self._open, foretold) @ self._weights + moved
+            base = known + np.einsum("nc,nc->c", self._open, predicted) @ self._weights + moved
             most, least = np.maximum(row, 0).sum(), np.minimum(row, 0).sum()
-            off_by = ratio * foretold
-            spread = _combine(row**2, self._foretold * (1 - self._foretold))
+            off_by = ratio * predicted
+            spread = _combine(row**2, self._predicted * (1 - self._predicted))
             found.append(
                 Rounds(
                     base + mass * weights / chances * off,
@@ -216,23 +216,23 @@ class Drawing:
 
     # ------------------------------------------------------------ within
 
-    def _foretell(self) -> tuple[F64, F64]:
+    def _predict(self) -> tuple[F64, F64]:
         """Return predicted errors ``(models, N, C)``, and ``(N, C)`` unnormalized draw probabilities."""
-        foretold = np.stack([self._difficulty[name].predict_errors() for name in self.models])
+        predicted = np.stack([self._difficulty[name].predict_errors() for name in self.models])
         squares = self._factors[: self._asked] ** 2
-        variance = _combine(squares.mean(axis=0), foretold * (1 - foretold))
+        variance = _combine(squares.mean(axis=0), predicted * (1 - predicted))
         floor = FLOOR**2 * squares.sum(axis=1).mean()
         deviation = np.sqrt(np.maximum(variance, floor))
         deviation *= self._weights
         deviation *= self._open
-        return foretold, deviation
+        return predicted, deviation
 
     def _learn(self) -> None:
         images, cells = np.concatenate(self._images), np.concatenate(self._cells)
         wrong = np.concatenate(self._wrong, axis=1)
         for at, name in enumerate(self.models):
             self._difficulty[name] = self._difficulty[name].learn(images, cells, wrong[at])
-        self._foretold, self.chances = self._foretell()
+        self._predicted, self.chances = self._predict()
 
 
 def _combine(factors: F64, tables: F64) -> F64:

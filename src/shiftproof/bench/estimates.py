@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import intervals
@@ -24,7 +23,7 @@ from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.run import Run
-from shiftproof.types import CLEAN, Cell, Settings
+from shiftproof.types import CLEAN, F64, Cell, Flags, Settings
 
 SEED = 0
 
@@ -173,14 +172,14 @@ def _estimate_cells(
     pairs = [(half, ~half), (~half, half)]
     if not all((usable & source).any() for source, _ in pairs):
         return {}
-    learnt = [(_learn(clean, usable & source), target) for source, target in pairs]
+    learned = [(_learn(clean, usable & source), target) for source, target in pairs]
     found: dict[Cell, dict[str, float]] = {}
     for cell, record in table.items():
         counts = record.readable
         if cell.is_clean or not counts.any():
             continue
         sums: dict[str, float] = {}
-        for source, target in learnt:
+        for source, target in learned:
             for name, values in _per_image(source, record, counts & target).items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
         found[cell] = {name: _fraction(total / counts.sum()) for name, total in sums.items()}
@@ -189,7 +188,7 @@ def _estimate_cells(
     return found
 
 
-def _halves(count: int) -> NDArray[np.bool_]:
+def _halves(count: int) -> Flags:
     """``(count,)`` bool: a random half of the images, the same for all models."""
     drawn = generator(SEED, "estimation halves", str(count)).permutation(count) < count // 2
     return np.asarray(drawn)
@@ -208,7 +207,7 @@ class _Source:
     error."""
 
 
-def _learn(clean: CellRecords, counts: NDArray[np.bool_]) -> _Source:
+def _learn(clean: CellRecords, counts: Flags) -> _Source:
     confidence = _confidence(clean, counts)
     right = (clean.prediction == clean.target)[counts]
     return _Source(
@@ -216,9 +215,7 @@ def _learn(clean: CellRecords, counts: NDArray[np.bool_]) -> _Source:
     )
 
 
-def _per_image(
-    source: _Source, record: CellRecords, counts: NDArray[np.bool_]
-) -> dict[str, NDArray[np.float64]]:
+def _per_image(source: _Source, record: CellRecords, counts: Flags) -> dict[str, F64]:
     """By estimator a value per image; the estimate is their mean, clipped to 0..1."""
     if not counts.any():
         return {}
@@ -229,13 +226,13 @@ def _per_image(
     }
 
 
-def _confidence(record: CellRecords, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _confidence(record: CellRecords, counts: Flags) -> F64:
     """Return scores with NaN as the least confident."""
     confidence = record.confidence[counts].astype(np.float64)
     return np.nan_to_num(confidence, copy=False, nan=0.0)
 
 
-def _differs(record: CellRecords, other: CellRecords) -> NDArray[np.bool_]:
+def _differs(record: CellRecords, other: CellRecords) -> Flags:
     """``(N,)`` bool: whether two models' predictions differ; a missing prediction differs from
     everything.
     """
@@ -351,9 +348,7 @@ def _believe(
     return tuple(found)
 
 
-def _columns(
-    source: _Source, record: CellRecords, other: CellRecords | None
-) -> NDArray[np.float64]:
+def _columns(source: _Source, record: CellRecords, other: CellRecords | None) -> F64:
     """``(N, 4)``: whether the image counts, then the per-image term of each of ``ESTIMATORS``."""
     counts = record.readable
     columns = np.zeros((len(record), 1 + len(ESTIMATORS)))
@@ -366,7 +361,7 @@ def _columns(
     return columns
 
 
-def _widen(replicates: NDArray[np.float64], spread: float) -> Interval:
+def _widen(replicates: F64, spread: float) -> Interval:
     """Widen the bootstrap interval by the estimator's spread, in quadrature on each side."""
     interval = intervals.percentile_interval(replicates)
     assert interval is not None  # a cell without a readable image is left out before

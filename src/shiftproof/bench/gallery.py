@@ -56,7 +56,7 @@ def save_gallery(
     content = Gallery(
         sheets=tuple(
             _sheet(folder, view, number, row, samples, tables, classes)
-            for number, row in enumerate(_choose_telling(wrong, seen))
+            for number, row in enumerate(_choose_half_wrong(wrong, seen))
         ),
         worst=tuple(one for one in worst if one is not None),
     )
@@ -80,7 +80,7 @@ def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
     return wrong, seen
 
 
-def _choose_telling(wrong: Any, seen: Any) -> list[int]:
+def _choose_half_wrong(wrong: Any, seen: Any) -> list[int]:
     """Choose the photographs whose share of wrong cells is nearest to one half."""
     readable = [row for row in range(len(wrong)) if seen[row] > 0]
     return sorted(readable, key=lambda row: (abs(wrong[row] / seen[row] - 0.5), row))[:SHEETS]

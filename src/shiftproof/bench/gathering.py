@@ -1,4 +1,4 @@
-"""A folder of a run made of others' records: of some images, or of the models of several runs."""
+"""Run folders made from the records of other runs: of some images, or of several runs' models."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def gather_images(run: Run, task: Task, target: Path, images: Collection[str]) -
 def gather_models(
     runs: Sequence[Run], task: Task, target: Path, names: Mapping[tuple[int, str], str]
 ) -> RunFolder:
-    """Lay the records of several runs of the same images into ``target``, each model by a new name.
+    """Copy the records of several runs of the same images to ``target``, each model by a new name.
 
     Args:
         runs: of one kind, over the same images and cells.
@@ -111,7 +111,7 @@ def gather_shared(
     cells: Sequence[Cell],
     images: Sequence[str],
 ) -> RunFolder:
-    """Lay what several runs share into ``target``: their records of some cells and images.
+    """Copy what several runs share to ``target``: their records of some cells and images.
 
     Args:
         runs: of one kind; each has the cells and the images.

@@ -1,4 +1,4 @@
-"""The models of a run by their names: loaded where they are given as text, adapted where that is asked."""
+"""The models of a run by name: loading those given as text, and adding adapters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def adapt_first(
     *,
     kind: type,
 ) -> dict[str, Model]:
-    """Return models with adapted statistics: the first of them, once for each spec of an adapter.
+    """Return the first model under each adapter, by name.
 
     Args:
         models: by their names.

@@ -1,4 +1,4 @@
-"""How many images a wanted precision takes, planned from a pilot run."""
+"""The number of images for a wanted precision, planned from a pilot run."""
 
 from __future__ import annotations
 

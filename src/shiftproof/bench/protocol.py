@@ -1,4 +1,4 @@
-"""The protocol: in which order images come, what shares a batch, when an adapter forgets.
+"""The protocol: the order of the images, the batches, and when an adapter is reset.
 
 A number of an adapter means nothing without it: the papers on adaptation at test time each take
 another one.

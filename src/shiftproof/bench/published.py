@@ -1,4 +1,4 @@
-"""What is published of the benchmark, and whether a run's corruptions are its own."""
+"""Published figures of the benchmark, and whether a run's corruptions are those of the benchmark."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def why_other_corruptions(folder: RunFolder) -> str | None:
 
 
 def why_cells_lack(grid: Grid) -> str | None:
-    """Return which cells of the 15 corruptions a grid has not at its severities, or None."""
+    """Return which cells of the 15 corruptions a grid lacks at its severities, or None."""
     there = set(grid.cells)
     gone = [
         str(cell)

@@ -1,4 +1,4 @@
-"""Models ranked by the headline, from the replicates that all of them share."""
+"""Ranking of models by the headline, from replicates on shared resamples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collecting what classifiers answer, batch by batch, into the record table of a cell."""
+"""Collecting the answers of classifiers, batch by batch, into the record table of a cell."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CellRecorder:
     def of(
         cls, records: CellRecords, samples: Sequence[Sample], calibrator: Calibrator | None = None
     ) -> CellRecorder:
-        """Go on with records of some of the samples.
+        """Continue from records of some of the samples.
 
         Raises:
             LookupError: records of other samples, or that hold less than is to be kept.
@@ -122,7 +122,7 @@ class CellRecorder:
 
 
 class ClassifierRecording:
-    """How the answers of classifiers are kept: logits in, the table of a cell out.
+    """Recording of classifiers: from logits to the table of a cell.
 
     Args:
         calibrators: by the name of the model in the run, in a run that calibrates.
@@ -133,7 +133,7 @@ class ClassifierRecording:
         self._calibrator: Calibrator | None = None
 
     def of_model(self, name: str) -> ClassifierRecording:
-        """Return how the answers of the model of that name are kept."""
+        """Return the recording of the model of that name."""
         own = ClassifierRecording()
         own._calibrator = self._calibrators.get(name)
         return own
@@ -146,7 +146,7 @@ class ClassifierRecording:
     def predict(
         self, model: ClassifierLike, batch: Images | Sequence[Image] | torch.Tensor
     ) -> Logits | Answers:
-        """Return the logits of a gathered batch, or of one on a device those that are under way."""
+        """Return the logits of a gathered batch; on a device they may still be in transfer."""
         if isinstance(batch, (np.ndarray, Sequence)):
             return model.predict(batch)
         return Answers(model(batch))
@@ -165,7 +165,7 @@ class ClassifierRecording:
         return CellRecorder.of(read_cell(path), samples, self._calibrator)
 
     def write(self, path: Path, recorder: CellRecorder) -> None:
-        """Write what a recorder has."""
+        """Write the table of a recorder."""
         write_cell(path, recorder.finish())
 
 

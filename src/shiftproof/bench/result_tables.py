@@ -1,4 +1,4 @@
-"""Tables of results, P for each cell and nothing below it: of mmdetection's test_robustness, or own."""
+"""Tables of results with P for each cell, and no images: of mmdetection's test_robustness, or CSV."""
 
 from __future__ import annotations
 

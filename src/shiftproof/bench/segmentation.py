@@ -21,7 +21,7 @@ from shiftproof.bench.named_models import (
     write_settings,
 )
 from shiftproof.bench.published import why_other_corruptions
-from shiftproof.bench.segmentation_detail import Cells, Drawn, detail_of, images_by_condition
+from shiftproof.bench.segmentation_detail import Cells, Resamples, detail_of, images_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, list_broken
@@ -101,9 +101,7 @@ class Segmentation(Task):
     ) -> Prepared:
         """Load what is given as text; match classes; read every label map once."""
         if isinstance(data, ImageData) and not isinstance(data, SegmentationData):
-            raise InputError(
-                f"{data.name} has no label maps; expected a data set for segmentation."
-            )
+            raise InputError(f"{data.name} has no label maps; expected a dataset for segmentation.")
         dataset = open_segmentation_data(data)
         load = functools.partial(load_segmenter, device=device)
         plain: dict[str, SegmenterLike] = load_models(models, load, noun="segmenter")
@@ -151,7 +149,7 @@ class Segmentation(Task):
         workers: int,
         show_progress: bool | None,
     ) -> Measured:
-        """Return mIoU and pixel accuracy in each cell, mPC and rPC, and what becomes of each class."""
+        """Return mIoU and pixel accuracy in each cell, mPC and rPC, and the figures of each class."""
         truth = read_form(folder.path / TRUTH, Truth)
         tables = _read_tables(folder, models, grid, len(truth.classes))
         first = next(iter(tables[models[0]].values()))
@@ -201,9 +199,9 @@ class Segmentation(Task):
                         Cells(
                             table,
                             used,
-                            Drawn.of({c: one[2] for c, one in figures[name].items()}, grid),
+                            Resamples.of({c: one[2] for c, one in figures[name].items()}, grid),
                             {
-                                condition: Drawn.of(
+                                condition: Resamples.of(
                                     {c: one[0].replicates for c, one in found[name].items()}, grid
                                 )
                                 for condition, found in by_condition.items()
@@ -220,7 +218,7 @@ class Segmentation(Task):
     def save_gallery(
         self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
     ) -> None:
-        """Keep the images that lose most: clean, truth, corrupted, and what was said of them."""
+        """Save the images with the largest losses: clean, truth, corrupted, and predictions."""
         save_gallery(folder, prepared, view, cells)
 
 
@@ -232,7 +230,7 @@ def write_truth(folder: RunFolder, data: SegmentationData) -> None:
 
 
 def describe_classes(data: SegmentationData, pixels: I64) -> Settings:
-    """Return what ``run.json`` says of the classes; ``pixels`` is ``(K,)``, those of each in the truth."""
+    """Return the classes for ``run.json``; ``pixels`` is ``(K,)``, the number of each in the truth."""
     return {
         "title": data.classes.title,
         "count": len(data.classes),
@@ -314,7 +312,7 @@ def _of_sums(sums: F64, classes: int) -> CellFigures:
 
 
 def _center(drawn: F64) -> F64:
-    """The resamples without their bias; moved, they may leave the range of shares."""
+    """Return bias-corrected resamples, clipped to the range of shares."""
     return np.clip(without_bias(drawn), 0, 1)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of each class, and under each condition: from the records of a segmenter."""
+"""IoU and confusions of each class, and mIoU by condition, from the records of a segmenter."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from shiftproof.runs.scores.segmentation import (
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags
 
 TAKERS = 5
-"""So many classes that take a class's pixels are kept."""
+"""Number of the classes taking a class's pixels that are listed."""
 
 DENSE = 32
-"""Up to so many classes the whole table of confusions is kept."""
+"""Largest number of classes for which the whole table of confusions is written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,12 @@ class Cells:
 
     tables: Mapping[Cell, SegmentationRecords]
     used: Flags
-    classes: Drawn
-    conditions: Mapping[str, Drawn]
+    classes: Resamples
+    conditions: Mapping[str, Resamples]
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Resamples:
     """Figures on the images and on each resample of them, ``(1 + R,)`` or ``(1 + R, K)``.
 
     ``clean`` is on clean images and ``mean`` the mean over the grid; None where there is no such cell.
@@ -57,7 +57,7 @@ class Drawn:
     mean: F64 | None
 
     @classmethod
-    def of(cls, cells: Mapping[Cell, F64], grid: Grid) -> Drawn:
+    def of(cls, cells: Mapping[Cell, F64], grid: Grid) -> Resamples:
         """Gather the cells of a grid; what is NaN in a cell is left out of the mean."""
         corrupted = [cells[cell] for cell in grid.averaged]
         return cls(cells.get(CLEAN), mean_iou(np.stack(corrupted, -1)) if corrupted else None)
@@ -83,7 +83,7 @@ def _interval(values: F64 | None, least: int) -> Interval | None:
 
 
 def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
-    """Return the figures of a model that are segmentation's own."""
+    """Return the figures of a model that are specific to segmentation."""
     classes = len(truth.classes)
     confusions = {
         cell: table.confusion(classes, cells.used) for cell, table in cells.tables.items()
@@ -129,7 +129,7 @@ def _classes(
     clean: I64 | None,
     corrupted: Sequence[I64],
     shares: _Shares,
-    drawn: Drawn,
+    drawn: Resamples,
 ) -> tuple[ClassFall, ...]:
     """Return the classes that have pixels or are predicted, the largest loss first."""
     clean_iou = np.full(len(names), np.nan) if clean is None else _ious(clean)
@@ -162,7 +162,7 @@ def _nan_mean(values: Sequence[F64], count: int) -> F64:
 
 
 def _takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, ...]:
-    """Return the classes that a class's pixels go to, those that take most in corrupted images first."""
+    """Return the classes that a class's pixels are taken for, the most frequent under corruption first."""
     told = shares.clean if shares.mean is None else shares.mean
     if told is None or not np.isfinite(told[index]).all():
         return ()

@@ -42,7 +42,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What the pictures of a run are made from.
+    """The data and models from which the pictures of a run are made.
 
     Attributes:
         data: has the label maps.
@@ -61,7 +61,7 @@ class Shown:
 
 
 def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]) -> None:
-    """Write ``gallery.json`` and its pictures for models that are at hand to be asked again."""
+    """Write ``gallery.json`` and its pictures, with new predictions of the loaded models."""
     data, recording = prepared.data, prepared.recording
     assert isinstance(data, SegmentationData)
     assert isinstance(recording, SegmenterRecording)
@@ -126,7 +126,7 @@ def _choose(ious: Mapping[Cell, F64]) -> list[tuple[int, float, Cell]]:
     losses = np.stack([ious[CLEAN] - ious[cell] for cell in corrupted])
     mean = losses.mean(axis=0)
     rows = [row for row in np.argsort(-mean, kind="stable").tolist() if mean[row] > 0][:WORST]
-    return [(row, float(mean[row]), _telling(corrupted, losses[:, row])) for row in rows]
+    return [(row, float(mean[row]), _choose_mildest(corrupted, losses[:, row])) for row in rows]
 
 
 def _choose_examples(ious: Mapping[Cell, F64]) -> list[int]:
@@ -149,7 +149,7 @@ def _choose_cells(cells: Sequence[Cell]) -> list[Cell]:
     return [CLEAN, *middle]
 
 
-def _telling(cells: Sequence[Cell], losses: F64) -> Cell:
+def _choose_mildest(cells: Sequence[Cell], losses: F64) -> Cell:
     """Return the mildest cell in which nearly the most is lost; of several the one that loses most."""
     enough = [at for at in range(len(cells)) if losses[at] >= NEARLY * losses.max()]
     best = min(enough, key=lambda at: (cells[at].severity, -losses[at], cells[at].corruption))

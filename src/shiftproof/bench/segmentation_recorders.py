@@ -1,4 +1,4 @@
-"""Counting what segmenters say against the truth, batch by batch, into the record table of a cell."""
+"""Comparing label maps with the truth, batch by batch, into the record table of a cell."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _MASKS = 64
 
 
 class Truths:
-    """The label maps of a dataset, the last few of them at hand."""
+    """The label maps of a dataset; the last few are kept in memory."""
 
     def __init__(self, data: SegmentationData) -> None:
         self.data = data
         self.read = lru_cache(maxsize=_MASKS)(data.read_mask)
 
     def __reduce__(self) -> tuple[type[Truths], tuple[SegmentationData]]:
-        """Leave the label maps behind: they are read where they are wanted."""
+        """Pickle without the label maps, which are read again where they are needed."""
         return Truths, (self.data,)
 
     def count(self, sample: Sample, labels: LabelMap) -> PixelCounts:
@@ -51,7 +51,7 @@ class Truths:
 
 
 class SegmentationRecorder:
-    """Counts what one segmenter says in one cell, batch by batch; ``samples`` are the cell's."""
+    """Counts one segmenter's pixels in one cell, batch by batch; ``samples`` are the cell's."""
 
     def __init__(self, samples: Sequence[Sample], truths: Truths) -> None:
         self._samples = samples
@@ -64,7 +64,7 @@ class SegmentationRecorder:
     def of(
         cls, records: SegmentationRecords, samples: Sequence[Sample], truths: Truths
     ) -> SegmentationRecorder:
-        """Go on with records of some of the samples.
+        """Continue from records of some of the samples.
 
         Raises:
             LookupError: records of other samples.
@@ -109,7 +109,7 @@ class SegmentationRecorder:
 
 
 class SegmenterRecording:
-    """How the answers of segmenters are kept: counted against the truth, in the data's classes.
+    """Recording of segmenters: counts of pixels by true and predicted class of the data.
 
     Args:
         data: has the label maps.
@@ -121,7 +121,7 @@ class SegmenterRecording:
         self._matches: list[tuple[SegmenterLike, ClassMatch]] = []
 
     def add(self, model: SegmenterLike, match: ClassMatch) -> None:
-        """Take note of which class of the data each class of a segmenter is."""
+        """Store the class match of a segmenter."""
         self._matches.append((model, match))
 
     def gather(self, images: Sequence[Image]) -> list[Image]:
@@ -147,5 +147,5 @@ class SegmenterRecording:
         return SegmentationRecorder.of(read_segmentation(path), samples, self._truths)
 
     def write(self, path: Path, recorder: SegmentationRecorder) -> None:
-        """Write what a recorder has."""
+        """Write the table of a recorder."""
         write_segmentation(path, recorder.finish())

@@ -1,4 +1,4 @@
-"""Which cells are measured of answers that others made, and what is said of the cells left out."""
+"""The cells that are measured of other frameworks' predictions, and notes on those left out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SharedCells:
     """The cells that all models have answers for.
 
     Attributes:
-        grid: those cells, and what lacks to make a whole grid.
-        lacking: model to the cells that others have and it has not.
+        grid: those cells, and the missing ones of a whole grid.
+        lacking: by model, the cells that other models have and it lacks.
     """
 
     grid: Grid
@@ -36,7 +36,7 @@ class SharedCells:
         }
 
     def about(self) -> dict[str, Any]:
-        """Return what a person should know, as ``run.json`` keeps it; empty where all is usual."""
+        """Return notes for ``run.json``: missing cells, and similar names; empty without any."""
         told: dict[str, Any] = {}
         if self.lacking:
             told["cells_lacking"] = {
@@ -62,7 +62,7 @@ def share_cells(of_models: Mapping[str, Iterable[Cell]]) -> SharedCells:
 
 
 def suggest_corruptions(names: Iterable[str]) -> dict[str, str]:
-    """Return for each name that is in no table the one that it is nearly called, where there is one.
+    """Return the nearest known name of each unknown one, if any is near.
 
     >>> suggest_corruptions(["fog", "fgo", "lens flare"])
     {'fgo': 'fog'}

@@ -1,4 +1,4 @@
-"""A run's cells made by several: its parts, who makes which, here or on a cluster.
+"""Distribution of a run's cells over several commands, or the machines of a cluster.
 
 A part is one model in one episode: what an adapter learns ends with the episode.
 """
@@ -34,7 +34,7 @@ WHAT = "Benchmark"
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Episodes of the same images, and the models that are shown them.
+    """Episodes of the same images, and the models that predict them.
 
     Attributes:
         view: gives the images.
@@ -51,7 +51,7 @@ class Stretch:
 
 @dataclass(frozen=True, eq=False)
 class Filling:
-    """All that is to be shown to the models of a run, and how.
+    """All episodes of a run, and how they are recorded.
 
     Attributes:
         stretches: one after the other.

@@ -1,4 +1,4 @@
-"""How steady classifiers are on the sequences of ImageNet-P, with one record per image kept."""
+"""The stability of classifiers on the sequences of ImageNet-P, with one record per image."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ nothing in particular."""
 
 @dataclass(frozen=True)
 class Stability:
-    """What was measured.
+    """The measured stability.
 
     Attributes:
         figures: model to perturbation, or ``MEAN``, to ``FLIP``, ``DISTANCE`` and, where there is a
@@ -168,7 +168,7 @@ def check_choice(
     reference: str | None,
     difficulty: int,
 ) -> None:
-    """Raise an InputError where what was asked for cannot be measured."""
+    """Raise an InputError if an argument cannot be used."""
     if not models:
         raise InputError("Expected at least one classifier, got none.")
     for name in perturbations:
@@ -195,7 +195,7 @@ def check_choice(
 
 
 def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
-    """Resize an image as a model does before it cuts out the middle."""
+    """Resize an image as a model does before its center crop."""
     if isinstance(preprocess.resize, int):
         side = preprocess.resize
     else:
@@ -215,7 +215,7 @@ def _file(folder: Path, model: str, perturbation: str) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
-    """All that is to be recorded."""
+    """The tables to record."""
 
     models: Mapping[str, ClassifierLike]
     data: ImageData
@@ -402,7 +402,7 @@ def _figures(
 
 
 def as_json(scores: Stability) -> dict[str, object]:
-    """Return what was measured as JSON takes it."""
+    """Return the results for JSON."""
 
     def spell(figure: Interval) -> dict[str, float | None]:
         return {"value": figure.value, "low": figure.low, "high": figure.high}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shiftproof.bench.protocol import Protocol
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
-from shiftproof.types import CLEAN, Cell, Sample
+from shiftproof.types import CLEAN, I64, Cell, Sample
 
 Indices = NDArray[np.int32]
 """``(N,)`` int32."""
@@ -138,7 +138,7 @@ def order_in_bursts(
 class _Orders:
     """The orders of the samples that the streams of one run share."""
 
-    def __init__(self, labels: NDArray[np.int64], protocol: Protocol, seed: int) -> None:
+    def __init__(self, labels: I64, protocol: Protocol, seed: int) -> None:
         self._labels = labels
         self._protocol = protocol
         self._seed = seed
@@ -147,7 +147,7 @@ class _Orders:
         self.of_mixture = functools.cache(self._of_mixture)
 
     def _of_cell(self, key: str, part: int, parts: int) -> Indices:
-        """The samples of one cell: one of so many parts of them, dealt out by chance."""
+        """The samples of one cell: one of so many parts of them, assigned at random."""
         rows = self._shuffle(key, len(self._labels))
         size = -(-len(rows) // parts)
         return self._arrange(rows[part * size : (part + 1) * size], f"{key} {part} of {parts}")
@@ -178,7 +178,7 @@ class _Orders:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What a visit shows, before its order: all images of the cells, or a part of them."""
+    """The content of a visit before ordering: all images of the cells, or a part of them."""
 
     cells: tuple[Cell, ...]
     part: int = 0
@@ -203,7 +203,7 @@ def _between_resets(cells: Sequence[Cell], protocol: Protocol) -> list[tuple[str
 
 
 def _severities(cells: list[Cell], protocol: Protocol) -> list[_Stretch]:
-    """The way through the severities of one corruption."""
+    """Return the stretches of one corruption, in the order of its severities."""
     if protocol.mix == "severities":
         return [_Stretch(tuple(cells))]
     if protocol.severity == "rising":

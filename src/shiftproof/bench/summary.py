@@ -1,4 +1,4 @@
-"""From the record tables to the figures: averaged here, in one place, with paired intervals.
+"""From the record tables to the figures, with paired intervals.
 
 All models and cells share the same resamples of the images, so that the interval of a difference
 is that of the paired difference.
@@ -73,7 +73,7 @@ def summarize(
 
 
 def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) -> GridScores:
-    """Return the content of ``scores.json`` for what was measured."""
+    """Return the content of ``scores.json`` from the measurements of a task."""
     names = list(models)
     replicates = {name: replicate(measured, name, grid) for name in names}
     return GridScores(

@@ -1,4 +1,4 @@
-"""Images for which a model gave no number: they count as wrong, and must be said."""
+"""Images whose logits were not finite: they count as wrong, and are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shiftproof.types import Cell, Flags
 def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[Unanswered, ...]:
     """Return in which cells a model's logits were not finite, and for how many images.
 
-    An image that could not be read is none of them.
+    Unreadable images are not counted.
 
     Args:
         tables: model to cell to its records.

@@ -151,10 +151,10 @@ def resize(geometry: Geometry, image: Image, sample: Sample) -> Image:
         raise BrokenFileError(f"{sample.id}: {error}") from error
 
 
-def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:
+def through_jpeg(image: Image) -> Image:
     """Save to JPEG and read back, as for the published files of ImageNet-C."""
     buffer = io.BytesIO()
-    PillowImage.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
+    PillowImage.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return decode_own(buffer.getvalue())
 
 

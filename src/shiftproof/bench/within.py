@@ -16,27 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof.bench import grid
 from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
-    check_cells,
     check_encode,
-    check_readable,
     check_severities,
     default_workers,
-    name_corruptions,
 )
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.filling import fill
 from shiftproof.bench.gathering import join_tables
+from shiftproof.bench.opening import keep_images, lay_out, select_images
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Learner, recording_of
 from shiftproof.bench.run import choose_task, describe_run, run
 from shiftproof.bench.stream import Episode, Visit, episodes
 from shiftproof.bench.task import Prepared, Task
-from shiftproof.bench.views import Encode, OnTheFly, View
+from shiftproof.bench.views import Encode, View
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
@@ -110,47 +107,29 @@ def run_within(
         RunMismatchError: ``out`` belongs to a run with other settings, or without a budget.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
-    check_budget(budget)
     task = choose_task(models, data) if task is None else task
-    if isinstance(task, Classification):
-        raise InputError(
-            "Of classifiers one number is asked within a budget, with an interval that holds whenever "
-            "one stops: see run_anytime."
-        )
+    _check_arguments(task, budget, batch_size, encode)
     shown = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
-    if batch_size is not None:
-        check_at_least_one("batch_size", batch_size)
-    check_encode(encode)
-    prepared = task.prepare(models, data, (), device=device)
-    on_disk = prepared.corrupted
-    if on_disk is None and not RunFolder(Path(out)).run_file.is_file():
-        check_readable(prepared.data)
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    prepared = select_images(task.prepare(models, data, (), device=device), None, out)
+    _check_learners(prepared)
+    layout = lay_out(
+        prepared, corruptions, chosen, seed=seed, encode=encode, clean=prepared.has_clean
     )
-    if any(isinstance(model, Learner) for model in prepared.models.values()):
-        raise InputError(
-            "A budget shows images in rounds, and an adapter learns from the order that it sees; leave "
-            "out the adapters, or give the number of images."
-        )
-    view = prepared.make_view(named, seed, encode)
-    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
-    if on_disk is not None:
-        check_cells(on_disk, cells)
-    episodes(cells, prepared.data.samples, shown, seed=seed)  # refuses orders that need labels
+    # Refuses orders that need labels.
+    episodes(layout.cells, prepared.data.samples, shown, seed=seed)
     size = prepared.batch_size if batch_size is None else batch_size
     count = default_workers(prepared.device) if workers is None else workers
 
     def describe(images: int) -> tuple[Settings, Settings]:
         return describe_run(
-            dataclasses.replace(prepared, data=choose_images(prepared.data, images)), view, named,
-            chosen, batch_size=size, seed=seed, protocol=shown, workers=count,
+            dataclasses.replace(prepared, data=choose_images(prepared.data, images)), layout.view,
+            layout.corruptions, chosen, batch_size=size, seed=seed, protocol=shown, workers=count,
         )  # fmt: skip
 
     rounds = _Rounds(
-        Path(out), task.kind, prepared, view, cells, describe, protocol=shown, seed=seed,
-        batch_size=size, workers=count, show_progress=show_progress,
+        Path(out), task.kind, prepared, layout.view, layout.cells, describe, protocol=shown,
+        seed=seed, batch_size=size, workers=count, show_progress=show_progress,
     )  # fmt: skip
     images = rounds.go_on(budget)
     return run(
@@ -158,6 +137,26 @@ def run_within(
         images=images, out=out, batch_size=batch_size, protocol=shown, seed=seed, encode=encode,
         workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip
+
+
+def _check_arguments(task: Task, budget: float, batch_size: int | None, encode: str) -> None:
+    check_budget(budget)
+    if isinstance(task, Classification):
+        raise InputError(
+            "Of classifiers one number is asked within a budget, with an interval that holds whenever "
+            "one stops: see run_anytime."
+        )
+    if batch_size is not None:
+        check_at_least_one("batch_size", batch_size)
+    check_encode(encode)
+
+
+def _check_learners(prepared: Prepared) -> None:
+    if any(isinstance(model, Learner) for model in prepared.models.values()):
+        raise InputError(
+            "A budget shows images in rounds, and an adapter learns from the order that it sees; leave "
+            "out the adapters, or give the number of images."
+        )
 
 
 @dataclass(frozen=True)
@@ -200,8 +199,8 @@ class _Rounds:
             out, kind, settings, about,
             why="A run with a budget cannot be extended: its images depend on how long all cells took.",
         )  # fmt: skip
-        if isinstance(view, OnTheFly) and prepared.keeps_images:
-            view.cache = files.make_folder(self._folder.cache)
+        if prepared.keeps_images:
+            keep_images(self._folder, view)
 
     def go_on(self, budget: float) -> int:
         """Measure rounds until the budget is used up; return how many images there are then."""

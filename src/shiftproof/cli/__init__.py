@@ -21,7 +21,7 @@ from shiftproof.cli.ending import (
     Stopped,
     fault_of_folder,
     fault_of_output,
-    heeding_signals,
+    handle_signals,
     leave,
     print_anything,
     tell_stopped,
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     watch_output()
     print_anything()
     try:
-        with heeding_signals():
+        with handle_signals():
             code = run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
@@ -170,7 +170,7 @@ def put_common_first(words: list[str]) -> list[str]:
 
 
 def point_to_init(error: Any) -> str:
-    """Return how model and data get into a file of settings, where a verb that reads them lacks one."""
+    """Return a hint at `shiftproof init`, for a verb that lacks its model or data."""
     missing = type(error).__name__ == "MissingParameter" and getattr(error.param, "name", None)
     verb = getattr(error.ctx, "info_name", None) if missing else None
     if missing not in ("model", "data") or verb not in ("bench", "detect", "segment"):

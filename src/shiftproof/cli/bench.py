@@ -32,6 +32,8 @@ from shiftproof.cli.options import (
     Out,
     Root,
     Split,
+    data_option,
+    model_option,
 )
 from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
@@ -48,7 +50,7 @@ LabelSet: TypeAlias = Literal["none", "imagenet-a", "imagenet-r", "imagenet-d", 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What a data set of classes has, where its names do not say enough."""
+    """What a dataset of classes has, where its names do not say enough."""
 
     labels: Annotated[
         LabelSet,
@@ -123,6 +125,36 @@ class DataOptions:
         return dataset
 
 
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option(
+        "timm:NAME, torchvision:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, onnx:FILE, "
+        "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
+        "with a --model, see the same images."
+    ),
+]
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option(
+        "A folder with one folder per class (WordNet id, name or index), a flat folder or "
+        "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
+        "the clean images is measured), webdataset tars, a dataset saved by Hugging Face's "
+        "datasets, Parquet of images, a CSV of path,label, a -C tree "
+        "(corruption/severity/class/file), or demo."
+    ),
+]
+Adapters: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--adapt",
+        "-a",
+        metavar="SPECS",
+        help="Adapters to run beside the model, separated by spaces: 'batchnorm eata:margin=0.5 "
+        "guard+rpl:lr=0.001'. `shiftproof models` lists them. none for the model alone.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -139,41 +171,10 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="timm:NAME, torchvision:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, onnx:FILE, "
-            "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
-            "with a --model, see the same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder with one folder per class (WordNet id, name or index), a flat folder or "
-            "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
-            "the clean images is measured), webdataset tars, a data set saved by Hugging Face's "
-            "datasets, Parquet of images, a CSV of path,label, a -C tree "
-            "(corruption/severity/class/file), or demo.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
-    adapt: Annotated[
-        str,
-        typer.Option(
-            "--adapt",
-            "-a",
-            metavar="SPECS",
-            help="Adapters to run beside the model, separated by spaces: 'batchnorm eata:margin=0.5 "
-            "guard+rpl:lr=0.001'. `shiftproof models` lists them. none for the model alone.",
-        ),
-    ] = "none",
+    adapt: Adapters = "none",
     images: WhichImages = None,
     *,
     asked: AskedOptions,

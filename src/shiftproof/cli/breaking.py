@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -18,8 +18,8 @@ from shiftproof.cli.models import load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
-    RUN_PANEL,
     AsJson,
+    BatchSize,
     Device,
     Encode,
     Out,
@@ -27,12 +27,35 @@ from shiftproof.cli.options import (
     Seed,
     Split,
     Workers,
+    data_option,
+    model_option,
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.corruptions import CorruptionFunction
+
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option("As for `shiftproof bench`; several, each with a --model, see the same images."),
+]
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option(
+        "Clean images, as for `shiftproof bench`; without labels the answer on the clean "
+        "image counts as right."
+    ),
+]
+Unlabeled: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--unlabeled",
+        "--unlabelled",
+        help="Ignore folder names; the answer on the clean image counts as right.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,54 +70,19 @@ def register(app: typer.Typer) -> None:
 
 
 def breaking(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="As for `shiftproof bench`; several, each with a --model, see the same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="Clean images, as for `shiftproof bench`; without labels the answer on the clean "
-            "image counts as right.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
     images: WhichImages = None,
     *,
     shifts: CorruptionOptions,
     encode: Encode = "none",
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            "-b",
-            min=1,
-            metavar="INT",
-            help="Images per batch.",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = 64,
+    batch_size: BatchSize = 64,
     seed: Seed = 0,
     device: Device = "auto",
     workers: Workers = None,
     names: ClassOptions,
-    unlabeled: Annotated[
-        bool,
-        typer.Option(
-            "--unlabeled",
-            "--unlabelled",
-            help="Ignore folder names; the answer on the clean image counts as right.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = False,
+    unlabeled: Unlabeled = False,
     split: Split = None,
     root: Root = None,
     as_json: AsJson = False,

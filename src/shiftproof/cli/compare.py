@@ -3,15 +3,85 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
 
 from shiftproof.cli.ending import EXIT_GATE
-from shiftproof.cli.options import Workers
+from shiftproof.cli.option_groups import expand_groups
+from shiftproof.cli.options import Workers, json_option
 from shiftproof.cli.printing import say, say_json, warn
+
+if TYPE_CHECKING:
+    from shiftproof.comparison import Comparison
+
+CandidateModel: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME", help="Of the candidate; by default its first."),
+]
+BaselineModel: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline-model",
+        metavar="NAME",
+        help="Of the baseline; by default the one of the candidate's name, else its first.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """The conditions on the difference."""
+
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="TEXT",
+            help="What must not be, once for each: 'mCE > +1.0' (a difference in points, candidate "
+            "minus baseline), 'clean > 30' (the candidate's own figure). Measures: mCE, mPC, mean, "
+            "rPC, clean, a corruption, a cell (fog-3), worst (corruption), any (of the corruptions), "
+            "or a title of the printed table ('Error under corruption', in short 'error').",
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail, too, where the interval reaches beyond the threshold: it is not shown that "
+            "nothing was lost.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """The files that are written for a pipeline."""
+
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Write the conditions as JUnit XML."),
+    ] = None
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request."),
+    ] = None
+
+    def write(self, found: Comparison) -> None:
+        """Write those that are asked for."""
+        from shiftproof import comparison
+        from shiftproof.io import files
+
+        for path, make in (
+            (self.junit, comparison.comparison_junit),
+            (self.markdown, comparison.comparison_markdown),
+        ):
+            if path is not None:
+                files.make_folder(path.parent)
+                files.write_bytes(path, make(found).encode("utf-8"))
 
 
 def register(app: typer.Typer) -> None:
@@ -24,55 +94,19 @@ def register(app: typer.Typer) -> None:
             'shiftproof compare before after --fail-if "mean > +1" --strict --junit gate.xml '
             "--markdown gate.md"
         ),
-    )(compare)
+    )(expand_groups(compare))
 
 
 def compare(
     baseline: Annotated[Path, typer.Argument(help="Folder of the run that is compared with.")],
     candidate: Annotated[Path, typer.Argument(help="Folder of the run that is compared.")],
-    fail_if: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fail-if",
-            metavar="TEXT",
-            help="What must not be, once for each: 'mCE > +1.0' (a difference in points, candidate "
-            "minus baseline), 'clean > 30' (the candidate's own figure). Measures: mCE, mPC, mean, "
-            "rPC, clean, a corruption, a cell (fog-3), worst (corruption), any (of the corruptions), "
-            "or a title of the printed table ('Error under corruption', in short 'error').",
-        ),
-    ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail, too, where the interval reaches beyond the threshold: it is not shown that "
-            "nothing was lost.",
-        ),
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="Of the candidate; by default its first."
-        ),
-    ] = None,
-    baseline_model: Annotated[
-        str | None,
-        typer.Option(
-            "--baseline-model",
-            metavar="NAME",
-            help="Of the baseline; by default the one of the candidate's name, else its first.",
-        ),
-    ] = None,
-    junit: Annotated[
-        Path | None,
-        typer.Option("--junit", metavar="FILE", help="Write the conditions as JUnit XML."),
-    ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request."),
-    ] = None,
+    *,
+    gate: GateOptions,
+    model: CandidateModel = None,
+    baseline_model: BaselineModel = None,
+    summaries: FileOptions,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the comparison on standard output as JSON.")
+        bool, json_option("Print the comparison on standard output as JSON.")
     ] = False,
     workers: Workers = None,
 ) -> None:
@@ -83,25 +117,18 @@ def compare(
     runs = load_run(baseline), load_run(candidate)
     from shiftproof import comparison
     from shiftproof.comparison.writing import print_comparison, tell_outcome
-    from shiftproof.io import files
 
     found = comparison.compare(
         *runs,
-        fail_if=fail_if or (),
-        strict=strict,
+        fail_if=gate.fail_if or (),
+        strict=gate.strict,
         model=model,
         baseline_model=baseline_model,
         workers=workers or 0,
     )
     for warning in found.warnings:
         warn(f"warning: {warning}", style="bold yellow")
-    for path, write in (
-        (junit, comparison.comparison_junit),
-        (markdown, comparison.comparison_markdown),
-    ):
-        if path is not None:
-            files.make_folder(path.parent)
-            files.write_bytes(path, write(found).encode("utf-8"))
+    summaries.write(found)
     if as_json:
         say_json(found.to_json())
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from shiftproof.cli.options import Workers
+from shiftproof.cli.options import Workers, json_option
 from shiftproof.cli.outcome import write_page
 from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import InputError
@@ -58,9 +58,7 @@ def conditions(
     table: Annotated[
         str, typer.Option("--table", help="How to print it: text, csv or latex.")
     ] = "text",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores on standard output.")
-    ] = False,
+    as_json: Annotated[bool, json_option("Print the scores on standard output.")] = False,
 ) -> None:
     """Read a finished run by weather, time of day or any other condition of its images."""
     if table not in ("text", "csv", "latex"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.cli.options import ImageFormat
+from shiftproof.cli.options import ImageFormat, json_option
 from shiftproof.cli.planning import PlanOptions, show_size
 from shiftproof.cli.printing import say, say_json, warn
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Source: TypeAlias = Annotated[
     Path,
     typer.Argument(
-        help="An image, a folder of images, a webdataset tar or a folder of them, a data set saved "
-        "by Hugging Face's datasets, Parquet of images, or a data set as COCO, Pascal VOC, "
+        help="An image, a folder of images, a webdataset tar or a folder of them, a dataset saved "
+        "by Hugging Face's datasets, Parquet of images, or a dataset as COCO, Pascal VOC, "
         "Cityscapes or YOLO lay it out."
     ),
 ]
@@ -34,7 +34,7 @@ Format: TypeAlias = Annotated[
         "stay, JPEG at quality 95, so one annotation file serves all).",
     ),
 ]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
+AsJson: TypeAlias = Annotated[bool, json_option("Print what was done as JSON.")]
 
 
 def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:

@@ -71,7 +71,7 @@ def open_depth(text: str | None) -> DepthSource | None:
 def _add_depth(
     named: dict[str, str | CorruptionFunction], depth: str | None, others: Sequence[str]
 ) -> None:
-    """Give the corruptions that need depth maps where these are."""
+    """Add the source of depth maps to the corruptions that need one."""
     needing = [name for name, one in named.items() if one in DEPTH and name not in others]
     source = open_depth(depth)
     if needing and source is None:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import say, say_json
 
 
@@ -36,7 +37,7 @@ def corruptions(
     ),
     seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
     sets: Annotated[bool, typer.Option("--sets", help="List the sets alone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    as_json: Annotated[bool, json_option("Print the list as JSON.")] = False,
 ) -> None:
     """List the corruptions and the sets of them, or draw the sheet of all names and severities."""
     if show is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.copying import show_omissions
-from shiftproof.cli.options import ImagesFolder, Root, Split
+from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
 from shiftproof.cli.printing import say, say_json, warn
 
 
@@ -27,13 +27,13 @@ def data(
     source: Annotated[
         str,
         typer.Argument(
-            help="A data set, a folder of images, a file, or webdataset tars by a brace pattern or URL."
+            help="A dataset, a folder of images, a file, or webdataset tars by a brace pattern or URL."
         ),
     ],
     split: Split = None,
     images: ImagesFolder = None,
     root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, json_option("Print it as JSON.")] = False,
 ) -> None:
     """Say what SOURCE is taken for: its layout, annotations and images, and what is left aside.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseOptions:
-    """What more images are there, beside those that are measured."""
+    """Options of further images, beside those that are measured."""
 
     calibrate: Annotated[
         str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,12 +15,10 @@ from shiftproof.cli.grid_options import (
     Precision,
     ShiftOptions,
     WhichImages,
-    check_budget,
     name_specs,
-    parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
+from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -32,6 +30,8 @@ from shiftproof.cli.options import (
     Out,
     Root,
     Split,
+    data_option,
+    model_option,
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
@@ -86,6 +86,24 @@ class BoxOptions:
         return dataset
 
 
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option(
+        "torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
+        "transformers:NAME or ultralytics:FILE; open-vocabulary detectors are prompted with the data's "
+        "classes. `shiftproof models` lists all forms. Repeat --model for several models on the "
+        "same images."
+    ),
+]
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option(
+        "A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a "
+        "dataset saved by Hugging Face's datasets, or Parquet, with objects of each image."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -100,28 +118,8 @@ def register(app: typer.Typer) -> None:
 
 
 def detect(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
-            "transformers:NAME or ultralytics:FILE; open-vocabulary detectors are prompted with the data's "
-            "classes. `shiftproof models` lists all forms. Repeat --model for several models on the "
-            "same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
-            "set saved by Hugging Face's datasets, or Parquet, with objects of each image.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
     adapt: Adapt = "none",
     images: WhichImages = None,
@@ -143,46 +141,21 @@ def detect(
     from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
 
-    plan.check()
-    more.check()
-    backend = parts.choose(grid.workers)
-    seconds = check_budget(
-        budget,
-        dry_run=plan.dry_run,
-        backend=backend,
-        adapt=adapt,
-        precision=precision,
-        images=images,
-    )
     specs = name_specs(model, out)
-    severities = shifts.levels
-    adapters = more.complete(parse_adapters(adapt))
+    job = plan_dense_job(
+        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
+        plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
+    )  # fmt: skip
     task = Detection(
         measure=about.measure,
         corrupted=about.corrupted,
         class_map=read_class_map(about.class_map) if about.class_map else None,
     )
-    named = choose_shifts(shifts, about.corrupted, depth)
-    count, folder = split_images(images)
-    dataset = about.open(data, folder)
+    dataset = about.open(data, split_images(images)[1])
     detectors = {
         name: load_detector(
             spec, device=grid.device, classes=about.classes, vocabulary=dataset.classes
         )
         for name, spec in specs.items()
     }
-    job = GridJob(
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        images=count,
-        precision=precision,
-        budget=seconds,
-    )
     run_dense_grid(detectors, dataset, task, job, more=more, adapt=AdaptedDetector)

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import say, say_json
 
 
 class Extra(NamedTuple):
-    """An extra of shiftproof: the distributions that it installs, and what is typed that needs them."""
+    """An extra of shiftproof: the distributions that it installs, and the options that need them."""
 
     distributions: tuple[str, ...]
     serves: str
@@ -92,7 +93,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, json_option("Print it as JSON.")] = False,
 ) -> None:
     """Say what is installed here, on which devices models can run, and what each option would need."""
     from shiftproof._version import __version__

@@ -5,14 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from shiftproof.cli.copying import show_duration, show_omissions
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import RUN_PANEL, Device, ImagesFolder, Root, Split, Workers
+from shiftproof.cli.options import (
+    RUN_PANEL,
+    Device,
+    ImagesFolder,
+    Root,
+    Split,
+    Workers,
+    data_option,
+    json_option,
+    model_option,
+)
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import say, say_json, warn
@@ -20,7 +30,54 @@ from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.embed import Embedded, EmbeddingForecast, TextForecast
-    from shiftproof.models import TextEncoder
+    from shiftproof.models import Encoder, TextEncoder
+    from shiftproof.shards import Backend
+
+DataPath: TypeAlias = Annotated[
+    str | None,
+    data_option(
+        "A folder of images, a webdataset tar or a folder of them, COCO, Pascal VOC, "
+        "Cityscapes or YOLO, a dataset saved by Hugging Face's datasets, a CSV of paths, or "
+        "demo."
+    ),
+]
+TextFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--texts",
+        metavar="FILE",
+        help="Texts in the place of images: a CSV with a column caption, or a file with one a "
+        "line; of open_clip and transformers models.",
+    ),
+]
+Models: TypeAlias = Annotated[
+    str,
+    model_option(
+        "demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
+        "onnx:PATH or file:PATH?arch=...."
+    ),
+]
+BatchSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        min=1,
+        metavar="INT",
+        rich_help_panel=RUN_PANEL,
+        help="What the model gets at a time: 32 images, or 256 texts by default.",
+    ),
+]
+ShardSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-size",
+        min=1,
+        metavar="INT",
+        help="Images in a shard, 10000 by default; a tar is one shard.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,36 +96,9 @@ def register(app: typer.Typer) -> None:
 
 def embed(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the shards.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder of images, a webdataset tar or a folder of them, COCO, Pascal VOC, "
-            "Cityscapes or YOLO, a data set saved by Hugging Face's datasets, a CSV of paths, or "
-            "demo.",
-        ),
-    ] = None,
-    texts: Annotated[
-        Path | None,
-        typer.Option(
-            "--texts",
-            metavar="FILE",
-            help="Texts in the place of images: a CSV with a column caption, or a file with one a "
-            "line; of open_clip and transformers models.",
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
-            "onnx:PATH or file:PATH?arch=....",
-        ),
-    ] = "demo",
+    data: DataPath = None,
+    texts: TextFile = None,
+    model: Models = "demo",
     split: Split = None,
     images: ImagesFolder = None,
     root: Root = None,
@@ -76,29 +106,10 @@ def embed(
         bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
     ] = False,
     device: Device = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size",
-            "-b",
-            min=1,
-            metavar="INT",
-            rich_help_panel=RUN_PANEL,
-            help="What the model gets at a time: 32 images, or 256 texts by default.",
-        ),
-    ] = None,
-    shard_size: Annotated[
-        int | None,
-        typer.Option(
-            "--shard-size",
-            min=1,
-            metavar="INT",
-            help="Images in a shard, 10000 by default; a tar is one shard.",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = None,
+    batch_size: BatchSize = None,
+    shard_size: ShardSize = None,
     workers: Workers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    as_json: Annotated[bool, json_option("Print what was done as JSON.")] = False,
     *,
     parts: PartOptions,
     plan: PlanOptions,
@@ -110,46 +121,61 @@ def embed(
     if (data is None) == (texts is None):
         raise InputError("Expected either --data, images to embed, or --texts, a file of texts.")
     plan.check()
-    backend = parts.choose(workers)
+    if texts is not None and any(given is not None for given in (split, images, root, workers)):
+        raise InputError("--split, --images, --root and --workers are for images; leave them out.")
+    asked: dict[str, Any] = {"shard_size": shard_size}
+    if batch_size is not None:
+        asked["batch_size"] = batch_size
+    job = _Job(out, asked, parts, parts.choose(workers), plan, as_json)
     if texts is not None:
-        from shiftproof.embed import embed_texts, forecast_texts
-
-        if any(given is not None for given in (split, images, root, workers)):
-            raise InputError(
-                "--split, --images, --root and --workers are for images; leave them out."
-            )
-        size = 256 if batch_size is None else batch_size
-        text_encoder = _load_text_encoder(model, device, raw)
-        if plan.dry_run:
-            of_texts = forecast_texts(text_encoder, texts, shard_size=shard_size, batch_size=size)
-            _show_text_forecast(of_texts, plan, as_json=as_json)
-            return
-        with parts.share():
-            done = embed_texts(
-                text_encoder, texts, out, shard_size=shard_size, batch_size=size, backend=backend
-            )
-        _show(done, as_json=as_json)
+        _embed_texts(_load_text_encoder(model, device, raw), texts, job)
         return
-    from shiftproof.embed import embed as write
-    from shiftproof.embed import forecast_embedding
+    asked |= {"workers": workers, "split": split, "images": images, "root": root}
+    _embed_images(_load_image_encoder(model, device, raw), str(data), job)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What embedding images and embedding texts have in common."""
+
+    out: Path
+    asked: dict[str, Any]
+    parts: PartOptions
+    backend: Backend | None
+    plan: PlanOptions
+    as_json: bool
+
+
+def _embed_texts(encoder: TextEncoder, texts: Path, job: _Job) -> None:
+    from shiftproof.embed import embed_texts, forecast_texts
+
+    if job.plan.dry_run:
+        forecast = forecast_texts(encoder, texts, **job.asked)
+        _show_text_forecast(forecast, job.plan, as_json=job.as_json)
+        return
+    with job.parts.share():
+        done = embed_texts(encoder, texts, job.out, backend=job.backend, **job.asked)
+    _show(done, as_json=job.as_json)
+
+
+def _embed_images(encoder: Encoder, data: str, job: _Job) -> None:
+    from shiftproof.embed import embed, forecast_embedding
+
+    if job.plan.dry_run:
+        forecast = forecast_embedding(encoder, data, **job.asked)
+        _show_forecast(forecast, job.plan, as_json=job.as_json)
+        return
+    with job.parts.share():
+        done = embed(encoder, data, job.out, backend=job.backend, **job.asked)
+    _show(done, as_json=job.as_json)
+
+
+def _load_image_encoder(model: str, device: str, raw: bool) -> Encoder:
     from shiftproof.models import load_encoder
 
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
-    asked: dict[str, Any] = {
-        "shard_size": shard_size,
-        "batch_size": 32 if batch_size is None else batch_size,
-        "workers": workers,
-        "split": split,
-        "images": images,
-        "root": root,
-    }
-    if plan.dry_run:
-        _show_forecast(forecast_embedding(encoder, str(data), **asked), plan, as_json=as_json)
-        return
-    with parts.share():
-        done = write(encoder, str(data), out, backend=backend, **asked)
-    _show(done, as_json=as_json)
+    return encoder
 
 
 def _load_text_encoder(model: str, device: str, raw: bool) -> TextEncoder:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from shiftproof.cli.options import json_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
@@ -39,7 +40,7 @@ Reference = Annotated[
 KeepFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the keep-lists.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print what came out as JSON.")]
+Json = Annotated[bool, json_option("Print what came out as JSON.")]
 
 _ROWS_PANEL = "How embeddings are read"
 _SEARCH_PANEL = "How and where it is searched; what comes out is the same"

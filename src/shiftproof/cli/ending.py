@@ -83,8 +83,8 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    spelt = [_PLAIN.get(c, c.encode("unicode_escape").decode()) for c in missing]
-    return "".join(spelt), error.end
+    letters = [_PLAIN.get(c, c.encode("unicode_escape").decode()) for c in missing]
+    return "".join(letters), error.end
 
 
 def fault_of_output() -> str | None:
@@ -110,7 +110,7 @@ def fault_of_folder() -> str | None:
 
 
 @contextlib.contextmanager
-def heeding_signals() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise :class:`Stopped` in the block, unless they are ignored (nohup).
 
     A second signal ends the process at once. An exception raised while Python cleans up would be lost,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -11,9 +11,56 @@ from shiftproof.cli.embeddings import parse_named
 from shiftproof.cli.grid_options import ClassOptions, name_specs, short_name
 from shiftproof.cli.models import load_classifiers
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, BatchSize, Device, Out, Workers
+from shiftproof.cli.options import (
+    DATA_PANEL,
+    AsJson,
+    BatchSize,
+    Device,
+    Out,
+    Workers,
+    model_option,
+)
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
+
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option(
+        "open_clip:NAME/WEIGHTS, transformers:NAME, timm:NAME, torchvision:NAME, onnx:FILE, "
+        "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
+        "with a --model, are compared with the first."
+    ),
+]
+DataPath: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="NAME=PATH",
+        help="NAME=PATH, a test set with one folder per class or a CSV of path,label; once for "
+        "each. One called r, a, d or objectnet (imagenet-r, ...) is measured among its own "
+        "classes.",
+    ),
+]
+AuditFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--audit",
+        metavar="DIR",
+        help="Folder of an audit whose test sets have the same names: accuracy is then shown "
+        "against similarity.",
+    ),
+]
+LabelSets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label-set",
+        metavar="NAME=SET",
+        help="NAME=SET, in the place of what a test set's name says: imagenet-r, imagenet-a, "
+        "imagenet-d, objectnet, or all for all classes.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,48 +78,11 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="open_clip:NAME/WEIGHTS, transformers:NAME, timm:NAME, torchvision:NAME, onnx:FILE, "
-            "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
-            "with a --model, are compared with the first.",
-        ),
-    ],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="NAME=PATH",
-            help="NAME=PATH, a test set with one folder per class or a CSV of path,label; once for "
-            "each. One called r, a, d or objectnet (imagenet-r, ...) is measured among its own "
-            "classes.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
-    audit: Annotated[
-        Path | None,
-        typer.Option(
-            "--audit",
-            metavar="DIR",
-            help="Folder of an audit whose test sets have the same names: accuracy is then shown "
-            "against similarity.",
-        ),
-    ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label-set",
-            metavar="NAME=SET",
-            help="NAME=SET, in the place of what a test set's name says: imagenet-r, imagenet-a, "
-            "imagenet-d, objectnet, or all for all classes.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
+    audit: AuditFolder = None,
+    labels: LabelSets = None,
     *,
     names: ClassOptions,
     batch_size: BatchSize = 64,

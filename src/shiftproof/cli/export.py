@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli.options import ImagesFolder, Root, Split
+from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
 from shiftproof.cli.printing import say, say_json
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ def export(
     split: Split = None,
     images: ImagesFolder = None,
     root: Root = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what adapts on standard output.")
-    ] = False,
+    as_json: Annotated[bool, json_option("Print what adapts on standard output.")] = False,
 ) -> None:
     """Write an ONNX file that adapts to each batch of images, in any runtime and without torch.
 

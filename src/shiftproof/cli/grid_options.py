@@ -98,7 +98,7 @@ Templates: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class AnytimeOptions:
-    """Whether one number is asked, as precisely as is wanted, and not every cell."""
+    """Options that ask for one number to some precision, and not for every cell."""
 
     precision: Annotated[
         float | None,
@@ -145,7 +145,7 @@ class AnytimeOptions:
 
 @dataclass(frozen=True)
 class CalibrateOptions:
-    """Whether it is measured if confidences and prediction sets hold, after calibrating on clean images."""
+    """Options of calibration on clean images; whether it holds under corruption is then measured."""
 
     calibrate: Annotated[
         str | None,
@@ -179,10 +179,10 @@ class ClassOptions:
 
 @dataclass(frozen=True)
 class AskedOptions(AnytimeOptions, CalibrateOptions):
-    """What is asked of classifiers: one number, or every cell, calibrated or not."""
+    """Options of what is measured of classifiers: one number, or every cell; with calibration or not."""
 
     def check(self, models: int) -> None:
-        """Refuse what ends no run, and to calibrate where one number is asked, which measures no cells.
+        """Refuse impossible budgets and precisions, and calibration where one number alone is measured.
 
         Args:
             models: how many there are.
@@ -340,7 +340,7 @@ def parse_budget(text: str) -> float:
 
 
 def check_precision(points: float | None) -> None:
-    """Refuse a half-width in points that is none, before a model is loaded.
+    """Refuse an impossible half-width in points, before a model is loaded.
 
     Raises:
         InputError: it is not above 0 and below 100.

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.cli.dense_options import DenseOptions
-from shiftproof.cli.grid_options import GridOptions, ShiftOptions
+from shiftproof.cli.grid_options import (
+    GridOptions,
+    ShiftOptions,
+    check_budget,
+    parse_adapters,
+    split_images,
+)
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
@@ -65,14 +71,58 @@ class GridJob:
         }
 
 
-def choose_shifts(
-    shifts: ShiftOptions, corrupted: Path | None, depth: str | None = None
-) -> dict[str, str | CorruptionFunction]:
-    """Return the corruptions by name; those of the -C tree ``corrupted`` if given."""
+def plan_dense_job(
+    out: Path,
+    adapt: str,
+    budget: str | None,
+    corrupted: Path | None,
+    *,
+    shifts: ShiftOptions,
+    grid: GridOptions,
+    more: DenseOptions,
+    parts: PartOptions,
+    plan: PlanOptions,
+    as_json: bool,
+    images: str | None = None,
+    precision: float | None = None,
+    depth: str | None = None,
+) -> GridJob:
+    """Return the job of detectors or segmenters, before a model is loaded.
+
+    With ``corrupted``, a -C tree, the corruptions may also be its folders.
+
+    Raises:
+        InputError: options that cannot be used, or not together.
+    """
     from shiftproof.data import CorruptedTree
 
+    plan.check()
+    more.check()
+    backend = parts.choose(grid.workers)
+    seconds = check_budget(
+        budget,
+        dry_run=plan.dry_run,
+        backend=backend,
+        adapt=adapt,
+        precision=precision,
+        images=images,
+    )
+    severities, adapters = shifts.levels, more.complete(parse_adapters(adapt))
     others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
-    return shifts.choose(others, depth, from_copies=corrupted is not None)
+    return GridJob(
+        corruptions=shifts.choose(others, depth, from_copies=corrupted is not None),
+        severities=severities,
+        adapters=adapters,
+        out=out,
+        grid=grid,
+        parts=parts,
+        backend=backend,
+        plan=plan,
+        as_json=as_json,
+        images=split_images(images)[0],
+        precision=precision,
+        budget=seconds,
+    )
 
 
 def run_grid(

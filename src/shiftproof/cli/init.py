@@ -21,6 +21,7 @@ from shiftproof.cli.first_settings import (
     try_again,
     write_settings,
 )
+from shiftproof.cli.options import data_option, model_option
 from shiftproof.cli.printing import complain, say
 from shiftproof.errors import InputError
 from shiftproof.io.files import write_bytes
@@ -43,17 +44,14 @@ def register(app: typer.Typer) -> None:
 def init(
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="A file of weights or of ONNX, a folder of transformers, or SOURCE:NAME; "
-            "`shiftproof models` lists the sources.",
+        model_option(
+            "A file of weights or of ONNX, a folder of transformers, or SOURCE:NAME; "
+            "`shiftproof models` lists the sources."
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", "-d", metavar="PATH", help="A data set, or a folder of images."),
+        data_option("A dataset, or a folder of images."),
     ] = None,
     task: Annotated[
         Task | None,
@@ -132,7 +130,7 @@ def _ask_model() -> str:
 
 
 def _ask_task(data: Seen) -> Task:
-    """Return the task that the data point to; who sits at a terminal confirms it."""
+    """Return the task that the data suggest; at a terminal it has to be confirmed."""
     likely: Task = data.task or "classification"
     if not sys.stdin.isatty():
         return likely

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import say_json, warn
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class _Described(Protocol):
 
     @property
     def description(self) -> str:
-        """Says it in a sentence."""
+        """What it is, in one sentence."""
 
 
 OPTIONS: dict[str, str] = {
@@ -95,7 +96,7 @@ def describe_entries(entries: Mapping[str, _Described]) -> dict[str, str]:
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: Annotated[bool, json_option("Print as JSON.")] = False,
 ) -> None:
     """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt).
 
@@ -123,13 +124,12 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
     from shiftproof.models.encoders.texts import TEXT_LOADERS
-    from shiftproof.models.segmenters.load import SEGMENTER_LOADERS
+    from shiftproof.models.segmenters.load import COMMON, SEGMENTER_LOADERS
 
-    windows = ("classes", "resize", "window", "stride")
     return {
         "models": ("--model of a classifier", CLASSIFIER_LOADERS, ("classes", *APPLIED)),
         "detectors": ("--model of a detector", DETECTOR_LOADERS, ("classes",)),
-        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, windows),
+        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, COMMON),
         "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),
         "text_towers": ("--model of texts", TEXT_LOADERS, ()),
         "adapters": ("--adapt", ADAPTERS, ()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -25,8 +25,8 @@ FROST_HELP = (
     "without either frost is drawn."
 )
 DEPTH_HELP = (
-    "Where the corruptions of the set 3d find depth: a folder with NAME.png (16 bits, 512 a metre) or "
-    "NAME.npy (metres) for every image, or onnx:FILE, a model of inverse depth."
+    "Where the corruptions of the set 3d find depth: a folder with NAME.png (16 bits, 512 a meter) or "
+    "NAME.npy (meters) for every image, or onnx:FILE, a model of inverse depth."
 )
 CONSTANTS_HELP = (
     "The strength of the severities: published (for photographs), or cifar-10-c (for images of "
@@ -37,13 +37,13 @@ MEASURE_HELP = (
     "coco (AP over IoU 0.50 to 0.95), coco-masks, voc (AP50, 11-point), "
     "voc-all-point, or auto: voc for Pascal VOC, else coco."
 )
-SPLIT_HELP = "train, val, ... of a data set with splits: the name of a folder, a JSON or a list."
+SPLIT_HELP = "train, val, ... of a dataset with splits: the name of a folder, a JSON or a list."
 IMAGES_HELP = (
     "The folder of the images, where two could be it: of a COCO JSON, or of a folder of photographs "
-    "with maps beside them. Of a saved data set or Parquet the column of the images."
+    "with maps beside them. Of a saved dataset or Parquet the column of the images."
 )
 LABEL_KEY_HELP = (
-    "What states the label: of tars the member (cls, txt) or the field of the JSON, of a saved data set "
+    "What states the label: of tars the member (cls, txt) or the field of the JSON, of a saved dataset "
     "or Parquet the column; by default cls, label or class, and of tables the only column of classes."
 )
 LOG_HELP = (
@@ -188,9 +188,24 @@ DryRun: TypeAlias = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
 ]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print scores.json on standard output.")
-]
+
+
+def model_option(text: str) -> Any:
+    """Return the option of a model's spec; ``text`` is its help."""
+    return typer.Option("--model", "-m", metavar="SPEC", help=text)
+
+
+def data_option(text: str) -> Any:
+    """Return the option of a dataset; ``text`` is its help."""
+    return typer.Option("--data", "-d", metavar="PATH", help=text)
+
+
+def json_option(text: str) -> Any:
+    """Return the option to print JSON; ``text`` is its help."""
+    return typer.Option("--json", help=text)
+
+
+AsJson: TypeAlias = Annotated[bool, json_option("Print scores.json on standard output.")]
 
 
 def parse_severities(text: str) -> list[int]:

@@ -47,9 +47,9 @@ def show_outcome(
         return
     broken = scores.images.broken
     print_table(scores, Console(file=sys.stdout))
-    bought = describe_subset(run)
-    if bought is not None:
-        say(bought)
+    subset = describe_subset(run)
+    if subset is not None:
+        say(subset)
     for entry in broken[:5]:
         warn(f"not readable: {entry.reason}")
     if len(broken) > 5:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
@@ -13,12 +13,39 @@ from rich.table import Table
 from shiftproof.cli.grid_options import name_specs, short_name
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import AsJson, Device, Out, Seed
+from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
     from shiftproof.bench.stability import Stability
+
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option("A folder of images, a CSV, or demo. Labels are not used."),
+]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    model_option("As for bench; several, each with a --model."),
+]
+Reference: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="SPEC",
+        help="A model by whose figures the others are divided: torchvision:alexnet for mFR and mT5D.",
+    ),
+]
+Perturbations: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--perturbations",
+        "-p",
+        metavar="NAMES",
+        help="all, or names separated by commas: gaussian_noise, shot_noise, motion_blur, "
+        "zoom_blur, snow, brightness, translate, rotate, tilt, scale.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,40 +61,11 @@ def register(app: typer.Typer) -> None:
 
 
 def perturb(
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder of images, a CSV, or demo. Labels are not used.",
-        ),
-    ],
+    data: DataPath,
     out: Out,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", "-m", metavar="SPEC", help="As for bench; several, each with a --model."
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            "--reference",
-            metavar="SPEC",
-            help="A model by whose figures the others are divided: torchvision:alexnet for mFR and mT5D.",
-        ),
-    ] = None,
-    perturbations: Annotated[
-        str,
-        typer.Option(
-            "--perturbations",
-            "-p",
-            metavar="NAMES",
-            help="all, or names separated by commas: gaussian_noise, shot_noise, motion_blur, "
-            "zoom_blur, snow, brightness, translate, rotate, tilt, scale.",
-        ),
-    ] = "all",
+    model: Models = None,
+    reference: Reference = None,
+    perturbations: Perturbations = "all",
     difficulty: Annotated[
         int, typer.Option("--difficulty", metavar="1-3", min=1, max=3, help="1 to 3, as published.")
     ] = 1,

@@ -22,6 +22,8 @@ from shiftproof.cli.options import (
     Seed,
     Split,
     Workers,
+    data_option,
+    model_option,
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
@@ -44,6 +46,36 @@ WhichImages: TypeAlias = Annotated[
     ),
 ]
 
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option(
+        "A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, "
+        "webdataset tars, a dataset saved by Hugging Face's datasets, Parquet of images, a CSV "
+        "of paths, or demo. Labels are not used."
+    ),
+]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    model_option(
+        "demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
+        "onnx:PATH or file:PATH?arch=.... Several, each with a --model, are compared. demo by default."
+    ),
+]
+FactorNames: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--factors",
+        "-f",
+        metavar="NAMES",
+        help="Names separated by commas (crop_x, flip, hue, fog_severity, ...), or all, "
+        "augmentations, corruptions, geometry, color, texture, weather.",
+    ),
+]
+Versions: TypeAlias = Annotated[
+    int,
+    typer.Option("--versions", min=2, metavar="INT", help="Of each image under each factor."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -58,44 +90,13 @@ def register(app: typer.Typer) -> None:
 
 
 def probe(
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, "
-            "webdataset tars, a data set saved by Hugging Face's datasets, Parquet of images, a CSV "
-            "of paths, or demo. Labels are not used.",
-        ),
-    ],
+    data: DataPath,
     out: Out,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
-            "onnx:PATH or file:PATH?arch=.... Several, each with a --model, are compared. demo by default.",
-        ),
-    ] = None,
+    model: Models = None,
     split: Split = None,
     root: Root = None,
-    factors: Annotated[
-        str,
-        typer.Option(
-            "--factors",
-            "-f",
-            metavar="NAMES",
-            help="Names separated by commas (crop_x, flip, hue, fog_severity, ...), or all, "
-            "augmentations, corruptions, geometry, color, texture, weather.",
-        ),
-    ] = "all",
-    versions: Annotated[
-        int,
-        typer.Option("--versions", min=2, metavar="INT", help="Of each image under each factor."),
-    ] = 4,
+    factors: FactorNames = "all",
+    versions: Versions = 4,
     images: WhichImages = None,
     unit: Annotated[
         bool, typer.Option("--unit", help="Scale vectors to length 1 before they are read.")

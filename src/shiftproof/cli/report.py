@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from rich.console import Console
 
+from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
 
@@ -75,9 +76,7 @@ def report(
             help="Print the figures as metadata of a Hugging Face model card (YAML).",
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print scores.json on standard output.")
-    ] = False,
+    as_json: Annotated[bool, json_option("Print scores.json on standard output.")] = False,
 ) -> None:
     """Write the HTML page of one run, or of several of any kinds."""
     from shiftproof.io import files
@@ -135,9 +134,9 @@ def _print_scores(
         say(writers[form](run.scores), newline=False)
     else:
         print_table(run.scores, Console(file=sys.stdout))
-        bought = describe_subset(run)
-        if bought is not None:
-            say(bought)
+        subset = describe_subset(run)
+        if subset is not None:
+            say(subset)
 
 
 def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftproof.cli.options import Device, Out, Workers
+from shiftproof.cli.options import Device, Out, Workers, json_option, model_option
 from shiftproof.cli.printing import say, say_json
 
 if TYPE_CHECKING:
@@ -64,18 +64,11 @@ def reproduce(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="Of the scale paper; as for `bench`, the paper's if none.",
-        ),
+        model_option("Of the scale paper; as for `bench`, the paper's if none."),
     ] = None,
     device: Device = "auto",
     workers: Workers = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print result.json on standard output.")
-    ] = False,
+    as_json: Annotated[bool, json_option("Print result.json on standard output.")] = False,
 ) -> None:
     """Repeat a paper's experiment and hold its findings against what was measured here."""
     from shiftproof.errors import InputError

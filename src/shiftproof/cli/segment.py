@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -14,13 +14,19 @@ from shiftproof.cli.grid_options import (
     Budget,
     GridOptions,
     ShiftOptions,
-    check_budget,
     name_specs,
-    parse_adapters,
 )
-from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
+from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
+from shiftproof.cli.options import (
+    DATA_PANEL,
+    AsJson,
+    ClassMap,
+    CorruptedFolder,
+    Out,
+    data_option,
+    model_option,
+)
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
@@ -96,6 +102,20 @@ class LabelMapOptions:
         )
 
 
+Models: TypeAlias = Annotated[
+    list[str],
+    model_option(
+        "torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
+        "?resize=, ?window= and ?stride= set the input. `shiftproof models` lists all forms. Repeat "
+        "--model for several models on the same images."
+    ),
+]
+DataPath: TypeAlias = Annotated[
+    str,
+    data_option("A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -110,26 +130,8 @@ def register(app: typer.Typer) -> None:
 
 
 def segment(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
-            "?resize=, ?window= and ?stride= set the input. `shiftproof models` lists all forms. Repeat "
-            "--model for several models on the same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps.",
-        ),
-    ],
+    model: Models,
+    data: DataPath,
     out: Out,
     adapt: Adapt = "none",
     budget: Budget = None,
@@ -148,32 +150,17 @@ def segment(
     from shiftproof.data import read_class_map
     from shiftproof.models import load_segmenter
 
-    plan.check()
-    more.check()
-    backend = parts.choose(grid.workers)
-    seconds = check_budget(budget, dry_run=plan.dry_run, backend=backend, adapt=adapt)
     specs = name_specs(model, out)
-    severities = shifts.levels
-    adapters = more.complete(parse_adapters(adapt))
+    job = plan_dense_job(
+        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
+        plan=plan, as_json=as_json,
+    )  # fmt: skip
     task = Segmentation(
         corrupted=about.corrupted,
         class_map=read_class_map(about.class_map) if about.class_map else None,
     )
-    named = choose_shifts(shifts, about.corrupted)
     dataset = about.open(data)
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
-    job = GridJob(
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        budget=seconds,
-    )
     run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
 
 

@@ -85,7 +85,7 @@ class StyleOptions:
     combined: Annotated[
         bool,
         typer.Option(
-            "--combined", help="The original, untouched, and the stylised in one data set."
+            "--combined", help="The original, untouched, and the stylized in one dataset."
         ),
     ] = False
     per_image: Annotated[

@@ -30,7 +30,7 @@ VERBS: dict[str, str] = {
     "compare": "Two runs, paired by image; a gate for a pipeline.",
     "log": "Finished runs in MLflow, Weights & Biases, TensorBoard.",
     "data": "Say what a folder or file is taken for.",
-    "corrupt": "Write corrupted copies of images or of a data set.",
+    "corrupt": "Write corrupted copies of images or of a dataset.",
     "stylize": "Write copies of training data in the style of paintings.",
     "embed": "Write images or texts as vectors.",
     "audit": "How close a training set comes to test sets.",
@@ -48,12 +48,12 @@ VERBS: dict[str, str] = {
 
 
 class Verb(TyperCommand):
-    """A verb by its name and its sentence; all else is asked of the command in its file."""
+    """A verb's name and description; all else comes from the command in its file."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
-        """Read the verb's words by the command in its file, which is then what runs.
+        """Parse the verb's arguments by the command in its file, which then runs.
 
         What ``shiftproof.toml`` says stands in for options that were not typed.
         """
@@ -61,8 +61,8 @@ class Verb(TyperCommand):
         words = list(args)
         if {"-h", "--help"} & set(words) or extra.get("resilient_parsing", False):
             return command.make_context(info_name, args, parent, **extra)
-        told_off = parent is not None and parent.params.get("no_config", False)
-        defaults = {} if told_off else read_defaults(command, list(VERBS), load_verb)
+        is_switched_off = parent is not None and parent.params.get("no_config", False)
+        defaults = {} if is_switched_off else read_defaults(command, list(VERBS), load_verb)
         make = functools.partial(_make, command, info_name, parent, extra)
         context = make(words, defaults)
         tell_defaults(context, defaults)
@@ -78,7 +78,7 @@ def _make(
     words: list[str],
     defaults: dict[str, Any],
 ) -> Any:
-    """Return the context of a verb; a complaint about what the file says is one about the file."""
+    """Return the context of a verb; errors about values of ``shiftproof.toml`` name that file."""
     try:
         # The words are used up by it.
         return command.make_context(

@@ -219,31 +219,6 @@ SAMPLERS: dict[str, Callable[[int, int, np.random.Generator], Latents]] = {
 # ---------------------------------------------------------------- conditionals
 
 
-def projected_normal(
-    z: ArrayLike,
-    precision: ArrayLike,
-    random: np.random.Generator,
-    *,
-    width: float = WIDTH,
-) -> Latents:
-    """Draw a partner on the sphere for each latent, from a normal with diagonal precision.
-
-    ``z + Λ^(-1/2) ε`` is proposed until its norm is within ``width`` of 1, and then projected
-    (Rusak et al. 2025, arXiv 2407.00143).
-
-    Args:
-        z: ``(N, D)`` on the unit sphere.
-        precision: ``(D,)``, above 0.
-        random: random generator.
-        width: as for ``PairProcess``.
-
-    Raises:
-        InputError: shapes or numbers that do not fit, or a precision too low for the sampler.
-    """
-    given = tuple(np.asarray(precision, np.float64).ravel().tolist())
-    return PairProcess(given, width=width).partners(z, random)
-
-
 def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Generator) -> Latents:
     """Draw a partner on the sphere for each latent, ``p(z' | z) ∝ exp(κ z · z')``.
 

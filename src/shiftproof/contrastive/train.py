@@ -181,8 +181,7 @@ def train(
         for step in range(start, training.steps):
             if done.stopped:
                 break
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * training.share(step)
+            _set_rates(optimizer, rates, training.share(step))
             views = [view.to(place) for view in batches(step)]
             held = own if step < training.hold else []
             losses.append(_take_step(encoder, loss, optimizer, views, held))
@@ -236,6 +235,11 @@ def _make_optimizer(
         momentum=training.momentum,
         weight_decay=training.weight_decay,
     )
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], share: float) -> None:
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * share
 
 
 def _take_step(

@@ -117,7 +117,7 @@ def check_image(image: object) -> Image:
     Raises:
         ImageError: it is not a uint8 array ``(H, W, 3)`` or ``(H, W)`` with at least one pixel.
     """
-    expected = "An image is a uint8 array (height, width, 3) in RGB or (height, width) in grey"
+    expected = "An image is a uint8 array (height, width, 3) in RGB or (height, width) in gray"
     if not isinstance(image, np.ndarray):
         raise ImageError(
             f"{expected}; got {type(image).__name__}. Convert it with numpy.asarray(image)."

@@ -3,7 +3,7 @@
 All constants from create_3dcc/ of their repository (EPFL-VILAB/3DCommonCorruptions).
 
 A depth map is ``(H, W)`` floating, of the image's size, 0 at the camera; 1 stands for 15.6 m, as in
-the published code, which divides Taskonomy's 16-bit depth (512 a metre) by 8,000.
+the published code, which divides Taskonomy's 16-bit depth (512 a meter) by 8,000.
 """
 
 from __future__ import annotations

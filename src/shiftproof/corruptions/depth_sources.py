@@ -18,7 +18,7 @@ from shiftproof.io.images import read_sixteen_bits
 from shiftproof.types import F32, Image
 
 TASKONOMY = 8000
-"""A 16-bit value in which a depth of 1 is stored: 512 a metre, the farthest valid below it."""
+"""A 16-bit value in which a depth of 1 is stored: 512 a meter, the farthest valid below it."""
 
 
 class DepthSource(Protocol):
@@ -41,8 +41,8 @@ class DepthSource(Protocol):
 class DepthFolder:
     """Depth maps in files: ``FOLDER/<path of the image>.png`` or ``.npy``, the image's suffix replaced.
 
-    A PNG has 16 bits a pixel, 512 a metre, as Taskonomy's: from 8,000 on nothing was measured, and
-    the farthest that was takes its place. An array is floating, in metres.
+    A PNG has 16 bits a pixel, 512 a meter, as Taskonomy's: from 8,000 on nothing was measured, and
+    the farthest that was takes its place. An array is floating, in meters.
 
     Attributes:
         folder: the folder.
@@ -87,7 +87,7 @@ def _read_metres(path: Path) -> F32:
     depth = read_array(path)
     if depth.ndim != 2 or depth.dtype.kind != "f":
         raise BrokenFileError(
-            f"{path}: expected metres as a floating array (H, W), got {depth.dtype} {depth.shape}."
+            f"{path}: expected meters as a floating array (H, W), got {depth.dtype} {depth.shape}."
         )
     return np.asarray(depth / METRES, dtype=np.float32)
 

@@ -188,7 +188,7 @@ _IN_FURTHER_BENCHMARKS = (
     ),
     Corruption(
         "checkerboard_cutout", patterns.checkerboard_cutout, "pattern",
-        "grey squares of a turned checkerboard", is_random=True,
+        "gray squares of a turned checkerboard", is_random=True,
     ),
     Corruption(
         "cocentric_sine_waves", patterns.cocentric_sine_waves, "pattern",
@@ -220,7 +220,7 @@ _IN_FURTHER_BENCHMARKS = (
     ),
     Corruption(
         "lines", patterns.lines, "pattern",
-        "grey scratches", is_random=True,
+        "gray scratches", is_random=True,
     ),
     Corruption(
         "pinch_and_twirl", warps.pinch_and_twirl, "warp",

@@ -49,7 +49,7 @@ def find_dataset(
         return _find_at_address(str(source), split, images, root)
     if not path.exists():
         raise InputError(
-            f"{path} does not exist; expected a data set, a folder of images, or a file."
+            f"{path} does not exist; expected a dataset, a folder of images, or a file."
             f"{suggest_sibling(path)}"
         )
     name = layout_of(path)

@@ -98,7 +98,7 @@ _TABLES = frozenset({"split", "column", "label_key", "box_format"})
 
 LAYOUTS: dict[str, Layout] = {
     "saved": Layout(
-        "a data set saved by Hugging Face's datasets",
+        "a dataset saved by Hugging Face's datasets",
         find_rows,
         marks=is_saved_dataset,
         open_images=open_rows,

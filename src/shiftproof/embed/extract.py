@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
@@ -35,7 +34,7 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.shards.seen import unseen
-from shiftproof.types import Image, Settings
+from shiftproof.types import F16, Image, Settings
 
 WHAT = "embed"
 
@@ -117,11 +116,7 @@ def embed(
             the encoder changed between two shards. Finished shards stay.
         RunError: the disk is full, or a worker died repeatedly. Finished shards stay.
     """
-    if batch_size < 1:
-        raise InputError(f"Expected a batch size of 1 or more, got {batch_size}.")
-    workers = max(usable_cores() - 1, 1) if workers is None else workers
-    if workers < 0:
-        raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
+    workers = _check_numbers(batch_size, workers)
     pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
     identity, probe = _identity(encoder), _probe(encoder)
     folder = EmbeddingFolder.create(
@@ -137,35 +132,15 @@ def embed(
     )
     parts = folder.parts(pictures.parts)
     made = len(parts.missing()) if isinstance(backend, Ray) else 0
+    making = _Making(encoder, pictures, batch_size, identity, probe)
     if isinstance(backend, Ray):
-        making = _Making(encoder, pictures, batch_size)
         fill_parts(WHAT, make_shard, making, parts, backend)
     done = Embedded(folder.path, encoder.width, omissions=pictures.omissions)
     pending = _find_pending(folder, pictures.parts, done)
     done.written, done.kept = made, done.kept - made
     if backend is not None:
         pending = backend.share(pending)
-    known = pictures.count is not None
-    total = pictures.count if pictures.count is not None else pictures.parts
-    with progress("embed", total) as advance:
-        # Progress of existing shards is approximate: broken images count as well.
-        advance(done.rows + len(done.broken) if known else done.kept)
-        for number, part, read in _parts(pictures, pending, encoder.preprocess, workers):
-            shard = _Shard(encoder, batch_size)
-            for picture, found in read:
-                shard.add(picture, found)
-                if known:
-                    advance(note=part.name)
-            vectors = shard.vectors()
-            if _identity(encoder) != identity or not same_probe(probe, _probe(encoder)):
-                raise _error_of_change(encoder, number)
-            broken = {**part.broken, **shard.broken}
-            folder.write(number, part.name, vectors, shard.rows, broken)
-            done.written += 1
-            done.rows += len(shard.rows)
-            done.broken.update(broken)
-            if not known:
-                advance(note=part.name)
+    _write_shards(folder, making, pending, done, workers)
     if backend is not None:
         check_finished(WHAT, parts, backend)
     if not done.rows and not done.broken:
@@ -175,11 +150,68 @@ def embed(
 
 @dataclass(frozen=True, eq=False)
 class _Making:
-    """The job of a cluster machine: everything to compute a shard."""
+    """What is embedded: all that a machine of a cluster needs for a shard."""
 
     encoder: EncoderLike
     pictures: Pictures
     batch_size: int
+    identity: Settings
+    probe: list[float]
+
+    def check_unchanged(self, number: int) -> None:
+        """Refuse a shard that was made by another encoder than the ones before."""
+        now = _identity(self.encoder)
+        if now != self.identity or not same_probe(self.probe, _probe(self.encoder)):
+            raise RunMismatchError(
+                f"The encoder {self.encoder.name} changed while shard {number} was made, so the shard "
+                "was not written. Finished shards stay; embed with an encoder that is not trained "
+                "meanwhile."
+            )
+
+
+def _check_numbers(batch_size: int, workers: int | None) -> int:
+    """Check both numbers, and return that of the workers."""
+    if batch_size < 1:
+        raise InputError(f"Expected a batch size of 1 or more, got {batch_size}.")
+    workers = max(usable_cores() - 1, 1) if workers is None else workers
+    if workers < 0:
+        raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
+    return workers
+
+
+def _write_shards(
+    folder: EmbeddingFolder,
+    making: _Making,
+    pending: Sequence[int],
+    done: Embedded,
+    workers: int,
+) -> None:
+    """Write the missing shards, and add them to the report.
+
+    Raises:
+        RunMismatchError: the encoder has changed meanwhile.
+    """
+    encoder, pictures = making.encoder, making.pictures
+    known = pictures.count is not None
+    total = pictures.count if pictures.count is not None else pictures.parts
+    with progress("embed", total) as advance:
+        # Progress of existing shards is approximate: broken images count as well.
+        advance(done.rows + len(done.broken) if known else done.kept)
+        for number, part, read in _parts(pictures, pending, encoder.preprocess, workers):
+            shard = _Shard(encoder, making.batch_size)
+            for picture, found in read:
+                shard.add(picture, found)
+                if known:
+                    advance(note=part.name)
+            vectors = shard.vectors()
+            making.check_unchanged(number)
+            broken = {**part.broken, **shard.broken}
+            folder.write(number, part.name, vectors, shard.rows, broken)
+            done.written += 1
+            done.rows += len(shard.rows)
+            done.broken.update(broken)
+            if not known:
+                advance(note=part.name)
 
 
 def make_shard(making: _Making, number: int) -> Arrays:
@@ -210,7 +242,7 @@ class _Shard:
         self._encoder = encoder
         self._batch_size = batch_size
         self._waiting: list[tuple[MetadataRow, Image]] = []
-        self._vectors: list[NDArray[np.float16]] = []
+        self._vectors: list[F16] = []
         self.rows: list[MetadataRow] = []
         self.broken: dict[str, str] = {}
 
@@ -223,7 +255,7 @@ class _Shard:
         if len(self._waiting) == self._batch_size:
             self._encode()
 
-    def vectors(self) -> NDArray[np.float16]:
+    def vectors(self) -> F16:
         """Return all vectors; call it once, at the end."""
         if self._waiting:
             self._encode()
@@ -244,13 +276,6 @@ class _Shard:
                 )
         self._vectors.append(kept[usable])
         self._waiting.clear()
-
-
-def _error_of_change(encoder: EncoderLike, number: int) -> RunMismatchError:
-    return RunMismatchError(
-        f"The encoder {encoder.name} changed while shard {number} was made, so the shard was not "
-        "written. Finished shards stay; embed with an encoder that is not trained meanwhile."
-    )
 
 
 def _find_pending(folder: EmbeddingFolder, parts: int, done: Embedded) -> list[int]:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.io import files, manifest
 from shiftproof.io.text import read_object
 from shiftproof.shards import FileParts
-from shiftproof.types import Settings
+from shiftproof.types import F16, Settings
 
 MANIFEST = "manifest.json"
 
@@ -150,7 +149,7 @@ class EmbeddingFolder:
         self,
         number: int,
         name: str,
-        vectors: NDArray[np.float16],
+        vectors: F16,
         rows: Sequence[MetadataRow],
         broken: Mapping[str, str],
     ) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.progress import progress
 from shiftproof.embed.extract import WHAT, Embedded
@@ -29,6 +28,7 @@ from shiftproof.shards import (
     fill_parts,
     pack_files,
 )
+from shiftproof.types import F16
 
 _PROBED = 16
 """Values of the probe that are stored."""
@@ -159,7 +159,7 @@ def _write_shard(
     done.broken.update(broken)
 
 
-def _encode(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> NDArray[np.float16]:
+def _encode(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> F16:
     parts = [
         encoder.encode(texts[start : start + batch_size])
         for start in range(0, len(texts), batch_size)

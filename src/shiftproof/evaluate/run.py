@@ -22,6 +22,7 @@ from shiftproof.evaluate.summary import summarize
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.models.assumed import collect_assumed
+from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -89,23 +90,19 @@ def evaluate(
     answering = {one.name: _restrict_all(named, one) for one in sets}
     where = str(next(iter(named.values())).settings.get("device", "cpu"))
     workers = default_workers(where) if workers is None else workers
+    settings = {
+        "models": {name: model.settings for name, model in named.items()},
+        "data": {one.name: _settings(one) for one in sets},
+        "audit": None if audited is None else audited.fingerprint,
+        "batch_size": batch_size,
+    }
+    about = {"assumed": collect_assumed(named), "provenance": provenance(where, workers)}
     folder = RunFolder.create(
-        Path(out),
-        KIND,
-        plain(
-            {
-                "models": {name: model.settings for name, model in named.items()},
-                "data": {one.name: _settings(one) for one in sets},
-                "audit": None if audited is None else audited.fingerprint,
-                "batch_size": batch_size,
-            }
-        ),
-        {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
-        shared=isinstance(backend, Scheduled),
+        Path(out), KIND, plain(settings), about, shared=isinstance(backend, Scheduled)
     )
     _save_prompts(folder, named)
     stretches = [
-        _stretch(one, alike) for one in sets for alike in _by_geometry(answering[one.name])
+        _stretch(one, alike) for one in sets for alike in group_by_geometry(answering[one.name])
     ]
     fill_shared(
         folder,
@@ -148,18 +145,6 @@ def _save_prompts(folder: RunFolder, models: Mapping[str, ClassifierLike]) -> No
         vectors = getattr(model, "class_vectors", None)
         if vectors is not None:
             vectors.save(folder.path)
-
-
-def _by_geometry(models: Mapping[str, ClassifierLike]) -> list[dict[str, ClassifierLike]]:
-    """Group models by preprocessing, so that each image is read once per group."""
-    groups: dict[str, dict[str, ClassifierLike]] = {}
-    for name, model in models.items():
-        told = model.preprocess.settings()
-        # Mean and deviation are applied later; functions are compared by name only.
-        shared = {key: value for key, value in told.items() if key not in ("mean", "std")}
-        key = name if model.preprocess.size is None else repr(shared)
-        groups.setdefault(key, {})[name] = model
-    return list(groups.values())
 
 
 def _stretch(one: OpenSet, models: Mapping[str, ClassifierLike]) -> Stretch:

@@ -116,7 +116,7 @@ def read_sixteen_bits(path: Path) -> U16:
     Raises:
         BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
     """
-    expected = "expected a grey PNG of 16 bits"
+    expected = "expected a gray PNG of 16 bits"
     ensure_local(path)
     try:
         picture = PillowImage.open(io.BytesIO(_content(path)), formats=("PNG",))

@@ -235,7 +235,7 @@ class Location:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of fsspec whose reads are made again when they fail; never a part for the whole.
+    """A file of fsspec whose failed reads are retried.
 
     A connection that breaks is no end of the file: tars and arrays would seem cut short, and their
     images broken, where only the store did not answer.

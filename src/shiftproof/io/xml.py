@@ -1,4 +1,4 @@
-"""XML of strangers: decoded here, as expat knows few encodings, and without document types."""
+"""Untrusted XML: decoded here, as expat knows few encodings, and without document types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML of plain values, within a bound of what a file of its size can mean."""
+"""YAML of plain values, whose number is bounded by the size of the file."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ CAUTION = 0.75
 """So much of its money a game may lose in one round: below 1, or one unlucky round would end it."""
 
 PRIOR_ROUNDS = 20.0
-"""The variance that was foretold counts as much as so many rounds that were seen."""
+"""The predicted variance counts as much as so many rounds that were seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Rounds:
         estimates: ``(T,)`` each with the number as its mean, given all rounds before it.
         low: ``(T,)`` the least that each could have been, known before it.
         high: ``(T,)`` the most.
-        variance: ``(T,)`` as foretold, above 0; it decides how much is bet, not what is true.
+        variance: ``(T,)`` predicted, above 0; it decides how much is bet, not what is true.
     """
 
     estimates: F64
@@ -110,7 +110,7 @@ class ConfidenceSequence:
         return math.log(2 / (1 - self.level))
 
     def spread(self) -> float:
-        """Return by what the foretold variances have to be multiplied: 1 before any round."""
+        """Return by what the predicted variances have to be multiplied: 1 before any round."""
         return (PRIOR_ROUNDS + self._squares) / (PRIOR_ROUNDS + len(self))
 
     def add(self, rounds: Rounds, *, aim: float | None = None) -> None:

@@ -57,12 +57,6 @@ def severities_of(places: ArrayLike) -> F64:
     return np.asarray(table[found])
 
 
-def share_right(places: ArrayLike) -> F64:
-    """Return ``(30,)`` the share of images that are still right: clean, then at each of ``LEVELS``."""
-    found = np.asarray(places)
-    return np.array([(found > place).mean() for place in range(SURVIVES)])
-
-
 def mean_error(mean_severity: float, clean_error: float) -> float:
     """Return the error averaged over severities 1 to 5, evenly, that a mean breaking severity means.
 

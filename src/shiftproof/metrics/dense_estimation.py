@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
 from shiftproof.metrics.segmentation import class_ious, pixel_confusion
@@ -221,7 +221,7 @@ def expect_mean_iou(counts: ArrayLike) -> float:
     return _mean_known(np.where(there & (union > 0), hits / np.where(union > 0, union, 1), np.nan))
 
 
-def _mean_known(values: NDArray[np.float64]) -> float:
+def _mean_known(values: F64) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.types import F64
 
 TOP = 5
 """Number of top classes that the distance compares."""
@@ -25,7 +26,7 @@ def _pairs(frames: int, is_noise: bool, step: int) -> tuple[list[int], list[int]
     return list(range(frames - step)), list(range(step, frames))
 
 
-def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> NDArray[np.float64]:
+def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> F64:
     """Return ``(N,)`` the share of frames at which the prediction changes, in 0..1.
 
     The mean over the sequences is the flip probability FP of the paper.
@@ -51,9 +52,7 @@ def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> N
     return np.asarray((table[:, before] != table[:, after]).mean(axis=1))
 
 
-def top5_distances(
-    rankings: ArrayLike, *, is_noise: bool = False, step: int = 1
-) -> NDArray[np.float64]:
+def top5_distances(rankings: ArrayLike, *, is_noise: bool = False, step: int = 1) -> F64:
     """Return ``(N,)`` the mean top-5 distance along each sequence, 0 to 15.
 
     For two frames: the sum over the first frame's five classes of the ranks that a class has moved,

@@ -8,9 +8,9 @@ This file needs numpy and Pillow only: it is sent to worker processes that never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,14 @@ class Preprocessing(Protocol):
 
     def settings(self) -> Settings:
         """Return what reproduces this preprocessing."""
+
+
+class _Preprocessed(Protocol):
+    @property
+    def preprocess(self) -> Preprocessing: ...
+
+
+Model = TypeVar("Model", bound=_Preprocessed)
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Preprocess:
         if self.odd_margin not in ("even", "down"):
             raise UnknownNameError.of("odd_margin", self.odd_margin, ["even", "down"])
         if self.channels not in (1, 3):
-            raise InputError(f"channels: expected 1 (grey) or 3 (RGB), got {self.channels!r}.")
+            raise InputError(f"channels: expected 1 (gray) or 3 (RGB), got {self.channels!r}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not np.isfinite(values).all():
                 raise InputError(
@@ -235,6 +243,18 @@ class CallablePreprocess:
         return {"function": f"{named.__module__}.{named.__qualname__}"}
 
 
+def group_by_geometry(models: Mapping[str, Model]) -> list[dict[str, Model]]:
+    """Group models whose ``geometry`` gives the same image, so that it is made once for each group."""
+    groups: dict[str, dict[str, Model]] = {}
+    for name, model in models.items():
+        # Functions can be compared by name only, and mean and deviation are applied later.
+        settings = model.preprocess.settings()
+        shared = {key: value for key, value in settings.items() if key not in ("mean", "std")}
+        key = name if model.preprocess.size is None else repr(shared)
+        groups.setdefault(key, {})[name] = model
+    return list(groups.values())
+
+
 def check_image(image: Image) -> None:
     """Raise an ImageError unless ``image`` is ``(H, W, 3)`` uint8 with at least one pixel."""
     if not isinstance(image, np.ndarray):
@@ -285,7 +305,7 @@ def _advice(array: NDArray[Any], dimensions: int) -> str:
     if array.ndim == dimensions and array.shape[-3] == 3:
         return "The channels come last here; move them with numpy.moveaxis."
     if array.ndim == dimensions - 1 and dimensions == 3:
-        return "Repeat a grey image three times."
+        return "Repeat a gray image three times."
     return ""
 
 

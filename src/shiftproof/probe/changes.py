@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.models.preprocess import luminosity
-from shiftproof.types import Image
+from shiftproof.types import U8, Image
 
 MOST_TURNED = 30.0
 """Maximum rotation to either side, in degrees."""
@@ -103,7 +103,7 @@ def _copy(image: Image) -> Image:
     return np.array(image, np.uint8, order="C")
 
 
-def _three(gray: NDArray[np.uint8]) -> Image:
+def _three(gray: U8) -> Image:
     return np.stack([gray, gray, gray], axis=2)
 
 

@@ -131,8 +131,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             "crop",
             (
-                Factor("crop_x", "Crop, left to right", "geometry", -0.6, 0.6, "centre, -1 to 1"),
-                Factor("crop_y", "Crop, top to bottom", "geometry", -0.6, 0.6, "centre, -1 to 1"),
+                Factor("crop_x", "Crop, left to right", "geometry", -0.6, 0.6, "center, -1 to 1"),
+                Factor("crop_y", "Crop, top to bottom", "geometry", -0.6, 0.6, "center, -1 to 1"),
                 Factor("crop_size", "Crop, size", "geometry", *SIZES, "side, share of the image's"),
             ),
             _crop,

@@ -15,10 +15,10 @@ PENALTIES: tuple[float, ...] = tuple(10.0**power for power in np.arange(-3, 7.5,
 """Ridge penalties for standardized features, from nearly none to predicting the mean."""
 
 
-def folds_of(images: int, *, folds: int = FOLDS, seed: int = 0) -> I64:
-    """Return ``(N,)``: the fold of each image, 0 to ``folds - 1``, shared by all its versions."""
+def folds_of(images: int, *, seed: int = 0) -> I64:
+    """Return ``(N,)``: the fold of each image, 0 to ``FOLDS - 1``, shared by all its versions."""
     order = generator(seed, "probe folds", str(images)).permutation(images)
-    return np.asarray(order % folds, np.int64)
+    return np.asarray(order % FOLDS, np.int64)
 
 
 def read_out(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.io import files
 from shiftproof.runs.parquet import open_table, write_table
 from shiftproof.runs.scores.probe import READINGS
+from shiftproof.types import F64, I64
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Readings:
     """
 
     ids: tuple[str, ...]
-    folds: NDArray[np.int64]
-    values: NDArray[np.float64]
-    read: dict[str, NDArray[np.float64]]
+    folds: I64
+    values: F64
+    read: dict[str, F64]
 
 
 def write_readings(path: Path, readings: Readings) -> None:
@@ -59,7 +59,7 @@ def read_readings(path: Path) -> Readings:
     with open_table(path, unique=None) as table:
         versions = int(np.max(table["version"].to_numpy())) + 1
 
-        def column(name: str) -> NDArray[np.float64]:
+        def column(name: str) -> F64:
             return np.asarray(table[name].to_numpy(), np.float64).reshape(-1, versions)
 
         return Readings(

@@ -8,10 +8,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.bench.arguments import check_at_least_one, default_workers
 from shiftproof.compute.progress import Advance, progress
@@ -20,6 +19,7 @@ from shiftproof.errors import InputError
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.models.assumed import collect_assumed
+from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, random_twin
 from shiftproof.probe.factors import Family, choose_factors, draw_values, families_of
@@ -47,7 +47,7 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.shards.seen import unseen
-from shiftproof.types import Cell, Image, Sample, Settings
+from shiftproof.types import F64, Cell, Image, Sample, Settings
 
 EncoderOrName: TypeAlias = EncoderLike | str
 
@@ -116,6 +116,55 @@ def probe(
         UnfinishedError: this worker's share is done, but not all the others'.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
+    job = _plan(encoders, data, factors, versions, images, batch_size, seed, device)
+    first = next(iter(job.encoders.values()))
+    where = str(first.settings.get("device", "cpu"))
+    workers = default_workers(where) if workers is None else workers
+    folder = RunFolder.create(
+        Path(out),
+        KIND,
+        _settings(job, images),
+        {"assumed": collect_assumed(job.encoders), "provenance": provenance(where, workers)},
+        shared=isinstance(backend, Scheduled),
+    )
+    work = _Work(folder, job, workers)
+    _fill_all(work, backend, show_progress)
+    scores = summarize(folder, work.probed, job.wanted, work.count_images())
+    write_form(folder.scores_file, scores)
+    save_strips(folder, work.versions_for(first), job.wanted, work.samples)
+    folder.drop_cache()
+    return ProbeRun(folder.path)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What is probed: all that a machine of a cluster needs for a family."""
+
+    data: ImageData
+    encoders: Mapping[str, EncoderLike]
+    samples: Sequence[Sample]
+    wanted: Sequence[Factor]
+    versions: int
+    seed: int
+    batch_size: int
+
+    @property
+    def families(self) -> Sequence[Family]:
+        """The families of the wanted factors."""
+        return families_of(self.wanted)
+
+
+def _plan(
+    encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName],
+    data: ImageData | str | Path,
+    factors: Sequence[str] | str,
+    versions: int,
+    images: int,
+    batch_size: int,
+    seed: int,
+    device: str,
+) -> _Job:
+    """Check the arguments of ``probe``, load encoders and data, and draw the images."""
     wanted = choose_factors(factors)
     if isinstance(versions, bool) or not isinstance(versions, int) or versions < 2:
         raise InputError(f"Expected versions of 2 or more, got {versions!r}.")
@@ -126,88 +175,46 @@ def probe(
     samples = _draw_samples(dataset, images, seed)
     if len(samples) < LEAST_IMAGES:
         raise InputError(_too_few(len(samples), "images"))
-    first = next(iter(named.values()))
-    where = str(first.settings.get("device", "cpu"))
-    workers = default_workers(where) if workers is None else workers
-    folder = RunFolder.create(
-        Path(out),
-        KIND,
-        _settings(named, dataset, wanted, versions, images, seed),
-        {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
-        shared=isinstance(backend, Scheduled),
-    )
-    work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
-    families = families_of(wanted)
-    steps = len(samples) * (1 + len(families) * len(work.groups)) + len(wanted)
-    with progress("Probe", steps, show=show_progress) as advance:
-        work.prepare(advance)
-        parts = work.parts(families, wanted)
-        if isinstance(backend, Ray):
-            made = _FamilyJob(dataset, named, samples, versions, seed, batch_size, families, wanted)
-            fill_parts(WHAT, _make_readings, made, parts, backend, show=False)
-        mine: Sequence[Family] = families
-        if backend is not None:
-            mine = [families[number] for number in backend.share(range(len(families)))]
-        work.fill(mine, wanted, advance)
-        if backend is not None:
-            check_finished(WHAT, parts, backend)
-    scores = summarize(
-        folder,
-        work.probed,
-        wanted,
-        work.count_images(),
-    )
-    write_form(folder.scores_file, scores)
-    save_strips(folder, work.versions_for(first), wanted, work.samples)
-    folder.drop_cache()
-    return ProbeRun(folder.path)
+    return _Job(dataset, named, samples, wanted, versions, seed, batch_size)
 
 
-def _settings(
-    named: Mapping[str, EncoderLike],
-    dataset: ImageData,
-    wanted: Sequence[Factor],
-    versions: int,
-    images: int,
-    seed: int,
-) -> Settings:
+def _settings(job: _Job, images: int) -> Settings:
     """Return the settings that determine a run's scores."""
     return plain(
         {
-            "encoders": {name: encoder.settings for name, encoder in named.items()},
-            "data": dataset.settings(),
-            "factors": [factor.name for factor in wanted],
-            "versions": versions,
+            "encoders": {name: encoder.settings for name, encoder in job.encoders.items()},
+            "data": job.data.settings(),
+            "factors": [factor.name for factor in job.wanted],
+            "versions": job.versions,
             "images_at_most": images,
             "folds": FOLDS,
             "network": importlib.util.find_spec("torch") is not None,
-            "seed": seed,
+            "seed": job.seed,
         }
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _FamilyJob:
-    """The job of a cluster machine: everything to probe one family."""
+def _fill_all(work: _Work, backend: Backend | None, show_progress: bool | None) -> None:
+    """Write the records of this process's families, after those that a cluster makes."""
+    job, families = work.job, work.job.families
+    steps = len(job.samples) * (1 + len(families) * len(work.groups)) + len(job.wanted)
+    with progress("Probe", steps, show=show_progress) as advance:
+        work.prepare(advance)
+        if backend is None:
+            work.fill(families, advance)
+            return
+        parts = work.parts()
+        if isinstance(backend, Ray):
+            fill_parts(WHAT, _make_readings, job, parts, backend, show=False)
+        work.fill([families[number] for number in backend.share(range(len(families)))], advance)
+        check_finished(WHAT, parts, backend)
 
-    data: ImageData
-    encoders: Mapping[str, EncoderLike]
-    samples: Sequence[Sample]
-    versions: int
-    seed: int
-    batch_size: int
-    families: Sequence[Family]
-    wanted: Sequence[Factor]
 
-
-def _make_readings(made: _FamilyJob, number: int) -> Arrays:
+def _make_readings(job: _Job, number: int) -> Arrays:
     """Return the record files of one family, computed on a cluster machine."""
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = RunFolder(Path(scratch))
-        work = _Work(
-            folder, made.data, made.encoders, made.samples, made.versions, made.seed,
-            made.batch_size, 0,
-        )  # fmt: skip
+        work = _Work(folder, job, 0)
         with progress("Probe", 0, show=False) as advance:
             try:
                 work.prepare(advance)
@@ -215,50 +222,37 @@ def _make_readings(made: _FamilyJob, number: int) -> Arrays:
                 if work.broken:
                     raise unseen("the images", next(iter(work.broken.values()))) from error
                 raise
-            work.fill([made.families[number]], made.wanted, advance)
+            work.fill([job.families[number]], advance)
         folder.drop_cache()
         return pack_files(folder.path)
 
 
 class _Work:
-    """Images, versions and encoders of one run, and the two passes over them."""
+    """The job of one run with its folder, and the two passes over the images."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        data: ImageData,
-        encoders: Mapping[str, EncoderLike],
-        samples: Sequence[Sample],
-        versions: int,
-        seed: int,
-        batch_size: int,
-        workers: int,
-    ) -> None:
+    def __init__(self, folder: RunFolder, job: _Job, workers: int) -> None:
         self.folder = folder
-        self.data = data
-        self.samples = list(samples)
+        self.job = job
+        self.samples = list(job.samples)
         self.broken: dict[str, str] = {}
-        self.versions = versions
-        self.seed = seed
-        self.batch_size = batch_size
         self.workers = workers
         self.store = embedding.Store(folder.cache / "vectors")
-        self.probed = [Column(name, encoder.name) for name, encoder in encoders.items()]
-        self.groups = _by_geometry(encoders)
+        self.probed = [Column(name, encoder.name) for name, encoder in job.encoders.items()]
+        self.groups = group_by_geometry(job.encoders)
 
     def count_images(self) -> ProbeImages:
         """Return the numbers of images and of used images, and the unreadable ones."""
         return ProbeImages(
-            total=len(self.data),
+            total=len(self.job.data),
             used=len(self.samples),
-            versions=self.versions,
+            versions=self.job.versions,
             broken=tuple(
                 BrokenImage(name, first_cell=UNCHANGED, reason=reason)
                 for name, reason in self.broken.items()
             ),
         )
 
-    def parts(self, families: Sequence[Family], wanted: Sequence[Factor]) -> FileParts:
+    def parts(self) -> FileParts:
         """Return the records of each family as a part, which any worker may compute."""
         inner = RunFolder(Path())
         names = [name for group in self.groups for name in group]
@@ -268,15 +262,19 @@ class _Work:
                 [
                     inner.records_file(name, Cell(factor.name, 0)).as_posix()
                     for name in names
-                    for factor in family.factors
-                    if factor in wanted
+                    for factor in self._select_factors(family)
                 ]
-                for family in families
+                for family in self.job.families
             ],
         )
 
+    def _select_factors(self, family: Family) -> list[Factor]:
+        return [factor for factor in family.factors if factor in self.job.wanted]
+
     def versions_for(self, encoder: EncoderLike) -> Versions:
-        return Versions(self.data, encoder.preprocess.geometry, self.versions, self.seed)
+        return Versions(
+            self.job.data, encoder.preprocess.geometry, self.job.versions, self.job.seed
+        )
 
     def prepare(self, advance: Advance) -> None:
         """Read the unchanged images, add the controls, and embed the images once as the reference."""
@@ -315,7 +313,9 @@ class _Work:
         self, group: dict[str, EncoderLike], images: Sequence[Image], *, pixels: bool
     ) -> None:
         for name, encoder in list(group.items()):
-            twin = random_twin(encoder, images, seed=self.seed, name=f"{name} with random weights")
+            twin = random_twin(
+                encoder, images, seed=self.job.seed, name=f"{name} with random weights"
+            )
             if twin is not None:
                 group[f"{name}-random"] = twin
                 self.probed.append(Column(f"{name}-random", twin.name, "random", name))
@@ -331,18 +331,18 @@ class _Work:
             UNCHANGED,
             self.samples,
             iter([[image] for image in images]),
-            batch_size=self.batch_size,
+            batch_size=self.job.batch_size,
             done=lambda: None,
         )
         embedding.check_tells_apart(encoder.name, self.store.read(name, UNCHANGED))
 
-    def fill(self, families: Sequence[Family], wanted: Sequence[Factor], advance: Advance) -> None:
+    def fill(self, families: Sequence[Family], advance: Advance) -> None:
         """Embed and probe families without records."""
         for group in self.groups:
             pending = [
                 family
                 for family in families
-                if not all(self._is_read(name, family, wanted) for name in group)
+                if not all(self._is_read(name, family) for name in group)
             ]
             unmade = [
                 family
@@ -364,20 +364,17 @@ class _Work:
                         family.name,
                         self.samples,
                         loaded,
-                        batch_size=self.batch_size,
+                        batch_size=self.job.batch_size,
                         done=lambda: advance(1, note=family.name),  # noqa: B023
                     )
-                for factor in family.factors:
-                    if factor in wanted:
-                        for name in group:
-                            self._read(name, family, factor)
-        advance(len(wanted))
+                for factor in self._select_factors(family):
+                    for name in group:
+                        self._read(name, family, factor)
+        advance(len(self.job.wanted))
 
-    def _is_read(self, name: str, family: Family, wanted: Sequence[Factor]) -> bool:
+    def _is_read(self, name: str, family: Family) -> bool:
         return all(
-            self.folder.has(name, Cell(factor.name, 0))
-            for factor in family.factors
-            if factor in wanted
+            self.folder.has(name, Cell(factor.name, 0)) for factor in self._select_factors(family)
         )
 
     def _read(self, name: str, family: Family, factor: Factor) -> None:
@@ -387,25 +384,25 @@ class _Work:
             return
         vectors = self.store.read(name, family.name).astype(np.float64)
         unchanged = self.store.read(name, UNCHANGED).astype(np.float64)
-        place = family.factors.index(factor)
+        place, seed = family.factors.index(factor), self.job.seed
         values = np.stack(
             [
-                draw_values(family, sample.id, versions=self.versions, seed=self.seed)[:, place]
+                draw_values(family, sample.id, versions=self.job.versions, seed=seed)[:, place]
                 for sample in self.samples
             ]
         )
-        folds = folds_of(len(self.samples), seed=self.seed)
+        folds = folds_of(len(self.samples), seed=seed)
         # A version without the change is closer to the unchanged image than one with it, for any
         # encoder; relative to the mean of both halves there is no such cue.
         base = vectors.mean(axis=1, keepdims=True) if factor.binary else unchanged
         change, least = vectors - base, LEAST_DEVIATION * unchanged[:, 0].std(axis=0)
-        read: dict[str, NDArray[np.float64]] = {
+        read: dict[str, F64] = {
             "beside": read_out(change, values, folds, least=least),
             "alone": read_out(vectors, values, folds),
         }
         if importlib.util.find_spec("torch") is not None:
             read["network"] = mlp.read_out_by_network(
-                change, vectors, values, folds, least=least, seed=self.seed
+                change, vectors, values, folds, least=least, seed=seed
             )
         ids = tuple(sample.id for sample in self.samples)
         write_readings(self.folder.records_file(name, cell), Readings(ids, folds, values, read))
@@ -434,18 +431,6 @@ def _name_encoders(
             )
         named[name] = encoder
     return named
-
-
-def _by_geometry(encoders: Mapping[str, EncoderLike]) -> list[dict[str, EncoderLike]]:
-    """Group encoders by preprocessing, so that each image is prepared once per group."""
-    groups: dict[str, dict[str, EncoderLike]] = {}
-    for name, encoder in encoders.items():
-        settings: dict[str, Any] = encoder.preprocess.settings()
-        # Functions are compared by name only.
-        shared = {key: settings.get(key) for key in ("size", "resize", "interpolation")}
-        key = name if settings.get("size") is None else repr(shared)
-        groups.setdefault(key, {})[name] = encoder
-    return list(groups.values())
 
 
 def _draw_samples(data: ImageData, images: int, seed: int) -> list[Sample]:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import intervals
@@ -33,7 +32,7 @@ from shiftproof.runs.scores.probe import (
 )
 from shiftproof.runs.scores.reading import FORMAT
 from shiftproof.runs.scores.shared import Resampling
-from shiftproof.types import Cell
+from shiftproof.types import F64, Cell
 
 SEED = 0
 
@@ -139,7 +138,7 @@ def _keep(readings: Mapping[Reading, Replicates], verdict: Verdict | None = None
 def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[Factor]) -> _Shares:
     """Return ``(1 + R,)`` scores, all over the same resamples."""
     keys: list[tuple[str, Factor, Reading]] = []
-    tables: list[Callable[[], NDArray[np.float64]]] = []
+    tables: list[Callable[[], F64]] = []
     ids: tuple[str, ...] | None = None
     for one in probed:
         for factor in factors:
@@ -164,7 +163,7 @@ def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[
     return found
 
 
-def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.float64]:
+def parts_of(readings: Readings, reading: str, *, binary: bool) -> F64:
     """Return ``(N, 4)`` per-image terms, whose sums are the input of ``share_kept``."""
     values, read = readings.values, readings.read[reading]
     if binary:
@@ -177,7 +176,7 @@ def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.fl
     return np.stack([((values - read) ** 2).sum(axis=1), values.sum(axis=1), squares, ones], axis=1)
 
 
-def share_kept(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
+def share_kept(sums: F64, *, binary: bool) -> Replicates:
     """Return ``(R,)`` scores, 0 to 1, from ``(R, 4)`` sums over images."""
     first, second, third, count = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,4 @@
-"""The pictures of a page: read with care, made small, and kept within a budget.
+"""The pictures of a page: read as untrusted files, made small, and kept within a budget.
 
 Pictures are the only part of a page that can grow large. They are always decoded and encoded anew,
 so that nothing but pixels travels from a file of the run into the page.

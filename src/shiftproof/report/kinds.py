@@ -29,5 +29,5 @@ KINDS: dict[str, PageKind[Any, Any]] = {
 
 
 def find_kind(name: str) -> PageKind[Any, Any]:
-    """Return how runs of a kind are shown; one that is not known is over the grid, and has what all have."""
+    """Return the display of a kind; an unknown kind has the sections that all grids have."""
     return KINDS.get(name) or GridPage(TaskPage())

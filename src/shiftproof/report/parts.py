@@ -104,7 +104,7 @@ def _find_audit(run: EvaluationRun, runs: Sequence[AnyRun[Any]]) -> EvaluationPa
     return EvaluationPage()
 
 
-def _rank(part: Part, *, show_progress: bool | None = None) -> tuple[Ranking | None, str | None]:
+def _rank(part: Part) -> tuple[Ranking | None, str | None]:
     """Return the ranking of all models of comparable runs, or the reason if there is none."""
     from shiftproof.bench import rank_runs
 
@@ -112,7 +112,7 @@ def _rank(part: Part, *, show_progress: bool | None = None) -> tuple[Ranking | N
     if part.describe_differences():
         return None, None  # said at the top of the page
     try:
-        return rank_runs(alike, run_names(alike), show_progress=show_progress), None
+        return rank_runs(alike, run_names(alike)), None
     except (InputError, RunMismatchError) as error:
         return None, str(error)
 
@@ -121,7 +121,7 @@ def _rank(part: Part, *, show_progress: bool | None = None) -> tuple[Ranking | N
 
 
 def describe_differences(run: Sequence[str | Path]) -> list[str]:
-    """Say in what several runs differ that makes their figures no fair comparison.
+    """Describe differences between runs that make their figures incomparable.
 
     Returns:
         Sentences; none if the runs of each kind are comparable, or single.

@@ -162,11 +162,11 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
     for aspect, get in aspects.items():
         values = [get(run) for run in runs]
         if any(value != values[0] for value in values):
-            spelt = "; ".join(
+            each = "; ".join(
                 f"{name}: {_spell_setting(value)}"
                 for name, value in zip(names, values, strict=True)
             )
-            found.append(f"{aspect} ({spelt})")
+            found.append(f"{aspect} ({each})")
     if not found:
         return []
     return [
@@ -218,7 +218,7 @@ def _spell_setting(value: object) -> str:
     if isinstance(value, Mapping) and isinstance(value.get("description"), str):
         return clean_text(value["description"])
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spelt}" for key, spelt in flat(value))
+        return ", ".join(f"{key} {spelled}" for key, spelled in flat(value))
     return clean_text(str(value))
 
 
@@ -313,7 +313,7 @@ def _images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, s
     if isinstance(scores, AuditScores):
         return []  # rows of embeddings have no images
     found = [
-        ("in the data set", _count(scores.images.total)),
+        ("in the dataset", _count(scores.images.total)),
         ("used", _count(scores.images.used)),
         ("broken", f"{len(scores.images.broken):,}"),
     ]

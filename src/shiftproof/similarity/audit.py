@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io import files
@@ -37,7 +37,7 @@ from shiftproof.similarity.questions.top_k import TopK
 from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Parts, Sharding, search_in_parts, top_k_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
-from shiftproof.types import Settings
+from shiftproof.types import I64, Settings
 
 if TYPE_CHECKING:
     from shiftproof.runs.run import AuditRun
@@ -321,7 +321,7 @@ class _Names:
             for value in part
         ]
 
-    def look_up(self, rows: NDArray[np.int64]) -> None:
+    def look_up(self, rows: I64) -> None:
         """Find the keys of some rows of the source; places below 0 are none."""
         wanted = np.unique(rows[rows >= 0])
         shards = np.unique(np.searchsorted(self.rows.starts, wanted, side="right") - 1)
@@ -435,7 +435,7 @@ class _Pruned:
     """How many rows gap-matched pruning removes, for each test set and for several."""
 
     names: list[str]
-    both: NDArray[np.int64]
+    both: I64
     combined: int
     rows: int
     certificates: dict[str, Certificate]

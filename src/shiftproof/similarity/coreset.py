@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.similarity.prune import closest, keep_by_similarity
 from shiftproof.similarity.questions.nearest import Nearest, nearest_to_each
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source, check_flags, open_embeddings
+from shiftproof.types import F32, I64, Flags
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class Coreset:
         certificates: for each test set, the evidence that this is exact.
     """
 
-    keep: NDArray[np.bool_]
-    similarity: NDArray[np.float32]
-    nearest_set: NDArray[np.int64]
+    keep: Flags
+    similarity: F32
+    nearest_set: I64
     certificates: dict[str, Certificate]
 
 
@@ -38,7 +38,7 @@ def coreset(
     tests: Mapping[str, Source],
     size: int,
     *,
-    among: NDArray[np.bool_] | None = None,
+    among: Flags | None = None,
     precision: Precision = "auto",
     device: str = "cpu",
     memory: int | str | None = None,
@@ -74,9 +74,7 @@ def coreset(
     return choose_nearest(found, size, among)
 
 
-def choose_nearest(
-    found: Mapping[str, Nearest], size: int, among: NDArray[np.bool_] | None
-) -> Coreset:
+def choose_nearest(found: Mapping[str, Nearest], size: int, among: Flags | None) -> Coreset:
     """Select rows like :func:`coreset`, given each row's nearest row of every test set."""
     similarity, nearest_set = nearest_of_all(found)
     return Coreset(
@@ -89,7 +87,7 @@ def choose_nearest(
 
 def nearest_of_all(
     found: Mapping[str, Nearest],
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+) -> tuple[F32, I64]:
     """Return each row's similarity to the nearest row of all test sets, and that set's index."""
     similarity = closest(found)
     each = np.stack([near.similarity for near in found.values()])
@@ -97,9 +95,7 @@ def nearest_of_all(
     return similarity, np.where(usable, np.where(usable, each, -np.inf).argmax(axis=0), -1)
 
 
-def keep_among(
-    similarity: NDArray[np.float32], size: int, among: NDArray[np.bool_] | None
-) -> NDArray[np.bool_]:
+def keep_among(similarity: F32, size: int, among: Flags | None) -> Flags:
     """Select the ``size`` most similar rows among ``among``."""
     eligible = similarity if among is None else np.where(among, similarity, np.nan)
     return keep_by_similarity(eligible.astype(np.float32, copy=False), size, "far")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.metrics.intervals import (
     LEVEL,
@@ -18,6 +17,7 @@ from shiftproof.runs.scores.audit import ClassFigures, Curves, Histograms, Leak,
 from shiftproof.runs.scores.shared import Resampling
 from shiftproof.similarity.gap import SimilarityGap, by_class, cumulative, histogram
 from shiftproof.similarity.questions.top_k import TopK
+from shiftproof.types import F64, I64
 
 BINS = 200
 
@@ -54,7 +54,7 @@ def measure(found: SimilarityGap, duplicates: float) -> dict[str, Interval]:
 def count(found: SimilarityGap) -> Histograms:
     """Count the test rows by their similarity to the training set and to the reference."""
 
-    def bins(values: NDArray[np.float64]) -> tuple[int, ...]:
+    def bins(values: F64) -> tuple[int, ...]:
         return tuple(histogram(values, BINS)[1].tolist())
 
     return Histograms(
@@ -66,7 +66,7 @@ def accumulate(found: SimilarityGap) -> Curves:
     """Return the shares of the test rows up to each similarity, to training set and reference."""
     edges = histogram([0.0], BINS)[0][1:]
 
-    def shares(values: NDArray[np.float64]) -> tuple[float, ...]:
+    def shares(values: F64) -> tuple[float, ...]:
         # What rounding puts above 1 lies in the last bin, too.
         return tuple(cumulative(np.minimum(values, 1), edges).tolist())
 
@@ -133,6 +133,6 @@ def list_leakage(
     )
 
 
-def find_most_similar(near: TopK, most: int) -> NDArray[np.int64]:
+def find_most_similar(near: TopK, most: int) -> I64:
     """Return the test rows that have the nearest training rows, of equal ones the first."""
     return np.argsort(-near.similarity[:, 0], kind="stable")[:most]

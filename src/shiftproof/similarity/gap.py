@@ -15,7 +15,7 @@ from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source
-from shiftproof.types import F64, I64
+from shiftproof.types import F64, I64, Flags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -173,21 +173,18 @@ def _average_found(similarity: F64) -> F64:
     return means
 
 
-def histogram(
-    similarity: ArrayLike, bins: int = 50, low: float = -1, high: float = 1
-) -> tuple[F64, I64]:
+def histogram(similarity: ArrayLike, bins: int = 50, low: float = -1) -> tuple[F64, I64]:
     """Return the edges ``(bins + 1,)`` and the counts ``(bins,)``; the last bin holds its upper edge.
 
-    Values outside ``low..high``, which rounding makes of copies, count in the outermost bins.
+    Values outside ``low..1``, which rounding makes of copies, count in the outermost bins.
 
     Args:
         similarity: ``(n,)``; NaN is left out.
         bins: how many, of equal width.
         low: the lower edge of the first.
-        high: the upper edge of the last.
     """
-    values = np.clip(np.asarray(similarity, dtype=np.float64), low, high)
-    counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, high))
+    values = np.clip(np.asarray(similarity, dtype=np.float64), low, 1)
+    counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, 1))
     return edges, counts.astype(np.int64)
 
 
@@ -320,7 +317,7 @@ def accuracy_by_similarity(
     )
 
 
-def _compute_advantage(values: F64, right: NDArray[np.bool_]) -> float:
+def _compute_advantage(values: F64, right: Flags) -> float:
     """Area under the ROC curve: the Mann-Whitney statistic over all pairs."""
     wins, losses = int(right.sum()), int((~right).sum())
     if not wins or not losses:

@@ -13,6 +13,7 @@ from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import read_array
 from shiftproof.similarity.sources import Embeddings, check_flags
+from shiftproof.types import Flags
 
 UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
 """A uid of DataComp: 128 bits as 32 hex digits, the upper half first."""
@@ -51,7 +52,7 @@ def has_uids(train: Embeddings) -> bool:
     return any("uid" in train.columns(number) for number in range(len(train.shards)))
 
 
-def write_datacomp(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> int:
+def write_datacomp(path: Path, train: Embeddings, keep: Flags) -> int:
     """Write the uids of the rows that stay as DataComp's resharder takes them, and return how many.
 
     A ``.npy`` of ``(upper, lower)`` pairs of uint64, sorted, each once. UUIDs with dashes count as the
@@ -94,7 +95,7 @@ def read_datacomp(path: Path) -> NDArray[np.void]:
     return uids
 
 
-def write_keys(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> int:
+def write_keys(path: Path, train: Embeddings, keep: Flags) -> int:
     """Write a Parquet file with ``shard``, ``row`` and ``key`` of the rows that stay; return how many.
 
     ``shard`` is the file's name and ``row`` the place in it: together they name a row, which keys
@@ -128,16 +129,14 @@ def write_keys(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> int:
     return int(keep.sum())
 
 
-def _check(train: Embeddings, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _check(train: Embeddings, keep: Flags) -> Flags:
     flags = check_flags(keep, len(train), "keep")
     if not flags.any():
         raise InputError("The list keeps nothing. Use a higher threshold or a larger size.")
     return flags
 
 
-def _pairs(
-    train: Embeddings, keep: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.void], NDArray[np.bool_]]]:
+def _pairs(train: Embeddings, keep: Flags) -> Iterator[tuple[NDArray[np.void], Flags]]:
     """Yield some uids at a time, which are all of DataComp's form, with whether their rows stay."""
     place = 0
     for number in range(len(train.shards)):

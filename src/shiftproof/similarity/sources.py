@@ -32,7 +32,7 @@ from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
 from shiftproof.storage.contents import check_whole
 from shiftproof.storage.store import OURS, Store
-from shiftproof.types import F32
+from shiftproof.types import F32, Flags
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
@@ -82,7 +82,7 @@ class Block:
     start: int
     first: int
     values: F32
-    usable: NDArray[np.bool_]
+    usable: Flags
 
 
 @dataclass(frozen=True)
@@ -334,9 +334,7 @@ class Embeddings:
             values /= np.where(usable, norms, 1)[:, None]
         return Block(place, start, int(self.starts[place]) + start, values, usable)
 
-    def _explain_unusable(
-        self, place: int, start: int, norms: F32, usable: NDArray[np.bool_]
-    ) -> str:
+    def _explain_unusable(self, place: int, start: int, norms: F32, usable: Flags) -> str:
         row = int(np.flatnonzero(~usable)[0])
         where = f"{self.shards[place].name}: row {start + row}"
         norm = float(norms[row])
@@ -350,7 +348,7 @@ class Embeddings:
         if norm == 0:
             return f"{where} is all zeros. Mend it, {skip}."
         return (
-            f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalised "
+            f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalized "
             f"(--normalize, normalize=True), {skip}."
         )
 
@@ -680,7 +678,7 @@ def _read_text(value: object) -> str | None:
 # ---------------------------------------------------------------- one flag for each row
 
 
-def check_flags(flags: NDArray[Any], rows: int, name: str) -> NDArray[np.bool_]:
+def check_flags(flags: NDArray[Any], rows: int, name: str) -> Flags:
     """Check and return one bool per row.
 
     Raises:

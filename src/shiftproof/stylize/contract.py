@@ -33,7 +33,7 @@ def check_picture(what: str, picture: object) -> Image:
         raise ImageError(f"{what}: {error}") from error
     if image.ndim == 2:
         raise ImageError(
-            f"{what}: expected a picture in colour, (height, width, 3); got a grey one, {image.shape}. "
+            f"{what}: expected a picture in color, (height, width, 3); got a gray one, {image.shape}. "
             "Repeat it: numpy.repeat(image[..., None], 3, axis=2)."
         )
     return image

@@ -71,46 +71,17 @@ def check_adapter(
 
     before = _snapshot(model.module)
     source = [model.predict(batch) for batch in batches]
-    untouched = batches[0].copy()
-
-    with _globals_watched():
-        adapter = make(model)
-        _check_surface(adapter, model)
-        first = _predict(adapter, batches[0])
-        adapter.merge()
-        adapter.reset()
-    assert np.array_equal(batches[0], untouched), "images: predict changed its argument"
-
+    first = _check_globals(make, model, batches[0])
     adapter = make(model)
-    _check_merged(adapter, model, before, "before any batch")
-    _check_close(
-        _run_plain(adapter.merge(), model, batches[0]),
-        source[0],
-        "merge: before any batch it must equal the wrapped model",
-    )
+    _check_start(adapter, model, before, batches[0], source[0])
     expected = [_predict(adapter, batch) for batch in batches]
     _check_equal(expected[0], first, "deterministic: a second adapter gives other logits")
     _check_merged(adapter, model, before, "after the last batch")
     if merged_predicts:
-        _check_close(
-            _run_plain(adapter.merge(), model, batches[-1]),
-            expected[-1],
-            "merge: on the last batch it must give the adapter's logits",
-        )
+        _check_merge_predicts(adapter, model, batches[-1], expected[-1])
     _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
     _predict(adapter, batches[0][:1])
-
-    adapter.end_epoch()
-    adapter.reset()
-    assert len(adapter.events) == 0, "reset: events are left"
-    _check_close(
-        _run_plain(adapter.merge(), model, batches[0]),
-        source[0],
-        "reset: merge() must equal the wrapped model again",
-    )
-    for batch, logits in zip(batches, expected, strict=True):
-        _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
-
+    _check_reset(adapter, model, batches, source[0], expected)
     _check_tensors(make(model), model, batches[0], expected[0])
     _check_untouched(model, before)
     _check_parameters(make(model), model)
@@ -198,6 +169,61 @@ def _check_parameters(adapter: Adapter, model: Classifier) -> None:
             f"parameters: yields {type(parameter).__name__}"
         )
         assert parameter.data_ptr() not in own, "parameters: one is the wrapped model's"
+
+
+def _check_globals(
+    make: Callable[[Classifier], Adapter], model: Classifier, batch: Images
+) -> Logits:
+    """Check that nothing global and no argument changes; return the logits of the batch."""
+    untouched = batch.copy()
+    with _globals_watched():
+        adapter = make(model)
+        _check_surface(adapter, model)
+        logits = _predict(adapter, batch)
+        adapter.merge()
+        adapter.reset()
+    assert np.array_equal(batch, untouched), "images: predict changed its argument"
+    return logits
+
+
+def _check_start(
+    adapter: Adapter, model: Classifier, before: dict[str, Any], batch: Images, source: Logits
+) -> None:
+    _check_merged(adapter, model, before, "before any batch")
+    _check_close(
+        _run_plain(adapter.merge(), model, batch),
+        source,
+        "merge: before any batch it must equal the wrapped model",
+    )
+
+
+def _check_merge_predicts(
+    adapter: Adapter, model: Classifier, batch: Images, expected: Logits
+) -> None:
+    _check_close(
+        _run_plain(adapter.merge(), model, batch),
+        expected,
+        "merge: on the last batch it must give the adapter's logits",
+    )
+
+
+def _check_reset(
+    adapter: Adapter,
+    model: Classifier,
+    batches: Sequence[Images],
+    source: Logits,
+    expected: Sequence[Logits],
+) -> None:
+    adapter.end_epoch()
+    adapter.reset()
+    assert len(adapter.events) == 0, "reset: events are left"
+    _check_close(
+        _run_plain(adapter.merge(), model, batches[0]),
+        source,
+        "reset: merge() must equal the wrapped model again",
+    )
+    for batch, logits in zip(batches, expected, strict=True):
+        _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
 
 
 def _check_end_epoch(adapter: Adapter, batch: Images, expected: Logits) -> None:

@@ -107,7 +107,7 @@ def _check_layouts(
     gray = _picture(image.shape[:2])
     strided = np.repeat(gray[..., np.newaxis], 3, axis=2)[..., 1]
     result = corrupt(strided, corruption, severity=3, key="key", variant=variant)
-    assert np.array_equal(result, expected_gray), f"{label}: other pixels for a strided grey image"
+    assert np.array_equal(result, expected_gray), f"{label}: other pixels for a strided gray image"
 
 
 def _check_order(

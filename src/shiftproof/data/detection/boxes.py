@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.data.dataset import ImageData
@@ -33,7 +32,7 @@ from shiftproof.metrics.faults import (
     count_faults,
     read_number,
 )
-from shiftproof.types import Image, Sample, Settings
+from shiftproof.types import F64, I64, Flags, Image, Sample, Settings
 
 __all__ = [
     "BEYOND",
@@ -91,18 +90,18 @@ class ImageObjects:
 
     width: int
     height: int
-    positions: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    crowd: NDArray[np.bool_]
-    difficult: NDArray[np.bool_]
-    areas: NDArray[np.float64]
+    positions: F64
+    labels: I64
+    crowd: Flags
+    difficult: Flags
+    areas: F64
     outlines: tuple[Any, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
 
     @property
-    def boxes(self) -> NDArray[np.float64]:
+    def boxes(self) -> F64:
         """``(N, 4)`` float64 x1, y1, x2, y2 in pixels."""
         return np.concatenate(
             [self.positions[:, :2], self.positions[:, :2] + self.positions[:, 2:]], axis=1
@@ -344,7 +343,7 @@ def check_inside(where: str, name: str) -> str:
     windows = PureWindowsPath(name)
     if not name or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
         raise InputError(
-            f"{where}: expected a path below the data set's folder, got {name!r}, which leaves it."
+            f"{where}: expected a path below the dataset's folder, got {name!r}, which leaves it."
         )
     return name
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
@@ -32,6 +31,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.io.text import read_json
 from shiftproof.metrics.faults import read_integer, show_value
+from shiftproof.types import I32, Flags
 
 CITYSCAPES_CLASSES = (
     "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -215,7 +215,7 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
         )
 
 
-def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
+def _visible(pixels: I32, polygon: _Polygon) -> RawObject | None:
     """Return the visible part of a polygon as an object; None if it is fully occluded."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
@@ -235,9 +235,7 @@ def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
     )
 
 
-def _run_lengths(
-    seen: NDArray[np.bool_], left: int, top: int, size: tuple[int, int]
-) -> dict[str, Any]:
+def _run_lengths(seen: Flags, left: int, top: int, size: tuple[int, int]) -> dict[str, Any]:
     """Return pixels as COCO's run-length code: alternating runs outside and inside, by columns.
 
     Args:

@@ -55,14 +55,14 @@ def open_detection_data(
     if isinstance(source, (DetectionData, FoundDataset)):
         if any(given is not None for given in (split, images, root, box_format)):
             raise InputError(
-                "A data set is open already: give split, images, root and box_format where it is "
+                "A dataset is open already: give split, images, root and box_format where it is "
                 "made."
             )
         return source if isinstance(source, DetectionData) else _open(source, BoxReading())
     path = Path(source)
     if not path.exists() and not is_address(source):
         raise InputError(
-            f"{path} does not exist; expected a data set with boxes.{suggest_sibling(path)}"
+            f"{path} does not exist; expected a dataset with boxes.{suggest_sibling(path)}"
         )
     layout = LAYOUTS["webdataset" if is_address(source) else layout_of(path)]
     if box_format is not None and "box_format" not in layout.takes:
@@ -71,7 +71,7 @@ def open_detection_data(
         if images is not None:
             raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
         nearly = tell_nearly_coco(path) if path.is_dir() else ""
-        raise InputError(f"{path} is no data set with boxes: expected {_MARKS}{nearly}.")
+        raise InputError(f"{path} is no dataset with boxes: expected {_MARKS}{nearly}.")
     narrowed = None if layout.has_own_splits else split
     found = find_dataset(source, split=narrowed, images=images, root=root)
     column = None if images is None else str(images)
@@ -81,5 +81,5 @@ def open_detection_data(
 def _open(found: FoundDataset, reading: BoxReading) -> DetectionData:
     open_boxes = LAYOUTS[found.layout].open_boxes
     if open_boxes is None:
-        raise InputError(f"{found.source} is no data set with boxes: expected {_MARKS}.")
+        raise InputError(f"{found.source} is no dataset with boxes: expected {_MARKS}.")
     return open_boxes(found, reading)

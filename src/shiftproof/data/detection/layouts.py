@@ -284,7 +284,7 @@ def open_tar_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
 
 
 def open_row_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
-    """Open the boxes of a saved data set, or of Parquet files."""
+    """Open the boxes of a saved dataset, or of Parquet files."""
     kind = SavedDataset if found.layout == "saved" else ParquetImages
     opened = kind(found.source, reading.split, labeled=False, column=reading.column)
     return boxes_of_rows(opened, box_format=reading.box_format)

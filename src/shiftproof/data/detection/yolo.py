@@ -216,7 +216,7 @@ class YoloConfig:
             )
         if is_outside and name is None:
             raise InputError(
-                f"{self.where}: expected a path below the data set's folder, got {entry!r}, which "
+                f"{self.where}: expected a path below the dataset's folder, got {entry!r}, which "
                 "leaves it. Give the folder of the data as root (--root)."
             )
         if name is None:
@@ -245,7 +245,7 @@ class YoloConfig:
             inside = inside_of(self.home, str(Path(base, text)))
             if inside is None:
                 raise InputError(
-                    f"{name}: expected a path below the data set's folder, got {text!r}, which "
+                    f"{name}: expected a path below the dataset's folder, got {text!r}, which "
                     "leaves it; write the path relative to the folder."
                 )
             found.append((line, inside))

@@ -83,7 +83,7 @@ def _check(image: Image, number: int) -> Image:
     is_shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not is_shaped or array.size == 0:
         raise ImageError(
-            f"Image {number}: expected (H, W, 3) uint8 RGB in 0..255 or (H, W) grey, got shape "
+            f"Image {number}: expected (H, W, 3) uint8 RGB in 0..255 or (H, W) gray, got shape "
             f"{array.shape}, {array.dtype}."
         )
     return array

@@ -71,7 +71,7 @@ def open_data(
         options = (class_map, labeled, clean, split, images, root, label_key)
         if any(given is not None for given in options):
             raise InputError(
-                "A data set is open already: give class_map, labeled, clean, split, images, root "
+                "A dataset is open already: give class_map, labeled, clean, split, images, root "
                 "and label_key where it is made."
             )
         if classes is not None:
@@ -112,7 +112,7 @@ def _open(source: str | Path, reading: ImageReading) -> ImageData:
     if reading.label_key is not None and "label_key" not in layout.takes:
         raise InputError(
             f"{path} is {found.title}; a label key says what states the label in tars, "
-            "saved data sets and Parquet files."
+            "saved datasets and Parquet files."
         )
     open_images = layout.open_images or _open_photographs
     data = open_images(found, reading)

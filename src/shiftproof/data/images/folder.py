@@ -211,7 +211,7 @@ def without_border(image: Image, border: int, name: str) -> Image:
     if min(image.shape[:2]) <= 2 * border:
         raise BrokenFileError(
             f"{name}: {image.shape[0]} x {image.shape[1]} pixels is nothing but the frame of "
-            f"{border} pixels that its data set has."
+            f"{border} pixels that its dataset has."
         )
     inner: Image = image[border:-border, border:-border].copy()
     return inner

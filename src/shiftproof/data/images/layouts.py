@@ -102,7 +102,7 @@ def describe_tars(title: str, tars: TarFiles) -> Part:
 
 
 def find_rows(request: Request) -> FoundDataset:
-    """Find the splits of a data set whose images are rows of tables."""
+    """Find the splits of a dataset whose images are rows of tables."""
     path, layout, split = request.path, request.layout, request.split
     splits: list[str | None]
     if layout == "saved":
@@ -195,7 +195,7 @@ def find_image_files(request: Request) -> FoundDataset:
 def _no_data(path: Path) -> str:
     if path.suffix.lower() in (".gz", ".tgz", ".zip", ".7z"):
         return f"{path} is an archive; unpack it and give the folder."
-    return f"{path} is a file of no known kind; expected images or a data set."
+    return f"{path} is a file of no known kind; expected images or a dataset."
 
 
 def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
@@ -265,7 +265,7 @@ def open_tars(found: FoundDataset, reading: ImageReading) -> ImageData:
 
 
 def open_rows(found: FoundDataset, reading: ImageReading) -> ImageData:
-    """Open a saved data set, or Parquet files."""
+    """Open a saved dataset, or Parquet files."""
     kind = SavedDataset if found.layout == "saved" else ParquetImages
     return kind(
         found.source,

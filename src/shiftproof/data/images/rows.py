@@ -128,7 +128,7 @@ class RowImages(ImageData):
         data = self.image_bytes(self._rows[sample.id])
         if data is None:
             raise BrokenFileError(
-                f"{sample.id}: the image is not in the data set, which has only its path."
+                f"{sample.id}: the image is not in the dataset, which has only its path."
             )
         return data
 

@@ -250,19 +250,19 @@ def open_segmentation_data(
     if isinstance(source, SegmentationData):
         if any(one is not None for one in (split, masks, classes, condition)):
             raise InputError(
-                "A data set is open already: give split, masks, classes and condition where it is "
+                "A dataset is open already: give split, masks, classes and condition where it is "
                 "made."
             )
         return source
     path = Path(source)
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}; expected the folder of a data set with label maps.")
+        raise InputError(f"{path} {what}; expected the folder of a dataset with label maps.")
     if masks is not None:
         return _two_folders(path, Path(masks), split, classes, tuple(void), condition)
     name = layout_in(path)
     if name is None:
-        raise InputError(f"{path} is no data set with label maps: expected {_MARKS}.")
+        raise InputError(f"{path} is no dataset with label maps: expected {_MARKS}.")
     layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
     found = _of_condition(layout.find(path, chosen), condition, path)

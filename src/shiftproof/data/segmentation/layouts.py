@@ -354,7 +354,7 @@ LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
 
 
 def find_label_maps(request: Request) -> FoundDataset:
-    """Find the splits of a data set with label maps."""
+    """Find the splits of a dataset with label maps."""
     path, reader = request.path, LABEL_MAP_LAYOUTS[request.layout]
     asked = request.split
     splits = reader.splits(path) if asked is None else [choose_split(reader, path, asked)]

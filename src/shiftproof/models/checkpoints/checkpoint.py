@@ -444,4 +444,4 @@ def _adjust(preprocess: Preprocess, fitted: Fitted) -> tuple[Preprocess, tuple[s
         std=(sum(std) / len(std),),
         channels=1,
     )
-    return gray, ("one input channel: images are turned to grey",)
+    return gray, ("one input channel: images are turned to gray",)

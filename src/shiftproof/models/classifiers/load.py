@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.errors import ModelError, ShiftproofError
-from shiftproof.io.naming import hide_folders
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
 from shiftproof.models.classifiers.classifier import Classifier
@@ -25,31 +23,16 @@ from shiftproof.models.classifiers.timm import load_timm
 from shiftproof.models.classifiers.torchvision import load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers
 from shiftproof.models.dtypes import Dtype
+from shiftproof.models.loading import Loader, read_request
 from shiftproof.models.preprocess import Interpolation, Preprocess
-from shiftproof.models.targets import fetch_classes, fetch_target
-from shiftproof.specs import (
-    Pixels,
-    merge_options,
-    parse_spec,
-    read_numbers,
-    read_pixels,
-    read_switch,
-)
+from shiftproof.models.targets import fetch_classes
+from shiftproof.specs import Pixels
 
+ClassifierLoader: TypeAlias = Loader[LoadOptions, Loaded]
+"""One row of ``CLASSIFIER_LOADERS`` or ``ENCODER_LOADERS``."""
 
-@dataclass(frozen=True)
-class ClassifierLoader:
-    """One row of ``CLASSIFIER_LOADERS`` or ``ENCODER_LOADERS``: how the models of one source are loaded.
-
-    ``load`` gets what stands behind the colon. ``options`` names what it takes of ``pretrained``
-    and ``arch``; the preprocessing can be overridden for every source.
-    """
-
-    load: Callable[[str, LoadOptions], Loaded]
-    description: str
-    example: str
-    options: frozenset[str] = frozenset()
-
+APPLIED = ("size", "resize", "interpolation", "mean", "std")
+"""The options that change a preprocessing, whatever the source."""
 
 CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
     "demo": ClassifierLoader(
@@ -172,6 +155,12 @@ def load_classifier(
         "mean": mean,
         "std": std,
     }
+    return _load(spec, keywords, device, dtype, None if kept is None else Path(kept))
+
+
+def _load(
+    spec: str, keywords: dict[str, Any], device: str, dtype: Dtype, kept: Path | None
+) -> Classifier:
     loaded = load_parts(
         spec,
         keywords,
@@ -179,7 +168,7 @@ def load_classifier(
         common=("classes", *APPLIED),
         device=device,
         wrapped="Classifier(module, preprocess, classes)",
-        kept=None if kept is None else Path(kept),
+        kept=kept,
     )
     classifier = Classifier(
         loaded.module,
@@ -194,29 +183,6 @@ def load_classifier(
         classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")
     _try(classifier)
     return classifier
-
-
-# ---------------------------------------------------------------- its options
-
-APPLIED = ("size", "resize", "interpolation", "mean", "std")
-"""The options that change a preprocessing, whatever the source."""
-
-READERS: dict[str, Callable[[str], Any]] = {
-    "classes": str,
-    "pretrained": read_switch,
-    "arch": str,
-    "weights": str,
-    "output": str,
-    "templates": str,
-    "size": read_pixels,
-    "resize": read_pixels,
-    "interpolation": str,
-    "mean": read_numbers,
-    "std": read_numbers,
-}
-
-
-# ---------------------------------------------------------------- putting it together
 
 
 def load_parts(
@@ -241,22 +207,18 @@ def load_parts(
         kept: the folder of a run that may have vectors of classes already.
 
     Raises:
-        UnknownNameError, InputError: as for ``parse_spec`` and ``merge_options``.
+        UnknownNameError, InputError: as for ``read_request``.
         ModelError, BrokenFileError, MissingExtraError: by the loader of the source.
     """
-    readers = {name: READERS[name] for name in keywords}
-    source, target, written = parse_spec(spec, loaders, readers, wrapped=wrapped)
-    asked = merge_options(spec, keywords, written, source, loaders, common=common)
-    if isinstance(asked["size"], int):
-        asked["size"] = (asked["size"], asked["size"])
+    request = read_request(spec, keywords, loaders, common=common, wrapped=wrapped)
+    asked = request.options
     numbers_asked = asked.get("classes") == NUMBERED
     if asked.get("classes") is not None:
         asked["classes"] = None if numbers_asked else read_classes(fetch_classes(asked["classes"]))
-    target = fetch_target(target)
     options = LoadOptions(
         device=device, features=loaders is not CLASSIFIER_LOADERS, kept=kept, **asked
     )
-    loaded = loaders[source].load(target, options)
+    loaded = request.loader.load(request.target, options)
     preprocess = override_preprocess(loaded.preprocess, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)
     meant = "as asked for" if options.classes else loaded.classes_from
@@ -268,7 +230,7 @@ def load_parts(
     return loaded._replace(
         preprocess=preprocess,
         classes=classes,
-        name=loaded.name or (hide_folders(f"{source}:{target}") if target else source),
+        name=loaded.name or request.name,
         assumed=assumed,
     )
 

@@ -150,7 +150,7 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
         ending = "softmax" if module.reading == "probabilities" else "sigmoid"
         assumed.append(f"the {ending} at the end taken off")
     if gray:
-        assumed.append("one input channel: images are turned to grey")
+        assumed.append("one input channel: images are turned to gray")
     return Loaded(
         module,
         preprocess,

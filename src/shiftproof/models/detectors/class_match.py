@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,6 @@ def match_classes(
     data_classes: Classes | Iterable[str],
     *,
     mapping: Mapping[str, str] | None = None,
-    synonyms: Sequence[Sequence[str]] = SYNONYMS,
     called: str = "detector",
 ) -> ClassMatch:
     """Match a detector's classes to a dataset's by name.
@@ -80,7 +79,6 @@ def match_classes(
         detector_classes: the detector's classes, in the order of its labels.
         data_classes: the dataset's classes.
         mapping: from a class of the detector to one of the dataset, where the names do not match.
-        synonyms: groups of names of one class each.
         called: word for the model in errors.
 
     Raises:
@@ -96,10 +94,10 @@ def match_classes(
         if _fold(name) in places:
             first = data.names[places[_fold(name)]]
             raise LabelError(
-                f"Two classes of the data set have one name: {first!r} and {name!r}. Merge them."
+                f"Two classes of the dataset have one name: {first!r} and {name!r}. Merge them."
             )
         places[_fold(name)] = index
-    groups = [{_fold(name) for name in group} for group in synonyms]
+    groups = [{_fold(name) for name in group} for group in SYNONYMS]
     chosen = _map_names(mapping or {}, detector, data, places, called)
     found: list[int | None] = []
     for name in map(_fold, detector.names):
@@ -109,9 +107,9 @@ def match_classes(
         found.append(chosen.get(name, places.get(name, min(others, default=None))))
     if all(index is None for index in found):
         raise LabelError(
-            f"The {called} ({', '.join(detector.names[:5])}, …) and the data set "
+            f"The {called} ({', '.join(detector.names[:5])}, …) and the dataset "
             f"({', '.join(data.names[:5])}, …) have no class in common. Give mapping=, from the "
-            f"{called}'s names to the data set's."
+            f"{called}'s names to the dataset's."
         )
     return ClassMatch(
         tuple(found),
@@ -134,7 +132,7 @@ def _map_names(
         if _fold(theirs) not in own:
             raise UnknownNameError.of(f"class of the {called}", theirs, detector.names)
         if _fold(meant) not in places:
-            raise UnknownNameError.of("class of the data set", meant, data.names)
+            raise UnknownNameError.of("class of the dataset", meant, data.names)
     return {_fold(theirs): places[_fold(meant)] for theirs, meant in mapping.items()}
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.io.border import show_name
-from shiftproof.models.checkpoints.checkpoint import read_tensors
-from shiftproof.models.checkpoints.file import check_dense
-from shiftproof.models.checkpoints.names import Match, find_weights, is_unrelated
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.models.checkpoints.filling import fill_network, match_weights
+from shiftproof.models.checkpoints.names import Match, is_unrelated
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import (
     TorchvisionConvention,
@@ -58,31 +56,14 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         classes = options.classes
         labels = (None, *range(len(classes)))
     network = build_torchvision_detector(name, len(labels))
-    content = read_tensors(Path(target))
-    expected = network.state_dict()
-    match = find_weights(
-        content,
-        expected,
-        parameters=frozenset(key for key, _ in network.named_parameters()),
-        wanted=options.weights,
-    )
+    match = match_weights(network, Path(target), options.weights)
     state = {} if match is None else _own_names(match)
-    for key, tensor in state.items():
-        check_dense(tensor, f"{target}: {show_name(key)}")
     notes = () if match is None else match.notes
     if not any(key.endswith("num_batches_tracked") for key in state):
         # torchvision freezes the batch-norm statistics of networks with trained weights.
         frozen = freeze_norms(network, 0.0 if has_no_eps(weights) else None)
         notes = (*notes, "batch norms frozen, as in the file") if frozen else notes
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        faults = [line.strip() for line in str(error).splitlines()[1:]]
-        raise ModelError(
-            f"The weights in {target} do not fit {name} with {len(classes)} classes "
-            f"({' '.join(faults)[:300]}). Check the architecture, and name the classes that it was "
-            "trained on: classes=NAMES.txt."
-        ) from error
+    fill_network(network, state, target=target, name=name, classes=len(classes))
     set_thresholds(network, options)
     return LoadedDetector(
         network,

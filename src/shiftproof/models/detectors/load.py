@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
-from shiftproof.io.naming import hide_folders
 from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.detectors.detector import Detector
@@ -19,22 +17,12 @@ from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import load_torchvision_detector
 from shiftproof.models.detectors.transformers import load_transformers_detector
 from shiftproof.models.detectors.ultralytics import load_ultralytics
-from shiftproof.models.targets import fetch_classes, fetch_target
-from shiftproof.specs import Pixels, merge_options, parse_spec, read_pixels, read_switch
+from shiftproof.models.loading import Loader, read_request
+from shiftproof.models.targets import fetch_classes
+from shiftproof.specs import Pixels
 
-
-@dataclass(frozen=True)
-class DetectorLoader:
-    """One row of ``DETECTOR_LOADERS``: how the detectors of one source are loaded.
-
-    ``load`` gets what stands behind the colon. ``options`` names what it takes beside ``classes``.
-    """
-
-    load: Callable[[str, DetectorOptions], LoadedDetector]
-    description: str
-    example: str
-    options: frozenset[str] = frozenset()
-
+DetectorLoader: TypeAlias = Loader[DetectorOptions, LoadedDetector]
+"""One row of ``DETECTOR_LOADERS``."""
 
 DETECTOR_LOADERS: dict[str, DetectorLoader] = {
     "torchvision": DetectorLoader(
@@ -122,9 +110,6 @@ def load_detector(
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
     """
-    source, target, written = parse_spec(
-        spec, DETECTOR_LOADERS, _READERS, wrapped="Detector(module, classes)"
-    )
     keywords: dict[str, Any] = {
         "classes": classes,
         "pretrained": pretrained,
@@ -137,16 +122,24 @@ def load_detector(
         "limit": limit,
         "template": template,
     }
-    asked = merge_options(spec, keywords, written, source, DETECTOR_LOADERS, common=("classes",))
+    words = None if vocabulary is None else read_classes(vocabulary)
+    return _load(spec, keywords, device, words)
+
+
+def _load(spec: str, keywords: dict[str, Any], device: str, words: Classes | None) -> Detector:
+    request = read_request(
+        spec,
+        keywords,
+        DETECTOR_LOADERS,
+        common=("classes",),
+        wrapped="Detector(module, classes)",
+    )
+    asked = request.options
     _check_ranges(asked)
     if asked["classes"] is not None:
         asked["classes"] = read_classes(fetch_classes(asked["classes"]))
-    if isinstance(asked["size"], int):
-        asked["size"] = (asked["size"], asked["size"])
-    words = None if vocabulary is None else read_classes(vocabulary)
     options = DetectorOptions(device=device, vocabulary=words, **asked)
-    target = fetch_target(target)
-    loaded = DETECTOR_LOADERS[source].load(target, options)
+    loaded = request.loader.load(request.target, options)
     meant = choose_classes(
         spec, options.classes, loaded.classes, outputs="labels",
         ways="give classes=NAMES.txt, a text file with one name a line",
@@ -156,7 +149,7 @@ def load_detector(
         meant,
         convention=loaded.convention,
         device=device,
-        name=hide_folders(f"{source}:{target}"),
+        name=request.name,
         assumed=loaded.assumed,
     )
     try_on_black(detector, 64, 64)
@@ -171,17 +164,3 @@ def _check_ranges(options: dict[str, Any]) -> None:
     limit = options["limit"]
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise InputError(f"limit: expected a number of boxes, 1 or more, got {limit!r}.")
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "classes": str,
-    "pretrained": read_switch,
-    "arch": str,
-    "weights": str,
-    "decode": str,
-    "size": read_pixels,
-    "score": float,
-    "overlap": float,
-    "limit": int,
-    "template": str,
-}

@@ -28,7 +28,7 @@ def match_pixel_classes(
         return match_classes(model_classes, data_classes, mapping=mapping, called="model")
     if len(model_classes) != len(data_classes):
         raise LabelError(
-            f"The model has {len(model_classes)} classes and the data set {len(data_classes)}, and "
+            f"The model has {len(model_classes)} classes and the dataset {len(data_classes)}, and "
             "they have no names to match them by. Name those of the data (--classes) and of the "
             "model (?classes=NAMES.txt)."
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
-from shiftproof.io.naming import hide_folders
 from shiftproof.models.any_size import choose_classes, try_on_black
+from shiftproof.models.loading import READERS, Loader, read_request
 from shiftproof.models.segmenters.function import load_function_segmenter
 from shiftproof.models.segmenters.label_spaces import names_of
 from shiftproof.models.segmenters.onnx import load_onnx_segmenter
@@ -18,29 +17,14 @@ from shiftproof.models.segmenters.options import LoadedSegmenter, Resize, Segmen
 from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.models.segmenters.torchvision import load_torchvision_segmenter
 from shiftproof.models.segmenters.transformers import load_transformers_segmenter
-from shiftproof.models.targets import fetch_classes, fetch_target
-from shiftproof.specs import (
-    Pixels,
-    merge_options,
-    parse_spec,
-    read_pixels,
-    read_switch,
-)
+from shiftproof.models.targets import fetch_classes
+from shiftproof.specs import Pixels, read_pixels
 
+SegmenterLoader: TypeAlias = Loader[SegmenterOptions, LoadedSegmenter]
+"""One row of ``SEGMENTER_LOADERS``."""
 
-@dataclass(frozen=True)
-class SegmenterLoader:
-    """One row of ``SEGMENTER_LOADERS``: how the segmenters of one source are loaded.
-
-    ``load`` gets what stands behind the colon. ``options`` names what it takes beside ``classes``,
-    ``resize``, ``window`` and ``stride``, which all take.
-    """
-
-    load: Callable[[str, SegmenterOptions], LoadedSegmenter]
-    description: str
-    example: str
-    options: frozenset[str] = frozenset()
-
+COMMON = ("classes", "resize", "window", "stride")
+"""The options that segmenters of all sources take."""
 
 SEGMENTER_LOADERS: dict[str, SegmenterLoader] = {
     "torchvision": SegmenterLoader(
@@ -116,10 +100,7 @@ def load_segmenter(
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
     """
-    source, target, written = parse_spec(
-        spec, SEGMENTER_LOADERS, _READERS, wrapped="Segmenter(module, classes)"
-    )
-    given: dict[str, Any] = {
+    keywords: dict[str, Any] = {
         "classes": classes,
         "pretrained": pretrained,
         "weights": weights,
@@ -130,19 +111,24 @@ def load_segmenter(
         "mean": mean,
         "std": std,
     }
-    given = merge_options(
-        spec, given, written, source, SEGMENTER_LOADERS,
-        common=("classes", "resize", "window", "stride"),
-    )  # fmt: skip
-    for name in ("window", "stride"):
-        if isinstance(given[name], int):
-            given[name] = (given[name], given[name])
+    return _load(spec, keywords, device)
+
+
+def _load(spec: str, keywords: dict[str, Any], device: str) -> Segmenter:
+    request = read_request(
+        spec,
+        keywords,
+        SEGMENTER_LOADERS,
+        common=COMMON,
+        wrapped="Segmenter(module, classes)",
+        readers={**READERS, "resize": _read_resize},
+    )
+    given = request.options
     _check_channels(given)
     if given["classes"] is not None:
         given["classes"] = names_of(fetch_classes(given["classes"]))
     options = SegmenterOptions(device=device, **given)
-    target = fetch_target(target)
-    loaded = SEGMENTER_LOADERS[source].load(target, options)
+    loaded = request.loader.load(request.target, options)
     meant = choose_classes(
         spec, options.classes, loaded.classes, outputs="outputs",
         ways="give classes=NAMES.txt, a text file with one name a line, "
@@ -154,7 +140,7 @@ def load_segmenter(
         convention=loaded.convention,
         framing=loaded.framing,
         device=device,
-        name=hide_folders(f"{source}:{target}"),
+        name=request.name,
         assumed=loaded.assumed,
     )
     try_on_black(segmenter, 64, 96)
@@ -170,20 +156,3 @@ def _check_channels(given: dict[str, Any]) -> None:
 
 def _read_resize(text: str) -> Resize:
     return "none" if text == "none" else read_pixels(text)
-
-
-def _read_numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "classes": str,
-    "pretrained": read_switch,
-    "weights": str,
-    "output": str,
-    "resize": _read_resize,
-    "window": read_pixels,
-    "stride": read_pixels,
-    "mean": _read_numbers,
-    "std": _read_numbers,
-}

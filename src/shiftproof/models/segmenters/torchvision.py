@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.io.border import show_name
-from shiftproof.models.checkpoints.checkpoint import read_tensors
-from shiftproof.models.checkpoints.file import check_dense
-from shiftproof.models.checkpoints.names import find_weights
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.models.checkpoints.filling import fill_network, match_weights
 from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
 from shiftproof.models.segmenters.normalized import NormalizedSegmentation
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
@@ -96,21 +93,7 @@ def _build_network(target: str, weights: Any) -> torch.nn.Module:
 def _load_file_weights(name: str, path: Path, classes: Classes) -> tuple[torch.nn.Module, str]:
     """Return a network with the weights of a file, and a note on them."""
     network = build_torchvision_segmenter(name, len(classes))
-    expected = network.state_dict()
-    content = read_tensors(path)
-    match = find_weights(
-        content, expected, parameters=frozenset(key for key, _ in network.named_parameters())
-    )
+    match = match_weights(network, path)
     state = {} if match is None else match.state
-    for key, tensor in state.items():
-        check_dense(tensor, f"{path}: {show_name(key)}")
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        faults = [line.strip() for line in str(error).splitlines()[1:]]
-        raise ModelError(
-            f"The weights in {path} do not fit {name} with {len(classes)} classes "
-            f"({' '.join(faults)[:300]}). Check the network, and name the classes that it was trained "
-            "on: classes=NAMES.txt."
-        ) from error
+    fill_network(network, state, target=path, name=name, classes=len(classes))
     return network, "; ".join((f"weights of {path.name}", *(match.notes if match else ())))

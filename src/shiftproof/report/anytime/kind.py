@@ -1,4 +1,4 @@
-"""The page of an anytime run, whole."""
+"""The page of an anytime run."""
 
 from __future__ import annotations
 

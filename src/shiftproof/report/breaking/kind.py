@@ -1,4 +1,4 @@
-"""The page of breaking points, whole."""
+"""The page of breaking points."""
 
 from __future__ import annotations
 

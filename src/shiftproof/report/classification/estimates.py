@@ -207,7 +207,7 @@ def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[
         "title": _capital(_title(model.best)),
         "note": _NOTES.get(model.best, ""),
         "rests": (
-            f"Learnt on {wording.plural(stream.images, 'labeled image')} of the run “{run}”. In its "
+            f"Learned on {wording.plural(stream.images, 'labeled image')} of the run “{run}”. In its "
             f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this guess "
             f"was off by {wording.percent(best.root_mean_square)} points (root mean square), and at "
             f"worst by {wording.percent(abs(worst.estimate - worst.error))} "

@@ -189,7 +189,7 @@ def _sets_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
         "Prediction sets",
         words=[
             "Instead of one answer a model may give a set of classes that holds the right one as "
-            "often as is promised, learnt on held-out clean images (split conformal prediction). "
+            "often as is promised, learned on held-out clean images (split conformal prediction). "
             "The promise is for images of the same kind. Below: how often the set holds the right "
             "class, and of how many classes it is.",
             *(lost or [kept]),

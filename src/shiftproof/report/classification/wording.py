@@ -20,7 +20,7 @@ WITHOUT_LABELS = Words(
 
 
 def has_labels(scores: GridScores) -> bool:
-    """Whether the figures are errors against labels, and not changes of mind."""
+    """Whether the figures are errors against labels, and not disagreement with the clean answers."""
     return scores.measure.name == "error"
 
 

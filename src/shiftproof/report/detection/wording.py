@@ -43,7 +43,7 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
 
 
 def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
-    """Say which classes of the data a detector has not, and what that does to its P."""
+    """Name the classes of the data that a detector lacks, and the effect on its P."""
     objects = {one.name: one.objects for one in detail.classes}
     counted = [name for name in missing if name in objects]
     listed = wording.listing(

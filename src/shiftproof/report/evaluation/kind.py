@@ -1,4 +1,4 @@
-"""The page of an evaluation, whole."""
+"""The page of an evaluation."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NEAR_CHANCE = 0.9
 
 
 def list_steps(shown: Shown, ranking: Ranking | None, alarms: Sequence[str]) -> list[Step]:
-    """Return what follows from the figures, what puts them in doubt first."""
+    """Return suggested next steps; those that question the figures come first."""
     run = shown.first
     found = [
         _make_alike(alarms),
@@ -51,7 +51,7 @@ def _make_alike(alarms: Sequence[str]) -> Step | None:
 
 
 def _check_loading(entry: Entry) -> Step | None:
-    """Say that a clean error near that of guessing is mostly a model that was loaded wrongly."""
+    """Suggest to check how a model was loaded, if its clean error is near that of guessing."""
     classes = entry.run.head.classes.get("count")
     clean = entry.scored.of_clean("error")
     if not isinstance(classes, int) or classes < 2 or clean is None or entry.adapter is not None:
@@ -120,7 +120,7 @@ def _narrow(scores: GridScores) -> Step | None:
 
 
 def _judge_change(change: Change) -> Step | None:
-    """Say whether a change is worth having, with what it costs in the same breath."""
+    """Say whether a change is worth having, and what it costs."""
     scores = change.run.scores
     figure = change.scored.summary.get("mean")
     if figure is None or figure.bare or figure.spans_zero or change.entry.adapter is None:

@@ -15,7 +15,7 @@ from shiftproof.runs.scores.reading import clean_text
 def warn_of_missing_classes(
     shown: Shown, form: type[Any], tell: Callable[[str, Sequence[str], Any, GridScores], str]
 ) -> list[str]:
-    """Say which classes models have not, once for all that lack the same.
+    """Warn of classes that models lack, once for all models that lack the same ones.
 
     ``tell`` words it, from the models, the classes and the task's own part (``form``) of the scores.
     """

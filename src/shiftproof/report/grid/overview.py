@@ -33,7 +33,7 @@ def write_lead(shown: Shown, task: TaskPage) -> list[str]:
 
 
 def _subsets(runs: Sequence[Run]) -> list[str]:
-    """Say of each run of some images alone what it bought."""
+    """Describe the subset of images of each run that has one."""
     told = zip(run_names(runs), map(words.describe_subset, runs), strict=True)
     return [
         said if len(runs) == 1 else f"{name}: {said}" for name, said in told if said is not None

@@ -59,13 +59,13 @@ class GridPage(PageKind[Run, GridScores]):
     def __init__(
         self, task: TaskPage, ranking: Ranking | None = None, unpaired: str | None = None
     ) -> None:
-        """Keep the task, and of several runs the ranking of all their models, or why there is none."""
+        """``ranking`` is that of all models of several runs, ``reason`` why there is none."""
         self.task = task
         self.ranking = ranking
         self.unpaired = unpaired
 
     def describe_differences(self, runs: Sequence[Run]) -> list[str]:
-        """Say in what runs differ that makes their figures no fair comparison; nothing: in nothing."""
+        """Describe differences between runs that make their figures incomparable; empty without any."""
         return _differing(Shown.of(runs), self.task)
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:

@@ -160,7 +160,7 @@ def heat_section(grid: Grid) -> Section:
     ]
     if not lower:
         said.append(
-            f"The colour says which share of the model's own clean {grid.measure} is lost."
+            f"The color says which share of the model's own clean {grid.measure} is lost."
             if by_loss
             else "The darker, the less."
         )

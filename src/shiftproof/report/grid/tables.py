@@ -20,12 +20,12 @@ def summarize(scores: GridScores) -> Table:
     """
     scored = [*scores.models, *scores.differences]
     interval = level(scores)
-    spelt = spelling(scores)
+    form = spelling(scores)
     severities = wording.severities_phrase(scores.severities)
     parts = [
-        f"{wording.capital(_title(scores))}{spelt.short_phrase}, {severities}",
+        f"{wording.capital(_title(scores))}{form.short_phrase}, {severities}",
         f"{interval} intervals from a bootstrap over {scores.used} images" if interval else "",
-        f"differences in{spelt.full_points}" if scores.differences and spelt.full_points else "",
+        f"differences in{form.full_points}" if scores.differences and form.full_points else "",
     ]
     return Table(
         columns=tuple(
@@ -34,7 +34,7 @@ def summarize(scores: GridScores) -> Table:
         rows=tuple(row for row in _rows(scores, scored) if any(row.figures)),
         caption="; ".join(part for part in parts if part) + ".",
         notes=tuple(_notes(scores, interval)),
-        spelling=spelt,
+        spelling=form,
     )
 
 
@@ -68,8 +68,8 @@ def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
         if one.name != "clean" and one.name != "calibration_error":
             figures = [each.summary.get(one.name) for each in scored]
             title = "Mean over corruptions" if " under " in one.title else one.title
-            spelt = spelling_of(one.unit)
-            rows.append(Row("summary", one.name, title, "", one.name, tuple(figures), spelt))
+            form = spelling_of(one.unit)
+            rows.append(Row("summary", one.name, title, "", one.name, tuple(figures), form))
     return rows
 
 

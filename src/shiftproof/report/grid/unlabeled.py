@@ -38,7 +38,7 @@ def estimates_section(shown: Shown) -> Section | None:
         tables=[_list_estimates(believed, kinds)],
         folded=[_list_cells(believed, kinds)] if any(b.cells for _, b in believed) else [],
         notes=[
-            "An estimate is learnt on clean labeled images, and no such number is right whatever the "
+            "An estimate is learned on clean labeled images, and no such number is right whatever the "
             "shift. How far it is off is measured in the corrupted cells of the labeled images: half "
             "of the images teach, the other half is judged, both ways round."
         ],

@@ -55,11 +55,11 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
     name = scores.measure.title
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    spelt = spelling(scores)
-    under = f"{spelt.with_sign(mean.value)} under corruption ({over(scores)})"
+    form = spelling(scores)
+    under = f"{form.with_sign(mean.value)} under corruption ({over(scores)})"
     if clean is None:
         return f"{label}: {name} {under}."
-    return f"{label}: {name} {spelt.with_sign(clean.value)} on clean images and {under}."
+    return f"{label}: {name} {form.with_sign(clean.value)} on clean images and {under}."
 
 
 def finding(scores: GridScores, difference: Scored, label: str, words: Words) -> str:
@@ -77,8 +77,8 @@ def finding(scores: GridScores, difference: Scored, label: str, words: Words) ->
     if figure.spans_zero and not figure.bare:
         better = words.helps if lower else "is better under corruption"
         return f"Whether {label} {better} cannot be told from {images(scores)}."
-    spelt = spelling(scores)
-    amount = f"{spelt.figure(abs(figure.value))}{spelt.points}"
+    form = spelling(scores)
+    amount = f"{form.figure(abs(figure.value))}{form.points}"
     if not lower:
         said = f"{label} is {amount} {'higher' if figure.value > 0 else 'lower'} under corruption"
     elif figure.value < 0:
@@ -98,24 +98,24 @@ def verdict(scores: GridScores, difference: Scored, label: str, against: str, wo
     if _is_nothing(figure):
         return words.same.format(subject=label, measure=measure, compared=compared)
     rises = figure.value > 0
-    spelt = spelling(scores)
-    amount = spelt.figure(abs(figure.value))
+    form = spelling(scores)
+    amount = form.figure(abs(figure.value))
     if figure.bare:
         return (
-            f"The {measure} of {label} is {amount}{spelt.points} "
+            f"The {measure} of {label} is {amount}{form.points} "
             f"{'higher' if rises else 'lower'} than that of {against}. Whether that is more than "
             "chance cannot be told: there are no images to resample, so no interval."
         )
-    ends = f"{level(scores)} interval {spelt.change_span(figure)}"
+    ends = f"{level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
         return (
             f"Whether {label} {words.helps} cannot be told from {images(scores)}: {compared} the "
-            f"{measure} changes by {spelt.change(figure.value)}{spelt.full_points}, and the "
+            f"{measure} changes by {form.change(figure.value)}{form.full_points}, and the "
             f"interval holds both gains and losses ({ends})."
         )
     does = (
         f"{'raises' if rises else 'lowers'} the {measure} by "
-        f"{amount}{spelt.full_points} {compared} ({ends})."
+        f"{amount}{form.full_points} {compared} ({ends})."
     )
     return f"{label} {does}" if _is_better(scores, figure) else f"{label} {words.harms}: it {does}"
 
@@ -129,14 +129,14 @@ def clean_verdict(scores: GridScores, difference: Scored) -> str:
     if _is_nothing(figure):
         return f"On clean images the {measure} does not change."
     rises = figure.value > 0
-    spelt = spelling(scores)
-    amount = f"{spelt.figure(abs(figure.value))}{spelt.points}"
+    form = spelling(scores)
+    amount = f"{form.figure(abs(figure.value))}{form.points}"
     if figure.bare:
         return f"On clean images it is {amount} {'higher' if rises else 'lower'}."
-    ends = f"{level(scores)} interval {spelt.change_span(figure)}"
+    ends = f"{level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
         return (
-            f"On clean images the {measure} changes by {spelt.change(figure.value)}{spelt.points} "
+            f"On clean images the {measure} changes by {form.change(figure.value)}{form.points} "
             f"({ends}): not distinguishable from no change."
         )
     does = f"the {measure} {'rises' if rises else 'falls'} by {amount} ({ends})."
@@ -182,8 +182,8 @@ def price_in_brief(scores: GridScores, difference: Scored, label: str) -> str:
 
 
 def _amount(headline: Headline, figure: Interval) -> str:
-    spelt = spelling_of(headline.unit)
-    return f"{spelt.figure(abs(figure.value))}{spelt.points}"
+    form = spelling_of(headline.unit)
+    return f"{form.figure(abs(figure.value))}{form.points}"
 
 
 def inside(title: str) -> str:
@@ -224,9 +224,9 @@ def _nearness(scores: GridScores) -> str:
     )
     if headline is None or not halves:
         return ""
-    spelt = spelling_of(headline.unit)
-    spelled = list(dict.fromkeys(spelt.figure(one) for one in (halves[0], halves[-1])))
-    return f"{inside(headline.title)} {' to '.join(f'±{one}' for one in spelled)}{spelt.points}"
+    form = spelling_of(headline.unit)
+    spelled = list(dict.fromkeys(form.figure(one) for one in (halves[0], halves[-1])))
+    return f"{inside(headline.title)} {' to '.join(f'±{one}' for one in spelled)}{form.points}"
 
 
 def tally(differences: Sequence[Interval], *, lower_is_better: bool) -> str:

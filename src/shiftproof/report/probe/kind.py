@@ -1,4 +1,4 @@
-"""The page of probes of encoders, whole."""
+"""The page of probes of encoders."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the page of segmenters has of its own."""
+"""The parts of the page that are specific to segmenters."""

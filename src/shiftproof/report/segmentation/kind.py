@@ -1,4 +1,4 @@
-"""What the page of segmenters has of its own."""
+"""The parts of the page that are specific to segmenters."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def conditions_section(shown: Shown) -> Section | None:
         "segmentation_classes.html.j2",
         {
             "words": "mIoU over the images of each condition as they were taken, and with the "
-            "corruptions on top. Conditions hold different images, or the same ones where a data set "
+            "corruptions on top. Conditions hold different images, or the same ones where a dataset "
             f"was fogged. {_list_ranges(told)}",
             "worst": "",
             "first": "Condition",

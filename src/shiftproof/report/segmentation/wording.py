@@ -1,4 +1,4 @@
-"""What is said of segmenters alone."""
+"""Sentences specific to segmenters."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def tell_worst(label: str, classes: Sequence[ClassFall]) -> str:
 
 
 def name_of(taker: str | None) -> str:
-    """Return what is said of a class that takes pixels; None is none of the data's."""
+    """Return the name of a class that takes pixels; None stands for no class of the data."""
     return "none of the classes" if taker is None else taker
 
 
 def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
-    """Say which classes of the data a segmenter has not, and what that does to its mIoU."""
+    """Name the classes of the data that a segmenter lacks, and the effect on its mIoU."""
     there = {one.name for one in detail.classes if one.pixels}
     counted = [name for name in missing if name in there]
     more = len(missing) - _MOST_CLASSES

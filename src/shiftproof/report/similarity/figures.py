@@ -1,4 +1,4 @@
-"""How test rows lie by their similarity to the nearest row: as a histogram, and added up."""
+"""Charts of test rows' similarity to the nearest row: histograms, and cumulative shares."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from shiftproof.report.svg.markup import Html, element
 
 _WIDTH, _HEIGHT = 300.0, 172.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 10.0, 10.0, 24.0
+
+BARS = 30
+"""The most bars of a histogram."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,12 @@ def histogram(
     shown: Range,
     *,
     title: str,
-    bars: int = 30,
 ) -> Html:
     """Draw the histograms of both sides over each other, as outlines with a light ground."""
     lines = []
     width = 1
     for look, counts in sides:
-        grouped, width = coarsen(counts, shown, bars)
+        grouped, width = coarsen(counts, shown, BARS)
         total = sum(counts) or 1.0
         lines.append(Line(look, [count / total for count in grouped]))
     top = max((max(line.shares, default=0.0) for line in lines), default=0.0) or 1.0

@@ -1,4 +1,4 @@
-"""The page of an audit of train-test similarity, whole."""
+"""The page of an audit of train-test similarity."""
 
 from __future__ import annotations
 

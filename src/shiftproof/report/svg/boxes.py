@@ -43,7 +43,7 @@ class Mark:
 
     @property
     def words(self) -> str:
-        """The class and the score, as they are read out."""
+        """The class and the score, for screen readers."""
         return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}"
 
 

@@ -259,7 +259,7 @@ def _rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
 
 
 def _tell_curves(curves: Sequence[Curve], spelling: Spelling) -> str:
-    """Say the figures of all curves, for those who hear the page."""
+    """Return the figures of all curves as text for screen readers."""
     return "; ".join(
         f"{curve.look.label}: "
         + ", ".join(

@@ -46,9 +46,9 @@ def diverging(*, dark: bool) -> list[Level]:
     return _levels(_DIVERGING_DARK if dark else _DIVERGING_LIGHT, STEPS + 1)
 
 
-def sequential_level(fraction: float, top: float = 1.0) -> int:
-    """Return the level of ``fraction`` on a scale from 0 to ``top``."""
-    return max(0, min(STEPS, round(fraction / top * STEPS)))
+def sequential_level(fraction: float) -> int:
+    """Return the level of ``fraction`` on a scale from 0 to 1."""
+    return max(0, min(STEPS, round(fraction * STEPS)))
 
 
 def diverging_level(difference: float, reach: float) -> int:

@@ -82,12 +82,12 @@ class CellRecords:
     """
 
     ids: list[str] = field(default_factory=list)
-    position: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    target: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    prediction: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    loss: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    top: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, TOP), np.int32))
+    position: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    target: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    prediction: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    confidence: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    loss: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    top: I32 = field(default_factory=lambda: np.zeros((0, TOP), np.int32))
     error: list[str | None] = field(default_factory=list)
     brier: F32 | None = None
     calibrated: CalibratedAnswers | None = None
@@ -96,7 +96,7 @@ class CellRecords:
         return len(self.ids)
 
     @property
-    def readable(self) -> NDArray[np.bool_]:
+    def readable(self) -> Flags:
         """``(N,)`` bool: which files could be read."""
         if self.error.count(None) == len(self.error):
             return np.ones(len(self.error), bool)

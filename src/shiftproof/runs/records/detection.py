@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.coco import DetectionColumns
 from shiftproof.metrics.masks import Code, areas_of
 from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.types import F64, I32, Flags
 
 if TYPE_CHECKING:
     import pyarrow
@@ -37,9 +37,9 @@ class FoundInImage:
     run-length codes of the image's size, or None.
     """
 
-    labels: NDArray[np.int32]
-    scores: NDArray[np.float64]
-    positions: NDArray[np.float64]
+    labels: I32
+    scores: F64
+    positions: F64
     masks: tuple[bytes, ...] | None = None
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class DetectionRecords:
     """
 
     ids: list[str] = field(default_factory=list)
-    position: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    position: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
     found: list[FoundInImage] = field(default_factory=list)
     error: list[str | None] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class DetectionRecords:
         return len(self.ids)
 
     @property
-    def readable(self) -> NDArray[np.bool_]:
+    def readable(self) -> Flags:
         """``(N,)`` bool: which files could be read."""
         return np.array([reason is None for reason in self.error], dtype=bool)
 

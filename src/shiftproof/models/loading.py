@@ -1,0 +1,104 @@
+"""What all tables of sources of models share: their rows, and how a text and keywords are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from shiftproof.io.naming import hide_folders
+from shiftproof.models.targets import fetch_target
+from shiftproof.specs import (
+    Readers,
+    merge_options,
+    parse_spec,
+    read_numbers,
+    read_pixels,
+    read_switch,
+)
+
+Options = TypeVar("Options")
+
+Parts = TypeVar("Parts")
+
+
+@dataclass(frozen=True)
+class Loader(Generic[Options, Parts]):
+    """One row of a table of sources: how the models of one source are loaded.
+
+    ``load`` gets what stands behind the colon. ``options`` names what it takes beside the options
+    that all sources of its table take.
+    """
+
+    load: Callable[[str, Options], Parts]
+    description: str
+    example: str
+    options: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Request(Generic[Options, Parts]):
+    """The model that was asked for: its source, what stands behind the colon, a name, the options."""
+
+    loader: Loader[Options, Parts]
+    target: str
+    name: str
+    options: dict[str, Any]
+
+
+READERS: Readers = {
+    "classes": str,
+    "pretrained": read_switch,
+    "arch": str,
+    "weights": str,
+    "output": str,
+    "templates": str,
+    "template": str,
+    "decode": str,
+    "size": read_pixels,
+    "resize": read_pixels,
+    "window": read_pixels,
+    "stride": read_pixels,
+    "interpolation": str,
+    "mean": read_numbers,
+    "std": read_numbers,
+    "score": float,
+    "overlap": float,
+    "limit": int,
+}
+"""The options of models by name, as they are read in a text."""
+
+
+def read_request(
+    spec: str,
+    keywords: Mapping[str, Any],
+    loaders: Mapping[str, Loader[Options, Parts]],
+    *,
+    common: Container[str],
+    wrapped: str,
+    readers: Readers = READERS,
+) -> Request[Options, Parts]:
+    """Read which model is asked for, with the options of the text and of the call.
+
+    Args:
+        spec: the text.
+        keywords: those of the call that may stand in the text instead, None where nothing was given.
+        loaders: the sources.
+        common: the keywords that every source takes.
+        wrapped: how a model in memory is wrapped, for the error.
+        readers: what reads the options in the text.
+
+    Raises:
+        UnknownNameError: no such source or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or of the wrong kind.
+        BrokenFileError, InputError, MissingExtraError, RunError: a URL, as by :func:`fetch_target`.
+    """
+    own = {name: readers[name] for name in keywords}
+    source, target, written = parse_spec(spec, loaders, own, wrapped=wrapped)
+    options = merge_options(spec, keywords, written, source, loaders, common=common)
+    target = fetch_target(target)
+    for name in ("size", "window", "stride"):
+        if isinstance(options.get(name), int):
+            options[name] = (options[name], options[name])
+    name = hide_folders(f"{source}:{target}") if target else source
+    return Request(loaders[source], target, name, options)
