@@ -220,7 +220,12 @@ class ROID(LearningAdapter):
 
 
 def _add(first: Gradients, second: Gradients) -> list[torch.Tensor | None]:
-    """Return the sum of the gradients of each parameter; None where neither reaches it."""
+    """Return the sum of the gradients of each parameter; None where neither reaches it.
+
+    A pass that is not learned from has none.
+    """
+    if not first or not second:
+        return list(first or second)
     return [
         other if one is None else one if other is None else one + other
         for one, other in zip(first, second, strict=True)

@@ -78,7 +78,7 @@ def _read_cells(text: str) -> int | str:
 
 
 def _read_prior(text: str) -> float | str:
-    return "layerwise" if text == "layerwise" else _read_number_or_auto(text)
+    return text if text in ("measured", "layerwise") else _read_number_or_auto(text)
 
 
 _BATCHNORM: dict[str, Callable[[str], object]] = {
@@ -146,7 +146,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
             "threshold": read_number,
             "augmentations": int,
             "loss": str,
-            "prior": read_number,
+            "prior": _read_prior,
             "seed": int,
         },
     ),

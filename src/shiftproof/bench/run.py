@@ -23,7 +23,7 @@ from shiftproof.bench.arguments import (
 from shiftproof.bench.calibrating import calibrate
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
-from shiftproof.bench.doubts import warn_of_settings
+from shiftproof.bench.doubts import tell_of_kept, warn_of_settings
 from shiftproof.bench.episode_run import check_that_states_can_be_kept
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
 from shiftproof.bench.protocol import Protocol, parse_protocol
@@ -223,7 +223,10 @@ def run(
     write_form(folder.scores_file, scores)
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
-    return Run(folder.path)
+    done = Run(folder.path)
+    if show_progress is not False:
+        tell_of_kept(done.events)
+    return done
 
 
 def describe_run(
