@@ -144,7 +144,7 @@ def make_photographs() -> Subject:
         streams["mixed", condition] = Stream(images[order], labels[order])
     streams["sorted", "clean"] = _crop_each(data, classifier)
     return Subject(
-        "efficientnet-lite0, 20 photographs", classifier, streams, (10, 2, 20), (4, 16), cost=20
+        "efficientnet-lite0, 20 photographs", classifier, streams, (10, 2, 20), (16,), cost=20
     )
 
 
@@ -182,11 +182,13 @@ def make_fashion(data: Path | None, checkpoint: Path, epochs: int) -> Subject:
         needed = sorted({int(row) for chosen in rows.values() for row in chosen})
         images = {row: view.load(subset.samples[row], cell) for row in needed}
         for name, chosen in rows.items():
+            if name != "mixed" and condition == CORRUPTIONS[1]:
+                continue
             shown = np.stack([images[int(row)] for row in chosen])
             streams[name, condition] = Stream(shown, labels[chosen])
     classifier = wrap_classifier(network)
     return Subject(
-        "small ResNet, Fashion-MNIST", classifier, streams, (1, 4, 16, 64, 1024), (4, 128, 32)
+        "small ResNet, Fashion-MNIST", classifier, streams, (1, 4, 16, 64, 1024), (4, 32)
     )
 
 

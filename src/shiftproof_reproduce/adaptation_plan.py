@@ -69,7 +69,13 @@ METHODS: tuple[Method, ...] = (
     Method(name="eata", title="ETA", spec="eata:prior=measured,lr={}", tries=RATES, by_batch=True),
     Method(name="sar", title="SAR", spec="sar:prior=measured,lr={}", tries=RATES, by_batch=True),
     Method(name="deyo", title="DeYO", spec="deyo:prior=measured,lr={}", tries=RATES, by_batch=True),
-    Method(name="roid", title="ROID", spec="roid:prior=measured,lr={}", tries=RATES, by_batch=True),
+    Method(
+        name="roid",
+        title="ROID",
+        spec="roid:prior=measured,correction=true,lr={}",
+        tries=RATES,
+        by_batch=True,
+    ),
     Method(
         name="cotta", title="CoTTA", spec="cotta:augmentations=4,prior=0,lr={}", tries=ADAM_RATES
     ),

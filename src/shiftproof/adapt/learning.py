@@ -72,8 +72,7 @@ class LearningNetwork:
         lr: a learning rate for every batch, or ``"auto"``.
         auto: gives the rate of ``"auto"`` for a number of images.
         momentum: of the SGD, from 0 to below 1.
-        checks_source: whether batches are judged by the source's answers, with ``prior="auto"``;
-            for classifiers.
+        checks_source: whether batches are judged by the source's answers; for classifiers.
 
     Attributes:
         network: the copy.
@@ -111,7 +110,7 @@ class LearningNetwork:
         self._auto = auto
         self.network = AdaptedNetwork(model)
         self.parameters = self.network.own(_select(self.network.module, parameters, layers))
-        judges = checks_source and self.prior == "auto" and has_statistics(self.network.module)
+        judges = checks_source and has_statistics(self.network.module)
         # A network of its own: the source's answers are those before anything was learned.
         self.check = SourceCheck(AdaptedNetwork(model)) if judges else None
         self.forward = NormalizedNetwork(self.network, self.prior, self.check)
@@ -444,7 +443,7 @@ class LearningAdapter(LearnerAdapter):
             lr=lr,
             auto=rate_as_published,
             momentum=momentum,
-            checks_source=True,
+            checks_source=prior == "auto",
         )
         self._network = self._learner.network
         self._forget()

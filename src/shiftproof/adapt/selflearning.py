@@ -172,7 +172,7 @@ class SelfLearning(NetworkAdapter):
             lr=lr,
             auto=paper_rate,
             momentum=momentum,
-            checks_source=True,
+            checks_source=prior == "auto" and not preset,
         )
         self._network = self._learner.network
         self._parameters = self._learner.parameters

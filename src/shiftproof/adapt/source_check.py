@@ -34,6 +34,12 @@ FEW_CLASSES_KEPT = (
 )
 """The reason of an event of the kind ``FEW_CLASSES``."""
 
+FEW_CLASSES_SKIPPED = (
+    "The source's answers hold few classes, which explain how the batch differs from clean images; no "
+    "step was taken."
+)
+"""Its reason where a method uses the source's statistics anyway."""
+
 ANSWERS = "answers"
 """The name of the remembered answers in an adapter's state."""
 
@@ -112,17 +118,21 @@ class SourceCheck:
         """
         if self._inputs is None:
             return False
+        is_batch = inputs.data_ptr() == self._inputs.data_ptr()
         uses_batch = seen.uses_batch and seen.is_sound
-        if seen.is_sound and not uses_batch:
+        if is_batch and seen.is_sound and not uses_batch:
             self._note(outputs)
         if not self._agree(uses_batch):
             return False
         if self._verdict is not None:
             return self._verdict
-        is_batch = inputs.data_ptr() == self._inputs.data_ptr()
         verdict = self._agree(self._explain(self._inputs, outputs if is_batch else None))
         self._verdict = verdict if is_batch else None
         return verdict
+
+    def finds_few_classes(self) -> bool:
+        """Return whether classes explain how the batch that is judged differs, before it runs."""
+        return self._inputs is not None and self._agree(self._explain(self._inputs, None))
 
     # ------------------------------------------------------------ one judgment
 
