@@ -114,7 +114,7 @@ class Job:
     def images(self) -> int:
         """How many are shown: single ones take long."""
         if self.spec == "memo":
-            return min(64, len(self.shown.labels))
+            return min(64 // self.subject.cost or 4, len(self.shown.labels))
         wanted = {1: 128, 4: 256, 1024: 1024}.get(self.size, 512)
         return min(wanted, len(self.shown.labels))
 

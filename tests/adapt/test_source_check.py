@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from shiftproof import Classes, Classifier, Preprocess, bench
-from shiftproof.adapt import CoTTA, make_adapter
+from shiftproof.adapt import ROID, ActMAD, CoTTA, make_adapter
 from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
 from shiftproof.data import ImageArrays
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.report import write_report
 
 CHANNELS, K, HEIGHT = 16, 8, 0.4
@@ -312,3 +312,42 @@ def test_a_run_and_its_page_say_how_often(tmp_path, capsys):
     assert said in " ".join(capsys.readouterr().err.split())
     page = write_report(run.path, tmp_path / "page.html").read_text(encoding="utf-8")
     assert said.replace("'", "&#39;") in page or said in page
+
+
+# ---------------------------------------------------------------- ActMAD and ROID
+
+
+@pytest.mark.parametrize(("few_classes", "moves"), [("skip", False), ("learn", True)])
+def test_actmad_takes_no_step_on_one_class(few_classes, moves):
+    adapter = make_adapter(f"actmad:lr=0.1,few_classes={few_classes}", network())
+    first = [parameter.detach().clone() for parameter in adapter.parameters()]
+    assert count_wrong(adapter, ONE_CLASS) == 0
+    assert (
+        any(not torch.equal(a, b) for a, b in zip(first, adapter.parameters(), strict=True))
+        == moves
+    )
+    assert kept(adapter) == (0 if moves else 1)
+    adapter.reset()
+    adapter(images_of(MIXED, shift=1.0))
+    assert not all(map(torch.equal, first, adapter.parameters()))
+
+
+@pytest.mark.parametrize(("images", "like"), [(15, "false"), (16, "true")])
+def test_roid_corrects_by_the_mean_of_sixteen_answers(images, like):
+    x = images_of(MIXED[:images])
+    auto, other = (make_adapter(f"roid:lr=0,correction={c}", network()) for c in ("auto", like))
+    assert torch.equal(auto(x), other(x))
+    both = (make_adapter(f"roid:lr=0,correction={c}", network())(x) for c in ("true", "false"))
+    assert not torch.equal(*both)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: ROID(network(), correction="no"), InputError, "True, False or 'auto', got 'no'"),
+        (lambda: ActMAD(network(), few_classes="skp"), UnknownNameError, "Did you mean 'skip'"),
+    ],
+)
+def test_misspelled_options(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
