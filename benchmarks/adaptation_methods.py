@@ -28,8 +28,8 @@ SIZE = 32
 CLASSES = 10
 ROUNDS = 3
 SPECS = {
-    "batchnorm:prior=0": IMAGES, "ent": IMAGES, "cotta": IMAGES, "cotta:threshold=0": IMAGES,
-    "rotta": IMAGES, "note": IMAGES, "memo": 2,
+    "batchnorm:prior=0": IMAGES, "ent:prior=measured": IMAGES, "cotta:prior=0": IMAGES,
+    "cotta:prior=0,threshold=0": IMAGES, "rotta": IMAGES, "note:k=4": IMAGES, "memo": 2,
 }  # fmt: skip
 """The methods, and on how many of the images each is timed."""
 

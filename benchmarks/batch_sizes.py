@@ -4,7 +4,8 @@ python benchmarks/batch_sizes.py --out benchmarks/results/batch_sizes.json
 
 Two networks: the demo's EfficientNet-Lite0 on its 20 photographs, and a small ResNet that is trained
 here on Fashion-MNIST (``--data``; Debian's package dataset-fashion-mnist). Streams: mixed; sorted by
-label; one class alone. Each figure is the paired difference to the source, in points of error, over
+label; one class alone; three classes; classes in bursts; of the photographs, crops of one after another.
+Each figure is the paired difference to the source, in points of error, over
 the same images, with a bootstrap interval of 95 %. Interrupted, it goes on where it was. What takes least
 time comes first, and ``--minutes`` of CPU time end it: so a short start fills as much as it can.
 """
@@ -27,10 +28,12 @@ from numpy.typing import NDArray
 from shiftproof import Classifier, load_classifier
 from shiftproof.adapt import ADAPTERS, make_adapter
 from shiftproof.bench import OnTheFly
+from shiftproof.bench.stream import order_in_bursts
 from shiftproof.corruptions import scale
 from shiftproof.data import open_data
 from shiftproof.metrics import bootstrap_mean
 from shiftproof.provenance import provenance
+from shiftproof.rng import generator
 from shiftproof.types import Cell
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.network import wrap_classifier
@@ -45,12 +48,22 @@ SPECS = (
     *(name for name, entry in ADAPTERS.items() if not entry.wraps and name not in ZERO_SHOT),
     *("guard+batchnorm", "guard+rpl"),
     *("batchnorm:prior=0", "batchnorm:prior=16", "batchnorm:prior=layerwise"),
-    *("rpl:preset=paper", "lame:preset=paper", "t3a:preset=paper"),
+    *("batchnorm:prior=measured", "rpl:preset=paper", "lame:preset=paper", "t3a:preset=paper"),
+    *("cotta:prior=0", "note:k=4"),
 )
 """Every default, the guard, and what the defaults were chosen against."""
 
-PASSES = {"memo": 60, "cotta": 40, "note": 12, "rotta": 8, "router": 6}
+PASSES = {"memo": 60, "cotta": 40, "cotta:prior=0": 40, "note": 12, "rotta": 8, "router": 6}
 """About how many forward passes an image costs, for the order alone; 3 where nothing is said."""
+
+ALONE = ("memo", "note", "note:k=4")
+"""Adapters that answer each image by itself, so that the size of the batches says nothing."""
+
+CROPS, PHOTOGRAPHS = 16, 6
+"""Random crops of each photograph, and of how many, in the stream of one after another."""
+
+MIXED, OF_A_CLASS = 1024, 256
+"""Images of Fashion-MNIST in a mixed stream, and in one of few classes."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +78,15 @@ class Stream:
 class Subject:
     """A network with its streams by name, each of a condition, and the sizes of batches.
 
-    ``cost`` is that of a forward pass, in those of the small ResNet.
+    ``sizes`` are those of mixed streams, ``few`` those of the others, of which corrupted ones are
+    shown in the last. ``cost`` is that of a forward pass, in those of the small ResNet.
     """
 
     name: str
     classifier: Classifier
     streams: dict[tuple[str, str], Stream]
     sizes: tuple[int, ...]
+    few: tuple[int, ...]
     cost: int = 1
 
 
@@ -98,7 +113,9 @@ class Job:
     @property
     def images(self) -> int:
         """How many are shown: single ones take long."""
-        wanted = {1: 64, 4: 128, 1024: 1024}.get(self.size, 512)
+        if self.spec == "memo":
+            return min(64 // self.subject.cost or 4, len(self.shown.labels))
+        wanted = {1: 128, 4: 256, 1024: 1024}.get(self.size, 512)
         return min(wanted, len(self.shown.labels))
 
     @property
@@ -125,7 +142,26 @@ def make_photographs() -> Subject:
         cell = Cell("clean", 0) if condition == "clean" else Cell(condition, SEVERITY)
         images = np.stack([view.load(sample, cell) for sample in data.samples])
         streams["mixed", condition] = Stream(images[order], labels[order])
-    return Subject("efficientnet-lite0, 20 photographs", classifier, streams, (10, 2, 20), cost=20)
+    streams["sorted", "clean"] = _crop_each(data, classifier)
+    return Subject(
+        "efficientnet-lite0, 20 photographs", classifier, streams, (10, 2, 20), (16,), cost=20
+    )
+
+
+def _crop_each(data: Any, classifier: Classifier) -> Stream:
+    """Random crops, some of them mirrored, of one photograph after another."""
+    rng = np.random.default_rng(1)
+    images, labels = [], []
+    for sample in data.samples[:: len(data.samples) // PHOTOGRAPHS][:PHOTOGRAPHS]:
+        whole = data.read(sample)
+        for _ in range(CROPS):
+            side = int(rng.uniform(0.5, 1) * min(whole.shape[:2]))
+            top, left = (int(rng.integers(0, length - side + 1)) for length in whole.shape[:2])
+            part = whole[top : top + side, left : left + side]
+            part = part[:, ::-1] if rng.random() < 0.5 else part
+            images.append(classifier.preprocess.geometry(np.ascontiguousarray(part)))
+            labels.append(sample.label)
+    return Stream(np.stack(images), np.array(labels))
 
 
 def make_fashion(data: Path | None, checkpoint: Path, epochs: int) -> Subject:
@@ -133,31 +169,52 @@ def make_fashion(data: Path | None, checkpoint: Path, epochs: int) -> Subject:
     read = fashion.load(data)
     training = Training(epochs=epochs)
     network = train(read.train_images, read.train_labels, checkpoint, training)
-    subset = read.test_subset(1024)
+    subset = read.test_subset(10 * OF_A_CLASS)
     functions = scale("published")
     view = OnTheFly(
         subset, lambda image: image, {name: functions[name] for name in CORRUPTIONS}, seed=0
     )
     labels = np.array([sample.label for sample in subset.samples])
-    by_label = np.argsort(labels, kind="stable")
-    alone = np.flatnonzero(labels == 0)
+    rows = choose_rows(labels)
     streams = {}
     for condition in ("clean", *CORRUPTIONS):
         cell = Cell("clean", 0) if condition == "clean" else Cell(condition, SEVERITY)
-        images = np.stack([view.load(sample, cell) for sample in subset.samples])
-        streams["mixed", condition] = Stream(images, labels)
-        if condition in ("clean", "gaussian_noise"):
-            streams["sorted", condition] = Stream(images[by_label], labels[by_label])
-            streams["one class", condition] = Stream(images[alone], labels[alone])
+        needed = sorted({int(row) for chosen in rows.values() for row in chosen})
+        images = {row: view.load(subset.samples[row], cell) for row in needed}
+        for name, chosen in rows.items():
+            if name != "mixed" and condition == CORRUPTIONS[1]:
+                continue
+            shown = np.stack([images[int(row)] for row in chosen])
+            streams[name, condition] = Stream(shown, labels[chosen])
     classifier = wrap_classifier(network)
-    return Subject("small ResNet, Fashion-MNIST", classifier, streams, (1, 4, 16, 64, 1024))
+    return Subject(
+        "small ResNet, Fashion-MNIST", classifier, streams, (1, 4, 16, 64, 1024), (4, 32)
+    )
+
+
+def choose_rows(labels: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """Return which images each stream shows: T-shirts alone; T-shirts, sandals and bags."""
+    mixed, first = np.arange(MIXED), labels[:512]
+    three = np.flatnonzero(np.isin(labels, (0, 5, 8)))[:OF_A_CLASS]
+    return {
+        "mixed": mixed,
+        "sorted": np.argsort(first, kind="stable"),
+        "one class": np.flatnonzero(labels == 0)[:OF_A_CLASS],
+        "three classes": three,
+        "bursts": order_in_bursts(first, 0.1, generator(0, "batch sizes", "bursts")),
+    }
 
 
 def list_jobs(subject: Subject) -> Iterator[Job]:
-    """Yield all figures of a network; what is not mixed is shown in one size."""
+    """Yield all figures of a network."""
     for stream, condition in subject.streams:
-        for size in subject.sizes if stream == "mixed" else (32,):
-            yield from (Job(subject, spec, stream, condition, size) for spec in SPECS)
+        sizes = subject.sizes if stream == "mixed" else subject.few
+        if stream != "mixed" and condition != "clean":
+            sizes = sizes[-1:]
+        for size in sizes:
+            for spec in SPECS:
+                if spec not in ALONE or size == sizes[0]:
+                    yield Job(subject, spec, stream, condition, size)
 
 
 def find_wrong(model: Any, stream: Stream, size: int, count: int) -> NDArray[np.float64]:
@@ -205,27 +262,38 @@ def list_missing(
 def make_tables(rows: list[dict[str, Any]]) -> str:
     """Return the tables of ``docs/adaptation.md``: points of error more than the source, by n."""
     lines = []
-    groups = dict.fromkeys((row["network"], row["condition"]) for row in rows)
-    for network, condition in groups:
-        here = [r for r in rows if (r["network"], r["condition"]) == (network, condition)]
-        columns = sorted(
-            {(r["stream"], r["n"]) for r in here}, key=lambda c: (c[0] != "mixed", *c[::-1])
-        )
-        sources = sorted({r["source"] for r in here if r["stream"] == "mixed"})
+    groups = dict.fromkeys(
+        (row["network"], row["condition"], row["stream"] == "mixed") for row in rows
+    )
+    for network, condition, is_mixed in groups:
+        here = [
+            row
+            for row in rows
+            if (row["network"], row["condition"]) == (network, condition)
+            and (row["stream"] == "mixed") == is_mixed
+        ]
+        sources = sorted({row["source"] for row in here})
+        title = "classes mixed" if is_mixed else "few classes at a time"
         lines.append(
-            f"\n**{network}, {condition}** (source: {sources[0]:g} to {sources[-1]:g} %)\n"
+            f"\n**{network}, {condition}, {title}** (source: {sources[0]:g} to {sources[-1]:g} %)\n"
         )
-        heads = [f"n = {n}" if stream == "mixed" else stream for stream, n in columns]
-        lines.append("| points more than the source | " + " | ".join(heads) + " |")
-        lines.append("|---|" + "---:|" * len(heads))
-        for spec in [spec for spec in SPECS if any(r["adapter"] == spec for r in here)]:
-            mine = {(r["stream"], r["n"]): r["change"] for r in here if r["adapter"] == spec}
-            cells = [
-                "{:+.1f} ({:+.1f}…{:+.1f})".format(*mine[column]) if column in mine else ""
-                for column in columns
-            ]
-            lines.append(f"| `{spec}` | " + " | ".join(cells) + " |")
+        lines += _make_table(here)
     return "\n".join(lines)
+
+
+def _make_table(rows: list[dict[str, Any]]) -> list[str]:
+    columns = sorted({(row["stream"], row["n"]) for row in rows})
+    heads = [f"n = {n}" if stream == "mixed" else f"{stream}, n = {n}" for stream, n in columns]
+    lines = ["| points more than the source | " + " | ".join(heads) + " |"]
+    lines.append("|---|" + "---:|" * len(heads))
+    for spec in [spec for spec in SPECS if any(row["adapter"] == spec for row in rows)]:
+        mine = {(row["stream"], row["n"]): row["change"] for row in rows if row["adapter"] == spec}
+        cells = [
+            "{:+.1f} ({:+.1f}…{:+.1f})".format(*mine[column]) if column in mine else ""
+            for column in columns
+        ]
+        lines.append(f"| `{spec}` | " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:

@@ -315,7 +315,7 @@ class TestCallersModel:
         module = network()
         seen = []
         module[1].register_forward_pre_hook(lambda _layer, args: seen.append(len(args[0])))
-        BatchNorm(module)(noise(4, 3, 16, 16))
+        BatchNorm(module, prior=16)(noise(4, 3, 16, 16))
         assert seen == [4]
         assert len(module[1]._forward_pre_hooks) == 1
 

@@ -36,14 +36,27 @@ def test_a_prior_needs_no_warning(spec):
 
 
 @pytest.mark.parametrize("order", ["sorted", "dirichlet"])
-@pytest.mark.parametrize("spec", ["batchnorm", "batchnorm:prior=16", "rpl", "rdumb+ent"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "batchnorm:prior=measured", "batchnorm:prior=16", "rpl:prior=layerwise",
+        "rdumb+ent:prior=measured", "cotta:prior=0", "batchnorm:over=stream,momentum=0.1",
+    ],
+)  # fmt: skip
 def test_streams_of_few_classes(spec, order):
     [found] = cautions(spec, order=order)
-    assert "statistics of few classes are mistaken for a shift, with prior=auto too" in found
+    assert "statistics of few classes are mistaken for a shift. Take prior=auto" in found
 
 
-@pytest.mark.parametrize("spec", ["batchnorm:prior=inf", "ent:prior=inf", "lame", "guard+rpl"])
-def test_what_has_no_statistics_of_the_batch_or_is_guarded_may_see_few_classes(spec):
+@pytest.mark.parametrize("spec",
+    [
+        "batchnorm:prior=inf", "ent:prior=inf", "lame", "guard+rpl:prior=0",
+        *("batchnorm", "rpl", "rdumb+ent", "roid", "cotta"),
+    ],
+)  # fmt: skip
+def test_what_looks_at_classes_or_has_no_statistics_of_the_batch_or_is_guarded_may_see_few_classes(
+    spec,
+):
     assert cautions(spec, order="sorted") == []
 
 

@@ -85,7 +85,7 @@ def test_the_published_algorithm(kind, threshold, loss, monkeypatch):
     module = network(kind).double()
     adapter = CoTTA(
         classifier_of(module), lr=0.01, momentum=0.5, restore=0, threshold=threshold,
-        augmentations=3, loss=loss,
+        augmentations=3, loss=loss, prior=0,
     )  # fmt: skip
     reference = ByHand(module, lr=0.01, momentum=0.5, threshold=threshold)
     for seed in range(3):
@@ -121,12 +121,12 @@ def test_restore_sets_back_that_share_of_the_weights():
         source[4] = nn.Conv2d(4, 6, 15, padding=7)  # 5,400 weights
     counts = {}
     for share in (0.0, 0.3, 1.0):
-        adapter = CoTTA(classifier_of(source), lr=0.1, restore=share, threshold=0)
+        adapter = CoTTA(classifier_of(source), lr=0.1, restore=share, threshold=0, prior=0)
         adapter.predict(pictures(4))
         state = adapter.state()
         back = state["parameter/4.weight"] == source[4].weight
         counts[share] = float(back.float().mean())
-        stepped = CoTTA(classifier_of(source), lr=0.1, restore=0, threshold=0)
+        stepped = CoTTA(classifier_of(source), lr=0.1, restore=0, threshold=0, prior=0)
         stepped.predict(pictures(4))
         moved = stepped.state()["parameter/4.weight"]
         assert torch.equal(state["parameter/4.weight"][~back], moved[~back])

@@ -180,8 +180,12 @@ def streams(images, labels):
 
 ADAPTERS = {
     "batch statistics": lambda net: BatchNorm(net, prior=0),
-    "entropy, 100 times the rate": lambda net: SelfLearning(net, loss="ent", lr=1.0, momentum=0.9),
-    "robust labels, 100 times the rate": lambda net: SelfLearning(net, lr=1.0, momentum=0.9),
+    "entropy, 100 times the rate": lambda net: SelfLearning(
+        net, loss="ent", lr=1.0, momentum=0.9, prior="measured"
+    ),
+    "robust labels, 100 times the rate": lambda net: SelfLearning(
+        net, lr=1.0, momentum=0.9, prior="measured"
+    ),
 }
 
 

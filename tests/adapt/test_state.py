@@ -69,9 +69,15 @@ class TestFiles:
         assert shared == 161 - 2 * 53  # all but the affine ones lie where the caller's lie
 
     def test_a_batch_norm_state_is_that_of_its_layers(self):
-        adapter = BatchNorm(convolutional())
+        adapter = BatchNorm(convolutional(), prior="measured")
         adapter(noise())
         assert sum(value.numel() for value in adapter.state().values()) == 2 * (4 + 6) + 1
+
+    def test_beside_them_it_remembers_at_most_sixteen_answers(self):
+        adapter = BatchNorm(convolutional())
+        for seed in range(3):
+            adapter(noise(7, seed=seed))
+        assert adapter.state()["answers"].shape == (16, 5)
 
     def test_the_device_of_the_classifier_does_not_matter(self, tmp_path):
         adapter = learnt("rpl")

@@ -22,7 +22,7 @@ from shiftproof.adapt.learning import Chosen, LearningNetwork
 from shiftproof.adapt.network import torch_module
 from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
 from shiftproof.adapt.parameters import affine_or_all
-from shiftproof.errors import InputError, ModelError
+from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.images import is_image, read_image
 from shiftproof.models.classifiers.classifier import Classifier
@@ -77,6 +77,10 @@ class ActMAD(CallAdapter):
     Batch norm normalizes by the source's statistics throughout. A batch whose features are not finite
     is answered and not learned from, with an event.
 
+    A batch of few classes differs from clean images by its classes. Where the source's answers tell so
+    (:class:`~shiftproof.adapt.source_check.SourceCheck`), no step is taken, and an event says so. This
+    holds for classifiers with batch norm, not for ``run_batch``; ``few_classes="learn"`` is the paper's.
+
     Differs from the published code: SGD without Nesterov momentum and weight decay, and batches of
     one call are each compared by themselves.
 
@@ -91,6 +95,7 @@ class ActMAD(CallAdapter):
         parameters: ``"affine"``, ``"all"`` (the paper's) or ``"last"``; None takes the affine ones, or
             all where norm layers have none of their own (frozen batch norm).
         layers: which norm layers are compared, as for ``BatchNorm``.
+        few_classes: ``"skip"``, or ``"learn"`` from every batch.
 
     Raises:
         InputError: an option is out of its range, or there are no clean images.
@@ -120,7 +125,11 @@ class ActMAD(CallAdapter):
         momentum: float = 0.0,
         parameters: Chosen | None = None,
         layers: LayerChoice = "all",
+        few_classes: Literal["skip", "learn"] = "skip",
     ) -> None:
+        if few_classes not in ("skip", "learn"):
+            raise UnknownNameError.of("few_classes", few_classes, ["skip", "learn"])
+        self.few_classes = few_classes
         self.cells: Cells = cells if cells == "all" else check_count("cells", cells)
         self.matched: LayerChoice = layers
         network = torch_module(model)
@@ -133,6 +142,7 @@ class ActMAD(CallAdapter):
                 lr=lr,
                 auto=actmad_rate,
                 momentum=momentum,
+                checks_source=few_classes == "skip",
             )
         )
         found = norm_layers(self._network.module)
@@ -161,6 +171,7 @@ class ActMAD(CallAdapter):
             "cells": self.cells,
             "matched": matched if isinstance(matched, str) else list(matched),
             "compared": len(self._clean),
+            "few_classes": self.few_classes,
         }
 
     def _make_loss(self, images: int) -> Loss:

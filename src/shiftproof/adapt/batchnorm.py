@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
 import torch
 
-from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
 from shiftproof.adapt.shares import Prior, Shares, check_prior
+from shiftproof.adapt.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
 from shiftproof.adapt.statistics import (
     LayerInput,
     Parts,
@@ -92,10 +93,14 @@ class BatchNorm(NetworkAdapter):
             with its own normalized batch and has neither ``predict`` nor ``classes``.
         prior: N, the strength of the source statistics in images: 0 takes the target alone,
             16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
-            ``"auto"`` measures for each batch how far it is from the source, and trusts it the
+            ``"measured"`` measures for each batch how far it is from the source, and trusts it the
             more the further it is, from the first layer on
-            (:class:`~shiftproof.adapt.shares.Shares`); ``"layerwise"`` does so in each layer by
-            itself, which gains more under strong shifts and harms small batches.
+            (:class:`~shiftproof.adapt.shares.Shares`). ``"auto"`` does the same, but keeps the source
+            where its answers hold few classes that explain the distance
+            (:class:`~shiftproof.adapt.source_check.SourceCheck`); an event says so. It judges
+            classifiers, and neither ``run_batch`` nor ``momentum`` nor ``over="set"``.
+            ``"layerwise"`` measures each layer by itself, which gains more under strong shifts and
+            harms small batches.
         over: the target images of the statistics.
         momentum: above 0 and at most 1, with ``over="stream"``: the weight of a new batch.
         warm_up: with ``over="stream"``: as long as fewer images than this have been seen, the
@@ -157,6 +162,9 @@ class BatchNorm(NetworkAdapter):
             self._network.module, {name: tracked[name] for name in chosen}
         )
         self._source = self._layers.source
+        self._check: SourceCheck | None = None
+        if prior == "auto" and over != "set" and momentum is None:
+            self._check = SourceCheck(self._network)
         self._warned = False
         self._forget()
 
@@ -167,6 +175,8 @@ class BatchNorm(NetworkAdapter):
         self._layers_run_twice: list[str] = []
         self._batches = 0
         self._events = EventLog()
+        if self._check is not None:
+            self._check.forget()
 
     def __repr__(self) -> str:
         return f"BatchNorm(prior={self.prior}, {len(self._source)} layers)"
@@ -189,7 +199,7 @@ class BatchNorm(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Batches that were skipped since they were not finite."""
+        """Batches that were skipped since they were not finite, or that hold few classes."""
         return self._events.events
 
     def end_epoch(self) -> None:
@@ -231,11 +241,12 @@ class BatchNorm(NetworkAdapter):
             packed = pack("last", self._last)
             for name, pooled in (("collected", self._collected), ("completed", self._completed)):
                 packed |= pack(name, pooled.layers, pooled.images)
-        return packed
+            return packed if self._check is None else packed | self._check.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Load the statistics of an adapter with the same settings."""
-        check_names(state, _KINDS[self.over])
+        check_names(state, _KINDS[self.over], [ANSWERS] if self._check else [])
+        answers = None if self._check is None else self._check.read_state(state)
         last, _ = unpack("last", state, self._source)
         collected = _Pooled(*unpack("collected", state, self._source))
         completed = _Pooled(*unpack("completed", state, self._source))
@@ -244,6 +255,8 @@ class BatchNorm(NetworkAdapter):
         with self._network.lock:
             self._forget()
             self._last, self._collected, self._completed = last, collected, completed
+            if self._check is not None:
+                self._check.restore(answers)
 
     # ------------------------------------------------------------ one batch
 
@@ -270,14 +283,28 @@ class BatchNorm(NetworkAdapter):
             return self._run_adapting(lambda: run(self._network.module), images)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._run_adapting(lambda: self._network.forward(inputs), len(inputs))
+        def forward() -> torch.Tensor:
+            return self._network.forward(inputs)
 
-    def _run_adapting(self, forward: Callable[[], Outputs], count: int) -> Outputs:
-        """Run ``forward`` on a batch of ``count`` images while the layers adapt, and learn from it."""
+        if self._check is None:
+            return self._run_adapting(forward, len(inputs))
+        with self._check.judge(inputs, remembers=not self._network.is_frozen):
+            return self._run_adapting(forward, len(inputs), inputs)
+
+    def _run_adapting(
+        self, forward: Callable[[], Outputs], count: int, inputs: torch.Tensor | None = None
+    ) -> Outputs:
+        """Run ``forward`` on a batch of ``count`` images while the layers adapt, and learn from it.
+
+        With ``inputs``, which it runs on, the source's answers are looked at.
+        """
         if self.prior == math.inf and self.momentum is None:
             return forward()
         seen = Seen()
         outputs = self._run(forward, self._make_chooser(count, seen))
+        if self._check and inputs is not None and self._check.keeps_source(inputs, outputs, seen):
+            outputs = forward()
+            seen.keep(self._source)
         if not seen.is_sound:
             outputs = self._run(forward, self._choose_before)
             self._note(
@@ -286,6 +313,8 @@ class BatchNorm(NetworkAdapter):
                 "statistics from before it, and not learned from.",
             )
         if not self._network.is_frozen:
+            if seen.is_kept:
+                self._note(FEW_CLASSES, FEW_CLASSES_KEPT)
             if seen.is_sound:
                 self._learn(seen)
             self._batches += 1
@@ -330,6 +359,7 @@ class BatchNorm(NetworkAdapter):
             else:
                 chosen = self._mix_source(name, target, images, inputs, count, shares)
             seen.add(name, target, images, chosen)
+            seen.uses_batch = shares.uses_batch
             return Choice(chosen)
 
         return choose
@@ -388,7 +418,7 @@ class BatchNorm(NetworkAdapter):
         if self.over == "batch":
             self._last = seen.used
             return
-        if not seen.batch:
+        if not seen.batch or seen.is_kept:
             return
         joined = {name: self._join(name, *batch)[0] for name, batch in seen.batch.items()}
         # In a process group a SyncBatchNorm sees more images than an ordinary layer beside it.

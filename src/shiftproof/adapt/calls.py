@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 
-from shiftproof.adapt.events import EventLog
+from shiftproof.adapt.events import FEW_CLASSES, EventLog
 from shiftproof.adapt.learning import NOT_FINITE, Gradients, LearnerAdapter, LearningNetwork
 from shiftproof.adapt.normalization import Seen
 from shiftproof.adapt.norms import all_batch_norm_layers
+from shiftproof.adapt.source_check import FEW_CLASSES_SKIPPED
 from shiftproof.adapt.statistics import Statistics, pool
 from shiftproof.adapt.tensors import copy_tensor, read_count
 from shiftproof.adapt.watch import run_checked
@@ -91,9 +92,16 @@ class CallAdapter(LearnerAdapter):
             return self._learn(run, images)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        answers: torch.Tensor = self.run_batch(
-            lambda _: detach(self._network.forward(inputs)), len(inputs)
-        )
+        def run(_: torch.nn.Module) -> torch.Tensor:
+            return cast("torch.Tensor", detach(self._network.forward(inputs)))
+
+        with self._learner.judge(inputs):
+            check = self._learner.check
+            if check is None or self._network.is_frozen or not check.finds_few_classes():
+                return self.run_batch(run, len(inputs))
+            answers = self._answer(run, len(inputs))
+        self._events.add(FEW_CLASSES, self._batches, FEW_CLASSES_SKIPPED)
+        self._batches += 1
         return answers
 
     def _answer(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:

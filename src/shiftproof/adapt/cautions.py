@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeGuard
+
+from shiftproof.adapt.events import FEW_CLASSES
 
 FEW_IMAGES = 16
 """Batch size below which batch statistics alone are worse than the source's on clean images.
@@ -19,6 +21,18 @@ _ORDERS = {
     "dirichlet": "in bursts of one class (Dirichlet)",
 }
 """Stream orders with few classes per batch, and their descriptions."""
+
+
+class Happened(Protocol):
+    """An event of an adapter, at once or in a run's folder."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def count(self) -> int:
+        """How many it stands for."""
 
 
 def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -> list[str]:
@@ -49,6 +63,19 @@ def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -
     return [*_doubt_statistics(inner, batch_size, order), *_doubt_answers(inner, order), *found]
 
 
+def describe_kept(events: Iterable[Happened]) -> str | None:
+    """Say in how many batches the source's statistics were kept; None if in none.
+
+    >>> describe_kept([Event("few classes", 3, "why", count=12), Event("skipped", 4, "why")])
+    "The source's statistics were kept in 12 batches that seem to hold few classes."
+    """
+    count = sum(event.count for event in events if event.kind == FEW_CLASSES)
+    if not count:
+        return None
+    batches = "1 batch that seems" if count == 1 else f"{count:,} batches that seem"
+    return f"The source's statistics were kept in {batches} to hold few classes."
+
+
 def _find_inner(settings: Any) -> Mapping[str, Any]:
     """Return the settings of the innermost adapter."""
     while isinstance(settings, Mapping) and isinstance(settings.get("inner"), Mapping):
@@ -65,11 +92,18 @@ def _doubt_statistics(settings: Mapping[str, Any], count: int, order: str) -> It
             f"prior=0 normalizes by batches of {_count_images(count)} alone, which does harm below "
             f"{FEW_IMAGES}, on clean images too. Take prior=auto, or larger batches."
         )
-    if order in _ORDERS:
+    if order in _ORDERS and not _looks_at_classes(settings):
         yield (
             f"The images come {_ORDERS[order]}, and statistics of few classes are mistaken for a "
-            "shift, with prior=auto too. Take guard+ before the adapter, lame, or prior=inf."
+            "shift. Take prior=auto, guard+ before the adapter, or lame."
         )
+
+
+def _looks_at_classes(settings: Mapping[str, Any]) -> bool:
+    """Whether an adapter keeps the source's statistics where its answers hold few classes."""
+    adapter = settings.get("adapter")
+    is_moving = adapter == "batchnorm" and settings.get("momentum") is not None
+    return settings.get("prior") == "auto" and adapter != "dense" and not is_moving
 
 
 def _doubt_answers(settings: Mapping[str, Any], order: str) -> Iterator[str]:

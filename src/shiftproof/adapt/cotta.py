@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, NamedTuple, final
 
 import torch
 
-from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.jitter import apply_jitter, draw_jitter
 from shiftproof.adapt.losses import soft_pseudo_label_loss
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.normalization import Seen
 from shiftproof.adapt.options import check_count, check_number, check_rate
 from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, are_sound, by_batch, by_known
 from shiftproof.adapt.pixels import PixelSpace
-from shiftproof.adapt.shares import check_numeric_prior
+from shiftproof.adapt.shares import Prior, check_prior
+from shiftproof.adapt.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.adapt.steps import GradientSteps, weights_and_biases
 from shiftproof.adapt.tensors import (
@@ -62,6 +64,22 @@ def symmetric_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return (soft_pseudo_label_loss(logits, teacher) + backward) / 2
 
 
+class _Answer(NamedTuple):
+    """The teacher's logits, and what its layers saw.
+
+    ``is_shifted`` is whether the batch is to be learned from, if it is sound.
+    """
+
+    logits: torch.Tensor
+    seen: Seen
+    is_sound: bool = True
+    is_shifted: bool = True
+
+
+def _confidence(logits: torch.Tensor) -> float:
+    return float(torch.softmax(logits.float(), -1).amax(-1).mean())
+
+
 @final
 class CoTTA(NetworkAdapter):
     """Learns all weights from a slow teacher, and restores some of them to the source at random.
@@ -75,8 +93,8 @@ class CoTTA(NetworkAdapter):
     3. The teacher moves: ``m teacher + (1 - m) student``.
     4. Each weight of the student is set back to the source with the probability ``restore``.
 
-    The logits are the teacher's. Batch norm normalizes by the batch's own statistics in all three
-    networks. A step that is not finite is left out, and an event says so.
+    The logits are the teacher's. Batch norm normalizes by the batch's own statistics, as ``prior`` says,
+    in all three networks. A step that is not finite is left out, and an event says so.
 
     What it costs: a batch takes 3 forward passes and 1 backward, and ``augmentations`` further
     forward passes where the source is unsure; memory for four times the weights (student,
@@ -84,6 +102,9 @@ class CoTTA(NetworkAdapter):
 
     The augmentations and the restored weights are functions of the seed and of the batch's number
     since the last ``reset()``.
+
+    Differs from the paper: the statistics follow a measured prior, and batches that do not differ
+    from the source change nothing; ``prior=0`` is the paper's.
 
     Differs from the published code: dropout stays off; the augmentations are computed only where
     they are used, as there on ImageNet; and on ImageNet it moves the parameters that a layer calls
@@ -99,7 +120,9 @@ class CoTTA(NetworkAdapter):
             for CIFAR-10, 0.72 for CIFAR-100, 0.1 for ImageNet; 0 never augments.
         augmentations: 1 or more.
         loss: ``"one-sided"``, or ``"symmetric"`` as the published code has it on ImageNet.
-        prior: strength of the source statistics in images, as in ``BatchNorm``; 0 as published.
+        prior: strength of the source statistics in images, or how it is measured, as in
+            ``BatchNorm``; 0 as published. With ``"auto"`` a batch of a network with batch norm is
+            augmented and learned from only where its statistics count.
         seed: of the augmentations and of what is restored.
 
     Raises:
@@ -127,7 +150,7 @@ class CoTTA(NetworkAdapter):
         threshold: float = 0.92,
         augmentations: int = 32,
         loss: Loss = "one-sided",
-        prior: float = 0,
+        prior: Prior = "auto",
         seed: int = 0,
     ) -> None:
         if loss not in LOSSES:
@@ -141,7 +164,7 @@ class CoTTA(NetworkAdapter):
         self.threshold = check_number("threshold", threshold, 0, 1)
         self.augmentations = check_count("augmentations", augmentations)
         self.loss: Loss = loss
-        self.prior = check_numeric_prior(prior)
+        self.prior = check_prior(prior)
         self.seed = check_count("seed", seed, least=0)
         self._network = AdaptedNetwork(model)
         self._pixels = PixelSpace(self._network.classifier.preprocess, "CoTTA")
@@ -150,6 +173,8 @@ class CoTTA(NetworkAdapter):
         self._steps = GradientSteps(self._network.own(names), optimizer, self.lr)
         # Its weights are the caller's, with shared memory.
         self._anchor = FollowedNetwork(AdaptedNetwork(model))
+        judges = self.prior == "auto" and bool(self._anchor.layers)
+        self._check = SourceCheck(self._anchor.network) if judges else None
         self._teacher = FollowedNetwork(AdaptedNetwork(model))
         self._taught = {
             name: parameter.requires_grad_(False)
@@ -162,6 +187,8 @@ class CoTTA(NetworkAdapter):
         self._layers_run_twice: list[str] = []
         self._batches = 0
         self._events = EventLog()
+        if self._check is not None:
+            self._check.forget()
 
     def __repr__(self) -> str:
         return (
@@ -223,12 +250,15 @@ class CoTTA(NetworkAdapter):
             state = dict(self._steps.capture())
             state |= {f"teacher/{name}": value for name, value in self._taught.items()}
             state["batches"] = torch.tensor(self._batches)
+            state |= {} if self._check is None else self._check.state()
             return {name: copy_to_cpu(v) for name, v in state.items()} | pack("last", self._last)
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the state of another adapter with the same settings."""
         known = {f"teacher/{name}" for name in self._taught}
-        check_names(state, ("last",), self._steps.names() | known | {"batches"})
+        own = {"batches"} if self._check is None else {"batches", ANSWERS}
+        check_names(state, ("last",), self._steps.names() | known | own)
+        answers = None if self._check is None else self._check.read_state(state)
         learned = self._steps.read(state)
         taught = {n: copy_tensor(state, f"teacher/{n}", v) for n, v in self._taught.items()}
         batches = read_count(state, "batches")
@@ -239,40 +269,56 @@ class CoTTA(NetworkAdapter):
             for name, value in taught.items():
                 self._taught[name].copy_(value)
             self._batches, self._last = batches, last
+            if self._check is not None:
+                self._check.restore(answers)
 
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        answer, seen, is_sound = self._answer(inputs)
+        if self._check is None:
+            return self._take_step(inputs)
+        with self._check.judge(inputs, remembers=not self._network.is_frozen):
+            return self._take_step(inputs)
+
+    def _take_step(self, inputs: torch.Tensor) -> torch.Tensor:
+        answer = self._answer(inputs)
         if self._network.is_frozen:
-            return answer
-        if is_sound and self._learn(inputs, answer):
-            self._last, self._layers_run_twice = seen
+            return answer.logits
+        learns = answer.is_sound and answer.is_shifted
+        if answer.is_sound and (not learns or self._learn(inputs, answer.logits)):
+            self._last, self._layers_run_twice = answer.seen.used, answer.seen.layers_run_twice
         else:
-            self._events.add(
+            self._note(
                 "skipped",
-                self._batches,
                 "The loss, its gradient or the batch's statistics were not finite (NaN or "
                 "infinite activations); no step was taken.",
             )
+        if answer.is_sound and answer.seen.is_kept:
+            self._note(FEW_CLASSES, FEW_CLASSES_KEPT)
         self._batches += 1
-        return answer
+        return answer.logits
 
-    def _answer(
-        self, inputs: torch.Tensor
-    ) -> tuple[torch.Tensor, tuple[dict[str, Statistics], list[str]], bool]:
-        """Return the teacher's answer, the statistics its layers used, and whether all are finite."""
-        anchor, _ = self._anchor.predict(inputs, self._choose(inputs))
+    def _note(self, kind: str, reason: str) -> None:
+        self._events.add(kind, self._batches, reason)
+
+    def _answer(self, inputs: torch.Tensor) -> _Answer:
+        """Return the teacher's answer, and what its layers saw."""
+        anchor, of_anchor = self._anchor.predict(inputs, self._choose(inputs))
         logits, seen = self._teacher.predict(inputs, self._choose(inputs))
-        used = (seen.used, seen.layers_run_twice)
         batch = {name: statistics for name, (statistics, _) in seen.batch.items()}
         if not are_sound(batch, logits) or not are_sound({}, anchor):
             # With the source's statistics, a broken image does not affect the rest of its batch.
-            known = by_known(self._teacher.source)
-            return self._teacher.predict(inputs, known)[0], used, False
-        if float(torch.softmax(anchor.float(), -1).amax(-1).mean()) < self.threshold:
+            return _Answer(self._answer_by_source(inputs), seen, is_sound=False)
+        if self._check is not None and self._check.keeps_source(inputs, anchor, of_anchor):
+            seen.keep(self._teacher.source)
+            return _Answer(self._answer_by_source(inputs), seen, is_shifted=False)
+        is_shifted = self._check is None or of_anchor.uses_batch
+        if is_shifted and _confidence(anchor) < self.threshold:
             logits = self._average_augmented(inputs)
-        return logits, used, True
+        return _Answer(logits, seen, is_shifted=is_shifted)
+
+    def _answer_by_source(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._teacher.predict(inputs, by_known(self._teacher.source))[0]
 
     def _average_augmented(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the mean of the teacher's logits over augmentations of the batch."""

@@ -11,6 +11,10 @@ MOST_EVENTS = 20
 """How many events of a kind are kept one by one; the further ones are counted."""
 
 
+FEW_CLASSES = "few classes"
+"""The kind of the event that a batch holds few classes, so that the source's statistics were kept."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that a reader of the results must know: a skipped update, a roll-back, a reset.

@@ -13,6 +13,52 @@ FEW_CLASSES = 0.7
 classes. Chosen on Fashion-MNIST, clean and under two holdout corruptions, at batches of 4 to 64."""
 
 
+EXPLAINED = 0.28
+"""Distance from the source, per agreement of answers, that classes explain.
+
+Measured with :func:`explain_by_classes` in batches of 64 and 16 on three networks (ResNets for 10 and
+277 classes, EfficientNet-Lite0): clean streams of 1 to 5 classes which normalizing by the batch harms lie
+below 0.21, and mixed classes under corruptions which it repairs above 0.37, but for one blur of glyphs.
+This is the geometric mean of both.
+"""
+
+
+def measure_agreement(probabilities: torch.Tensor) -> float:
+    """Return by how much more often two answers agree than if all classes were as frequent.
+
+    The mean of ``sum_k p_ik p_jk`` over pairs of different images, less ``1 / K``: 0 for mixed
+    classes, and ``1 / C - 1 / K`` for sure answers of C classes. By chance it can be below 0.
+
+    Args:
+        probabilities: ``(M, K)`` floating; 0 if M is below 2.
+    """
+    count, classes = probabilities.shape
+    if count < 2:
+        return 0.0
+    total = probabilities.sum(0).square().sum() - probabilities.square().sum()
+    return float(total) / (count * (count - 1)) - 1 / classes
+
+
+def explain_by_classes(probabilities: torch.Tensor, distance: float, trust: float = 1.0) -> bool:
+    """Whether the classes on a batch explain its distance from the source.
+
+    The means of a batch of C classes lie about ``(1 / C - 1 / K) b`` from those of all K, where b is the
+    variance between classes as a share of all variance. A larger distance (:data:`EXPLAINED`) is
+    a shift, under which the source may well crowd its answers.
+
+    Normalizing by statistics of few classes makes a network unsure, normalizing a shift away does not,
+    or less. So the distance counts in proportion to the square of ``trust``; the square was chosen
+    with :data:`EXPLAINED`.
+
+    Args:
+        probabilities: ``(M, K)`` floating, the source's answers.
+        distance: of the first layers' statistics, in units of the source's variance.
+        trust: mean confidence with the batch's statistics, as a share of the source's; at most 1
+            counts.
+    """
+    return distance * min(trust, 1.0) ** 2 < EXPLAINED * measure_agreement(probabilities)
+
+
 def holds_few_classes(logits: torch.Tensor) -> bool:
     """Whether the mean answer of a batch crowds into few classes: :data:`FEW_CLASSES`.
 

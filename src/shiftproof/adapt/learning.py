@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 
 from shiftproof.adapt.checks import check_range, check_rate
-from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import Seen
 from shiftproof.adapt.normalized import NormalizedNetwork
-from shiftproof.adapt.norms import LayerChoice, several_runs_error
+from shiftproof.adapt.norms import LayerChoice, has_statistics, several_runs_error
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.shares import Prior, check_prior
+from shiftproof.adapt.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu, pack, unpack
 from shiftproof.adapt.watch import has_reentrant_checkpoint
@@ -71,9 +72,11 @@ class LearningNetwork:
         lr: a learning rate for every batch, or ``"auto"``.
         auto: gives the rate of ``"auto"`` for a number of images.
         momentum: of the SGD, from 0 to below 1.
+        checks_source: whether batches are judged by the source's answers; for classifiers.
 
     Attributes:
         network: the copy.
+        check: judges batches; None where none is to be judged.
         forward: its forward pass with the batch's statistics.
         parameters: those that learn, by name.
 
@@ -93,6 +96,7 @@ class LearningNetwork:
         lr: float | Literal["auto"],
         auto: Callable[[int], float],
         momentum: float,
+        checks_source: bool = False,
     ) -> None:
         if not callable(parameters) and parameters not in SELECTIONS:
             raise UnknownNameError.of("parameters", str(parameters), SELECTIONS)
@@ -106,7 +110,10 @@ class LearningNetwork:
         self._auto = auto
         self.network = AdaptedNetwork(model)
         self.parameters = self.network.own(_select(self.network.module, parameters, layers))
-        self.forward = NormalizedNetwork(self.network, self.prior)
+        judges = checks_source and has_statistics(self.network.module)
+        # A network of its own: the source's answers are those before anything was learned.
+        self.check = SourceCheck(AdaptedNetwork(model)) if judges else None
+        self.forward = NormalizedNetwork(self.network, self.prior, self.check)
         self._first = {name: value.detach().clone() for name, value in self.parameters.items()}
         self._is_checkpointed: bool | None = None  # not known before the first batch
         self.forget()
@@ -118,6 +125,8 @@ class LearningNetwork:
         )
         self._last: dict[str, Statistics] = {}
         self._layers_run_twice: list[str] = []
+        if self.check is not None:
+            self.check.forget()
 
     def reset(self) -> None:
         """Begin anew with all, the parameters too."""
@@ -159,10 +168,19 @@ class LearningNetwork:
 
     # ------------------------------------------------------------ one batch
 
+    def judge(self, inputs: torch.Tensor) -> AbstractContextManager[None]:
+        """Let all passes in the context be of one batch, which is judged once."""
+        if self.check is None:
+            return nullcontext()
+        return self.check.judge(inputs, remembers=not self.network.is_frozen)
+
     def differentiate(
         self, inputs: torch.Tensor, measure: Callable[[torch.Tensor], torch.Tensor | None]
     ) -> Pass:
         """Run a batch and return the gradients of the loss ``measure(outputs)``.
+
+        A batch for which the source's statistics are kept is not learned from: its gradients are
+        empty.
 
         Args:
             inputs: ``(N, ...)``, prepared.
@@ -178,7 +196,10 @@ class LearningNetwork:
                     f"Expected logits ({len(inputs)}, K) of the model, got {describe_output(outputs)}."
                 )
             loss = measure(outputs)
-            gradients: Gradients | None = [] if loss is None else self._differentiate(loss)
+            if loss is None or seen.is_kept:
+                gradients: Gradients | None = []
+            else:
+                gradients = self._differentiate(loss)
         return Pass(self.network.of_classes(outputs).detach(), seen, gradients)
 
     def step(self, gradients: Gradients, count: int) -> None:
@@ -273,7 +294,8 @@ class LearningNetwork:
         state = {f"parameter/{name}": copy_to_cpu(p) for name, p in self.parameters.items()}
         for name, buffer in self._momenta().items():
             state[f"momentum/{name}"] = copy_to_cpu(buffer)
-        return state | pack("last", self._last)
+        known = {} if self.check is None else self.check.state()
+        return state | known | pack("last", self._last)
 
     def read_state(
         self, state: Mapping[str, torch.Tensor], others: Sequence[str] = ()
@@ -289,7 +311,8 @@ class LearningNetwork:
         """
         kinds = ["parameter", *(["momentum"] if self.momentum > 0 else [])]
         known = {f"{kind}/{name}" for kind in kinds for name in self.parameters}
-        check_names(state, ("last",), {*known, *others})
+        answers = None if self.check is None else self.check.read_state(state)
+        check_names(state, ("last",), {*known, *others, *([ANSWERS] if self.check else [])})
         learned = [copy_tensor(state, f"parameter/{n}", p) for n, p in self.parameters.items()]
         momenta = {
             name: copy_tensor(state, f"momentum/{name}", value)
@@ -304,6 +327,8 @@ class LearningNetwork:
             for name, momentum in momenta.items():
                 self._optimizer.state[self.parameters[name]]["momentum_buffer"] = momentum
             self._last = last
+            if self.check is not None:
+                self.check.restore(answers)
 
         return restore
 
@@ -418,6 +443,7 @@ class LearningAdapter(LearnerAdapter):
             lr=lr,
             auto=rate_as_published,
             momentum=momentum,
+            checks_source=prior == "auto",
         )
         self._network = self._learner.network
         self._forget()
@@ -439,7 +465,8 @@ class LearningAdapter(LearnerAdapter):
         """Return the shapes of the memory's tensors; None is any length."""
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        logits = self._answer(inputs).detach()
+        with self._learner.judge(inputs):
+            logits = self._answer(inputs).detach()
         return logits if self._correct is None else self._correct(logits)
 
     def _answer(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -449,6 +476,8 @@ class LearningAdapter(LearnerAdapter):
         if taken.is_sound:
             self._learner.remember(taken.seen)
             logits = taken.logits
+            if taken.seen.is_kept:
+                self._events.add(FEW_CLASSES, self._batches, FEW_CLASSES_KEPT)
         else:
             # The source's statistics keep a broken image from the others of its batch.
             logits = self._network.forward(inputs)

@@ -125,6 +125,8 @@ class Seen:
     Attributes:
         batch: each layer's statistics of the batch, over all its runs, and their number of images.
         used: what each layer normalized by, at its last run.
+        uses_batch: whether the batch's statistics count in any layer.
+        is_kept: whether the source's statistics were kept although the batch's were measured.
     """
 
     def __init__(self) -> None:
@@ -132,6 +134,8 @@ class Seen:
         self.used: dict[str, Statistics] = {}
         self._runs: collections.Counter[str] = collections.Counter()
         self._is_closed = False
+        self.uses_batch = False
+        self.is_kept = False
 
     def add(self, name: str, batch: Statistics, images: float, used: Statistics) -> None:
         """Add the run of a layer; after ``close`` it is one that is repeated for a gradient."""
@@ -147,6 +151,11 @@ class Seen:
     def close(self) -> None:
         """The forward pass is through; what runs from now on is repeated."""
         self._is_closed = True
+
+    def keep(self, source: Mapping[str, Statistics]) -> None:
+        """Note that the pass was run once more, by the source's statistics."""
+        self.used, self.is_kept = dict(source), True
+        self._runs.clear()
 
     @property
     def is_closed(self) -> bool:

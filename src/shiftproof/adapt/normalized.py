@@ -13,6 +13,7 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
 from shiftproof.adapt.shares import Prior, Shares
+from shiftproof.adapt.source_check import SourceCheck
 from shiftproof.adapt.statistics import (
     LayerInput,
     Statistics,
@@ -35,6 +36,7 @@ class NormalizedNetwork:
     Args:
         network: an adapter's copy.
         prior: as ``BatchNorm`` takes it.
+        check: keeps the source's statistics in a batch of few classes, while it judges one.
 
     Attributes:
         source: the statistics that each followed layer came with.
@@ -43,8 +45,11 @@ class NormalizedNetwork:
         ModelError: a part of the network has batch norm that cannot be followed.
     """
 
-    def __init__(self, network: AdaptedNetwork, prior: Prior) -> None:
+    def __init__(
+        self, network: AdaptedNetwork, prior: Prior, check: SourceCheck | None = None
+    ) -> None:
         self._network = network
+        self._check = check
         self._prior: Prior = prior
         self._norms = None if prior == math.inf else _follow(network)
         self.source: dict[str, Statistics] = {} if self._norms is None else self._norms.source
@@ -65,7 +70,16 @@ class NormalizedNetwork:
         with self._norms.normalizing(self._make_chooser(self._norms, len(inputs), seen)):
             outputs = self._norms.run(lambda: self._network.forward_all(inputs))
             seen.close()
-            yield outputs, seen
+            if not self._keeps_source(inputs, outputs, seen):
+                yield outputs, seen
+                return
+        seen.keep(self.source)
+        yield self._network.forward_all(inputs), seen
+
+    def _keeps_source(self, inputs: torch.Tensor, outputs: Any, seen: Seen) -> bool:
+        if self._check is None:
+            return False
+        return self._check.keeps_source(inputs, self._network.of_classes(outputs), seen)
 
     def run_calls(
         self,
@@ -128,6 +142,7 @@ class NormalizedNetwork:
                 )
                 used = blend(source, target, share) if share > 0 else source
             seen.add(name, target, images, used)
+            seen.uses_batch = shares.uses_batch
             return Choice(used, target, share)
 
         return choose

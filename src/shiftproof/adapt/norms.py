@@ -79,6 +79,11 @@ def is_tracked(layer: Any) -> bool:
     return all(getattr(layer, name, None) is not None for name in names)
 
 
+def has_statistics(network: torch.nn.Module) -> bool:
+    """Whether a network has batch norm with source statistics."""
+    return any(is_tracked(layer) for layer in all_batch_norm_layers(network).values())
+
+
 def batch_norm_layers(network: torch.nn.Module) -> tuple[dict[str, Any], int]:
     """Return the batch-norm layers with source statistics by name, and how many have none.
 

@@ -11,7 +11,7 @@ import torch
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen, eps_of
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked, several_runs_error
-from shiftproof.adapt.shares import Shares
+from shiftproof.adapt.shares import Prior, Shares
 from shiftproof.adapt.statistics import (
     LayerInput,
     Statistics,
@@ -99,11 +99,12 @@ class FollowedNetwork:
 # ---------------------------------------------------------------- what layers normalize by
 
 
-def by_batch(prior: float, images: int, *, count: float | None = None) -> ChooseFor:
+def by_batch(prior: Prior, images: int, *, count: float | None = None) -> ChooseFor:
     """Normalize by the batch's statistics, mixed with the source's by a prior.
 
     Args:
-        prior: N, as in ``BatchNorm``; 0 takes the batch's alone, through which gradients flow.
+        prior: N, or how it is measured, as in ``BatchNorm``; 0 takes the batch's alone, through
+            which gradients flow.
         images: the images of the batch.
         count: n in the mixture; None takes the number of images.
     """
@@ -122,6 +123,7 @@ def by_batch(prior: float, images: int, *, count: float | None = None) -> Choose
                 )
                 used = blend(source, target, share) if share > 0 else source
             seen.add(name, target, pooled, used)
+            seen.uses_batch = shares.uses_batch
             # A mixture is constant to the gradient, as in the published code of MEMO.
             return Choice(used, target, share if prior == 0 else 0.0)
 

@@ -7,12 +7,15 @@ from typing import Literal, TypeAlias
 
 from shiftproof.errors import InputError
 
-Prior: TypeAlias = float | Literal["auto", "layerwise"]
+Prior: TypeAlias = float | Literal["auto", "measured", "layerwise"]
 """N, the strength of the source statistics in images, or how it is measured."""
 
+MEASURED: tuple[Prior, ...] = ("auto", "measured")
+"""The priors with a margin. ``"auto"`` also looks at the source's answers, where there are some."""
+
 MARGIN = 3.0
-"""How many times what chance alone gives the distance from the source must be, for ``"auto"``, in
-large batches."""
+"""How many times what chance alone gives the distance from the source must be, for ``"auto"`` and
+``"measured"``, in large batches."""
 
 FEW = 6.0
 """How much more is asked of few images: ``MARGIN (1 + FEW / (n - 1))``. What chance gives is itself
@@ -27,11 +30,12 @@ def margin_of(images: int) -> float:
 
 def check_prior(prior: Prior) -> Prior:
     """Return a prior strength that can be used, or raise an InputError."""
-    if prior == "auto" or prior == "layerwise":
+    if prior == "layerwise" or prior in MEASURED:
         return prior
     if isinstance(prior, bool) or not isinstance(prior, (int, float)):
         raise InputError(
-            f"prior: expected a number, 0 or more, or 'auto' or 'layerwise', got {prior!r}."
+            "prior: expected a number, 0 or more, or 'auto', 'measured' or 'layerwise', "
+            f"got {prior!r}."
         )
     if math.isnan(prior) or prior < 0:
         raise InputError(f"prior: expected 0 or more (float('inf') does not adapt), got {prior!r}.")

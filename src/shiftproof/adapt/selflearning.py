@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, final
 import torch
 
 from shiftproof.adapt.checks import check_preset, check_range
-from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.learning import NOT_FINITE, Chosen, LearningNetwork
 from shiftproof.adapt.losses import (
     entropy,
@@ -23,6 +23,7 @@ from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalized import NormalizedNetwork
 from shiftproof.adapt.norms import LayerChoice
 from shiftproof.adapt.shares import Prior
+from shiftproof.adapt.source_check import FEW_CLASSES_KEPT
 from shiftproof.adapt.tensors import copy_tensor, copy_to_cpu
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
@@ -102,8 +103,9 @@ class SelfLearning(NetworkAdapter):
             ``adapt.parameters``.
         layers: with ``"affine"``, which norm layers learn: ``"all"``, ``"last-33%"`` (cheaper:
             no gradient flows through the layers before), ``"first-10"``, or names.
-        prior: strength of the source statistics in images, or ``"auto"`` or ``"layerwise"``, as in
-            ``BatchNorm``; 0 is the paper's.
+        prior: strength of the source statistics in images, ``"auto"``, ``"measured"`` or ``"layerwise"``,
+            as in ``BatchNorm``; 0 is the paper's. With ``"auto"`` no step is taken where the source's
+            statistics are kept.
         teacher: None takes ``"step"`` for ``"rpl"`` and ``"ent"``, ``"epoch"`` for the others.
         answers: ``"before"`` returns the logits of the pass that the step is made of, ``"after"``
             those of a further pass after it.
@@ -170,6 +172,7 @@ class SelfLearning(NetworkAdapter):
             lr=lr,
             auto=paper_rate,
             momentum=momentum,
+            checks_source=prior == "auto" and not preset,
         )
         self._network = self._learner.network
         self._parameters = self._learner.parameters
@@ -180,7 +183,7 @@ class SelfLearning(NetworkAdapter):
             self._teacher_parameters = network.own(list(self._parameters))
             for parameter in self._teacher_parameters.values():
                 parameter.requires_grad_(False)
-            self._teacher = NormalizedNetwork(network, self.prior)
+            self._teacher = NormalizedNetwork(network, self.prior, self._learner.check)
         self._forget()
 
     def _forget(self) -> None:
@@ -283,6 +286,10 @@ class SelfLearning(NetworkAdapter):
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        with self._learner.judge(inputs):
+            return self._take_step(inputs)
+
+    def _take_step(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._network.is_frozen:
             return self._learner.forward.answer(inputs)
         teacher = self._answer_of_teacher(inputs)
@@ -301,6 +308,8 @@ class SelfLearning(NetworkAdapter):
                     with self._learner.forward.run(inputs) as (outputs, seen):
                         logits = self._network.of_classes(outputs)
             self._learner.remember(seen)
+            if seen.is_kept:
+                self._events.add(FEW_CLASSES, self._batches, FEW_CLASSES_KEPT)
         self._batches += 1
         return logits.detach()
 

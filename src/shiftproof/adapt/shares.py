@@ -7,6 +7,7 @@ import math
 
 from shiftproof.adapt.priors import FEW as FEW
 from shiftproof.adapt.priors import MARGIN as MARGIN
+from shiftproof.adapt.priors import MEASURED as MEASURED
 from shiftproof.adapt.priors import Prior as Prior
 from shiftproof.adapt.priors import check_numeric_prior as check_numeric_prior
 from shiftproof.adapt.priors import check_prior as check_prior
@@ -18,14 +19,17 @@ class Shares:
     """The share ``n / (N + n)`` of a batch's statistics in each layer of one forward pass.
 
     With a number N is that. ``"layerwise"`` measures it in each layer by itself
-    (:func:`~shiftproof.adapt.statistics.measure_prior`). ``"auto"`` asks for more, as a small batch
+    (:func:`~shiftproof.adapt.statistics.measure_prior`). ``"measured"`` asks for more, as a small batch
     looks unlike the source by chance and by what is on its images: the measured distance must
     exceed what chance gives several times over (:func:`margin_of`), and a layer's share is
     multiplied by the mean of the shares measured so far, from the first layer to itself. A corruption
     shows from the first layers on; classes that are missing show in the last ones alone.
 
+    ``"auto"`` is the same here; whether the batch's statistics are used at all is decided by the
+    source's answers (:class:`~shiftproof.adapt.source_check.SourceCheck`).
+
     Args:
-        prior: N, ``"auto"`` or ``"layerwise"``.
+        prior: N, ``"auto"``, ``"measured"`` or ``"layerwise"``.
     """
 
     def __init__(self, prior: Prior) -> None:
@@ -33,6 +37,11 @@ class Shares:
         self._measured: list[float] = []
         self._given: dict[str, list[float]] = {}
         self._repeats: collections.Counter[str] = collections.Counter()
+
+    @property
+    def uses_batch(self) -> bool:
+        """Whether the batch's statistics count in any layer so far."""
+        return any(share > 0 for given in self._given.values() for share in given)
 
     def measure(
         self,
@@ -67,7 +76,7 @@ class Shares:
 
     def _choose(self, source: Statistics, inputs: LayerInput, count: float, images: int) -> float:
         if isinstance(self.prior, str):
-            margin = margin_of(images) if self.prior == "auto" else 1.0
+            margin = margin_of(images) if self.prior in MEASURED else 1.0
             share = _share(inputs.measure_prior(source, margin), count)
             self._measured.append(share)
             if self.prior == "layerwise":

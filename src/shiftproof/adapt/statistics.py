@@ -73,6 +73,14 @@ class LayerInput:
             return math.inf
         return V / D if D > 0 else math.inf
 
+    def measure_distance(self, source: Statistics) -> float:
+        """Return the distance from the source in units of its variance, less what chance gives.
+
+        As in :func:`measure_prior`; not finite where the input is not.
+        """
+        V, D = self._measure_distance(source)
+        return D - V / self._images
+
     def _sum_images(self) -> ImageSums:
         from shiftproof.adapt.moments import sum_images
 

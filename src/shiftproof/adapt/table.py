@@ -73,12 +73,16 @@ def _read_number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else read_number(text)
 
 
+def _read_switch_or_auto(text: str) -> bool | str:
+    return "auto" if text == "auto" else read_switch(text)
+
+
 def _read_cells(text: str) -> int | str:
     return "all" if text == "all" else int(text)
 
 
 def _read_prior(text: str) -> float | str:
-    return "layerwise" if text == "layerwise" else _read_number_or_auto(text)
+    return text if text in ("measured", "layerwise") else _read_number_or_auto(text)
 
 
 _BATCHNORM: dict[str, Callable[[str], object]] = {
@@ -132,6 +136,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
             "momentum": float,
             "parameters": str,
             "layers": str,
+            "few_classes": str,
         },
     ),
     "cotta": AdapterEntry(
@@ -146,7 +151,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
             "threshold": read_number,
             "augmentations": int,
             "loss": str,
-            "prior": read_number,
+            "prior": _read_prior,
             "seed": int,
         },
     ),
@@ -218,7 +223,12 @@ ADAPTERS: dict[str, AdapterEntry] = {
     "roid": AdapterEntry(
         _maker("roid", "ROID"),
         "Weighted likelihood ratios, drawn back to the source at each step (Marsden et al. 2024).",
-        {"keep": float, "consistency": read_switch, "correction": read_switch, **_LEARNING},
+        {
+            "keep": float,
+            "consistency": read_switch,
+            "correction": _read_switch_or_auto,
+            **_LEARNING,
+        },
     ),
     "t3a": AdapterEntry(
         _maker("t3a", "T3A"),

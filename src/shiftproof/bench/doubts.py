@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from shiftproof.adapt.cautions import list_cautions
+from shiftproof.adapt.cautions import describe_kept, list_cautions
 from shiftproof.bench.protocol import Protocol
 from shiftproof.compute.progress import console
 from shiftproof.io.border import show_text
+from shiftproof.runs.events import EventRecord, ModelEvent
 from shiftproof.types import Settings
 
 
@@ -21,5 +22,20 @@ def warn_of_settings(adapters: Mapping[str, Settings], batch_size: int, protocol
     """
     for name, settings in adapters.items():
         for caution in list_cautions(settings, batch_size=batch_size, order=protocol.order):
-            line = show_text(f"{name}: {caution}")
-            console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            _print_line(f"{name}: {caution}")
+
+
+def tell_of_kept(events: Iterable[ModelEvent]) -> None:
+    """Print a line for each adapter that kept the source's statistics in batches of few classes."""
+    by_model: dict[str, list[EventRecord]] = {}
+    for one in events:
+        by_model.setdefault(one.model, []).append(one.event)
+    for name, found in by_model.items():
+        said = describe_kept(found)
+        if said is not None:
+            _print_line(f"{name}: {said}")
+
+
+def _print_line(text: str) -> None:
+    line = show_text(text)
+    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)

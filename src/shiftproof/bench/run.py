@@ -23,7 +23,7 @@ from shiftproof.bench.arguments import (
 from shiftproof.bench.calibrating import HELD_OUT_RECORDS, calibrate, keep_calibrations
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
-from shiftproof.bench.doubts import warn_of_settings
+from shiftproof.bench.doubts import tell_of_kept, warn_of_settings
 from shiftproof.bench.episode_run import check_that_states_can_be_kept
 from shiftproof.bench.extending import (
     adopt_names,
@@ -255,7 +255,10 @@ def run(
         folder.finish_extension()
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
-    return Run(folder.path)
+    done = Run(folder.path)
+    if show_progress is not False:
+        tell_of_kept(done.events)
+    return done
 
 
 def describe_run(

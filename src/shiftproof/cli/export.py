@@ -46,8 +46,8 @@ def export(
         typer.Option(
             "--adapt",
             metavar="SPEC",
-            help="batchnorm, with options behind a colon: prior=auto, layerwise or a number of "
-            "images, parts=both, mean or variance, layers=all, first-K or last-K.",
+            help="batchnorm, with options behind a colon: prior=measured, layerwise or a number "
+            "of images, parts=both, mean or variance, layers=all, first-K or last-K.",
         ),
     ] = "batchnorm",
     calibrate: Annotated[

@@ -69,8 +69,9 @@ def export_onnx(
             counts the images. The batch may be dynamic or fixed; a fixed one that is filled up by
             copies of an image counts these, too.
         target: the file to write; there must be none of that name.
-        adapt: the adapter, ``"batchnorm"`` with options ``prior`` (a number, ``auto`` or
-            ``layerwise``), ``parts`` and ``layers``.
+        adapt: the adapter, ``"batchnorm"`` with options ``prior`` (a number, ``measured`` or
+            ``layerwise``), ``parts`` and ``layers``. ``auto``, the default, is ``measured`` here: a
+            graph has no answers of the source by which few classes are told from a shift.
         calibration: for graphs whose batch norm was folded into the convolutions: clean images in
             batches as the graph takes them, ``(n, C, H, W)``. The values are then renormalized
             after these convolutions by statistics measured on these images.

@@ -87,9 +87,9 @@ def _find(
         nodes = [node for node in folded if name_of(node) in chosen]
         made, images = _measure(model, scopes[0], nodes, calibration, source, names)
         norms = _order(scopes[0], norms + made)
-    if settings.prior == "auto" and any(norm.scope.is_nested for norm in norms):
+    if settings.prior == "measured" and any(norm.scope.is_nested for norm in norms):
         raise ModelError(
-            f"{source}: has batch norm inside an If or a Loop, whose share prior=auto cannot carry "
+            f"{source}: has batch norm inside an If or a Loop, whose share prior=measured cannot carry "
             "to the layers after it. Take a number, as in batchnorm:prior=16, or prior=layerwise."
         )
     return norms, images

@@ -59,6 +59,9 @@ def read_settings(spec: str) -> GraphSettings:
     if parts not in ("both", "mean", "variance"):
         raise UnknownNameError.of("parts", parts, ["both", "mean", "variance"])
     prior = check_prior(cast("Prior", options.get("prior", "auto")))
+    if prior == "auto":
+        # What else it looks at, the source's answers, a graph cannot have before its last layer.
+        prior = "measured"
     if prior == math.inf:
         raise InputError(
             f"{spec!r}: prior=inf does not adapt; the graph as it is does that already."

@@ -59,13 +59,13 @@ def describe_batch(
         ops: takes the nodes.
         image: the graph's input, images along its first axis.
         count: how many, where that is fixed.
-        prior: N, ``"auto"`` or ``"layerwise"``.
+        prior: N, ``"measured"`` or ``"layerwise"``.
         floating: whether the input may hold NaN.
     """
     images = ops.constant(float(count)) if count else _count_images(ops, image)
     share = margin = None
     if isinstance(prior, str):
-        margin = _find_margin(ops, images) if prior == "auto" else ops.constant(1.0)
+        margin = _find_margin(ops, images) if prior == "measured" else ops.constant(1.0)
     else:
         share = ops.calculate("Div", images, ops.calculate("Add", images, float(prior)))
     return Batch(images, share, _find_finite(ops, image) if floating else None, margin)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.adapt.cautions import list_cautions
+from shiftproof.adapt.cautions import describe_kept, list_cautions
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
@@ -228,12 +228,14 @@ def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
     order = protocol.get("order") if isinstance(protocol, Mapping) else None
     if not isinstance(size, int) or not isinstance(order, str):
         return []
-    return [
-        f"{clean_text(entry.scored.name)}: {caution}"
-        for entry in shown.entries
-        if entry.run is run and entry.adapter is not None
-        for caution in list_cautions(entry.adapter, batch_size=size, order=order)
-    ]
+    found = []
+    for entry in shown.entries:
+        if entry.run is run and entry.adapter is not None:
+            name = entry.scored.name
+            said = list_cautions(entry.adapter, batch_size=size, order=order)
+            kept = describe_kept(one.event for one in run.events if one.model == name)
+            found += [f"{clean_text(name)}: {line}" for line in (*said, *filter(None, [kept]))]
+    return found
 
 
 def _reading(shown: Shown) -> Section:

@@ -1,0 +1,246 @@
+"""Whether a batch differs from the source by its classes, judged by the source's own answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from torch import distributed
+
+from shiftproof.adapt.few_classes import explain_by_classes
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.normalization import Seen
+from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
+from shiftproof.adapt.statistics import LayerInput, Statistics, process_group
+from shiftproof.adapt.tensors import copy_tensor, copy_to_cpu
+from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+IMAGES = 16
+"""How many answers a judgment is made of: of this batch, and of those before if it is smaller."""
+
+FIRST_LAYERS = 3
+"""Batch-norm layers whose distance is measured, in the order in which they run. A shift of the images
+shows there first and classes last; the first layer alone hardly sees noise and blur."""
+
+FEW_CLASSES_KEPT = (
+    "The source's answers hold few classes, which explain how the batch differs from the source; its "
+    "statistics were not used."
+)
+"""The reason of an event of the kind ``FEW_CLASSES``."""
+
+FEW_CLASSES_SKIPPED = (
+    "The source's answers hold few classes, which explain how the batch differs from clean images; no "
+    "step was taken."
+)
+"""Its reason where a method uses the source's statistics anyway."""
+
+ANSWERS = "answers"
+"""The name of the remembered answers in an adapter's state."""
+
+
+class _Probe(NamedTuple):
+    """What the source said of some images: ``(M, K)``, their distance, and which they are."""
+
+    answers: torch.Tensor | None
+    distance: float
+    chosen: torch.Tensor
+
+
+class SourceCheck:
+    """Tells batches of few classes from batches under a shift.
+
+    The statistics of a batch of few classes differ from the source's, and normalizing by them does
+    harm. So where they would be used, up to ``IMAGES`` images of the batch, spread over it, go through
+    the source. The batch says nothing of a shift if the source's answers agree so often that its
+    classes explain how far the statistics of the first layers are from the source's. How sure the
+    network remains with the batch's statistics is weighed, too
+    (:func:`~shiftproof.adapt.few_classes.explain_by_classes`). Smaller batches
+    are judged together with the answers before.
+
+    Networks whose outputs are no logits ``(N, K)`` with K of 2 or more are not judged.
+
+    Args:
+        network: a copy of the model whose parameters do not learn.
+    """
+
+    def __init__(self, network: AdaptedNetwork) -> None:
+        self._network = network
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the answers of earlier batches."""
+        self._recent: torch.Tensor | None = None
+        self._begin(None)
+
+    def _begin(self, inputs: torch.Tensor | None) -> None:
+        self._inputs = inputs
+        self._answers: torch.Tensor | None = None
+        self._probe: _Probe | None = None
+        self._verdict: bool | None = None
+
+    @contextmanager
+    def judge(self, inputs: torch.Tensor, *, remembers: bool) -> Iterator[None]:
+        """Judge one batch while the context lasts, however often it runs.
+
+        Args:
+            inputs: ``(N, ...)``, prepared.
+            remembers: whether later batches are judged by its answers, too.
+        """
+        self._begin(inputs)
+        try:
+            yield
+            if remembers:
+                self._remember()
+        finally:
+            self._begin(None)
+
+    def _remember(self) -> None:
+        if self._answers is not None:
+            self._recent = self._join(self._answers)[-IMAGES:]
+
+    def keeps_source(self, inputs: torch.Tensor, outputs: object, seen: Seen) -> bool:
+        """Return whether the source's statistics are to be kept in the batch that is judged.
+
+        In a process group all processes keep them if one has to.
+
+        Args:
+            inputs: of a pass: the batch, or a changed copy of it. The first pass of the batch itself
+                decides for all that follow.
+            outputs: its logits.
+            seen: what batch norm saw in it. If the batch's statistics do not count anyway, nothing is
+                run, and the answers are the source's.
+        """
+        if self._inputs is None:
+            return False
+        is_batch = inputs.data_ptr() == self._inputs.data_ptr()
+        uses_batch = seen.uses_batch and seen.is_sound
+        if is_batch and seen.is_sound and not uses_batch:
+            self._note(outputs)
+        if not self._agree(uses_batch):
+            return False
+        if self._verdict is not None:
+            return self._verdict
+        verdict = self._agree(self._explain(self._inputs, outputs if is_batch else None))
+        self._verdict = verdict if is_batch else None
+        return verdict
+
+    def finds_few_classes(self) -> bool:
+        """Return whether classes explain how the batch that is judged differs, before it runs."""
+        return self._inputs is not None and self._agree(self._explain(self._inputs, None))
+
+    # ------------------------------------------------------------ one judgment
+
+    def _note(self, logits: object) -> None:
+        if self._answers is None:
+            self._answers = read_answers(logits)
+
+    def _explain(self, inputs: torch.Tensor, outputs: object) -> bool:
+        if self._probe is None:
+            self._probe = self._run(inputs)
+            self._answers = self._probe.answers
+        answers, distance, chosen = self._probe
+        if answers is None:
+            return False
+        adapted = read_answers(outputs[chosen]) if isinstance(outputs, torch.Tensor) else None
+        trust = 1.0 if adapted is None else float(_confidence(adapted) / _confidence(answers))
+        return explain_by_classes(self._join(answers)[-IMAGES:], distance, trust)
+
+    def _run(self, inputs: torch.Tensor) -> _Probe:
+        """Run some images of a batch through the source."""
+        chosen = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
+        chosen = chosen.to(inputs.device)
+        found: list[float] = []
+        with torch.no_grad(), self._measuring(len(chosen), found):
+            logits = self._network.forward(inputs[chosen])
+        distance = sum(found) / len(found) if found else math.nan
+        return _Probe(read_answers(logits), distance, chosen)
+
+    @contextmanager
+    def _measuring(self, images: int, found: list[float]) -> Iterator[None]:
+        """Add the distances of the layers that run first, while the context lasts."""
+
+        def measure(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if len(found) < FIRST_LAYERS:
+                values = args[0] if args else next(iter(kwargs.values()))
+                source = Statistics(layer.running_mean, layer.running_var)
+                found.append(LayerInput(values, images).measure_distance(source))
+
+        handles = [
+            layer.register_forward_pre_hook(measure, with_kwargs=True) for layer in self._layers()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _layers(self) -> list[Any]:
+        layers = all_batch_norm_layers(self._network.module).values()
+        return [layer for layer in layers if is_tracked(layer)]
+
+    def _join(self, answers: torch.Tensor) -> torch.Tensor:
+        """Return the answers after those of earlier batches."""
+        if self._recent is None or self._recent.shape[1] != answers.shape[1]:
+            return answers
+        return torch.cat([self._recent, answers])
+
+    def _agree(self, flag: bool) -> bool:
+        """Return whether it holds in any process that shares the batches of a layer."""
+        groups = (process_group(layer) for layer in self._layers())
+        group = next((group for group in groups if group is not None), None)
+        if group is None:
+            return flag
+        device = next(self._network.module.parameters()).device
+        told = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(told, distributed.ReduceOp.MAX, group=group)
+        return bool(told)
+
+    # ------------------------------------------------------------ state
+
+    def state(self) -> State:
+        """Return the answers by which small batches are judged."""
+        return {} if self._recent is None else {ANSWERS: copy_to_cpu(self._recent)}
+
+    def read_state(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Return the answers of a state, for :meth:`restore`.
+
+        Raises:
+            InputError: they are none.
+        """
+        given = state.get(ANSWERS)
+        if given is None:
+            return None
+        if given.ndim != 2 or not 0 < len(given) <= IMAGES or given.shape[1] < 2:
+            raise InputError(
+                f"The state is damaged: {ANSWERS!r} has the shape {tuple(given.shape)}, expected up "
+                f"to {IMAGES} rows of two classes or more."
+            )
+        return copy_tensor(state, ANSWERS, given.new_zeros(given.shape, dtype=torch.float32))
+
+    def restore(self, answers: torch.Tensor | None) -> None:
+        """Begin with answers of :meth:`read_state`."""
+        self.forget()
+        self._recent = answers
+
+
+def _confidence(probabilities: torch.Tensor) -> torch.Tensor:
+    return probabilities.amax(1).mean()
+
+
+def read_answers(logits: object) -> torch.Tensor | None:
+    """Return the finite rows of logits as probabilities ``(M, K)`` on the CPU.
+
+    None where there are no logits ``(N, K)`` with K of 2 or more, or no finite row.
+    """
+    is_table = isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 1
+    if not is_table or not cast("torch.Tensor", logits).is_floating_point():
+        return None
+    rows = cast("torch.Tensor", logits).detach().float().cpu()
+    rows = rows[torch.isfinite(rows.logsumexp(-1))]
+    return torch.softmax(rows, -1) if len(rows) else None
