@@ -140,7 +140,8 @@ def find_architecture(path: Path) -> str:
                 return f"{library}:{word}"
     raise InputError(
         f"{path} does not say which architecture its weights belong to; write "
-        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME."
+        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME. A network that neither has is measured "
+        "from Python: shiftproof.Classifier."
     )
 
 
