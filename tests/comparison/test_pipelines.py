@@ -120,6 +120,14 @@ def test_the_action_without_a_condition_is_bad_input(runs, tmp_path, programs):
     assert "fail-if has no condition" in done.stdout
 
 
+def test_the_action_leaves_no_half_written_figures_where_a_run_is_missing(runs, tmp_path, programs):
+    inputs = {**runs, "candidate": str(tmp_path / "nowhere"), "fail-if": "mean > +1.0"}
+    done, output, _ = run_step("Compare the runs", tmp_path, programs, inputs)
+    assert (done.returncode, output) == (2, {})
+    assert "nowhere" in done.stderr
+    assert not (tmp_path / "shiftproof-gate.json").exists()
+
+
 def test_the_action_installs_what_is_asked_for_or_what_lacks(tmp_path, programs):
     words = Path(programs["PIP_WORDS"])
     run_step("Install shiftproof", tmp_path, programs, {})
@@ -148,14 +156,15 @@ def write_model(path, weight):
     )
 
 
-def test_the_gitlab_job_measures_and_compares(tmp_path, programs):
+def test_the_gitlab_job_measures_and_compares(tmp_path, programs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     [(_, job)] = yaml.safe_load((ROOT / "examples/gitlab-ci.yml").read_text("utf-8")).items()
     write_photos(tmp_path / "photos")
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
     write_model(tmp_path / "model.onnx", np.eye(3))
-    model = f"onnx:{tmp_path}/model.onnx?classes={tmp_path}/classes.txt&mean=0.5,0.5,0.5&std=0.1,0.1,0.1"
+    model = job["variables"]["MODEL"] + "&mean=0.5,0.5,0.5&std=0.1,0.1,0.1"
     grid = "--corruptions contrast --severities 1 --workers 0"
-    words = ["bench", "-m", model, "-d", str(tmp_path / "photos"), *grid.split()]
+    words = ["bench", "-m", model, "-d", job["variables"]["DATA"], *grid.split()]
     assert cli.run([*words, "-o", str(tmp_path / "robustness" / "baseline")]) == 0
     write_model(tmp_path / "model.onnx", np.roll(np.eye(3), 1, axis=0))  # a model that is worse
     own = {**job["variables"], "MODEL": model, "GRID": grid}
