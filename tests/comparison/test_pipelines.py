@@ -93,6 +93,15 @@ def test_the_action_is_composite_without_secrets():
     assert outputs == set(ACTION["outputs"])
 
 
+def test_the_workflow_on_the_page_gives_inputs_that_the_action_has():
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    [gate] = [step for step in yaml.safe_load(block)["jobs"]["robustness"]["steps"] if "with" in step
+              and step["uses"].startswith("shiftproof/")]  # fmt: skip
+    needed = {name for name, entry in ACTION["inputs"].items() if entry.get("required")}
+    assert needed <= set(gate["with"]) <= set(ACTION["inputs"])
+
+
 def test_the_action_fails_by_a_shown_loss_and_appends_the_summary(runs, tmp_path, programs):
     inputs = {**runs, "fail-if": "  mean > +1.0\n\n  any > +90\n"}
     done, output, summary = run_step("Compare the runs", tmp_path, programs, inputs)
