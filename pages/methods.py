@@ -52,7 +52,8 @@ def write_methods() -> str:
         "Measured on a small ResNet (Fashion-MNIST) and EfficientNet-Lite0 (20 photographs) at severity "
         "3, paired with the model without adaptation. A method “gains” or “harms” if the whole 95 % "
         "interval of the difference is below or above 0. The number in brackets is the change of the "
-        "error in percentage points.",
+        "error in percentage points. “No difference shown” is the number of other methods that were "
+        "measured.",
         _write_situations(read_cases()),
         "The constants of `prior=auto` were chosen with these two networks and their images, so the rows "
         "of clean images are no independent test. [Adaptation](adaptation.md) has every figure with its "
@@ -105,19 +106,21 @@ def _write_situations(cases: list[Case]) -> str:
         rows.append(
             (
                 *situation,
+                str(sum(case.change[1] <= 0 <= case.change[2] for case in here)),
                 _list_cases([case for case in here if case.change[2] < 0]),
                 _list_cases([case for case in here if case.change[1] > 0]),
-                str(sum(case.change[1] <= 0 <= case.change[2] for case in here)),
             )
         )
-    head = ("images", "order", "batch", "gains", "harms", "no difference shown")
+    head = ("images", "order", "batch", "no difference shown", "gains", "harms")
     return write_table(head, rows)
 
 
 def _list_cases(cases: list[Case]) -> str:
-    ordered = sorted(cases, key=lambda case: case.change[0])
-    shown = (f"`{case.adapter}` ({case.change[0]:+.1f})" for case in ordered)
-    return ", ".join(dict.fromkeys(shown)) or "none"
+    """Name the adapters by their change, those of one change together."""
+    adapters: dict[str, dict[str, None]] = {}
+    for case in sorted(cases, key=lambda case: case.change[0]):
+        adapters.setdefault(f"{case.change[0]:+.1f}", {})[f"`{case.adapter}`"] = None
+    return "; ".join(f"{', '.join(named)} ({change})" for change, named in adapters.items()) or "none"
 
 
 def _write_results() -> list[str]:
