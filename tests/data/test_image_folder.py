@@ -75,7 +75,7 @@ def test_unknown_class_folders_are_named_and_it_is_said_what_to_do(tmp_path, pho
 
 def test_who_has_numbered_classes_is_told_to_name_them(tmp_path, photo):
     photo(tmp_path / "cat" / "a.png")
-    with pytest.raises(LabelError, match="--classes FILE.*, give a class map"):
+    with pytest.raises(LabelError, match=r"--classes FILE.*, give a class map"):
         ImageFolder(tmp_path, number_classes(2))
 
 
