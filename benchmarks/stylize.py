@@ -117,7 +117,7 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"| {row['size'].replace('x', ' x ')} | {row['free']:.0f} | {adain} |")
     lines += [
         "",
-        f"Drawing a style: {result['drawing a style']:.0f} ms, once for each style and process.",
+        f"Generating a style takes {result['drawing a style']:.0f} ms, once for each style and process.",
     ]
     return "\n".join(lines) + "\n"
 

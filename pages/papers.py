@@ -49,8 +49,8 @@ class Paper:
 
 
 SMALL = (
-    "The networks here are small and were trained on small images. What holds here holds for such "
-    "networks, and no more; the figures are not to be compared with those of the paper."
+    "The networks here are small and were trained on small images. So the findings below are valid "
+    "for such networks only, and the figures cannot be compared with those of the paper."
 )
 
 PAPERS: dict[str, Paper] = {
@@ -58,10 +58,10 @@ PAPERS: dict[str, Paper] = {
         "Hendrycks & Dietterich 2019",
         "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
         "ICLR 2019, [arXiv 1903.12261](https://arxiv.org/abs/1903.12261)",
-        "Fifteen corruptions in five severities, applied to the validation images of ImageNet, say how "
-        "a classifier fares when images get worse. Its error is divided by AlexNet's for each "
-        "corruption (CE); the mean of the fifteen is mCE. ImageNet-P asks how often the first answer "
-        "flips from frame to frame.",
+        "The paper introduces ImageNet-C: fifteen corruptions at five severities, applied to the "
+        "validation images of ImageNet. For each corruption a classifier's error is divided by "
+        "AlexNet's (CE); the mean of the fifteen is mCE. ImageNet-P measures how often the first "
+        "prediction changes from frame to frame.",
         "shiftproof bench --model timm:resnet50 --data imagenet/val --out run\n"
         "shiftproof perturb --model timm:resnet50 --data imagenet/val --out steady",
     ),
@@ -69,25 +69,26 @@ PAPERS: dict[str, Paper] = {
         "Michaelis et al. 2019",
         "Benchmarking Robustness in Object Detection: Autonomous Driving when Winter is Coming",
         "[arXiv 1907.07484](https://arxiv.org/abs/1907.07484)",
-        "Detectors lose between a third and two thirds of their performance under the same fifteen "
-        "corruptions. mPC is the mean performance over corruptions and severities, rPC its share of "
-        "the clean performance. Training on images in the style of paintings, beside the photographs, "
-        "gives part of it back.",
+        "The paper measures detectors under the fifteen corruptions of ImageNet-C. They lose between a "
+        "third and two thirds of their performance. mPC is the mean performance over corruptions and "
+        "severities, rPC is mPC divided by the clean performance. Training on photographs together with "
+        "their stylized copies recovers a part of the loss.",
         "shiftproof detect --model torchvision:fasterrcnn_resnet50_fpn --data VOCdevkit --out run\n"
         "shiftproof stylize coco coco-combined --combined\n"
         "shiftproof reproduce detection --out detection",
         ("detection",),
         ("summary",),
-        "The detectors here are small and find tinted items on photographs. What holds here holds for "
-        "such detectors, and no more; the figures are not to be compared with those of the paper.",
+        "The detectors here are small and find tinted items on photographs. So the findings below are "
+        "valid for such detectors only, and the figures cannot be compared with those of the paper.",
     ),
     "schneider-2020": Paper(
         "Schneider et al. 2020",
         "Improving robustness against common corruptions by covariate shift adaptation",
         "NeurIPS 2020, [arXiv 2006.16971](https://arxiv.org/abs/2006.16971)",
-        "Batch norm uses the mean and variance of the training images. Those of the test images, or a "
-        "mixture of both, lower the error under corruption, without labels and without training. "
-        "N is the weight of the training set's statistics in images, n the size of the batch.",
+        "Batch norm uses the mean and variance of the training images. The paper replaces them by those "
+        "of the test images, or by a mixture of both. This lowers the error under corruption, without "
+        "labels and without training. In the tables N is the weight of the training set's statistics, "
+        "as a number of images, and n is the size of the batch.",
         "shiftproof bench --model timm:resnet50 --data ImageNet-C --adapt batchnorm "
         "--protocol online:mix=severities --out run\n"
         "shiftproof reproduce bn-adaptation --out bn",
@@ -99,9 +100,9 @@ PAPERS: dict[str, Paper] = {
         "Rusak et al. 2022",
         "If your data distribution shifts, use self-learning",
         "TMLR 2022, [arXiv 2104.12928](https://arxiv.org/abs/2104.12928)",
-        "A network that learns from its own answers on the test images gains more than adapted "
-        "statistics alone: by less entropy (ENT), or by pseudo-labels with a loss that bears wrong "
-        "ones (RPL). Only scale and shift of the norm layers move.",
+        "In the paper a network learns from its own predictions on the test images. This gains more than "
+        "adapted statistics alone. ENT lowers the entropy of the predictions; RPL uses pseudo-labels "
+        "with a loss that is robust to wrong ones. Only scale and shift of the norm layers change.",
         'shiftproof bench --model timm:resnet50 --data ImageNet-C --adapt "ent rpl" --out run\n'
         "shiftproof reproduce self-learning --out sl",
         ("self-learning",),
@@ -112,9 +113,10 @@ PAPERS: dict[str, Paper] = {
         "Mayilvahanan et al. 2024",
         "Does CLIP's generalization performance mainly stem from high train-test similarity?",
         "ICLR 2024, [arXiv 2310.09562](https://arxiv.org/abs/2310.09562)",
-        "CLIP does well on ImageNet-Sketch and ImageNet-R. Its training set holds images close to "
-        "theirs. Without all images that are closer to a test image than ImageNet's training set is, "
-        "most of the performance stays: similarity does not explain it alone.",
+        "CLIP is accurate on ImageNet-Sketch and ImageNet-R, and its training set contains images that "
+        "are similar to theirs. The paper removes all training images that are closer to a test image "
+        "than ImageNet's training set is. Most of the accuracy stays, so similarity alone does not "
+        "explain it.",
         "shiftproof audit laion --test sketch=sketch --reference imagenet --out audit\n"
         "shiftproof prune laion --test sketch=sketch --reference imagenet --out keep\n"
         "shiftproof reproduce train-test-similarity --out tts",
@@ -126,9 +128,9 @@ PAPERS: dict[str, Paper] = {
         "Rusak et al. 2025",
         "InfoNCE: Identifying the Gap Between Theory and Practice",
         "AISTATS 2025, [arXiv 2407.00143](https://arxiv.org/abs/2407.00143)",
-        "InfoNCE finds the latents of the data only where all of them vary alike between two views of "
-        "an image. AnInfoNCE learns how much each one varies (the precision Λ) and finds them all. On "
-        "images it keeps more of what the augmentations change, at a price in class accuracy.",
+        "InfoNCE recovers the latents of the data only if all of them vary equally between two views of "
+        "an image. AnInfoNCE learns how much each one varies (the precision Λ) and recovers all of them. "
+        "On images it keeps more of what the augmentations change, and loses class accuracy.",
         "shiftproof reproduce aninfonce --out an\n"
         "shiftproof reproduce aninfonce --scale medium --out medium",
         ("aninfonce-medium", "aninfonce", "aninfonce-fashion"),
@@ -145,19 +147,23 @@ def write_papers() -> dict[str, str]:
 
 
 def write_index() -> str:
-    """Return the page that lists the papers, with how many claims were borne out."""
+    """Return the page that lists the papers, with how many claims hold here."""
     rows = [
         (f"[{paper.short}]({name}.md)", paper.title, *_count_verdicts(paper.results))
         for name, paper in PAPERS.items()
     ]
-    head = ("paper", "title", "claims held here", "not", "undecided")
+    head = ("paper", "title", "claims that hold here", "do not", "undecided")
     return "\n".join(
         (
             "# Papers",
             "",
-            "What six papers claim and printed, beside what was measured with shiftproof. The pages are "
-            "made from the files in `results/` and from the printed tables in the package. "
-            "[Repeat the experiments](../reproduce.md) says how long each takes.",
+            "Each page has the claims and printed figures of one paper next to what was measured with "
+            "shiftproof. The pages are generated from the files in `results/` and from the printed tables "
+            "in the package. [Repeat the experiments](../reproduce.md) says how long each takes:",
+            "",
+            "```bash",
+            "shiftproof reproduce bn-adaptation --out bn",
+            "```",
             "",
             write_table(head, rows),
         )
@@ -208,8 +214,8 @@ def _write_findings(paper: Paper) -> list[str]:
         ]
     if paper.results:
         parts.append(
-            "“Yes” and “no” where the whole 95 % interval is to that side of the line, “undecided” "
-            "where it is on both."
+            "“Yes” means that the whole 95 % interval agrees with the claim, “no” that all of it "
+            "contradicts the claim, “undecided” that the interval allows both."
         )
     return parts
 
@@ -293,13 +299,15 @@ def _print_alexnet() -> list[str]:
     return [
         "## Printed: AlexNet's error, by which CE is divided",
         write_table(("corruption", "mean error over five severities in %"), rows, numbers=True),
-        f"On clean images AlexNet errs on {100 * ALEXNET_CLEAN_ERROR:.2f} %. `shiftproof.metrics` keeps "
-        "these by name: lists in order of position exist in two orders, and the wrong one goes unseen.",
+        f"On clean images AlexNet has an error of {100 * ALEXNET_CLEAN_ERROR:.2f} %. `shiftproof.metrics` "
+        "stores these errors by the name of the corruption, because lists without names are published "
+        "in two different orders.",
         "## What is the same here, and what is not",
-        "Every corruption at five severities is held against arrays of the published code "
-        "(`tests/reference`): given the same draws, pixels are the same to one level at one value in a "
-        "thousand. [Corruptions](../corruptions.md) lists the quirks that are kept, the variants that "
-        "mend them, and the known differences. No run on the whole of ImageNet-C is committed.",
+        "The tests compare every corruption at five severities with arrays of the published code "
+        "(`tests/reference`). With the same random numbers, at most one value in a thousand differs, by "
+        "one level. [Corruptions](../corruptions.md#how-faithful) lists the errors of the published code "
+        "that are kept, the variants that correct them, and the known differences. No result on the "
+        "whole of ImageNet-C is included here.",
     ]
 
 

@@ -128,9 +128,16 @@ def test_examples_in_docstrings_are_fenced():
     assert fence_examples(">>> 1") == "```pycon\n>>> 1\n```"
 
 
+def write_photos_by_class(folder):
+    for name, color in {"cat": 90, "dog": 160}.items():
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (48, 40), (color, 120, 80)).save(folder / name / "1.jpg")
+
+
 @pytest.mark.parametrize("page", RUN_HERE)
 def test_the_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    write_photos_by_class(Path("photos"))
     names = {"__name__": "page"}
     blocks = BLOCK.findall(read(page))
     for (language, code), (after, said) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
@@ -170,6 +177,18 @@ def test_a_command_on_a_page_is_one_that_the_command_line_takes(
     if page in ("index.md", "settings.md"):  # after `init` has written the settings
         Path("shiftproof.toml").write_text('[bench]\nmodel = "demo"\ndata = "d"\nout = "run"\n')
     get_command(cli.app).commands[verb].make_context(verb, words)
+
+
+def test_a_model_on_a_page_is_named_with_its_source():
+    # `init` alone takes the bare name of a file.
+    bare = [
+        (page, command)
+        for page, command in list_commands()
+        for model in re.findall(r"(?:--model|-m) \"?([^\s\"]+)", command)
+        if not model.startswith("demo") and ":" not in model.partition("?")[0]
+        if command.split()[1] not in ("init", "compare")
+    ]
+    assert bare == []
 
 
 def test_the_settings_on_their_page_are_options(tmp_path, monkeypatch):

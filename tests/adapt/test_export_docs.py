@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 def test_its_code_gives_its_output(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "docs"}
-    blocks = re.findall(r"```python\n(.*?)```\s+```\n(.*?)```", PAGE, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 3
     for code, shown in blocks:
         with warnings.catch_warnings():

@@ -16,7 +16,7 @@ def test_its_code_gives_its_output(capsys, monkeypatch):
     """With a small network of five classes in the place of the demo's thousand, which takes long."""
     small = classifier_of(network("batch"))
     monkeypatch.setattr("shiftproof.models.load_classifier", lambda name: small)
-    code, shown = re.findall(r"```(?:python)?\n(.*?)```", PAGE, re.DOTALL)
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", PAGE, re.DOTALL)
     exec(compile(code, "docs/adaptation-methods.md", "exec"), {})
     assert capsys.readouterr().out.replace("(1, 5)", "(1, 1000)") == shown
 

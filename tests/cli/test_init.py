@@ -76,6 +76,30 @@ def test_a_file_is_named_with_its_options_as_it_is_without(folder):
     assert read(folder)["bench"]["model"] == f"file:{typed}"
 
 
+@pytest.mark.parametrize(
+    ("folders", "is_told"), [(("cat", "dog"), True), (("tabby", "cat"), False)]
+)
+def test_folders_that_are_no_classes_of_a_librarys_model_are_told(folder, capsys, folders, is_told):
+    for old, new in zip(("cat", "dog"), folders, strict=True):
+        (folder / "photos" / old).rename(folder / "photos" / f"{new}-")
+    for new in folders:
+        (folder / "photos" / f"{new}-").rename(folder / "photos" / new)
+    assert cli.run(["init", "--model", "timm:resnet50", "--data", "photos"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert ("None of these folders is a class of ImageNet" in told) == is_told
+    assert read(folder)["bench"]["model"] == "timm:resnet50"
+
+
+def test_a_damaged_file_is_not_said_to_be_of_another_task(folder, capsys):
+    (folder / "text.pt").write_text("hello\n")
+    words = ["init", "--model", "text.pt?arch=torchvision:resnet18", "--data", "photos"]
+    assert cli.run(words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.endswith(
+        "not a checkpoint that can be read (neither a torch archive nor a pickle)."
+    )
+
+
 def test_names_in_the_checkpoint_need_no_file_of_classes(folder, capsys):
     content = {**torch.load(folder / "mine.pt"), "classes": ["dog", "cat"]}
     torch.save(content, folder / "mine.pt")

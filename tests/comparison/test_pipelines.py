@@ -93,6 +93,15 @@ def test_the_action_is_composite_without_secrets():
     assert outputs == set(ACTION["outputs"])
 
 
+def test_the_workflow_on_the_page_gives_inputs_that_the_action_has():
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    [gate] = [step for step in yaml.safe_load(block)["jobs"]["robustness"]["steps"] if "with" in step
+              and step["uses"].startswith("shiftproof/")]  # fmt: skip
+    needed = {name for name, entry in ACTION["inputs"].items() if entry.get("required")}
+    assert needed <= set(gate["with"]) <= set(ACTION["inputs"])
+
+
 def test_the_action_fails_by_a_shown_loss_and_appends_the_summary(runs, tmp_path, programs):
     inputs = {**runs, "fail-if": "  mean > +1.0\n\n  any > +90\n"}
     done, output, summary = run_step("Compare the runs", tmp_path, programs, inputs)
@@ -118,6 +127,14 @@ def test_the_action_without_a_condition_is_bad_input(runs, tmp_path, programs):
     done, output, _ = run_step("Compare the runs", tmp_path, programs, {**runs, "fail-if": " \n"})
     assert (done.returncode, output) == (2, {})
     assert "fail-if has no condition" in done.stdout
+
+
+def test_the_action_leaves_no_half_written_figures_where_a_run_is_missing(runs, tmp_path, programs):
+    inputs = {**runs, "candidate": str(tmp_path / "nowhere"), "fail-if": "mean > +1.0"}
+    done, output, _ = run_step("Compare the runs", tmp_path, programs, inputs)
+    assert (done.returncode, output) == (2, {})
+    assert "nowhere" in done.stderr
+    assert not (tmp_path / "shiftproof-gate.json").exists()
 
 
 def test_the_action_installs_what_is_asked_for_or_what_lacks(tmp_path, programs):
@@ -148,14 +165,15 @@ def write_model(path, weight):
     )
 
 
-def test_the_gitlab_job_measures_and_compares(tmp_path, programs):
+def test_the_gitlab_job_measures_and_compares(tmp_path, programs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     [(_, job)] = yaml.safe_load((ROOT / "examples/gitlab-ci.yml").read_text("utf-8")).items()
     write_photos(tmp_path / "photos")
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
     write_model(tmp_path / "model.onnx", np.eye(3))
-    model = f"onnx:{tmp_path}/model.onnx?classes={tmp_path}/classes.txt&mean=0.5,0.5,0.5&std=0.1,0.1,0.1"
+    model = job["variables"]["MODEL"] + "&mean=0.5,0.5,0.5&std=0.1,0.1,0.1"
     grid = "--corruptions contrast --severities 1 --workers 0"
-    words = ["bench", "-m", model, "-d", str(tmp_path / "photos"), *grid.split()]
+    words = ["bench", "-m", model, "-d", job["variables"]["DATA"], *grid.split()]
     assert cli.run([*words, "-o", str(tmp_path / "robustness" / "baseline")]) == 0
     write_model(tmp_path / "model.onnx", np.roll(np.eye(3), 1, axis=0))  # a model that is worse
     own = {**job["variables"], "MODEL": model, "GRID": grid}

@@ -50,5 +50,5 @@ def test_code_of_the_page_on_further_shifts_runs(tmp_path, monkeypatch):
     assert len(names["grid"]) == 10
     for name in SUITES:
         assert f"`{name}`" in page, name
-    counted = re.match(r"# Corruptions\n\n(\d+) corruptions", PAGE)
+    counted = re.match(r"# Corruptions\n\nshiftproof has (\d+) corruptions", PAGE)
     assert int(counted[1]) == len(CORRUPTIONS)

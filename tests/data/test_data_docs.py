@@ -15,6 +15,6 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
     )]  # fmt: skip
     write_tar(tmp_path / "pets" / "0000.tar", members)
     text = PAGE.read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", text, re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
     exec(compile(block[0], "docs/data.md", "exec"), {})
     assert capsys.readouterr().out == block[1]

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from shiftproof.classes import imagenet, name_classes
+from shiftproof.classes import imagenet, name_classes, number_classes
 from shiftproof.data import ImageFolder, read_class_map
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import Sample
@@ -71,6 +71,12 @@ def test_unknown_class_folders_are_named_and_it_is_said_what_to_do(tmp_path, pho
         ImageFolder(tmp_path, classes)
     for words in ("thing0, thing1", "and 3 more", "class map", "labeled=False", "cat, dog"):
         assert words in str(caught.value)
+
+
+def test_who_has_numbered_classes_is_told_to_name_them(tmp_path, photo):
+    photo(tmp_path / "cat" / "a.png")
+    with pytest.raises(LabelError, match=r"--classes FILE.*, give a class map"):
+        ImageFolder(tmp_path, number_classes(2))
 
 
 def test_one_unknown_class_folder_is_not_dropped_in_silence(tmp_path, photo, classes):

@@ -171,6 +171,14 @@ def test_weights_without_a_head_are_features(tmp_path):
     assert load(tmp_path, BODY, loader=load_encoder).width == WIDTH
 
 
+def test_weights_of_another_network_are_named_and_python_is_pointed_to(tmp_path):
+    others = {"body.0.weight": torch.ones(3, 7), "body.0.bias": torch.ones(3)}
+    with pytest.raises(
+        ModelError, match=r"no weights of test_resnet.* body\.0\.weight.*Classifier"
+    ):
+        load(tmp_path, others)
+
+
 HEADLESS = "eva02_tiny_patch14_224"
 
 

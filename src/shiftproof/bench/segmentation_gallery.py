@@ -130,7 +130,7 @@ def _choose(ious: Mapping[Cell, F64]) -> list[tuple[int, float, Cell]]:
 
 
 def _choose_examples(ious: Mapping[Cell, F64]) -> list[int]:
-    """Return the image that loses most and one that loses as much as most do."""
+    """Return the image that loses most and one with the median loss."""
     corrupted = [cell for cell in ious if not cell.is_clean]
     if not corrupted:
         return []

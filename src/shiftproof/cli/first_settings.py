@@ -21,6 +21,9 @@ VERBS: dict[Task, str] = {
 }
 """The verb that measures each task."""
 
+_OF_IMAGENET = ("demo", "timm", "torchvision")
+"""Sources of classifiers that are rarely trained on other classes."""
+
 _OPTIONS = {
     "corruptions": ("common", "names or sets of them: shiftproof corruptions"),
     "severities": ("1-5", "from 1 to 5"),
@@ -140,7 +143,8 @@ def find_architecture(path: Path) -> str:
                 return f"{library}:{word}"
     raise InputError(
         f"{path} does not say which architecture its weights belong to; write "
-        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME."
+        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME. A network that neither has is measured "
+        "from Python: shiftproof.Classifier."
     )
 
 
@@ -192,6 +196,24 @@ def name_classes(model: Seen, data: Seen) -> str:
     if model.numbered != len(data.folders) or not model.numbered or numbers & set(data.folders):
         return ""
     return "".join(f"{name}\n" for name in data.folders)
+
+
+def match_folders(model: Seen, data: Seen, task: Task) -> tuple[str, ...]:
+    """Say where none of the folders is a class of ImageNet, which a library's models know as a rule.
+
+    Such a model is not loaded here, so its classes are not known for certain.
+    """
+    from shiftproof.classes import imagenet
+
+    source = model.value.partition(":")[0]
+    if task != "classification" or source not in _OF_IMAGENET or "classes=" in model.value:
+        return ()
+    if not data.folders or any(imagenet().find(name) is not None for name in data.folders):
+        return ()
+    return (
+        "None of these folders is a class of ImageNet. If the model knows ImageNet's classes alone, add "
+        "class-map = FILE (rows of folder,class) or unlabeled = true to the file.",
+    )
 
 
 def _tell_model(model: Any) -> tuple[str, ...]:

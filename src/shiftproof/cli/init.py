@@ -16,6 +16,7 @@ from shiftproof.cli.first_settings import (
     forget_numbers,
     look_at_data,
     look_at_model,
+    match_folders,
     name_classes,
     name_model,
     try_again,
@@ -23,7 +24,7 @@ from shiftproof.cli.first_settings import (
 )
 from shiftproof.cli.options import data_option, model_option
 from shiftproof.cli.printing import complain, say
-from shiftproof.errors import InputError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.files import write_bytes
 
 CLASSES = Path("classes.txt")
@@ -74,7 +75,11 @@ def init(
     )
     chosen = task or _ask_task(seen_data)
     seen_model = _look_at_model(spec, chosen, is_guessed=task is None)
-    for note in (*seen_model.notes, *seen_data.notes):
+    for note in (
+        *seen_model.notes,
+        *seen_data.notes,
+        *match_folders(seen_model, seen_data, chosen),
+    ):
         say(note)
     classes = _write_classes(seen_model, seen_data, force=force)
     named = seen_model if classes is None else forget_numbers(seen_model)
@@ -113,7 +118,7 @@ def _look_at_model(spec: str, task: Task, *, is_guessed: bool) -> Seen:
     try:
         return look_at_model(spec, task)
     except InputError as error:
-        if not is_guessed:
+        if not is_guessed or isinstance(error, BrokenFileError):
             raise
         others = " or ".join(other for other in VERBS if other != task)
         raise InputError(

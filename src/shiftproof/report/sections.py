@@ -170,7 +170,7 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
     if not found:
         return []
     return [
-        "These runs are not like for like, so their figures must not be held against each other. "
+        "These runs are not like for like, so their figures should not be compared. "
         f"They differ in {wording.listing(found)}."
     ]
 

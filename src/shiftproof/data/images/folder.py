@@ -239,9 +239,14 @@ def _unknown_folders(
         deeper = " or ".join(f"{where}/{folder}" for folder in folders[:3])
         todo = f"The class folders lie one folder deeper: give {deeper}."
     else:
+        names_first = (
+            "Name the model's classes (--classes FILE, a name a line in the order of its outputs), "
+            if classes.is_numbered
+            else ""
+        )
         todo = (
-            "Give a class map (--class-map FILE, rows of folder,class), or measure without labels "
-            "(--unlabeled, labeled=False)."
+            f"{names_first}{'give' if names_first else 'Give'} a class map (--class-map FILE, rows of "
+            "folder,class), or measure without labels (--unlabeled, labeled=False)."
         )
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (

@@ -190,10 +190,13 @@ def fit(content: Content, architecture: Architecture, path: Path, options: LoadO
     match = find_weights(
         content, skeleton.shapes, parameters=skeleton.parameters, wanted=options.weights
     )
+    is_other = match is None
     match = match or Match({}, "", dict(content.tensors))
     draft = _draft(_with_head(match, skeleton), skeleton, architecture, path, options)
     if draft.faults:
         draft = _convert(match, skeleton, architecture, path, options) or draft
+    if is_other and draft.faults:
+        raise _name_other_network(content, architecture, path)
     if not options.features and draft.headless:
         raise ModelError(
             f"{path} has no head for {architecture.name}: its outputs would be features and no "
@@ -216,6 +219,16 @@ def fit(content: Content, architecture: Architecture, path: Path, options: LoadO
     module.load_state_dict(own)
     normalization, notes = _find_normalization(match, draft.channels)
     return Fitted(module, draft.classes, draft.channels, normalization, (*draft.notes, *notes))
+
+
+def _name_other_network(content: Content, architecture: Architecture, path: Path) -> ModelError:
+    names = [show_name(name) for name in content.tensors]
+    return ModelError(
+        f"{path} has no weights of {architecture.name}; it has {', '.join(names[:3])}"
+        f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}. Check the architecture. A network "
+        "that neither timm nor torchvision has is measured from Python: "
+        "Classifier(module, preprocess, classes)."
+    )
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ def _read_torch(path: Path) -> Any:
                 "weights alone: torch.save(model.state_dict(), PATH)."
             ) from error
         # What torch says of a pickle is how to load it without the safeguard.
-        damaged = isinstance(error, pickle.UnpicklingError)
+        # Bytes that are no opcode of pickle end as an unknown key.
+        damaged = isinstance(error, pickle.UnpicklingError | KeyError)
         reason = "neither a torch archive nor a pickle" if damaged else reason_of(error)
         raise BrokenFileError(f"{path}: not a checkpoint that can be read ({reason}).") from error
 

@@ -60,8 +60,8 @@ def _check_loading(entry: Entry) -> Step | None:
         return None
     return Step(
         f"{entry.label} is hardly better than guessing on clean images ({wording.share(clean.value)} "
-        f"wrong of {classes:,} classes). Mostly the size, mean and std, or the order of the classes is "
-        "not the model's.",
+        f"wrong of {classes:,} classes). Usually the size, mean and std, or the order of the classes does "
+        "not fit the model.",
         "shiftproof models",
     )
 
@@ -72,7 +72,7 @@ def _complete_grid(scores: GridScores) -> Step | None:
     whole = set(COMMON) <= set(scores.corruptions)
     lacking = "five severities" if whole else "15 corruptions at five severities"
     return Step(
-        f"Run the whole benchmark, {lacking}: only then may a figure be held against published ones.",
+        f"Run the whole benchmark, {lacking}: only then can a figure be compared with published ones.",
         "--corruptions common --severities 1-5",
     )
 
