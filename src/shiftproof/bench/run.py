@@ -25,6 +25,7 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.doubts import warn_of_settings
 from shiftproof.bench.episode_run import check_that_states_can_be_kept
+from shiftproof.bench.kept_images import KeptImages
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
@@ -198,8 +199,11 @@ def run(
     folder = RunFolder.create(
         Path(out), task.kind, settings, about, shared=isinstance(backend, Scheduled)
     )
-    if isinstance(view, OnTheFly) and prepared.keeps_images and not isinstance(backend, Ray):
-        view.cache = files.make_folder(folder.cache)
+    if isinstance(view, OnTheFly) and prepared.keeps_images:
+        if isinstance(backend, Ray):
+            view.kept = KeptImages()
+        else:
+            view.cache = files.make_folder(folder.cache)
     task.begin(folder, prepared)
     if show_progress is not False:
         warn_of_settings(prepared.settings.get("adapters", {}), size, protocol)
