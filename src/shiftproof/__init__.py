@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         testing,
     )
     from shiftproof.classes import Classes
-    from shiftproof.comparison import compare
+    from shiftproof.comparison.compare import compare
     from shiftproof.corruptions import corrupt
     from shiftproof.errors import ShiftproofError
     from shiftproof.models import (

@@ -189,8 +189,9 @@ def take_urls(
 def _find_worker(options: dict[str, Any]) -> tuple[int, int] | None:
     """Return which of several commands this is; what makes no sense is refused by the verb."""
     worker, of = options.get("worker"), options.get("of")
-    valid = worker is not None and of is not None and 0 <= worker < of
-    return (worker, of) if valid else None
+    if worker is None or of is None or not 0 <= worker < of:
+        return None
+    return int(worker), int(of)
 
 
 def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:
