@@ -1,5 +1,6 @@
 """Several commands that share an output behind a URL: whatever comes first, the bytes of one command."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +15,9 @@ from shiftproof.io.files import write_bytes
 from shiftproof.shards import FileParts, Scheduled, check_finished
 from shiftproof.storage import claims, copies, outgoing
 from shiftproof.storage.store import Store
-from support import scored_results
+from support import scored_results, tiny
+from support.long_verbs import VERBS
+from support.run_files import everything
 from support.stores import content, files_below
 
 pytestmark = pytest.mark.filterwarnings(
@@ -44,15 +47,13 @@ def shared(worker, of=2, url="memory://out"):
 # ---------------------------------------------------------------- the verbs
 
 
-@pytest.mark.parametrize("kind", ["coco", "label maps"])
-def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, on_machine, kind):
-    _, models = scored_results.make(kind, None, tmp_path / "results")
+def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, on_machine):
+    _, models = scored_results.make("coco", None, tmp_path / "results")
     words = ["score", "-d", tmp_path / "results" / "data", "-w", "0"]
-    words += ["--classes", "index"] if kind == "label maps" else []
     for name, path in models.items():
         words += ["-p", f"{name}={path}"]
     assert run(capsys, *words, "-o", tmp_path / "one")[0] == 0
-    out = f"lab/scored {kind}"
+    out = "lab/scored"
     for worker in (2, 0, 1):
         on_machine(f"machine {worker}")
         code, told = run(capsys, *words, "-o", f"s3://{out}", "--worker", worker, "--of", "3")
@@ -62,6 +63,22 @@ def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, o
     assert there.keys() == here.keys()
     assert {name for name in here if here[name] != there[name]} <= {"run.json", "report.html"}
     assert [p for p in s3.find(out) if "/.shiftproof/" in p] == [f"{out}/.shiftproof/contents.json"]
+
+
+@pytest.mark.parametrize("verb", ["bench", "evaluate", "perturb", "embed", "corrupt"])
+def test_long_verbs_are_shared_behind_a_url(verb, memory, tmp_path, on_machine, monkeypatch):
+    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    photos = tiny.write_photos(tmp_path / "photos", per_class=2)
+    VERBS[verb](photos, tmp_path / "one", None)
+    for worker in (1, 0):
+        on_machine(f"machine {worker}")
+        with contextlib.suppress(UnfinishedError), shared(worker) as out:
+            VERBS[verb](photos, out, Scheduled(worker, 2, 0))
+            assert worker == 0
+    there = content(memory, "/out")
+    for name, data in everything(tmp_path / "one").items():
+        assert there[name] == data, name
+    assert memory.exists("/out/.shiftproof/contents.json")
 
 
 def test_workers_at_one_time_copy_into_one_bucket(s3, tmp_path):

@@ -33,6 +33,7 @@ from shiftproof.bench.extending import (
     tell_extent,
     unite,
 )
+from shiftproof.bench.kept_images import KeptImages
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
@@ -222,8 +223,11 @@ def run(
     extension = folder.extension
     renamed = {} if extension is None else extension.renamed
     adopt_names(folder, renamed, below=(HELD_OUT_RECORDS,))
-    if isinstance(view, OnTheFly) and prepared.keeps_images and not isinstance(backend, Ray):
-        view.cache = files.make_folder(folder.cache)
+    if isinstance(view, OnTheFly) and prepared.keeps_images:
+        if isinstance(backend, Ray):
+            view.kept = KeptImages()
+        else:
+            view.cache = files.make_folder(folder.cache)
     task.begin(folder, prepared)
     if show_progress is not False:
         warn_of_settings(prepared.settings.get("adapters", {}), size, protocol)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from PIL import Image as PillowImage
 
+from shiftproof.bench.kept_images import KeptImages
 from shiftproof.corruptions import corrupt
 from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.data.disk import twins
@@ -53,7 +54,8 @@ class OnTheFly:
     """Read, resize and crop as the model wants, then corrupt: the order of ImageNet-C.
 
     ``corruptions`` maps a name to what ``corrupt`` takes: the name itself or a function.
-    ``cache`` is a folder for the resized images, so that each file is decoded once for all cells.
+    ``cache`` is a folder for the resized images, so that each file is decoded once for all cells;
+    ``kept`` does that in each process of a cluster, which shares no folder.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class OnTheFly:
         self.seed = seed
         self.encode = encode
         self.cache = cache
+        self.kept: KeptImages | None = None
 
     def load(self, sample: Sample, cell: Cell) -> Image:
         """Return the corrupted image; a corruption that fails names itself and the image."""
@@ -102,13 +105,15 @@ class OnTheFly:
         return {"source": "on the fly", "seed": self.seed, "encode": encode_settings(self.encode)}
 
     def _clean(self, sample: Sample) -> Image:
+        if self.kept is not None:
+            return self.kept.get(sample.id, lambda: self._read(sample))
         if self.cache is None:
-            return resize(self.geometry, self.data.read(sample), sample)
+            return self._read(sample)
         kept = self.cache / f"{files.fingerprint([sample.id.encode()])}.npy"
         try:
             return np.asarray(np.load(kept, allow_pickle=False), dtype=np.uint8)
         except (OSError, ValueError, EOFError):
-            image = resize(self.geometry, self.data.read(sample), sample)
+            image = self._read(sample)
         try:
             buffer = io.BytesIO()
             np.save(buffer, image, allow_pickle=False)
@@ -117,6 +122,9 @@ class OnTheFly:
             # The cache is only there for speed: without room it is done without.
             self.cache = None
         return image
+
+    def _read(self, sample: Sample) -> Image:
+        return resize(self.geometry, self.data.read(sample), sample)
 
 
 class FromDisk:

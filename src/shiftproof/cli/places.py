@@ -191,7 +191,7 @@ def _find_worker(options: dict[str, Any]) -> tuple[int, int] | None:
     worker, of = options.get("worker"), options.get("of")
     if worker is None or of is None or not 0 <= worker < of:
         return None
-    return worker, of
+    return int(worker), int(of)
 
 
 def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:

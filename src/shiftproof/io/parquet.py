@@ -51,10 +51,9 @@ def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) 
         names = file.read([unique], use_threads=False).column(unique).combine_chunks()
         if names.null_count or pc.count_distinct(names.indices).as_py() != len(names):
             raise ValueError(f"expected a name of its own for each row in the column {unique}")
-        table = file.read(use_threads=False)
+        table = file.read([name for name in there if name != unique], use_threads=False)
         table.validate(full=True)
-        place = table.schema.get_field_index(unique)
-        return table.set_column(place, unique, names.cast(pa.string()))
+        return table.add_column(there.index(unique), unique, names.cast(pa.string()))
 
 
 def open_in_own_thread(source: Any, *, read_dictionary: Sequence[str] = ()) -> Any:

@@ -22,9 +22,9 @@ def fetch_target(target: str) -> str:
     """
     if not is_url(target):
         return target
-    from shiftproof import storage  # with all that asks stores
+    from shiftproof.storage import fetch  # with all that asks stores
 
-    return str(storage.fetch(target))
+    return str(fetch(target))
 
 
 def fetch_classes(classes: Any) -> Any:
