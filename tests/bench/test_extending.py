@@ -18,6 +18,7 @@ from support import blobs, tiny
 from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
 from support.run_files import everything
+from support.sent import Sent
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -486,3 +487,10 @@ def test_a_forecast_is_of_what_is_missing(start, photos, tmp_path, monkeypatch):
     with pytest.raises(RunMismatchError, match="seed was 0, now 1"):
         ask(seed=1)
     assert everything(run.path) == before
+
+
+def test_cells_that_are_made_elsewhere_are_added(start):
+    more = {"models": {"one": tiny.make_model(), "two": make_other()}, "severities": [1, 3, 5]}
+    start()
+    extended, whole = start(backend=Sent(), **more), start("whole", **more)
+    assert everything(extended.path) == everything(whole.path)

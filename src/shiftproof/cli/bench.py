@@ -29,7 +29,7 @@ from shiftproof.cli.options import (
     LABEL_KEY_HELP,
     AsJson,
     Depth,
-    Out,
+    GridOut,
     Root,
     Split,
 )
@@ -163,7 +163,7 @@ def bench(
             "(corruption/severity/class/file), or demo.",
         ),
     ],
-    out: Out,
+    out: GridOut,
     adapt: Annotated[
         str,
         typer.Option(

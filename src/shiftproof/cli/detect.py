@@ -28,8 +28,8 @@ from shiftproof.cli.options import (
     ClassMap,
     CorruptedFolder,
     Depth,
+    GridOut,
     MeasureName,
-    Out,
     Root,
     Split,
 )
@@ -122,7 +122,7 @@ def detect(
             "set saved by Hugging Face's datasets, or Parquet, with objects of each image.",
         ),
     ],
-    out: Out,
+    out: GridOut,
     adapt: Adapt = "none",
     images: WhichImages = None,
     precision: Precision = None,

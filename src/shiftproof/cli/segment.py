@@ -20,7 +20,7 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.grid_run import GridJob, choose_shifts, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
+from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, GridOut
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
@@ -130,7 +130,7 @@ def segment(
             help="A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps.",
         ),
     ],
-    out: Out,
+    out: GridOut,
     adapt: Adapt = "none",
     budget: Budget = None,
     *,
