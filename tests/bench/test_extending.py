@@ -18,6 +18,7 @@ from support import blobs, tiny
 from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
 from support.run_files import everything
+from support.sent import Sent
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -179,6 +180,21 @@ class TestASingleModel:
             )
         )
         assert everything(extended.path) == everything(whole.path)
+
+    def test_keeps_its_title_when_others_come_without_it(self, start):
+        start()
+        extended = start(models={"two": make_other(), "three": make_other()})
+        whole = start(
+            "whole",
+            models={"source": tiny.make_model(), "two": make_other(), "three": make_other()},
+        )
+        assert everything(extended.path) == everything(whole.path)
+        assert [model.title for model in extended.scores.models] == ["mean colour", "two", "three"]
+
+    def test_may_be_called_otherwise_later(self, start):
+        start()
+        extended = start(models={"one": tiny.make_model()}, severities=[1, 3, 5])
+        assert everything(extended.path) == everything(start("whole", severities=[1, 3, 5]).path)
 
     def test_is_not_mistaken_for_another(self, start):
         start()
@@ -486,3 +502,18 @@ def test_a_forecast_is_of_what_is_missing(start, photos, tmp_path, monkeypatch):
     with pytest.raises(RunMismatchError, match="seed was 0, now 1"):
         ask(seed=1)
     assert everything(run.path) == before
+
+
+def test_cells_that_are_made_elsewhere_are_added(start):
+    more = {"models": {"one": tiny.make_model(), "two": make_other()}, "severities": [1, 3, 5]}
+    start()
+    extended, whole = start(backend=Sent(), **more), start("whole", **more)
+    assert everything(extended.path) == everything(whole.path)
+
+
+def test_a_run_that_was_scored_elsewhere_is_refused(start, tmp_path):
+    (tmp_path / "run").mkdir()
+    told = {"format": 1, "kind": "classification", "settings": {"models": {"source": {}}}}
+    (tmp_path / "run/run.json").write_text(json.dumps(told))
+    with pytest.raises(RunMismatchError, match="a run with other settings"):
+        start()

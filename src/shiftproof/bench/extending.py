@@ -183,6 +183,8 @@ def unite(
             path, {"kind": told.get("kind")}, {"kind": kind}, what="a run",
             why=_OTHER_KINDS.get(str(told.get("kind")), ""),
         )  # fmt: skip
+    if not _has_grid(find_settings(told)):
+        return asked  # refused where the folder is begun
     folder = RunFolder(path)
     extension = read_extension(told)
     if extension is not None and not joins and folder.scores_file.is_file():
@@ -230,8 +232,15 @@ def _unite(
 def _read_run(path: Path) -> dict[str, Any] | None:
     file = RunFolder(path).run_file
     told = read_json(file) if file.is_file() else None
-    # What is no run is refused where the folder is begun.
-    return told if isinstance(told, dict) and find_settings(told) is not None else None
+    return told if isinstance(told, dict) else None
+
+
+def _has_grid(settings: Settings | None) -> bool:
+    """Whether settings are of a run over a grid, and not of results made elsewhere."""
+    return settings is not None and (
+        isinstance(settings.get("corruptions"), dict)
+        and isinstance(settings.get("severities"), list)
+    )
 
 
 # ---------------------------------------------------------------- the union of settings
@@ -274,9 +283,7 @@ def _rename_models(prepared: Prepared, names: Mapping[str, str]) -> Prepared:
     if not names:
         return prepared
     models = {names.get(name, name): model for name, model in prepared.models.items()}
-    titles = {
-        names.get(name, name): names.get(name, title) for name, title in prepared.titles.items()
-    }
+    titles = {name: title for name, title in prepared.titles.items() if name not in names}
     return dataclasses.replace(prepared, models=models, titles=titles)
 
 
@@ -317,7 +324,7 @@ def _subtract(whole: Settings, part: Settings) -> Added:
 
 
 def _title(name: str, models: Mapping[str, Any]) -> str:
-    """Return the title of a model that is not at hand, as ``choose_titles`` has it."""
+    """Return the title of a model that is not at hand or renamed, as ``choose_titles`` has it."""
     settings = models.get(name)
     full = settings.get("name") if isinstance(settings, dict) else None
     return str(full) if name == SOURCE and full else name

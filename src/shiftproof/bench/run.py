@@ -202,11 +202,14 @@ def run(
         Path(out), task.kind, prepared, named, chosen, settings, protocol,
         joins=isinstance(backend, Scheduled),
     )  # fmt: skip
+    there = RunFolder(Path(out))
+    is_done = whole.is_done(there)
+    if not is_done:
+        check_at_hand(whole, there, asks_again=task.asks_again)
     if show_progress is not False:
-        tell_extent(whole, RunFolder(Path(out)))
-    if whole.is_done(RunFolder(Path(out))):
+        tell_extent(whole, there)
+    if is_done:
         return Run(out)
-    check_at_hand(whole, RunFolder(Path(out)), asks_again=task.asks_again)
     prepared, cells = whole.prepared, whole.cells
     view = prepared.make_view(whole.corruptions, seed, encode)
     shown = _place_view(view, corrupt_on, prepared.device, task)

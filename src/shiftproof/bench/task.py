@@ -40,7 +40,8 @@ class Prepared:
 
     Attributes:
         models: models and adapters by name in the run; the first is the baseline of comparisons.
-        titles: full names of the models by name in the run.
+        titles: full names of the models by name in the run; those of an extended run that were not
+            named again are here alone.
         data: the dataset.
         recording: records the predictions of these models.
         settings: settings of models and task that determine the results; equal when resuming.
@@ -210,4 +211,4 @@ class Task(ABC):
     def save_gallery(
         self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
     ) -> None:
-        """Write the images for the page, for a run with complete records."""
+        """Write the images for the page, for a run with complete records of ``prepared.titles``."""

@@ -29,7 +29,7 @@ from shiftproof.cli.options import (
     LABEL_KEY_HELP,
     AsJson,
     Depth,
-    Out,
+    GridOut,
     Root,
     Split,
     data_option,
@@ -173,7 +173,7 @@ def register(app: typer.Typer) -> None:
 def bench(
     model: Models,
     data: DataPath,
-    out: Out,
+    out: GridOut,
     adapt: Adapters = "none",
     images: WhichImages = None,
     *,

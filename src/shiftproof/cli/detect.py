@@ -26,8 +26,8 @@ from shiftproof.cli.options import (
     ClassMap,
     CorruptedFolder,
     Depth,
+    GridOut,
     MeasureName,
-    Out,
     Root,
     Split,
     data_option,
@@ -120,7 +120,7 @@ def register(app: typer.Typer) -> None:
 def detect(
     model: Models,
     data: DataPath,
-    out: Out,
+    out: GridOut,
     adapt: Adapt = "none",
     images: WhichImages = None,
     precision: Precision = None,

@@ -80,6 +80,16 @@ Out: TypeAlias = Annotated[
         "--out", "-o", metavar="DIR", help="Folder of the run; one that was interrupted is resumed."
     ),
 ]
+GridOut: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder of the run. One that is there is resumed, and extended by what it has not of "
+        "corruptions, severities, adapters and models.",
+    ),
+]
 Corruptions: TypeAlias = Annotated[
     str,
     typer.Option(
