@@ -78,7 +78,7 @@ def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
         f"For source the {best['title']} comes nearest: it is off by "
         f"{100 * best['mean_absolute_error']:.1f} points on average over 75 cells"
     ) in section.text
-    assert "too hopeful" in section.text
+    assert "too optimistic" in section.text
 
 
 def test_marks_lie_where_guess_and_truth_say(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_guess_has_no_more_digits_than_it_deserves(fraction: float, text: str)
 
 @pytest.mark.parametrize(
     ("bias", "says"),
-    [(-0.02, "hopeful"), (0.02, "gloomy"), (0.004, "neither"), (-0.004, "neither")],
+    [(-0.02, "optimistic"), (0.02, "pessimistic"), (0.004, "neither"), (-0.004, "neither")],
 )
 def test_a_guess_leans_to_a_side(bias: float, says: str) -> None:
     assert says in wording.leaning(bias)

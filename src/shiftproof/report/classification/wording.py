@@ -102,7 +102,7 @@ def leaning(bias: float) -> str:
     """Say to which side a guess of the error is off on average; half a point is neither."""
     if abs(bias) < 0.005:
         return "it leans to neither side"
-    return f"on the whole it is too {'hopeful' if bias < 0 else 'gloomy'}"
+    return f"on the whole it is too {'optimistic' if bias < 0 else 'pessimistic'}"
 
 
 def off_by(estimator: Estimator) -> str:
