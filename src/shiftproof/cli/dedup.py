@@ -44,7 +44,7 @@ def dedup(
     clusters: Annotated[
         int | None,
         typer.Option(
-            "--clusters", min=1, help="Compare within so many clusters only: faster, misses some."
+            "--clusters", min=1, help="Compare within this many clusters only: faster, misses some."
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of the clusters.")] = 0,

@@ -1,4 +1,4 @@
-"""``shiftproof demo``: the whole way on real photographs and a real model."""
+"""``shiftproof demo``: a whole run on real photographs and a real model."""
 
 from __future__ import annotations
 

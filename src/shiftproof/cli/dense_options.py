@@ -38,9 +38,8 @@ class DenseOptions:
             "--unlabeled",
             "--unlabelled",
             metavar="FOLDER",
-            help="Images without labels: estimates how well the models do on them, by what is learned "
-            "on up to 100 labeled ones of --data, and says how far such estimates are off in the cells "
-            "of this run.",
+            help="Images without labels: estimates the models' performance on them, fitted on up to 100 "
+            "labeled ones of --data, and shows how far such estimates are off in the cells of this run.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None

@@ -46,7 +46,7 @@ TextFile: TypeAlias = Annotated[
     typer.Option(
         "--texts",
         metavar="FILE",
-        help="Texts in the place of images: a CSV with a column caption, or a file with one a "
+        help="Texts instead of images: a CSV with a column caption, or a file with one a "
         "line; of open_clip and transformers models.",
     ),
 ]

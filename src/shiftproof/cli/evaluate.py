@@ -56,7 +56,7 @@ LabelSets: TypeAlias = Annotated[
     typer.Option(
         "--label-set",
         metavar="NAME=SET",
-        help="NAME=SET, in the place of what a test set's name says: imagenet-r, imagenet-a, "
+        help="NAME=SET, instead of what a test set's name says: imagenet-r, imagenet-a, "
         "imagenet-d, objectnet, or all for all classes.",
         rich_help_panel=DATA_PANEL,
     ),

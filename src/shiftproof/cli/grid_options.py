@@ -40,9 +40,8 @@ WhichImages: TypeAlias = Annotated[
     typer.Option(
         "--images",
         metavar="N|DIR",
-        help="Which images. A number: so many, drawn by name, of each class its share, the same "
-        "ones in every run; robustbench: its 5,000 of ImageNet's. Else where they are: "
-        + IMAGES_HELP,
+        help="Which images. A number of them, drawn by name and stratified by class, the same ones in "
+        "every run; robustbench: its 5,000 of ImageNet. Else: " + IMAGES_HELP,
     ),
 ]
 Precision: TypeAlias = Annotated[
@@ -50,7 +49,7 @@ Precision: TypeAlias = Annotated[
     typer.Option(
         "--precision",
         metavar="POINTS",
-        help="As many images as bring the headline's interval to +- so many points, planned from a "
+        help="As many images as bring the headline's interval to +- this many points, planned from a "
         "pilot run of 400 (kept in OUT-pilot).",
     ),
 ]
@@ -60,7 +59,7 @@ Budget: TypeAlias = Annotated[
         "--budget",
         metavar="TIME",
         help="As many images as 10min (or 45s, 1.5h) of measuring allow, 8 at least; the same command "
-        "with more goes on. The intervals hold at the end of a budget, and not at any time one stops.",
+        "with more goes on. The intervals are valid at the end of a budget, and not whenever one stops.",
     ),
 ]
 Adapt: TypeAlias = Annotated[
@@ -79,8 +78,8 @@ ClassesFile: TypeAlias = Annotated[
     typer.Option(
         "--classes",
         metavar="FILE",
-        help="What the outputs mean: imagenet, numbered, or a file with one name a line. Of a "
-        "zero-shot model (CLIP, SigLIP) the names that it is asked for.",
+        help="What the outputs mean: imagenet, numbered, or a file with one name a line. For "
+        "a zero-shot model (CLIP, SigLIP) the names in its prompts.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
@@ -105,7 +104,7 @@ class AnytimeOptions:
         typer.Option(
             "--precision",
             metavar="POINTS",
-            help="mCE, or the mean error, to +- so many points with as few images as will do; no "
+            help="mCE, or the mean error, to +- this many points with as few images as possible; no "
             "other figures. With --adapt, or without labels, as many images as bring the headline "
             "there, planned from a pilot run of 400 (kept in OUT-pilot).",
         ),
@@ -115,7 +114,7 @@ class AnytimeOptions:
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="mCE, or the mean error, as precisely as 10min (or 45s, 1.5h) bring it; the same "
+            help="mCE, or the mean error, as precisely as 10min (or 45s, 1.5h) allow; the same "
             "command with more goes on.",
         ),
     ] = None
@@ -123,8 +122,7 @@ class AnytimeOptions:
         bool,
         typer.Option(
             "--compare",
-            help="Ask only which model is better, the first or each other, and stop when that is "
-            "decided.",
+            help="Only decide which model is better, the first or each of the others, and stop then.",
         ),
     ] = False
 
@@ -297,8 +295,8 @@ class DeviceOptions:
         typer.Option(
             "--dtype",
             metavar="NAME",
-            help="What the networks compute in: fp32, or bf16 or fp16 by torch's autocast, which is "
-            "faster on a GPU and moves the figures a little.",
+            help="Precision of the networks: fp32, or bf16 or fp16 by torch's autocast, which is faster "
+            "on a GPU and changes the figures slightly.",
             rich_help_panel=RUN_PANEL,
         ),
     ] = "fp32"

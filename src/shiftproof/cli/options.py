@@ -25,7 +25,7 @@ FROST_HELP = (
     "without either frost is drawn."
 )
 DEPTH_HELP = (
-    "Where the corruptions of the set 3d find depth: a folder with NAME.png (16 bits, 512 a meter) or "
+    "Depth maps for the corruptions of the set 3d: a folder with NAME.png (16 bits, 512 a meter) or "
     "NAME.npy (meters) for every image, or onnx:FILE, a model of inverse depth."
 )
 CONSTANTS_HELP = (
@@ -39,18 +39,18 @@ MEASURE_HELP = (
 )
 SPLIT_HELP = "train, val, ... of a dataset with splits: the name of a folder, a JSON or a list."
 IMAGES_HELP = (
-    "The folder of the images, where two could be it: of a COCO JSON, or of a folder of photographs "
-    "with maps beside them. Of a saved dataset or Parquet the column of the images."
+    "The folder of the images, if several are possible: of a COCO JSON, or of a folder of photographs "
+    "with maps beside them. For a saved dataset or Parquet, the column of the images."
 )
 LABEL_KEY_HELP = (
-    "What states the label: of tars the member (cls, txt) or the field of the JSON, of a saved dataset "
-    "or Parquet the column; by default cls, label or class, and of tables the only column of classes."
+    "Where the label is: in tars the member (cls, txt) or the field of the JSON, in a saved dataset or "
+    "Parquet the column; by default cls, label or class, and in tables the only column of classes."
 )
 LOG_HELP = (
     "Also log to mlflow, wandb or tensorboard; behind a colon the folder or, of MLflow, the address: "
     "mlflow:mlruns, tensorboard:logs. wandb is written offline unless WANDB_MODE is online."
 )
-ROOT_HELP = "Of YOLO: the folder of the data, in place of what data.yaml says."
+ROOT_HELP = "For YOLO: the folder of the data, instead of the one in data.yaml."
 PROTOCOL_HELP = (
     "How the images are shown: online, or offline:epochs=N (adapt for N passes, then predict); "
     "behind the colon, separated by commas: reset=cell|corruption|never, "
@@ -117,7 +117,7 @@ Constants: TypeAlias = Annotated[
 ]
 Seed: TypeAlias = Annotated[
     int,
-    typer.Option("--seed", metavar="INT", help="Decides all draws.", rich_help_panel=RUN_PANEL),
+    typer.Option("--seed", metavar="INT", help="Random seed.", rich_help_panel=RUN_PANEL),
 ]
 BatchSize: TypeAlias = Annotated[
     int,
@@ -144,7 +144,7 @@ Device: TypeAlias = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="cpu, cuda, cuda:1, mps, or auto for the first of CUDA, MPS and CPU that is there.",
+        help="cpu, cuda, cuda:1, mps, or auto for the first of CUDA, MPS and CPU that is available.",
         rich_help_panel=RUN_PANEL,
         autocompletion=_complete_device,
     ),
@@ -177,7 +177,7 @@ ClassMap: TypeAlias = Annotated[
     typer.Option(
         "--class-map",
         metavar="FILE",
-        help="CSV or JSON: which class of the model a class of the data is.",
+        help="CSV or JSON: from a class of the data to one of the model.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
@@ -196,7 +196,9 @@ MeasureName: TypeAlias = Annotated[
 ]
 DryRun: TypeAlias = Annotated[
     bool,
-    typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
+    typer.Option(
+        "--dry-run", help="Estimate time, memory and disk from a few images; write nothing."
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 if TYPE_CHECKING:
     from shiftproof.shards import Backend
 
-PARTS_PANEL = "On many machines; what comes out is the same"
+PARTS_PANEL = "On many machines, with the same results"
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class PartOptions:
         str | None,
         typer.Option(
             "--address", metavar="URL", rich_help_panel=PARTS_PANEL,
-            help="Of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
+            help="Address of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
         ),
     ] = None  # fmt: skip
     worker: Annotated[
         int | None,
         typer.Option(
             "--worker", metavar="INT", rich_help_panel=PARTS_PANEL,
-            help="Which of --of commands this is, from 0 up, for batch schedulers such as Slurm.",
+            help="Number of this command, from 0 to --of minus 1, for batch schedulers such as Slurm.",
         ),
     ] = None  # fmt: skip
     of: Annotated[
@@ -57,7 +57,7 @@ class PartOptions:
         typer.Option(
             "--gpus-per-task",
             metavar="NUMBER",
-            help="Of each task on Ray, or of each --worker.",
+            help="GPUs of each task on Ray, or of each --worker.",
             rich_help_panel=PARTS_PANEL,
         ),
     ] = 0

@@ -25,7 +25,7 @@ class PlanOptions:
         typer.Option(
             "--rate",
             metavar="NUMBER",
-            help="With --dry-run: what an hour of a machine costs, such as 2.5; says what all costs.",
+            help="With --dry-run: the price of an hour of a machine, such as 2.5; shows the total.",
         ),
     ] = None
 

@@ -41,7 +41,7 @@ WhichImages: TypeAlias = Annotated[
     typer.Option(
         "--images",
         metavar="N|DIR",
-        help="A number: so many, drawn by the seed where there are more. 200 by default. Else "
+        help="A number of images, drawn at random; 200 by default. Else "
         "where they are: " + IMAGES_HELP,
     ),
 ]

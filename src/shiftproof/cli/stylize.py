@@ -31,7 +31,7 @@ METHODS = ("free", "adain")
 
 @dataclass(frozen=True)
 class StylizePartOptions(PartOptions):
-    """Who makes the parts; the methods could be named here before there were machines to name."""
+    """Options for the backend, where the names of methods are understood, too."""
 
     engine: Annotated[
         str,
@@ -43,12 +43,12 @@ class StylizePartOptions(PartOptions):
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The names that there are."""
+        """The names of engines and methods."""
         return ("local", "ray", *METHODS)
 
     @property
     def method(self) -> str | None:
-        """The method that stands in the place of a machine."""
+        """The method that is named instead of an engine, if any."""
         return self.engine if self.engine in METHODS else None
 
 
@@ -89,7 +89,8 @@ class StyleOptions:
         ),
     ] = False
     per_image: Annotated[
-        int, typer.Option("--per-image", "-n", metavar="INT", help="So many styles for each image.")
+        int,
+        typer.Option("--per-image", "-n", metavar="INT", help="Number of styles for each image."),
     ] = 1
 
 

@@ -12,7 +12,7 @@ from typing import IO
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError, suggest_name
 from shiftproof.io.urls import redact_urls
 
-_HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_SUBSTITUTIONS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """Paths of a shell's process substitution."""
 
 _SIBLINGS = 10_000
@@ -59,7 +59,7 @@ def open_regular(path: Path, *, handed_over: bool = False) -> Iterator[IO[bytes]
     """
     with contextlib.ExitStack() as stack:
         with convert_errors(path, "cannot be read"):
-            piped = handed_over and str(path).startswith(_HANDED_OVER)
+            piped = handed_over and str(path).startswith(_SUBSTITUTIONS)
             if not piped and path.exists() and not path.is_file():
                 raise BrokenFileError(f"{path}: not a regular file.")
             file = stack.enter_context(path.open("rb"))

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 _UNFINISHED = re.compile(r"\..*\.[a-z0-9_]{8}\.part")
 """Names of files that are being written."""
 
-_TOGETHER = 1024
+_FILES_AT_ONCE = 1024
 """Files whose fingerprints are taken at a time."""
 
-_HANDED = 32
+_FILES_PER_THREAD = 32
 """Files whose fingerprints a thread takes at a time."""
 
-_SURELY_ABANDONED = 24 * 3600
+_ABANDONED_AFTER = 24 * 3600
 """Seconds after which an unfinished file counts as abandoned, without locks."""
 
 # ---------------------------------------------------------------- writing
@@ -137,7 +137,7 @@ def _is_abandoned(descriptor: int) -> bool:
     locked = lock(descriptor)
     if locked is not None:
         return locked
-    return time.time() - os.fstat(descriptor).st_mtime > _SURELY_ABANDONED
+    return time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
 
 
 class WatchedFile(io.FileIO):
@@ -257,9 +257,12 @@ def file_fingerprints(paths: Iterable[Path | str]) -> list[str]:
     left = iter(paths)
     digests: list[str] = []
     with ThreadPoolExecutor() as pool:
-        while together := list(itertools.islice(left, _TOGETHER)):
+        while together := list(itertools.islice(left, _FILES_AT_ONCE)):
             # A thread is handed several: to hand a file over takes as long as to read a small one.
-            handed = [together[at : at + _HANDED] for at in range(0, len(together), _HANDED)]
+            handed = [
+                together[at : at + _FILES_PER_THREAD]
+                for at in range(0, len(together), _FILES_PER_THREAD)
+            ]
             for found in pool.map(_fingerprint_each, handed):
                 digests += found
     return digests

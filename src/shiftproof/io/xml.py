@@ -10,7 +10,9 @@ from xml.parsers import expat
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, show_name
 
-_DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']""")
+_DECLARATION = re.compile(
+    rb"""<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']"""
+)
 
 _TEXT_CODECS = re.compile(
     r"utf[-_]?(8|16|32)([-_](le|be|sig))?|ascii|iso8859[-_]\d+|latin[-_]?\d+|cp\d+|windows[-_]\d+"
@@ -72,7 +74,7 @@ def _encoding(data: bytes, where: str) -> str:
     for mark, name in _MARKS:
         if data.startswith(mark):
             return name
-    found = _DECLARED.match(data)
+    found = _DECLARATION.match(data)
     if found is None:
         return "utf-8"
     declared = found[1].decode("ascii")

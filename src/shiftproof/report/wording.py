@@ -192,7 +192,7 @@ PERCENT = f"{NO_BREAK}%"
 FEW_IMAGES = 100
 """Below this many images one photograph moves an error by more than a percentage point."""
 
-_SPELT = {"jpeg": "JPEG", "gaussian": "Gaussian"}
+_SPELLINGS = {"jpeg": "JPEG", "gaussian": "Gaussian"}
 
 
 def percent(fraction: float | None) -> str:
@@ -232,7 +232,7 @@ def capital(text: str) -> str:
 
 def corruption_title(name: str) -> str:
     """Return ``Gaussian noise`` for ``gaussian_noise``."""
-    words = [_SPELT.get(word, word) for word in name.replace("_", " ").split()]
+    words = [_SPELLINGS.get(word, word) for word in name.replace("_", " ").split()]
     text = " ".join(words) or name
     return text[:1].upper() + text[1:]
 
@@ -280,7 +280,7 @@ def severities_phrase(severities: Sequence[int]) -> str:
     return f"{word} {listing([str(severity) for severity in severities])}"
 
 
-_NOT_CHOSEN = {"name", "title", "format", "adapted", "untracked", "learnt", "values"}
+_HIDDEN_SETTINGS = {"name", "title", "format", "adapted", "untracked", "learnt", "values"}
 """Settings of an adapter that are not chosen by the user."""
 
 
@@ -294,5 +294,5 @@ def adapter_words(adapter: Settings | None) -> str:
     return ", ".join(
         f"{clean_text(str(key)).replace('_', ' ')} {clean_text(str(value))}"
         for key, value in adapter.items()
-        if isinstance(value, str | int | float) and key not in _NOT_CHOSEN
+        if isinstance(value, str | int | float) and key not in _HIDDEN_SETTINGS
     )

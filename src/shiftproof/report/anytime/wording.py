@@ -6,7 +6,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.runs.scores.anytime import AnytimeScores, Narrowed
 
-_ENDED = {
+_ENDINGS = {
     "precision": "It ended when the interval was as narrow as was asked",
     "budget": "It ended when the budget of time was used up",
     "decided": "It ended when every difference was told from 0",
@@ -42,6 +42,6 @@ def tell_end(scores: AnytimeScores) -> str:
     """Say why the run ended, and what it took."""
     share = scores.asked / scores.pairs
     return (
-        f"{_ENDED[scores.ended]}: {scores.asked:,} of {scores.pairs:,} pairs of an image and a cell "
+        f"{_ENDINGS[scores.ended]}: {scores.asked:,} of {scores.pairs:,} pairs of an image and a cell "
         f"were asked, {share:.2%} of the grid."
     )
