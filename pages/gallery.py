@@ -66,9 +66,9 @@ def write_gallery() -> str:
     """Return the page."""
     parts = [
         "# Gallery",
-        "Every corruption that needs nothing but the image, from left to right at severity 1 to 5. The "
-        "picture is 128 x 128 pixels; on larger ones blur and noise look weaker. The same of an image of "
-        "yours:",
+        "This page shows every corruption that needs only an image, at severities 1 to 5 from left to "
+        "right. The picture has 128 x 128 pixels; on larger ones blur and noise look weaker. To draw the "
+        "same for an image of your own:",
         "```bash\nshiftproof corruptions --show photo.jpg --out sheet.png\n```",
         "Corruptions that need depth are on [the page of further shifts](shifts.md).",
     ]

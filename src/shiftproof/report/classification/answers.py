@@ -117,12 +117,12 @@ def _reliability(shown: Shown, counted: Sequence[_Counted]) -> Section:
     corrupted = [(one.entry, one.corrupted) for one in counted]
     return lay_out(
         "reliability",
-        "How far its confidence can be believed",
+        "Reliability of the confidences",
         "Reliability",
         words=[
-            "Answers in bins by their confidence: across, how sure the model is on average; upward, "
-            "how many of these answers are right. On the dashed line a confidence of 80 % is right in "
-            "80 of 100 cases; below it the model is too sure.",
+            "Answers in bins by their confidence. The horizontal axis is the mean confidence of a bin, "
+            "the vertical axis the share of right answers in it. On the dashed line a confidence of 80 % "
+            "is right in 80 of 100 cases; below it the model is too sure.",
             *(_tell_belief(one) for one in counted),
         ],
         legend=figures.legend([entry for entry in shown.entries if _has_records(entry)]),
@@ -194,12 +194,12 @@ def _confusions(counted: Sequence[_Counted]) -> Section:
     left = len(counted) - len(shown)
     return lay_out(
         "confusions",
-        "What is taken for what",
+        "Confusions between classes",
         "Confusions",
         words=[
-            "The pairs of classes that are mixed up most often in corrupted images, and in which share "
-            "of the class’s images, all cells together. What is rare on clean images and frequent here "
-            "is what corruption does."
+            "The pairs of classes that are confused most often in corrupted images, with their share of "
+            "the class’s images, over all cells. A pair that is rare on clean images and frequent here "
+            "is an effect of the corruptions."
         ],
         tables=[_list_pairs(one, len(shown) > 1) for one in shown],
         notes=[f"Those of {left} more models are in the runs’ records."] if left else [],

@@ -36,7 +36,7 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     own = shown.of_run(run)
     return Section(
         "gallery",
-        "The same photograph, again and again",
+        "The same photographs in every cell",
         "Gallery",
         "gallery.html.j2",
         {

@@ -150,7 +150,7 @@ def tell_rule(scores: GridScores, ranking: Ranking) -> str:
     pairs = wording.plural(len(ranking.pairs), "pair")
     chance = f"{100 * (1 - scores.interval.level):.2g}{wording.PERCENT}"
     said = (
-        f"A difference in bold is told from chance: its {level} interval, paired over the same "
+        f"A difference in bold is beyond chance: its {level} interval, paired over the same "
         "resamples of the images, leaves out 0."
     )
     if len(ranking.pairs) == 1:

@@ -93,7 +93,7 @@ def examples_section(shown: Shown, pictures: Pictures) -> Section | None:
     adapted = [labels.get(name, name) for name in kept.examples[0].answers if run.adapter(name)]
     return Section(
         "examples",
-        "The same image, again and again",
+        "The same images under every corruption",
         "Examples",
         "segmentation_examples.html.j2",
         {
