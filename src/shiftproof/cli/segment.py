@@ -18,19 +18,15 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
-<<<<<<< HEAD
 from shiftproof.cli.options import (
     DATA_PANEL,
     AsJson,
     ClassMap,
     CorruptedFolder,
-    Out,
+    GridOut,
     data_option,
     model_option,
 )
-=======
-from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, GridOut
->>>>>>> extend
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
@@ -134,33 +130,9 @@ def register(app: typer.Typer) -> None:
 
 
 def segment(
-<<<<<<< HEAD
     model: Models,
     data: DataPath,
     out: GridOut,
-=======
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            help="torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
-            "?resize=, ?window= and ?stride= set the input. `shiftproof models` lists all forms. Repeat "
-            "--model for several models on the same images.",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="PATH",
-            help="A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps.",
-        ),
-    ],
-    out: GridOut,
->>>>>>> extend
     adapt: Adapt = "none",
     budget: Budget = None,
     *,
