@@ -127,11 +127,17 @@ def embed(
     if batch_size is not None:
         asked["batch_size"] = batch_size
     job = _Job(out, asked, parts, parts.choose(workers), plan, as_json)
+    from shiftproof.models import load_encoder, load_text_encoder
+
     if texts is not None:
-        _embed_texts(_load_text_encoder(model, device, raw), texts, job)
+        text_encoder = load_text_encoder(model, device=device, normalize=not raw)
+        show_assumed(text_encoder)
+        _embed_texts(text_encoder, texts, job)
         return
     asked |= {"workers": workers, "split": split, "images": images, "root": root}
-    _embed_images(_load_image_encoder(model, device, raw), str(data), job)
+    encoder = load_encoder(model, device=device, normalize=not raw)
+    show_assumed(encoder)
+    _embed_images(encoder, str(data), job)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +157,8 @@ def _embed_texts(encoder: TextEncoder, texts: Path, job: _Job) -> None:
 
     if job.plan.dry_run:
         forecast = forecast_texts(encoder, texts, **job.asked)
-        _show_text_forecast(forecast, job.plan, as_json=job.as_json)
+        passes = f" of the encoder on {forecast.device}; tried on {forecast.tried} texts"
+        _show_forecast(forecast, f"{forecast.texts:,} texts", passes, job)
         return
     with job.parts.share():
         done = embed_texts(encoder, texts, job.out, backend=job.backend, **job.asked)
@@ -163,57 +170,28 @@ def _embed_images(encoder: Encoder, data: str, job: _Job) -> None:
 
     if job.plan.dry_run:
         forecast = forecast_embedding(encoder, data, **job.asked)
-        _show_forecast(forecast, job.plan, as_json=job.as_json)
+        passes = (
+            f": {show_duration(forecast.read_seconds)} of reading, "
+            f"by {count_processes(forecast.workers)}, and {show_duration(forecast.encode_seconds)} "
+            f"of the encoder on {forecast.device}; tried on {forecast.tried} images"
+        )
+        _show_forecast(forecast, f"{forecast.images:,} images", passes, job)
         return
     with job.parts.share():
         done = embed(encoder, data, job.out, backend=job.backend, **job.asked)
     _show(done, as_json=job.as_json)
 
 
-def _load_image_encoder(model: str, device: str, raw: bool) -> Encoder:
-    from shiftproof.models import load_encoder
-
-    encoder = load_encoder(model, device=device, normalize=not raw)
-    show_assumed(encoder)
-    return encoder
-
-
-def _load_text_encoder(model: str, device: str, raw: bool) -> TextEncoder:
-    from shiftproof.models import load_text_encoder
-
-    encoder = load_text_encoder(model, device=device, normalize=not raw)
-    show_assumed(encoder)
-    return encoder
-
-
-def _show_text_forecast(forecast: TextForecast, plan: PlanOptions, *, as_json: bool) -> None:
-    needs = forecast.needs
-    if as_json:
+def _show_forecast(
+    forecast: EmbeddingForecast | TextForecast, items: str, passes: str, job: _Job
+) -> None:
+    needs, plan = forecast.needs, job.plan
+    if job.as_json:
         say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
         return
     shards = "1 shard" if forecast.shards == 1 else f"{forecast.shards:,} shards"
-    say(f"{forecast.texts:,} texts in {shards}")
-    say(
-        f"about {show_duration(needs.seconds)} of the encoder on {forecast.device}; tried on "
-        f"{forecast.tried} texts"
-    )
-    say(f"about {show_size(needs.disk)} on the disk")
-    plan.show(needs)
-
-
-def _show_forecast(forecast: EmbeddingForecast, plan: PlanOptions, *, as_json: bool) -> None:
-    needs = forecast.needs
-    if as_json:
-        say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
-        return
-    shards = "1 shard" if forecast.shards == 1 else f"{forecast.shards:,} shards"
-    say(f"{forecast.images:,} images in {shards}")
-    say(
-        f"about {show_duration(needs.seconds)}: {show_duration(forecast.read_seconds)} of reading, "
-        f"by {count_processes(forecast.workers)}, and "
-        f"{show_duration(forecast.encode_seconds)} of the encoder on {forecast.device}; tried on "
-        f"{forecast.tried} images"
-    )
+    say(f"{items} in {shards}")
+    say(f"about {show_duration(needs.seconds)}{passes}")
     say(f"about {show_size(needs.disk)} on the disk")
     plan.show(needs)
 
