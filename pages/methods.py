@@ -53,7 +53,7 @@ def write_methods() -> str:
         "paired with the model as it is. “Gains” and “harms” where the whole 95 % interval of the "
         "difference is below or above 0. In brackets the points of error.",
         _write_situations(read_cases()),
-        "The constants of `prior=auto` were chosen on images of these two networks, so the clean rows "
+        "The constants of `prior=auto` were chosen on images of such networks, so the clean rows "
         "are no independent test. [Adaptation](adaptation.md) has every figure with its interval.",
         "## Under corruption",
         *_write_results(),
@@ -72,7 +72,8 @@ clean images as they are. Then, by your case:
 - **You know nothing of the stream**: `guard+batchnorm`. Where adapting does harm, the model as it is answers.
 - **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
 - **A long stream of one kind**: `rpl`; `ent` with few classes.
-- **Images of a few classes at a time**: no statistics of the batch. `lame`, or no adapter.
+- **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics for such \
+batches; a number as prior does harm.
 - **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time allows.
 - **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent`, `sar` move the scale and shift of layer norm.
 
