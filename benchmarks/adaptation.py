@@ -36,7 +36,7 @@ from shiftproof.provenance import provenance
 MODELS = ("efficientnet_lite0", "resnet50", "vit_small_patch16_224")
 BATCHES = (16, 64)
 PRIOR = 16
-TARGETS = {"batchnorm prior=auto": 1.10, "rpl": 2.2, "rpl last-33%": 1.35}
+TARGETS = {"batchnorm prior=measured": 1.10, "rpl": 2.2, "rpl last-33%": 1.35}
 """What the median over models and batches is to be at most, times a forward pass."""
 
 
@@ -121,16 +121,16 @@ def contestants(model: nn.Module, count: int) -> dict[str, Callable[[torch.Tenso
     """Return what is timed, by name; what a network cannot do is left out."""
     made: dict[str, Callable[[torch.Tensor], Any]] = {
         "forward": plain_forward(model),
-        "rpl": SelfLearning(model, loss="rpl"),
-        "rpl last-33%": SelfLearning(model, loss="rpl", layers="last-33%"),
+        "rpl": SelfLearning(model, loss="rpl", prior="measured"),
+        "rpl last-33%": SelfLearning(model, loss="rpl", layers="last-33%", prior="measured"),
         "training step": training_step(model),
     }
     if not any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
         return made
     made |= {
-        "batchnorm prior=auto": BatchNorm(model),
+        "batchnorm prior=measured": BatchNorm(model, prior="measured"),
         "batchnorm prior=16": BatchNorm(model, prior=PRIOR),
-        "router": Router(model),
+        "router": Router(model, experts=["batchnorm:prior=measured", "rpl:prior=measured"]),
     }
     try:
         import robusta  # noqa: F401

@@ -31,7 +31,7 @@ from shiftproof.data import DemoPhotographs
 from shiftproof.models import load_classifier
 from shiftproof.provenance import provenance
 
-SPECS = ("batchnorm:prior=16", "batchnorm:prior=auto")
+SPECS = ("batchnorm:prior=16", "batchnorm:prior=measured")
 BATCHES = {"EfficientNet-Lite0": 16, "ResNet-50": 4}
 CORRUPTIONS = ("gaussian_noise", "shot_noise", "impulse_noise")
 
@@ -117,7 +117,7 @@ def count_right(folder: Path, severities: list[int]) -> dict[str, Any]:
 
 def table_of_times(result: dict[str, Any]) -> str:
     """Return docs/export.md's table of times."""
-    lines = ["| | batch | plain | `prior=16` | `prior=auto` |", "|---|---|---|---|---|"]
+    lines = ["| | batch | plain | `prior=16` | `prior=measured` |", "|---|---|---|---|---|"]
     for network, found in result["times"].items():
         for batch, spent in found.items():
             if batch.startswith("batch "):

@@ -39,9 +39,10 @@ from shiftproof_reproduce.fashion import FashionMNIST
 from shiftproof_reproduce.network import wrap_classifier
 from shiftproof_reproduce.training import Training, train
 
-BATCHNORM, LEARNER, RASH = "batchnorm", "ent:lr=0.3", "ent:lr=30"
-"""The experts beside the source. The rate is the one that ``self-learning`` chose on the hold-out
-corruptions; the third is 100 times as high."""
+BATCHNORM = "batchnorm:prior=measured"
+LEARNER, RASH = "ent:prior=measured,lr=0.3", "ent:prior=measured,lr=30"
+"""The experts beside the source, which do not look at its answers. The rate is the one that
+``self-learning`` chose on the hold-out corruptions; the third is 100 times as high."""
 
 IMAGES = 384
 OF_A_CLASS = 128

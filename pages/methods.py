@@ -55,9 +55,8 @@ def write_methods() -> str:
         "error in percentage points. “No difference shown” is the number of other methods that were "
         "measured.",
         _write_situations(read_cases()),
-        "The constants of `prior=auto` were chosen with these two networks and their images, so the rows "
-        "of clean images are no independent test. [Adaptation](adaptation.md) has every figure with its "
-        "interval.",
+        "The constants of `prior=auto` were chosen on images of such networks, so the clean rows "
+        "are no independent test. [Adaptation](adaptation.md) has every figure with its interval.",
         "## Under corruption",
         *_write_results(),
         "## What a method costs",
@@ -83,7 +82,8 @@ found. Then, by your case:
 model predicts.
 - **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
 - **A long stream of one kind of images**: `rpl`; with few classes `ent`.
-- **Images of few classes at a time**: do not use the statistics of the batch. Use `lame`, or no adapter.
+- **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics for such \
+batches; a number as prior does harm.
 - **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time allows.
 - **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent` and `sar` adapt the scale and shift of layer norm.
 

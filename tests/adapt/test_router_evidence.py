@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from shiftproof.adapt.evidence import CROWDING, MEMORY, MeanAnswers, estimate_errors
+from shiftproof.adapt.evidence import (
+    CROWDING,
+    MEMORY,
+    MeanAnswers,
+    estimate_crowding,
+    estimate_errors,
+)
 from shiftproof.adapt.probabilities import entropy_of, to_probabilities
 
 
@@ -71,3 +77,32 @@ class TestEstimates:
             [unsure, SURE, SURE], ["confidence", "confidence", "gain"], np.ones(3)
         )
         assert errors[2] == pytest.approx(errors[1])
+
+
+class TestCrowding:
+    """Sixteen images, of which the source gives all to one of four classes, and another expert four to
+    each: half of ``3/4 + 3 * 1/4`` of the answers differ on the average."""
+
+    ONE = np.eye(4, dtype=np.float32)[[0] * 16]
+    ALL = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4]
+
+    def test_under_a_shift_the_source_is_wrong_by_what_the_answers_differ(self):
+        # One of four classes explains a distance of 0.28 * 3 / 4 = 0.21.
+        assert estimate_crowding(self.ONE, self.ALL, 0.22) == pytest.approx(0.75)
+        assert estimate_crowding(self.ONE, self.ALL, 0.20) == 0
+
+    def test_an_expert_that_is_unsure_speaks_for_few_classes(self):
+        unsure = 0.5 * self.ALL + 0.125
+        assert estimate_crowding(self.ONE, unsure, 0.5) == 0  # 0.5 * 0.625 ** 2 < 0.21
+        assert estimate_crowding(self.ONE, unsure, 0.6) == pytest.approx(0.75)
+
+    @pytest.mark.parametrize(("count", "distance"), [(15, 0.9), (16, math.nan), (16, math.inf)])
+    def test_of_few_images_and_without_a_distance_nothing_is_said(self, count, distance):
+        assert estimate_crowding(self.ONE[:count], self.ALL[:count], distance) == 0
+
+    def test_it_is_the_least_of_the_source_s_estimate(self):
+        answers, bases = [self.ONE, self.ALL], ["confidence"] * 2
+        spread = np.array([0.0, math.log(4)])
+        near, far = (estimate_errors(answers, bases, spread, d) for d in (0.1, 0.9))
+        np.testing.assert_allclose(near, [0, 0], atol=1e-6)
+        np.testing.assert_allclose(far, [0.75, 0], atol=1e-6)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from shiftproof import Classes, Classifier, Preprocess, bench
-from shiftproof.adapt import ROID, ActMAD, CoTTA, make_adapter
+from shiftproof.adapt import ROID, ActMAD, CoTTA, Router, make_adapter
 from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
 from shiftproof.data import ImageArrays
 from shiftproof.errors import InputError, UnknownNameError
@@ -351,3 +351,15 @@ def test_roid_corrects_by_the_mean_of_sixteen_answers(images, like):
 def test_misspelled_options(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+# ---------------------------------------------------------------- the router
+
+
+def test_a_router_takes_batch_norm_where_the_source_is_sure_of_one_class_under_a_shift():
+    router = Router(network(), experts=["batchnorm:prior=measured"])
+    assert count_wrong(router, MIXED, shift=1.0) == 0
+    assert router.estimates["source"] > 0.8  # all but one of eight classes
+    router.reset()
+    assert count_wrong(router, ONE_CLASS) == 0
+    assert router.answering == "source"

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from shiftproof.adapt.few_classes import explain_by_classes
 from shiftproof.adapt.guard import LEAST_SPREAD
 from shiftproof.adapt.probabilities import Probabilities, entropy_of
 
@@ -32,6 +34,9 @@ GAIN_PER_CHANGE = 0.5
 
 It is larger than the guard's, since the choice is between several adapters.
 """
+
+ENOUGH = 16
+"""Images of a batch from which on its answers tell whether they crowd by their classes or by a shift."""
 
 MEMORY = 128.0
 """Images over which the weight of earlier predictions decays to 1 / e."""
@@ -57,14 +62,40 @@ class MeanAnswers(NamedTuple):
         return entropy_of(self.sums / self.images)
 
 
+def estimate_crowding(source: Probabilities, widest: Probabilities, distance: float) -> float:
+    """Return an error rate that the source has at the least if its answers crowd under a shift.
+
+    0 if classes explain how far the batch is from the source
+    (:func:`~shiftproof.adapt.few_classes.explain_by_classes`), in batches of fewer than ``ENOUGH``, and
+    where no distance is known. Else the classes are taken to be as frequent as in the widest answers:
+    of two classifiers whose answers are ``p`` and ``q`` on the average, one errs on the share
+    ``sum_k |p_k - q_k| / 2`` of the images at the least, if the other is right on the average.
+
+    Args:
+        source: ``(N, K)`` finite probabilities.
+        widest: likewise, of the expert whose answers are spread most.
+        distance: of the first layers, or NaN.
+    """
+    if len(source) < ENOUGH or not np.isfinite(distance) or source.shape[1] < 2:
+        return 0.0
+    trust = float(widest.max(1).mean() / source.max(1).mean())
+    if explain_by_classes(torch.from_numpy(source), distance, trust):
+        return 0.0
+    return float(np.abs(source.mean(0) - widest.mean(0)).sum() / 2)
+
+
 def estimate_errors(
-    answers: Sequence[Probabilities], bases: Sequence[Basis], spread: NDArray[np.float64]
+    answers: Sequence[Probabilities],
+    bases: Sequence[Basis],
+    spread: NDArray[np.float64],
+    distance: float = float("nan"),
 ) -> NDArray[np.float64]:
     """Estimate the error rate of each of E experts on a batch.
 
     - ``"confidence"``: ``(1 - c) (1 + CROWDING d)`` with the mean largest probability c and the
       relative lack d of entropy in the mean probabilities, compared with the largest among these
-      experts. A source whose predictions collapse under a shift is overconfident.
+      experts. A source whose predictions collapse under a shift is overconfident; its own estimate
+      is at least that of :func:`estimate_crowding`.
     - ``"gain"``: the estimate of the reference, minus the gain of confidence beyond
       ``GAIN_PER_CHANGE`` times the share of changed predictions; 1 if the predictions collapse (below
       ``LEAST_SPREAD``). The reference is the best expert of the first kind except the source, else
@@ -75,6 +106,7 @@ def estimate_errors(
         answers: ``(N, K)`` finite probabilities of each expert, N above 0; the source first.
         bases: the basis of each expert; the source's is ``"confidence"``.
         spread: ``(E,)`` from :class:`MeanAnswers`.
+        distance: of the batch from the source, in its first layers; NaN where it is not known.
 
     Returns:
         ``(E,)`` from 0 to 1.
@@ -86,6 +118,9 @@ def estimate_errors(
     for place in own:
         lack = 1 - float(spread[place]) / widest
         found[place] = (1 - sure[place]) * (1 + CROWDING * lack)
+    widest_place = max(own, key=lambda place: float(spread[place]))
+    crowding = estimate_crowding(answers[0], answers[widest_place], distance)
+    found[0] = max(float(found[0]), crowding)
     others = own[1:] or own
     reference = min(others, key=lambda place: float(found[place]))
     for place, basis in enumerate(bases):

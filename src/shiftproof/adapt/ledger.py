@@ -84,13 +84,17 @@ class Ledger:
         return len(self.by_estimates)
 
     def weigh(
-        self, answers: Sequence[Probabilities | None], bases: Sequence[Basis]
+        self,
+        answers: Sequence[Probabilities | None],
+        bases: Sequence[Basis],
+        distance: float = math.nan,
     ) -> tuple[Ledger, NDArray[np.int64]]:
         """Return the record after a batch, and the index of the chosen expert for each of N images.
 
         Args:
             answers: ``(N, K)`` probabilities of each expert, the source first; None if excluded.
             bases: the basis of each expert's estimate.
+            distance: of the batch from the source, in its first layers; NaN where it is not known.
         """
         source = answers[0]
         assert source is not None
@@ -100,7 +104,9 @@ class Ledger:
             for place, part in enumerate(answers)
             if part is not None and np.isfinite(part[rows]).all()
         ]
-        now = self._estimate([answers[p] for p in judged], [bases[p] for p in judged], judged, rows)
+        now = self._estimate(
+            [answers[p] for p in judged], [bases[p] for p in judged], judged, rows, distance
+        )
         free = max(judged, key=lambda place: float(now.by_estimates[place]))
         said = np.stack([_read_classes(part, len(source)) for part in answers])
         said = np.concatenate([said[[free]], said])
@@ -115,6 +121,7 @@ class Ledger:
         bases: Sequence[Basis],
         judged: list[int],
         rows: NDArray[np.bool_],
+        distance: float,
     ) -> Ledger:
         """Return the record with estimates of the experts ``judged``, from the finite rows of a batch."""
         count = int(rows.sum())
@@ -125,7 +132,7 @@ class Ledger:
         filled = [sound[judged.index(p)] if p in judged else sound[0] for p in range(self.experts)]
         mean = self.mean.add(filled)
         estimates = np.ones(self.experts)
-        estimates[judged] = estimate_errors(sound, bases, mean.spread()[judged])
+        estimates[judged] = estimate_errors(sound, bases, mean.spread()[judged], distance)
         weights = follow_losses(
             self.by_estimates,
             count * estimates,

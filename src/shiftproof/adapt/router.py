@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from shiftproof.adapt.evidence import Basis
 from shiftproof.adapt.ledger import open_ledger
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.probabilities import to_probabilities
+from shiftproof.adapt.source_check import average, measuring
 from shiftproof.adapt.table import make_adapter
 from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import InputError, ModelError
@@ -54,12 +56,13 @@ class Router(Adapter):
 
     Each batch goes through all of them. Who answers is decided in two steps:
 
-    1. **Without labels.** How often each seems to be wrong is estimated on every batch, from its
-       confidence, from how far its answers crowd into few classes and from what its changed answers
-       gain (:func:`~shiftproof.adapt.evidence.estimate_errors`). The estimates are the losses of
-       Hedge with a fixed share (Freund & Schapire 1997; Herbster & Warmuth 1998), over batches; the
-       source has a head start. **These estimates are a proxy**, measured in
-       ``benchmarks/router.py``, and no bound on errors follows from them.
+    1. **Without labels.** How often each seems to be wrong is estimated on every batch: from its
+       confidence, from how far its answers crowd into few classes, and from what its changed answers
+       gain. Where classes do not explain how the batch differs from the source, a source whose answers
+       crowd is taken to be wrong so often (:func:`~shiftproof.adapt.evidence.estimate_errors`). The
+       estimates are the losses of Hedge with a fixed share (Freund & Schapire 1997; Herbster &
+       Warmuth 1998), over batches; the source has a head start. **These estimates are a proxy**,
+       measured in ``benchmarks/router.py``, and no bound on errors follows from them.
     2. **With labels**, where :meth:`label` brings some. The choice of step 1 and each expert are
        voters whose weights follow their mistakes on the labeled images; the choice of step 1 begins
        with nine tenths. The vote is deterministic, and **its mistakes on the labeled images are
@@ -137,6 +140,7 @@ class Router(Adapter):
         self._answered = np.zeros(1 + len(self._experts), dtype=np.int64)
         self._place = 0
         self._batches = 0
+        self._distance = math.nan
         self._events = EventLog(
             Event("left out", 0, f"{name} was left out: {reason}")
             for name, reason in self._never_made.items()
@@ -205,7 +209,7 @@ class Router(Adapter):
         if len(images) == 0:
             return network.classifier.predict(images)
         answer = self._route(
-            lambda: network.predict(images, network.forward),
+            lambda: network.predict(images, self._run_source),
             lambda expert: expert.adapter.predict(images),
         )
         return cast("Logits", answer)
@@ -216,9 +220,16 @@ class Router(Adapter):
         if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
             return network.call(batch, network.forward)
         answer = self._route(
-            lambda: network.call(batch, network.forward), lambda expert: expert.adapter(batch)
+            lambda: network.call(batch, self._run_source), lambda expert: expert.adapter(batch)
         )
         return cast("torch.Tensor", answer)
+
+    def _run_source(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the source's logits, and note how far its first layers see the batch from it."""
+        with measuring(self._network.module, len(inputs)) as found:
+            logits = self._network.forward(inputs)
+        self._distance = average(found)
+        return logits
 
     def _route(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
         with self._lock:
@@ -271,7 +282,7 @@ class Router(Adapter):
     def _choose(self, answers: list[Any], reasons: dict[int, str], told: list[Event]) -> Any:
         """Return the batch's answer, and update the record."""
         shown = [None if answer is None else to_probabilities(answer) for answer in answers]
-        ledger, chosen = self._ledger.weigh(shown, self._bases)
+        ledger, chosen = self._ledger.weigh(shown, self._bases, self._distance)
         counts = np.bincount(chosen, minlength=len(answers))
         place = int(counts.argmax())
         self._ledger = ledger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -155,34 +155,9 @@ class SourceCheck:
         """Run some images of a batch through the source."""
         chosen = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
         chosen = chosen.to(inputs.device)
-        found: list[float] = []
-        with torch.no_grad(), self._measuring(len(chosen), found):
+        with torch.no_grad(), measuring(self._network.module, len(chosen)) as found:
             logits = self._network.forward(inputs[chosen])
-        distance = sum(found) / len(found) if found else math.nan
-        return _Probe(read_answers(logits), distance, chosen)
-
-    @contextmanager
-    def _measuring(self, images: int, found: list[float]) -> Iterator[None]:
-        """Add the distances of the layers that run first, while the context lasts."""
-
-        def measure(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if len(found) < FIRST_LAYERS:
-                values = args[0] if args else next(iter(kwargs.values()))
-                source = Statistics(layer.running_mean, layer.running_var)
-                found.append(LayerInput(values, images).measure_distance(source))
-
-        handles = [
-            layer.register_forward_pre_hook(measure, with_kwargs=True) for layer in self._layers()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _layers(self) -> list[Any]:
-        layers = all_batch_norm_layers(self._network.module).values()
-        return [layer for layer in layers if is_tracked(layer)]
+        return _Probe(read_answers(logits), average(found), chosen)
 
     def _join(self, answers: torch.Tensor) -> torch.Tensor:
         """Return the answers after those of earlier batches."""
@@ -192,7 +167,7 @@ class SourceCheck:
 
     def _agree(self, flag: bool) -> bool:
         """Return whether it holds in any process that shares the batches of a layer."""
-        groups = (process_group(layer) for layer in self._layers())
+        groups = (process_group(layer) for layer in _list_layers(self._network.module))
         group = next((group for group in groups if group is not None), None)
         if group is None:
             return flag
@@ -227,6 +202,42 @@ class SourceCheck:
         """Begin with answers of :meth:`read_state`."""
         self.forget()
         self._recent = answers
+
+
+@contextmanager
+def measuring(network: torch.nn.Module, images: int) -> Iterator[list[float]]:
+    """Give the distances from the source of the batch norms that run first, while a context lasts.
+
+    Args:
+        network: runs in it with its own statistics.
+        images: how many go through it.
+    """
+    found: list[float] = []
+
+    def measure(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if len(found) < FIRST_LAYERS:
+            values = args[0] if args else next(iter(kwargs.values()))
+            source = Statistics(layer.running_mean, layer.running_var)
+            found.append(LayerInput(values, images).measure_distance(source))
+
+    handles = [
+        layer.register_forward_pre_hook(measure, with_kwargs=True)
+        for layer in _list_layers(network)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def average(distances: Sequence[float]) -> float:
+    """Return the mean of measured distances; NaN without any."""
+    return sum(distances) / len(distances) if distances else math.nan
+
+
+def _list_layers(network: torch.nn.Module) -> list[Any]:
+    return [layer for layer in all_batch_norm_layers(network).values() if is_tracked(layer)]
 
 
 def _confidence(probabilities: torch.Tensor) -> torch.Tensor:
