@@ -226,3 +226,15 @@ def test_stores_that_cannot_say_who_was_first_are_not_shared(tmp_path, capsys):
     code, told = run(capsys, *words)
     assert code == 2
     assert "cannot be shared by several commands (--worker)" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("url", ["s3://lab/once", "memory://once"])
+def test_a_file_is_sent_once_whoever_sends_it(s3, memory, tmp_path, url):
+    store = Store(url)
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).write_text(name)
+        assert store.put_new(tmp_path / name, "file") == (number == 0)
+        assert store.create("claim", name.encode()) == (number == 0)
+    assert (store.read("file"), store.read("claim")) == (b"one", b"one")
+    with pytest.raises(InputError, match="there is no such bucket"):
+        Store("s3://nowhere/x").put_new(tmp_path / "one", "file")
