@@ -82,8 +82,8 @@ found. Then, by your case:
 model predicts.
 - **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
 - **A long stream of one kind of images**: `rpl`; with few classes `ent`.
-- **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics for such \
-batches; a number as prior does harm.
+- **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics \
+for such batches; a number as prior does harm.
 - **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time allows.
 - **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent` and `sar` adapt the scale and shift of layer norm.
 
