@@ -120,7 +120,9 @@ def _list_cases(cases: list[Case]) -> str:
     adapters: dict[str, dict[str, None]] = {}
     for case in sorted(cases, key=lambda case: case.change[0]):
         adapters.setdefault(f"{case.change[0]:+.1f}", {})[f"`{case.adapter}`"] = None
-    return "; ".join(f"{', '.join(named)} ({change})" for change, named in adapters.items()) or "none"
+    return (
+        "; ".join(f"{', '.join(named)} ({change})" for change, named in adapters.items()) or "none"
+    )
 
 
 def _write_results() -> list[str]:
