@@ -306,6 +306,10 @@ class TestWhileARunIsExtended:
         assert run.settings["severities"] == [1, 5]
         assert run.records().num_rows == 2 * 3 * 6
         assert (path / "report.html").read_text() == "old"
+        # Who measures the larger run, to say what may be claimed of it, reads its settings.
+        folder = RunFolder(path)
+        folder.show_extended()
+        assert folder.info()["settings"]["severities"] == [1, 2, 5]
 
     def test_it_goes_on(self, half, start):
         path, _ = half

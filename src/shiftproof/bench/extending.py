@@ -16,6 +16,7 @@ from typing import Any
 
 from shiftproof.bench import grid
 from shiftproof.bench.arguments import CorruptionLike
+from shiftproof.bench.calibrating import HELD_OUT_RECORDS, keep_calibrations
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.task import SOURCE, Prepared
 from shiftproof.compute.progress import console
@@ -32,7 +33,12 @@ from shiftproof.io.text import read_json
 from shiftproof.runs.budget import KEY as BUDGET
 from shiftproof.runs.extension import Extension, find_settings, read_extension
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import Cell, Settings
+
+_PLACES = ("records", "events", HELD_OUT_RECORDS)
+"""Folders in which each model has one of its name."""
 
 NAMED = ("corruptions", "models", "adapters", "classes")
 """Settings by name, to which names can be added; ``classes`` are those of each model."""
@@ -479,20 +485,24 @@ def _describe_kept(whole: Whole) -> str:
 # ---------------------------------------------------------------- the folder
 
 
-def adopt_names(
-    folder: RunFolder, renamed: Mapping[str, str], *, below: Sequence[str] = ()
-) -> None:
-    """Give the records of renamed models their new name beside the old one.
+def adopt_names(folder: RunFolder) -> dict[str, str]:
+    """Give the records of models that an extension renames their new name beside the old one.
 
     The old one stays until the extended run is measured, and is read until then.
+
+    Returns:
+        The new names by the old ones.
     """
+    extension = folder.extension
+    renamed = {} if extension is None else extension.renamed
     for old, new in renamed.items():
-        for place in ("records", "events", *below):
+        for place in _PLACES:
             source = folder.path / place / old
             for path in sorted(source.glob("*")) if source.is_dir() else ():
                 target = files.make_folder(folder.path / place / new) / path.name
                 if not target.exists():
                     _link(path, target)
+    return renamed
 
 
 def _link(path: Path, target: Path) -> None:
@@ -502,15 +512,28 @@ def _link(path: Path, target: Path) -> None:
         files.write_bytes(target, path.read_bytes())
 
 
-def drop_names(folder: RunFolder, renamed: Mapping[str, str], *, below: Sequence[str] = ()) -> None:
-    """Remove the records of renamed models under their old name."""
-    for old in renamed:
-        for place in ("records", "events", *below):
-            shutil.rmtree(folder.path / place / old, ignore_errors=True)
+def write_scores(folder: RunFolder, scores: GridScores, models: Sequence[str]) -> None:
+    """Write ``scores.json``, with which a run that is extended becomes the larger one.
+
+    Args:
+        folder: of the run.
+        scores: of all its cells.
+        models: all its models, in their order.
+    """
+    extension = folder.extension
+    if extension is not None:
+        _drop_derived(folder)
+    write_form(folder.scores_file, scores)
+    if extension is not None:
+        for old in extension.renamed:
+            for place in _PLACES:
+                shutil.rmtree(folder.path / place / old, ignore_errors=True)
+        keep_calibrations(folder, models)
+        folder.finish_extension()
 
 
-def drop_derived(folder: RunFolder) -> None:
-    """Remove what was drawn from the records before a run was extended: pictures, page, conditions."""
+def _drop_derived(folder: RunFolder) -> None:
+    """Remove what was drawn from the records before: pictures, page, figures by condition."""
     # First the files that name others.
     for path in (folder.gallery_file, folder.path / "report.html", *folder.conditions_files):
         path.unlink(missing_ok=True)

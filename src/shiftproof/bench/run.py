@@ -20,7 +20,7 @@ from shiftproof.bench.arguments import (
     grid_settings,
     name_corruptions,
 )
-from shiftproof.bench.calibrating import HELD_OUT_RECORDS, calibrate, keep_calibrations
+from shiftproof.bench.calibrating import calibrate
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.doubts import tell_of_kept, warn_of_settings
@@ -28,10 +28,9 @@ from shiftproof.bench.episode_run import check_that_states_can_be_kept
 from shiftproof.bench.extending import (
     adopt_names,
     check_at_hand,
-    drop_derived,
-    drop_names,
     tell_extent,
     unite,
+    write_scores,
 )
 from shiftproof.bench.kept_images import KeptImages
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
@@ -55,7 +54,6 @@ from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.reading import write_form
 from shiftproof.shards import Backend, Ray, Scheduled
 from shiftproof.types import Settings
 
@@ -223,9 +221,7 @@ def run(
         Path(out), task.kind, whole.settings, about, shared=isinstance(backend, Scheduled),
         extension=whole.write(about), before=whole.before,
     )  # fmt: skip
-    extension = folder.extension
-    renamed = {} if extension is None else extension.renamed
-    adopt_names(folder, renamed, below=(HELD_OUT_RECORDS,))
+    renamed = adopt_names(folder)
     if isinstance(view, OnTheFly) and prepared.keeps_images:
         if isinstance(backend, Ray):
             view.kept = KeptImages()
@@ -248,18 +244,11 @@ def run(
         workers=workers,
         show_progress=show_progress,
     )
-    if extension is not None:
-        folder.show_extended()
+    folder.show_extended()
     scores = summarize(
         folder, task, prepared.titles, Grid(cells), workers=workers, show_progress=show_progress
     )
-    if extension is not None:
-        drop_derived(folder)
-    write_form(folder.scores_file, scores)
-    if extension is not None:
-        drop_names(folder, renamed, below=(HELD_OUT_RECORDS,))
-        keep_calibrations(folder, list(prepared.titles))
-        folder.finish_extension()
+    write_scores(folder, scores, list(prepared.titles))
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
     done = Run(folder.path)
