@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import bench, cli, storage
+from shiftproof.data import open_data
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import placeholders, remote
 from shiftproof.io.fetched import list_fetched
@@ -550,6 +551,15 @@ def test_a_machine_of_a_cluster_fetches_what_the_command_has_fetched(s3, cache, 
         patch.setattr(on_ray, "_kept", {})
         function, path = on_ray._open_job(sent)
     assert np.array_equal(function(path), np.asarray(Image.open(io.BytesIO(picture(2)))))
+
+
+def test_only_what_a_job_reads_is_fetched_elsewhere(memory, web):
+    fill(memory)
+    photos = storage.fetch("memory://data")
+    storage.fetch(f"{web.url}/photos")
+    data = open_data(photos, classes=None)
+    job = pickle.dumps((read_image, data))
+    assert [one.url for one in list_fetched(job)] == ["memory://data"]
 
 
 def test_urls_with_secrets_are_not_sent_to_a_cluster(web):

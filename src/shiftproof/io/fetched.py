@@ -48,9 +48,18 @@ def note_fetched(url: str, index: Path, fetch: Callable[[str], Any]) -> None:
     _fetched[url] = Fetched(url, index, file_fingerprint(index), fetch)
 
 
-def list_fetched() -> list[Fetched]:
+def list_fetched(job: bytes | None = None) -> list[Fetched]:
     """Return what this process has fetched.
 
     URLs with secrets are left out: what is sent to a cluster may be written to its disks.
+
+    Args:
+        job: a pickled job, to which what it does not read is left out. None leaves out nothing.
     """
-    return [one for one in _fetched.values() if redact_urls(one.url) == one.url]
+    return [
+        one
+        for one in _fetched.values()
+        if redact_urls(one.url) == one.url
+        # The folder of a copy has a name that nothing else has, and that paths in it contain.
+        and (job is None or one.index.parent.name.encode() in job)
+    ]

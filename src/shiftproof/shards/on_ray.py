@@ -178,7 +178,7 @@ def _tasks(
     # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
     # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
-    sent = _Sent([ray.put(job)], str(Path.cwd()), __version__, tuple(list_fetched()))
+    sent = _Sent([ray.put(job)], str(Path.cwd()), __version__, tuple(list_fetched(job)))
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     try:
