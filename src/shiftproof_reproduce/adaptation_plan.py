@@ -79,7 +79,7 @@ METHODS: tuple[Method, ...] = (
     Method(
         name="cotta", title="CoTTA", spec="cotta:augmentations=4,prior=0,lr={}", tries=ADAM_RATES
     ),
-    Method(name="rotta", title="RoTTA", spec="rotta:lr={}", tries=ADAM_RATES),
+    Method(name="rotta", title="RoTTA", spec="rotta:few_classes=learn,lr={}", tries=ADAM_RATES),
     Method(name="note", title="NOTE", spec="note:k=4,lr={}", tries=ADAM_RATES),
     Method(name="lame", title="LAME", spec="lame:neighbors={}", tries=("1", "3", "5")),
     Method(name="t3a", title="T3A", spec="t3a:per_class={}", tries=("5", "20", "100")),

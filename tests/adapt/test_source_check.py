@@ -295,6 +295,20 @@ def test_cotta_leaves_clean_images_alone_and_augments_shifted_ones(monkeypatch):
     assert looked == [30]
 
 
+@pytest.mark.parametrize(("few_classes", "moves"), [("skip", False), ("learn", True)])
+def test_rotta_leaves_a_memory_of_one_class_alone(few_classes, moves):
+    adapter = make_adapter(f"rotta:memory=16,few_classes={few_classes}", pixel_classifier())
+    source = adapter.merge().state_dict()
+    assert (adapter.predict(colors(np.full(16, 2))).argmax(1) == 2).all()
+    learned = adapter.merge().state_dict()
+    assert any(not torch.equal(learned[name], value) for name, value in source.items()) == moves
+    assert kept(adapter) == (0 if moves else 1)
+    adapter.reset()
+    adapter.predict(colors(np.arange(30) % 3, brightness=60))
+    assert kept(adapter) == 0
+    assert not torch.equal(adapter.merge()[0].running_mean, source["0.running_mean"])
+
+
 # ---------------------------------------------------------------- what is said
 
 

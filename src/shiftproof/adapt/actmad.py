@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
-from shiftproof.adapt.checks import check_count
+from shiftproof.adapt.checks import FewClasses, check_count, check_few_classes
 from shiftproof.adapt.feature_statistics import (
     Cells,
     FeatureHooks,
@@ -22,7 +22,7 @@ from shiftproof.adapt.learning import Chosen, LearningNetwork
 from shiftproof.adapt.network import torch_module
 from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
 from shiftproof.adapt.parameters import affine_or_all
-from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
 from shiftproof.io.images import is_image, read_image
 from shiftproof.models.classifiers.classifier import Classifier
@@ -125,11 +125,9 @@ class ActMAD(CallAdapter):
         momentum: float = 0.0,
         parameters: Chosen | None = None,
         layers: LayerChoice = "all",
-        few_classes: Literal["skip", "learn"] = "skip",
+        few_classes: FewClasses = "skip",
     ) -> None:
-        if few_classes not in ("skip", "learn"):
-            raise UnknownNameError.of("few_classes", few_classes, ["skip", "learn"])
-        self.few_classes = few_classes
+        self.few_classes = check_few_classes(few_classes)
         self.cells: Cells = cells if cells == "all" else check_count("cells", cells)
         self.matched: LayerChoice = layers
         network = torch_module(model)

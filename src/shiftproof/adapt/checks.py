@@ -7,6 +7,9 @@ from typing import Literal
 
 from shiftproof.errors import InputError, UnknownNameError
 
+FewClasses = Literal["skip", "learn"]
+"""What is done with images of few classes, where the source's answers tell them from a shift."""
+
 
 def check_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:
     """Return a number that lies in its range, or raise an InputError; ``below``: without its end."""
@@ -36,3 +39,10 @@ def check_preset(preset: Literal["paper"] | None) -> Literal["paper"] | None:
     if preset not in (None, "paper"):
         raise UnknownNameError.of("preset", str(preset), ["paper"])
     return preset
+
+
+def check_few_classes(few_classes: FewClasses) -> FewClasses:
+    """Return what is to be done with few classes, or raise an UnknownNameError."""
+    if few_classes not in ("skip", "learn"):
+        raise UnknownNameError.of("few_classes", str(few_classes), ["skip", "learn"])
+    return few_classes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.checks import FewClasses, check_few_classes
+from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.jitter import apply_jitter, draw_jitter
 from shiftproof.adapt.losses import entropy, soft_pseudo_label_loss
 from shiftproof.adapt.memory import (
@@ -30,6 +31,7 @@ from shiftproof.adapt.passes import (
     move_statistics,
 )
 from shiftproof.adapt.pixels import PixelSpace
+from shiftproof.adapt.source_check import FEW_CLASSES_SKIPPED, SourceCheck
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.adapt.steps import GradientSteps, norm_parameters
 from shiftproof.adapt.tensors import (
@@ -89,6 +91,10 @@ class RoTTA(NetworkAdapter):
     left out; events say so. The augmentations are functions of the seed and of the number of the step
     since the last ``reset()``. ``state()`` holds the memory's images in float32.
 
+    A memory of few classes says nothing of a shift. Where the source's answers to it tell so
+    (:class:`~shiftproof.adapt.source_check.SourceCheck`, for networks with batch norm), it is not learned
+    from, and an event says so; ``few_classes="learn"`` is the paper's.
+
     Differs from the published code: dropout stays off in the steps; the entropy has no 1e-6 in its
     logarithm; layer, group, instance and RMS
     norms learn as batch norm does; in a process group each process has its own memory and statistics.
@@ -103,6 +109,7 @@ class RoTTA(NetworkAdapter):
         timeliness: weight of an image's age in what the memory gives up, 0 or more.
         uncertainty: weight of its entropy, 0 or more.
         seed: of the augmentations.
+        few_classes: ``"skip"`` a memory of few classes, or ``"learn"`` from every one.
 
     Raises:
         InputError: an option is out of its range.
@@ -127,7 +134,9 @@ class RoTTA(NetworkAdapter):
         timeliness: float = 1.0,
         uncertainty: float = 1.0,
         seed: int = 0,
+        few_classes: FewClasses = "skip",
     ) -> None:
+        self.few_classes = check_few_classes(few_classes)
         self.lr = check_rate(lr)
         self.momentum = check_number("momentum", momentum, 0, 1)
         self.weight = check_number("weight", weight, 0, 1)
@@ -148,6 +157,8 @@ class RoTTA(NetworkAdapter):
         }
         self._student_statistics: Mapping[str, Statistics] = self._student.source
         self._teacher_statistics: Mapping[str, Statistics] = self._teacher.source
+        judges = self.few_classes == "skip" and bool(self._teacher.layers)
+        self._check = SourceCheck(AdaptedNetwork(model)) if judges else None
         self._memory = TimelyMemory(self.memory, self.timeliness, self.uncertainty)
         self._updates = 0
         self._batches = 0
@@ -171,6 +182,7 @@ class RoTTA(NetworkAdapter):
             "timeliness": self.timeliness,
             "uncertainty": self.uncertainty,
             "seed": self.seed,
+            "few_classes": self.few_classes,
             "values": sum(p.numel() for p in self._steps.parameters.values()),
             **self._network.settings(),
         }
@@ -305,6 +317,10 @@ class RoTTA(NetworkAdapter):
         ages = torch.tensor(self._memory.ages(), device=items[0].image.device)
         images = torch.stack([item.image for item in items])
         images = images.contiguous(memory_format=torch.channels_last)
+        if self._holds_few_classes(images):
+            self._updates += 1
+            self._note(FEW_CLASSES, FEW_CLASSES_SKIPPED)
+            return
         answers, seen_by_teacher = self._teacher.predict(
             images, by_moving_average(self._teacher_statistics, self.weight)
         )
@@ -328,6 +344,12 @@ class RoTTA(NetworkAdapter):
         with torch.no_grad():
             for name, parameter in self._steps.parameters.items():
                 self._taught[name].mul_(1 - self.momentum).add_(parameter, alpha=self.momentum)
+
+    def _holds_few_classes(self, images: torch.Tensor) -> bool:
+        if self._check is None:
+            return False
+        with self._check.judge(images, remembers=False):
+            return self._check.finds_few_classes(together=False)
 
     def _augment(self, images: torch.Tensor) -> torch.Tensor:
         pixels = self._pixels.to_pixels(images)

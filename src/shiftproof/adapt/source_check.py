@@ -130,9 +130,16 @@ class SourceCheck:
         self._verdict = verdict if is_batch else None
         return verdict
 
-    def finds_few_classes(self) -> bool:
-        """Return whether classes explain how the batch that is judged differs, before it runs."""
-        return self._inputs is not None and self._agree(self._explain(self._inputs, None))
+    def finds_few_classes(self, *, together: bool = True) -> bool:
+        """Return whether classes explain how the batch that is judged differs, before it runs.
+
+        Args:
+            together: whether the processes of a group agree; False where each has its own images.
+        """
+        if self._inputs is None:
+            return False
+        verdict = self._explain(self._inputs, None)
+        return self._agree(verdict) if together else verdict
 
     # ------------------------------------------------------------ one judgment
 

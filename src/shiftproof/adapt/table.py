@@ -168,6 +168,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
             "timeliness": read_number,
             "uncertainty": read_number,
             "seed": int,
+            "few_classes": str,
         },
     ),
     "note": AdapterEntry(
