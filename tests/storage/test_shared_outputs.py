@@ -190,6 +190,23 @@ def test_the_content_of_others_is_fetched_only_by_the_last(memory, on_machine, m
     assert content(memory, "/out").keys() == {"run.json", "a", "b", "c", "sum"}
 
 
+def test_a_store_that_fails_at_the_end_costs_nothing(memory, on_machine, monkeypatch):
+    on_machine("one")
+    with shared(1) as one:
+        on_machine("two")
+        with shared(0) as two:
+            begin(one)
+            with pytest.raises(UnfinishedError):
+                finish(one, "b", 1)
+            with monkeypatch.context() as patch:
+                patch.setattr(copies, "fetch", lambda *_: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    finish(two, "a", 0)
+            assert not (two / "b").exists()
+            finish(two, "a", 0)
+    assert memory.cat_file("/out/sum") == b"ab"
+
+
 # ---------------------------------------------------------------- who may not
 
 

@@ -277,19 +277,26 @@ class _Output:
                 for name, entry in self._contents.files.items()
                 if not (self._copy.root / name).exists()
             }
+            # Names come first: the content of all parts is much to fetch, and only the last wants it.
             self._copy.make_placeholders(sizes)
-            if not is_all_there():
-                for name in sizes:
-                    (self._copy.root / name).unlink()
-                return
-            later = choose_placeholders(self._contents.files)
-            self._copy.record_placeholders(later)
-            self._copy.fetch({name: sizes[name] for name in sizes if name not in later}, show=None)
-            for name in sizes:
-                if name not in later:
-                    self._check_content(name)
-                self._note_sign(name)
-            self._write_sent(list(sizes))
+            try:
+                if is_all_there():
+                    self._fetch_theirs(sizes)
+            finally:
+                for name in sizes.keys() - self._signs.keys():
+                    (self._copy.root / name).unlink(missing_ok=True)
+
+    def _fetch_theirs(self, sizes: dict[str, int]) -> None:
+        """Fetch files that stand here by their names alone; images and archives stay so."""
+        later = choose_placeholders(self._contents.files)
+        now = [name for name in sizes if name not in later]
+        self._copy.record_placeholders(later)
+        self._copy.fetch({name: sizes[name] for name in now}, show=None)
+        for name in now:
+            self._check_content(name)
+        for name in sizes:
+            self._note_sign(name)
+        self._write_sent(list(sizes))
 
     def _send_often(self) -> None:
         pause = PAUSE
