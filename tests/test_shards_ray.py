@@ -153,7 +153,7 @@ def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_p
     def hide(*_):
         photos.rename(tmp_path / "away")
 
-    monkeypatch.setattr(sys.modules["shiftproof.bench.run"], "warn_of_settings", hide)
+    monkeypatch.setattr(sys.modules["shiftproof.bench.grid_run"], "warn_of_settings", hide)
     with pytest.raises(RunError, match="a machine of the cluster, does not see the images: blue/0"):
         VERBS["bench"](photos, tmp_path / "run", on_cluster)
     assert not list((tmp_path / "run").rglob("*.parquet"))

@@ -48,7 +48,7 @@ def test_experiments_import_public_names_alone(path):
         ("from shiftproof.io.manifest import check_same", ["shiftproof.io.manifest.check_same"]),
         ("from shiftproof.similarity import _prune", ["shiftproof.similarity._prune"]),
         ("from shiftproof import bench\nbench.views", ["shiftproof.bench.views"]),
-        ("import shiftproof.bench.run", ["shiftproof.bench.run"]),
+        ("import shiftproof.bench.grid_run", ["shiftproof.bench.grid_run"]),
         ("def later():\n    from shiftproof.cli import main", ["shiftproof.cli.main"]),
     ],
 )

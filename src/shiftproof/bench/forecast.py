@@ -23,8 +23,8 @@ from shiftproof.bench.arguments import (
     name_corruptions,
 )
 from shiftproof.bench.extending import Whole, check_at_hand, describe_extent, unite
+from shiftproof.bench.grid_run import describe_run
 from shiftproof.bench.protocol import Protocol
-from shiftproof.bench.run import describe_run
 from shiftproof.bench.stream import Episode, episodes
 from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, View

@@ -27,10 +27,10 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.filling import fill
 from shiftproof.bench.gathering import join_tables
+from shiftproof.bench.grid_run import choose_task, describe_run, run
 from shiftproof.bench.opening import keep_images, lay_out, select_images
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Learner, recording_of
-from shiftproof.bench.run import choose_task, describe_run, run
 from shiftproof.bench.stream import Episode, Visit, episodes
 from shiftproof.bench.task import Prepared, Task
 from shiftproof.bench.views import Encode, View

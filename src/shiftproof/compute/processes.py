@@ -24,15 +24,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar, cast
-
-from loky.backend.reduction import dumps
-from loky.process_executor import ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shiftproof.compute.progress import console
 from shiftproof.compute.tuning import ATTEMPTS, end_with_parent, tune_own_process
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import at_end, current_work
+
+if TYPE_CHECKING:
+    from loky.process_executor import ProcessPoolExecutor
 
 __all__ = ["limit_items", "map_ordered", "start_workers"]
 
@@ -201,6 +201,9 @@ class _Pool:
             self.start()
 
     def start(self, modules: Sequence[str] = ()) -> None:
+        # loky takes 40 ms to import: not in every command, as not all start workers.
+        from loky.process_executor import ProcessPoolExecutor
+
         self._pool = ProcessPoolExecutor(
             max_workers=self.workers,
             timeout=IDLE_SECONDS,
@@ -281,6 +284,8 @@ class _Job:
 
     @classmethod
     def of(cls, work: tuple[Callable[[Any, Any], Any], Any] | None) -> _Job:
+        from loky.backend.reduction import dumps
+
         content = bytes(dumps(work))
         if len(content) <= _SENT:
             return cls(next(_NUMBERS), content)

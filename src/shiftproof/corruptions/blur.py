@@ -95,7 +95,7 @@ def _disk(radius: int, alias: float, normalized: bool) -> _Disk:
         flat = np.maximum(flat - 1, 0)
     return _Disk(
         widths=widths,
-        smooth=smooth.astype(np.float32),
+        smooth=np.append(1, smooth).astype(np.float32),
         edges=np.array(list(edges), dtype=np.int64).reshape(-1, 2),
         edge_weights=np.array(list(edges.values()), dtype=np.float32),
         scale=np.float32(scale),
@@ -118,7 +118,7 @@ def _defocus(image: Image, disk: _Disk) -> Image:
     out = np.empty_like(image)
     lines, full, size = 2 * farthest + 1, padded.shape[1], as_rows(out).shape[1]
     extended = size + 4 * channels
-    words = -(-extended // kernels.WORDS) * kernels.WORDS
+    words = -(-extended // kernels.FLOATS) * kernels.FLOATS
     kernels.blur_by_disk(
         padded,
         channels,
@@ -132,10 +132,13 @@ def _defocus(image: Image, disk: _Disk) -> Image:
         np.zeros((lines, full + channels + kernels.WORDS), np.uint16),
         np.zeros((lines if len(disk.edges) else 0, full), np.uint16),
         np.empty((2, 2 * len(disk.widths)), np.int64),
-        np.empty((5, words), np.int32),
-        np.zeros((5, size), np.float32),
-        np.empty(extended, np.float32),
-        np.zeros(size, np.float32),
+        np.empty((5, words), np.float32),
+        np.zeros((5, size + kernels.FLOATS), np.float32),
+        np.empty(extended + kernels.FLOATS, np.float32),
+        np.zeros((2, size + kernels.FLOATS), np.float32),
+        np.empty(kernels.FLOATS, np.float32),
+        np.empty(7, np.int64),
+        np.empty(kernels.FLOATS, np.uint8),
         as_rows(out),
     )
     return out
@@ -267,6 +270,7 @@ class _Plan(NamedTuple):
     rows: I64
     up: F64
     down: F64
+    both: F64
     columns: I64
     across: F64
     counts: I64
@@ -324,6 +328,7 @@ def _zoom_plan(
         rows=np.stack([line.first for line in rows]),
         up=np.stack([line.share for line in rows]),
         down=np.stack([line.next_share for line in rows]),
+        both=np.stack([line.share + line.next_share for line in rows]),
         columns=np.stack(first),
         across=across,
         counts=np.array([len(line) for line in targets], dtype=np.int64),
@@ -362,7 +367,8 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
         *plan,
         np.empty((2 * layers, size), np.float32),
         np.full(2 * layers, -1),
-        np.empty(width * channels, np.float32),
+        np.empty(width * channels + kernels.FLOATS, np.float32),
+        np.empty(kernels.FLOATS, np.uint8),
         as_rows(out),
     )
     return out

@@ -114,7 +114,16 @@ def _displace(image: Image, down: F32, right: F32) -> Image:
     from shiftproof.corruptions.kernels import digital as kernels
 
     moved, out = np.empty(image.shape[:2], np.uint32), np.empty_like(image)
-    kernels.displace_pixels(pack_pixels(image).reshape(-1), down, right, moved)
+    width = image.shape[1]
+    kernels.displace_pixels(
+        pack_pixels(image).reshape(-1),
+        down,
+        right,
+        np.empty((4, width), np.int32),
+        np.empty((4, width), np.uint32),
+        np.empty((2, width), np.float32),
+        moved,
+    )
     unpack_pixels(moved, out)
     return out
 
@@ -145,7 +154,9 @@ def _displacements(
     noise *= np.float32(amplitude)
     nodes = filter_gaussian(noise, (node_sigma[0], node_sigma[1]), truncate=3, reflect=True)
     out = np.empty((height, width), np.float32)
-    kernels.refine_grid(nodes, steps[0], steps[1], out)
+    count = nodes.shape[1]
+    mixed, row = np.empty(count, np.float32), np.empty(count * steps[1], np.float32)
+    kernels.refine_grid(nodes, steps[0], steps[1], mixed, row, out)
     return out
 
 

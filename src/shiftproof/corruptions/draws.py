@@ -58,7 +58,7 @@ def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) ->
     from shiftproof.corruptions.kernels import words as kernels
 
     out = np.empty(shape, np.float32)
-    kernels.draw_from_table(*keys(rng), table, out.reshape(-1))
+    kernels.draw_from_table(*keys(rng), *kernels.share_words(), table, out.reshape(-1))
     return out
 
 
@@ -72,7 +72,7 @@ def offsets(rng: Random, delta: int, width: int, count: int) -> I32:
     from shiftproof.corruptions.kernels import words as kernels
 
     out = np.empty(count, np.int32)
-    kernels.draw_offsets(*keys(rng), delta, width, out)
+    kernels.draw_offsets(*keys(rng), *kernels.share_words(), delta, width, out)
     return out
 
 

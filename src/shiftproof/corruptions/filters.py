@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from shiftproof.types import F32, F64, I64, U8, U32, Image
 
-UNROLLED = 4
-"""The kernels add this many pairs of weighted terms at a time."""
-
 COPIES = 8
 """The kernels add this many shifted copies at a time."""
+
+READ_AHEAD = 132
+"""Bytes that the kernels may read beyond what they filter: two times 64 and a pixel's channels."""
 
 
 def channels_of(image: Image) -> int:
@@ -35,12 +35,13 @@ def as_rows(image: U8) -> U8:
 
 
 def pack_pixels(image: U8) -> U32:
-    """Return ``(H, W)`` words that hold the channels of a pixel each."""
-    from shiftproof.corruptions.kernels import filters as kernels
+    """Return ``(H, W)`` words that hold the channels of a pixel each, from the lowest byte on."""
+    import cv2
 
-    out = np.empty(image.shape[:2], np.uint32)
-    kernels.pack_pixels(add_channel_axis(image), out)
-    return out
+    if image.ndim == 2:
+        return image.astype(np.uint32)
+    packed = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    return np.asarray(packed, dtype=np.uint8).view("<u4")[..., 0]
 
 
 def round_exp(values: NDArray[np.floating]) -> F64:
@@ -66,20 +67,29 @@ def bound_rounding(partial: float) -> np.float32:
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """Return a Gaussian kernel from its center outwards, whose two sides sum to 1.
 
-    It ends at ``truncate`` sigmas and is filled up with zeros to one more than a multiple of 4.
+    It ends at ``truncate`` sigmas.
     """
     radius = int(truncate * sigma + 0.5)
     x = np.arange(-radius, radius + 1)
     weights = round_exp(-0.5 / (sigma * sigma) * x**2) if radius else np.ones(1)
-    half = (weights / weights.sum())[radius:]
-    return np.pad(half, (0, -radius % UNROLLED))
+    half: F64 = (weights / weights.sum())[radius:]
+    return half
+
+
+def _from_outside(half: F64) -> F32:
+    """Return a kernel's center and then its weights from outside in, as the loops add them."""
+    return np.concatenate([half[:1], half[:0:-1]]).astype(np.float32)
 
 
 def add_margin(image: Image, margin: int) -> U8:
-    """Return an image with ``margin`` columns repeated on either side."""
+    """Return an image with ``margin`` columns repeated on either side, and a few more on the right.
+
+    The loops read ``READ_AHEAD`` values beyond the last.
+    """
     import cv2
 
-    padded = cv2.copyMakeBorder(image, 0, 0, margin, margin, cv2.BORDER_REPLICATE)
+    right = margin - (-READ_AHEAD // channels_of(image))
+    padded = cv2.copyMakeBorder(image, 0, 0, margin, right, cv2.BORDER_REPLICATE)
     return np.asarray(padded, dtype=np.uint8)
 
 
@@ -116,7 +126,7 @@ def _gaussian_cut(sigma: float) -> _Cut:
     order = np.concatenate([half[:1], 2 * half[:0:-1]])
     partial = 2 * (3 * order.sum() + np.cumsum(order).sum())
     flat = (np.minimum(levels, 1) * 255).astype(np.uint8)
-    return _Cut(half.astype(np.float32), bound_rounding(partial), flat)
+    return _Cut(_from_outside(half), bound_rounding(partial), flat)
 
 
 def blur_gaussian(image: Image, sigma: float) -> Image:
@@ -135,10 +145,11 @@ def blur_gaussian(image: Image, sigma: float) -> Image:
         half,
         *(cut.thin, cut.near, np.arange(256) / 255.0, cut.flat),
         _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1),
-        np.empty((2 * radius + 2, strip + margin), np.float32),
-        np.empty(strip, np.float32),
-        np.empty(kernels.BLOCK + margin),
-        np.empty(2 * kernels.BLOCK + margin, np.uint8),
+        np.empty((2 * radius + 2, strip + margin + kernels.FLOATS), np.float32),
+        np.empty((3, 2 * radius + 2), np.int64),
+        np.empty(kernels.FLOATS, np.float32),
+        np.empty(kernels.FLOATS + margin),
+        np.zeros(4 * kernels.FLOATS + margin, np.uint8),
         as_rows(out),
     )
     return out
@@ -158,13 +169,23 @@ def filter_gaussian(
     from shiftproof.corruptions.kernels import filters as kernels
 
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    of_rows = gaussian_weights(down, truncate).astype(np.float32)
-    of_columns = gaussian_weights(across, truncate).astype(np.float32)
-    rows = _extend_indices(values.shape[0], len(of_rows) - 1, reflect=reflect)
-    columns = _extend_indices(values.shape[1], len(of_columns) - 1, reflect=reflect)
-    padded, out = np.empty(len(columns), np.float32), np.empty_like(values)
-    kernels.filter_floats(values, of_rows, of_columns, rows, columns, 1, padded, out)
-    return out
+    of_rows, of_columns = (gaussian_weights(one, truncate) for one in (down, across))
+    radius, margin = len(of_rows) - 1, len(of_columns) - 1
+    size, width = values.size, values.shape[1]
+    source, out = np.empty((2, size + kernels.FLOATS), np.float32)
+    source[:size] = values.reshape(-1)
+    kernels.filter_floats(
+        source,
+        width,
+        _from_outside(of_rows),
+        _from_outside(of_columns),
+        _extend_indices(values.shape[0], radius, reflect=reflect),
+        _extend_indices(width, margin, reflect=reflect),
+        np.empty(2 * max(radius, margin) + 1, np.int64),
+        np.empty(width + 2 * margin + kernels.FLOATS, np.float32),
+        out,
+    )
+    return out[:size].reshape(values.shape)
 
 
 class Weights(NamedTuple):
@@ -255,11 +276,12 @@ def smear_bytes(
         margin - copies.right * channels,
         *(exact, thin, near, np.minimum(whole + added, 255).astype(np.uint8)),
         added,
-        np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin), np.float32),
+        np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin + kernels.FLOATS), np.float32),
         np.empty_like(copies.down),
-        np.empty(strip, np.float32),
-        np.empty(kernels.BLOCK),
-        np.empty(kernels.BLOCK, np.uint8),
+        np.empty(kernels.FLOATS, np.float32),
+        np.empty(kernels.FLOATS),
+        np.empty_like(copies.down),
+        np.empty(kernels.FLOATS, np.uint8),
         as_rows(out),
     )
     return out
@@ -274,7 +296,6 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
         height: of the part, at most ``rows``.
         width: of the part, at most ``columns``.
     """
-    from shiftproof.corruptions.kernels import filters as filter_kernels
     from shiftproof.corruptions.kernels import weather as kernels
 
     exact, thin, near, _ = copies.weights
@@ -284,9 +305,11 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
         copies.down,
         copies.margin - copies.right,
         *(exact, thin, near),
+        np.empty((int(np.ptp(copies.down)) + 1, padded.shape[1] + kernels.FLOATS), np.float32),
         np.empty_like(copies.down),
-        np.empty(width, np.float32),
-        np.empty(filter_kernels.BLOCK),
+        np.empty(kernels.FLOATS, np.float32),
+        np.empty(kernels.FLOATS),
+        np.empty(kernels.FLOATS, np.uint8),
         out,
     )
     return out
@@ -326,6 +349,9 @@ def bilinear_places(start: int, length: int, enlarged: int, size: int) -> Places
 
 def unpack_pixels(words: U32, out: Image) -> None:
     """Write words ``(H, W)``, one a pixel, back into the channels of an image."""
-    from shiftproof.corruptions.kernels import filters as kernels
+    import cv2
 
-    kernels.unpack_pixels(words, add_channel_axis(out))
+    if out.ndim == 2:
+        np.copyto(out, words, casting="unsafe")
+    else:
+        cv2.cvtColor(words.view(np.uint8).reshape(*words.shape, 4), cv2.COLOR_RGBA2RGB, dst=out)

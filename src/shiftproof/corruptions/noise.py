@@ -55,9 +55,17 @@ def gaussian_noise(
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
+    from shiftproof.corruptions.kernels.words import BLOCK, share_words
 
     out = np.empty_like(image)
-    kernels.add_noise(image.reshape(-1), _noise_table(sigma), *draws.keys(rng), out.reshape(-1))
+    kernels.add_noise(
+        image.reshape(-1),
+        _noise_table(sigma),
+        *draws.keys(rng),
+        *share_words(),
+        np.empty(BLOCK, np.uint8),
+        out.reshape(-1),
+    )
     return out
 
 
@@ -120,10 +128,15 @@ def shot_noise(
     if isinstance(rng, np.random.RandomState):
         return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
     from shiftproof.corruptions.kernels import noise as kernels
+    from shiftproof.corruptions.kernels.words import BLOCK
 
     out = np.empty_like(image)
     kernels.draw_from_alias_tables(
-        image.reshape(-1), _photon_table(photons), *draws.keys(rng), out.reshape(-1)
+        image.reshape(-1),
+        _photon_table(photons),
+        *draws.keys(rng),
+        np.empty(BLOCK, np.uint32),
+        out.reshape(-1),
     )
     return out
 
@@ -165,10 +178,16 @@ def speckle_noise(
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
+    from shiftproof.corruptions.kernels.words import BLOCK, share_words
 
     out = np.empty_like(image)
     kernels.scale_by_noise(
-        image.reshape(-1), _factor_table(sigma), *draws.keys(rng), out.reshape(-1)
+        image.reshape(-1),
+        _factor_table(sigma),
+        *draws.keys(rng),
+        *share_words(),
+        np.empty(BLOCK, np.int16),
+        out.reshape(-1),
     )
     return out
 

@@ -16,8 +16,10 @@ from shiftproof.corruptions.checks import CorruptionFunction, Random, constants,
 from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
     add_channel_axis,
+    as_rows,
     bilinear_places,
     center_crop,
+    channels_of,
     filter_gaussian,
     smear_bytes,
     smear_layer,
@@ -123,7 +125,8 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
     down = bilinear_places(0, layer.shape[0], rows, rows)
     across = bilinear_places(0, layer.shape[1], columns, columns)
     out = np.empty((rows, columns + 2 * margin), np.float32)
-    kernels.enlarge_flakes(layer, *down, *across, np.float32(threshold), margin, out)
+    mixed = np.empty(layer.shape[1], np.float32)
+    kernels.enlarge_flakes(layer, *down, *across, np.float32(threshold), margin, mixed, out)
     return out
 
 
@@ -132,8 +135,9 @@ def blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
+    rows, scratch = as_rows(image), np.empty((2, as_rows(image).shape[1]), np.float32)
     kernels.blend_snow(
-        add_channel_axis(image), layer, other, np.float32(share), add_channel_axis(out)
+        rows, channels_of(image), layer, other, np.float32(share), *scratch, as_rows(out)
     )
     return out
 
@@ -228,7 +232,9 @@ def _blend(
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    kernels.blend_frost(image, texture, row, column, _blend_table(keep, add), out)
+    kernels.blend_frost(
+        as_rows(image), as_rows(texture), row, 3 * column, _blend_table(keep, add), as_rows(out)
+    )
     return out
 
 
@@ -475,13 +481,16 @@ def add_fog(image: Image, amount: float, layer: F32, low: float, high: float) ->
     keep = brightest / (brightest + amount)
     slope = 255 * amount * keep / (high - low)
     out = np.empty_like(image)
+    rows = as_rows(image)
     kernels.blend_fog(
-        add_channel_axis(image),
+        rows,
+        channels_of(image),
         layer,
         np.float32(keep),
         np.float32(slope),
         np.float32(-slope * low),
-        add_channel_axis(out),
+        np.empty(rows.shape[1], np.float32),
+        as_rows(out),
     )
     return out
 

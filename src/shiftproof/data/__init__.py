@@ -12,37 +12,42 @@ The published variants of ImageNet, as unpacked:
 
 from __future__ import annotations
 
-from shiftproof.data.copies.corrupted_copy import estimate_export, export_corrupted
-from shiftproof.data.copies.export import Estimate
-from shiftproof.data.copies.writing import Exported
-from shiftproof.data.dataset import ImageData
-from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
-from shiftproof.data.detection.cityscapes import CITYSCAPES_CLASSES, CityscapesData
-from shiftproof.data.detection.coco import CocoData
-from shiftproof.data.detection.dataset import open_detection_data
-from shiftproof.data.detection.packed import PackedDetectionData
-from shiftproof.data.detection.voc import VOC_CLASSES, VocData
-from shiftproof.data.detection.yolo import YoloData
-from shiftproof.data.find import find_dataset
-from shiftproof.data.found import FoundDataset, Part
-from shiftproof.data.images.arrays import ImageArrays
-from shiftproof.data.images.cells import CorruptedData
-from shiftproof.data.images.corrupted import CorruptedTree
-from shiftproof.data.images.corrupted_arrays import CorruptedArrays
-from shiftproof.data.images.csv_table import ImageTable
-from shiftproof.data.images.dataset import check_labels, open_data
-from shiftproof.data.images.demo import DemoPhotographs
-from shiftproof.data.images.folder import ImageFolder, read_class_map
-from shiftproof.data.images.parquet import ParquetImages
-from shiftproof.data.images.saved import SavedDataset
-from shiftproof.data.images.tars import TarData
-from shiftproof.data.segmentation.dataset import (
-    MaskCounts,
-    SegmentationData,
-    check_masks,
-    open_segmentation_data,
-)
-from shiftproof.data.subset import choose_images
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.lazy import load_name
+
+if TYPE_CHECKING:
+    from shiftproof.data.copies.corrupted_copy import estimate_export, export_corrupted
+    from shiftproof.data.copies.export import Estimate
+    from shiftproof.data.copies.writing import Exported
+    from shiftproof.data.dataset import ImageData
+    from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
+    from shiftproof.data.detection.cityscapes import CITYSCAPES_CLASSES, CityscapesData
+    from shiftproof.data.detection.coco import CocoData
+    from shiftproof.data.detection.dataset import open_detection_data
+    from shiftproof.data.detection.packed import PackedDetectionData
+    from shiftproof.data.detection.voc import VOC_CLASSES, VocData
+    from shiftproof.data.detection.yolo import YoloData
+    from shiftproof.data.find import find_dataset
+    from shiftproof.data.found import FoundDataset, Part
+    from shiftproof.data.images.arrays import ImageArrays
+    from shiftproof.data.images.cells import CorruptedData
+    from shiftproof.data.images.corrupted import CorruptedTree
+    from shiftproof.data.images.corrupted_arrays import CorruptedArrays
+    from shiftproof.data.images.csv_table import ImageTable
+    from shiftproof.data.images.dataset import check_labels, open_data
+    from shiftproof.data.images.demo import DemoPhotographs
+    from shiftproof.data.images.folder import ImageFolder, read_class_map
+    from shiftproof.data.images.parquet import ParquetImages
+    from shiftproof.data.images.saved import SavedDataset
+    from shiftproof.data.images.tars import TarData
+    from shiftproof.data.segmentation.dataset import (
+        MaskCounts,
+        SegmentationData,
+        check_masks,
+        open_segmentation_data,
+    )
+    from shiftproof.data.subset import choose_images
 
 __all__ = [
     "CITYSCAPES_CLASSES",
@@ -83,3 +88,51 @@ __all__ = [
     "open_segmentation_data",
     "read_class_map",
 ]
+
+_NAMES = {
+    "CITYSCAPES_CLASSES": "shiftproof.data.detection.cityscapes",
+    "CityscapesData": "shiftproof.data.detection.cityscapes",
+    "CocoData": "shiftproof.data.detection.coco",
+    "CorruptedArrays": "shiftproof.data.images.corrupted_arrays",
+    "CorruptedData": "shiftproof.data.images.cells",
+    "CorruptedTree": "shiftproof.data.images.corrupted",
+    "DemoPhotographs": "shiftproof.data.images.demo",
+    "DetectionData": "shiftproof.data.detection.boxes",
+    "Estimate": "shiftproof.data.copies.export",
+    "Exported": "shiftproof.data.copies.writing",
+    "Fault": "shiftproof.data.detection.boxes",
+    "FoundDataset": "shiftproof.data.found",
+    "ImageArrays": "shiftproof.data.images.arrays",
+    "ImageData": "shiftproof.data.dataset",
+    "ImageFolder": "shiftproof.data.images.folder",
+    "ImageObjects": "shiftproof.data.detection.boxes",
+    "ImageTable": "shiftproof.data.images.csv_table",
+    "MaskCounts": "shiftproof.data.segmentation.dataset",
+    "PackedDetectionData": "shiftproof.data.detection.packed",
+    "ParquetImages": "shiftproof.data.images.parquet",
+    "Part": "shiftproof.data.found",
+    "SavedDataset": "shiftproof.data.images.saved",
+    "SegmentationData": "shiftproof.data.segmentation.dataset",
+    "TarData": "shiftproof.data.images.tars",
+    "VOC_CLASSES": "shiftproof.data.detection.voc",
+    "VocData": "shiftproof.data.detection.voc",
+    "YoloData": "shiftproof.data.detection.yolo",
+    "check_labels": "shiftproof.data.images.dataset",
+    "check_masks": "shiftproof.data.segmentation.dataset",
+    "choose_images": "shiftproof.data.subset",
+    "estimate_export": "shiftproof.data.copies.corrupted_copy",
+    "export_corrupted": "shiftproof.data.copies.corrupted_copy",
+    "find_dataset": "shiftproof.data.find",
+    "open_data": "shiftproof.data.images.dataset",
+    "open_detection_data": "shiftproof.data.detection.dataset",
+    "open_segmentation_data": "shiftproof.data.segmentation.dataset",
+    "read_class_map": "shiftproof.data.images.folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    return load_name(__name__, name, _NAMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,16 @@ from numba import types
 from numba.extending import intrinsic
 
 from shiftproof.compute.compiled import compile_inner, compiled
-from shiftproof.corruptions.kernels.filters import BLOCK, truncate_block
+from shiftproof.corruptions.kernels.filters import cut_block
+from shiftproof.corruptions.kernels.lanes import (
+    FLOATS,
+    add_up,
+    find_lowest,
+    load,
+    load_entry,
+    store,
+    sum_pairs,
+)
 from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
 NEAR = np.float32(5e-5)
@@ -50,60 +59,44 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
 
 
 @compile_inner
-def _truncate(sums: F32, flat: U8, out: U8) -> None:
-    """Cut sums in 0..255 off to whole numbers.
+def _settle(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> None:
+    """Write what becomes of sums that lie on whole numbers, of which ``doubtful`` has the bits.
 
     What the published code makes of a flat area, where the exact sum is a whole number, depends on
     the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each gray level.
     """
-    for start in range(0, sums.shape[0], BLOCK):
-        length = min(BLOCK, sums.shape[0] - start)
-        source, result = sums[start : start + length], out[start : start + length]
-        if truncate_block(source, NEAR, result):
-            for j in range(length):
-                nearest = np.int32(source[j] + np.float32(0.5))
-                if abs(source[j] - np.float32(nearest)) < NEAR:
-                    result[j] = flat[min(max(nearest, 0), 255)]
+    while doubtful:
+        j = find_lowest(doubtful)
+        doubtful &= doubtful - 1
+        nearest = np.int32(sums[j] + np.float32(0.5))
+        out[start + j] = flat[min(max(nearest, 0), 255)]
 
 
 def _write_differences(
     typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, out: Any
 ) -> Any:
-    """Add the difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` int32 at ``out``.
+    """Add the difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` float32 at ``out``.
 
-    ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each. The
-    sums stay in registers, as the compiler by itself would not keep them.
+    ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each.
     """
     signature = types.void(*[types.int64] * 5)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         plus, minus, count, offset, out = arguments
-        long, small = ir.IntType(64), ir.VectorType(ir.IntType(16), WORDS)
-        wide = ir.VectorType(ir.IntType(32), WORDS)
+        small = ir.VectorType(ir.IntType(16), WORDS)
+        wide, long = ir.VectorType(ir.FloatType(), WORDS), ir.IntType(64)
 
         def read(table: Any, n: Any) -> Any:
-            entry = builder.add(table, builder.mul(n, long(8)))
-            start = builder.load(builder.inttoptr(entry, long.as_pointer()))
-            place = builder.add(start, offset)
-            return builder.load(builder.inttoptr(place, small.as_pointer()), align=1)
+            place = builder.add(load_entry(builder, table, n, long), offset)
+            return load(builder, place, small)
 
-        before = builder.block
-        check, body, after = (builder.append_basic_block(n) for n in ("check", "body", "after"))
-        builder.branch(check)
-        builder.position_at_end(check)
-        n, total = builder.phi(long), builder.phi(small)
-        n.add_incoming(long(0), before)
-        total.add_incoming(ir.Constant(small, [0] * WORDS), before)
-        builder.cbranch(builder.icmp_signed("<", n, count), body, after)
-        builder.position_at_end(body)
-        difference = builder.sub(read(plus, n), read(minus, n))
-        total.add_incoming(builder.add(total, difference), body)
-        n.add_incoming(builder.add(n, long(1)), body)
-        builder.branch(check)
-        builder.position_at_end(after)
-        target = builder.inttoptr(out, wide.as_pointer())
-        sums = builder.add(builder.load(target, align=4), builder.zext(total, wide))
-        builder.store(sums, target, align=4)
+        def add(total: Any, n: Any) -> Any:
+            return builder.add(total, builder.sub(read(plus, n), read(minus, n)))
+
+        nothing = ir.Constant(small, [0] * WORDS)
+        total = add_up(builder, long(0), count, 1, nothing, add)
+        whole = builder.uitofp(total, wide)
+        store(builder, builder.fadd(load(builder, out, wide), whole), out)
         return context.get_dummy_value()
 
     return signature, generate
@@ -130,7 +123,7 @@ def _run_sums(row: U8, channels: int, running: U16) -> None:
 
 @compile_inner
 def _sum_disk(
-    running: U16, center: int, first: int, channels: int, widths: I64, spans: I64, out: I32
+    running: U16, center: int, first: int, channels: int, widths: I64, spans: I64, out: F32
 ) -> None:
     """Write the sums over the disk about each value of a row.
 
@@ -146,6 +139,7 @@ def _sum_disk(
         out: ``(n,)``, n a multiple of ``WORDS``; written.
     """
     lines, radius = running.shape[0], widths.shape[0] - 1
+    base, step = running.ctypes.data, 2 * running.shape[1]
     for half in range(2):
         count = 0
         for k in range(
@@ -154,12 +148,12 @@ def _sum_disk(
             left, right = first - widths[k] * channels, first + (widths[k] + 1) * channels
             for side in range(1 if k == 0 else 2):
                 line = (center + k if side == 0 else center - k) % lines
-                spans[0, count] = running[line, right:].ctypes.data
-                spans[1, count] = running[line, left:].ctypes.data
+                spans[0, count] = base + line * step + 2 * right
+                spans[1, count] = base + line * step + 2 * left
                 count += 1
         if half == 0:
             for i in range(out.shape[0]):
-                out[i] = 0
+                out[i] = np.float32(0)
         added, taken, target = spans[0].ctypes.data, spans[1].ctypes.data, out.ctypes.data
         for start in range(0, out.shape[0], WORDS):
             _add_differences(added, taken, count, 2 * start, target + 4 * start)
@@ -179,10 +173,13 @@ def blur_by_disk(
     running: U16,
     below: U16,
     spans: I64,
-    disks: I32,
+    disks: F32,
     verticals: F32,
     middle: F32,
     sums: F32,
+    block: F32,
+    rows: I64,
+    spare: U8,
     out: U8,
 ) -> None:
     """Filter with a disk that a small Gaussian has smoothed.
@@ -196,7 +193,7 @@ def blur_by_disk(
         channels: that are interleaved.
         reach: pixels of padding, at least the disk's radius + 2 and the farthest edge + 2.
         widths: ``(r + 1,)``, half the width of the disk's rows from the middle outwards.
-        smooth: ``(3,)``, the Gaussian from its center outwards.
+        smooth: ``(4,)``, 1 and the Gaussian from its center outwards.
         edges: ``(m, 2)`` of (distance from the center, half width) of rows to be added above and
             below and, turned, on either side.
         edge_weights: ``(m,)``, their weights.
@@ -205,17 +202,20 @@ def blur_by_disk(
         running: ``(2 reach + 1, N + 2 reach channels + C + WORDS)``, zeros, scratch.
         below: ``(2 reach + 1, N + 2 reach channels)``, zeros, scratch; no lines without edges.
         spans: ``(2, 2 r + 1)``, scratch.
-        disks: ``(5, n)``, scratch, n the multiple of ``WORDS`` from N + 4 C on.
-        verticals: ``(5, N)``, zeros, scratch.
-        middle: ``(N + 4 C,)``, scratch.
-        sums: ``(N,)``, zeros, scratch.
+        disks: ``(5, n)``, scratch, n the multiple of ``FLOATS`` from N + 4 C on.
+        verticals: ``(5, N + FLOATS)``, zeros, scratch.
+        middle: ``(N + 4 C + FLOATS,)``, scratch.
+        sums: ``(2, N + FLOATS)``, zeros, the first row scratch.
+        block: ``(FLOATS,)``, scratch.
+        rows: ``(7,)``, scratch.
+        spare: ``(FLOATS,)``, scratch.
         out: ``(H, N)``, written.
     """
     height, size = out.shape
     radius = widths.shape[0] - 1
     # Two pixels more on either side, for the Gaussian across.
     first = (reach - 2) * channels
-    lines = running.shape[0]
+    lines, table, total = running.shape[0], rows.ctypes.data, block.ctypes.data
     for line in range(height + 2 * reach):
         row = padded[line]
         _run_sums(row, channels, running[line % lines])
@@ -227,63 +227,60 @@ def blur_by_disk(
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
-        center = target + reach
-        if center < radius:
+        middle_line = target + reach
+        if middle_line < radius:
             continue
-        _sum_disk(running, center, first, channels, widths, spans, disks[target % 5])
+        _sum_disk(running, middle_line, first, channels, widths, spans, disks[target % 5])
         if below.shape[0]:
             _vertical_edges(
-                below, center, reach * channels, channels, edges, edge_weights,
+                below, middle_line, reach * channels, channels, edges, edge_weights,
                 verticals[target % 5],
             )  # fmt: skip
         if y < 0 or y >= height:
             continue
-        _smooth_down(disks, y, smooth, middle)
+        _smooth_down(disks, y, smooth, size + 4 * channels, rows, middle)
         for m in range(edges.shape[0]):
             left, right = first - edges[m, 1] * channels, first + (edges[m, 1] + 1) * channels
             upper = running[(y + reach - edges[m, 0]) % lines]
             lower = running[(y + reach + edges[m, 0]) % lines]
             a, b, c, d = upper[right:], upper[left:], lower[right:], lower[left:]
             weight = edge_weights[m]
-            for i in range(middle.shape[0]):
-                total = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
-                middle[i] += np.float32(total) * weight
+            for i in range(size + 4 * channels):
+                both = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
+                middle[i] += np.float32(both) * weight
         if below.shape[0]:
-            _smooth_down(verticals, y, smooth, sums)
-        else:
-            for i in range(size):
-                sums[i] = np.float32(0)
-        one, two = middle[channels:], middle[2 * channels :]
-        three, four = middle[3 * channels :], middle[4 * channels :]
-        for i in range(size):
-            total_sum = (
-                sums[i]
-                + two[i] * smooth[0]
-                + (one[i] + three[i]) * smooth[1]
-                + (middle[i] + four[i]) * smooth[2]
-            )
-            sums[i] = min(total_sum * scale, np.float32(255))
-        _truncate(sums, flat, out[y])
+            _smooth_down(verticals, y, smooth, size, rows, sums[0])
+        # On top of the sums of columns, the center, which is paired with zeros, and two pairs.
+        rows[0], rows[2] = sums.ctypes.data, sums.ctypes.data + 4 * sums.shape[1]
+        center, pixel = middle.ctypes.data + 8 * channels, 4 * channels
+        rows[1], rows[3], rows[4] = center, center - pixel, center + pixel
+        rows[5], rows[6] = center - 2 * pixel, center + 2 * pixel
+        for start in range(0, size, FLOATS):
+            sum_pairs(table, smooth.ctypes.data, 3, 4 * start, total)
+            for j in range(FLOATS):
+                block[j] = min(block[j] * scale, np.float32(255))
+            length = min(FLOATS, size - start)
+            doubtful = cut_block(total, NEAR, start, length, spare, out[y])
+            if doubtful:
+                _settle(doubtful, block, flat, start, out[y])
 
 
 @compile_inner
-def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
+def _smooth_down(lines: F32, y: int, smooth: F32, size: int, rows: I64, out: F32) -> None:
     """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
-    a, b, c = lines[y % 5], lines[(y - 1) % 5], lines[(y + 1) % 5]
-    d, e = lines[(y - 2) % 5], lines[(y + 2) % 5]
-    for i in range(out.shape[0]):
-        out[i] = (
-            np.float32(a[i]) * smooth[0]
-            + np.float32(b[i] + c[i]) * smooth[1]
-            + np.float32(d[i] + e[i]) * smooth[2]
-        )
+    base, step = lines.ctypes.data, 4 * lines.shape[1]
+    rows[0] = base + y % 5 * step
+    rows[1], rows[2] = base + (y - 1) % 5 * step, base + (y + 1) % 5 * step
+    rows[3], rows[4] = base + (y - 2) % 5 * step, base + (y + 2) % 5 * step
+    for start in range(0, 4 * size, 4 * FLOATS):
+        sum_pairs(rows.ctypes.data, smooth.ctypes.data + 4, 2, start, out.ctypes.data + start)
 
 
 @compile_inner
 def _vertical_edges(
     below: U16, line: int, first: int, channels: int, edges: I64, edge_weights: F32, out: F32
 ) -> None:
-    """Write the weighted sums of the edges' columns for one row to ``out`` ``(N,)``.
+    """Write the weighted sums of the edges' columns for one row to ``out`` ``(N + FLOATS,)``.
 
     Args:
         below: running sums down the columns, row n in line n % lines.
@@ -295,14 +292,15 @@ def _vertical_edges(
         out: written.
     """
     lines = below.shape[0]
-    for i in range(out.shape[0]):
+    size = out.shape[0] - FLOATS
+    for i in range(size):
         out[i] = np.float32(0.0)
     for m in range(edges.shape[0]):
         left, right = first - edges[m, 0] * channels, first + edges[m, 0] * channels
         end, start = below[(line + edges[m, 1]) % lines], below[(line - edges[m, 1] - 1) % lines]
         a, b, c, d = end[left:], start[left:], end[right:], start[right:]
         weight = edge_weights[m]
-        for i in range(out.shape[0]):
+        for i in range(size):
             total = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
             out[i] += np.float32(total) * weight
 
@@ -428,6 +426,7 @@ def average_zooms(
     rows: I64,
     up: F64,
     down: F64,
+    both: F64,
     columns: I64,
     across: F64,
     counts: I64,
@@ -439,6 +438,7 @@ def average_zooms(
     kept: F32,
     kept_rows: I64,
     sums: F32,
+    spare: U8,
     out: U8,
 ) -> None:
     """Average an image with itself once more and with enlargements of itself.
@@ -452,6 +452,7 @@ def average_zooms(
         rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
         up: ``(L, H)``, the upper row's share.
         down: ``(L, H)``, the lower row's share.
+        both: ``(L, H)``, the sums of both.
         columns: ``(L, W)``, the left of the two columns; W + 1 where it reads 0.
         across: ``(L, W)``, the right column's share.
         counts: ``(L,)``, how many pieces a row is written in.
@@ -462,13 +463,14 @@ def average_zooms(
         flat: ``(256,)``, what becomes of each gray level where all are the same.
         kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
         kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
-        sums: ``(W * C,)``, scratch.
+        sums: ``(W * C + FLOATS,)``, scratch.
+        spare: ``(FLOATS,)``, scratch.
         out: ``(H, W * C)``, written; fractions are cut off.
     """
     height, size = out.shape
     layers = rows.shape[0]
     share = np.float32(1) / np.float32(layers + 2)
-    shares_down = up + down
+    total = sums.ctypes.data
     for y in range(height):
         source, result = image[y], out[y]
         for i in range(size):
@@ -491,29 +493,24 @@ def average_zooms(
             _add_rows(
                 kept, 2 * n + a % 2, 2 * n + b % 2, 2 * m + c % 2, 2 * m + d % 2,
                 np.float32(up[n, y]), np.float32(down[n, y]),
-                np.float32(up[m, y]) * alone, np.float32(down[m, y]) * alone, sums,
+                np.float32(up[m, y]) * alone, np.float32(down[m, y]) * alone, sums[:size],
             )  # fmt: skip
         for i in range(size):
             sums[i] *= share
-        for start in range(0, size, BLOCK):
-            length = min(BLOCK, size - start)
-            part, block = sums[start : start + length], result[start : start + length]
-            if truncate_block(part, near, block) == 0:
+        for start in range(0, size, FLOATS):
+            length = min(FLOATS, size - start)
+            doubtful = cut_block(total + 4 * start, near, start, length, spare, result)
+            if doubtful == 0:
                 continue
-            doubtful = 0
-            for j in range(length):
-                nearest = np.float32(np.int32(part[j] + np.float32(0.5)))
-                doubtful += abs(part[j] - nearest) < near
+            rest = doubtful
+            for _ in range(FEW):
+                rest &= rest - 1
             first, last = start // channels, (start + length - 1) // channels
-            if doubtful > FEW and _reads_one_color(
-                image, y, first, last, channels, rows, columns, shares_down
-            ):
+            if rest and _reads_one_color(image, y, first, last, channels, rows, columns, both):
                 for j in range(length):
-                    block[j] = flat[source[start + j]]
+                    result[start + j] = flat[source[start + j]]
                 continue
-            for j in range(length):
-                nearest = np.float32(np.int32(part[j] + np.float32(0.5)))
-                if abs(part[j] - nearest) < near:
-                    block[j] = _average_exactly(
-                        image, y, start + j, channels, rows, up, down, columns, across
-                    )
+            while doubtful:
+                i = start + find_lowest(doubtful)
+                doubtful &= doubtful - 1
+                result[i] = _average_exactly(image, y, i, channels, rows, up, down, columns, across)

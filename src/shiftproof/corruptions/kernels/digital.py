@@ -7,23 +7,25 @@ import numpy as np
 from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
 from shiftproof.corruptions.kernels.indices import mirror_index, mirror_index_once, reflect_index
-from shiftproof.types import F32, F64, I64, U8, U32
+from shiftproof.types import F32, F64, I32, I64, U8, U32
 
 
 @compiled
-def refine_grid(nodes: F32, step_down: int, step_across: int, out: F32) -> None:
+def refine_grid(
+    nodes: F32, step_down: int, step_across: int, mixed: F32, row: F32, out: F32
+) -> None:
     """Interpolate bilinearly between nodes ``step_down`` and ``step_across`` pixels apart.
 
     Args:
         nodes: ``(m, n)`` with ``(m - 1) step_down >= H`` and ``(n - 1) step_across >= W``.
         step_down: vertical distance of the nodes, in pixels.
         step_across: horizontal distance of the nodes, in pixels.
+        mixed: ``(n,)``, scratch.
+        row: ``(n * step_across,)``, scratch.
         out: ``(H, W)``, written.
     """
     height, width = out.shape
     count = nodes.shape[1]
-    mixed = np.empty(count, np.float32)
-    row = np.empty(count * step_across, np.float32)
     for y in range(height):
         upper, lower = nodes[y // step_down], nodes[y // step_down + 1]
         f = np.float32(y % step_down) / np.float32(step_down)
@@ -38,19 +40,22 @@ def refine_grid(nodes: F32, step_down: int, step_across: int, out: F32) -> None:
 
 
 @compiled
-def displace_pixels(pixels: U32, down: F32, right: F32, out: U32) -> None:
+def displace_pixels(
+    pixels: U32, down: F32, right: F32, places: I32, found: U32, fractions: F32, out: U32
+) -> None:
     """Resample an image bilinearly at displaced pixel positions, edges mirrored.
 
     Args:
         pixels: ``(H * W,)``, see ``pack_pixels``.
         down: ``(H, W)``, vertical displacement in pixels.
         right: ``(H, W)``, horizontal displacement in pixels.
+        places: ``(4, W)``, scratch.
+        found: ``(4, W)``, scratch.
+        fractions: ``(2, W)``, scratch.
         out: ``(H, W)``, written; fractions are cut off.
     """
     height, width = np.int32(down.shape[0]), np.int32(down.shape[1])
-    places = np.empty((4, down.shape[1]), np.int32)
-    found = np.empty((4, down.shape[1]), np.uint32)
-    fractions_y, fractions_x = np.empty((2, down.shape[1]), np.float32)
+    fractions_y, fractions_x = fractions[0], fractions[1]
     at0, at1, at2, at3 = places[0], places[1], places[2], places[3]
     found0, found1, found2, found3 = found[0], found[1], found[2], found[3]
     for y in range(down.shape[0]):

@@ -1,4 +1,4 @@
-"""Pixels packed into words, Gaussian blur, and motion blur along a line."""
+"""Gaussian blur, and motion blur along a line."""
 
 from __future__ import annotations
 
@@ -8,168 +8,102 @@ import numpy as np
 
 from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.indices import clamp_index
-from shiftproof.types import F32, F64, I64, U8, U32
+from shiftproof.corruptions.kernels.lanes import (
+    FLOATS,
+    cut_off,
+    find_edges,
+    find_lowest,
+    sum_eights,
+    sum_pairs,
+)
+from shiftproof.types import F32, F64, I64, U8
 
 STRIP = 2048
 """Values of a row that are filtered at a time, so that intermediate values stay in the cache."""
 
-BLOCK = 64
-"""Sums that are checked together for one near an integer."""
-
-
-@compiled
-def pack_pixels(image: U8, out: U32) -> None:
-    """Write the channels of each pixel of ``(H, W, C)`` into one word of ``(H, W)``."""
-    height, width, channels = image.shape
-    for y in range(height):
-        row, result = image[y], out[y]
-        if channels == 3:
-            for x in range(width):
-                result[x] = (
-                    np.uint32(row[x, 0])
-                    | np.uint32(row[x, 1]) << np.uint32(8)
-                    | np.uint32(row[x, 2]) << np.uint32(16)
-                )
-        else:
-            for x in range(width):
-                result[x] = np.uint32(row[x, 0])
-
-
-@compiled
-def unpack_pixels(words: U32, out: U8) -> None:
-    """Write words ``(H, W)`` back into the channels of ``(H, W, C)``."""
-    height, width, channels = out.shape
-    for y in range(height):
-        row, result = words[y], out[y]
-        if channels == 3:
-            for x in range(width):
-                word = row[x]
-                result[x, 0] = np.uint8(word)
-                result[x, 1] = np.uint8(word >> np.uint32(8))
-                result[x, 2] = np.uint8(word >> np.uint32(16))
-        else:
-            for x in range(width):
-                result[x, 0] = np.uint8(row[x])
-
 
 @compile_inner
-def add_pairs(
-    lines: Any, a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int,
-    weight: Any, weight1: Any, weight2: Any, weight3: Any, sums: Any,
-) -> None:  # fmt: skip
-    """Add four weighted pairs of rows of ``lines`` to ``sums``, one after the other."""
-    for i in range(sums.shape[0]):
-        sums[i] = (
-            sums[i]
-            + (lines[a, i] + lines[b, i]) * weight
-            + (lines[c, i] + lines[d, i]) * weight1
-            + (lines[e, i] + lines[f, i]) * weight2
-            + (lines[g, i] + lines[h, i]) * weight3
-        )
-
-
-@compile_inner
-def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
-    """Filter a row along its pixels, the terms added from the center, then from outside in.
+def cut_block(sums: int, near: np.float32, start: int, length: int, spare: U8, out: U8) -> np.int64:
+    """Write up to ``FLOATS`` sums without their fractions, as bytes.
 
     Args:
-        padded: ``((W + 2 r) * channels,)``, the row with r pixels on either side.
-        channels: that are interleaved.
-        half: ``(1 + 4 m,)``, the kernel from its center outwards, r = 4 m.
-        out: ``(W * channels,)``, written.
+        sums: the address of ``FLOATS`` sums in float32, of which the first ``length`` count.
+        near: what a sum may be off.
+        start: where to write in ``out``.
+        length: see ``sums``.
+        spare: ``(FLOATS,)``, scratch.
+        out: ``(n,)``, written.
+
+    Returns:
+        A bit for each sum: whether it is within ``near`` of a whole number.
     """
-    size, margin = out.shape[0], (half.shape[0] - 1) * channels
-    center = padded[margin:]
-    for i in range(size):
-        out[i] = center[i] * half[0]
-    for k in range(half.shape[0] - 1, 0, -4):
-        start, end, step = margin - k * channels, margin + k * channels, channels
-        a, b = padded[start:], padded[end:]
-        c, d = padded[start + step :], padded[end - step :]
-        e, f = padded[start + 2 * step :], padded[end - 2 * step :]
-        g, h = padded[start + 3 * step :], padded[end - 3 * step :]
-        w0, w1, w2, w3 = half[k], half[k - 1], half[k - 2], half[k - 3]
-        for i in range(size):
-            out[i] = (
-                out[i]
-                + (a[i] + b[i]) * w0
-                + (c[i] + d[i]) * w1
-                + (e[i] + f[i]) * w2
-                + (g[i] + h[i]) * w3
-            )
+    if length == FLOATS:
+        close: np.int64 = cut_off(sums, near, out.ctypes.data + start)
+        return close
+    close = cut_off(sums, near, spare.ctypes.data)
+    for j in range(length):
+        out[start + j] = spare[j]
+    return close & ((np.int64(1) << length) - 1)
 
 
 @compile_inner
-def truncate_block(sums: F32, near: np.float32, out: U8) -> np.int32:
-    """Truncate up to ``BLOCK`` sums to bytes; return 1 if one is within ``near`` of an integer."""
-    close = np.int32(0)
-    for j in range(sums.shape[0]):
-        nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
-        close |= np.int32(abs(sums[j] - nearest) < near)
-        out[j] = np.uint8(np.int32(min(sums[j], np.float32(255))))
-    found: np.int32 = np.int32(close)
-    return found
-
-
-@compile_inner
-def find_doubtful(
-    sums: F32, near: np.float32, slopes: U8, values: U8, flat: U8, out: U8
+def settle_flat(
+    doubtful: np.int64, edges: np.int64, values: U8, flat: U8, start: int, out: U8
 ) -> tuple[int, int]:
-    """Write the flat pixels, and return the range of the other sums that are near an integer.
+    """Write what is flat of the doubtful sums, and return the range of the others.
 
     Args:
-        sums: ``(n,)``.
-        near: see ``truncate_block``.
-        slopes: ``(n,)``, 0 where all values under the kernel are equal.
+        doubtful: a bit for each sum, from the lowest on.
+        edges: a bit for each sum: 0 where all values under the kernel are equal.
         values: ``(n,)``, the value under the kernel where all are equal.
         flat: ``(256,)``, the result for each value where all under the kernel are equal.
-        out: ``(n,)``, written where the image is flat.
+        start: where to write in ``out``.
+        out: ``(N,)``, written where the image is flat.
     """
-    size, slope = sums.shape[0], np.uint8(0)
-    for j in range(size):
-        slope |= slopes[j]
-    if slope == 0:
-        for j in range(size):
-            out[j] = flat[values[j]]
-        return 0, 0
-    first, last = size, 0
-    for j in range(size):
-        nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
-        if abs(sums[j] - nearest) < near:
-            if slopes[j] == 0:
-                out[j] = flat[values[j]]
-            else:
-                first, last = min(first, j), j + 1
+    even, others = doubtful & ~edges, doubtful & edges
+    while even:
+        j = find_lowest(even)
+        even &= even - 1
+        out[start + j] = flat[values[j]]
+    first, last = (find_lowest(others) if others else 0), 0
+    while others:
+        last = find_lowest(others) + 1
+        others &= others - 1
     return first, last
 
 
 @compile_inner
-def _find_slopes(part: U8, middle: int, channels: int, columns: U8, slopes: U8) -> None:
-    """Write 0 where a square of pixels has one color, else another number.
+def _find_corners(
+    padded: U8, top: int, bottom: int, y: int, first: int, channels: int, span: int,
+    rows: I64, columns: U8,
+) -> np.int64:  # fmt: skip
+    """Return a bit for each of ``FLOATS`` squares of pixels: 0 where it has one color.
 
     Args:
-        part: ``(rows, n + 2 r channels)``, the rows of the squares.
-        middle: one of these rows.
+        padded: see ``filter_bytes``.
+        top: the first row of the squares.
+        bottom: the row after the last.
+        y: one of the rows.
+        first: where the first square starts.
         channels: that are interleaved.
-        columns: ``(n + 2 r channels,)`` or longer, scratch.
-        slopes: ``(n,)``, written.
+        span: ``2 r channels``, from where a square starts to its last pixel.
+        rows: at least one more than there are rows or columns in a square, scratch.
+        columns: ``(2 FLOATS + span,)``, of which the first ``FLOATS`` are 0, the rest scratch.
     """
-    center, span, size = part[middle], part.shape[1], slopes.shape[0]
-    for i in range(span):
-        columns[i] = 0
-    for y in range(part.shape[0]):
-        row = part[y]
-        for i in range(span):
-            columns[i] |= row[i] ^ center[i]
-    beside = center[channels:]
-    for i in range(span - channels):
-        columns[i] |= center[i] ^ beside[i]
-    for i in range(size):
-        slopes[i] = columns[i]
-    for start in range(channels, span - size + 1, channels):
-        shifted = columns[start:]
-        for i in range(size):
-            slopes[i] |= shifted[i]
+    step, table = padded.shape[1], rows.ctypes.data
+    center = padded.ctypes.data + y * step + first
+    nothing, found = columns.ctypes.data, columns.ctypes.data + FLOATS
+    for n in range(top, bottom):
+        rows[n - top] = padded.ctypes.data + n * step + first
+    rows[bottom - top] = center + channels
+    for start in range(0, FLOATS + span, FLOATS):
+        find_edges(table, bottom - top + 1, center, start, found + start)
+    count = 0
+    for start in range(0, span + 1, channels):
+        rows[count] = found + start
+        count += 1
+    edges: np.int64 = find_edges(table, count, nothing, 0, found)
+    return edges
 
 
 @compile_inner
@@ -217,6 +151,7 @@ def filter_bytes(
     flat: U8,
     places: I64,
     lines: F32,
+    rows: I64,
     total: F32,
     doubles: F64,
     bytes_: U8,
@@ -230,28 +165,37 @@ def filter_bytes(
     cache.
 
     Args:
-        padded: ``(H, N + 2 r channels)``, rows with r pixels repeated on either side.
+        padded: ``(H, N + 2 r channels + 2 FLOATS + channels)`` or wider, rows with r pixels
+            repeated on either side, and what is not looked at.
         channels: that are interleaved.
-        half: ``(1 + r,)``, the kernel from its center outwards, r = 4 m.
-        thin: ``half`` in float32.
+        half: ``(1 + r,)``, the kernel from its center outwards.
+        thin: ``(1 + r,)``, its center, and the rest from outside in; in float32.
         near: bound of the error of the float32 sums, in gray levels.
         levels: ``(256,)``, the gray levels as fractions.
         flat: ``(256,)``, the result for each gray level where all under the kernel are equal.
         places: ``(H + 2 r,)``, the line of ``lines`` that holds each row from -r to H + r - 1.
-        lines: ``(2 r + 2, min(N, STRIP) + 2 r channels)``, scratch: row y of the strip lies in
-            line y % (2 r + 1), the sums in the last line.
-        total: ``(min(N, STRIP),)``, scratch.
-        doubles: ``(BLOCK + 2 r channels,)``, scratch.
-        bytes_: ``(2 BLOCK + 2 r channels,)``, scratch.
+        lines: ``(2 r + 2, min(N, STRIP) + 2 r channels + FLOATS)``, scratch: row y of the strip
+            lies in line y % (2 r + 1), the sums in the last line.
+        rows: ``(3, 2 + 2 r)``, scratch.
+        total: ``(FLOATS,)``, scratch.
+        doubles: ``(FLOATS + 2 r channels,)``, scratch.
+        bytes_: ``(4 FLOATS + 2 r channels,)``, zeros, scratch.
         out: ``(H, N)``, written; fractions are truncated.
     """
     height, size = out.shape
     radius = half.shape[0] - 1
-    count = 2 * radius + 1
-    sums, slopes, columns = lines[count], bytes_[:BLOCK], bytes_[BLOCK:]
+    count, margin = 2 * radius + 1, radius * channels
+    spare, columns = bytes_[:FLOATS], bytes_[FLOATS:]
+    base, step, weights = lines.ctypes.data, 4 * lines.shape[1], thin.ctypes.data
+    sums, mixed = base + count * step, total.ctypes.data
+    down, across, corners = rows[0], rows[1], rows[2]
+    across[0] = sums + 4 * margin
+    for k in range(1, radius + 1):
+        across[2 * k - 1] = sums + 4 * (k - 1) * channels
+        across[2 * k] = sums + 4 * (2 * radius + 1 - k) * channels
     for left in range(0, size, STRIP):
         width = min(STRIP, size - left)
-        span = width + 2 * radius * channels
+        span = width + 2 * margin
         ready = 0
         for y in range(height):
             while ready < min(y + radius + 1, height):
@@ -259,89 +203,75 @@ def filter_bytes(
                 for j in range(span):
                     line[j] = np.float32(source[j])
                 ready += 1
-            line = lines[y % count]
-            for j in range(span):
-                sums[j] = line[j] * thin[0]
-            for k in range(radius, 0, -4):
-                a, b = y + radius - k, y + radius + k
-                add_pairs(
-                    lines,
-                    places[a], places[b], places[a + 1], places[b - 1],
-                    places[a + 2], places[b - 2], places[a + 3], places[b - 3],
-                    thin[k], thin[k - 1], thin[k - 2], thin[k - 3], sums[:span],
-                )  # fmt: skip
-            filter_across(sums, channels, thin, total[:width])
-            for start in range(0, width, BLOCK):
-                length = min(BLOCK, width - start)
-                part, result = total[start : start + length], out[y, left + start :][:length]
-                if truncate_block(part, near, result) == 0:
+            down[0] = base + y % count * step
+            for k in range(1, radius + 1):
+                down[2 * k - 1] = base + places[y + k - 1] * step
+                down[2 * k] = base + places[y + 2 * radius + 1 - k] * step
+            for start in range(0, 4 * span, 4 * FLOATS):
+                sum_pairs(down.ctypes.data, weights, radius, start, sums + start)
+            for start in range(0, width, FLOATS):
+                sum_pairs(across.ctypes.data, weights, radius, 4 * start, mixed)
+                length, first = min(FLOATS, width - start), left + start
+                doubtful = cut_block(mixed, near, first, length, spare, out[y])
+                if doubtful == 0:
                     continue
                 top, bottom = max(y - radius, 0), min(y + radius + 1, height)
-                first = left + start
-                square = padded[top:bottom, first : first + length + 2 * radius * channels]
-                _find_slopes(square, y - top, channels, columns, slopes[:length])
-                values = padded[y, first + radius * channels :]
-                low, high = find_doubtful(part, near, slopes, values, flat, result)
+                edges = _find_corners(
+                    padded, top, bottom, y, first, channels, 2 * margin, corners, columns
+                )
+                values = padded[y, first + margin :]
+                low, high = settle_flat(doubtful, edges, values, flat, first, out[y])
                 if low < high:
                     _filter_exactly(
-                        padded, y, first + low, channels, half, levels, doubles, result[low:high]
-                    )
+                        padded, y, first + low, channels, half, levels, doubles,
+                        out[y, first + low : first + high],
+                    )  # fmt: skip
 
 
 @compiled
 def filter_floats(
-    values: F32, down: F32, across: F32, rows: I64, columns: I64, step: int, padded: F32, out: F32
+    values: F32,
+    width: int,
+    down: F32,
+    across: F32,
+    places: I64,
+    columns: I64,
+    rows: I64,
+    padded: F32,
+    out: F32,
 ) -> None:
-    """Filter ``(H, W)`` with a symmetric kernel along each axis.
+    """Filter rows with a symmetric kernel along each axis.
 
     Args:
-        values: ``(H, W)``.
-        down: ``(1 + r,)``, the kernel for the columns from its center outwards, r = 4 m.
-        across: ``(1 + q,)``, the kernel for the rows, q = 4 n.
-        rows: ``(H + 2 r,)``, the row that is read for each from -r to H + r - 1.
+        values: ``(H * W + FLOATS,)``; the last ``FLOATS`` are not read as such.
+        width: W.
+        down: ``(1 + r,)``, the kernel for the columns, its center and the rest from outside in.
+        across: ``(1 + q,)``, the kernel for the rows.
+        places: ``(H + 2 r,)``, the row that is read for each from -r to H + r - 1.
         columns: ``(W + 2 q,)``, the same for columns.
-        step: always 1. As a constant it would have ``filter_across`` compiled once more.
-        padded: ``(W + 2 q,)``, scratch.
-        out: ``(H, W)``, written.
+        rows: ``(1 + 2 max(r, q),)``, scratch.
+        padded: ``(W + 2 q + FLOATS,)``, scratch.
+        out: ``(H * W + FLOATS,)``, written; of the last ``FLOATS`` any may be.
     """
-    height, width = values.shape
-    margin, radius = across.shape[0] - 1, down.shape[0] - 1
-    middle = padded[margin : margin + width]
-    for y in range(height):
-        center = values[y]
-        for i in range(width):
-            middle[i] = center[i] * down[0]
-        for k in range(radius, 0, -4):
-            a, b = y + radius - k, y + radius + k
-            add_pairs(
-                values,
-                rows[a], rows[b], rows[a + 1], rows[b - 1],
-                rows[a + 2], rows[b - 2], rows[a + 3], rows[b - 3],
-                down[k], down[k - 1], down[k - 2], down[k - 3], middle,
-            )  # fmt: skip
+    radius, margin = down.shape[0] - 1, across.shape[0] - 1
+    base, step, table = values.ctypes.data, 4 * width, rows.ctypes.data
+    middle, result = padded.ctypes.data + 4 * margin, out.ctypes.data
+    for y in range(places.shape[0] - 2 * radius):
+        rows[0] = base + y * step
+        for k in range(1, radius + 1):
+            rows[2 * k - 1] = base + places[y + k - 1] * step
+            rows[2 * k] = base + places[y + 2 * radius + 1 - k] * step
+        for start in range(0, step, 4 * FLOATS):
+            sum_pairs(table, down.ctypes.data, radius, start, middle + start)
         for x in range(margin):
-            padded[x] = middle[columns[x]]
-            padded[margin + width + x] = middle[columns[margin + width + x]]
-        filter_across(padded, step, across, out[y])
-
-
-@compile_inner
-def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> None:
-    """Add up a multiple of 8 weighted slices of ``lines``, each from its own row and start."""
-    for i in range(sums.shape[0]):
-        sums[i] = np.float32(0)
-    for n in range(0, weights.shape[0], 8):
-        a, b = lines[rows[n], starts[n] :], lines[rows[n + 1], starts[n + 1] :]
-        c, d = lines[rows[n + 2], starts[n + 2] :], lines[rows[n + 3], starts[n + 3] :]
-        e, f = lines[rows[n + 4], starts[n + 4] :], lines[rows[n + 5], starts[n + 5] :]
-        g, h = lines[rows[n + 6], starts[n + 6] :], lines[rows[n + 7], starts[n + 7] :]
-        w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
-        w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
-        for i in range(sums.shape[0]):
-            # This order rounds the fewest large sums.
-            first = (a[i] * w0 + b[i] * w1) + (c[i] * w2 + d[i] * w3)
-            second = (e[i] * w4 + f[i] * w5) + (g[i] * w6 + h[i] * w7)
-            sums[i] = sums[i] + (first + second)
+            padded[x] = padded[margin + columns[x]]
+            padded[margin + width + x] = padded[margin + columns[margin + width + x]]
+        rows[0] = middle
+        for k in range(1, margin + 1):
+            rows[2 * k - 1] = middle - 4 * (margin + 1 - k)
+            rows[2 * k] = middle + 4 * (margin + 1 - k)
+        for start in range(0, step, 4 * FLOATS):
+            sum_pairs(table, across.ctypes.data, margin, start, result + y * step + start)
 
 
 @compile_inner
@@ -372,7 +302,8 @@ def smear_bytes(
     rows: I64,
     sums: F32,
     doubles: F64,
-    slopes: U8,
+    beside: I64,
+    spare: U8,
     out: U8,
 ) -> None:
     """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
@@ -380,7 +311,8 @@ def smear_bytes(
     In float32, and near an integer in float64 and in the published order, like ``filter_bytes``.
 
     Args:
-        padded: ``(H, N + 2 margin)``, rows with ``margin`` values repeated on either side.
+        padded: ``(H, N + 2 margin + FLOATS)`` or wider, rows with ``margin`` values repeated on
+            either side, and what is not looked at.
         margin: values repeated on either side.
         down: ``(8 m,)``, rows by which each copy is shifted down; one of them is 0.
         starts: ``(8 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
@@ -389,16 +321,18 @@ def smear_bytes(
         near: bound of the error of the float32 sums, in gray levels.
         flat: ``(256,)``, the result for each gray level where all copies are equal.
         added: added to the sums before truncation: 0.5 rounds them.
-        lines: ``(l, min(N, STRIP) + 2 margin)``, scratch, l the rows from the lowest copy to the
-            highest.
+        lines: ``(l, min(N, STRIP) + 2 margin + FLOATS)``, scratch, l the rows from the lowest copy
+            to the highest.
         rows: ``(8 m,)``, scratch.
-        sums: ``(min(N, STRIP),)``, scratch.
-        doubles: ``(BLOCK,)``, scratch.
-        slopes: ``(BLOCK,)``, scratch.
+        sums: ``(FLOATS,)``, scratch.
+        doubles: ``(FLOATS,)``, scratch.
+        beside: ``(8 m,)``, scratch.
+        spare: ``(FLOATS,)``, scratch.
         out: ``(H, N)``, written.
     """
     height, size = out.shape
-    count = lines.shape[0]
+    count, base, step = lines.shape[0], lines.ctypes.data, 4 * lines.shape[1]
+    half, total, source_base = np.float32(added), sums.ctypes.data, padded.ctypes.data
     highest = 0
     for n in range(down.shape[0]):
         highest = min(highest, down[n])
@@ -412,26 +346,26 @@ def smear_bytes(
                     line[j] = np.float32(source[j])
                 ready += 1
             for n in range(rows.shape[0]):
-                rows[n] = clamp_index(y - down[n], height) % count
-            sum_copies(lines, rows, starts, thin, sums[:width])
-            for j in range(width):
-                sums[j] += np.float32(added)
-            for start in range(0, width, BLOCK):
-                length = min(BLOCK, width - start)
-                part, result = sums[start : start + length], out[y, left + start :][:length]
-                if truncate_block(part, near, result) == 0:
+                place = clamp_index(y - down[n], height) % count
+                rows[n] = base + place * step + 4 * starts[n]
+            for start in range(0, width, FLOATS):
+                sum_eights(rows.ctypes.data, thin.ctypes.data, rows.shape[0], 4 * start, total)
+                for j in range(FLOATS):
+                    sums[j] += half
+                length, first = min(FLOATS, width - start), left + start
+                doubtful = cut_block(total, near, first, length, spare, out[y])
+                if doubtful == 0:
                     continue
-                first = left + start
-                values = padded[y, first + margin :][:length]
-                for j in range(length):
-                    slopes[j] = 0
-                for n in range(down.shape[0]):
-                    row = padded[clamp_index(y - down[n], height), first + starts[n] :]
-                    for j in range(length):
-                        slopes[j] |= row[j] ^ values[j]
-                low, high = find_doubtful(part, near, slopes, values, flat, result)
+                for n in range(rows.shape[0]):
+                    row = clamp_index(y - down[n], height)
+                    beside[n] = source_base + row * padded.shape[1] + first + starts[n]
+                center = source_base + y * padded.shape[1] + first + margin
+                edges = find_edges(beside.ctypes.data, rows.shape[0], center, 0, spare.ctypes.data)
+                values = padded[y, first + margin :]
+                low, high = settle_flat(doubtful, edges, values, flat, first, out[y])
                 if low < high:
                     exact = doubles[: high - low]
                     sum_exactly(padded, y, first + low, down, starts, weights, exact)
                     for j in range(low, high):
-                        result[j] = np.uint8(np.int32(min(exact[j - low] + added, 255.0)))
+                        value = min(exact[j - low] + added, 255.0)
+                        out[y, first + j] = np.uint8(np.int32(value))

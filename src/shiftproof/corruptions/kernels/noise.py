@@ -6,11 +6,20 @@ import numpy as np
 
 from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.words import BLOCK, mix_word
-from shiftproof.types import I16, U8, U64
+from shiftproof.types import I16, U8, U16, U32, U64
 
 
 @compiled
-def add_noise(image: U8, table: U8, key: np.uint32, second_key: np.uint32, out: U8) -> None:
+def add_noise(
+    image: U8,
+    table: U8,
+    key: np.uint32,
+    second_key: np.uint32,
+    words: U32,
+    halves: U16,
+    noise: U8,
+    out: U8,
+) -> None:
     """Add symmetric noise of whole numbers.
 
     Args:
@@ -19,12 +28,12 @@ def add_noise(image: U8, table: U8, key: np.uint32, second_key: np.uint32, out: 
             decides on the sign, and floor(-a) is the complement of floor(a).
         key: of the random words.
         second_key: see ``key``.
+        words: scratch, see ``share_words``.
+        halves: see ``words``.
+        noise: ``(BLOCK,)``, scratch.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
-    words = np.empty(BLOCK // 2, np.uint32)
-    halves = words.view(np.uint16)
-    noise = np.empty(BLOCK, np.uint8)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         for j in range((length + 1) // 2):
@@ -39,7 +48,16 @@ def add_noise(image: U8, table: U8, key: np.uint32, second_key: np.uint32, out: 
 
 
 @compiled
-def scale_by_noise(image: U8, table: I16, key: np.uint32, second_key: np.uint32, out: U8) -> None:
+def scale_by_noise(
+    image: U8,
+    table: I16,
+    key: np.uint32,
+    second_key: np.uint32,
+    words: U32,
+    halves: U16,
+    noise: I16,
+    out: U8,
+) -> None:
     """Add symmetric noise in proportion to the value.
 
     Args:
@@ -47,12 +65,12 @@ def scale_by_noise(image: U8, table: I16, key: np.uint32, second_key: np.uint32,
         table: ``(32768,)`` of ``|noise|`` in units of 1/8192, each as likely as the next.
         key: of the random words.
         second_key: see ``key``.
+        words: scratch, see ``share_words``.
+        halves: see ``words``.
+        noise: ``(BLOCK,)``, scratch.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
-    words = np.empty(BLOCK // 2, np.uint32)
-    halves = words.view(np.uint16)
-    noise = np.empty(BLOCK, np.int16)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         for j in range((length + 1) // 2):
@@ -69,7 +87,7 @@ def scale_by_noise(image: U8, table: I16, key: np.uint32, second_key: np.uint32,
 
 @compiled
 def draw_from_alias_tables(
-    image: U8, table: U64, key: np.uint32, second_key: np.uint32, out: U8
+    image: U8, table: U64, key: np.uint32, second_key: np.uint32, words: U32, out: U8
 ) -> None:
     """Replace every value by a draw from the distribution that belongs to it.
 
@@ -80,10 +98,10 @@ def draw_from_alias_tables(
             upper 32, else bits 8 to 15.
         key: of the random words.
         second_key: see ``key``.
+        words: ``(BLOCK,)``, scratch.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
-    words = np.empty(BLOCK, np.uint32)
     shift, lower = np.uint32(32), np.uint32(2**32 // table.shape[1] - 1)
     while np.uint32(lower >> (shift - np.uint32(1))) == 0:
         shift = np.uint32(shift - np.uint32(1))

@@ -6,8 +6,9 @@ import numpy as np
 
 from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
-from shiftproof.corruptions.kernels.filters import BLOCK, sum_copies, sum_exactly, truncate_block
+from shiftproof.corruptions.kernels.filters import cut_block, sum_exactly
 from shiftproof.corruptions.kernels.indices import clamp_index
+from shiftproof.corruptions.kernels.lanes import FLOATS, sum_eights
 from shiftproof.corruptions.kernels.words import mix_word
 from shiftproof.types import F32, F64, I64, U8, U16
 
@@ -23,6 +24,7 @@ def enlarge_flakes(
     right: F64,
     threshold: np.float32,
     margin: int,
+    mixed: F32,
     out: F32,
 ) -> None:
     """Enlarge a layer bilinearly, drop what is under a threshold, and clip to 1.
@@ -37,10 +39,10 @@ def enlarge_flakes(
         right: ``(W,)``, the right column's share.
         threshold: values under it become 0.
         margin: columns of padding in ``out``.
+        mixed: ``(w,)``, scratch.
         out: ``(H, W + 2 margin)``, written, the edge repeated.
     """
     height, width = rows.shape[0], columns.shape[0]
-    mixed = np.empty(layer.shape[1], np.float32)
     last = layer.shape[1] - 1
     for y in range(height):
         upper, lower = layer[rows[y]], layer[min(rows[y] + 1, layer.shape[0] - 1)]
@@ -68,65 +70,100 @@ def smear_to_bytes(
     weights: F64,
     thin: F32,
     near: np.float32,
+    lines: F32,
     rows: I64,
     sums: F32,
     doubles: F64,
+    spare: U8,
     out: U8,
 ) -> None:
-    """Do as ``smear_bytes`` with values in 0..1, and round to 0..255."""
+    """Do as ``smear_bytes`` with values in 0..1, and round to 0..255.
+
+    Args:
+        padded: ``(H, W + 2 margin)``, as there.
+        down: as there.
+        starts: as there.
+        weights: as there.
+        thin: as there.
+        near: as there.
+        lines: ``(l, W + 2 margin + FLOATS)``, as there.
+        rows: ``(8 m,)``, scratch.
+        sums: ``(FLOATS,)``, scratch.
+        doubles: ``(FLOATS,)``, scratch.
+        spare: ``(FLOATS,)``, scratch.
+        out: ``(h, w)``, written; h <= H, w <= W.
+    """
     height, width = out.shape
+    count, base, step = lines.shape[0], lines.ctypes.data, 4 * lines.shape[1]
+    table, total = rows.ctypes.data, sums.ctypes.data
+    highest = 0
+    for n in range(down.shape[0]):
+        highest = min(highest, down[n])
+    ready = 0
     for y in range(height):
+        while ready < min(y - highest + 1, padded.shape[0]):
+            line, source = lines[ready % count], padded[ready]
+            for j in range(source.shape[0]):
+                line[j] = source[j]
+            ready += 1
         for n in range(rows.shape[0]):
-            rows[n] = clamp_index(y - down[n], padded.shape[0])
-        sum_copies(padded, rows, starts, thin, sums)
-        for x in range(width):
-            sums[x] = sums[x] * np.float32(255) + np.float32(0.5)
-        for start in range(0, width, BLOCK):
-            length = min(BLOCK, width - start)
-            result, exact = out[y, start:][:length], doubles[:length]
-            if truncate_block(sums[start : start + length], near, result):
+            place = clamp_index(y - down[n], padded.shape[0]) % count
+            rows[n] = base + place * step + 4 * starts[n]
+        for start in range(0, width, FLOATS):
+            sum_eights(table, thin.ctypes.data, rows.shape[0], 4 * start, total)
+            for j in range(FLOATS):
+                sums[j] = sums[j] * np.float32(255) + np.float32(0.5)
+            length = min(FLOATS, width - start)
+            if cut_block(total, near, start, length, spare, out[y]):
+                exact, result = doubles[:length], out[y, start:]
                 sum_exactly(padded, y, start, down, starts, weights, exact)
-                for x in range(length):
-                    result[x] = np.uint8(np.int32(np.rint(exact[x] * 255.0)))
+                for j in range(length):
+                    result[j] = np.uint8(np.int32(np.rint(exact[j] * 255.0)))
 
 
 @compiled
-def blend_snow(image: U8, layer: U8, other: U8, share: np.float32, out: U8) -> None:
+def blend_snow(
+    image: U8,
+    channels: int,
+    layer: U8,
+    other: U8,
+    share: np.float32,
+    pale: F32,
+    snow: F32,
+    out: U8,
+) -> None:
     """Mix an image with its pale twin and add a layer and another turned by 180 degrees.
 
     Args:
-        image: ``(H, W, C)``.
+        image: ``(H, W * C)``.
+        channels: C.
         layer: ``(H, W)``.
         other: ``(H, W)``.
         share: of the image; the rest is the larger of the image and 1.5 luma + 0.5.
-        out: ``(H, W, C)``, written.
+        pale: ``(W * C,)``, scratch.
+        snow: ``(W * C,)``, scratch.
+        out: ``(H, W * C)``, written.
     """
-    height, width, channels = image.shape
+    height, width = layer.shape
     rest, full = np.float32(1) - share, np.float32(255)
-    size = width * channels
-    pale, snow = np.empty(size, np.float32), np.empty(size, np.float32)
-    rows, results = image.reshape(height, size), out.reshape(height, size)
     for y in range(height):
-        flakes, turned = layer[y], other[height - 1 - y, ::-1]
-        pixels = image[y]
-        if channels == 3:
-            for x in range(width):
+        row, flakes, turned = image[y], layer[y], other[height - 1 - y]
+        for x in range(width):
+            both = np.float32(np.int32(flakes[x]) + np.int32(turned[width - 1 - x]))
+            if channels == 3:
                 luma = (
-                    np.float32(pixels[x, 0]) * np.float32(0.299)
-                    + np.float32(pixels[x, 1]) * np.float32(0.587)
-                    + np.float32(pixels[x, 2]) * np.float32(0.114)
+                    np.float32(row[3 * x]) * np.float32(0.299)
+                    + np.float32(row[3 * x + 1]) * np.float32(0.587)
+                    + np.float32(row[3 * x + 2]) * np.float32(0.114)
                 )
                 value = luma * np.float32(1.5) + np.float32(127.5)
-                both = np.float32(np.int32(flakes[x]) + np.int32(turned[x]))
-                for c in range(3):
-                    pale[3 * x + c] = value
-                    snow[3 * x + c] = both
-        else:
-            for x in range(width):
-                pale[x] = np.float32(pixels[x, 0]) * np.float32(1.5) + np.float32(127.5)
-                snow[x] = np.float32(np.int32(flakes[x]) + np.int32(turned[x]))
-        row, result = rows[y], results[y]
-        for i in range(size):
+                pale[3 * x], pale[3 * x + 1], pale[3 * x + 2] = value, value, value
+                snow[3 * x], snow[3 * x + 1], snow[3 * x + 2] = both, both, both
+            else:
+                pale[x] = np.float32(row[x]) * np.float32(1.5) + np.float32(127.5)
+                snow[x] = both
+        result = out[y]
+        for i in range(row.shape[0]):
             value = np.float32(row[i])
             mixed = share * value + rest * max(value, pale[i]) + snow[i]
             result[i] = np.uint8(np.int32(min(mixed, full)))
@@ -158,13 +195,11 @@ def blend_mud(image: U8, mask: F32, least: np.float32, color: F32, out: U8) -> N
 
 
 @compiled
-def blend_frost(image: U8, layer: U8, row: int, column: int, table: U8, out: U8) -> None:
-    """Write ``table[image, layer]``, the layer's part starting at (row, column); ``(H, W, C)``."""
-    height, width, channels = image.shape
-    for y in range(height):
-        source, result = image[y].reshape(width * channels), out[y].reshape(width * channels)
-        over = layer[row + y].reshape(layer.shape[1] * channels)[column * channels :]
-        for i in range(width * channels):
+def blend_frost(image: U8, layer: U8, row: int, start: int, table: U8, out: U8) -> None:
+    """Write ``table[image, layer]`` for rows of values, the layer's part at (row, start)."""
+    for y in range(image.shape[0]):
+        source, over, result = image[y], layer[row + y, start:], out[y]
+        for i in range(source.shape[0]):
             result[i] = table[source[i], over[i]]
 
 
@@ -263,34 +298,38 @@ def subdivide_heights(
 
 @compiled
 def blend_fog(
-    image: U8, layer: F32, keep: np.float32, slope: np.float32, offset: np.float32, out: U8
+    image: U8,
+    channels: int,
+    layer: F32,
+    keep: np.float32,
+    slope: np.float32,
+    offset: np.float32,
+    added: F32,
+    out: U8,
 ) -> None:
     """Write ``image * keep + layer * slope + offset``, cut off to 0..255.
 
     Args:
-        image: ``(H, W, C)``.
+        image: ``(H, W * C)``.
+        channels: C.
         layer: ``(H, W)`` or larger.
         keep: see above.
         slope: see ``keep``.
         offset: see ``keep``.
-        out: ``(H, W, C)``, written.
+        added: ``(W * C,)``, scratch.
+        out: ``(H, W * C)``, written.
     """
-    height, width, channels = image.shape
-    size = width * channels
-    added = np.empty(size, np.float32)
-    rows, result_rows = image.reshape(height, size), out.reshape(height, size)
+    height, size = image.shape
     for y in range(height):
         heights = layer[y]
         if channels == 3:
-            for x in range(width):
+            for x in range(size // 3):
                 value = heights[x] * slope + offset
-                added[3 * x] = value
-                added[3 * x + 1] = value
-                added[3 * x + 2] = value
+                added[3 * x], added[3 * x + 1], added[3 * x + 2] = value, value, value
         else:
-            for x in range(width):
+            for x in range(size):
                 added[x] = heights[x] * slope + offset
-        source, result = rows[y], result_rows[y]
+        source, result = image[y], out[y]
         for i in range(size):
             value = np.float32(source[i]) * keep + added[i]
             result[i] = np.uint8(np.int32(min(max(value, np.float32(0)), np.float32(255))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shiftproof.compute.compiled import compile_inner, compiled
-from shiftproof.types import F32, I32
+from shiftproof.types import F32, I32, U16, U32
 
 BLOCK = 2048
 """Values that are worked on at a time, so that what lies between two steps stays in the cache."""
@@ -31,12 +31,31 @@ def mix_word(counter: int, key: np.uint32, second_key: np.uint32) -> np.uint32:
     return mixed
 
 
-@compiled
-def draw_from_table(key: np.uint32, second_key: np.uint32, table: F32, out: F32) -> None:
-    """Fill ``out`` ``(n,)`` with entries of ``table`` ``(65536,)``, each as likely as the next."""
-    size = out.shape[0]
+def share_words() -> tuple[U32, U16]:
+    """Return room for ``BLOCK`` random numbers of 16 bits: as words, and as halves of words.
+
+    Loops are handed what they write to: memory that they ask for by themselves takes longer to
+    compile than many of them.
+    """
     words = np.empty(BLOCK // 2, np.uint32)
-    halves = words.view(np.uint16)
+    return words, words.view(np.uint16)
+
+
+@compiled
+def draw_from_table(
+    key: np.uint32, second_key: np.uint32, words: U32, halves: U16, table: F32, out: F32
+) -> None:
+    """Fill ``out`` with random entries of a table.
+
+    Args:
+        key: of the random words.
+        second_key: see ``key``.
+        words: scratch, see ``share_words``.
+        halves: see ``words``.
+        table: ``(65536,)``, each entry as likely as the next.
+        out: ``(n,)``, written.
+    """
+    size = out.shape[0]
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         for j in range((length + 1) // 2):
@@ -47,12 +66,28 @@ def draw_from_table(key: np.uint32, second_key: np.uint32, table: F32, out: F32)
 
 
 @compiled
-def draw_offsets(key: np.uint32, second_key: np.uint32, delta: int, width: int, out: I32) -> None:
-    """Fill ``out`` ``(n,)`` with ``dy * width + dx``, dx and dy whole in ``[-delta, delta)``."""
+def draw_offsets(
+    key: np.uint32,
+    second_key: np.uint32,
+    words: U32,
+    halves: U16,
+    delta: int,
+    width: int,
+    out: I32,
+) -> None:
+    """Fill ``out`` with ``dy * width + dx``, dx and dy whole and random in ``[-delta, delta)``.
+
+    Args:
+        key: of the random words.
+        second_key: see ``key``.
+        words: scratch, see ``share_words``.
+        halves: see ``words``.
+        delta: see above.
+        width: see above.
+        out: ``(n,)``, written.
+    """
     size = out.shape[0]
     span, reach, line = np.uint32(2 * delta), np.int32(delta), np.int32(width)
-    words = np.empty(BLOCK // 2, np.uint32)
-    halves = words.view(np.uint16)
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         for j in range((length + 1) // 2):

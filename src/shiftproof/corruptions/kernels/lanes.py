@@ -1,0 +1,208 @@
+"""Loops that keep their sums in the vector unit's registers, written in LLVM's own language.
+
+They read and write through addresses, a fixed number of values at a time. Of the same loops in
+Python, the compiler makes several versions of each and asks first whether the arrays overlap: it
+takes ten times as long to compile, and no less to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+FLOATS = 64
+"""Values of float32 that are worked on together."""
+
+_LONG, _FLOAT = ir.IntType(64), ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, FLOATS)
+
+
+def load(builder: Any, address: Any, kind: Any) -> Any:
+    """Load a value of LLVM's type ``kind`` from an address, which need not be a multiple of any."""
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+
+
+def store(builder: Any, value: Any, address: Any) -> None:
+    """Store a value at an address, which need not be a multiple of any."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
+
+
+def load_entry(builder: Any, table: Any, n: Any, kind: Any) -> Any:
+    """Load entry ``n`` of the table of ``kind`` at an address."""
+    return builder.load(builder.gep(builder.inttoptr(table, kind.as_pointer()), [n]))
+
+
+def fill_lanes(builder: Any, value: Any, kind: Any) -> Any:
+    """Return a vector of the type ``kind`` whose lanes are all ``value``."""
+    single = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(single, single, lanes)
+
+
+def add_up(
+    builder: Any, first: Any, count: Any, step: int, start: Any, add: Callable[[Any, Any], Any]
+) -> Any:
+    """Return ``start`` after ``add(sum, n)`` for n from ``first`` to ``count`` in steps."""
+    before = builder.block
+    check, body, after = (builder.append_basic_block(n) for n in ("check", "body", "after"))
+    builder.branch(check)
+    builder.position_at_end(check)
+    n, total = builder.phi(_LONG), builder.phi(start.type)
+    n.add_incoming(first, before)
+    total.add_incoming(start, before)
+    builder.cbranch(builder.icmp_signed("<", n, count), body, after)
+    builder.position_at_end(body)
+    following = add(total, n)
+    total.add_incoming(following, builder.block)
+    n.add_incoming(builder.add(n, _LONG(step)), builder.block)
+    builder.branch(check)
+    builder.position_at_end(after)
+    return total
+
+
+def _write_pairs(
+    typing_context: Any, rows: Any, weights: Any, pairs: Any, offset: Any, out: Any
+) -> Any:
+    """Write a weighted value and weighted sums of two, added one after the other.
+
+    ``rows`` is the address of ``1 + 2 pairs`` addresses of float32, ``weights`` that of
+    ``1 + pairs`` weights; ``offset`` is added to each of the former.
+    """
+    signature = types.void(*[types.int64] * 5)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, weights, pairs, offset, out = arguments
+
+        def read(n: Any) -> Any:
+            return load(builder, builder.add(load_entry(builder, rows, n, _LONG), offset), _VECTOR)
+
+        def weigh(value: Any, n: Any) -> Any:
+            weight = load_entry(builder, weights, n, _FLOAT)
+            return builder.fmul(value, fill_lanes(builder, weight, _VECTOR))
+
+        def add(total: Any, n: Any) -> Any:
+            place = builder.mul(n, _LONG(2))
+            pair = builder.fadd(read(builder.sub(place, _LONG(1))), read(place))
+            return builder.fadd(total, weigh(pair, n))
+
+        last = builder.add(pairs, _LONG(1))
+        total = add_up(builder, _LONG(1), last, 1, weigh(read(_LONG(0)), _LONG(0)), add)
+        store(builder, total, out)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+sum_pairs: Any = intrinsic(_write_pairs)
+
+
+def _write_copies(
+    typing_context: Any, rows: Any, weights: Any, count: Any, offset: Any, out: Any
+) -> Any:
+    """Write weighted values added up in eights, each as ``((a+b)+(c+d)) + ((e+f)+(g+h))``.
+
+    This order rounds the fewest large sums. ``rows`` is the address of ``count`` addresses of
+    float32, a multiple of eight, ``weights`` that of as many; ``offset`` is added to the former.
+    """
+    signature = types.void(*[types.int64] * 5)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, weights, count, offset, out = arguments
+
+        def weigh(n: Any) -> Any:
+            address = builder.add(load_entry(builder, rows, n, _LONG), offset)
+            weight = fill_lanes(builder, load_entry(builder, weights, n, _FLOAT), _VECTOR)
+            return builder.fmul(load(builder, address, _VECTOR), weight)
+
+        def add(total: Any, n: Any) -> Any:
+            terms = [weigh(builder.add(n, _LONG(k))) for k in range(8)]
+            while len(terms) > 1:
+                pairs = zip(terms[::2], terms[1::2], strict=True)
+                terms = [builder.fadd(one, other) for one, other in pairs]
+            return builder.fadd(total, terms[0])
+
+        nothing = ir.Constant(_VECTOR, [0.0] * FLOATS)
+        store(builder, add_up(builder, _LONG(0), count, 8, nothing, add), out)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+sum_eights: Any = intrinsic(_write_copies)
+
+
+def _write_edges(
+    typing_context: Any, rows: Any, count: Any, center: Any, offset: Any, out: Any
+) -> Any:
+    """Write the bits in which any of ``count`` rows differs from ``center``, for ``FLOATS`` bytes.
+
+    ``rows`` is the address of their addresses; ``offset`` is added to them and to ``center``.
+
+    Returns:
+        A bit for each byte, from the lowest on: whether any bit is set.
+    """
+    signature = types.int64(*[types.int64] * 5)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, count, center, offset, out = arguments
+        small = ir.VectorType(ir.IntType(8), FLOATS)
+        nothing = ir.Constant(small, [0] * FLOATS)
+        middle = load(builder, builder.add(center, offset), small)
+
+        def add(total: Any, n: Any) -> Any:
+            place = builder.add(load_entry(builder, rows, n, _LONG), offset)
+            return builder.or_(total, builder.xor(load(builder, place, small), middle))
+
+        total = add_up(builder, _LONG(0), count, 1, nothing, add)
+        store(builder, total, out)
+        return builder.bitcast(builder.icmp_unsigned("!=", total, nothing), ir.IntType(FLOATS))
+
+    return signature, generate
+
+
+find_edges: Any = intrinsic(_write_edges)
+
+
+def _write_bytes(typing_context: Any, sums: Any, near: Any, out: Any) -> Any:
+    """Write ``FLOATS`` sums, none negative, without their fractions and at most 255, as bytes.
+
+    Returns:
+        A bit for each sum, from the lowest on: whether it is within ``near`` of a whole number.
+    """
+    signature = types.int64(types.int64, types.float32, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, near, out = arguments
+        whole = ir.VectorType(ir.IntType(32), FLOATS)
+        values = load(builder, sums, _VECTOR)
+        half, most = (ir.Constant(_VECTOR, [value] * FLOATS) for value in (0.5, 255.0))
+        nearest = builder.sitofp(builder.fptosi(builder.fadd(values, half), whole), _VECTOR)
+        apart = builder.fsub(values, nearest)
+        limit = fill_lanes(builder, near, _VECTOR)
+        above = builder.fcmp_ordered("<", builder.fneg(limit), apart)
+        close = builder.and_(above, builder.fcmp_ordered("<", apart, limit))
+        least = builder.select(builder.fcmp_ordered("<", values, most), values, most)
+        cut = builder.fptosi(least, whole)
+        store(builder, builder.trunc(cut, ir.VectorType(ir.IntType(8), FLOATS)), out)
+        return builder.bitcast(close, ir.IntType(FLOATS))
+
+    return signature, generate
+
+
+cut_off: Any = intrinsic(_write_bytes)
+
+
+def _write_lowest(typing_context: Any, bits: Any) -> Any:
+    """Return the place of the lowest bit that is set; there has to be one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), generate
+
+
+find_lowest: Any = intrinsic(_write_lowest)
