@@ -72,8 +72,8 @@ clean images as they are. Then, by your case:
 - **You know nothing of the stream**: `guard+batchnorm`. Where adapting does harm, the model as it is answers.
 - **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
 - **A long stream of one kind**: `rpl`; `ent` with few classes.
-- **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics for such \
-batches; a number as prior does harm.
+- **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics \
+for such batches; a number as prior does harm.
 - **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time allows.
 - **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent`, `sar` move the scale and shift of layer norm.
 
