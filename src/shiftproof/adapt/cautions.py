@@ -66,6 +66,7 @@ def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -
 def describe_kept(events: Iterable[Happened]) -> str | None:
     """Say in how many batches the source's statistics were kept; None if in none.
 
+    >>> from shiftproof.adapt.events import Event
     >>> describe_kept([Event("few classes", 3, "why", count=12), Event("skipped", 4, "why")])
     "The source's statistics were kept in 12 batches that seem to hold few classes."
     """
