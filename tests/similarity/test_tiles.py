@@ -112,8 +112,9 @@ def test_where_8_bits_were_slower_auto_is_float32(monkeypatch, tests, train, k):
 @pytest.mark.parametrize(
     ("width", "tests", "train", "k", "eight_bits"),
     [
-        (512, 10_000, 60_000, 0, True), (512, 10_000, 5_000, 0, False), (128, 2_000, 20_000, 0, True),
+        (512, 10_000, 60_000, 0, True), (512, 10_000, 5_000, 0, False), (128, 2_000, 20_000, 0, False),
         (512, 4_000, 25_000, 10, False), (512, 4_000, 200_000, 10, True), (1280, 5_120, 10_000, 0, False),
+        (128, 8_000, 60_000, 0, True),
     ],
 )  # fmt: skip
 def test_few_training_rows_are_compared_in_float32(monkeypatch, width, tests, train, k, eight_bits):
