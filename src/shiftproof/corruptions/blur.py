@@ -107,6 +107,7 @@ def _defocus(image: Image, disk: _Disk) -> Image:
     import cv2
 
     from shiftproof.corruptions.kernels import blur as kernels
+    from shiftproof.corruptions.kernels.lanes import FLOATS
 
     channels = channels_of(image)
     farthest = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
@@ -118,7 +119,7 @@ def _defocus(image: Image, disk: _Disk) -> Image:
     out = np.empty_like(image)
     lines, full, size = 2 * farthest + 1, padded.shape[1], as_rows(out).shape[1]
     extended = size + 4 * channels
-    words = -(-extended // kernels.FLOATS) * kernels.FLOATS
+    words = -(-extended // FLOATS) * FLOATS
     kernels.blur_by_disk(
         padded,
         channels,
@@ -133,12 +134,12 @@ def _defocus(image: Image, disk: _Disk) -> Image:
         np.zeros((lines if len(disk.edges) else 0, full), np.uint16),
         np.empty((2, 2 * len(disk.widths)), np.int64),
         np.empty((5, words), np.float32),
-        np.zeros((5, size + kernels.FLOATS), np.float32),
-        np.empty(extended + kernels.FLOATS, np.float32),
-        np.zeros((2, size + kernels.FLOATS), np.float32),
-        np.empty(kernels.FLOATS, np.float32),
+        np.zeros((5, size + FLOATS), np.float32),
+        np.empty(extended + FLOATS, np.float32),
+        np.zeros((2, size + FLOATS), np.float32),
+        np.empty(FLOATS, np.float32),
         np.empty(7, np.int64),
-        np.empty(kernels.FLOATS, np.uint8),
+        np.empty(FLOATS, np.uint8),
         as_rows(out),
     )
     return out
@@ -351,6 +352,7 @@ def _pad_right(rows: U8, channels: int, lanes: int) -> U8:
 
 def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     from shiftproof.corruptions.kernels import blur as kernels
+    from shiftproof.corruptions.kernels.lanes import FLOATS
 
     stop, step = row
     factors = tuple(np.arange(1, stop, step).tolist())
@@ -367,8 +369,8 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
         *plan,
         np.empty((2 * layers, size), np.float32),
         np.full(2 * layers, -1),
-        np.empty(width * channels + kernels.FLOATS, np.float32),
-        np.empty(kernels.FLOATS, np.uint8),
+        np.empty(width * channels + FLOATS, np.float32),
+        np.empty(FLOATS, np.uint8),
         as_rows(out),
     )
     return out

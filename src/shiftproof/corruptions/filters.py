@@ -132,6 +132,7 @@ def _gaussian_cut(sigma: float) -> _Cut:
 def blur_gaussian(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
     from shiftproof.corruptions.kernels import filters as kernels
+    from shiftproof.corruptions.kernels.lanes import FLOATS
 
     half, cut = gaussian_weights(sigma), _gaussian_cut(sigma)
     radius, channels = len(half) - 1, channels_of(image)
@@ -145,11 +146,11 @@ def blur_gaussian(image: Image, sigma: float) -> Image:
         half,
         *(cut.thin, cut.near, np.arange(256) / 255.0, cut.flat),
         _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1),
-        np.empty((2 * radius + 2, strip + margin + kernels.FLOATS), np.float32),
+        np.empty((2 * radius + 2, strip + margin + FLOATS), np.float32),
         np.empty((3, 2 * radius + 2), np.int64),
-        np.empty(kernels.FLOATS, np.float32),
-        np.empty(kernels.FLOATS + margin),
-        np.zeros(4 * kernels.FLOATS + margin, np.uint8),
+        np.empty(FLOATS, np.float32),
+        np.empty(FLOATS + margin),
+        np.zeros(4 * FLOATS + margin, np.uint8),
         as_rows(out),
     )
     return out
@@ -167,12 +168,13 @@ def filter_gaussian(
         reflect: mirror at the edges; otherwise the edge is repeated.
     """
     from shiftproof.corruptions.kernels import filters as kernels
+    from shiftproof.corruptions.kernels.lanes import FLOATS
 
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
     of_rows, of_columns = (gaussian_weights(one, truncate) for one in (down, across))
     radius, margin = len(of_rows) - 1, len(of_columns) - 1
     size, width = values.size, values.shape[1]
-    source, out = np.empty((2, size + kernels.FLOATS), np.float32)
+    source, out = np.empty((2, size + FLOATS), np.float32)
     source[:size] = values.reshape(-1)
     kernels.filter_floats(
         source,
@@ -182,7 +184,7 @@ def filter_gaussian(
         _extend_indices(values.shape[0], radius, reflect=reflect),
         _extend_indices(width, margin, reflect=reflect),
         np.empty(2 * max(radius, margin) + 1, np.int64),
-        np.empty(width + 2 * margin + kernels.FLOATS, np.float32),
+        np.empty(width + 2 * margin + FLOATS, np.float32),
         out,
     )
     return out[:size].reshape(values.shape)
@@ -262,6 +264,7 @@ def smear_bytes(
 ) -> Image:
     """Smear an image along a streak, the edge repeated; fractions are rounded or cut off."""
     from shiftproof.corruptions.kernels import filters as kernels
+    from shiftproof.corruptions.kernels.lanes import FLOATS
 
     channels, added = channels_of(image), 0.5 if rounded else 0.0
     copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
@@ -276,12 +279,12 @@ def smear_bytes(
         margin - copies.right * channels,
         *(exact, thin, near, np.minimum(whole + added, 255).astype(np.uint8)),
         added,
-        np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin + kernels.FLOATS), np.float32),
+        np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin + FLOATS), np.float32),
         np.empty_like(copies.down),
-        np.empty(kernels.FLOATS, np.float32),
-        np.empty(kernels.FLOATS),
+        np.empty(FLOATS, np.float32),
+        np.empty(FLOATS),
         np.empty_like(copies.down),
-        np.empty(kernels.FLOATS, np.uint8),
+        np.empty(FLOATS, np.uint8),
         as_rows(out),
     )
     return out
@@ -297,6 +300,7 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
         width: of the part, at most ``columns``.
     """
     from shiftproof.corruptions.kernels import weather as kernels
+    from shiftproof.corruptions.kernels.lanes import FLOATS
 
     exact, thin, near, _ = copies.weights
     out = np.empty((height, width), np.uint8)
@@ -305,11 +309,11 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
         copies.down,
         copies.margin - copies.right,
         *(exact, thin, near),
-        np.empty((int(np.ptp(copies.down)) + 1, padded.shape[1] + kernels.FLOATS), np.float32),
+        np.empty((int(np.ptp(copies.down)) + 1, padded.shape[1] + FLOATS), np.float32),
         np.empty_like(copies.down),
-        np.empty(kernels.FLOATS, np.float32),
-        np.empty(kernels.FLOATS),
-        np.empty(kernels.FLOATS, np.uint8),
+        np.empty(FLOATS, np.float32),
+        np.empty(FLOATS),
+        np.empty(FLOATS, np.uint8),
         out,
     )
     return out

@@ -135,9 +135,10 @@ def blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    rows, scratch = as_rows(image), np.empty((2, as_rows(image).shape[1]), np.float32)
+    rows = as_rows(image)
+    pale, flakes = np.empty((2, rows.shape[1]), np.float32)
     kernels.blend_snow(
-        rows, channels_of(image), layer, other, np.float32(share), *scratch, as_rows(out)
+        rows, channels_of(image), layer, other, np.float32(share), pale, flakes, as_rows(out)
     )
     return out
 

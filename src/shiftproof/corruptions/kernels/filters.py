@@ -38,12 +38,13 @@ def cut_block(sums: int, near: np.float32, start: int, length: int, spare: U8, o
         A bit for each sum: whether it is within ``near`` of a whole number.
     """
     if length == FLOATS:
-        close: np.int64 = cut_off(sums, near, out.ctypes.data + start)
-        return close
+        whole: np.int64 = cut_off(sums, near, out.ctypes.data + start)
+        return whole
     close = cut_off(sums, near, spare.ctypes.data)
     for j in range(length):
         out[start + j] = spare[j]
-    return close & ((np.int64(1) << length) - 1)
+    part: np.int64 = close & ((np.int64(1) << length) - 1)
+    return part
 
 
 @compile_inner

@@ -40,6 +40,14 @@ _SAVED = 0.016
 _SPENT_ON_ROWS = 0.035
 """Nanoseconds to rotate and round a training row, per squared width."""
 
+_SPENT_ON_EACH = 7000.0
+"""Nanoseconds more for each training row, whatever its width: with VNNI on a core of 2.6 GHz, 6,000 at
+width 128 and 8,500 at width 512 (benchmarks/results/search_kinds.json)."""
+
+_MARGIN = 2
+"""How many times the preparation has to be saved. That table has it at up to 2.5 times what is said
+here, and to take float32 in vain costs less than to prepare in vain."""
+
 _SPENT_ON_LISTS = 3.0
 """Extra nanoseconds per pair to keep a list from bounds instead of float32 products."""
 
@@ -90,14 +98,13 @@ def _pays(width: int, tests: int, train: int | None, k: int) -> bool:
     """Whether 8 bits save more time than they take."""
     if tests < FEWEST_FOR_8_BITS * width:
         return False
+    spent = _SPENT_ON_ROWS * width**2 + _SPENT_ON_EACH + (_SPENT_ON_LISTS * tests if k else 0)
+    saved = _SAVED * tests * width - spent
     if train is None:
-        return True
-    saved = (
-        _SAVED * tests * width - _SPENT_ON_ROWS * width**2 - (_SPENT_ON_LISTS * tests if k else 0)
-    )
+        return saved > 0
     directions, trying, rounding = _PREPARATION
     ready = width**2 * (directions * width + trying * min(tests, _TRIED) + rounding * tests)
-    return train * saved > ready
+    return train * saved > _MARGIN * ready
 
 
 def choose_engine(
