@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from loky import process_executor
 from loky.backend import resource_tracker
 
 from shiftproof.compute import processes as engine
@@ -238,7 +239,7 @@ def test_without_room_for_semaphores_the_work_is_done_in_one_process(monkeypatch
     def refuse(**options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(engine, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(process_executor, "ProcessPoolExecutor", refuse)
     assert list(map_ordered(square, range(3), context=0, workers=2)) == [0, 1, 4]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Working in one process: others cannot be started here (")
@@ -332,14 +333,14 @@ def workers_of_loky():
 def test_a_signal_during_the_shutdown_comes_when_it_is_through(monkeypatch):
     """What it raises would leave workers behind."""
     through = []
-    shutdown = engine.ProcessPoolExecutor.shutdown
+    shutdown = process_executor.ProcessPoolExecutor.shutdown
 
     def interrupted(self, **options):
         signal.raise_signal(signal.SIGINT)
         shutdown(self, **options)
         through.append(True)
 
-    monkeypatch.setattr(engine.ProcessPoolExecutor, "shutdown", interrupted)
+    monkeypatch.setattr(process_executor.ProcessPoolExecutor, "shutdown", interrupted)
     held = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

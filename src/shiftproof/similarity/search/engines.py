@@ -44,7 +44,7 @@ _SPENT_ON_EACH = 7000.0
 """Nanoseconds more for each training row, whatever its width: with VNNI on a core of 2.6 GHz, 6,000 at
 width 128 and 8,500 at width 512 (benchmarks/results/search_kinds.json)."""
 
-_MARGIN = 2
+_MARGIN = 1.5
 """How many times the preparation has to be saved. That table has it at up to 2.5 times what is said
 here, and to take float32 in vain costs less than to prepare in vain."""
 
