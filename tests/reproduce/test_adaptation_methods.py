@@ -102,10 +102,10 @@ def test_the_advice_is_the_least_error_that_harms_no_clean_image(made):
 
 def test_rates_are_in_proportion_to_the_batch():
     ent = next(method for method in METHODS if method.name == "ent")
-    assert ent.fill("0.05", batch=32, usual=32) == "ent:lr=0.05"
-    assert ent.fill("0.05", batch=1, usual=32) == "ent:lr=0.0015625"
+    assert ent.fill("0.05", batch=32, usual=32) == "ent:prior=measured,lr=0.05"
+    assert ent.fill("0.05", batch=1, usual=32) == "ent:prior=measured,lr=0.0015625"
     cotta = next(method for method in METHODS if method.name == "cotta")
-    assert cotta.fill("0.0005", batch=1, usual=32) == "cotta:augmentations=4,lr=0.0005"
+    assert cotta.fill("0.0005", batch=1, usual=32) == "cotta:augmentations=4,prior=0,lr=0.0005"
 
 
 def test_claims_are_of_methods_and_streams_that_there_are():
