@@ -35,7 +35,8 @@ class Method:
         name: of its folders.
         title: what tables call it.
         spec: what ``make_adapter`` takes, with ``{}`` where what is tried stands.
-        tries: tried on the hold-out corruptions, as many as of every other method.
+        tries: tried on the hold-out corruptions, as many as of every other method; one where it is the
+            default that is measured.
         nets: that it is for.
         by_batch: what is tried is a rate in proportion to the batch.
         alone: whether it answers each image by itself, so that one protocol tells all.
@@ -64,8 +65,23 @@ METHODS: tuple[Method, ...] = (
         tries=("measured", "16", "0"),
         nets=("resnet", "clip"),
     ),
+    Method(
+        name="batchnorm-auto",
+        title="batch norm, default",
+        spec="batchnorm:prior={}",
+        tries=("auto",),
+        nets=("resnet", "clip"),
+    ),
     Method(name="ent", title="ENT", spec="ent:prior=measured,lr={}", tries=RATES, by_batch=True),
     Method(name="rpl", title="RPL", spec="rpl:prior=measured,lr={}", tries=RATES, by_batch=True),
+    Method(
+        name="rpl-auto",
+        title="RPL, default prior",
+        spec="rpl:lr={}",
+        tries=RATES,
+        nets=("resnet", "clip"),
+        by_batch=True,
+    ),
     Method(name="eata", title="ETA", spec="eata:prior=measured,lr={}", tries=RATES, by_batch=True),
     Method(name="sar", title="SAR", spec="sar:prior=measured,lr={}", tries=RATES, by_batch=True),
     Method(name="deyo", title="DeYO", spec="deyo:prior=measured,lr={}", tries=RATES, by_batch=True),
