@@ -136,7 +136,10 @@ def tell_apart(module: Callable[..., Any], own: OwnFunction) -> Callable[..., An
 def _name_value(value: object) -> str:
     if value is None:
         return "None"
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _is_model(value: object, kinds: tuple[type, ...]) -> bool:
