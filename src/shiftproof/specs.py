@@ -8,6 +8,7 @@ Two forms, read by the same code::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -87,6 +88,11 @@ def _explain_source(spec: str, body: str, sources: Mapping[str, Source]) -> Unkn
         for suffix, likely in SOURCES_OF_FILES.items():
             if body.lower().endswith(suffix) and likely in sources:
                 return UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
+        if body.endswith(".py") and "python" in sources:
+            stem = re.split(r"[\\/]", body)[-1].removesuffix(".py")
+            return UnknownNameError(
+                f"{spec!r} is a program; name a function in it: python:{stem}:FUNCTION"
+            )
     unknown = UnknownNameError.of("source of models", source, sources)
     if colon:
         return unknown

@@ -1,11 +1,15 @@
-"""The Python of docs/zero-shot.md runs, and docs/models.md leaves no cell without a reason."""
+"""The examples of docs/zero-shot.md and docs/models.md run, and the table has no empty cell."""
 
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from shiftproof.cli import run
 from shiftproof.models import CLASSIFIER_LOADERS, DETECTOR_LOADERS, ENCODER_LOADERS, TEXT_LOADERS
+from support.photos_by_class import write_photos_by_class
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -48,3 +52,22 @@ def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
     assert names["logits"].shape == (1, 3)
     expected = (names["classifier"].predict(names["images"]).argmax(1) == names["labels"]).mean()
     assert names["accuracy"].value == pytest.approx(expected)
+
+
+def test_the_command_with_a_function_of_ones_own_prints_what_its_page_says(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    text = (DOCS / "models.md").read_text(encoding="utf-8")
+    module, shown = re.search(
+        r"```python\n(# my_nets\.py\n.*?)```.*?```text\n(.*?)```", text, re.DOTALL
+    ).groups()
+    Path("my_nets.py").write_text(module, encoding="utf-8")
+    sys.modules.pop("my_nets", None)
+    write_photos_by_class(Path("photos"))
+    command, _, expected = shown.partition("\n")
+    assert run([*shlex.split(command)[2:], "--workers", "0"]) == 0
+    sys.modules.pop("my_nets")
+    said = capsys.readouterr()
+    assert (said.err + said.out).split() == expected.split()

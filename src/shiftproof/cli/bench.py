@@ -129,8 +129,8 @@ Models: TypeAlias = Annotated[
     list[str],
     model_option(
         "timm:NAME, torchvision:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, onnx:FILE, "
-        "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
-        "with a --model, see the same images."
+        "file:CHECKPOINT?arch=timm:NAME, python:MODULE:FUNCTION, or demo. `shiftproof models` "
+        "says more. Several, each with a --model, see the same images."
     ),
 ]
 DataPath: TypeAlias = Annotated[

@@ -90,9 +90,9 @@ Models: TypeAlias = Annotated[
     list[str],
     model_option(
         "torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
-        "transformers:NAME or ultralytics:FILE; open-vocabulary detectors are prompted with the data's "
-        "classes. `shiftproof models` lists all forms. Repeat --model for several models on the "
-        "same images."
+        "transformers:NAME, ultralytics:FILE or python:MODULE:FUNCTION; open-vocabulary detectors "
+        "are prompted with the data's classes. `shiftproof models` lists all forms. Repeat --model "
+        "for several models on the same images."
     ),
 ]
 DataPath: TypeAlias = Annotated[

@@ -54,7 +54,7 @@ Models: TypeAlias = Annotated[
     str,
     model_option(
         "demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
-        "onnx:PATH or file:PATH?arch=...."
+        "onnx:PATH, file:PATH?arch=... or python:MODULE:FUNCTION."
     ),
 ]
 BatchSize: TypeAlias = Annotated[

@@ -27,8 +27,8 @@ Models: TypeAlias = Annotated[
     list[str],
     model_option(
         "open_clip:NAME/WEIGHTS, transformers:NAME, timm:NAME, torchvision:NAME, onnx:FILE, "
-        "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
-        "with a --model, are compared with the first."
+        "file:CHECKPOINT?arch=timm:NAME, python:MODULE:FUNCTION, or demo. `shiftproof models` "
+        "says more. Several, each with a --model, are compared with the first."
     ),
 ]
 DataPath: TypeAlias = Annotated[

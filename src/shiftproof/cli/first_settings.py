@@ -106,6 +106,11 @@ def name_model(text: str) -> str:
                 "a file of weights or of ONNX, or SOURCE:NAME such as timm:resnet50."
             )
         return f"transformers:{text}"
+    if path.suffix == ".py":
+        raise InputError(
+            f"{path} is a program; name a function in it that returns a network: "
+            f"python:{path.stem}:FUNCTION"
+        )
     source = SOURCES_OF_FILES.get(path.suffix.lower())
     if source is None:
         raise InputError(
@@ -143,8 +148,8 @@ def find_architecture(path: Path) -> str:
                 return f"{library}:{word}"
     raise InputError(
         f"{path} does not say which architecture its weights belong to; write "
-        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME. A network that neither has is measured "
-        "from Python: shiftproof.Classifier."
+        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME. A network that neither has is made "
+        "by a function of yours: python:MODULE:FUNCTION."
     )
 
 
@@ -160,7 +165,7 @@ def _list_architectures() -> Iterable[tuple[str, set[str]]]:
 
 
 def look_at_model(spec: str, task: Task) -> Seen:
-    """Check a model's name against the sources of a task; a file of weights is loaded and tried.
+    """Check a model's name against the sources of a task; what is here is loaded and tried.
 
     Nothing is downloaded: a model of a library is looked up when it is measured.
 
@@ -172,7 +177,7 @@ def look_at_model(spec: str, task: Task) -> Seen:
     source, _, target = spec.partition("?")[0].partition(":")
     if source not in sources:
         raise UnknownNameError.of(f"source of models for {task}", source, sources)
-    is_here = source in ("onnx", "file") or bool(target and Path(target).is_dir())
+    is_here = source in ("onnx", "file", "python") or bool(target and Path(target).is_dir())
     if not is_here:
         return Seen(spec)
     model = load(spec)

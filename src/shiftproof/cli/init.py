@@ -46,8 +46,8 @@ def init(
     model: Annotated[
         str | None,
         model_option(
-            "A file of weights or of ONNX, a folder of transformers, or SOURCE:NAME; "
-            "`shiftproof models` lists the sources."
+            "A file of weights or of ONNX, a folder of transformers, python:MODULE:FUNCTION for a "
+            "network of your own, or SOURCE:NAME; `shiftproof models` lists the sources."
         ),
     ] = None,
     data: Annotated[

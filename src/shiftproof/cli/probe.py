@@ -58,7 +58,8 @@ Models: TypeAlias = Annotated[
     list[str] | None,
     model_option(
         "demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
-        "onnx:PATH or file:PATH?arch=.... Several, each with a --model, are compared. demo by default."
+        "onnx:PATH, file:PATH?arch=... or python:MODULE:FUNCTION. Several, each with a --model, are "
+        "compared. demo by default."
     ),
 ]
 FactorNames: TypeAlias = Annotated[

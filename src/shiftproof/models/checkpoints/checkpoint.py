@@ -72,7 +72,8 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     if options.arch is None:
         raise InputError(
             f"A checkpoint needs its architecture: file:{target}?arch=timm:resnet18 "
-            "(or torchvision:NAME)."
+            "(or torchvision:NAME). A network class of your own is built and filled by a function "
+            "of yours: python:MODULE:FUNCTION."
         )
     require_torch()
     library, _, name = options.arch.partition(":")
@@ -226,8 +227,8 @@ def _name_other_network(content: Content, architecture: Architecture, path: Path
     return ModelError(
         f"{path} has no weights of {architecture.name}; it has {', '.join(names[:3])}"
         f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}. Check the architecture. A network "
-        "that neither timm nor torchvision has is measured from Python: "
-        "Classifier(module, preprocess, classes)."
+        "that neither timm nor torchvision has is made by a function of yours: "
+        "python:MODULE:FUNCTION, or in Python Classifier(module, preprocess, classes)."
     )
 
 

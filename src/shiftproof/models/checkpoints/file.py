@@ -95,7 +95,8 @@ def _check_form(file: IO[bytes], path: Path) -> None:
         if any(name.endswith("/constants.pkl") for name in names):
             raise ModelError(
                 f"{path} is a TorchScript archive, which is a program and no checkpoint. "
-                "Load it yourself where you trust it, and wrap it: "
+                "Load it yourself where you trust it, in a function of yours that returns "
+                "torch.jit.load(PATH): python:MODULE:FUNCTION. In Python: "
                 "Classifier(torch.jit.load(PATH), preprocess, classes)."
             )
         if claimed > file.seek(0, os.SEEK_END):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.errors import ModelError, ShiftproofError
+from shiftproof.errors import InputError, ModelError, ShiftproofError
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.classifiers.demo import load_demo
+from shiftproof.models.classifiers.function import load_function_classifier
 from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.open_clip import load_open_clip_classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
@@ -24,7 +25,7 @@ from shiftproof.models.classifiers.torchvision import load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers
 from shiftproof.models.dtypes import Dtype
 from shiftproof.models.loading import Loader, read_request
-from shiftproof.models.preprocess import Interpolation, Preprocess
+from shiftproof.models.preprocess import Interpolation, Preprocess, Preprocessing
 from shiftproof.models.targets import fetch_classes
 from shiftproof.specs import Pixels
 
@@ -75,6 +76,11 @@ CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
         "Weights on disk (.pt, .pth, .safetensors) for an architecture of timm or torchvision.",
         "file:checkpoint.pt?arch=timm:resnet18",
         frozenset({"arch", "weights"}),
+    ),
+    "python": ClassifierLoader(
+        load_function_classifier,
+        "A function of yours that returns a network or a Classifier; importing it runs its module.",
+        "python:my_nets:make?size=224&classes=names.txt",
     ),
 }
 """Sources of models by the prefix that ``load_classifier`` and the command line take."""
@@ -133,9 +139,10 @@ def load_classifier(
 
     Raises:
         UnknownNameError: no such source, model, weights or option; says the nearest.
-        InputError: an option that this source does not take, given twice, or of the wrong kind.
+        InputError: an option that this source does not take, given twice, or of the wrong kind; or
+            of the preprocessing, where a ``Classifier`` of one's own has one.
         ModelError: the weights cannot be had or do not fit, or the model does not run, gives no
-            numbers, or has no head.
+            numbers, or has no head; a function of one's own cannot be imported or called.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
 
@@ -176,8 +183,9 @@ def _load(
         loaded.classes,
         device=device,
         name=loaded.name,
+        outputs=loaded.outputs,
         assumed=loaded.assumed,
-        dtype=dtype,
+        dtype=loaded.dtype if dtype == "fp32" else dtype,
     )
     if loaded.classes is None:
         classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")
@@ -219,11 +227,11 @@ def load_parts(
         device=device, features=loaders is not CLASSIFIER_LOADERS, kept=kept, **asked
     )
     loaded = request.loader.load(request.target, options)
-    preprocess = override_preprocess(loaded.preprocess, options)
+    preprocess, told = _prepare(spec, loaded, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)
     meant = "as asked for" if options.classes else loaded.classes_from
     assumed = (
-        _describe_preprocess(preprocess, loaded, options),
+        told,
         *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
         *loaded.assumed,
     )
@@ -235,9 +243,23 @@ def load_parts(
     )
 
 
-def _describe_preprocess(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
-    """Say how images are prepared, and who says so."""
+def _prepare(spec: str, loaded: Loaded, options: LoadOptions) -> tuple[Preprocessing, str]:
+    """Return the preprocessing with what was asked for, and say how it is and who says so."""
+    own = loaded.preprocess
     asked = [name for name in APPLIED if getattr(options, name) is not None]
+    if asked and (loaded.keeps_preprocess or not isinstance(own, Preprocess)):
+        raise InputError(
+            f"{', '.join(asked)}: {spec!r} prepares images by {loaded.preprocess_from} own "
+            "preprocessing. Leave the options out, or return the network alone."
+        )
+    if not isinstance(own, Preprocess):
+        return own, f"images prepared by {type(own).__name__}: {loaded.preprocess_from}"
+    preprocess = override_preprocess(own, options)
+    return preprocess, _describe_preprocess(preprocess, loaded.preprocess_from, asked)
+
+
+def _describe_preprocess(preprocess: Preprocess, source: str, asked: Sequence[str]) -> str:
+    """Say how images are prepared, and who says so."""
     told = f", {', '.join(asked)} as asked for" if asked else ""
     size = "x".join(map(str, preprocess.size))
     resize = preprocess.resize
@@ -249,7 +271,7 @@ def _describe_preprocess(preprocess: Preprocess, loaded: Loaded, options: LoadOp
     )
     return (
         f"images {before} ({preprocess.interpolation}), cropped to {size}, mean {mean}, std {std}: "
-        f"{loaded.preprocess_from}{told}"
+        f"{source}{told}"
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shiftproof.classes import Classes
-from shiftproof.models.preprocess import Interpolation, Preprocess
+from shiftproof.models.dtypes import Dtype
+from shiftproof.models.preprocess import Interpolation, Preprocessing
 
 
 class Loaded(NamedTuple):
@@ -16,16 +17,20 @@ class Loaded(NamedTuple):
 
     ``classes`` is None where the source names none; ``name`` is None where the text that was asked
     for says it best. ``preprocess_from`` and ``classes_from`` say who states them, and ``assumed``
-    what else was decided for the caller, in words.
+    what else was decided for the caller, in words. ``outputs`` and ``dtype`` are as ``Classifier``
+    takes them. ``keeps_preprocess`` is True where no option may change the preprocessing.
     """
 
     module: Callable[..., Any]
-    preprocess: Preprocess
+    preprocess: Preprocessing
     classes: Classes | None
     name: str | None = None
     preprocess_from: str = "the source"
     classes_from: str = "the source"
     assumed: tuple[str, ...] = ()
+    outputs: tuple[tuple[int, ...], ...] | None = None
+    dtype: Dtype = "fp32"
+    keeps_preprocess: bool = False
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
     if options.arch is None:
         raise InputError(
             "A checkpoint needs its architecture: "
-            f"file:{target}?arch=torchvision:fasterrcnn_resnet50_fpn."
+            f"file:{target}?arch=torchvision:fasterrcnn_resnet50_fpn. A network class of your own is "
+            "built and filled by a function of yours: python:MODULE:FUNCTION."
         )
     library, _, name = options.arch.partition(":")
     if library != "torchvision":

@@ -12,6 +12,7 @@ from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.detectors.file import load_detector_checkpoint
+from shiftproof.models.detectors.function import load_function_detector
 from shiftproof.models.detectors.onnx import load_onnx_detector
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import load_torchvision_detector
@@ -54,6 +55,12 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
         "Weights on disk (.pt, .pth, .safetensors) for a detector of torchvision.",
         "file:checkpoint.pt?arch=torchvision:fasterrcnn_resnet50_fpn",
         frozenset({"arch", "weights", "score", "overlap", "limit"}),
+    ),
+    "python": DetectorLoader(
+        load_function_detector,
+        "A function of yours that returns a network that follows torchvision, a function from images "
+        "to Detections, or a Detector; importing it runs its module.",
+        "python:my_nets:make_detector?classes=names.txt",
     ),
 }
 """Sources of detectors by the prefix that ``load_detector`` and the command line take."""

@@ -18,6 +18,7 @@ from shiftproof.models.classifiers.torchvision import load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers_encoder
 from shiftproof.models.encoders.encoder import Encoder
 from shiftproof.models.encoders.features import without_last_layer
+from shiftproof.models.encoders.function import load_function_encoder
 from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.preprocess import Interpolation
 from shiftproof.specs import Pixels
@@ -83,6 +84,12 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
         "A classifier's weights on disk for an architecture of timm or torchvision; its features.",
         "file:checkpoint.pt?arch=timm:resnet18",
         frozenset({"arch", "weights"}),
+    ),
+    "python": EncoderLoader(
+        load_function_encoder,
+        "A function of yours that returns a network from images to vectors, an Encoder, or a "
+        "Classifier, whose features are taken; importing it runs its module.",
+        "python:my_nets:make?size=224",
     ),
 }
 """Sources of encoders by the prefix that ``load_encoder`` and the command line take."""

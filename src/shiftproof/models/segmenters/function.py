@@ -1,87 +1,91 @@
-"""A function of one's own, named by its module: ``python:my_models:segment``."""
+"""A segmenter of one's own: ``python:my_nets:segment``."""
 
 from __future__ import annotations
 
-import importlib
-import sys
+import inspect
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
-from typing import Any, final
+from typing import Any
 
-from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.io import files
-from shiftproof.io.border import reason_of
+from shiftproof.errors import InputError
+from shiftproof.models.own_functions import (
+    FunctionModel,
+    OwnFunction,
+    import_function,
+    make_model,
+    tell_apart,
+)
 from shiftproof.models.segmenters.label_spaces import names_of
+from shiftproof.models.segmenters.normalized import NormalizedSegmentation
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
+from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.models.structure import is_torch_module
-from shiftproof.types import Image
 
-
-@final
-class ImportedFunction:
-    """A function with what tells it from others: without weights of its own, its module's file.
-
-    Args:
-        function: what is called.
-        module: where it was found.
-
-    Attributes:
-        fingerprint: the function's own, or that of the file, so that a run is not resumed after
-            the file was changed.
-        device: the function's own, or "cpu".
-        settings: the function's own, or None.
-    """
-
-    def __init__(self, function: Callable[..., Any], module: ModuleType) -> None:
-        self._function = function
-        self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
-        self.__module__ = module.__name__
-        file = getattr(module, "__file__", None)
-        known = getattr(function, "fingerprint", None)
-        written = "unknown" if file is None else files.file_fingerprint(Path(file))
-        self.fingerprint = str(written if known is None else known)
-        self.device = str(getattr(function, "device", "cpu"))
-        self.settings = getattr(function, "settings", None)
-
-    def __call__(self, images: list[Image]) -> Any:
-        """Call the function."""
-        return self._function(images)
+_EXPECTED = (
+    "a torch.nn.Module from normalized images (N, 3, H, W) to logits, a function from a list of "
+    "uint8 images to logits or label maps, or a shiftproof.Segmenter"
+)
 
 
 def load_function_segmenter(target: str, options: SegmenterOptions) -> LoadedSegmenter:
-    """Import ``MODULE:FUNCTION``, also from the working directory, and take it as it is.
+    """Import ``MODULE:FUNCTION``, also from the working directory. Importing runs the module.
 
-    The function takes a list of uint8 RGB images ``(H, W, 3)`` and gives logits or label maps; its
-    attribute ``classes``, where it has one, names what they mean. Importing runs the module.
+    A function that takes an argument is the segmenter: it gets a list of uint8 RGB images
+    ``(H, W, 3)`` and gives logits or label maps. One without arguments is called: a
+    ``torch.nn.Module`` that it returns is run by ``NormalizedSegmentation``, a function or a
+    ``Segmenter`` is taken as it is. Its attribute ``classes``, where it has one, names what the
+    outputs mean.
 
     Raises:
-        InputError: no function is named.
-        ModelError: the module cannot be imported, or has no such function.
+        InputError: no function is named, or the framing of a ``Segmenter`` is to be another.
+        ModelError: the module cannot be imported, or has no such function; the function fails, or
+            returns something else.
     """
-    module_name, _, name = target.partition(":")
-    if not module_name or not name:
-        raise InputError(f"python:{target} names no function; expected python:MODULE:FUNCTION.")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    own = import_function(target, (Segmenter,))
+    function = own.function
+    if not isinstance(function, Segmenter) and _takes_images(function):
+        shown = function if is_torch_module(function) else FunctionModel(function, own.module)
+        return _load_plain(shown, own, options)
+    made = make_model(own, (Segmenter,), _EXPECTED)
+    if isinstance(made, Segmenter):
+        return _take_apart(made, own, options)
+    loaded = _load_plain(made, own, options)
+    return loaded._replace(convention=NormalizedSegmentation()) if is_torch_module(made) else loaded
+
+
+def _takes_images(function: Callable[..., Any]) -> bool:
+    if is_torch_module(function):
+        return True
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise ModelError(
-            f"python:{target}: the module {module_name!r} cannot be imported "
-            f"({type(error).__name__}: {reason_of(error)})."
-        ) from error
-    finally:
-        sys.path.remove(here)
-    if not hasattr(module, name):
-        known = [one for one in vars(module) if not one.startswith("_")]
-        raise UnknownNameError.of(f"function of {module_name}", name, known)
-    function = getattr(module, name)
-    if not callable(function):
-        raise ModelError(f"python:{target} is a {type(function).__name__}; expected a function.")
-    own = getattr(function, "classes", None)
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # of a compiled function nothing is known
+        return True
+    return True
+
+
+def _load_plain(
+    module: Callable[..., Any], own: OwnFunction, options: SegmenterOptions
+) -> LoadedSegmenter:
     framing = options.framing(None)
-    shown = function if is_torch_module(function) else ImportedFunction(function, module)
+    classes = None if own.classes is None else names_of(own.classes)
+    return LoadedSegmenter(module, classes, None, framing, (framing.words(),))
+
+
+def _take_apart(
+    segmenter: Segmenter, own: OwnFunction, options: SegmenterOptions
+) -> LoadedSegmenter:
+    given = {"resize": options.resize, "window": options.window, "stride": options.stride}
+    asked = [name for name, value in given.items() if value is not None]
+    if asked:
+        raise InputError(
+            f"{', '.join(asked)}: python:{own.target} returns a Segmenter that frames images by "
+            "itself. Leave the options out, or return the network alone."
+        )
     return LoadedSegmenter(
-        shown, None if own is None else names_of(own), None, framing, (framing.words(),)
+        tell_apart(segmenter.module, own),
+        segmenter.classes,
+        segmenter.convention,
+        segmenter.framing,
+        segmenter.assumed,
     )

@@ -46,7 +46,8 @@ SEGMENTER_LOADERS: dict[str, SegmenterLoader] = {
     ),
     "python": SegmenterLoader(
         load_function_segmenter,
-        "A function of yours, from images to logits or label maps; importing it runs its module.",
+        "A function of yours, from images to logits or label maps, or one without arguments that returns "
+        "a network or a Segmenter; importing it runs its module.",
         "python:my_models:segment?classes=voc",
     ),
 }

@@ -1,0 +1,77 @@
+"""An encoder of one's own: ``python:my_nets:make``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from shiftproof.errors import ModelError
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.models.classifiers.function import USUAL, parts_of_classifier
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.encoders.encoder import Encoder
+from shiftproof.models.encoders.features import without_last_layer
+from shiftproof.models.own_functions import OwnFunction, import_function, make_model, tell_apart
+from shiftproof.models.structure import is_torch_module, structural_copy
+
+if TYPE_CHECKING:
+    import torch
+
+_EXPECTED = (
+    "a torch.nn.Module or a function from float32 (N, C, H, W) to vectors, a shiftproof.Encoder, or "
+    "a shiftproof.Classifier of a torch.nn.Module"
+)
+
+
+def load_function_encoder(target: str, options: LoadOptions) -> Loaded:
+    """Import ``MODULE:FUNCTION``, also from the working directory, and call it.
+
+    The outputs of a network or a function that it returns are the vectors. An ``Encoder`` and a
+    ``Classifier`` keep their own preprocessing; of a classifier the features before its last layer
+    are the vectors. All else is as for classifiers.
+
+    Args:
+        target: ``MODULE:FUNCTION``.
+        options: none is needed.
+
+    Raises:
+        InputError: no function is named.
+        UnknownNameError: the module has no such function; says the nearest.
+        ModelError: the module cannot be imported; the function takes arguments, raises, or returns
+            something else.
+    """
+    own = import_function(target, (Encoder, Classifier))
+    made = make_model(own, (Encoder, Classifier), _EXPECTED)
+    if isinstance(made, Classifier):
+        return _features_of(made, own)
+    if isinstance(made, Encoder):
+        return Loaded(
+            tell_apart(made.module, own),
+            made.preprocess,
+            None,
+            preprocess_from="the Encoder's",
+            assumed=made.assumed,
+            keeps_preprocess=True,
+        )
+    return Loaded(
+        made,
+        USUAL,
+        None,
+        preprocess_from="the usual one for ImageNet",
+        assumed=("its outputs are the vectors",),
+    )
+
+
+def _features_of(classifier: Classifier, own: OwnFunction) -> Loaded:
+    parts = parts_of_classifier(classifier, own)
+    if not is_torch_module(classifier.module):
+        raise ModelError(
+            f"python:{own.target} returned a Classifier of a function, which has no last layer to "
+            f"take off; expected {_EXPECTED}."
+        )
+    # A copy, as the classifier may be measured itself.
+    network = structural_copy(cast("torch.nn.Module", classifier.module), share="tensors")
+    return parts._replace(
+        module=without_last_layer(network, f"python:{own.target}"),
+        classes=None,
+        assumed=("the features before the last layer", *parts.assumed),
+    )
