@@ -40,7 +40,7 @@ from typing import Any
 
 from output import show
 
-from shiftproof.cli.ending import Stopped, heeding_signals, tell_stopped
+from shiftproof.cli.ending import Stopped, handle_signals, tell_stopped
 from shiftproof.cli.printing import complain
 from shiftproof.compute import processes
 from shiftproof.errors import InputError, ShiftproofError
@@ -145,7 +145,7 @@ class Command:
 def end_as_command(work: Callable[[], int]) -> int:
     """Do as ``shiftproof.cli.main`` does with what ends a command."""
     try:
-        with heeding_signals():
+        with handle_signals():
             return work()
     except KeyboardInterrupt:
         return tell_stopped(signal.SIGINT)

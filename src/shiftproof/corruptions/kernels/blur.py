@@ -10,7 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from shiftproof.compute.compiled import compile_inner, compiled
-from shiftproof.corruptions.kernels.filters import cut_block
+from shiftproof.corruptions.kernels.filters import truncate_block
 from shiftproof.corruptions.kernels.lanes import (
     FLOATS,
     add_up,
@@ -260,7 +260,7 @@ def blur_by_disk(
             for j in range(FLOATS):
                 block[j] = min(block[j] * scale, np.float32(255))
             length = min(FLOATS, size - start)
-            doubtful = cut_block(total, NEAR, start, length, spare, out[y])
+            doubtful = truncate_block(total, NEAR, start, length, spare, out[y])
             if doubtful:
                 _settle(doubtful, block, flat, start, out[y])
 
@@ -499,7 +499,7 @@ def average_zooms(
             sums[i] *= share
         for start in range(0, size, FLOATS):
             length = min(FLOATS, size - start)
-            doubtful = cut_block(total + 4 * start, near, start, length, spare, result)
+            doubtful = truncate_block(total + 4 * start, near, start, length, spare, result)
             if doubtful == 0:
                 continue
             rest = doubtful

@@ -23,7 +23,9 @@ STRIP = 2048
 
 
 @compile_inner
-def cut_block(sums: int, near: np.float32, start: int, length: int, spare: U8, out: U8) -> np.int64:
+def truncate_block(
+    sums: int, near: np.float32, start: int, length: int, spare: U8, out: U8
+) -> np.int64:
     """Write up to ``FLOATS`` sums without their fractions, as bytes.
 
     Args:
@@ -213,7 +215,7 @@ def filter_bytes(
             for start in range(0, width, FLOATS):
                 sum_pairs(across.ctypes.data, weights, radius, 4 * start, mixed)
                 length, first = min(FLOATS, width - start), left + start
-                doubtful = cut_block(mixed, near, first, length, spare, out[y])
+                doubtful = truncate_block(mixed, near, first, length, spare, out[y])
                 if doubtful == 0:
                     continue
                 top, bottom = max(y - radius, 0), min(y + radius + 1, height)
@@ -354,7 +356,7 @@ def smear_bytes(
                 for j in range(FLOATS):
                     sums[j] += half
                 length, first = min(FLOATS, width - start), left + start
-                doubtful = cut_block(total, near, first, length, spare, out[y])
+                doubtful = truncate_block(total, near, first, length, spare, out[y])
                 if doubtful == 0:
                     continue
                 for n in range(rows.shape[0]):

@@ -6,7 +6,7 @@ import numpy as np
 
 from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
-from shiftproof.corruptions.kernels.filters import cut_block, sum_exactly
+from shiftproof.corruptions.kernels.filters import sum_exactly, truncate_block
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.corruptions.kernels.lanes import FLOATS, sum_eights
 from shiftproof.corruptions.kernels.words import mix_word
@@ -114,7 +114,7 @@ def smear_to_bytes(
             for j in range(FLOATS):
                 sums[j] = sums[j] * np.float32(255) + np.float32(0.5)
             length = min(FLOATS, width - start)
-            if cut_block(total, near, start, length, spare, out[y]):
+            if truncate_block(total, near, start, length, spare, out[y]):
                 exact, result = doubles[:length], out[y, start:]
                 sum_exactly(padded, y, start, down, starts, weights, exact)
                 for j in range(length):

@@ -53,7 +53,7 @@ def parts_of_classifier(classifier: Classifier, own: OwnFunction) -> Loaded:
     return Loaded(
         tell_apart(classifier.module, own),
         classifier.preprocess,
-        _named_classes(classifier),
+        _classes_by_name(classifier),
         preprocess_from="the Classifier's",
         classes_from="the Classifier's",
         assumed=classifier.assumed,
@@ -63,6 +63,6 @@ def parts_of_classifier(classifier: Classifier, own: OwnFunction) -> Loaded:
     )
 
 
-def _named_classes(classifier: Classifier) -> Classes | None:
+def _classes_by_name(classifier: Classifier) -> Classes | None:
     numbered = classifier.classes == number_classes(len(classifier.classes))
     return None if numbered and classifier.outputs is None else classifier.classes
