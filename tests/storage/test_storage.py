@@ -598,9 +598,9 @@ def test_a_run_in_a_bucket_is_extended_there(s3, tmp_path):
     models = {"one": tiny.make_model(), "two": tiny.make_model()}
     grid = {"severities": [1], "workers": 0}
     for asked, corruptions in ((models["one"], ["contrast"]), (models, ["contrast", "brightness"])):
-        with storage.write_to("s3://lab/run") as out:
+        with storage.write_to("s3://lab/extended") as out:
             bench.run(asked, photos, out=out, corruptions=corruptions, **grid)
     bench.run(models, photos, out=tmp_path / "run", corruptions=corruptions, **grid)
-    there, here = content(s3, "lab/run"), files_below(tmp_path / "run")
+    there, here = content(s3, "lab/extended"), files_below(tmp_path / "run")
     assert there.keys() == here.keys()
     assert {n for n in here if here[n] != there[n]} == {"run.json"}
