@@ -73,6 +73,7 @@ class NormalizedNetwork:
             if not self._keeps_source(inputs, outputs, seen):
                 yield outputs, seen
                 return
+        del outputs  # with its graph, which would be in memory beside that of the next pass
         seen.keep(self.source)
         yield self._network.forward_all(inputs), seen
 
