@@ -360,7 +360,7 @@ def test_actmad_takes_no_step_on_one_class(few_classes, moves):
     assert not all(map(torch.equal, first, adapter.parameters()))
 
 
-@pytest.mark.parametrize("sizes", [[16], [1] * 16, [4] * 4, [40]])
+@pytest.mark.parametrize("sizes", [[16], [1] * 16, [2] * 8, [4] * 4, [40]])
 def test_actmad_takes_no_step_where_normalizing_would_confuse_the_source(sizes):
     """Classes explain a distance of 0.25 at the most, and here it is 0.4."""
     adapter = make_adapter("actmad:lr=0.1", network())

@@ -15,6 +15,7 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.normalization import Seen
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
 from shiftproof.adapt.passes import FollowedNetwork, by_batch
+from shiftproof.adapt.shares import Prior
 from shiftproof.adapt.statistics import LayerInput, Statistics, process_group
 from shiftproof.adapt.tensors import copy_tensor, copy_to_cpu
 from shiftproof.errors import InputError, ModelError
@@ -185,7 +186,9 @@ class SourceCheck:
         try:
             if self._followed is None:
                 self._followed = FollowedNetwork(self._network)
-            choose = by_batch("measured", len(images), pools=False)
+            # "measured" hardly ever uses the statistics of a few images, which are to be tried here.
+            prior: Prior = "measured" if len(images) >= IMAGES else "layerwise"
+            choose = by_batch(prior, len(images), pools=False)
             return self._followed.predict(images, choose)[0]
         except ModelError:  # batch norm that cannot be followed
             return None
