@@ -39,6 +39,7 @@ from shiftproof_reproduce import fashion
 from shiftproof_reproduce.network import wrap_classifier
 from shiftproof_reproduce.training import Training, train
 
+NETWORKS = ("resnet", "efficientnet")
 CORRUPTIONS = ("gaussian_noise", "contrast")
 SEVERITY = 3
 ZERO_SHOT = ("tda", "zero", "tpt", "clipartt")
@@ -205,6 +206,16 @@ def choose_rows(labels: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     }
 
 
+def make_subjects(options: argparse.Namespace) -> list[Subject]:
+    """Return the networks that are asked for, with their streams."""
+    wanted, subjects = options.network or NETWORKS, []
+    if "resnet" in wanted:
+        subjects.append(make_fashion(options.data, options.checkpoint, options.epochs))
+    if "efficientnet" in wanted:
+        subjects.append(make_photographs())
+    return subjects
+
+
 def list_jobs(subject: Subject) -> Iterator[Job]:
     """Yield all figures of a network."""
     for stream, condition in subject.streams:
@@ -303,6 +314,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of Fashion-MNIST")
     parser.add_argument("--checkpoint", type=Path, default=Path("batch_sizes.pt"))
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--network", nargs="*", choices=NETWORKS)
     parser.add_argument("--only", nargs="*", help="of the adapters")
     parser.add_argument("--condition", nargs="*", help="of the conditions")
     parser.add_argument("--minutes", type=float, help="of CPU time, after which it ends")
@@ -317,10 +329,7 @@ def main() -> None:
         print(make_tables(rows))
         return
     torch.set_num_threads(1)
-    subjects = [
-        make_fashion(options.data, options.checkpoint, options.epochs),
-        make_photographs(),
-    ]
+    subjects = make_subjects(options)
     about = {"epochs": options.epochs, "severity": SEVERITY, "provenance": provenance("cpu", 0)}
     for job in list_missing(subjects, rows, options.only, options.condition):
         if options.minutes and time.process_time() > 60 * options.minutes:

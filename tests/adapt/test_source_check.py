@@ -50,14 +50,18 @@ def network():
     return nn.Sequential(norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear).eval()
 
 
-def images_of(labels, *, shift=0.0, seed=0):
-    """Images whose means are those of their classes within 0.01, moved along those of class 1."""
+def images_of(labels, *, shift=0.0, seed=0, content=0.0):
+    """Images whose means are those of their classes within 0.01, moved along those of class 1.
+
+    ``content`` moves them along what no class depends on.
+    """
     random = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(labels), CHANNELS, 8, 8, generator=random)
     noise = noise - noise.mean((2, 3), keepdim=True)
     noise = noise / noise.std((2, 3), correction=0, keepdim=True)
     means = HEIGHT * CODES[labels] + 0.01 * torch.randn(len(labels), CHANNELS, generator=random)
-    return noise + (means + shift * CODES[1])[..., None, None]
+    means = means + shift * CODES[1] + content * hadamard(CHANNELS)[K + 2]
+    return noise + means[..., None, None]
 
 
 ONE_CLASS = torch.full((16,), 3)
@@ -245,8 +249,8 @@ def test_roid_learns_from_one_of_its_two_passes(monkeypatch):
 # ---------------------------------------------------------------- CoTTA, which needs pixels
 
 
-def pixel_classifier():
-    """Answers which color there is most of; if it cannot tell, red."""
+def pixel_classifier(red=3.0):
+    """Answers which color there is most of; if it cannot tell, red, as sure as ``red`` says."""
     preprocess = Preprocess((16, 16), None, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
     clean = preprocess.normalize(colors(np.arange(90) % 3, seed=9))
     norm = nn.BatchNorm2d(3)
@@ -255,7 +259,7 @@ def pixel_classifier():
     linear = nn.Linear(3, 3)
     with torch.no_grad():
         linear.weight.copy_(60 * torch.eye(3))
-        linear.bias.copy_(torch.tensor([3.0, 0.0, 0.0]))
+        linear.bias.copy_(torch.tensor([red, 0.0, 0.0]))
     module = nn.Sequential(norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
     return Classifier(module, preprocess, Classes(["red", "green", "blue"]))
 
@@ -309,6 +313,16 @@ def test_rotta_leaves_a_memory_of_one_class_alone(few_classes, moves):
     assert not torch.equal(adapter.merge()[0].running_mean, source["0.running_mean"])
 
 
+def test_rotta_leaves_a_memory_alone_where_normalizing_would_confuse_the_source():
+    """Classes explain a distance of 0.19 at the most; by the brightness it is 0.3."""
+    adapter = make_adapter("rotta:memory=16", pixel_classifier(red=0.0))
+    source = adapter.merge().state_dict()
+    adapter.predict(colors(np.full(16, 2), brightness=40))
+    learned = adapter.merge().state_dict()
+    assert all(torch.equal(learned[name], value) for name, value in source.items())
+    assert kept(adapter) == 1
+
+
 # ---------------------------------------------------------------- what is said
 
 
@@ -344,6 +358,18 @@ def test_actmad_takes_no_step_on_one_class(few_classes, moves):
     adapter.reset()
     adapter(images_of(MIXED, shift=1.0))
     assert not all(map(torch.equal, first, adapter.parameters()))
+
+
+@pytest.mark.parametrize("sizes", [[16], [1] * 16, [2] * 8, [4] * 4, [40]])
+def test_actmad_takes_no_step_where_normalizing_would_confuse_the_source(sizes):
+    """Classes explain a distance of 0.25 at the most, and here it is 0.4."""
+    adapter = make_adapter("actmad:lr=0.1", network())
+    first = [parameter.detach().clone() for parameter in adapter.parameters()]
+    for seed, size in enumerate(sizes):
+        labels = torch.full((size,), 3)
+        assert count_wrong(adapter, labels, content=0.6, seed=seed) == 0
+    assert all(map(torch.equal, first, adapter.parameters()))
+    assert kept(adapter) == len(sizes)
 
 
 @pytest.mark.parametrize(("images", "like"), [(15, "false"), (16, "true")])

@@ -99,7 +99,9 @@ class FollowedNetwork:
 # ---------------------------------------------------------------- what layers normalize by
 
 
-def by_batch(prior: Prior, images: int, *, count: float | None = None) -> ChooseFor:
+def by_batch(
+    prior: Prior, images: int, *, count: float | None = None, pools: bool = True
+) -> ChooseFor:
     """Normalize by the batch's statistics, mixed with the source's by a prior.
 
     Args:
@@ -107,6 +109,7 @@ def by_batch(prior: Prior, images: int, *, count: float | None = None) -> Choose
             which gradients flow.
         images: the images of the batch.
         count: n in the mixture; None takes the number of images.
+        pools: whether processes that share a layer's batches pool them.
     """
 
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
@@ -116,7 +119,9 @@ def by_batch(prior: Prior, images: int, *, count: float | None = None) -> Choose
             source = network.source[name]
             with torch.no_grad():
                 given = LayerInput(values, images)
-                target, pooled = pool_processes(given.statistics(), images, network.layers[name])
+                target, pooled = given.statistics(), float(images)
+                if pools:
+                    target, pooled = pool_processes(target, images, network.layers[name])
                 number = pooled if count is None else count
                 share = shares.measure(
                     name, source, given, count=number, images=images, again=seen.is_closed

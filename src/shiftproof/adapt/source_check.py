@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import distributed
 
-from shiftproof.adapt.few_classes import explain_by_classes
+from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.normalization import Seen
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
+from shiftproof.adapt.passes import FollowedNetwork, by_batch
+from shiftproof.adapt.shares import Prior
 from shiftproof.adapt.statistics import LayerInput, Statistics, process_group
 from shiftproof.adapt.tensors import copy_tensor, copy_to_cpu
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
@@ -71,6 +73,7 @@ class SourceCheck:
 
     def __init__(self, network: AdaptedNetwork) -> None:
         self._network = network
+        self._followed: FollowedNetwork | None = None  # until a batch is weighed by it
         self.forget()
 
     def forget(self) -> None:
@@ -133,12 +136,15 @@ class SourceCheck:
     def finds_few_classes(self, *, together: bool = True) -> bool:
         """Return whether classes explain how the batch that is judged differs, before it runs.
 
+        Where the method normalizes by the source's statistics, the chosen images run once more,
+        normalized by their own, to see how sure the source remains.
+
         Args:
             together: whether the processes of a group agree; False where each has its own images.
         """
         if self._inputs is None:
             return False
-        verdict = self._explain(self._inputs, None)
+        verdict = self._explain(self._inputs, None) or self._explain_by_trust(self._inputs)
         return self._agree(verdict) if together else verdict
 
     # ------------------------------------------------------------ one judgment
@@ -154,9 +160,38 @@ class SourceCheck:
         answers, distance, chosen = self._probe
         if answers is None:
             return False
-        adapted = read_answers(outputs[chosen]) if isinstance(outputs, torch.Tensor) else None
+        logits = outputs[chosen] if isinstance(outputs, torch.Tensor) else None
+        return self._explain_with(answers, distance, logits)
+
+    def _explain_with(self, answers: torch.Tensor, distance: float, logits: object) -> bool:
+        """Explain a distance, given the logits with the batch's statistics, if they are known."""
+        adapted = read_answers(logits)
         trust = 1.0 if adapted is None else float(_confidence(adapted) / _confidence(answers))
         return explain_by_classes(self._join(answers)[-IMAGES:], distance, trust)
+
+    def _explain_by_trust(self, inputs: torch.Tensor) -> bool:
+        """Weigh what the classes alone did not explain by the source's confidence."""
+        answers, distance, chosen = cast("_Probe", self._probe)
+        if answers is None or not math.isfinite(distance):
+            return False
+        if measure_agreement(self._join(answers)[-IMAGES:]) <= 0:
+            return False
+        return self._explain_with(answers, distance, self._normalize(inputs[chosen]))
+
+    def _normalize(self, images: torch.Tensor) -> torch.Tensor | None:
+        """Return the source's logits where it normalizes by these images; None if it cannot.
+
+        Processes do not pool theirs: one may have nothing to run where another has.
+        """
+        try:
+            if self._followed is None:
+                self._followed = FollowedNetwork(self._network)
+            # "measured" hardly ever uses the statistics of a few images, which are to be tried here.
+            prior: Prior = "measured" if len(images) >= IMAGES else "layerwise"
+            choose = by_batch(prior, len(images), pools=False)
+            return self._followed.predict(images, choose)[0]
+        except ModelError:  # batch norm that cannot be followed
+            return None
 
     def _run(self, inputs: torch.Tensor) -> _Probe:
         """Run some images of a batch through the source."""
