@@ -72,8 +72,8 @@ class NOTE(NetworkAdapter):
 
     The paper's models were trained with this batch norm in place. In a model that was trained with
     ordinary batch norm it changes answers before anything is learned: with the published 4 standard
-    errors clean Fashion-MNIST was 3.1 points worse, with the 12 of the default 0.2. ``k=inf`` turns
-    it off.
+    errors clean Fashion-MNIST was 3.1 points worse, and EfficientNet-Lite0 was wrong on 30 points
+    more of 20 photographs even with 12. So the default is ``k=inf``, which turns it off.
 
     Images that are not finite are answered and left out of the memory, steps that are not finite are
     left out; events say so. What the memory gives up is a function of the seed and of the number of
@@ -116,7 +116,7 @@ class NOTE(NetworkAdapter):
         model: Classifier | torch.nn.Module,
         *,
         lr: float = 1e-4,
-        k: float = 12.0,
+        k: float = math.inf,
         weight: float = 0.01,
         memory: int = 64,
         every: int | None = None,
