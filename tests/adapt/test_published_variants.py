@@ -61,7 +61,7 @@ def test_moving_average_statistics():
 
 
 def test_instance_aware_batch_norm_alone_learns_nothing():
-    adapter = make_adapter("note:lr=0,weight=0,memory=2", layer_with_head())
+    adapter = make_adapter("note:k=4,lr=0,weight=0,memory=2", layer_with_head())
     first = adapter(BATCHES[0])
     adapter(BATCHES[1])
     assert torch.equal(adapter(BATCHES[0]), first)
