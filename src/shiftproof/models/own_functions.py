@@ -99,6 +99,24 @@ def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
     return OwnFunction(target, module, function)
 
 
+def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[OwnFunction, Any]:
+    """Import what ``MODULE:FUNCTION`` names, also from the working directory, and return its model.
+
+    Args:
+        target: ``MODULE:FUNCTION``. The function takes no arguments.
+        kinds: the classes of models that are taken as they are, also in the function's place.
+        expected: what the function is to return, for errors.
+
+    Returns:
+        What is named, and the model as of :func:`make_model`.
+
+    Raises:
+        InputError, UnknownNameError, ModelError: as :func:`import_function` and :func:`make_model`.
+    """
+    own = import_function(target, kinds)
+    return own, make_model(own, kinds, expected)
+
+
 def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
     """Return the model that a function makes, or that stands in its place.
 

@@ -6,7 +6,7 @@ from shiftproof.classes import Classes, number_classes
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.own_functions import OwnFunction, import_function, make_model, tell_apart
+from shiftproof.models.own_functions import OwnFunction, import_model, tell_apart
 from shiftproof.models.preprocess import Preprocess
 
 USUAL = Preprocess((224, 224), 256)
@@ -30,13 +30,9 @@ def load_function_classifier(target: str, options: LoadOptions) -> Loaded:
         options: none is needed.
 
     Raises:
-        InputError: no function is named.
-        UnknownNameError: the module has no such function; says the nearest.
-        ModelError: the module cannot be imported; the function takes arguments, raises, or returns
-            something else.
+        InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
     """
-    own = import_function(target, (Classifier,))
-    made = make_model(own, (Classifier,), _EXPECTED)
+    own, made = import_model(target, (Classifier,), _EXPECTED)
     if isinstance(made, Classifier):
         return parts_of_classifier(made, own)
     return Loaded(

@@ -6,7 +6,7 @@ from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import TorchvisionConvention
-from shiftproof.models.own_functions import import_function, make_model, tell_apart
+from shiftproof.models.own_functions import import_model, tell_apart
 from shiftproof.models.structure import is_torch_module
 
 _EXPECTED = (
@@ -29,13 +29,9 @@ def load_function_detector(target: str, options: DetectorOptions) -> LoadedDetec
         options: none is needed.
 
     Raises:
-        InputError: no function is named.
-        UnknownNameError: the module has no such function; says the nearest.
-        ModelError: the module cannot be imported; the function takes arguments, raises, or returns
-            something else.
+        InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
     """
-    own = import_function(target, (Detector,))
-    made = make_model(own, (Detector,), _EXPECTED)
+    own, made = import_model(target, (Detector,), _EXPECTED)
     if isinstance(made, Detector):
         return LoadedDetector(
             tell_apart(made.module, own), made.classes, made.convention, made.assumed

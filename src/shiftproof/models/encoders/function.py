@@ -10,7 +10,7 @@ from shiftproof.models.classifiers.function import USUAL, parts_of_classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.encoders.encoder import Encoder
 from shiftproof.models.encoders.features import without_last_layer
-from shiftproof.models.own_functions import OwnFunction, import_function, make_model, tell_apart
+from shiftproof.models.own_functions import OwnFunction, import_model, tell_apart
 from shiftproof.models.structure import is_torch_module, structural_copy
 
 if TYPE_CHECKING:
@@ -34,13 +34,9 @@ def load_function_encoder(target: str, options: LoadOptions) -> Loaded:
         options: none is needed.
 
     Raises:
-        InputError: no function is named.
-        UnknownNameError: the module has no such function; says the nearest.
-        ModelError: the module cannot be imported; the function takes arguments, raises, or returns
-            something else.
+        InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
     """
-    own = import_function(target, (Encoder, Classifier))
-    made = make_model(own, (Encoder, Classifier), _EXPECTED)
+    own, made = import_model(target, (Encoder, Classifier), _EXPECTED)
     if isinstance(made, Classifier):
         return _features_of(made, own)
     if isinstance(made, Encoder):
