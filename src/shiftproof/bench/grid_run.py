@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from shiftproof.bench.arguments import (
     check_at_least_one,
     check_cells,
     check_encode,
-    check_readable,
     check_severities,
     default_workers,
     grid_settings,
@@ -32,8 +30,8 @@ from shiftproof.bench.extending import (
     unite,
     write_scores,
 )
-from shiftproof.bench.kept_images import KeptImages
 from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
+from shiftproof.bench.opening import keep_images, keep_images_here, select_images
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.sharing import Filling, Stretch, fill_shared
@@ -43,9 +41,8 @@ from shiftproof.bench.task import AdapterLike, Grid, Prepared, Task
 from shiftproof.bench.views import Encode, OnTheFly, View
 from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
-from shiftproof.data import DetectionData, ImageData, SegmentationData, choose_images
+from shiftproof.data import DetectionData, ImageData, SegmentationData
 from shiftproof.errors import InputError
-from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.detectors.detector import Detector
@@ -55,7 +52,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
 from shiftproof.runs.run import Run
 from shiftproof.shards import Backend, Ray, Scheduled
-from shiftproof.types import Settings
+from shiftproof.types import Cell, Settings
 
 
 @frees_folders
@@ -156,14 +153,7 @@ def run(
     if batch_size is not None:
         check_at_least_one("batch_size", batch_size)
     if precision is not None:
-        if images is not None:
-            raise InputError("The precision decides the number of images; give one of the two.")
-        planning.check_precision(precision)
-        if isinstance(backend, Scheduled):
-            raise InputError(
-                "The precision plans the images from a pilot, which one command has to run; leave out "
-                "the workers, or give the number of images."
-            )
+        _check_plannable(precision, images, backend)
         pilot = run(
             models, data, task=task, corruptions=corruptions, severities=chosen,
             images=planning.PILOT_IMAGES, out=planning.pilot_folder(Path(out)),
@@ -174,13 +164,9 @@ def run(
     if backend is None and not RunFolder(Path(out)).scores_file.is_file():
         # They start while the models are loaded.
         start_workers(default_workers(device) if workers is None else workers, (grid.__name__,))
-    prepared = task.prepare(models, data, adapters, device=device)
+    prepared = select_images(task.prepare(models, data, adapters, device=device), images, out)
     size = prepared.batch_size if batch_size is None else batch_size
-    if images is not None:
-        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
     on_disk = prepared.corrupted
-    if on_disk is None and not RunFolder(Path(out)).run_file.is_file():
-        check_readable(prepared.data)
     named = name_corruptions(
         corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
     )
@@ -222,11 +208,10 @@ def run(
         extension=whole.write(about), before=whole.before,
     )  # fmt: skip
     renamed = adopt_names(folder)
-    if isinstance(view, OnTheFly) and prepared.keeps_images:
-        if isinstance(backend, Ray):
-            view.kept = KeptImages()
-        else:
-            view.cache = files.make_folder(folder.cache)
+    if prepared.keeps_images and isinstance(backend, Ray):
+        keep_images_here(view)
+    elif prepared.keeps_images:
+        keep_images(folder, view)
     task.begin(folder, prepared)
     if show_progress is not False:
         warn_of_settings(prepared.settings.get("adapters", {}), size, protocol)
@@ -244,6 +229,36 @@ def run(
         workers=workers,
         show_progress=show_progress,
     )
+    _summarize(folder, task, prepared, cells, view, workers=workers, show_progress=show_progress)
+    done = Run(folder.path)
+    if show_progress is not False:
+        tell_of_kept(done.events)
+    return done
+
+
+def _check_plannable(precision: float, images: int | str | None, backend: Backend | None) -> None:
+    """Check that a pilot may plan the images."""
+    if images is not None:
+        raise InputError("The precision decides the number of images; give one of the two.")
+    planning.check_precision(precision)
+    if isinstance(backend, Scheduled):
+        raise InputError(
+            "The precision plans the images from a pilot, which one command has to run; leave out "
+            "the workers, or give the number of images."
+        )
+
+
+def _summarize(
+    folder: RunFolder,
+    task: Task,
+    prepared: Prepared,
+    cells: Sequence[Cell],
+    view: View,
+    *,
+    workers: int,
+    show_progress: bool | None,
+) -> None:
+    """Write what follows from the records, and the pictures of the page; then drop what was kept."""
     folder.show_extended()
     scores = summarize(
         folder, task, prepared.titles, Grid(cells), workers=workers, show_progress=show_progress
@@ -251,10 +266,6 @@ def run(
     write_scores(folder, scores, list(prepared.titles))
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
-    done = Run(folder.path)
-    if show_progress is not False:
-        tell_of_kept(done.events)
-    return done
 
 
 def describe_run(

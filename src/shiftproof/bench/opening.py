@@ -14,6 +14,7 @@ from shiftproof.bench.arguments import (
     check_readable,
     name_corruptions,
 )
+from shiftproof.bench.kept_images import KeptImages
 from shiftproof.bench.task import Prepared, Task
 from shiftproof.bench.views import Encode, OnTheFly, View
 from shiftproof.data import choose_images
@@ -123,3 +124,9 @@ def keep_images(folder: RunFolder, view: View) -> None:
     """Keep the prepared images of a view below the run while it lasts."""
     if isinstance(view, OnTheFly):
         view.cache = files.make_folder(folder.cache)
+
+
+def keep_images_here(view: View) -> None:
+    """Keep the prepared images of a view in each process of a cluster, which shares no disk for them."""
+    if isinstance(view, OnTheFly):
+        view.kept = KeptImages()
