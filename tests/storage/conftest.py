@@ -2,6 +2,7 @@ import fsspec
 import pytest
 
 from shiftproof.io import placeholders, remote
+from shiftproof.storage import copies
 from support.stores import picture, serve_s3
 
 
@@ -28,3 +29,17 @@ def memory():
     system.pseudo_dirs[:] = [""]
     yield system
     system.store.clear()
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """The URLs whose content was fetched."""
+    asked = []
+    fetch = copies.fetch
+
+    def note(url, *rest):
+        asked.append(url)
+        fetch(url, *rest)
+
+    monkeypatch.setattr(copies, "fetch", note)
+    return asked

@@ -8,15 +8,12 @@ import pytest
 from shiftproof import cli
 from shiftproof.errors import InputError
 from shiftproof.models import load_classifier, load_detector, load_encoder, load_segmenter
-from shiftproof.storage import copies
-from support.stores import all_text_below, serve_folder
+from support.stores import IGNORES_LEFTOVERS, all_text_below, serve_folder
 
 pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = IGNORES_LEFTOVERS
 
 NAMES = "red\ngreen\nblue\n"
 
@@ -36,20 +33,6 @@ def mean_graph(factor=1.0):
     )
     opset = onnx.helper.make_opsetid("", 17)
     return onnx.helper.make_model(made, opset_imports=[opset], ir_version=9).SerializeToString()
-
-
-@pytest.fixture
-def fetched(monkeypatch):
-    """The URLs whose content was fetched."""
-    asked = []
-    fetch = copies.fetch
-
-    def note(url, *rest):
-        asked.append(url)
-        fetch(url, *rest)
-
-    monkeypatch.setattr(copies, "fetch", note)
-    return asked
 
 
 def answer(model):

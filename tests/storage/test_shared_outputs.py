@@ -16,22 +16,12 @@ from shiftproof.shards import FileParts, Scheduled, check_finished
 from shiftproof.storage import claims, copies, outgoing
 from shiftproof.storage.store import Store
 from support import scored_results, tiny
+from support.command import run_and_read
 from support.long_verbs import VERBS
 from support.run_files import everything
-from support.stores import content, files_below
+from support.stores import IGNORES_LEFTOVERS, content, files_below
 
-pytestmark = pytest.mark.filterwarnings(
-    # Of the libraries that talk to stores, when sessions of earlier event loops are collected.
-    "ignore::ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore:datetime.datetime.utc:DeprecationWarning",
-)
-
-
-def run(capsys, *words):
-    code = cli.run([str(word) for word in words])
-    told = capsys.readouterr()
-    return code, told.out + told.err
+pytestmark = IGNORES_LEFTOVERS
 
 
 @pytest.fixture
@@ -52,11 +42,13 @@ def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, o
     words = ["score", "-d", tmp_path / "results" / "data", "-w", "0"]
     for name, path in models.items():
         words += ["-p", f"{name}={path}"]
-    assert run(capsys, *words, "-o", tmp_path / "one")[0] == 0
+    assert run_and_read(capsys, *words, "-o", tmp_path / "one")[0] == 0
     out = "lab/scored"
     for worker in (2, 0, 1):
         on_machine(f"machine {worker}")
-        code, told = run(capsys, *words, "-o", f"s3://{out}", "--worker", worker, "--of", "3")
+        code, told = run_and_read(
+            capsys, *words, "-o", f"s3://{out}", "--worker", worker, "--of", "3"
+        )
         assert code == 0, told
         assert ("This worker's share is done" in told) == (worker != 1)
     there, here = content(s3, out), files_below(tmp_path / "one")
@@ -165,15 +157,7 @@ def test_a_file_that_a_killed_worker_sent_and_never_counted_is_taken_over(memory
     assert memory.cat_file("/out/sum") == b"ab"
 
 
-def test_the_content_of_others_is_fetched_only_by_the_last(memory, on_machine, monkeypatch):
-    fetched = []
-    fetch = copies.fetch
-
-    def note(url, *rest):
-        fetched.append(url)
-        fetch(url, *rest)
-
-    monkeypatch.setattr(copies, "fetch", note)
+def test_the_content_of_others_is_fetched_only_by_the_last(memory, on_machine, fetched):
     on_machine("one")
     with shared(1, of=3) as one:
         on_machine("two")
@@ -240,7 +224,7 @@ def test_the_claim_of_a_worker_that_was_killed_here_is_free_at_once(memory):
 
 def test_stores_that_cannot_say_who_was_first_are_not_shared(tmp_path, capsys):
     words = ["corrupt", tmp_path, f"file://{tmp_path}/out", "--worker", "0", "--of", "2"]
-    code, told = run(capsys, *words)
+    code, told = run_and_read(capsys, *words)
     assert code == 2
     assert "cannot be shared by several commands (--worker)" in " ".join(told.split())
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import bench, cli, storage
+from shiftproof import bench, storage
 from shiftproof.data import open_data
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import placeholders, remote
@@ -29,20 +29,17 @@ from shiftproof.similarity import open_embeddings
 from shiftproof.storage import claims, outgoing
 from shiftproof.storage.store import Store
 from support import tiny
-from support.stores import all_text_below, content, files_below, picture, serve_folder
-
-pytestmark = pytest.mark.filterwarnings(
-    # Of the libraries that talk to stores, when sessions of earlier event loops are collected.
-    "ignore::ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore:datetime.datetime.utc:DeprecationWarning",
+from support.command import run_and_read
+from support.stores import (
+    IGNORES_LEFTOVERS,
+    all_text_below,
+    content,
+    files_below,
+    picture,
+    serve_folder,
 )
 
-
-def run(capsys, *words):
-    code = cli.run([str(word) for word in words])
-    told = capsys.readouterr()
-    return code, told.out + told.err
+pytestmark = IGNORES_LEFTOVERS
 
 
 CORRUPT = ["-c", "contrast", "-s", "1,3", "--workers", "0"]
@@ -56,8 +53,8 @@ def test_a_copy_in_a_bucket_is_the_one_on_a_disk(s3, tmp_path, capsys, cache):
     photos.mkdir()
     for number in range(4):
         (photos / f"{number}.png").write_bytes(picture(number))
-    assert run(capsys, "corrupt", photos, tmp_path / "copy", *CORRUPT)[0] == 0
-    code, told = run(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
+    assert run_and_read(capsys, "corrupt", photos, tmp_path / "copy", *CORRUPT)[0] == 0
+    code, told = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
     assert "8 images written to s3://lab/copy" in told
     assert str(cache) not in told
@@ -65,7 +62,7 @@ def test_a_copy_in_a_bucket_is_the_one_on_a_disk(s3, tmp_path, capsys, cache):
     # Once more: all is there, on a machine that has nothing, too.
     before = s3.info("lab/copy/.shiftproof/contents.json")["LastModified"]
     os.environ[placeholders.CACHE] = str(tmp_path / "other")
-    code, told = run(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
+    code, told = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
     assert "8 were there" in told
     assert content(s3, "lab/copy") == files_below(tmp_path / "copy")
@@ -112,12 +109,12 @@ def test_a_command_killed_while_it_sends_goes_on_elsewhere(s3, tmp_path, capsys)
     # From another machine the claim of the dead command holds for a while; from this one it does not.
     here = os.environ[placeholders.CACHE]
     os.environ[placeholders.CACHE] = str(tmp_path / "other")
-    code, told = run(capsys, *words)
+    code, told = run_and_read(capsys, *words)
     assert code == 2
     assert "Another command writes to s3://lab/killed (process" in told
     os.environ[placeholders.CACHE] = here
-    assert run(capsys, *words)[0] == 0
-    assert run(capsys, *words[:2], "s3://lab/undisturbed", *words[3:])[0] == 0
+    assert run_and_read(capsys, *words)[0] == 0
+    assert run_and_read(capsys, *words[:2], "s3://lab/undisturbed", *words[3:])[0] == 0
     assert content(s3, "lab/killed") == content(s3, "lab/undisturbed")
     marks = ["lab/killed/.shiftproof/contents.json", "lab/undisturbed/.shiftproof/contents.json"]
     assert s3.cat_file(marks[0]) == s3.cat_file(marks[1])
@@ -135,11 +132,11 @@ def test_a_run_in_a_bucket_has_the_bytes_of_one_on_a_disk(s3, tmp_path, capsys):
     assert {n for n in here if here[n] != there[n]} <= {"run.json"}
     settings = [json.loads(each["run.json"])["settings"] for each in (there, here)]
     assert settings[0] == settings[1]
-    code, told = run(capsys, "report", "s3://lab/run")
+    code, told = run_and_read(capsys, "report", "s3://lab/run")
     assert code == 0, told
     assert "s3://lab/run/report.html" in told
     assert b"<html" in content(s3, "lab/run")["report.html"]
-    assert run(capsys, "report", "s3://lab/run", "--out", "s3://lab/page.html")[0] == 0
+    assert run_and_read(capsys, "report", "s3://lab/run", "--out", "s3://lab/page.html")[0] == 0
     assert b"<html" in s3.cat_file("lab/page.html")
 
 
@@ -150,7 +147,7 @@ def test_no_such_bucket(s3, capsys, verb):
         "embed": ["--model", "demo", "--data", "s3://nowhere/photos", "--out", "s3://lab/x"],
         "bench": ["--model", "demo", "--data", "demo", "--out", "s3://nowhere/x"],
     }[verb]
-    code, told = run(capsys, verb, *words)
+    code, told = run_and_read(capsys, verb, *words)
     assert code == 2
     assert "s3://nowhere/" in told
     assert "bucket does not exist" in told.lower()
@@ -233,16 +230,16 @@ def test_a_file_that_is_read_where_it_lies_is_never_a_part(web, tmp_path):
 
 
 def test_nothing_can_be_written_to_a_web_server(web, capsys):
-    code, told = run(capsys, "corrupt", f"{web.url}/photos", f"{web.url}/copy", *CORRUPT)
+    code, told = run_and_read(capsys, "corrupt", f"{web.url}/photos", f"{web.url}/copy", *CORRUPT)
     assert code == 2
     assert f"{web.url}/copy cannot be written to: nothing is sent to web servers" in told
 
 
 def test_secrets_of_urls_are_written_nowhere(web, tmp_path, capsys, memory, cache):
     address = web.url.replace("://", "://ada:hunter2@") + "/photos"
-    code, told = run(capsys, "corrupt", address, "memory://copy", *CORRUPT)
+    code, told = run_and_read(capsys, "corrupt", address, "memory://copy", *CORRUPT)
     assert code == 0, told
-    code, more = run(capsys, "data", f"{address}/none.png")
+    code, more = run_and_read(capsys, "data", f"{address}/none.png")
     assert code == 2
     with pytest.raises(
         RunError, match=r"^https://\*\*\*@127.0.0.1:1/photos could not be listed in"
@@ -338,14 +335,14 @@ def test_a_missing_package_is_named(monkeypatch, capsys, protocol, package):
     monkeypatch.setitem(sys.modules, package, None)
     there = f"{protocol}://bucket/photos"
     for words in (["data", there], ["corrupt", "demo", there, *CORRUPT]):
-        code, told = run(capsys, *words)
+        code, told = run_and_read(capsys, *words)
         assert code == 2
         assert f"needs {package}, which is not installed" in told
         assert f'python -m pip install "{package}"' in told
 
 
 def test_a_protocol_that_nobody_knows(capsys):
-    code, told = run(capsys, "data", "nonsense://bucket/photos")
+    code, told = run_and_read(capsys, "data", "nonsense://bucket/photos")
     assert code == 2
     assert "nonsense://bucket/photos cannot be reached (Protocol not known" in told
 
@@ -495,7 +492,7 @@ def test_files_are_sent_while_work_goes_on(memory, monkeypatch):
 
 def test_other_peoples_folders_are_left_alone(memory, capsys):
     fill(memory)
-    code, told = run(capsys, "corrupt", "memory://data", "memory://data", *CORRUPT)
+    code, told = run_and_read(capsys, "corrupt", "memory://data", "memory://data", *CORRUPT)
     assert code == 2
     assert "memory://data is not empty and holds nothing that shiftproof has written" in told
     assert sorted(content(memory, "/data")) == [*(f"{n}.png" for n in range(6)), "notes.txt"]
@@ -504,7 +501,7 @@ def test_other_peoples_folders_are_left_alone(memory, capsys):
 def test_what_only_plans_writes_nothing(s3, memory, capsys, monkeypatch, tmp_path):
     fill(memory)
     words = ["corrupt", "memory://data", "memory://out", *CORRUPT, "--dry-run"]
-    code, told = run(capsys, *words)
+    code, told = run_and_read(capsys, *words)
     assert code == 0, told
     assert memory.find("/out") == []
     # What a command would meet there, a plan meets too.
@@ -513,13 +510,13 @@ def test_what_only_plans_writes_nothing(s3, memory, capsys, monkeypatch, tmp_pat
         "s3://nowhere/out": "bucket does not exist",
         "https://127.0.0.1:1/out": "nothing is sent to web servers",
     }.items():
-        code, told = run(capsys, "corrupt", "memory://data", url, *CORRUPT, "--dry-run")
+        code, told = run_and_read(capsys, "corrupt", "memory://data", url, *CORRUPT, "--dry-run")
         assert code == 2
         assert what in " ".join(told.split())
     with storage.write_to("memory://out"):
         monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "other machine"))
         before = memory.find("/out")
-        code, told = run(capsys, *words)
+        code, told = run_and_read(capsys, *words)
         assert (code, memory.find("/out")) == (2, before)
         assert "Another command writes to memory://out" in told
 
@@ -528,7 +525,7 @@ def test_copies_that_other_machines_would_write_for_nobody(memory, monkeypatch, 
     fill(memory)
     monkeypatch.delenv(placeholders.CACHE)
     words = ["--engine", "ray", "--address", "10.0.0.1:6379"]
-    code, told = run(capsys, "corrupt", "memory://data", "memory://out", *CORRUPT, *words)
+    code, told = run_and_read(capsys, "corrupt", "memory://data", "memory://out", *CORRUPT, *words)
     assert code == 2
     assert "set SHIFTPROOF_CACHE to a folder on a disk that all machines share" in told
 
@@ -571,7 +568,7 @@ def test_the_settings_file_may_name_urls(memory, tmp_path, monkeypatch, capsys):
     fill(memory)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shiftproof.toml").write_text('[embed]\nout = "memory://vectors"\n')
-    code, told = run(capsys, "embed", "--model", "none:such", "--data", "memory://data")
+    code, told = run_and_read(capsys, "embed", "--model", "none:such", "--data", "memory://data")
     assert code == 2
     assert "shiftproof.toml gives --out memory://vectors" in told
     assert memory.find("/vectors") == []

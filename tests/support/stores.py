@@ -21,6 +21,14 @@ KEYS = {
 }
 
 
+IGNORES_LEFTOVERS = pytest.mark.filterwarnings(
+    # Of the libraries that talk to stores, when sessions of earlier event loops are collected.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:datetime.datetime.utc:DeprecationWarning",
+)
+
+
 @contextlib.contextmanager
 def serve_s3(bucket):
     """A server of S3 with one bucket; the environment says where it is."""
