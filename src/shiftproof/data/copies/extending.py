@@ -111,9 +111,7 @@ def find_extent(
             "not give. Name it beside the others, with the same options or function."
         )
     named = {name: corruptions.get(name, name) for name in unite_names(known, corruptions)}
-    united = sorted({*levels, *severities})
-    if set(levels) <= set(severities):
-        united = list(severities)
+    united = _unite_severities(levels, severities)
     left_out = [f"severity {level}" for level in levels if level not in severities]
     return CopyExtent(
         named,
@@ -127,6 +125,13 @@ def find_extent(
         before,
         [*absent, *left_out],
     )
+
+
+def _unite_severities(there: Sequence[int], here: Sequence[int]) -> list[int]:
+    """Return the severities of both, in the order that the manifest has, or one command would write."""
+    if set(here) <= set(there):
+        return list(there)
+    return list(here) if set(there) <= set(here) else sorted({*there, *here})
 
 
 def _read_cells(target: Path) -> Settings | None:
