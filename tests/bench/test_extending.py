@@ -340,6 +340,19 @@ class TestWhileARunIsExtended:
         )
         assert everything(extended.path) == everything(whole.path)
 
+    @pytest.mark.parametrize("renamed", ["..", "absolute"])
+    def test_names_that_lead_elsewhere_remove_nothing(self, half, start, tmp_path, renamed):
+        path, _ = half
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/kept.txt").write_text("mine")
+        told = json.loads((path / "run.json").read_text())
+        name = "../../mine" if renamed == ".." else str(tmp_path / "mine")
+        told["extension"]["renamed"][name] = "one"
+        (path / "run.json").write_text(json.dumps(told))
+        start(**make(self.more), adapters={"learner": Learner})
+        assert (tmp_path / "mine/kept.txt").read_text() == "mine"
+        assert load_run(path).settings["severities"] == [1, 2, 5]
+
     def test_new_scores_are_of_the_larger_run(self, half, start, monkeypatch):
         path, _ = half
         options = {**make(self.more), "adapters": {"learner": Learner}}
