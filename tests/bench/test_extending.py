@@ -339,6 +339,8 @@ class TestWhileARunIsExtended:
             start(name, **more, adapters={"learner": Learner}) for name in ("run", "whole")
         )
         assert everything(extended.path) == everything(whole.path)
+        [entry] = extended.head.extended
+        assert entry["added"] == "contrast at 2; two in all cells; contrast at 3"
 
     @pytest.mark.parametrize("renamed", ["..", "absolute"])
     def test_names_that_lead_elsewhere_remove_nothing(self, half, start, tmp_path, renamed):
