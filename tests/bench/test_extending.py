@@ -427,6 +427,16 @@ def test_figures_by_condition_are_of_the_run_before(start, photos):
     assert start(severities=[1, 2, 5]).folder.conditions_files == []
 
 
+@pytest.mark.parametrize("severities", [[[1]], ["1", 5], [None, 5]])
+def test_a_run_whose_severities_are_no_numbers_is_refused(start, severities):
+    run = start()
+    told = json.loads((run.path / "run.json").read_text())
+    told["settings"]["severities"] = severities
+    (run.path / "run.json").write_text(json.dumps(told))
+    with pytest.raises(RunMismatchError, match="severities was .*, now 1, 3, 5"):
+        start(severities=[1, 3, 5])
+
+
 def test_a_run_of_format_1_can_be_extended(start):
     """``run.json`` as it was written before runs could be extended has the same form."""
     run = start()

@@ -82,6 +82,16 @@ def test_severities_need_not_be_asked_for_in_the_order_of_before(photos, tmp_pat
     assert contents(tmp_path / "copy") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("severities", [[[2]], ["2", 4], [None, 4]])
+def test_a_copy_whose_severities_are_no_numbers_is_refused(photos, tmp_path, severities):
+    corrupt(photos, tmp_path / "copy")
+    manifest = tmp_path / "copy/manifest.json"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**told, "severities": severities}))
+    with pytest.raises(RunMismatchError, match="severities was .*, now 2, 4"):
+        corrupt(photos, tmp_path / "copy")
+
+
 def test_a_dry_run_is_of_the_new_cells(photos, tmp_path):
     corrupt(photos, tmp_path / "copy")
     before = contents(tmp_path / "copy")

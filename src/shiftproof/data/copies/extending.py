@@ -142,6 +142,8 @@ def _read_cells(target: Path) -> Settings | None:
     corruptions, severities = told.get("corruptions"), told.get("severities")
     if not isinstance(corruptions, dict) or not isinstance(severities, list):
         return None
+    if not all(isinstance(one, int) for one in severities):
+        return None
     return {"corruptions": corruptions, "severities": severities}
 
 
