@@ -187,7 +187,7 @@ def _check_arguments(
     if task == "segmentation":
         if data is None:
             raise InputError(
-                "Expected the data set beside the label maps: data=, a folder with the true ones."
+                "Expected the dataset beside the label maps: data=, a folder with the true ones."
             )
         return
     if class_map is not None:
@@ -222,7 +222,7 @@ def _check_detections(
     if data is None:
         raise InputError(
             "Expected the annotations beside the result files (--data, data=): a COCO JSON file or "
-            "a data set with boxes."
+            "a dataset with boxes."
         )
     if isinstance(data, ImageData) and not isinstance(data, DetectionData):
         raise InputError(
