@@ -30,7 +30,7 @@ from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import Resampling
-from shiftproof.shards import Backend, Scheduled
+from shiftproof.shards import Backend, Ray, Scheduled
 from shiftproof.types import Cell
 
 Predictions = str | Path
@@ -110,6 +110,9 @@ def score(
     _check_arguments(given, task, data, measure, classes, class_map, calibrate)
     if not isinstance(predictions, Mapping):
         given = {_NOUNS[task]: next(iter(given.values()))}
+    if isinstance(backend, Ray):
+        # Its machines work in other folders.
+        given = {name: path.absolute() for name, path in given.items()}
     with leave_nothing_if_refused(Path(out), shared=isinstance(backend, Scheduled)):
         if task == "segmentation":
             assert data is not None
