@@ -433,7 +433,7 @@ def test_a_run_whose_severities_are_no_numbers_is_refused(start, severities):
     told = json.loads((run.path / "run.json").read_text())
     told["settings"]["severities"] = severities
     (run.path / "run.json").write_text(json.dumps(told))
-    with pytest.raises(RunMismatchError, match="severities was .*, now 1, 3, 5"):
+    with pytest.raises(RunMismatchError, match=r"severities was .*, now 1, 3, 5"):
         start(severities=[1, 3, 5])
 
 

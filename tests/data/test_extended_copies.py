@@ -88,7 +88,7 @@ def test_a_copy_whose_severities_are_no_numbers_is_refused(photos, tmp_path, sev
     manifest = tmp_path / "copy/manifest.json"
     told = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**told, "severities": severities}))
-    with pytest.raises(RunMismatchError, match="severities was .*, now 2, 4"):
+    with pytest.raises(RunMismatchError, match=r"severities was .*, now 2, 4"):
         corrupt(photos, tmp_path / "copy")
 
 
