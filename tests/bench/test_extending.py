@@ -339,6 +339,21 @@ class TestWhileARunIsExtended:
             start(name, **more, adapters={"learner": Learner}) for name in ("run", "whole")
         )
         assert everything(extended.path) == everything(whole.path)
+        [entry] = extended.head.extended
+        assert entry["added"] == "contrast at 2; two in all cells; contrast at 3"
+
+    @pytest.mark.parametrize("renamed", ["..", "absolute"])
+    def test_names_that_lead_elsewhere_remove_nothing(self, half, start, tmp_path, renamed):
+        path, _ = half
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/kept.txt").write_text("mine")
+        told = json.loads((path / "run.json").read_text())
+        name = "../../mine" if renamed == ".." else str(tmp_path / "mine")
+        told["extension"]["renamed"][name] = "one"
+        (path / "run.json").write_text(json.dumps(told))
+        start(**make(self.more), adapters={"learner": Learner})
+        assert (tmp_path / "mine/kept.txt").read_text() == "mine"
+        assert load_run(path).settings["severities"] == [1, 2, 5]
 
     def test_new_scores_are_of_the_larger_run(self, half, start, monkeypatch):
         path, _ = half
@@ -410,6 +425,16 @@ def test_figures_by_condition_are_of_the_run_before(start, photos):
     bench.score_conditions(run, by="part:1")
     assert run.folder.conditions_files
     assert start(severities=[1, 2, 5]).folder.conditions_files == []
+
+
+@pytest.mark.parametrize("severities", [[[1]], ["1", 5], [None, 5]])
+def test_a_run_whose_severities_are_no_numbers_is_refused(start, severities):
+    run = start()
+    told = json.loads((run.path / "run.json").read_text())
+    told["settings"]["severities"] = severities
+    (run.path / "run.json").write_text(json.dumps(told))
+    with pytest.raises(RunMismatchError, match=r"severities was .*, now 1, 3, 5"):
+        start(severities=[1, 3, 5])
 
 
 def test_a_run_of_format_1_can_be_extended(start):

@@ -45,13 +45,30 @@ def test_what_does_not_fit_is_made_anew(monkeypatch):
 
 
 def test_without_room_images_are_made_anew(monkeypatch):
-    def refuse():
+    def refuse(*_):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(kept_images.tempfile, "TemporaryFile", refuse)
     without_room = KeptImages()
     np.testing.assert_array_equal(without_room.get("0", lambda: picture(0)), picture(0))
     np.testing.assert_array_equal(without_room.get("0", lambda: picture(1)), picture(1))
+
+
+@pytest.mark.parametrize("room", [0, 50])
+def test_a_disk_that_fills_up_leaves_what_was_kept(room):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept = KeptImages(limit=1000)
+    kept.get("0", lambda: picture(0))
+    # Bytes of room for the 72 of a second image.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (picture(0).nbytes + room, hard))
+    try:
+        np.testing.assert_array_equal(kept.get("1", lambda: picture(1)), picture(1))
+        np.testing.assert_array_equal(kept.get("0", never), picture(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(AssertionError, match="made again"):
+        kept.get("1", never)
 
 
 def test_what_is_sent_is_empty():

@@ -134,6 +134,23 @@ def test_a_machine_that_does_not_see_the_results_says_so(results, tmp_path, monk
         score(results, tmp_path / "run", Sent())
 
 
+def test_a_machine_that_works_in_another_folder_finds_the_results(results, tmp_path, monkeypatch):
+    made = scored_cells.make_part
+
+    def elsewhere(scoring, part):
+        with monkeypatch.context() as patch:
+            patch.chdir("/")
+            return made(scoring, part)
+
+    monkeypatch.setattr(scored_cells, "make_part", elsewhere)
+    monkeypatch.chdir(tmp_path)
+    data, models = results
+    relative = {name: path.relative_to(tmp_path) for name, path in models.items()}
+    one = score(results, tmp_path / "one")
+    score((data, relative), tmp_path / "run", Sent())
+    assert everything(tmp_path / "run") == everything(one.path)
+
+
 def test_the_command_of_a_worker_succeeds_with_its_share(tmp_path, capsys):
     scored_results.make("coco", None, tmp_path / "results")
     words = [

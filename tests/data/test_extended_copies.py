@@ -71,6 +71,27 @@ def test_the_line_says_what_is_there_and_what_is_added(photos, tmp_path, capsys)
     assert (tmp_path / "copy/manifest.json").read_bytes() == manifest
 
 
+def test_severities_need_not_be_asked_for_in_the_order_of_before(photos, tmp_path):
+    corrupt(photos, tmp_path / "copy", severities=[4, 2])
+    before = contents(tmp_path / "copy")
+    corrupt(photos, tmp_path / "copy", severities=[2])
+    corrupt(photos, tmp_path / "copy", severities=[2, 4])
+    assert contents(tmp_path / "copy") == before
+    corrupt(photos, tmp_path / "copy", severities=[3])
+    corrupt(photos, tmp_path / "whole", severities=[2, 3, 4])
+    assert contents(tmp_path / "copy") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("severities", [[[2]], ["2", 4], [None, 4]])
+def test_a_copy_whose_severities_are_no_numbers_is_refused(photos, tmp_path, severities):
+    corrupt(photos, tmp_path / "copy")
+    manifest = tmp_path / "copy/manifest.json"
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**told, "severities": severities}))
+    with pytest.raises(RunMismatchError, match=r"severities was .*, now 2, 4"):
+        corrupt(photos, tmp_path / "copy")
+
+
 def test_a_dry_run_is_of_the_new_cells(photos, tmp_path):
     corrupt(photos, tmp_path / "copy")
     before = contents(tmp_path / "copy")

@@ -205,7 +205,7 @@ class _Truth:
         """Take images and labels from a file of predictions."""
         if answers.images is None:
             raise InputError(
-                f"{answers.where} does not say which images its rows are; expected the data set "
+                f"{answers.where} does not say which images its rows are; expected the dataset "
                 "beside the answers (data=, --data), or an array or a column called images."
             )
         if answers.labels is None:
@@ -291,7 +291,7 @@ class _Truth:
             if len(answers) != len(self.samples):
                 raise InputError(
                     f"{answers.where}: {len(answers)} rows, and {len(self.samples)} images; expected "
-                    "a row for each, in the order of the data set, or the images' names beside them."
+                    "a row for each, in the order of the dataset, or the images' names beside them."
                 )
             return list(range(len(answers)))
         _check_once(answers, answers.images)

@@ -243,10 +243,10 @@ def _read_run(path: Path) -> dict[str, Any] | None:
 
 def _has_grid(settings: Settings | None) -> bool:
     """Whether settings are of a run over a grid, and not of results made elsewhere."""
-    return settings is not None and (
-        isinstance(settings.get("corruptions"), dict)
-        and isinstance(settings.get("severities"), list)
-    )
+    if settings is None or not isinstance(settings.get("corruptions"), dict):
+        return False
+    severities = settings.get("severities")
+    return isinstance(severities, list) and all(isinstance(one, int) for one in severities)
 
 
 # ---------------------------------------------------------------- the union of settings

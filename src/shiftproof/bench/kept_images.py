@@ -64,16 +64,21 @@ class KeptImages:
             self._limit = min(MOST_BYTES, free // (2 * usable_cores()))
         if self._end + image.nbytes > self._limit:
             return
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it ends with this object)
-                weakref.finalize(self, self._file.close)
-            self._file.seek(self._end)
-            self._file.write(np.ascontiguousarray(image).data)
-            self._file.flush()
-        except OSError:
+        if not self._write(image):
             # Only there for speed: without room it is done without.
             self._limit = 0
             return
         self._places[name] = self._end, image.shape
         self._end += image.nbytes
+
+    def _write(self, image: Image) -> bool:
+        """Write an image behind the others; return whether there was room."""
+        try:
+            if self._file is None:
+                # A buffer would go on trying to write what a full disk refused, also on reading.
+                self._file = tempfile.TemporaryFile("w+b", 0)  # noqa: SIM115 (ends with this object)
+                weakref.finalize(self, self._file.close)
+            self._file.seek(self._end)
+            return self._file.write(np.ascontiguousarray(image).data) == image.nbytes
+        except OSError:
+            return False

@@ -84,7 +84,7 @@ def make_part(scoring: Scoring, part: int) -> Arrays:
     """Return the files of one part."""
     name, cell = scoring.parts[part]
     if scoring.is_sent:
-        check_seen(scoring.sources[name].absolute())
+        check_seen(scoring.sources[name])
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = RunFolder(Path(scratch))
         folder.records_file(name, cell).parent.mkdir(parents=True)

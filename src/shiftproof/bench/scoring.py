@@ -30,7 +30,7 @@ from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import Resampling
-from shiftproof.shards import Backend, Scheduled
+from shiftproof.shards import Backend, Ray, Scheduled
 from shiftproof.types import Cell
 
 Predictions = str | Path
@@ -110,6 +110,9 @@ def score(
     _check_arguments(given, task, data, measure, classes, class_map, calibrate)
     if not isinstance(predictions, Mapping):
         given = {_NOUNS[task]: next(iter(given.values()))}
+    if isinstance(backend, Ray):
+        # Its machines work in other folders.
+        given = {name: path.absolute() for name, path in given.items()}
     with leave_nothing_if_refused(Path(out), shared=isinstance(backend, Scheduled)):
         if task == "segmentation":
             assert data is not None
@@ -187,7 +190,7 @@ def _check_arguments(
     if task == "segmentation":
         if data is None:
             raise InputError(
-                "Expected the data set beside the label maps: data=, a folder with the true ones."
+                "Expected the dataset beside the label maps: data=, a folder with the true ones."
             )
         return
     if class_map is not None:
@@ -222,7 +225,7 @@ def _check_detections(
     if data is None:
         raise InputError(
             "Expected the annotations beside the result files (--data, data=): a COCO JSON file or "
-            "a data set with boxes."
+            "a dataset with boxes."
         )
     if isinstance(data, ImageData) and not isinstance(data, DetectionData):
         raise InputError(

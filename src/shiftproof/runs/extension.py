@@ -44,11 +44,17 @@ class Extension(msgspec.Struct, frozen=True):
 
 
 def read_extension(told: Mapping[str, Any]) -> Extension | None:
-    """Return the extension that ``run.json`` tells of, if there is a readable one."""
+    """Return the extension that ``run.json`` tells of, if there is a readable one.
+
+    Folders of renamed models are removed in the end: one whose names lead elsewhere is none.
+    """
     try:
-        return msgspec.convert(told.get(KEY), Extension | None)
+        found = msgspec.convert(told.get(KEY), Extension | None)
     except msgspec.ValidationError:
         return None
+    if found is None or all(map(files.can_name_files, [*found.renamed, *found.renamed.values()])):
+        return found
+    return None
 
 
 def print_scores(path: Path) -> str | None:

@@ -114,7 +114,14 @@ class RunFolder:
     def _extend(self, extension: Extension) -> None:
         """Write into ``run.json`` what the run becomes."""
         told = self.info()
-        earlier = read_extension(read_object(self.run_file))
+        earlier = self.extension
+        if earlier is not None and told.get("settings") != earlier.settings:
+            # It was not measured yet, and becomes a part of this one.
+            extension = msgspec.structs.replace(
+                extension,
+                added=f"{earlier.added}; {extension.added}",
+                assumed={**earlier.assumed, **extension.assumed},
+            )
         renamed = {} if earlier is None else earlier.renamed
         whole = msgspec.structs.replace(
             extension,

@@ -111,9 +111,7 @@ def find_extent(
             "not give. Name it beside the others, with the same options or function."
         )
     named = {name: corruptions.get(name, name) for name in unite_names(known, corruptions)}
-    united = sorted({*levels, *severities})
-    if set(levels) <= set(severities):
-        united = list(severities)
+    united = _unite_severities(levels, severities)
     left_out = [f"severity {level}" for level in levels if level not in severities]
     return CopyExtent(
         named,
@@ -129,6 +127,13 @@ def find_extent(
     )
 
 
+def _unite_severities(there: Sequence[int], here: Sequence[int]) -> list[int]:
+    """Return the severities of both, in the order that the manifest has, or one command would write."""
+    if set(here) <= set(there):
+        return list(there)
+    return list(here) if set(there) <= set(here) else sorted({*there, *here})
+
+
 def _read_cells(target: Path) -> Settings | None:
     file = target / "manifest.json"
     told = read_json(file) if file.is_file() else None
@@ -136,6 +141,8 @@ def _read_cells(target: Path) -> Settings | None:
         return None
     corruptions, severities = told.get("corruptions"), told.get("severities")
     if not isinstance(corruptions, dict) or not isinstance(severities, list):
+        return None
+    if not all(isinstance(one, int) for one in severities):
         return None
     return {"corruptions": corruptions, "severities": severities}
 

@@ -394,7 +394,7 @@ def _yolo_config(tree: Tree, name: str) -> bytes | None:
 def _entry_below(tree: Tree, name: str, here: str, entry: str, data: bytes) -> bytes:
     """Return the YAML file with one entry rewritten so that it cannot refer to the clean images."""
     leads_out = InputError(
-        f"{name}: expected a path below the data set's folder, got {entry!r}, which leaves it, so "
+        f"{name}: expected a path below the dataset's folder, got {entry!r}, which leaves it, so "
         "a copy would lead back to the clean images."
     )
     if Path(entry).is_absolute():

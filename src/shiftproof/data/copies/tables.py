@@ -103,7 +103,7 @@ class _Change:
         start = time.process_time()
         try:
             if data is None:
-                raise BrokenFileError("the image is not in the data set")
+                raise BrokenFileError("the image is not in the dataset")
             image = read_image(data)
         except BrokenFileError as error:
             reason = str(error).removeprefix("image: ")
