@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from shiftproof import Segmenter, bench, load_run
-from shiftproof.bench import filling
+from shiftproof.bench import extending, filling
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
@@ -546,3 +546,11 @@ def test_a_run_that_was_scored_elsewhere_is_refused(start, tmp_path):
     (tmp_path / "run/run.json").write_text(json.dumps(told))
     with pytest.raises(RunMismatchError, match="a run with other settings"):
         start()
+
+
+def test_names_of_a_strangers_settings_that_lead_elsewhere_are_not_taken():
+    """A model of one's own gets the name that it has in the run there, and with it a folder."""
+    same = {"adapter": None}
+    for name, found in (("net", {"source": "net"}), ("../net", {}), ("a/b", {})):
+        there, here = {"models": {name: same}}, {"models": {"source": same}}
+        assert extending._match_names(there, here) == ({}, found)

@@ -26,6 +26,7 @@ from shiftproof.bench.arguments import (
 from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.drawing import Asked, Block, Drawing
+from shiftproof.bench.extending import WITHOUT_CELLS
 from shiftproof.bench.opening import lay_out, open_folder, select_images
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
@@ -140,7 +141,7 @@ def run_anytime(
     settings["asked"] = {"precision": precision, "compare": compare}
     folder = open_folder(
         out, KIND, task, prepared, settings, layout.view, workers,
-        why="An anytime run cannot be extended: its draws depend on all cells and models together.",
+        why=WITHOUT_CELLS[KIND],
     )  # fmt: skip
     work = _Work(
         folder, prepared, layout.view, Grid(layout.cells), precision=precision, compare=compare,

@@ -23,6 +23,7 @@ from shiftproof.bench.arguments import (
 )
 from shiftproof.bench.breaking_summary import summarize_breaking
 from shiftproof.bench.classification import Classification
+from shiftproof.bench.extending import WITHOUT_CELLS
 from shiftproof.bench.opening import open_folder, select_images
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Prepared
@@ -151,7 +152,7 @@ def find_breaking(
     )
     folder = open_folder(
         out, KIND, task, prepared, settings, view, workers,
-        why="A run over breaking points cannot be extended; one of `bench` can.",
+        why=WITHOUT_CELLS[KIND],
     )  # fmt: skip
     for name in prepared.models:
         files.make_folder(folder.path / "records" / name)

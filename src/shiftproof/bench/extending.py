@@ -21,6 +21,8 @@ from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.task import SOURCE, Prepared
 from shiftproof.compute.progress import console
 from shiftproof.corruptions.extent import (
+    count_added,
+    count_there,
     describe_cells,
     find_unknown,
     join_names,
@@ -47,10 +49,12 @@ _ADD_MODELS = (
     "To add a model, name the run's own beside it, each by a name of its own (--model A --model B)."
 )
 
-_OTHER_KINDS = {
+WITHOUT_CELLS = {
     "anytime": "An anytime run cannot be extended: its draws depend on all cells and models together.",
-    "breaking": "Breaking points are searched between severities, and are no cells of a grid.",
+    "breaking": "Breaking points are searched between severities, and are no cells of a grid: a run over "
+    "them cannot be extended.",
 }
+"""Why runs of these kinds cannot be extended."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +191,7 @@ def unite(
     if told.get("kind") != kind:
         manifest.check_same(
             path, {"kind": told.get("kind")}, {"kind": kind}, what="a run",
-            why=_OTHER_KINDS.get(str(told.get("kind")), ""),
+            why=WITHOUT_CELLS.get(str(told.get("kind")), ""),
         )  # fmt: skip
     if not _has_grid(find_settings(told)):
         return asked  # refused where the folder is begun
@@ -272,7 +276,12 @@ def _match_names(there: Settings, here: Settings) -> tuple[dict[str, str], dict[
 
 
 def _find_name(source: Mapping[str, Any], among: Mapping[str, Any]) -> dict[str, str]:
-    names = [name for name, settings in among.items() if settings == source[SOURCE]]
+    # A name becomes that of a folder, and may be out of a file of settings.
+    names = [
+        name
+        for name, settings in among.items()
+        if settings == source[SOURCE] and files.can_name_files(name)
+    ]
     return {SOURCE: names[0]} if names else {}
 
 
@@ -449,7 +458,7 @@ def describe_extent(whole: Whole, folder: RunFolder) -> str | None:
         return None
     total = len(whole.prepared.titles) * len(whole.cells)
     missing = len(whole.list_missing(folder))
-    there = f"{total - missing:,} {'cell is' if total - missing == 1 else 'cells are'} there"
+    there = count_there(total - missing)
     if whole.waiting is not None:
         return (
             f"{there}; others were begun and are left out: {whole.waiting}. Ask for them to go on"
@@ -459,7 +468,7 @@ def describe_extent(whole: Whole, folder: RunFolder) -> str | None:
         return f"{there}{left}; all are kept, also what was not asked for: {_describe_kept(whole)}"
     new = total - _count_before(whole)
     left = f", {missing - new:,} were left" if missing > new else ""
-    return f"{there}{left}, {new:,} {'is' if new == 1 else 'are'} added: {describe_added(whole)}"
+    return f"{there}{left}, {count_added(new)}: {describe_added(whole)}"
 
 
 def tell_extent(whole: Whole, folder: RunFolder) -> None:

@@ -30,6 +30,7 @@ from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, View
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.corruptions import COMMON
+from shiftproof.corruptions.extent import count_there
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.runs.folder import RunFolder
@@ -258,7 +259,7 @@ def _describe(whole: Whole, left: _Left, out: str | Path | None) -> str | None:
         return None
     told = describe_extent(whole, RunFolder(Path(out)))
     there = len(whole.prepared.titles) * len(whole.cells) - left.tables
-    return told or f"{there:,} cells are there, {left.tables:,} are left"
+    return told or f"{count_there(there)}, {left.tables:,} are left"
 
 
 def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:

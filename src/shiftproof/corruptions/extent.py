@@ -33,6 +33,24 @@ def find_unknown(identities: Mapping[str, Any], names: Iterable[str]) -> dict[st
     }
 
 
+def count_there(cells: int) -> str:
+    """Say how many cells there are.
+
+    >>> count_there(1), count_there(2000)
+    ('1 cell is there', '2,000 cells are there')
+    """
+    return f"{cells:,} {'cell is' if cells == 1 else 'cells are'} there"
+
+
+def count_added(cells: int) -> str:
+    """Say how many cells are added.
+
+    >>> count_added(1), count_added(2)
+    ('1 is added', '2 are added')
+    """
+    return f"{cells:,} {'is' if cells == 1 else 'are'} added"
+
+
 def describe_cells(
     corruptions: Sequence[str],
     severities: Sequence[int],

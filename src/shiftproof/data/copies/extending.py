@@ -10,6 +10,8 @@ from typing import Any
 from shiftproof.compute.progress import console
 from shiftproof.corruptions import CorruptionFunction
 from shiftproof.corruptions.extent import (
+    count_added,
+    count_there,
     describe_cells,
     find_unknown,
     join_names,
@@ -67,7 +69,7 @@ class CopyExtent:
         if self.before is None or not (self.new or self.kept):
             return None
         there = len(self.cells) - len(self.new)
-        has = f"{there:,} {'cell is' if there == 1 else 'cells are'} there"
+        has = count_there(there)
         if not self.new:
             return f"{has}; all are kept, also what was not asked for: {join_names(self.kept)}"
         known, levels = self.before["corruptions"], self.before["severities"]
@@ -77,8 +79,7 @@ class CopyExtent:
             new_corruptions=[name for name in self.corruptions if name not in known],
             new_severities=[level for level in self.severities if level not in levels],
         )
-        count = f"{len(self.new):,} {'is' if len(self.new) == 1 else 'are'} added"
-        return f"{has}, {count}: {'; '.join(added)}"
+        return f"{has}, {count_added(len(self.new))}: {'; '.join(added)}"
 
     def tell(self) -> None:
         """Print that line to standard error."""
