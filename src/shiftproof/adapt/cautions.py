@@ -73,8 +73,12 @@ def describe_kept(events: Iterable[Happened]) -> str | None:
     count = sum(event.count for event in events if event.kind == FEW_CLASSES)
     if not count:
         return None
-    batches, whose = ("1 batch seems", "its") if count == 1 else (f"{count:,} batches seem", "their")
-    return f"{batches} to hold few classes: {whose} statistics were not used, and no step was taken."
+    batches, whose = (
+        ("1 batch seems", "its") if count == 1 else (f"{count:,} batches seem", "their")
+    )
+    return (
+        f"{batches} to hold few classes: {whose} statistics were not used, and no step was taken."
+    )
 
 
 def _find_inner(settings: Any) -> Mapping[str, Any]:
