@@ -384,6 +384,27 @@ def test_actmad_takes_no_step_where_normalizing_would_confuse_the_source(sizes):
     assert kept(adapter) == len(sizes)
 
 
+@pytest.mark.parametrize(
+    ("make", "images", "lr"),
+    [
+        (pixel_classifier, 4, 0.0025),
+        (pixel_classifier, 16, 0.01),
+        (pixel_classifier, 32, 0.01),
+        (lambda: pixel_classifier().module, 4, 0.01),
+    ],
+)
+def test_actmad_learns_from_few_images_of_a_classifier_at_a_lower_rate(make, images, lr):
+    """0.01 for 16 images and more, in proportion to fewer; of a plain module always."""
+    x = torch.from_numpy(colors(np.arange(images) % 3, brightness=60) / np.float32(255))
+    x = x.permute(0, 3, 1, 2).contiguous()
+    auto, given = (ActMAD(make(), lr=rate, few_classes="learn") for rate in ("auto", lr))
+    first = [parameter.detach().clone() for parameter in auto.parameters()]
+    for adapter in (auto, given):
+        adapter(x)
+    assert all(map(torch.equal, auto.parameters(), given.parameters()))
+    assert not all(map(torch.equal, first, auto.parameters()))
+
+
 @pytest.mark.parametrize(("images", "like"), [(15, "false"), (16, "true")])
 def test_roid_corrects_by_the_mean_of_sixteen_answers(images, like):
     x = images_of(MIXED[:images])
