@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from shiftproof import Classes, Classifier, Preprocess, bench
-from shiftproof.adapt import ROID, ActMAD, CoTTA, Router, make_adapter
+from shiftproof.adapt import ROID, ActMAD, CoTTA, Router, make_adapter, source_check
 from shiftproof.adapt.cautions import describe_kept
 from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.source_check import SourceCheck
 from shiftproof.data import ImageArrays
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.report import write_report
@@ -199,6 +201,14 @@ def test_a_state_with_other_answers_is_refused(spec, answers):
     with pytest.raises(InputError, match=r"damaged: 'answers' has the shape"):
         adapter.load_state({**adapter.state(), "answers": answers})
     adapter.load_state({k: v for k, v in adapter.state().items() if k != "answers"})
+
+
+def test_answers_of_a_state_on_another_device_come_to_the_cpu(monkeypatch):
+    """Batches are judged by answers on the CPU; "meta" stands for a device that is there."""
+    monkeypatch.setattr(source_check, "copy_tensor", lambda state, name, like: like)
+    check = SourceCheck(AdaptedNetwork(network()))
+    found = check.read_state({"answers": torch.zeros(4, K, device="meta")})
+    assert found.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize(
