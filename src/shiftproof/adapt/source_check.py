@@ -117,7 +117,7 @@ class SourceCheck:
                 decides for all that follow.
             outputs: its logits.
             seen: what batch norm saw in it. If the batch's statistics do not count anyway, nothing is
-                run, and the answers are the source's.
+                run, and ``outputs`` are remembered in the place of the source's answers.
         """
         if self._inputs is None:
             return False
