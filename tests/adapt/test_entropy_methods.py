@@ -296,6 +296,8 @@ class TestMemory:
         inputs = torch.from_numpy(pictures()).permute(0, 3, 1, 2)
         other = EATA(classifier(), source=[inputs])
         assert one.settings["importance"] == other.settings["importance"] is not None
+        another = EATA(classifier(), source=[pictures(seed=1)])
+        assert another.settings["importance"] != one.settings["importance"]
 
     def test_sar_recovers_from_answers_that_are_too_sure(self):
         adapter = SAR(convolutional(), margin=1.0, recovery=0.99, lr=RATE, layers="all")

@@ -1,11 +1,24 @@
 """The option strings that docs/adaptation-methods.md gives for published forms of batch norm."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from shiftproof.adapt import make_adapter
 from support.small_networks import noise
+
+PAGE = Path(__file__).parents[2] / "docs" / "adaptation-methods.md"
+
+
+def read_spec(published_as):
+    """Return the first option string of a row of the page's tables."""
+    [spec] = re.findall(
+        rf"^\| {re.escape(published_as)} \| `([^`]+)`", PAGE.read_text("utf-8"), re.M
+    )
+    return spec
 
 
 def layer():
@@ -61,7 +74,8 @@ def test_moving_average_statistics():
 
 
 def test_instance_aware_batch_norm_alone_learns_nothing():
-    adapter = make_adapter("note:k=4,lr=0,weight=0,memory=2", layer_with_head())
+    spec = read_spec("instance-aware batch norm alone (in NOTE)")
+    adapter = make_adapter(f"{spec},memory=2", layer_with_head())
     first = adapter(BATCHES[0])
     adapter(BATCHES[1])
     assert torch.equal(adapter(BATCHES[0]), first)

@@ -44,7 +44,8 @@ BATCH = 8
 """Clean images that go through the network at a time."""
 
 RATE = 1e-2
-"""Learning rate of a step, whatever the batch: the loss is a sum over layers, not over images."""
+"""Learning rate of a step; by itself it does not depend on the batch, as the loss is a sum over layers,
+not over images."""
 
 
 def actmad_rate(count: int) -> float:
@@ -57,7 +58,7 @@ ENOUGH = 16
 
 
 def classifier_rate(count: int) -> float:
-    """Return the rate of ``"auto"`` for a classifier: in proportion to batches of fewer than ``ENOUGH``.
+    """Return the rate of ``"auto"`` for a classifier: below ``ENOUGH`` images in proportion to them.
 
     Statistics of four images are far from those of all by chance, and a stream holds more of such
     batches: at the full rate it ended 2.3 points worse on clean images of three classes.

@@ -64,17 +64,21 @@ def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -
 
 
 def describe_kept(events: Iterable[Happened]) -> str | None:
-    """Say in how many batches the source's statistics were kept; None if in none.
+    """Say how many batches were set aside since they seem to hold few classes; None if none was.
 
     >>> from shiftproof.adapt.events import Event
     >>> describe_kept([Event("few classes", 3, "why", count=12), Event("skipped", 4, "why")])
-    "The source's statistics were kept in 12 batches that seem to hold few classes."
+    '12 batches seem to hold few classes: their statistics were not used, and no step was taken.'
     """
     count = sum(event.count for event in events if event.kind == FEW_CLASSES)
     if not count:
         return None
-    batches = "1 batch that seems" if count == 1 else f"{count:,} batches that seem"
-    return f"The source's statistics were kept in {batches} to hold few classes."
+    batches, whose = (
+        ("1 batch seems", "its") if count == 1 else (f"{count:,} batches seem", "their")
+    )
+    return (
+        f"{batches} to hold few classes: {whose} statistics were not used, and no step was taken."
+    )
 
 
 def _find_inner(settings: Any) -> Mapping[str, Any]:

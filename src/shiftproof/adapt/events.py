@@ -12,17 +12,17 @@ MOST_EVENTS = 20
 
 
 FEW_CLASSES = "few classes"
-"""The kind of the event that a batch holds few classes, so that the source's statistics were kept."""
+"""The kind of the event that a batch, or a memory, holds few classes: nothing was learned from it."""
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that a reader of the results must know: a skipped update, a roll-back, a reset.
 
-    ``kind`` is one word for it (``"skipped"``, ``"rolled back"``, ``"reset"``, ``"fell back"``),
-    ``batch`` the number of the batch since the last ``reset()``, from 0, and ``reason`` a sentence.
-    ``count`` is how many it stands for: after the first ``MOST_EVENTS`` of a kind one event stands
-    for all further ones, with the batch and the reason of the last.
+    ``kind`` names it (``"skipped"``, ``"rolled back"``, ``"reset"``, ``"fell back"``,
+    ``"few classes"``), ``batch`` the number of the batch since the last ``reset()``, from 0, and
+    ``reason`` a sentence. ``count`` is how many it stands for: after the first ``MOST_EVENTS`` of a
+    kind one event stands for all further ones, with the batch and the reason of the last.
     """
 
     kind: str

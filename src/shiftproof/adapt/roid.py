@@ -70,8 +70,9 @@ def symmetric_cross_entropy(first: torch.Tensor, second: torch.Tensor) -> torch.
 
 
 ENOUGH = 16
-"""Images whose mean answer is corrected by, with ``correction="auto"``. In batches of 4 clean images
-of mixed classes the correction made 1.6 points more errors (``benchmarks/batch_sizes.py``)."""
+"""Images of a batch from which on ``correction="auto"`` corrects its answers by their mean. In batches
+of 4 clean images of mixed classes the correction made 1.6 points more errors
+(``benchmarks/batch_sizes.py``)."""
 
 
 def _choose_correction(

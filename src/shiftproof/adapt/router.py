@@ -58,11 +58,13 @@ class Router(Adapter):
 
     1. **Without labels.** How often each seems to be wrong is estimated on every batch: from its
        confidence, from how far its answers crowd into few classes, and from what its changed answers
-       gain. Where classes do not explain how the batch differs from the source, a source whose answers
-       crowd is taken to be wrong so often (:func:`~shiftproof.adapt.evidence.estimate_errors`). The
-       estimates are the losses of Hedge with a fixed share (Freund & Schapire 1997; Herbster &
-       Warmuth 1998), over batches; the source has a head start. **These estimates are a proxy**,
-       measured in ``benchmarks/router.py``, and no bound on errors follows from them.
+       gain (:func:`~shiftproof.adapt.evidence.estimate_errors`). Where classes do not explain how the
+       batch differs from the source, the source is taken to be wrong at least on the share of images
+       by which its mean answer differs from that of the expert whose answers are spread most
+       (:func:`~shiftproof.adapt.evidence.estimate_crowding`). The estimates are the losses of Hedge
+       with a fixed share (Freund & Schapire 1997; Herbster & Warmuth 1998), over batches; the source
+       has a head start. **These estimates are a proxy**, measured in ``benchmarks/router.py``, and no
+       bound on errors follows from them.
     2. **With labels**, where :meth:`label` brings some. The choice of step 1 and each expert are
        voters whose weights follow their mistakes on the labeled images; the choice of step 1 begins
        with nine tenths. The vote is deterministic, and **its mistakes on the labeled images are

@@ -117,7 +117,7 @@ class SourceCheck:
                 decides for all that follow.
             outputs: its logits.
             seen: what batch norm saw in it. If the batch's statistics do not count anyway, nothing is
-                run, and the answers are the source's.
+                run, and ``outputs`` are remembered in the place of the source's answers.
         """
         if self._inputs is None:
             return False
@@ -238,7 +238,8 @@ class SourceCheck:
                 f"The state is damaged: {ANSWERS!r} has the shape {tuple(given.shape)}, expected up "
                 f"to {IMAGES} rows of two classes or more."
             )
-        return copy_tensor(state, ANSWERS, given.new_zeros(given.shape, dtype=torch.float32))
+        # On the CPU wherever the state is: so are those that they are joined with.
+        return copy_tensor(state, ANSWERS, torch.zeros(given.shape, device="cpu"))
 
     def restore(self, answers: torch.Tensor | None) -> None:
         """Begin with answers of :meth:`read_state`."""

@@ -24,7 +24,7 @@ DepthFunction: TypeAlias = Callable[[Image, float, Random, F32], Image]
 NEAREST = 1e-4
 """Nothing is nearer: depth is divided by."""
 
-METRES = 8000 / 512
+METERS = 8000 / 512
 """What a depth of 1 stands for."""
 
 FOG_3D = (4.0, 8.0, 12.0, 16.0, 20.0)
@@ -238,7 +238,7 @@ def check_depth(depth: object, image: Image, name: str) -> F32:
     if depth is None:
         raise InputError(
             f"{name} needs a depth map: corrupt(..., depth=...), an array (H, W), 0 at the camera and 1 "
-            f"at {METRES:.1f} m; on the command line --depth FOLDER or --depth onnx:FILE."
+            f"at {METERS:.1f} m; on the command line --depth FOLDER or --depth onnx:FILE."
         )
     table = np.asarray(depth)
     if table.dtype.kind != "f" or table.shape != image.shape[:2]:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from shiftproof.corruptions.checks import CorruptionFunction, Random
-from shiftproof.corruptions.depth import FUNCTIONS, METRES, check_depth
+from shiftproof.corruptions.depth import FUNCTIONS, METERS, check_depth
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.arrays import read_array
 from shiftproof.io.files import file_fingerprints, fingerprint, is_file
@@ -59,7 +59,7 @@ class DepthFolder:
         """Return the depth map of an image."""
         path = PurePosixPath(key)
         stem = self.folder / path.with_suffix("") if path.suffix else self.folder / path
-        for suffix, read in ((".npy", _read_metres), (".png", _read_taskonomy)):
+        for suffix, read in ((".npy", _read_meters), (".png", _read_taskonomy)):
             file = stem.with_name(stem.name + suffix)
             if is_file(file):
                 depth = read(file)
@@ -83,13 +83,13 @@ def _fingerprint(folder: Path) -> str:
     return fingerprint(f"{name} {content}\n".encode() for name, content in parts)
 
 
-def _read_metres(path: Path) -> F32:
+def _read_meters(path: Path) -> F32:
     depth = read_array(path)
     if depth.ndim != 2 or depth.dtype.kind != "f":
         raise BrokenFileError(
             f"{path}: expected meters as a floating array (H, W), got {depth.dtype} {depth.shape}."
         )
-    return np.asarray(depth / METRES, dtype=np.float32)
+    return np.asarray(depth / METERS, dtype=np.float32)
 
 
 def _read_taskonomy(path: Path) -> F32:

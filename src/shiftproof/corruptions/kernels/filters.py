@@ -91,7 +91,7 @@ def _find_corners(
         channels: that are interleaved.
         span: ``2 r channels``, from where a square starts to its last pixel.
         rows: at least one more than there are rows or columns in a square, scratch.
-        columns: ``(2 FLOATS + span,)``, of which the first ``FLOATS`` are 0, the rest scratch.
+        columns: ``(3 FLOATS + span,)``, of which the first ``FLOATS`` are 0, the rest scratch.
     """
     step, table = padded.shape[1], rows.ctypes.data
     center = padded.ctypes.data + y * step + first

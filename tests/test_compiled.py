@@ -1,0 +1,48 @@
+"""While a loop is compiled no garbage is collected; afterwards it is as before."""
+
+import gc
+
+import numba
+import pytest
+
+from shiftproof.compute.compiled import spare_garbage
+
+
+def add_up(count):
+    total = 0
+    for n in range(count):
+        total += n
+    return total
+
+
+def add_text(count):
+    return count + "text"
+
+
+def test_compiling_collects_no_garbage():
+    loop, collects = numba.njit(add_up), []
+    compile_loop = loop.compile
+
+    def watch(signature):
+        collects.append(gc.isenabled())
+        return compile_loop(signature)
+
+    loop.compile = watch
+    assert spare_garbage(loop)(5) == 10
+    assert collects == [False]
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_after_code_that_cannot_be_compiled():
+    with pytest.raises(numba.TypingError):
+        spare_garbage(numba.njit(add_text))(1)
+    assert gc.isenabled()
+
+
+def test_garbage_that_was_not_collected_before_is_not_collected_after():
+    gc.disable()
+    try:
+        assert spare_garbage(numba.njit(add_up))(4) == 6
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
