@@ -14,6 +14,7 @@ from shiftproof.io import placeholders
 from shiftproof.io.files import write_bytes
 from shiftproof.shards import FileParts, Scheduled, check_finished
 from shiftproof.storage import claims, copies, outgoing
+from shiftproof.storage.contents import Contents, Entry
 from shiftproof.storage.store import Store
 from support import scored_results, tiny
 from support.command import run_and_read
@@ -189,6 +190,49 @@ def test_a_store_that_fails_at_the_end_costs_nothing(memory, on_machine, monkeyp
             assert not (two / "b").exists()
             finish(two, "a", 0)
     assert memory.cat_file("/out/sum") == b"ab"
+
+
+def test_a_worker_that_ends_while_another_sends_leaves_its_files_counted(
+    memory, on_machine, monkeypatch
+):
+    ending = contextlib.ExitStack()
+    commit = Contents.commit
+
+    def commit_late(self, *rest, sent, **others):
+        if "a" in sent:
+            ending.close()
+        return commit(self, *rest, sent=sent, **others)
+
+    on_machine("one")
+    begin(one := ending.enter_context(shared(1)))
+    write_bytes(one / "b", b"b")
+    on_machine("two")
+    with shared(0) as two:
+        write_bytes(two / "a", b"a")
+        monkeypatch.setattr(Contents, "commit", commit_late)
+    told = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]
+    assert set(told) == {"run.json", "a", "b"}
+    assert memory.find("/out/.shiftproof") == ["/out/.shiftproof/contents.json"]
+
+
+def test_commits_of_several_count_whoever_finishes_in_between(memory):
+    store = Store("memory://out")
+
+    def send(contents, name):
+        return contents.commit(
+            store, sent={name: Entry(1, name)}, coming={}, removed=(), shared=True
+        )
+
+    slow = send(send(Contents(), "a"), "b")
+    quick = send(send(slow.read_on(store), "c"), "d")
+    quick.finish(store)
+    third = Contents.read(store, store.list(".shiftproof")).reopen(store, shared=True)
+    third = send(third, "e")
+    slow = send(slow, "f").read_on(store)
+    assert sorted(slow.files) == list("abcdef")
+    slow.finish(store)
+    third = send(third, "g").read_on(store)
+    assert sorted(third.files) == list("abcdefg")
 
 
 # ---------------------------------------------------------------- who may not

@@ -24,7 +24,7 @@ from shiftproof.io.fetched import list_fetched
 from shiftproof.io.files import file_fingerprint, write_bytes
 from shiftproof.io.images import read_image
 from shiftproof.io.places import Location
-from shiftproof.shards import on_ray
+from shiftproof.shards import Ray, on_ray
 from shiftproof.similarity import open_embeddings
 from shiftproof.storage import claims, outgoing
 from shiftproof.storage.store import Store
@@ -562,6 +562,17 @@ def test_only_what_a_job_reads_is_fetched_elsewhere(memory, web):
 def test_urls_with_secrets_are_not_sent_to_a_cluster(web):
     storage.fetch(web.url.replace("://", "://ada:hunter2@") + "/photos")
     assert "hunter2" not in repr(list_fetched())
+
+
+def test_a_job_that_reads_a_url_with_a_secret_is_refused_on_a_cluster(web, monkeypatch):
+    photos = storage.fetch(web.url.replace("://", "://ada:hunter2@") + "/photos")
+    monkeypatch.delenv(placeholders.CACHE)
+    ray = SimpleNamespace(remote=lambda **_: lambda task: task, cloudpickle=pickle)
+    tasks = on_ray._tasks(ray, read_image, photos, None, [0], Ray("auto"))
+    with pytest.raises(InputError, match="the secret of a URL is not sent to a cluster") as refused:
+        next(tasks)
+    assert "hunter2" not in str(refused.value)
+    assert f"***@{web.url.partition('://')[2]}/photos" in str(refused.value)
 
 
 def test_the_settings_file_may_name_urls(memory, tmp_path, monkeypatch, capsys):

@@ -59,7 +59,16 @@ def list_fetched(job: bytes | None = None) -> list[Fetched]:
     return [
         one
         for one in _fetched.values()
-        if redact_urls(one.url) == one.url
-        # The folder of a copy has a name that nothing else has, and that paths in it contain.
-        and (job is None or one.index.parent.name.encode() in job)
+        if redact_urls(one.url) == one.url and (job is None or _reads(job, one))
     ]
+
+
+def list_secret(job: bytes) -> list[str]:
+    """Return the URLs with secrets that a pickled job reads, without these secrets."""
+    shown = {redact_urls(one.url): one for one in _fetched.values()}
+    return [url for url, one in shown.items() if url != one.url and _reads(job, one)]
+
+
+def _reads(job: bytes, one: Fetched) -> bool:
+    # The folder of a copy has a name that nothing else has, and that paths in it contain.
+    return one.index.parent.name.encode() in job

@@ -18,7 +18,7 @@ import numpy as np
 from shiftproof._version import __version__
 from shiftproof.compute.tuning import ATTEMPTS, tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.io.fetched import Fetched, list_fetched
+from shiftproof.io.fetched import Fetched, list_fetched, list_secret
 from shiftproof.io.placeholders import CACHE, find_cache
 from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
@@ -165,6 +165,14 @@ def _check_gpus(ray: Any, gpus: float) -> None:
         )
 
 
+def _check_secrets(job: bytes) -> None:
+    if urls := list_secret(job):
+        raise InputError(
+            f"{', '.join(urls)}: the secret of a URL is not sent to a cluster, whose machines fetch the "
+            "files themselves. Use the store's own credentials on each of them."
+        )
+
+
 def _tasks(
     ray: Any,
     function: Function,
@@ -178,6 +186,8 @@ def _tasks(
     # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
     # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
+    if asked.address is not None and CACHE not in os.environ:
+        _check_secrets(job)
     sent = _Sent([ray.put(job)], str(Path.cwd()), __version__, tuple(list_fetched(job)))
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))

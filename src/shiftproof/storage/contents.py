@@ -45,16 +45,23 @@ class Contents:
             the old or the new version.
         commits: names of the commits that list them.
         is_finished: whether the output is finished.
+        last: number of the last commit, counted or removed, or -1. No number is given twice: another
+            command would take the commit for one that it has read.
     """
 
     files: dict[str, Entry] = field(default_factory=dict)
     coming: dict[str, Entry] = field(default_factory=dict)
     commits: tuple[str, ...] = ()
     is_finished: bool = False
+    last: int = -1
 
     @classmethod
     def read(cls, store: Store, listed: Iterable[str]) -> Contents:
         """Read the valid files of an output.
+
+        Commits beside the list of a finished output are of a command that was at work when another
+        finished it, or were not removed yet: to count those again changes nothing, since commits are
+        removed in their order.
 
         Args:
             store: the output.
@@ -64,13 +71,20 @@ class Contents:
             BrokenFileError: a list is damaged.
         """
         names = set(listed)
-        commits = tuple(sorted(name for name in names if _COMMIT.fullmatch(name)))
+        contents = cls()
         if FINISHED in names:
             told = _read(store, FINISHED)
-            return cls(_entries(store, told["files"]), {}, commits, is_finished=True)
-        contents = cls()
-        for name in commits:
-            contents = contents.add(_read(store, name), name, store)
+            if type(told["last"]) is not int:
+                raise _damage(store, FINISHED)
+            contents = cls(_entries(store, told["files"]), is_finished=True, last=told["last"])
+        return contents._add_new(store, names)
+
+    def _add_new(self, store: Store, listed: Iterable[str]) -> Contents:
+        """Return the contents after those of the listed commits that are not in it."""
+        contents = self
+        for name in sorted(one for one in listed if _COMMIT.fullmatch(one)):
+            if name not in contents.commits:
+                contents = contents.add(_read(store, name), name, store)
         return contents
 
     def add(self, told: Mapping[str, Any], name: str, store: Store) -> Contents:
@@ -84,6 +98,7 @@ class Contents:
             files=kept | sent,
             coming=coming | _entries(store, told["coming"]),
             commits=(*self.commits, name),
+            last=max(self.last, _number(name)),
         )
 
     def read_on(self, store: Store) -> Contents:
@@ -95,17 +110,12 @@ class Contents:
         listed = set(store.list(OURS))
         if FINISHED in listed:
             return Contents.read(store, listed)
-        contents = self if not self.is_finished else Contents()
-        for name in sorted(one for one in listed if _COMMIT.fullmatch(one)):
-            if name not in contents.commits:
-                contents = contents.add(_read(store, name), name, store)
-        return contents
+        known = self if not self.is_finished else Contents(last=self.last)
+        return known._add_new(store, listed)
 
     def next_name(self) -> str:
         """Return the name of the next commit."""
-        last = max((int(found[1]) for name in self.commits if (found := _COMMIT.fullmatch(name))),
-                   default=-1)  # fmt: skip
-        return f"{OURS}/commit-{last + 1:06d}.json"
+        return f"{OURS}/commit-{self.last + 1:06d}.json"
 
     def commit(
         self,
@@ -137,15 +147,21 @@ class Contents:
 
     def reopen(self, store: Store, *, shared: bool = False) -> Contents:
         """Mark an output as unfinished, with the same files."""
-        store.remove(self.commits)
-        begun = Contents().commit(store, sent=self.files, coming={}, removed=(), shared=shared)
+        told = {"files": _as_json(self.files), "coming": {}, "removed": []}
+        begun = Contents(last=self.last)
+        while shared and not store.create(begun.next_name(), _encode(told)):
+            begun = replace(begun, last=begun.last + 1)
+        if not shared:
+            store.write(begun.next_name(), _encode(told))
+        store.remove(sorted(self.commits))
         store.remove([FINISHED])
-        return begun
+        return begun.add(told, begun.next_name(), store)
 
     def finish(self, store: Store) -> Contents:
         """Mark the output as finished."""
-        store.write(FINISHED, _encode({"files": _as_json(self.files)}))
-        store.remove(self.commits)
+        told = {"files": _as_json(self.files), "last": self.last}
+        store.write(FINISHED, _encode(told))
+        store.remove(sorted(self.commits))
         return replace(self, commits=(), is_finished=True)
 
 
@@ -187,7 +203,12 @@ def _read(store: Store, name: str) -> dict[str, Any]:
         raise _damage(store, name) from error
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
         raise _damage(store, name)
-    return {"coming": {}, "removed": [], **told}
+    return {"coming": {}, "removed": [], "last": -1, **told}
+
+
+def _number(commit: str) -> int:
+    found = _COMMIT.fullmatch(commit)
+    return int(found[1]) if found else -1
 
 
 def _entries(store: Store, told: Any) -> dict[str, Entry]:

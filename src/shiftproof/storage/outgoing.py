@@ -449,6 +449,8 @@ class _Output:
                     f"{self._copy.store}: {name} is not there as it was written. Start the same "
                     "command again."
                 )
+        if self._shared:  # again, since to list all files takes its time
+            self._contents = self._contents.read_on(self._copy.store)
         self._contents = self._contents.finish(self._copy.store)
 
     # ------------------------------------------------------------ local files
