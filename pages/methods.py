@@ -75,8 +75,8 @@ Start with batch norm:
 shiftproof bench --model timm:resnet50 --data photos --adapt batchnorm --out run
 ```
 
-It needs batch norm in the network and takes one forward pass. On clean images of mixed classes no loss was \
-found. Then, by your case:
+It needs batch norm in the network and takes one forward pass. On clean images no loss was shown: \
+its largest was 0.8 points (0.0 to 2.0). Then, by your case:
 
 - **You know nothing about the images to come**: `guard+batchnorm`. If adapting looks harmful, the original \
 model predicts.

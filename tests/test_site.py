@@ -14,6 +14,7 @@ from typer.main import get_command
 from shiftproof import cli
 from shiftproof.cli import config
 from shiftproof.cli.verbs import VERBS, load_verb
+from support.photos_by_class import write_photos_by_class
 from test_surface import SURFACE
 
 ROOT = Path(__file__).parent.parent
@@ -126,12 +127,6 @@ def test_examples_in_docstrings_are_fenced():
         "Adds.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nArgs:"
     )
     assert fence_examples(">>> 1") == "```pycon\n>>> 1\n```"
-
-
-def write_photos_by_class(folder):
-    for name, color in {"cat": 90, "dog": 160}.items():
-        (folder / name).mkdir(parents=True)
-        Image.new("RGB", (48, 40), (color, 120, 80)).save(folder / name / "1.jpg")
 
 
 @pytest.mark.parametrize("page", RUN_HERE)

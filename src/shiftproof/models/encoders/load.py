@@ -138,8 +138,11 @@ def load_encoder(
 
     Raises:
         UnknownNameError: no such source, model, weights or option; says the nearest.
-        InputError: an option that this source does not take, given twice, or of the wrong kind.
-        ModelError: the weights cannot be loaded or do not fit, or the model returns no vectors.
+        InputError: an option that this source does not take, given twice, or of the wrong kind; or
+            one of the preprocessing where a function of yours returned an ``Encoder`` or a
+            ``Classifier``, which has its own.
+        ModelError: the weights cannot be loaded or do not fit, the model returns no vectors, or a
+            function of yours cannot be imported or called.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
 
