@@ -69,65 +69,52 @@ def run(
     """Measure models, as they are and under each adapter, on every corruption and severity.
 
     Classifiers see the corruption on the image as resized and cropped for the model, as in
-    ImageNet-C; detectors on the image as loaded, at its full size. Data that are corrupted already
-    (:class:`~shiftproof.data.CorruptedData`) are read from disk instead. Noise depends on ``seed``
-    and the path of the image alone, so the pixels of detection data are those that
-    ``shiftproof corrupt`` writes.
-
-    By default every adapter is reset before each cell and sees its images once, in batches of
-    ``batch_size`` of one corruption and one severity, in an order shuffled by ``seed`` that all
-    cells share. ``protocol`` changes that: Schneider et al. 2020, Table 1, mix the five severities
-    of a corruption, for one.
+    ImageNet-C; detectors and segmenters on the image at its full size. Noise depends on ``seed`` and
+    the path of the image alone, so the pixels of full-size images are those that ``shiftproof
+    corrupt`` writes. Every adapter is reset before each cell, whose images come once, in an order
+    shuffled by ``seed`` that all cells share, unless ``protocol`` says otherwise.
 
     Args:
-        models: a model, text that the task's loader takes ("timm:resnet50"), or name to either, where
-            the first is the one that the others are compared with.
+        models: a model, text that the task's loader takes ("timm:resnet50"), or name to either; the
+            first is the one that the others are compared with.
         data: a dataset, or what the task opens: a folder, a CSV, a -C tree, COCO, "demo", ...
-        task: :class:`Classification`, :class:`Detection` or :class:`Segmentation`, with their own
-            options; a task of one's own. By default what the model is (:class:`Detector`,
-            :class:`Segmenter`) or ``data`` has (boxes, label maps), else classification.
+        task: :class:`Classification`, :class:`Detection`, :class:`Segmentation` or one of one's own;
+            by default what the model is, or ``data`` has (boxes, label maps), else classification.
         corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; of
-            corrupted copies the names of their folders.
+            corrupted copies (:class:`~shiftproof.data.CorruptedData`) the names of their folders.
         severities: any of 1 to 5.
         adapters: what to run beside the first model: specs ("batchnorm:prior=0"), adapters of this
             model, or functions from a classifier to an adapter; as a mapping, with your names.
-        images: so many images alone, drawn by their ids, of each class its share: the same ones in
-            every run, and 10,000 contain the 5,000; or the name of a list, "robustbench". All by
-            default. See :func:`~shiftproof.data.choose_images`.
+        images: so many images alone, or the name of a list, "robustbench"; see
+            :func:`~shiftproof.data.choose_images`. All by default.
         precision: as many images as bring the interval of mCE or mPC (of the mean where neither is
             claimed) to this half-width in points, planned from a pilot of 400 images, whose run is
             kept beside ``out`` with ``-pilot`` behind its name.
-        out: the folder of the run. One that holds an unfinished run is resumed; finished cells are
-            not done again. More corruptions, severities, adapters or models than the run there has
-            extend it: the missing cells alone are measured, and what comes out is the run over all
-            that was ever asked for. Fewer take nothing away.
+        out: the folder of the run. An unfinished run there is resumed; more corruptions, severities,
+            adapters or models extend it by the missing cells alone; fewer take nothing away.
         batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 64 of
             classifiers, 8 of detectors, 4 of segmenters by default.
-        protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
-            ("online:mix=severities"). It moves no figure of a model that does not adapt.
+        protocol: how the images are shown, or the text of it ("online:mix=severities"). It moves no
+            figure of a model that does not adapt.
         seed: decides the noise of the corruptions and the order of the stream.
         encode: "jpeg" saves each corrupted image as JPEG (quality 85) and reads it back, as was
             done for the published files of ImageNet-C.
-        corrupt_on: "workers", or "device": batches are corrupted where the first model runs, with the
-            19 corruptions of :func:`~shiftproof.corruptions.torch.corrupt_tensor`, of classifiers
-            alone. On a GPU the noise is drawn by its own generator: other pixels, the same
-            distribution.
+        corrupt_on: "workers", or "device": classifiers' batches are corrupted where the model runs,
+            by :func:`~shiftproof.corruptions.torch.corrupt_tensor`. On a GPU the noise is drawn by
+            its own generator: other pixels, the same distribution.
         workers: processes that read and corrupt beside the model; 0 does it in this one.
         device: where a model given as text is loaded: "cpu", "cuda", "mps", "auto".
-        backend: who makes the cells, one part for each model between two resets:
-            :class:`~shiftproof.shards.Scheduled` for one of several commands over one folder,
-            :class:`~shiftproof.shards.Ray` for a cluster. None makes all of them in this process. The
-            records are the same.
+        backend: :class:`~shiftproof.shards.Scheduled` for one of several commands over one folder,
+            :class:`~shiftproof.shards.Ray` for a cluster; the records are the same. None makes all
+            cells in this process.
         show_progress: None shows it on a terminal only.
 
     Raises:
         InputError: an argument cannot be used; nothing has been written then.
         UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models and data have no class in common.
-        MissingExtraError: a library is missing that the model, masks, or a checkpoint of what an
-            adapter has learned needs.
-        RunMismatchError: ``out`` belongs to a run with other settings, or to one that cannot be
-            extended so.
+        MissingExtraError: a library is missing for the model, masks, or an adapter's checkpoints.
+        RunMismatchError: ``out`` holds another run, or one that cannot be extended so.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     task = choose_task(models, data) if task is None else task
@@ -137,9 +124,7 @@ def run(
         batch_size=batch_size, protocol=read_protocol(protocol), seed=seed, encode=encode,
         corrupt_on=corrupt_on, workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip
-    if precision is not None:
-        request = _plan_images(request, Path(out), precision, backend)
-    return fill_grid(request, Path(out), backend)
+    return fill_grid(_plan_images(request, Path(out), precision, backend), Path(out), backend)
 
 
 def _keep_vectors(task: Task, out: str | Path) -> Task:
@@ -152,9 +137,11 @@ def _keep_vectors(task: Task, out: str | Path) -> Task:
 
 
 def _plan_images(
-    request: GridRequest, out: Path, precision: float, backend: Backend | None
+    request: GridRequest, out: Path, precision: float | None, backend: Backend | None
 ) -> GridRequest:
-    """Return the request with the images that the precision needs, planned from a pilot."""
+    """Return the request with the images that a precision needs, planned from a pilot."""
+    if precision is None:
+        return request
     if request.images is not None:
         raise InputError("The precision decides the number of images; give one of the two.")
     planning.check_precision(precision)

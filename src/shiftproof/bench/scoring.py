@@ -51,21 +51,18 @@ def score(
 ) -> Run:
     """Score the predictions of any framework under corruption; the run is like those of ``bench``.
 
-    No model is run. Classifiers: ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` files, one for each
-    corruption and severity, or one table with the columns corruption, severity and image;
-    :func:`~shiftproof.bench.answers.read_answers` documents their content. Every cell has one answer
-    for each image.
+    No model is run. Every cell has one answer for each image. Classifiers: ``.npz``, ``.npy``,
+    ``.csv`` or ``.parquet`` files, one for each corruption and severity, or one table with the columns
+    corruption, severity and image; see :func:`~shiftproof.bench.answers.read_answers`.
 
-    Segmenters: label maps as PNG in a folder for each corruption and severity,
-    ``fog/3/<path of the image>.png`` and ``clean/<path of the image>.png``. Of palette images the
-    indices are read; 255 means no class. Every cell has one label map for each image, of the size of
-    the ground truth.
+    Segmenters: label maps as PNG of the ground truth's size, ``fog/3/<path of the image>.png`` and
+    ``clean/<path of the image>.png``. Of palette images the indices are read; 255 means no class.
 
-    Detectors: a file for each corruption and severity in COCO's format of results, a list of
-    ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``.
-    :func:`~shiftproof.bench.predictions.find_predictions` documents the file names. A file with an
-    empty list is a cell without detections; missing files are named, and mPC is not computed.
-    Unusable records are ignored and listed in ``run.json``.
+    Detectors: a file for each corruption and severity
+    (:func:`~shiftproof.bench.predictions.find_predictions` has the names) in COCO's format of results,
+    a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, empty without
+    detections. Where a file is missing, mPC is not computed. Unusable records are ignored and listed
+    in ``run.json``.
 
     Args:
         predictions: the folder of the result files; or a table of results (``.pkl`` of mmdetection's

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES as ANSWERS
 from shiftproof.bench.predictions import cell_of, split_cell
 from shiftproof.bench.score_request import Named, ScoreRequest
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
 from shiftproof.bench.segmentation_gallery import Shown, save_shown
-from shiftproof.bench.segmentation_recorders import SegmentationRecorder, Truths
+from shiftproof.bench.segmentation_recorders import Truths
 from shiftproof.bench.shared_cells import share_cells
 from shiftproof.classes import Classes
 from shiftproof.compute import processes as engine
@@ -27,7 +29,11 @@ from shiftproof.models.detectors.class_match import ClassMatch
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
 from shiftproof.models.segmenters.label_spaces import VOID, LabelSpace, read_space
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.records.segmentation import PixelCounts, write_segmentation
+from shiftproof.runs.records.segmentation import (
+    PixelCounts,
+    SegmentationRecords,
+    write_segmentation,
+)
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell, Image, LabelMap, Sample, Settings
 
@@ -358,10 +364,14 @@ def _write_cell(path: Path, reader: _Reader, workers: int) -> None:
     counts = engine.map_ordered(
         _count, samples, context=reader, workers=0 if len(samples) < _FEW else workers
     )
-    recorder = SegmentationRecorder(samples, Truths(reader.data))
-    for row, counted in enumerate(counts):
-        recorder.add_counted(row, counted, row)
-    write_segmentation(path, recorder.finish())
+    count = len(samples)
+    records = SegmentationRecords(
+        ids=[sample.id for sample in samples],
+        position=np.arange(count, dtype=np.int32),
+        counts=list(counts),
+        error=[None] * count,
+    )
+    write_segmentation(path, records)
 
 
 def _count(reader: _Reader, sample: Sample) -> PixelCounts:
