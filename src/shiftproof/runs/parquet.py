@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,26 @@ from shiftproof.io.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+def schema_of(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
+    """Return a schema of columns by their types.
+
+    Args:
+        columns: name to Arrow's name of its type, in brackets for a list of them: "[int32]".
+        required: the columns without nulls.
+    """
+    import pyarrow as pa
+
+    def type_of(name: str) -> pyarrow.DataType:
+        inner = name.strip("[]")
+        return pa.type_for_alias(name) if inner == name else pa.list_(pa.type_for_alias(inner))
+
+    fields = [
+        pa.field(name, type_of(kind), nullable=name not in required)
+        for name, kind in columns.items()
+    ]
+    return pa.schema(fields)
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
