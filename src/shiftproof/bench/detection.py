@@ -28,7 +28,7 @@ from shiftproof.bench.named_models import (
     write_settings,
 )
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
-from shiftproof.bench.summary import SEED, average, list_broken
+from shiftproof.bench.summary import average, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import View, view_full_size
 from shiftproof.compute import processes as engine
@@ -38,7 +38,6 @@ from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, op
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
-from shiftproof.metrics import intervals
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.runs.folder import RunFolder
@@ -51,6 +50,9 @@ from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
 DetectorGiven: TypeAlias = DetectorLike | str
+
+MOVED = "paired percentile bootstrap over images, moved by its bias"
+"""How the intervals of figures are drawn that resamples raise."""
 
 
 @final
@@ -162,12 +164,7 @@ class Detection(Task):
             grid,
             by.measure.name,
             by.measure.title,
-            interval=Resampling(
-                level=intervals.LEVEL,
-                method="paired percentile bootstrap over images, moved by its bias",
-                replicates=by.replicates,
-                seed=SEED,
-            ),
+            interval=describe_resampling(MOVED, by.replicates),
             images=Images(len(ids), len(by.measure.image_ids), broken, sum(objects)),
             classes=[str(record["name"]) for record in truth["categories"]],
             objects=objects,
@@ -285,10 +282,6 @@ def _read_measure(folder: RunFolder) -> str:
 
 def cell_measure(folder: RunFolder, ids: Sequence[str]) -> CellMeasure:
     """Return what the cells of a run are measured by where all its images can be read.
-
-    Args:
-        folder: of a run whose ground truth is written.
-        ids: the images, in the order of the tables.
 
     Raises:
         BrokenFileError: the ground truth or the run's settings cannot be read.

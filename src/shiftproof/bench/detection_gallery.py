@@ -66,13 +66,7 @@ def save_gallery(
 ) -> None:
     """Write ``gallery.json`` and the pictures it names, for a run whose records are complete.
 
-    Args:
-        folder: of the run.
-        view: the source of images; without one the gallery is empty.
-        cells: of the run.
-        samples: the images, in the order of the tables.
-        models: their names in the run.
-        truth: COCO annotations; each image's ``file_name`` is the sample's id.
+    Without a view the gallery is empty. Each ``file_name`` of the truth is a sample's id.
     """
     content = Gallery(overlap=OVERLAP)
     if view is not None:

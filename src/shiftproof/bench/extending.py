@@ -137,11 +137,7 @@ class Whole:
         return folder.scores_file.is_file() and not self.list_missing(folder)
 
     def write(self, about: Settings) -> Extension | None:
-        """Return the extension for ``run.json``, if it is one.
-
-        Args:
-            about: how the models were loaded, and the provenance.
-        """
+        """Return the extension for ``run.json``, if it is one."""
         if not self.is_extended:
             return None
         return Extension(
@@ -390,11 +386,6 @@ def _refuse(path: Path, why: str, added: Added) -> RunMismatchError:
 def check_at_hand(whole: Whole, folder: RunFolder, *, asks_again: bool) -> None:
     """Refuse to go on without a model or corruption of the run that is needed.
 
-    Args:
-        whole: the grid.
-        folder: of the run.
-        asks_again: the task shows images to the models once more, for the page.
-
     Raises:
         RunMismatchError: one of them was not named, or its name alone does not say what it was.
     """
@@ -499,13 +490,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def write_scores(folder: RunFolder, scores: GridScores, models: Sequence[str]) -> None:
-    """Write ``scores.json``, with which a run that is extended becomes the larger one.
-
-    Args:
-        folder: of the run.
-        scores: of all its cells.
-        models: all its models, in their order.
-    """
+    """Write ``scores.json``, with which a run that is extended becomes the larger one."""
     extension = folder.extension
     if extension is not None:
         _drop_derived(folder)

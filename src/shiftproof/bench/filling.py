@@ -30,19 +30,7 @@ def fill(
     workers: int,
     show_progress: bool | None,
 ) -> None:
-    """Predict the cells without records; write each after its last batch.
-
-    Args:
-        folder: folder of the run.
-        view: reads and corrupts the images.
-        streams: the episodes of the run.
-        samples: the images of the run, in the order of the tables.
-        models: the models by name, all of one task.
-        recording: records the predictions of such models.
-        batch_size: images in a batch.
-        workers: processes that read and corrupt images.
-        show_progress: None shows progress on a terminal only.
-    """
+    """Predict the cells without records; write each after its last batch."""
     for name in models:
         files.make_folder(folder.path / "records" / name)
     steps = [

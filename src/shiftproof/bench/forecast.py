@@ -268,13 +268,7 @@ def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
 def _time_models(
     prepared: Prepared, images: Sequence[Image], most: Mapping[str, int]
 ) -> dict[str, float]:
-    """Return the seconds per image in each model, without the first batch.
-
-    Args:
-        prepared: the prepared models and data.
-        images: the images of a batch.
-        most: number of images that the run shows to each model; 0 for one that is through.
-    """
+    """Return the seconds per image in each model, without the first batch."""
     found = {}
     batch = prepared.recording.gather(images)
     for name, model in prepared.models.items():

@@ -84,13 +84,6 @@ def fill_shared(
 ) -> None:
     """Fill a run's folder: all of it here, a worker's share, or on a cluster.
 
-    Args:
-        folder: of the run.
-        filling: what is to be shown to which models.
-        backend: who makes the parts; None makes all in this process.
-        workers: processes that read and corrupt, of work that is done here.
-        show_progress: None shows it on a terminal only.
-
     Raises:
         UnfinishedError: this worker's share is done, others' are not.
         RunError: a machine of the cluster does not see the images.

@@ -49,9 +49,6 @@ def pair(
 def stems(names: Mapping[str, str]) -> dict[str, str]:
     """Map the stem of each path, ``a/b`` for ``a/b.png``, to its path below the root.
 
-    Args:
-        names: from path below the folder of its kind to path below the root.
-
     Raises:
         InputError: two paths have the same stem.
     """
@@ -67,10 +64,6 @@ def stems(names: Mapping[str, str]) -> dict[str, str]:
 def without_ending(masks: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
     """Return label maps by the stem of their image: ``a`` for ``a_mask``, unless an image has that
     name.
-
-    Args:
-        masks: label maps by stem.
-        images: images by stem.
     """
     found: dict[str, str] = {}
     for stem, name in masks.items():
