@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -41,7 +42,7 @@ from shiftproof.io.text import read_json
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import other_images
+from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
 from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
@@ -264,9 +265,6 @@ def summarize_performance(
     )
 
 
-# ---------------------------------------------------------------- models and data
-
-
 # ---------------------------------------------------------------- what is measured
 
 
@@ -329,19 +327,23 @@ def _images(
 
     All tables are read, since all cells must be measured on the same images.
     """
-    ids: list[str] | None = None
-    errors: list[tuple[Cell, list[str], list[str | None]]] = []
-    for name in models:
-        for cell in cells:
-            path = folder.records_file(name, cell)
-            table = read_detections(path)
-            ids = table.ids if ids is None else ids
-            if table.ids != ids:
-                raise other_images(path)
-            if name == models[0]:
-                errors.append((cell, ids, table.error))
-    assert ids is not None
-    return ids, list_broken(errors)
+    paths = {(name, cell): folder.records_file(name, cell) for name in models for cell in cells}
+    read = read_alike(paths, _read_images)
+    first = [(cell, read[models[0], cell]) for cell in cells]
+    return first[0][1].ids, list_broken((cell, one.ids, one.error) for cell, one in first)
+
+
+@dataclass
+class _ImagesOfTable:
+    """The images of a table without what was found in them, which is much."""
+
+    ids: list[str]
+    error: list[str | None]
+
+
+def _read_images(path: Path) -> _ImagesOfTable:
+    found = read_detections(path)
+    return _ImagesOfTable(found.ids, found.error)
 
 
 def _ground_truth(

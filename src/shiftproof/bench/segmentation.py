@@ -43,7 +43,7 @@ from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import other_images
+from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.scores.grid import Headline, Images, Measure
@@ -213,9 +213,6 @@ def describe_classes(data: SegmentationData, pixels: I64) -> Settings:
     }
 
 
-# ---------------------------------------------------------------- models and data
-
-
 # ---------------------------------------------------------------- what is measured
 
 
@@ -223,21 +220,17 @@ def _read_tables(
     folder: RunFolder, models: Sequence[str], grid: Grid, classes: int
 ) -> dict[str, dict[Cell, SegmentationRecords]]:
     """Read all tables, which must be of the same images: a cell would be measured on others."""
-    ids: list[str] | None = None
+    paths = {
+        (name, cell): folder.records_file(name, cell) for name in models for cell in grid.cells
+    }
     tables: dict[str, dict[Cell, SegmentationRecords]] = {name: {} for name in models}
-    for name in models:
-        for cell in grid.cells:
-            path = folder.records_file(name, cell)
-            table = read_segmentation(path)
-            ids = table.ids if ids is None else ids
-            if table.ids != ids:
-                raise other_images(path)
-            if table.largest_class() >= classes:
-                raise BrokenFileError(
-                    f"{path}: has the class {table.largest_class()}, but the run has {classes}. "
-                    "Delete it and start the run again: only what is missing is done anew."
-                )
-            tables[name][cell] = table
+    for (name, cell), table in read_alike(paths, read_segmentation).items():
+        if table.largest_class() >= classes:
+            raise BrokenFileError(
+                f"{paths[name, cell]}: has the class {table.largest_class()}, but the run has "
+                f"{classes}. Delete it and start the run again: only what is missing is done anew."
+            )
+        tables[name][cell] = table
     return tables
 
 

@@ -46,6 +46,21 @@ def pair(
     return {image: masks[key] for image, key in images.items()}
 
 
+def pair_by_stem(
+    images: Mapping[str, str], masks: Mapping[str, str], *, where: str
+) -> dict[str, str]:
+    """Return the label map of each image by their names without suffix.
+
+    Both are mapped from the path below the folder of their kind to that below the root.
+
+    Raises:
+        InputError: as :func:`pair`, or two paths that differ by their suffix alone.
+    """
+    pictures = stems(images)
+    maps = without_ending(stems(masks), pictures)
+    return pair({name: stem for stem, name in pictures.items()}, maps, where=where)
+
+
 def stems(names: Mapping[str, str]) -> dict[str, str]:
     """Map the stem of each path, ``a/b`` for ``a/b.png``, to its path below the root.
 

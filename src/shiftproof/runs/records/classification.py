@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, other_images, schema_of, write_table
+from shiftproof.runs.parquet import open_table, read_alike, schema_of, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -262,17 +262,10 @@ def read_tables(
     Raises:
         BrokenFileError: one of them cannot be read, or they are not about the same images.
     """
+    paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
-    ids: list[str] | None = None
-    for name in models:
-        for cell in cells:
-            path = cell_file(folder, name, cell)
-            record = read_cell(path)
-            ids = record.ids if ids is None else ids
-            if record.ids != ids:
-                raise other_images(path)
-            record.ids = ids  # one list for all cells: names are what takes the memory
-            tables[name][cell] = record
+    for (name, cell), record in read_alike(paths, read_cell).items():
+        tables[name][cell] = record
     return tables
 
 
