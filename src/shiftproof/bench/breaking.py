@@ -165,7 +165,8 @@ class _Work:
         write_form(folder.scores_file, scores)
         classes = next(iter(prepared.models.values())).classes
         first = scores.models[0].name
-        save_breaking_gallery(folder, self._view, self._samples, names, first, classes)
+        tables = {one: read_breaking(breaking_file(folder.path, first, one)) for one in names}
+        _Pictures(folder, self._view, self._samples, tables, classes).save()
         folder.drop_cache()
         return BreakingRun(folder.path)
 
@@ -290,72 +291,57 @@ class _Work:
         return answers, errors
 
 
-def save_breaking_gallery(
-    folder: RunFolder,
-    view: LevelView,
-    samples: Sequence[Sample],
-    corruptions: Sequence[str],
-    model: str,
-    classes: Classes,
-) -> None:
-    """Save the images with the widest range of breaking points of the first model."""
-    tables = {name: read_breaking(breaking_file(folder.path, model, name)) for name in corruptions}
-    first = next(iter(tables.values()))
-    severities = np.stack([table.severity for table in tables.values()])
-    usable = np.flatnonzero(first.readable & (first.place > 0))
-    order = usable[np.argsort(-severities[:, usable].std(axis=0), kind="stable")]
-    sheets = []
-    for number, row in enumerate(order[:SHEETS].tolist()):
-        sample = samples[row]
-        shown = _order(tables, row)
-        target = int(first.target[row])
-        sheets.append(
-            BreakingSheet(
-                id=sample.id,
-                label=classes.names[target],
-                clean=_save(folder, view, sample, CLEAN, number),
-                pictures=tuple(
-                    _picture(folder, view, sample, name, tables[name], row, number, classes)
-                    for name in shown
-                ),
-            )
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Saves the images with the widest range of breaking points of a model."""
+
+    folder: RunFolder
+    view: LevelView
+    samples: Sequence[Sample]
+    tables: Mapping[str, BreakingRecords]
+    classes: Classes
+
+    def save(self) -> None:
+        """Write the pictures, and the file that names them."""
+        first = next(iter(self.tables.values()))
+        severities = np.stack([table.severity for table in self.tables.values()])
+        usable = np.flatnonzero(first.readable & (first.place > 0))
+        order = usable[np.argsort(-severities[:, usable].std(axis=0), kind="stable")]
+        sheets = [
+            self._sheet(number, row, int(first.target[row]))
+            for number, row in enumerate(order[:SHEETS].tolist())
+        ]
+        write_form(self.folder.gallery_file, BreakingGallery(tuple(sheets)))
+
+    def _sheet(self, number: int, row: int, target: int) -> BreakingSheet:
+        """Return an image under all corruptions, those first that break it at the least severity."""
+        shown = sorted(self.tables, key=lambda name: int(self.tables[name].place[row]))
+        return BreakingSheet(
+            id=self.samples[row].id,
+            label=self.classes.names[target],
+            clean=self._save(number, row, CLEAN),
+            pictures=tuple(self._picture(number, row, name) for name in shown),
         )
-    write_form(folder.gallery_file, BreakingGallery(tuple(sheets)))
 
+    def _picture(self, number: int, row: int, corruption: str) -> BrokenPicture:
+        table = self.tables[corruption]
+        place, answer = int(table.place[row]), int(table.answer[row])
+        survived = place == SURVIVES
+        return BrokenPicture(
+            corruption=corruption,
+            file=self._save(number, row, Cell(corruption, min(place, SURVIVES - 1))),
+            severity=None if survived else LEVELS[place - 1],
+            answer=self.classes.names[answer] if answer >= 0 and not survived else None,
+        )
 
-def _order(tables: Mapping[str, BreakingRecords], row: int) -> list[str]:
-    """Return the corruptions, sorted by the severity at which they break an image."""
-    return sorted(tables, key=lambda name: int(tables[name].place[row]))
-
-
-def _picture(
-    folder: RunFolder,
-    view: LevelView,
-    sample: Sample,
-    corruption: str,
-    table: BreakingRecords,
-    row: int,
-    number: int,
-    classes: Classes,
-) -> BrokenPicture:
-    place, answer = int(table.place[row]), int(table.answer[row])
-    survived = place == SURVIVES
-    cell = Cell(corruption, min(place, SURVIVES - 1))
-    return BrokenPicture(
-        corruption=corruption,
-        file=_save(folder, view, sample, cell, number),
-        severity=None if survived else LEVELS[place - 1],
-        answer=classes.names[answer] if answer >= 0 and not survived else None,
-    )
-
-
-def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number: int) -> str:
-    """Save an image and return its path relative to the run's folder."""
-    place = files.make_folder(folder.path / "gallery" / str(number)) / f"{cell.corruption}.jpg"
-    if not place.is_file():
-        picture = small_jpeg(view.load(sample, cell), LONG_SIDE, QUALITY)
-        files.write_bytes(place, picture)
-    return place.relative_to(folder.path).as_posix()
+    def _save(self, number: int, row: int, cell: Cell) -> str:
+        """Save an image and return its path relative to the run's folder."""
+        folder = files.make_folder(self.folder.path / "gallery" / str(number))
+        place = folder / f"{cell.corruption}.jpg"
+        if not place.is_file():
+            picture = small_jpeg(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
+            files.write_bytes(place, picture)
+        return place.relative_to(self.folder.path).as_posix()
 
 
 def _keep(place: Path, *arrays: NDArray[Any]) -> None:

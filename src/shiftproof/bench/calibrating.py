@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.bench.calibrators import Calibrator, calibrate_model, check_enough
-from shiftproof.bench.filling import fill
+from shiftproof.bench.filling import Stretch, fill
 from shiftproof.bench.on_device import Answers
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.recorders import ClassifierRecording
@@ -184,7 +184,7 @@ def calibrate(
     if missing:
         streams = episodes([CLEAN], samples, protocol, seed=seed)
         fill(
-            place, held.view, streams, samples, missing, LogitRecording(),
+            place, Stretch(held.view, streams, samples, missing), LogitRecording(),
             batch_size=batch_size, workers=workers, show_progress=show_progress,
         )  # fmt: skip
         for name in missing:

@@ -23,13 +23,14 @@ from shiftproof.bench.extending import (
     unite,
     write_scores,
 )
+from shiftproof.bench.filling import Stretch
 from shiftproof.bench.on_device import CorruptOn
 from shiftproof.bench.opening import keep_images, keep_images_here
 from shiftproof.bench.protocol import Protocol, read_protocol
 from shiftproof.bench.recording import Recording
 from shiftproof.bench.request import GridRequest, Layout
 from shiftproof.bench.segmentation import Segmentation
-from shiftproof.bench.sharing import Filling, Stretch, fill_shared
+from shiftproof.bench.sharing import Filling, fill_shared
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
 from shiftproof.bench.views import Encode

@@ -19,7 +19,7 @@ from typing import Any, final
 from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
-from shiftproof.bench.filling import fill
+from shiftproof.bench.filling import Stretch, fill
 from shiftproof.bench.gathering import join_tables
 from shiftproof.bench.grid_run import choose_task, fill_grid
 from shiftproof.bench.opening import keep_images
@@ -203,13 +203,11 @@ class _Rounds:
         old = set() if not before else {one.id for one in self._choose(before).samples}
         samples = [one for one in self._choose(begun.images).samples if one.id not in old]
         layout, asked = self._layout, self._layout.request
+        streams = episodes(self._cells, samples, asked.protocol, seed=asked.seed)
         try:
             fill(
                 begun.folder,
-                layout.view,
-                episodes(self._cells, samples, asked.protocol, seed=asked.seed),
-                samples,
-                self._prepared.models,
+                Stretch(layout.view, streams, samples, self._prepared.models),
                 self._prepared.recording,
                 batch_size=layout.batch_size,
                 workers=layout.workers,
