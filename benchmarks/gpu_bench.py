@@ -12,7 +12,7 @@ import torch
 from gpu_timing import Setting
 
 from shiftproof.bench import Classification
-from shiftproof.bench.filling import fill
+from shiftproof.bench.filling import Stretch, fill
 from shiftproof.bench.grid import cells_of
 from shiftproof.bench.on_device import OnDevice
 from shiftproof.bench.protocol import parse_protocol
@@ -96,10 +96,7 @@ def measure_loop(setting: Setting, classifier: Classifier, place: str, batch: in
         begun = time.perf_counter()
         fill(
             folder,
-            shown,
-            streams,
-            data.samples,
-            prepared.models,
+            Stretch(shown, streams, data.samples, prepared.models),
             prepared.recording,
             batch_size=batch,
             workers=0 if setting.quick else WORKERS,

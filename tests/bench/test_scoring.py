@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shiftproof import bench, load_run
-from shiftproof.bench import detection_scoring
+from shiftproof.bench import score_request
 from shiftproof.bench.naming import Names, aliases
 from shiftproof.bench.predictions import cell_of, find_predictions
 from shiftproof.bench.result_tables import read_table
@@ -297,7 +297,7 @@ def test_faults_of_an_interrupted_run_are_kept(predictions, annotations, tmp_pat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(detection_scoring, "summarize", stop)
+        patch.setattr(score_request, "summarize", stop)
         with pytest.raises(KeyboardInterrupt):
             bench.score(predictions, annotations, out=tmp_path / "cut", workers=0)
     (tmp_path / "cut/records/detector/contrast-1.parquet").unlink()

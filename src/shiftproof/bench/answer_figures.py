@@ -58,14 +58,7 @@ def replicate_answers(
     title: str,
     show_progress: bool | None,
 ) -> list[dict[str, Replicates]]:
-    """Return the replicates of each figure, for each table of answers to the same images.
-
-    Args:
-        records: the tables; with answers at a temperature, these are measured instead.
-        classes: number of classes.
-        title: title of the progress bar.
-        show_progress: None shows progress on a terminal only.
-    """
+    """Return the replicates of each figure, for each table of answers to the same images."""
     if not records:
         return []
     count = len(records[0][0])

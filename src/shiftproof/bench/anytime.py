@@ -14,25 +14,18 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.bench import grid as walking
-from shiftproof.bench.arguments import (
-    CorruptionLike,
-    check_at_least_one,
-    check_classifiers,
-    check_encode,
-    check_severities,
-    default_workers,
-    grid_settings,
-)
+from shiftproof.bench.arguments import CorruptionLike, check_classifiers
 from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.drawing import Asked, Block, Drawing
 from shiftproof.bench.extending import WITHOUT_CELLS
-from shiftproof.bench.opening import lay_out, open_folder, select_images
+from shiftproof.bench.opening import open_folder
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
+from shiftproof.bench.request import GridRequest, Layout
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Grid, Prepared
-from shiftproof.bench.views import Encode, View
+from shiftproof.bench.views import Encode
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON, GROUPS
 from shiftproof.data import ImageData
@@ -126,30 +119,17 @@ def run_anytime(
     """
     _check_ends(budget, precision, compare)
     check_classifiers(models, data, "An anytime run")
-    chosen = check_severities(severities)
-    check_at_least_one("batch_size", batch_size)
-    check_encode(encode)
-    task = Classification(kept=out)
-    prepared = _check_prepared(task.prepare(models, data, (), device=device), compare)
-    prepared = select_images(prepared, images, out)
-    layout = lay_out(prepared, corruptions, chosen, seed=seed, encode=encode, clean=False)
-    workers = default_workers(prepared.device) if workers is None else workers
-    settings = grid_settings(
-        prepared.data, layout.view, layout.corruptions, chosen, batch_size=batch_size, seed=seed,
-        protocol=PROTOCOL,
+    request = GridRequest(
+        models=models, data=data, task=Classification(kept=out), corruptions=corruptions,
+        severities=severities, images=images, batch_size=batch_size, seed=seed, encode=encode,
+        workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip
-    settings["asked"] = {"precision": precision, "compare": compare}
-    folder = open_folder(
-        out, KIND, task, prepared, settings, layout.view, workers,
-        why=WITHOUT_CELLS[KIND],
-    )  # fmt: skip
-    work = _Work(
-        folder, prepared, layout.view, Grid(layout.cells), precision=precision, compare=compare,
-        seed=seed, batch_size=batch_size, workers=workers,
-    )  # fmt: skip
-    work.go_on(budget, show_progress, watch)
-    folder.drop_cache()
-    return AnytimeRun(folder.path)
+    layout = request.lay_out(Path(out))
+    _check_prepared(layout.prepared, compare)
+    layout.check_copies()
+    work = _Work(Path(out), layout, precision, compare)
+    work.go_on(budget, watch)
+    return AnytimeRun(Path(out))
 
 
 def _check_ends(budget: float | None, precision: float | None, compare: bool) -> None:
@@ -163,7 +143,7 @@ def _check_ends(budget: float | None, precision: float | None, compare: bool) ->
         )
 
 
-def _check_prepared(prepared: Prepared, compare: bool) -> Prepared:
+def _check_prepared(prepared: Prepared, compare: bool) -> None:
     if not prepared.data.is_labeled:
         raise InputError(
             "An anytime run measures errors and needs labels: give class folders or a CSV of "
@@ -171,7 +151,6 @@ def _check_prepared(prepared: Prepared, compare: bool) -> Prepared:
         )
     if compare and len(prepared.models) < 2:
         raise InputError("To compare takes two models or more, each with a --model; got one.")
-    return prepared
 
 
 def choose_number(
@@ -191,27 +170,18 @@ def choose_number(
 class _Work:
     """A run in progress: the finished blocks of draws, and the estimates."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        prepared: Prepared,
-        view: View,
-        grid: Grid,
-        *,
-        precision: float | None,
-        compare: bool,
-        seed: int,
-        batch_size: int,
-        workers: int,
-    ) -> None:
-        self._folder, self._prepared, self._view = folder, prepared, view
+    def __init__(self, out: Path, layout: Layout, precision: float | None, compare: bool) -> None:
+        prepared = layout.prepared
+        changed = {"protocol": PROTOCOL, "asked": {"precision": precision, "compare": compare}}
+        folder = open_folder(out, KIND, layout, changed, why=WITHOUT_CELLS[KIND])
+        self._folder, self._layout, self._prepared = folder, layout, prepared
         classes = next(iter(prepared.models.values())).classes
         named = ClassNames(classes.title, tuple(classes.names))
+        corrupted = [cell for cell in layout.cells if not cell.is_clean]
         self._headline, self._cells, self._weights, self._reason = choose_number(
-            folder, grid, named
+            folder, Grid(corrupted), named
         )
-        self._precision, self._compare, self._seed = precision, compare, seed
-        self._batch_size, self._workers = batch_size, workers
+        self._precision, self._compare, self._seed = precision, compare, layout.request.seed
         self._samples: Sequence[Sample] = prepared.data.samples
         self._rows = {sample.id: row for row, sample in enumerate(self._samples)}
         self._places = {cell: place for place, cell in enumerate(self._cells)}
@@ -223,12 +193,13 @@ class _Work:
 
     # ------------------------------------------------------------ running
 
-    def go_on(self, budget: float | None, show_progress: bool | None, watch: Watch | None) -> None:
+    def go_on(self, budget: float | None, watch: Watch | None) -> None:
         """Evaluate block by block until a stopping criterion is met; write the scores after
         each.
         """
         clock = Clock(self._folder.path / CLOCK, budget)
-        with progress("Percent of the way", 100, show=show_progress) as advance:
+        show = self._layout.request.show_progress
+        with progress("Percent of the way", 100, show=show) as advance:
             shown = 0
             ended: Ended | None = None
             while ended is None:
@@ -250,6 +221,7 @@ class _Work:
                 f"{self._folder.path}: the budget is used up, and no image could be read yet; start it "
                 "again with a longer one, and it goes on."
             )
+        self._folder.drop_cache()
 
     def _begin(self) -> None:
         """Plan the draws, without unreadable images."""
@@ -355,8 +327,8 @@ class _Work:
         """Run the models on the rest of a block, batch by batch, until the time is up."""
         models, recording = self._prepared.models, self._prepared.recording
         batches = walking.batches(
-            self._view, [answers.visit()], self._samples, batch_size=self._batch_size,
-            workers=self._workers,
+            self._layout.view, [answers.visit()], self._samples,
+            batch_size=self._layout.batch_size, workers=self._layout.workers,
         )  # fmt: skip
         with contextlib.closing(batches):
             for batch in batches:

@@ -12,21 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.bench import grid as walking
-from shiftproof.bench.arguments import (
-    CorruptionLike,
-    check_at_least_one,
-    check_classifiers,
-    check_encode,
-    default_workers,
-    grid_settings,
-    name_corruptions,
-)
+from shiftproof.bench.arguments import CorruptionLike, check_classifiers
 from shiftproof.bench.breaking_summary import summarize_breaking
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.extending import WITHOUT_CELLS
-from shiftproof.bench.opening import open_folder, select_images
+from shiftproof.bench.opening import open_folder
+from shiftproof.bench.request import GridRequest, Layout
 from shiftproof.bench.stream import Visit
-from shiftproof.bench.task import Prepared
 from shiftproof.bench.views import Encode, OnTheFly
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
@@ -132,61 +124,53 @@ def find_breaking(
         RunError: the disk is full, or workers die again and again; what was found is kept.
     """
     check_classifiers(models, data, "A breaking point")
-    check_at_least_one("batch_size", batch_size)
-    check_encode(encode)
-    task = Classification(kept=out)
-    prepared = task.prepare(models, data, (), device=device)
-    if prepared.corrupted is not None:
+    request = GridRequest(
+        models=models, data=data, task=Classification(kept=out), corruptions=corruptions,
+        images=images, batch_size=batch_size, seed=seed, encode=encode, workers=workers,
+        device=device, show_progress=show_progress,
+    )  # fmt: skip
+    layout = request.lay_out(Path(out))
+    work = _Work(Path(out), layout, _view_levels(layout))
+    work.find()
+    return work.summarize()
+
+
+def _view_levels(layout: Layout) -> LevelView:
+    if not isinstance(layout.view, OnTheFly):
         raise InputError(
             "A breaking point takes severities between the whole ones, and corrupted copies have whole "
             "ones alone; give the clean images."
         )
-    prepared = select_images(prepared, images, out)
-    named = name_corruptions(corruptions)
-    view = prepared.make_view(named, seed, encode)
-    assert isinstance(view, OnTheFly)
-    levels = LevelView(view)
-    workers = default_workers(prepared.device) if workers is None else workers
-    settings = grid_settings(
-        prepared.data, levels, named, [], batch_size=batch_size, seed=seed, protocol=PROTOCOL
-    )
-    folder = open_folder(
-        out, KIND, task, prepared, settings, view, workers,
-        why=WITHOUT_CELLS[KIND],
-    )  # fmt: skip
-    for name in prepared.models:
-        files.make_folder(folder.path / "records" / name)
-    work = _Work(folder, prepared, levels, list(named), seed, batch_size, workers)
-    work.find(show_progress)
-    scores = summarize_breaking(folder, prepared.titles, list(named), prepared.data.is_labeled)
-    write_form(folder.scores_file, scores)
-    classes = next(iter(prepared.models.values())).classes
-    save_breaking_gallery(folder, levels, prepared.data.samples, list(named), scores.models[0].name,
-                          classes)  # fmt: skip
-    folder.drop_cache()
-    return BreakingRun(folder.path)
+    return LevelView(layout.view)
 
 
 @final
 class _Work:
     """The searches of a run, corruption by corruption."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        prepared: Prepared,
-        view: LevelView,
-        corruptions: Sequence[str],
-        seed: int,
-        batch_size: int,
-        workers: int,
-    ) -> None:
-        self._folder, self._prepared, self._view = folder, prepared, view
-        self._corruptions, self._seed = corruptions, seed
-        self._batch_size, self._workers = batch_size, workers
-        self._samples: Sequence[Sample] = prepared.data.samples
+    def __init__(self, out: Path, layout: Layout, view: LevelView) -> None:
+        self._layout, self._view, self._prepared = layout, view, layout.prepared
+        self._corruptions = list(layout.corruptions)
+        self._samples: Sequence[Sample] = layout.prepared.data.samples
+        changed = {"images": view.settings(), "severities": [], "protocol": PROTOCOL}
+        self._folder = open_folder(out, KIND, layout, changed, why=WITHOUT_CELLS[KIND])
+        for name in layout.prepared.models:
+            files.make_folder(self._folder.path / "records" / name)
 
-    def find(self, show_progress: bool | None) -> None:
+    def summarize(self) -> BreakingRun:
+        """Write the scores and the pictures of the page, and drop what was kept."""
+        folder, prepared = self._folder, self._prepared
+        names = self._corruptions
+        scores = summarize_breaking(folder, prepared.titles, names, prepared.data.is_labeled)
+        write_form(folder.scores_file, scores)
+        classes = next(iter(prepared.models.values())).classes
+        first = scores.models[0].name
+        tables = {one: read_breaking(breaking_file(folder.path, first, one)) for one in names}
+        _Pictures(folder, self._view, self._samples, tables, classes).save()
+        folder.drop_cache()
+        return BreakingRun(folder.path)
+
+    def find(self) -> None:
         """Search the missing corruptions, and write each one's file when its searches are done."""
         names = list(self._prepared.models)
         missing = [
@@ -197,7 +181,7 @@ class _Work:
         ]
         count = len(self._samples)
         total = count * (len({name for name, _ in missing}) + STEPS * len(missing))
-        with progress("Breaking points", total, show=show_progress) as advance:
+        with progress("Breaking points", total, show=self._layout.request.show_progress) as advance:
             for name in dict.fromkeys(name for name, _ in missing):
                 clean, errors = self._answer_clean(name, advance)
                 for corruption in [one for model, one in missing if model == name]:
@@ -263,7 +247,7 @@ class _Work:
 
     def _choose_checked(self, corruption: str, places: I64) -> I64:
         """Return a later severity index for a tenth of the broken answers, and 0 for all others."""
-        random = generator(self._seed, "beyond breaking", corruption)
+        random = generator(self._layout.request.seed, "beyond breaking", corruption)
         chosen, share = random.random(len(places)) < CHECKED, random.random(len(places))
         room = SURVIVES - 1 - places
         beyond = places + 1 + np.floor(share * room).astype(np.int64)
@@ -292,8 +276,9 @@ class _Work:
         )  # fmt: skip
         recording, model = self._prepared.recording, self._prepared.models[name]
         for batch in walking.batches(
-            self._view, [visit], self._samples, batch_size=self._batch_size, workers=self._workers
-        ):
+            self._view, [visit], self._samples, batch_size=self._layout.batch_size,
+            workers=self._layout.workers,
+        ):  # fmt: skip
             if batch.images:
                 logits = recording.predict(model, recording.gather(batch.images))
                 answers[batch.rows] = classification.top_classes(logits, 1)[:, 0]
@@ -306,72 +291,57 @@ class _Work:
         return answers, errors
 
 
-def save_breaking_gallery(
-    folder: RunFolder,
-    view: LevelView,
-    samples: Sequence[Sample],
-    corruptions: Sequence[str],
-    model: str,
-    classes: Classes,
-) -> None:
-    """Save the images with the widest range of breaking points of the first model."""
-    tables = {name: read_breaking(breaking_file(folder.path, model, name)) for name in corruptions}
-    first = next(iter(tables.values()))
-    severities = np.stack([table.severity for table in tables.values()])
-    usable = np.flatnonzero(first.readable & (first.place > 0))
-    order = usable[np.argsort(-severities[:, usable].std(axis=0), kind="stable")]
-    sheets = []
-    for number, row in enumerate(order[:SHEETS].tolist()):
-        sample = samples[row]
-        shown = _order(tables, row)
-        target = int(first.target[row])
-        sheets.append(
-            BreakingSheet(
-                id=sample.id,
-                label=classes.names[target],
-                clean=_save(folder, view, sample, CLEAN, number),
-                pictures=tuple(
-                    _picture(folder, view, sample, name, tables[name], row, number, classes)
-                    for name in shown
-                ),
-            )
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Saves the images with the widest range of breaking points of a model."""
+
+    folder: RunFolder
+    view: LevelView
+    samples: Sequence[Sample]
+    tables: Mapping[str, BreakingRecords]
+    classes: Classes
+
+    def save(self) -> None:
+        """Write the pictures, and the file that names them."""
+        first = next(iter(self.tables.values()))
+        severities = np.stack([table.severity for table in self.tables.values()])
+        usable = np.flatnonzero(first.readable & (first.place > 0))
+        order = usable[np.argsort(-severities[:, usable].std(axis=0), kind="stable")]
+        sheets = [
+            self._sheet(number, row, int(first.target[row]))
+            for number, row in enumerate(order[:SHEETS].tolist())
+        ]
+        write_form(self.folder.gallery_file, BreakingGallery(tuple(sheets)))
+
+    def _sheet(self, number: int, row: int, target: int) -> BreakingSheet:
+        """Return an image under all corruptions, those first that break it at the least severity."""
+        shown = sorted(self.tables, key=lambda name: int(self.tables[name].place[row]))
+        return BreakingSheet(
+            id=self.samples[row].id,
+            label=self.classes.names[target],
+            clean=self._save(number, row, CLEAN),
+            pictures=tuple(self._picture(number, row, name) for name in shown),
         )
-    write_form(folder.gallery_file, BreakingGallery(tuple(sheets)))
 
+    def _picture(self, number: int, row: int, corruption: str) -> BrokenPicture:
+        table = self.tables[corruption]
+        place, answer = int(table.place[row]), int(table.answer[row])
+        survived = place == SURVIVES
+        return BrokenPicture(
+            corruption=corruption,
+            file=self._save(number, row, Cell(corruption, min(place, SURVIVES - 1))),
+            severity=None if survived else LEVELS[place - 1],
+            answer=self.classes.names[answer] if answer >= 0 and not survived else None,
+        )
 
-def _order(tables: Mapping[str, BreakingRecords], row: int) -> list[str]:
-    """Return the corruptions, sorted by the severity at which they break an image."""
-    return sorted(tables, key=lambda name: int(tables[name].place[row]))
-
-
-def _picture(
-    folder: RunFolder,
-    view: LevelView,
-    sample: Sample,
-    corruption: str,
-    table: BreakingRecords,
-    row: int,
-    number: int,
-    classes: Classes,
-) -> BrokenPicture:
-    place, answer = int(table.place[row]), int(table.answer[row])
-    survived = place == SURVIVES
-    cell = Cell(corruption, min(place, SURVIVES - 1))
-    return BrokenPicture(
-        corruption=corruption,
-        file=_save(folder, view, sample, cell, number),
-        severity=None if survived else LEVELS[place - 1],
-        answer=classes.names[answer] if answer >= 0 and not survived else None,
-    )
-
-
-def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number: int) -> str:
-    """Save an image and return its path relative to the run's folder."""
-    place = files.make_folder(folder.path / "gallery" / str(number)) / f"{cell.corruption}.jpg"
-    if not place.is_file():
-        picture = small_jpeg(view.load(sample, cell), LONG_SIDE, QUALITY)
-        files.write_bytes(place, picture)
-    return place.relative_to(folder.path).as_posix()
+    def _save(self, number: int, row: int, cell: Cell) -> str:
+        """Save an image and return its path relative to the run's folder."""
+        folder = files.make_folder(self.folder.path / "gallery" / str(number))
+        place = folder / f"{cell.corruption}.jpg"
+        if not place.is_file():
+            picture = small_jpeg(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
+            files.write_bytes(place, picture)
+        return place.relative_to(self.folder.path).as_posix()
 
 
 def _keep(place: Path, *arrays: NDArray[Any]) -> None:

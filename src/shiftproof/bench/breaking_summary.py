@@ -10,21 +10,20 @@ import numpy as np
 from shiftproof.bench.classification import CLASS_NAMES, why_no_mce
 from shiftproof.bench.grid import cells_of
 from shiftproof.bench.published import why_other_corruptions
-from shiftproof.bench.summary import SEED, list_broken
+from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import Grid
 from shiftproof.metrics import intervals
 from shiftproof.metrics.breaking import LEVELS, STEPS, SURVIVES, severities_of
 from shiftproof.metrics.corruption import mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import other_images
+from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.breaking import BreakingRecords, breaking_file, read_breaking
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.breaking import BreakingScores, CorruptionBreaking, ModelBreaking
 from shiftproof.runs.scores.classification import ClassNames
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import FORMAT, read_form
-from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import CLEAN, F64
 
 Tables = Mapping[str, BreakingRecords]
@@ -66,9 +65,7 @@ def summarize_breaking(
     return BreakingScores(
         format=FORMAT,
         kind="breaking",
-        interval=Resampling(
-            intervals.LEVEL, "paired percentile bootstrap over images", intervals.REPLICATES, SEED
-        ),
+        interval=describe_resampling("paired percentile bootstrap over images"),
         images=Images(
             total=len(first),
             used=int(first.readable.sum()),
@@ -102,15 +99,8 @@ def read_breaking_tables(
     Raises:
         BrokenFileError: one cannot be read, or they are not about the same images.
     """
-    tables: dict[str, BreakingRecords] = {}
-    ids = None
-    for name in corruptions:
-        path = breaking_file(folder.path, model, name)
-        tables[name] = read_breaking(path)
-        ids = tables[name].ids if ids is None else ids
-        if tables[name].ids != ids:
-            raise other_images(path)
-    return tables
+    paths = {name: breaking_file(folder.path, model, name) for name in corruptions}
+    return read_alike(paths, read_breaking)
 
 
 def _why_no_mce(folder: RunFolder, corruptions: Sequence[str], labeled: bool) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.bench.calibrators import Calibrator, calibrate_model, check_enough
-from shiftproof.bench.filling import fill
+from shiftproof.bench.filling import Stretch, fill
 from shiftproof.bench.on_device import Answers
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.recorders import ClassifierRecording
@@ -166,13 +166,11 @@ def calibrate(
     batch_size: int,
     seed: int,
     workers: int,
-    renamed: Mapping[str, str],
     show_progress: bool | None,
 ) -> ClassifierRecording:
     """Show the held-out images to every model, fit, and return how the run's answers are kept.
 
     A model that adapts sees them clean, from a reset on, in batches and in an order as in the run.
-    ``renamed`` are new names of models that were calibrated before.
 
     Raises:
         InputError: too few could be read.
@@ -181,12 +179,12 @@ def calibrate(
     place = RunFolder(files.make_folder(folder.path / FOLDER))
     samples = held.data.samples
     there = read_calibrations(folder).models
-    fitted = {**there, **{new: there[old] for old, new in renamed.items() if old in there}}
+    fitted = {**there, **{new: there[old] for old, new in folder.renamed.items() if old in there}}
     missing = {name: model for name, model in models.items() if name not in fitted}
     if missing:
         streams = episodes([CLEAN], samples, protocol, seed=seed)
         fill(
-            place, held.view, streams, samples, missing, LogitRecording(),
+            place, Stretch(held.view, streams, samples, missing), LogitRecording(),
             batch_size=batch_size, workers=workers, show_progress=show_progress,
         )  # fmt: skip
         for name in missing:

@@ -101,13 +101,7 @@ class Calibrator:
     calibration: Calibration
 
     def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedAnswers:
-        """Return the records of ``(N, K)`` logits; a row with NaN has no answer.
-
-        Args:
-            logits: ``(N, K)``.
-            targets: ``(N,)`` in 0..K-1.
-            ids: of the images.
-        """
+        """Return the records of ``(N, K)`` logits; a row with NaN has no answer."""
         found = CalibratedAnswers.empty(len(targets))
         probabilities = _probabilities(logits, self.calibration.divisor)
         answered = np.flatnonzero(np.isfinite(probabilities).all(axis=1))

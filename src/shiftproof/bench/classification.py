@@ -20,7 +20,7 @@ from shiftproof.bench.gallery import save_gallery
 from shiftproof.bench.named_models import choose_titles, load_models, write_settings
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.bench.summary import SEED, average, list_broken
+from shiftproof.bench.summary import SEED, average, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.trust import measure_trust
 from shiftproof.bench.unanswered import list_unanswered
@@ -40,7 +40,7 @@ from shiftproof.runs.resamples import Replicates, divide, round_figure
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
-from shiftproof.runs.scores.shared import Resampling
+from shiftproof.runs.scores.trust import Trust
 from shiftproof.types import CLEAN, F64, Cell
 
 CLASS_NAMES = "classes.json"
@@ -71,6 +71,8 @@ CALIBRATION = Headline(
     lower_is_better=True,
     unit="share",
 )
+
+HEADLINES = (CLEAN_ERROR, MEAN_ERROR, MCE, RELATIVE_MCE, RPC, CALIBRATION)
 
 ERROR = Measure("error", "error", lower_is_better=True, unit="share")
 DISAGREEMENT = Measure(
@@ -199,58 +201,26 @@ class Classification(Task):
         labeled = bool((first[grid.cells[0]].target >= 0).all())
         reason = why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
         cells = _replicate(tables, labeled, len(classes.names), show_progress)
-        estimated = estimates.estimate_grid(tables) if labeled else {}
-        trust = (
-            measure_trust(
+        trust: Mapping[str, Trust] = {}
+        if labeled and self.trust:
+            trust = measure_trust(
                 tables, cells, grid.averaged, read_calibrations(folder).models,
                 classes=len(classes.names), show_progress=show_progress,
-            )
-            if labeled and self.trust
-            else {}
-        )  # fmt: skip
-        details = {
-            name: Detail(
-                classes=_score_classes(tables[name], classes.names),
-                estimators=_judge(estimated.get(name, {}), cells[name]),
-                estimates={
-                    str(cell): {
-                        estimator: round_figure(value) for estimator, value in found.items()
-                    }
-                    for cell, found in estimated.get(name, {}).items()
-                },
-                trust=trust.get(name),
-            )
-            for name in models
-            if labeled
-        }
-        summaries, corruptions = {}, {}
-        for name in models:
-            summaries[name], corruptions[name] = _summarize(cells[name], grid, labeled, reason)
+            )  # fmt: skip
+        details = _detail(tables, cells, classes.names, trust) if labeled else {}
+        found = {name: _summarize(cells[name], grid, labeled, reason) for name in models}
+        is_whole = set(COMMON) <= set(grid.corruptions) and grid.severities == [1, 2, 3, 4, 5]
         return Measured(
             measures=WITH_LABELS if labeled else (DISAGREEMENT,),
-            headlines=(CLEAN_ERROR, MEAN_ERROR, MCE, RELATIVE_MCE, RPC, CALIBRATION)
-            if labeled
-            else (MEAN_DISAGREEMENT,),
+            headlines=HEADLINES if labeled else (MEAN_DISAGREEMENT,),
             cells=cells,
-            images=Images(
-                total=len(first[grid.cells[0]]),
-                used=int(sum(first[grid.cells[0]].readable)),
-                broken=list_broken((cell, one.ids, one.error) for cell, one in first.items()),
-                unanswered=list_unanswered(tables),
-            ),
-            interval=Resampling(
-                level=intervals.LEVEL,
-                method="paired percentile bootstrap over images",
-                replicates=intervals.REPLICATES,
-                seed=SEED,
-            ),
+            images=_count_images(tables, first),
+            interval=describe_resampling("paired percentile bootstrap over images"),
             claim="mCE",
             reason=reason,
-            complete=set(COMMON) <= set(grid.corruptions)
-            and grid.severities == [1, 2, 3, 4, 5]
-            and why_cells_lack(grid) is None,
-            summaries=summaries,
-            corruptions=corruptions,
+            complete=is_whole and why_cells_lack(grid) is None,
+            summaries={name: summary for name, (summary, _) in found.items()},
+            corruptions={name: corruptions for name, (_, corruptions) in found.items()},
             counts={
                 name: {cell: int(one.readable.sum()) for cell, one in table.items()}
                 for name, table in tables.items()
@@ -445,6 +415,41 @@ def _summarize(
 
 
 # ---------------------------------------------------------------- specific to classification
+
+
+def _count_images(
+    tables: Mapping[str, Mapping[Cell, CellRecords]], first: Mapping[Cell, CellRecords]
+) -> Images:
+    """Return how many images a run has; ``first`` is the table of its first model."""
+    some = next(iter(first.values()))
+    return Images(
+        total=len(some),
+        used=int(sum(some.readable)),
+        broken=list_broken((cell, one.ids, one.error) for cell, one in first.items()),
+        unanswered=list_unanswered(tables),
+    )
+
+
+def _detail(
+    tables: Mapping[str, Mapping[Cell, CellRecords]],
+    cells: Mapping[str, Mapping[Cell, Mapping[str, Replicates]]],
+    classes: Sequence[str],
+    trust: Mapping[str, Trust],
+) -> dict[str, Detail]:
+    """Return by model the errors of the classes, the estimates without labels, and the trust."""
+    estimated = estimates.estimate_grid(tables)
+    return {
+        name: Detail(
+            classes=_score_classes(table, classes),
+            estimators=_judge(estimated.get(name, {}), cells[name]),
+            estimates={
+                str(cell): {estimator: round_figure(value) for estimator, value in found.items()}
+                for cell, found in estimated.get(name, {}).items()
+            },
+            trust=trust.get(name),
+        )
+        for name, table in tables.items()
+    }
 
 
 def _judge(

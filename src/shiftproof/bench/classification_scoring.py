@@ -12,28 +12,24 @@ import numpy as np
 
 from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES, Answers, has_cells, read_answers, read_cells
-from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.calibrating import read_share, split_samples, write_calibrations
 from shiftproof.bench.calibrators import Calibrator, calibrate_model
 from shiftproof.bench.classification import CLASS_NAMES, Classification
 from shiftproof.bench.predictions import find_predictions
 from shiftproof.bench.recorders import CellRecorder
-from shiftproof.bench.scored_cells import choose_backend, fill_scored
+from shiftproof.bench.score_request import ScoreRequest
 from shiftproof.bench.shared_cells import share_cells
-from shiftproof.bench.summary import summarize
 from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
-from shiftproof.provenance import provenance
+from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
 from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.classification import ClassNames
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.trust import Calibration, Calibrations
-from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings
 
 
@@ -51,78 +47,45 @@ def holds_answers(path: Path) -> bool:
     return has_cells(path)
 
 
-def score_answers(
-    given: Mapping[str, Path],
-    data: ImageData | str | Path | None,
-    out: Path,
-    *,
-    classes: Classes | None,
-    calibrate: float | str | None,
-    coverage: float,
-    workers: int | None,
-    backend: Backend | None,
-    show_progress: bool | None,
-) -> Run:
+def score_answers(asked: ScoreRequest) -> Run:
     """Score predictions of classifiers; see :func:`shiftproof.bench.score`."""
-    sources = {name: _Source.find(path) for name, path in given.items()}
+    sources = {name: _Source.find(path) for name, path in asked.given.items()}
     shared = share_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
-    first = next(iter(sources.values())).read(cells[0])
-    known = classes or _guess_classes(first)
-    dataset = (
-        data if data is None or isinstance(data, ImageData) else open_data(data, classes=known)
-    )
-    truth = _Truth.of_data(dataset) if dataset is not None else _Truth.of_answers(first, known)
-    if known is None:
-        known = (
-            dataset.classes if dataset is not None and dataset.classes else truth.count_classes()
-        )
-    held = None if calibrate is None else _HeldRows.of(truth, calibrate, coverage)
+    truth, known = _find_truth(asked, next(iter(sources.values())).read(cells[0]))
+    held = None if asked.calibrate is None else _HeldRows.of(truth, asked.calibrate, asked.coverage)
     fitted = {} if held is None else held.fit(sources, truth, known)
-    folder = RunFolder.create(
-        out,
+    folder = asked.create_folder(
         "classification",
-        plain(
-            {
-                "models": {name: one.settings(cells) for name, one in sources.items()},
-                "adapters": {},
-                "data": truth.settings if dataset is None else dataset.settings(),
-                "images": {"source": "answers made elsewhere"},
-                **shared.settings(),
-                **({} if held is None else {"calibration": held.settings}),
-            }
-        ),
         {
-            "classes": {"title": known.title, "count": len(known)},
-            **shared.about(),
-            "provenance": provenance("none", 0),
+            "models": {name: one.settings(cells) for name, one in sources.items()},
+            "adapters": {},
+            "data": truth.settings,
+            "images": {"source": "answers made elsewhere"},
+            **shared.settings(),
+            **({} if held is None else {"calibration": held.settings}),
         },
-        shared=isinstance(backend, Scheduled),
+        {"classes": {"title": known.title, "count": len(known)}, **shared.about()},
     )
     write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
     if held is not None:
         write_calibrations(folder, Calibrations(fitted))
     calibrators = {name: Calibrator(one) for name, one in fitted.items()}
     reader = _Answers(sources, truth, known, calibrators, None if held is None else held.rest)
-    workers = default_workers("none") if workers is None else workers
-    fill_scored(
-        folder,
-        reader,
-        given,
-        cells,
-        choose_backend(backend, _count_processes(sources, workers)),
-        show_progress=show_progress,
-    )
-    scores = summarize(
-        folder,
-        Classification(),
-        {name: name for name in sources},
-        shared.grid,
-        workers=workers,
-        show_progress=show_progress,
-    )
-    write_form(folder.scores_file, scores)
+    asked.fill(folder, reader, cells, processes=_count_processes(sources, asked.processes))
+    asked.summarize(folder, Classification(), shared.grid)
     return Run(folder.path)
+
+
+def _find_truth(asked: ScoreRequest, first: Answers) -> tuple[_Truth, Classes]:
+    """Return images with labels, and the classes of the scores, of which ``first`` are some."""
+    known = _guess_classes(first) if asked.classes is None else read_classes(asked.classes)
+    if asked.data is None:
+        truth = _Truth.of_answers(first, known)
+        return truth, known or truth.count_classes()
+    data = asked.data if isinstance(asked.data, ImageData) else open_data(asked.data, classes=known)
+    truth = _Truth.of_data(data)
+    return truth, known or data.classes or truth.count_classes()
 
 
 _TOGETHER = 8

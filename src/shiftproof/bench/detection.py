@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -28,7 +29,7 @@ from shiftproof.bench.named_models import (
     write_settings,
 )
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
-from shiftproof.bench.summary import SEED, average, list_broken
+from shiftproof.bench.summary import average, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import View, view_full_size
 from shiftproof.compute import processes as engine
@@ -38,11 +39,10 @@ from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, op
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
-from shiftproof.metrics import intervals
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import other_images
+from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
 from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
@@ -51,6 +51,9 @@ from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
 DetectorGiven: TypeAlias = DetectorLike | str
+
+MOVED = "paired percentile bootstrap over images, moved by its bias"
+"""How the intervals of figures are drawn that resamples raise."""
 
 
 @final
@@ -162,12 +165,7 @@ class Detection(Task):
             grid,
             by.measure.name,
             by.measure.title,
-            interval=Resampling(
-                level=intervals.LEVEL,
-                method="paired percentile bootstrap over images, moved by its bias",
-                replicates=by.replicates,
-                seed=SEED,
-            ),
+            interval=describe_resampling(MOVED, by.replicates),
             images=Images(len(ids), len(by.measure.image_ids), broken, sum(objects)),
             classes=[str(record["name"]) for record in truth["categories"]],
             objects=objects,
@@ -267,9 +265,6 @@ def summarize_performance(
     )
 
 
-# ---------------------------------------------------------------- models and data
-
-
 # ---------------------------------------------------------------- what is measured
 
 
@@ -285,10 +280,6 @@ def _read_measure(folder: RunFolder) -> str:
 
 def cell_measure(folder: RunFolder, ids: Sequence[str]) -> CellMeasure:
     """Return what the cells of a run are measured by where all its images can be read.
-
-    Args:
-        folder: of a run whose ground truth is written.
-        ids: the images, in the order of the tables.
 
     Raises:
         BrokenFileError: the ground truth or the run's settings cannot be read.
@@ -336,19 +327,23 @@ def _images(
 
     All tables are read, since all cells must be measured on the same images.
     """
-    ids: list[str] | None = None
-    errors: list[tuple[Cell, list[str], list[str | None]]] = []
-    for name in models:
-        for cell in cells:
-            path = folder.records_file(name, cell)
-            table = read_detections(path)
-            ids = table.ids if ids is None else ids
-            if table.ids != ids:
-                raise other_images(path)
-            if name == models[0]:
-                errors.append((cell, ids, table.error))
-    assert ids is not None
-    return ids, list_broken(errors)
+    paths = {(name, cell): folder.records_file(name, cell) for name in models for cell in cells}
+    read = read_alike(paths, _read_images)
+    first = [(cell, read[models[0], cell]) for cell in cells]
+    return first[0][1].ids, list_broken((cell, one.ids, one.error) for cell, one in first)
+
+
+@dataclass
+class _ImagesOfTable:
+    """The images of a table without what was found in them, which is much."""
+
+    ids: list[str]
+    error: list[str | None]
+
+
+def _read_images(path: Path) -> _ImagesOfTable:
+    found = read_detections(path)
+    return _ImagesOfTable(found.ids, found.error)
 
 
 def _ground_truth(

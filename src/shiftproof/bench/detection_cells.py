@@ -90,14 +90,7 @@ def save_performance(folder: RunFolder, model: str, cell: Cell, performance: Per
 def find_performance(
     folder: RunFolder, model: str, cell: Cell, by: CellMeasure
 ) -> Performance | None:
-    """Return P of a cell where it was kept; None if it has to be measured.
-
-    Args:
-        folder: of the run.
-        model: name in the run.
-        cell: the cell.
-        by: measures all images of the run. What was kept for other resamples is not used.
-    """
+    """Return P of a cell where it was kept for the same resamples; None if it has to be measured."""
     path = _performance_file(folder, model, cell)
     if not path.is_file():
         return None

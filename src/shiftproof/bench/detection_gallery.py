@@ -66,13 +66,7 @@ def save_gallery(
 ) -> None:
     """Write ``gallery.json`` and the pictures it names, for a run whose records are complete.
 
-    Args:
-        folder: of the run.
-        view: the source of images; without one the gallery is empty.
-        cells: of the run.
-        samples: the images, in the order of the tables.
-        models: their names in the run.
-        truth: COCO annotations; each image's ``file_name`` is the sample's id.
+    Without a view the gallery is empty. Each ``file_name`` of the truth is a sample's id.
     """
     content = Gallery(overlap=OVERLAP)
     if view is not None:
@@ -107,24 +101,10 @@ def _fill(
     }
     source, threshold = tables[models[0]], thresholds[models[0]]
     kept = {row: _find_hits_per_cell(source, objects[row], row, threshold) for row in rows}
-    sheets = (
-        _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
-        for number, row in enumerate(_choose_half_lost(kept))
-    )
+    pictures = _Pictures(folder, view, samples, tables, objects, thresholds, names)
+    sheets = (pictures.sheet(number, row) for number, row in enumerate(_choose_half_lost(kept)))
     worst = (
-        _pair(
-            folder,
-            view,
-            number,
-            samples[row],
-            row,
-            source,
-            objects[row],
-            kept[row],
-            threshold,
-            names,
-        )
-        for number, row in enumerate(_choose_worst(kept))
+        pictures.pair(number, row, kept[row]) for number, row in enumerate(_choose_worst(kept))
     )
     return Gallery(
         overlap=OVERLAP,
@@ -249,85 +229,86 @@ def _choose_worst(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
 # ---------------------------------------------------------------- as written to the file
 
 
-def _sheet(
-    folder: RunFolder,
-    view: View,
-    number: int,
-    row: int,
-    samples: Sequence[Sample],
-    tables: Mapping[str, Mapping[Cell, DetectionRecords]],
-    objects: _Objects,
-    thresholds: Mapping[str, float],
-    names: Sequence[str],
-) -> Sheet | None:
-    sample = samples[row]
-    place = files.make_folder(folder.path / "gallery" / str(number))
-    pictures: dict[str, str] = {}
-    size = None
-    for cell in next(iter(tables.values())):
-        path = place / f"{cell}.jpg"
-        saved = _save_picture(path, view, sample, cell)
-        if saved is not None:
-            pictures[str(cell)] = path.relative_to(folder.path).as_posix()
-            size = size or saved
-    if size is None:  # nothing could be read of this photograph
-        return None
-    return Sheet(
-        id=sample.id,
-        size=size,
-        things=_list_things(objects, names),
-        files=pictures,
-        found={
-            name: {
-                str(cell): _list_found(table.found[row], objects, thresholds[name], names)
-                for cell, table in cells.items()
-            }
-            for name, cells in tables.items()
-        },
-    )
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Saves the pictures of one run, with the boxes to draw on them."""
 
+    folder: RunFolder
+    view: View
+    samples: Sequence[Sample]
+    tables: Mapping[str, Mapping[Cell, DetectionRecords]]
+    objects: Sequence[_Objects]
+    thresholds: Mapping[str, float]
+    names: Sequence[str]
 
-def _pair(
-    folder: RunFolder,
-    view: View,
-    number: int,
-    sample: Sample,
-    row: int,
-    tables: Mapping[Cell, DetectionRecords],
-    objects: _Objects,
-    kept: Mapping[Cell, set[int]],
-    threshold: float,
-    names: Sequence[str],
-) -> Worst | None:
-    """Return the image clean, and in the mildest cell with the largest loss."""
-    clean = kept[CLEAN]
-    cell = min(
-        (cell for cell in kept if not cell.is_clean),
-        key=lambda one: (-len(clean - kept[one]), one.severity, one.corruption),
-    )
-    place = files.make_folder(folder.path / "gallery" / "worst")
-    shown: list[Shown] = []
-    size = None
-    for where, path in (
-        (CLEAN, place / f"{number}-clean.jpg"),
-        (cell, place / f"{number}-{cell}.jpg"),
-    ):
-        size = _save_picture(path, view, sample, where)
+    def sheet(self, number: int, row: int) -> Sheet | None:
+        """Return an image in every cell; None where nothing could be read of it."""
+        place = files.make_folder(self.folder.path / "gallery" / str(number))
+        pictures: dict[str, str] = {}
+        size = None
+        for cell in next(iter(self.tables.values())):
+            path = place / f"{cell}.jpg"
+            saved = _save_picture(path, self.view, self.samples[row], cell)
+            if saved is not None:
+                pictures[str(cell)] = path.relative_to(self.folder.path).as_posix()
+                size = size or saved
         if size is None:
             return None
-        found = _list_found(tables[where].found[row], objects, threshold, names)
-        shown.append(Shown(str(where), path.relative_to(folder.path).as_posix(), found))
-    assert size is not None
-    share, count = _share_lost(kept)
-    return Worst(
-        id=sample.id,
-        size=size,
-        things=_list_things(objects, names),
-        lost=_round(share),
-        clean_found=count,
-        clean=shown[0],
-        corrupted=shown[1],
-    )
+        return Sheet(
+            id=self.samples[row].id,
+            size=size,
+            things=_list_things(self.objects[row], self.names),
+            files=pictures,
+            found={
+                name: {str(cell): self._list_found(name, cell, row) for cell in cells}
+                for name, cells in self.tables.items()
+            },
+        )
+
+    def pair(self, number: int, row: int, kept: Mapping[Cell, set[int]]) -> Worst | None:
+        """Return the image clean, and in the mildest cell with the largest loss."""
+        first = next(iter(self.tables))
+        clean = kept[CLEAN]
+        cell = min(
+            (cell for cell in kept if not cell.is_clean),
+            key=lambda one: (-len(clean - kept[one]), one.severity, one.corruption),
+        )
+        place = files.make_folder(self.folder.path / "gallery" / "worst")
+        shown: list[Shown] = []
+        size = None
+        for where, path in (
+            (CLEAN, place / f"{number}-clean.jpg"),
+            (cell, place / f"{number}-{cell}.jpg"),
+        ):
+            size = _save_picture(path, self.view, self.samples[row], where)
+            if size is None:
+                return None
+            file = path.relative_to(self.folder.path).as_posix()
+            shown.append(Shown(str(where), file, self._list_found(first, where, row)))
+        assert size is not None
+        share, count = _share_lost(kept)
+        return Worst(
+            id=self.samples[row].id,
+            size=size,
+            things=_list_things(self.objects[row], self.names),
+            lost=_round(share),
+            clean_found=count,
+            clean=shown[0],
+            corrupted=shown[1],
+        )
+
+    def _list_found(self, model: str, cell: Cell, row: int) -> tuple[PredictedBox, ...]:
+        """Return the boxes to draw: label, and index of the matched object or None."""
+        found = self.tables[model][cell].found[row]
+        return tuple(
+            PredictedBox(
+                self.names[found.labels[at]],
+                _round(found.scores[at]),
+                _box(found.positions[at]),
+                None if hit < 0 else hit,
+            )
+            for at, hit in assign(found, self.objects[row], self.thresholds[model])
+        )
 
 
 def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[GroundTruthBox, ...]:
@@ -336,21 +317,6 @@ def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[GroundTruthBo
         for label, position, counts in zip(
             objects.labels, objects.positions, objects.counts, strict=True
         )
-    )
-
-
-def _list_found(
-    found: FoundInImage, objects: _Objects, threshold: float, names: Sequence[str]
-) -> tuple[PredictedBox, ...]:
-    """Return the boxes to draw: label, and index of the matched object or None."""
-    return tuple(
-        PredictedBox(
-            names[found.labels[at]],
-            _round(found.scores[at]),
-            _box(found.positions[at]),
-            None if hit < 0 else hit,
-        )
-        for at, hit in assign(found, objects, threshold)
     )
 
 

@@ -12,16 +12,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.detection import Detection, cell_measure, write_ground_truth
 from shiftproof.bench.detection_cells import CellMeasure, measure_cell, save_performance
 from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_measures import MEASURES, check_wanted, make_measure
 from shiftproof.bench.naming import Names
 from shiftproof.bench.predictions import PredictionFiles, find_predictions
-from shiftproof.bench.scored_cells import choose_backend, fill_scored
+from shiftproof.bench.score_request import ScoreRequest
 from shiftproof.bench.shared_cells import share_cells
-from shiftproof.bench.summary import summarize
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
@@ -36,9 +34,7 @@ from shiftproof.metrics.coco import (
     read_objects,
 )
 from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
-from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
 from shiftproof.runs.records.detection import (
     NOTHING,
     DetectionRecords,
@@ -48,71 +44,42 @@ from shiftproof.runs.records.detection import (
 from shiftproof.runs.result_faults import FaultCounts, keep_faults, summarize_faults
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.reading import read_form, write_form
-from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import Cell, Sample, Settings
 
 
-def score_detections(
-    given: Mapping[str, Path],
-    data: DetectionData | str | Path,
-    out: Path,
-    measure: str,
-    *,
-    workers: int | None,
-    backend: Backend | None,
-    show_progress: bool | None,
-) -> Run:
+def score_detections(asked: ScoreRequest) -> Run:
     """Score result files of detectors; see :func:`shiftproof.bench.score`."""
-    truth = _read_truth(data, measure)
-    measured = make_measure(truth.measure, truth.annotations)
-    check_wanted(truth.title, measured, truth.faults)
-    masks = truth.measure == "coco-masks"
-    objects = read_objects(truth.annotations, masks=masks)
-    found = {name: find_predictions(path, masks=masks) for name, path in given.items()}
+    truth = _read_truth(asked.data, asked.measure)
+    check_wanted(truth.title, make_measure(truth.measure, truth.annotations), truth.faults)
+    objects = read_objects(truth.annotations, masks=truth.has_masks)
+    found = {
+        name: find_predictions(path, masks=truth.has_masks) for name, path in asked.given.items()
+    }
     shared = share_cells({name: one.files for name, one in found.items()})
     cells = shared.grid.cells
     by_name = {name: _names_images(one, cells, truth.names) for name, one in found.items()}
-    folder = RunFolder.create(
-        out,
+    faults = msgspec.to_builtins(summarize_faults(truth.faults)) if truth.faults else None
+    folder = asked.create_folder(
         "detection",
-        plain(
-            {
-                "models": {name: _about(given[name], one) for name, one in found.items()},
-                "measure": truth.measure,
-                "data": truth.settings,
-                "images": {"source": "result files of another framework"},
-                **shared.settings(),
-            }
-        ),
+        {
+            "models": {name: _about(asked.given[name], one) for name, one in found.items()},
+            "measure": truth.measure,
+            "data": truth.settings,
+            "images": {"source": "result files of another framework"},
+            **shared.settings(),
+        },
         {
             "classes": {"title": truth.title, "count": len(objects.categories)},
             **shared.about(),
-            **(
-                {"data_faults": msgspec.to_builtins(summarize_faults(truth.faults))}
-                if truth.faults
-                else {}
-            ),
-            "provenance": provenance("none", 0),
+            **({} if faults is None else {"data_faults": faults}),
         },
-        shared=isinstance(backend, Scheduled),
     )
     write_ground_truth(folder, truth.annotations, truth.measure)
     by = cell_measure(folder, [sample.id for sample in truth.samples])
-    workers = default_workers("none") if workers is None else workers
     reader = _Results(truth, objects, {name: one.files for name, one in found.items()}, by_name, by)
-    fill_scored(
-        folder, reader, given, cells, choose_backend(backend, workers), show_progress=show_progress
-    )
+    asked.fill(folder, reader, cells, processes=asked.processes)
     _settle_readings(folder, list(found), cells)
-    scores = summarize(
-        folder,
-        Detection(measure=truth.measure),
-        {name: name for name in found},
-        shared.grid,
-        workers=workers,
-        show_progress=show_progress,
-    )
-    write_form(folder.scores_file, scores)
+    asked.summarize(folder, Detection(measure=truth.measure), shared.grid)
     save_gallery(folder, None, cells, truth.samples, list(found), truth.annotations)
     folder.drop_cache()
     return Run(folder.path)
@@ -130,12 +97,18 @@ class _Truth:
     faults: Sequence[Fault]
 
     @property
+    def has_masks(self) -> bool:
+        """Whether masks are measured, not boxes."""
+        return self.measure == "coco-masks"
+
+    @property
     def samples(self) -> list[Sample]:
         """The images, in the order of the annotations."""
         return [Sample(str(record["file_name"])) for record in self.annotations["images"]]
 
 
-def _read_truth(data: DetectionData | str | Path, measure: str) -> _Truth:
+def _read_truth(data: object, measure: str) -> _Truth:
+    assert isinstance(data, (DetectionData, str, Path))
     if not isinstance(data, DetectionData) and Path(data).suffix.lower() == ".json":
         return _read_coco(Path(data), _measure_of(measure, is_voc=False))
     dataset = open_detection_data(data)
@@ -273,9 +246,8 @@ class _Results:
         """Write what was found in each image, P of it, and what the file is like."""
         path = self.files[model][cell]
         results = self.truth.names.translate(_read_results(path), by_name=self.by_name[model])
-        masks = self.truth.measure == "coco-masks"
         found = read_detection_columns(
-            results, self.objects, masks=masks, strict=False, where=_show_path(path)
+            results, self.objects, masks=self.truth.has_masks, strict=False, where=_show_path(path)
         )
         table = folder.records_file(model, cell)
         write_detections(table, _per_image(found, self.truth, self.objects))

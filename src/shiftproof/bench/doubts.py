@@ -13,13 +13,7 @@ from shiftproof.types import Settings
 
 
 def warn_of_settings(adapters: Mapping[str, Settings], batch_size: int, protocol: Protocol) -> None:
-    """Print a line to standard error for each thing that is known to go wrong.
-
-    Args:
-        adapters: name in the run to settings.
-        batch_size: images in a batch.
-        protocol: how they are shown.
-    """
+    """Print a line to standard error for each thing that is known to go wrong."""
     for name, settings in adapters.items():
         for caution in list_cautions(settings, batch_size=batch_size, order=protocol.order):
             _print_line(f"{name}: {caution}")

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench import grid
 from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.calibrating import HELD_OUT_RECORDS, keep_calibrations
 from shiftproof.bench.protocol import Protocol
+from shiftproof.bench.request import Layout
 from shiftproof.bench.task import SOURCE, Prepared
 from shiftproof.compute.progress import console
 from shiftproof.corruptions.extent import (
@@ -82,9 +82,8 @@ class Whole:
     """The grid of a run with all that was ever asked for.
 
     Attributes:
-        prepared: the models that are at hand, by their names in the run, and the titles of all.
-        corruptions: by name, what makes them.
-        severities: rising.
+        layout: all its cells, with the models that are at hand, by their names in the run, and the
+            titles of all.
         settings: of the whole run.
         before: settings of the run that is there; None without one.
         added: what it did not have.
@@ -95,9 +94,7 @@ class Whole:
             run is the one before.
     """
 
-    prepared: Prepared
-    corruptions: Mapping[str, CorruptionLike]
-    severities: Sequence[int]
+    layout: Layout
     settings: Settings
     before: Settings | None = None
     added: Added = Added()
@@ -117,17 +114,17 @@ class Whole:
         return self.kept.is_something
 
     @property
-    def cells(self) -> list[Cell]:
-        """All cells, in the order in which they are done."""
-        return grid.cells_of(list(self.corruptions), self.severities, clean=self.prepared.has_clean)
+    def titles(self) -> Mapping[str, str]:
+        """Titles of all models by name."""
+        return self.layout.prepared.titles
 
     def list_missing(self, folder: RunFolder) -> list[tuple[str, Cell]]:
         """Return the models and cells without records."""
         before = {new: old for old, new in self.renamed.items()}
         return [
             (name, cell)
-            for name in self.prepared.titles
-            for cell in self.cells
+            for name in self.titles
+            for cell in self.layout.cells
             if not folder.has(name, cell) and not folder.has(before.get(name, name), cell)
         ]
 
@@ -140,11 +137,7 @@ class Whole:
         return folder.scores_file.is_file() and not self.list_missing(folder)
 
     def write(self, about: Settings) -> Extension | None:
-        """Return the extension for ``run.json``, if it is one.
-
-        Args:
-            about: how the models were loaded, and the provenance.
-        """
+        """Return the extension for ``run.json``, if it is one."""
         if not self.is_extended:
             return None
         return Extension(
@@ -157,34 +150,19 @@ class Whole:
         )
 
 
-def unite(
-    path: Path,
-    kind: str,
-    prepared: Prepared,
-    corruptions: Mapping[str, CorruptionLike],
-    severities: Sequence[int],
-    settings: Settings,
-    protocol: Protocol,
-    *,
-    joins: bool = False,
-) -> Whole:
+def unite(path: Path, layout: Layout, *, joins: bool = False) -> Whole:
     """Return the union of what is asked for and what the run in a folder has.
 
     Args:
         path: the folder, with or without a run.
-        kind: of the run that is asked for.
-        prepared: its models and data.
-        corruptions: by name.
-        severities: rising.
-        settings: of what is asked for.
-        protocol: how the images are shown.
+        layout: what is asked for.
         joins: whether this is one of several workers: it takes part in an extension that others have
             begun, also where it is asked for less.
 
     Raises:
         RunMismatchError: the run differs in what decides its cells, or cannot be extended.
     """
-    asked = Whole(prepared, corruptions, severities, settings)
+    asked, kind = Whole(layout, layout.settings()), layout.request.task.kind
     told = _read_run(path)
     if told is None:
         return asked
@@ -198,28 +176,26 @@ def unite(
     folder = RunFolder(path)
     extension = read_extension(told)
     if extension is not None and not joins and folder.scores_file.is_file():
-        whole = _unite(path, asked, folder.info(), folder.info()["settings"], protocol)
+        whole = _unite(path, asked, folder.info(), folder.info()["settings"])
         if not whole.added.is_something:
             done = whole.settings == extension.settings
             return dataclasses.replace(whole, waiting=None if done else extension.added)
-    return _unite(path, asked, told, find_settings(told), protocol)
+    return _unite(path, asked, told, find_settings(told))
 
 
-def _unite(
-    path: Path, asked: Whole, told: Mapping[str, Any], before: Any, protocol: Protocol
-) -> Whole:
-    there, settings, prepared = manifest.spell(before), asked.settings, asked.prepared
+def _unite(path: Path, asked: Whole, told: Mapping[str, Any], before: Any) -> Whole:
+    there, settings, layout = manifest.spell(before), asked.settings, asked.layout
     before = there
     renamed, here = _match_names(there, settings)
     there, settings = _rename(there, renamed), _rename(settings, here)
     _check_alike(path, there, settings)
     whole = _unite_settings(there, settings)
     added, kept = _subtract(whole, there), _subtract(whole, settings)
-    prepared = _rename_models(prepared, here)
+    prepared = _rename_models(layout.prepared, here)
     _check_first(path, there, settings, whole)
     if added.is_something:
-        _check_extendable(path, told, added, protocol)
-    named = {name: asked.corruptions.get(name) for name in whole["corruptions"]}
+        _check_extendable(path, told, added, layout.request.protocol)
+    named = {name: layout.corruptions.get(name) for name in whole["corruptions"]}
     found, unknown = _recover(named, whole["corruptions"], on_disk=prepared.corrupted is not None)
     models = _read_named(whole, "models")
     titles = {
@@ -227,9 +203,12 @@ def _unite(
         for name in dict.fromkeys([*models, *_read_named(whole, "adapters"), *prepared.titles])
     }
     return Whole(
-        dataclasses.replace(prepared, titles=titles),
-        found,
-        whole["severities"],
+        Layout(
+            layout.request,
+            dataclasses.replace(prepared, titles=titles),
+            found,
+            whole["severities"],
+        ),
         whole,
         before=before,
         added=added,
@@ -407,15 +386,10 @@ def _refuse(path: Path, why: str, added: Added) -> RunMismatchError:
 def check_at_hand(whole: Whole, folder: RunFolder, *, asks_again: bool) -> None:
     """Refuse to go on without a model or corruption of the run that is needed.
 
-    Args:
-        whole: the grid.
-        folder: of the run.
-        asks_again: the task shows images to the models once more, for the page.
-
     Raises:
         RunMismatchError: one of them was not named, or its name alone does not say what it was.
     """
-    absent = [name for name in whole.prepared.titles if name not in whole.prepared.models]
+    absent = [name for name in whole.titles if name not in whole.layout.prepared.models]
     for name, cell in whole.list_missing(folder):
         if name not in absent:
             continue
@@ -442,8 +416,8 @@ def describe_added(whole: Whole) -> str:
     """Say what is added: "fog at 1 to 3; batchnorm in all cells"."""
     added = whole.added
     parts = describe_cells(
-        list(whole.corruptions),
-        whole.severities,
+        list(whole.layout.corruptions),
+        whole.layout.severities,
         new_corruptions=added.corruptions,
         new_severities=added.severities,
     )
@@ -456,7 +430,7 @@ def describe_extent(whole: Whole, folder: RunFolder) -> str | None:
     """Say in one line what a run has and what is added or kept; None where it is what was asked."""
     if whole.before is None or not (whole.is_extended or whole.is_narrower or whole.waiting):
         return None
-    total = len(whole.prepared.titles) * len(whole.cells)
+    total = len(whole.titles) * len(whole.layout.cells)
     missing = len(whole.list_missing(folder))
     there = count_there(total - missing)
     if whole.waiting is not None:
@@ -481,7 +455,7 @@ def tell_extent(whole: Whole, folder: RunFolder) -> None:
 def _count_before(whole: Whole) -> int:
     assert whole.before is not None
     before = whole.before
-    cells = len(before["corruptions"]) * len(before["severities"]) + whole.prepared.has_clean
+    cells = len(before["corruptions"]) * len(before["severities"]) + whole.layout.prepared.has_clean
     return (len(_read_named(before, "models")) + len(_read_named(before, "adapters"))) * cells
 
 
@@ -494,24 +468,18 @@ def _describe_kept(whole: Whole) -> str:
 # ---------------------------------------------------------------- the folder
 
 
-def adopt_names(folder: RunFolder) -> dict[str, str]:
+def adopt_names(folder: RunFolder) -> None:
     """Give the records of models that an extension renames their new name beside the old one.
 
     The old one stays until the extended run is measured, and is read until then.
-
-    Returns:
-        The new names by the old ones.
     """
-    extension = folder.extension
-    renamed = {} if extension is None else extension.renamed
-    for old, new in renamed.items():
+    for old, new in folder.renamed.items():
         for place in _PLACES:
             source = folder.path / place / old
             for path in sorted(source.glob("*")) if source.is_dir() else ():
                 target = files.make_folder(folder.path / place / new) / path.name
                 if not target.exists():
                     _link(path, target)
-    return renamed
 
 
 def _link(path: Path, target: Path) -> None:
@@ -522,13 +490,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def write_scores(folder: RunFolder, scores: GridScores, models: Sequence[str]) -> None:
-    """Write ``scores.json``, with which a run that is extended becomes the larger one.
-
-    Args:
-        folder: of the run.
-        scores: of all its cells.
-        models: all its models, in their order.
-    """
+    """Write ``scores.json``, with which a run that is extended becomes the larger one."""
     extension = folder.extension
     if extension is not None:
         _drop_derived(folder)

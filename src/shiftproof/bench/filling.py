@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from shiftproof.bench import grid
@@ -18,37 +19,40 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Sample
 
 
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Episodes of the same images, and the models that predict them.
+
+    Attributes:
+        view: gives the images.
+        episodes: what is shown.
+        samples: the images, in the order of the tables.
+        models: name to what predicts, all of one kind.
+    """
+
+    view: View
+    episodes: Sequence[Episode]
+    samples: Sequence[Sample]
+    models: Mapping[str, Any]
+
+
 def fill(
     folder: RunFolder,
-    view: View,
-    streams: Sequence[Episode],
-    samples: Sequence[Sample],
-    models: Mapping[str, Any],
+    stretch: Stretch,
     recording: Recording,
     *,
     batch_size: int,
     workers: int,
     show_progress: bool | None,
 ) -> None:
-    """Predict the cells without records; write each after its last batch.
-
-    Args:
-        folder: folder of the run.
-        view: reads and corrupts the images.
-        streams: the episodes of the run.
-        samples: the images of the run, in the order of the tables.
-        models: the models by name, all of one task.
-        recording: records the predictions of such models.
-        batch_size: images in a batch.
-        workers: processes that read and corrupt images.
-        show_progress: None shows progress on a terminal only.
-    """
-    for name in models:
+    """Predict the cells without records; write each after its last batch."""
+    view, samples = stretch.view, stretch.samples
+    for name in stretch.models:
         files.make_folder(folder.path / "records" / name)
     steps = [
         (episode, number, active)
-        for episode in streams
-        if (runs := _episode_runs(folder, episode, samples, models, recording))
+        for episode in stretch.episodes
+        if (runs := _episode_runs(folder, episode, stretch, recording))
         for number in range(len(episode.visits))
         if (active := [run for run in runs if run.takes(number)])
     ]
@@ -76,15 +80,11 @@ def fill(
 
 
 def _episode_runs(
-    folder: RunFolder,
-    episode: Episode,
-    samples: Sequence[Sample],
-    models: Mapping[str, Any],
-    recording: Recording,
+    folder: RunFolder, episode: Episode, stretch: Stretch, recording: Recording
 ) -> list[EpisodeRun]:
     runs = [
-        EpisodeRun(name, model, episode, folder, samples, recording_of(recording, name))
-        for name, model in models.items()
+        EpisodeRun(name, model, episode, folder, stretch.samples, recording_of(recording, name))
+        for name, model in stretch.models.items()
     ]
     return [run for run in runs if not run.is_done]
 

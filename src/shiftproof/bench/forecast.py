@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import tempfile
@@ -12,26 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench.arguments import (
-    CorruptionLike,
-    check_at_least_one,
-    check_cells,
-    check_encode,
-    check_readable,
-    check_severities,
-    default_workers,
-    name_corruptions,
-)
+from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.extending import Whole, check_at_hand, describe_extent, unite
-from shiftproof.bench.grid_run import describe_run
 from shiftproof.bench.protocol import Protocol
-from shiftproof.bench.stream import Episode, episodes
+from shiftproof.bench.request import GridRequest, Layout
+from shiftproof.bench.stream import Episode
 from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, View
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.corruptions import COMMON
 from shiftproof.corruptions.extent import count_there
-from shiftproof.data import ImageData, choose_images
+from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Cell, Image, Sample
@@ -122,90 +112,49 @@ def forecast_run(
         InputError: an argument cannot be used, or none of the images can be read.
         RunMismatchError: ``out`` belongs to a run with other settings, or that cannot be extended so.
     """
-    chosen = check_severities(severities)
-    if batch_size is not None:
-        check_at_least_one("batch_size", batch_size)
-    check_encode(encode)
-    prepared = task.prepare(models, data, adapters, device=device)
-    if images is not None:
-        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
-    shown = protocol or Protocol()
-    workers = default_workers(prepared.device) if workers is None else workers
-    whole = _find_extent(
-        prepared, corruptions, chosen, out, task=task, batch_size=batch_size, protocol=shown, seed=seed,
-        encode=encode,
+    request = GridRequest(
+        models=models, data=data, task=task, corruptions=corruptions, severities=severities,
+        adapters=adapters, images=images, batch_size=batch_size, protocol=protocol or Protocol(),
+        seed=seed, encode=encode, workers=workers, device=device,
     )  # fmt: skip
-    prepared = whole.prepared
-    samples = prepared.data.samples
-    if prepared.corrupted is not None:
-        check_cells(prepared.corrupted, whole.cells)
-    else:
-        check_readable(prepared.data)
-    streams = episodes(whole.cells, samples, shown, seed=seed)
-    missing = set(whole.list_missing(RunFolder(Path(out)))) if out is not None else None
-    left = _Left.of(streams, whole, missing)
-    size = min(prepared.batch_size if batch_size is None else batch_size, len(samples))
-    view = prepared.make_view(whole.corruptions, seed, encode)
-    seconds, tried, loaded = _time_loading(view, samples, left.cells or whole.cells, keep=size)
+    folder = None if out is None else RunFolder(Path(out))
+    whole = _find_extent(request, folder)
+    layout = whole.layout
+    layout.check_copies()
+    prepared, samples = layout.prepared, layout.prepared.data.samples
+    missing = None if folder is None else set(whole.list_missing(folder))
+    left = _Left.of(layout, missing)
+    size = min(layout.batch_size, len(samples))
+    seconds, tried, loaded = _time_loading(layout, left.cells or layout.cells, keep=size)
     batch = list(itertools.islice(itertools.cycle(loaded), size))
     per_image = _time_models(prepared, batch, left.shown)
+    keeps = prepared.keeps_images and prepared.corrupted is None and left.tables
+    per_record = round(_record_bytes(prepared, samples, batch) * left.tables)
     return Forecast(
         images=len(samples),
-        cells=len(whole.cells),
+        cells=len(layout.cells),
         models=len(prepared.titles),
         passes=sum(left.shown.values()),
         load_seconds=seconds * left.loads / max(len(left.cells), 1),
         model_seconds=sum(per_image[name] * count for name, count in left.shown.items()),
-        workers=workers,
+        workers=layout.workers,
         device=prepared.device,
         tried=tried,
-        memory=measure_memory(workers),
-        disk=len(samples)
-        * (
-            round(_record_bytes(prepared, samples, batch) * left.tables)
-            + (
-                loaded[0].nbytes
-                if prepared.keeps_images and prepared.corrupted is None and left.tables
-                else 0
-            )
-        ),
+        memory=measure_memory(layout.workers),
+        disk=len(samples) * (per_record + (loaded[0].nbytes if keeps else 0)),
         parts=left.parts,
-        extent=_describe(whole, left, out),
+        extent=_describe(whole, left, folder),
     )
 
 
-def _find_extent(
-    prepared: Prepared,
-    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike],
-    severities: Sequence[int],
-    out: str | Path | None,
-    *,
-    task: Task,
-    batch_size: int | None,
-    protocol: Protocol,
-    seed: int,
-    encode: Encode,
-) -> Whole:
+def _find_extent(request: GridRequest, folder: RunFolder | None) -> Whole:
     """Return the grid that a run would have: with what the folder has already."""
-    on_disk = prepared.corrupted
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
-    )
-    if out is None or not RunFolder(Path(out)).run_file.is_file():
-        return Whole(prepared, named, severities, {})
-    settings, _ = describe_run(
-        prepared,
-        prepared.make_view(named, seed, encode),
-        named,
-        severities,
-        batch_size=prepared.batch_size if batch_size is None else batch_size,
-        seed=seed,
-        protocol=protocol,
-        workers=0,
-    )
-    whole = unite(Path(out), task.kind, prepared, named, severities, settings, protocol)
-    if not whole.is_done(RunFolder(Path(out))):
-        check_at_hand(whole, RunFolder(Path(out)), asks_again=task.asks_again)
+    layout = request.lay_out(None)
+    if folder is None or not folder.run_file.is_file():
+        return Whole(layout, {})
+    whole = unite(folder.path, layout)
+    if not whole.is_done(folder):
+        check_at_hand(whole, folder, asks_again=request.task.asks_again)
     return whole
 
 
@@ -228,10 +177,8 @@ class _Left:
     parts: int
 
     @classmethod
-    def of(
-        cls, streams: Sequence[Episode], whole: Whole, missing: Collection[tuple[str, Cell]] | None
-    ) -> _Left:
-        names = list(whole.prepared.models)
+    def of(cls, layout: Layout, missing: Collection[tuple[str, Cell]] | None) -> _Left:
+        names, streams = list(layout.prepared.models), layout.list_episodes()
         lacks = [
             (episode, [name for name in names if _lacks(name, episode, missing)])
             for episode in streams
@@ -245,7 +192,7 @@ class _Left:
                 for name in names
             },
             loads=sum(lengths[episode.name] for episode, some in lacks if some),
-            tables=len(whole.cells) * len(names) if missing is None else len(missing),
+            tables=len(layout.cells) * len(names) if missing is None else len(missing),
             parts=sum(len(some) for _, some in lacks),
         )
 
@@ -254,11 +201,11 @@ def _lacks(name: str, episode: Episode, missing: Collection[tuple[str, Cell]] | 
     return missing is None or any((name, cell) in missing for cell in episode.cells)
 
 
-def _describe(whole: Whole, left: _Left, out: str | Path | None) -> str | None:
-    if out is None or whole.before is None:
+def _describe(whole: Whole, left: _Left, folder: RunFolder | None) -> str | None:
+    if folder is None or whole.before is None:
         return None
-    told = describe_extent(whole, RunFolder(Path(out)))
-    there = len(whole.prepared.titles) * len(whole.cells) - left.tables
+    told = describe_extent(whole, folder)
+    there = len(whole.titles) * len(whole.layout.cells) - left.tables
     return told or f"{count_there(there)}, {left.tables:,} are left"
 
 
@@ -274,13 +221,10 @@ def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
 
 
 def _time_loading(
-    view: View,
-    samples: Sequence[Sample],
-    cells: Sequence[Cell],
-    *,
-    keep: int,
+    layout: Layout, cells: Sequence[Cell], *, keep: int
 ) -> tuple[float, int, list[Image]]:
     """Return the seconds per image in all cells, the number of tried images, and some results."""
+    view, samples = layout.view, layout.prepared.data.samples
     shown = _choose_middle(cells)
     for cell in shown:
         _load(view, samples[0], cell)  # compiles and opens what is needed once
@@ -324,13 +268,7 @@ def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
 def _time_models(
     prepared: Prepared, images: Sequence[Image], most: Mapping[str, int]
 ) -> dict[str, float]:
-    """Return the seconds per image in each model, without the first batch.
-
-    Args:
-        prepared: the prepared models and data.
-        images: the images of a batch.
-        most: number of images that the run shows to each model; 0 for one that is through.
-    """
+    """Return the seconds per image in each model, without the first batch."""
     found = {}
     batch = prepared.recording.gather(images)
     for name, model in prepared.models.items():

@@ -5,7 +5,8 @@ Kept in the run's folder, so that the report can be made again without the data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,13 @@ def save_gallery(
         name: {cell: read_cell(folder.records_file(name, cell)) for cell in cells}
         for name in models
     }
-    source = tables[models[0]]
-    wrong, seen = _wrong_by_image(source)
-    has_clean = CLEAN in cells
-    worst = (
-        _pair(folder, view, number, row, samples, source, classes, wrong, seen)
-        for number, row in enumerate(_choose_worst(wrong, seen))
-        if has_clean
-    )
+    wrong, seen = _wrong_by_image(tables[models[0]])
+    pictures = _Pictures(folder, view, samples, tables, classes)
+    shown = enumerate(_choose_worst(wrong, seen) if CLEAN in cells else ())
+    worst = (pictures.pair(number, row, int(wrong[row]), int(seen[row])) for number, row in shown)
     content = Gallery(
         sheets=tuple(
-            _sheet(folder, view, number, row, samples, tables, classes)
+            pictures.sheet(number, row)
             for number, row in enumerate(_choose_half_wrong(wrong, seen))
         ),
         worst=tuple(one for one in worst if one is not None),
@@ -63,7 +60,7 @@ def save_gallery(
     write_form(folder.gallery_file, content)
 
 
-def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
+def _wrong_by_image(table: Mapping[Cell, CellRecords]) -> tuple[Any, Any]:
     """Return each image's number of errors over the corrupted cells, and of cells in which it was
     read.
     """
@@ -91,74 +88,64 @@ def _choose_worst(wrong: Any, seen: Any) -> list[int]:
     return sorted(hit, key=lambda row: (-wrong[row] / seen[row], row))[:WORST]
 
 
-def _sheet(
-    folder: RunFolder,
-    view: View,
-    number: int,
-    row: int,
-    samples: Sequence[Sample],
-    tables: dict[str, dict[Cell, CellRecords]],
-    classes: Classes,
-) -> Sheet:
-    sample = samples[row]
-    place = files.make_folder(folder.path / "gallery" / str(number))
-    pictures: dict[str, str] = {}
-    for cell in next(iter(tables.values())):
-        path = place / f"{cell}.jpg"
-        if path.is_file() or _save_picture(path, view, sample, cell):
-            pictures[str(cell)] = path.relative_to(folder.path).as_posix()
-    return Sheet(
-        id=sample.id,
-        label=None if sample.label is None else classes.names[sample.label],
-        files=pictures,
-        predictions={
-            name: {str(cell): _predict(record, row, classes) for cell, record in table.items()}
-            for name, table in tables.items()
-        },
-    )
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Saves the pictures of one run, with what the models answered."""
 
+    folder: RunFolder
+    view: View
+    samples: Sequence[Sample]
+    tables: Mapping[str, Mapping[Cell, CellRecords]]
+    classes: Classes
 
-def _pair(
-    folder: RunFolder,
-    view: View,
-    number: int,
-    row: int,
-    samples: Sequence[Sample],
-    table: dict[Cell, CellRecords],
-    classes: Classes,
-    wrong: Any,
-    seen: Any,
-) -> Worst | None:
-    """Return the image clean, and in the mildest cell with a wrong prediction."""
-    sample = samples[row]
-    expected = sample.label if sample.label is not None else int(table[CLEAN].prediction[row])
-    failing = [
-        cell
-        for cell, record in table.items()
-        if not cell.is_clean and record.error[row] is None and record.prediction[row] != expected
-    ]
-    cell = min(failing, key=lambda c: (c.severity, -float(table[c].confidence[row])))
-    place = files.make_folder(folder.path / "gallery" / "worst")
-    clean_file, corrupted_file = place / f"{number}-clean.jpg", place / f"{number}-{cell}.jpg"
-    for path, shown in ((clean_file, CLEAN), (corrupted_file, cell)):
-        if not path.is_file() and not _save_picture(path, view, sample, shown):
-            return None
-    return Worst(
-        id=sample.id,
-        label=None if sample.label is None else classes.names[sample.label],
-        errors=int(wrong[row]),
-        cells=int(seen[row]),
-        clean=Shown(
-            str(CLEAN),
-            clean_file.relative_to(folder.path).as_posix(),
-            _predict(table[CLEAN], row, classes),
-        ),
-        corrupted=Shown(
-            str(cell),
-            corrupted_file.relative_to(folder.path).as_posix(),
-            _predict(table[cell], row, classes),
-        ),
-    )
+    def sheet(self, number: int, row: int) -> Sheet:
+        """Return an image in every cell."""
+        sample = self.samples[row]
+        place = files.make_folder(self.folder.path / "gallery" / str(number))
+        pictures: dict[str, str] = {}
+        for cell in next(iter(self.tables.values())):
+            path = place / f"{cell}.jpg"
+            if path.is_file() or _save_picture(path, self.view, sample, cell):
+                pictures[str(cell)] = path.relative_to(self.folder.path).as_posix()
+        return Sheet(
+            id=sample.id,
+            label=self._label(sample),
+            files=pictures,
+            predictions={
+                name: {
+                    str(cell): _predict(record, row, self.classes) for cell, record in table.items()
+                }
+                for name, table in self.tables.items()
+            },
+        )
+
+    def pair(self, number: int, row: int, wrong: int, seen: int) -> Worst | None:
+        """Return the image clean, and in the mildest cell with a wrong prediction.
+
+        The first model was wrong in ``wrong`` of the ``seen`` corrupted cells.
+        """
+        sample, table = self.samples[row], next(iter(self.tables.values()))
+        expected = sample.label if sample.label is not None else int(table[CLEAN].prediction[row])
+        failing = [
+            cell
+            for cell, record in table.items()
+            if not cell.is_clean
+            and record.error[row] is None
+            and record.prediction[row] != expected
+        ]
+        cell = min(failing, key=lambda c: (c.severity, -float(table[c].confidence[row])))
+        place = files.make_folder(self.folder.path / "gallery" / "worst")
+        shown = []
+        for which, path in ((CLEAN, f"{number}-clean.jpg"), (cell, f"{number}-{cell}.jpg")):
+            file = place / path
+            if not file.is_file() and not _save_picture(file, self.view, sample, which):
+                return None
+            name = file.relative_to(self.folder.path).as_posix()
+            shown.append(Shown(str(which), name, _predict(table[which], row, self.classes)))
+        return Worst(sample.id, self._label(sample), wrong, seen, *shown)
+
+    def _label(self, sample: Sample) -> str | None:
+        return None if sample.label is None else self.classes.names[sample.label]
 
 
 def _predict(record: CellRecords, row: int, classes: Classes) -> Prediction:

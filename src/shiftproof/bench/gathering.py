@@ -86,14 +86,7 @@ def gather_images(run: Run, task: Task, target: Path, images: Collection[str]) -
 def gather_models(
     runs: Sequence[Run], task: Task, target: Path, names: Mapping[tuple[int, str], str]
 ) -> RunFolder:
-    """Copy the records of several runs of the same images to ``target``, each model by a new name.
-
-    Args:
-        runs: of one kind, over the same images and cells.
-        task: measures them.
-        target: a new folder.
-        names: number of the run and name of the model to its name in ``target``.
-    """
+    """Copy the records of several runs of the same images to ``target``, each model by a new name."""
     folder = _begin(runs[0], task, target, set(list_images(runs[0])))
     for (at, model), name in names.items():
         files.make_folder(target / "records" / name)

@@ -18,12 +18,6 @@ def load_models(
 ) -> dict[str, Model]:
     """Return models by names that can name folders.
 
-    Args:
-        given: a model, the text that names one, or name to either.
-        load: loads what a text names.
-        noun: what such a model is, as in "detector".
-        single: the name of a model that is given without one.
-
     Raises:
         InputError: there is none, or two would have one name.
     """
@@ -57,12 +51,6 @@ def adapt_first(
     kind: type,
 ) -> dict[str, Model]:
     """Return the first model under each adapter, by name.
-
-    Args:
-        models: by their names.
-        adapters: specs ("batchnorm:prior=16"), or name to spec.
-        adapted: makes such a model of the first one and a spec.
-        kind: the class that a model needs to have for that.
 
     Raises:
         InputError: the specs are one text, or two models would have one name.

@@ -39,10 +39,6 @@ class Names:
     def decide(self, where: str, values: Iterable[Any]) -> bool:
         """Return whether image ids are file names instead of ids.
 
-        Args:
-            where: name of the files in messages.
-            values: every ``image_id`` of all files of a detector.
-
         Raises:
             InputError: some can only be ids, others only names, and others again are both.
         """

@@ -135,10 +135,6 @@ def _find_cell(parts: Sequence[str]) -> tuple[Cell, int] | None:
 def cells_of(everywhere: Iterable[Cell], anywhere: Iterable[Cell]) -> tuple[list[Cell], list[Cell]]:
     """Return the cells that all models have, in order, and those missing for a full grid.
 
-    Args:
-        everywhere: cells that all models have.
-        anywhere: cells that any model has.
-
     Raises:
         InputError: all models have no corrupted cell.
     """

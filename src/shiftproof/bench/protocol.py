@@ -217,3 +217,8 @@ def parse_protocol(text: str) -> Protocol:
         raise UnknownNameError.of("protocol", mode, get_args(Mode))
     options["mode"] = mode
     return Protocol(**options)
+
+
+def read_protocol(protocol: Protocol | str) -> Protocol:
+    """Return a protocol as it is, or that which a text names."""
+    return parse_protocol(protocol) if isinstance(protocol, str) else protocol

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shiftproof.runs.folder import RunFolder
-from shiftproof.shards import Arrays, Backend, FileParts, Local, Ray, fill_parts, pack_files
+from shiftproof.shards import Arrays, Backend, FileParts, Ray, fill_parts, pack_files
 from shiftproof.shards.seen import check_seen
 from shiftproof.types import Cell
 
@@ -90,8 +90,3 @@ def make_part(scoring: Scoring, part: int) -> Arrays:
         folder.records_file(name, cell).parent.mkdir(parents=True)
         scoring.reader.write(folder, name, cell)
         return pack_files(Path(scratch))
-
-
-def choose_backend(backend: Backend | None, workers: int) -> Backend:
-    """Return the given backend; without one, processes of this machine."""
-    return Local(workers) if backend is None else backend

@@ -12,7 +12,8 @@ from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_measures import Performance
 from shiftproof.bench.detection_scoring import score_detections
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
-from shiftproof.bench.segmentation_scoring import Named, holds_label_maps, score_label_maps
+from shiftproof.bench.score_request import Named, ScoreRequest
+from shiftproof.bench.segmentation_scoring import holds_label_maps, score_label_maps
 from shiftproof.bench.shared_cells import share_cells
 from shiftproof.bench.summary import SEED
 from shiftproof.bench.summary import score as score_measured
@@ -22,10 +23,7 @@ from shiftproof.io import files
 from shiftproof.io.border import suggest_sibling
 from shiftproof.io.holding import frees_folders
 from shiftproof.metrics.intervals import LEVEL
-from shiftproof.models.classifiers.class_names import read_classes
-from shiftproof.provenance import provenance
-from shiftproof.runs.folder import RunFolder, leave_nothing_if_refused
-from shiftproof.runs.names import plain
+from shiftproof.runs.folder import leave_nothing_if_refused
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import write_form
@@ -53,21 +51,18 @@ def score(
 ) -> Run:
     """Score the predictions of any framework under corruption; the run is like those of ``bench``.
 
-    No model is run. Classifiers: ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` files, one for each
-    corruption and severity, or one table with the columns corruption, severity and image;
-    :func:`~shiftproof.bench.answers.read_answers` documents their content. Every cell has one answer
-    for each image.
+    No model is run. Every cell has one answer for each image. Classifiers: ``.npz``, ``.npy``,
+    ``.csv`` or ``.parquet`` files, one for each corruption and severity, or one table with the columns
+    corruption, severity and image; see :func:`~shiftproof.bench.answers.read_answers`.
 
-    Segmenters: label maps as PNG in a folder for each corruption and severity,
-    ``fog/3/<path of the image>.png`` and ``clean/<path of the image>.png``. Of palette images the
-    indices are read; 255 means no class. Every cell has one label map for each image, of the size of
-    the ground truth.
+    Segmenters: label maps as PNG of the ground truth's size, ``fog/3/<path of the image>.png`` and
+    ``clean/<path of the image>.png``. Of palette images the indices are read; 255 means no class.
 
-    Detectors: a file for each corruption and severity in COCO's format of results, a list of
-    ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``.
-    :func:`~shiftproof.bench.predictions.find_predictions` documents the file names. A file with an
-    empty list is a cell without detections; missing files are named, and mPC is not computed.
-    Unusable records are ignored and listed in ``run.json``.
+    Detectors: a file for each corruption and severity
+    (:func:`~shiftproof.bench.predictions.find_predictions` has the names) in COCO's format of results,
+    a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, empty without
+    detections. Where a file is missing, mPC is not computed. Unusable records are ignored and listed
+    in ``run.json``.
 
     Args:
         predictions: the folder of the result files; or a table of results (``.pkl`` of mmdetection's
@@ -107,51 +102,31 @@ def score(
     """
     given = _name_predictions(predictions)
     task = task_of(given)
-    _check_arguments(given, task, data, measure, classes, class_map, calibrate)
     if not isinstance(predictions, Mapping):
         given = {_NOUNS[task]: next(iter(given.values()))}
     if isinstance(backend, Ray):
         # Its machines work in other folders.
         given = {name: path.absolute() for name, path in given.items()}
-    with leave_nothing_if_refused(Path(out), shared=isinstance(backend, Scheduled)):
-        if task == "segmentation":
-            assert data is not None
-            return score_label_maps(
-                given,
-                data,
-                Path(out),
-                classes=classes,
-                class_map=class_map,
-                workers=workers,
-                backend=backend,
-                show_progress=show_progress,
-            )
-        if task == "classification":
-            return score_answers(
-                given,
-                data,
-                Path(out),
-                classes=None if classes is None else read_classes(classes),
-                calibrate=calibrate,
-                coverage=coverage,
-                workers=workers,
-                backend=backend,
-                show_progress=show_progress,
-            )
-        if _is_table(next(iter(given.values()))):
-            return _score_tables(given, Path(out), measure, backend)
-        assert data is not None
-        assert isinstance(data, (DetectionData, str, Path))
-        return score_detections(
-            given,
-            data,
-            Path(out),
-            measure,
-            workers=workers,
-            backend=backend,
-            show_progress=show_progress,
-        )
+    asked = ScoreRequest(
+        given=given, data=data, out=Path(out), measure=measure, classes=classes,
+        class_map=class_map, calibrate=calibrate, coverage=coverage, workers=workers,
+        backend=backend, show_progress=show_progress,
+    )  # fmt: skip
+    _check_request(asked, task)
+    with leave_nothing_if_refused(asked.out, shared=isinstance(backend, Scheduled)):
+        return _SCORES[task](asked)
 
+
+def _score_detections(asked: ScoreRequest) -> Run:
+    is_table = _is_table(next(iter(asked.given.values())))
+    return _score_tables(asked) if is_table else score_detections(asked)
+
+
+_SCORES = {
+    "classification": score_answers,
+    "detection": _score_detections,
+    "segmentation": score_label_maps,
+}
 
 _NOUNS = {
     "classification": "classifier",
@@ -165,55 +140,46 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _check_arguments(
-    given: Mapping[str, Path],
-    task: str,
-    data: ImageData | str | Path | None,
-    measure: str,
-    classes: object,
-    class_map: object,
-    calibrate: object,
-) -> None:
+def _check_request(asked: ScoreRequest, task: str) -> None:
     """Refuse files of two kinds, and arguments that say nothing of theirs.
 
     Raises:
         InputError: there are such.
     """
-    if calibrate is not None and task != "classification":
+    if asked.calibrate is not None and task != "classification":
         raise InputError(
             "Only classifiers can be calibrated, and these are answers of another kind; leave the "
             "calibration out."
         )
-    if task != "detection" and measure != "auto":
+    if task != "detection" and asked.measure != "auto":
         these = "label maps" if task == "segmentation" else "classes"
-        raise InputError(f"The measure {measure!r} is of detections; these are {these}.")
+        raise InputError(f"The measure {asked.measure!r} is of detections; these are {these}.")
     if task == "segmentation":
-        if data is None:
+        if asked.data is None:
             raise InputError(
                 "Expected the dataset beside the label maps: data=, a folder with the true ones."
             )
         return
-    if class_map is not None:
+    if asked.class_map is not None:
         raise InputError("A class map is of segmenters' label maps; give none.")
-    answers = [path for path in given.values() if holds_answers(path)]
-    if answers and len(answers) < len(given):
+    answers = [path for path in asked.given.values() if holds_answers(path)]
+    if answers and len(answers) < len(asked.given):
         raise InputError(
             f"{answers[0]} are answers of a classifier and others are detections; score them apart."
         )
     if not answers:
-        _check_detections(given, data, classes)
+        _check_detections(asked)
 
 
-def _check_detections(
-    given: Mapping[str, Path], data: ImageData | str | Path | None, classes: object
-) -> None:
+def _check_detections(asked: ScoreRequest) -> None:
     """Refuse tables beside result files, and data that are no truth for either.
 
     Raises:
         InputError: there are such.
     """
-    if classes is not None:
+    if asked.classes is not None:
         raise InputError("The classes of detections are those of the annotations; give none.")
+    given, data = asked.given, asked.data
     tables = [path for path in given.values() if _is_table(path)]
     if tables and len(tables) < len(given):
         raise InputError(
@@ -274,9 +240,8 @@ def _there(path: Predictions) -> Path:
 # ---------------------------------------------------------------- tables
 
 
-def _score_tables(
-    given: Mapping[str, Path], out: Path, measure: str, backend: Backend | None
-) -> Run:
+def _score_tables(asked: ScoreRequest) -> Run:
+    given, measure = asked.given, asked.measure
     kind = "segm" if measure == "coco-masks" else "bbox"
     if measure not in ("auto", "coco", "coco-masks"):
         raise InputError(f"A table brings its own measure; leave out {measure!r}.")
@@ -289,27 +254,19 @@ def _score_tables(
     grid = shared.grid
     called = names.pop()
     title = f"{called}, as the table has it" + (" (masks)" if kind == "segm" else "")
-    folder = RunFolder.create(
-        out,
+    folder = asked.create_folder(
         "detection",
-        plain(
-            {
-                "models": {
-                    name: {"name": path.name, "table": files.file_fingerprint(path)}
-                    for name, path in given.items()
-                },
-                "measure": measure,
-                "data": {"name": "unknown", "kind": "table of results"},
-                "images": {"source": "table of results"},
-                **shared.settings(),
-            }
-        ),
         {
-            "classes": {"title": "unknown", "count": None},
-            **shared.about(),
-            "provenance": provenance("none", 0),
+            "models": {
+                name: {"name": path.name, "table": files.file_fingerprint(path)}
+                for name, path in given.items()
+            },
+            "measure": measure,
+            "data": {"name": "unknown", "kind": "table of results"},
+            "images": {"source": "table of results"},
+            **shared.settings(),
         },
-        shared=isinstance(backend, Scheduled),
+        {"classes": {"title": "unknown", "count": None}, **shared.about()},
     )
     measured = summarize_performance(
         performance,

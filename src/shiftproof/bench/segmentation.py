@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shiftproof.adapt import AdaptedSegmenter
-from shiftproof.bench.detection import summarize_performance
+from shiftproof.bench.detection import MOVED, summarize_performance
 from shiftproof.bench.detection_measures import Performance
 from shiftproof.bench.named_models import (
     adapt_first,
@@ -24,7 +24,7 @@ from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.segmentation_detail import Cells, Resamples, detail_of, images_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
-from shiftproof.bench.summary import SEED, list_broken
+from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import View, view_full_size
 from shiftproof.compute.progress import progress
@@ -43,13 +43,12 @@ from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import other_images
+from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import FORMAT, read_form, write_form
 from shiftproof.runs.scores.segmentation import Truth
-from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Settings
 
 SegmenterGiven: TypeAlias = SegmenterLike | str
@@ -169,12 +168,7 @@ class Segmentation(Task):
             grid,
             MIOU.name,
             MIOU.title,
-            interval=Resampling(
-                level=intervals.LEVEL,
-                method="paired percentile bootstrap over images, moved by its bias",
-                replicates=intervals.REPLICATES,
-                seed=SEED,
-            ),
+            interval=describe_resampling(MOVED),
             images=Images(len(first), int(used.sum()), broken),
             changed=why_other_corruptions(folder),
         )
@@ -193,26 +187,7 @@ class Segmentation(Task):
                 name: {**measured.summaries.get(name, {}), **_accuracies(cells, grid)}
                 for name, cells in figures.items()
             },
-            details={
-                name: msgspec.to_builtins(
-                    detail_of(
-                        Cells(
-                            table,
-                            used,
-                            Resamples.of({c: one[2] for c, one in figures[name].items()}, grid),
-                            {
-                                condition: Resamples.of(
-                                    {c: one[0].replicates for c, one in found[name].items()}, grid
-                                )
-                                for condition, found in by_condition.items()
-                            },
-                        ),
-                        grid,
-                        truth,
-                    )
-                )
-                for name, table in tables.items()
-            },
+            details=_detail(tables, used, figures, by_condition, grid, truth),
         )
 
     def save_gallery(
@@ -238,9 +213,6 @@ def describe_classes(data: SegmentationData, pixels: I64) -> Settings:
     }
 
 
-# ---------------------------------------------------------------- models and data
-
-
 # ---------------------------------------------------------------- what is measured
 
 
@@ -248,21 +220,17 @@ def _read_tables(
     folder: RunFolder, models: Sequence[str], grid: Grid, classes: int
 ) -> dict[str, dict[Cell, SegmentationRecords]]:
     """Read all tables, which must be of the same images: a cell would be measured on others."""
-    ids: list[str] | None = None
+    paths = {
+        (name, cell): folder.records_file(name, cell) for name in models for cell in grid.cells
+    }
     tables: dict[str, dict[Cell, SegmentationRecords]] = {name: {} for name in models}
-    for name in models:
-        for cell in grid.cells:
-            path = folder.records_file(name, cell)
-            table = read_segmentation(path)
-            ids = table.ids if ids is None else ids
-            if table.ids != ids:
-                raise other_images(path)
-            if table.largest_class() >= classes:
-                raise BrokenFileError(
-                    f"{path}: has the class {table.largest_class()}, but the run has {classes}. "
-                    "Delete it and start the run again: only what is missing is done anew."
-                )
-            tables[name][cell] = table
+    for (name, cell), table in read_alike(paths, read_segmentation).items():
+        if table.largest_class() >= classes:
+            raise BrokenFileError(
+                f"{paths[name, cell]}: has the class {table.largest_class()}, but the run has "
+                f"{classes}. Delete it and start the run again: only what is missing is done anew."
+            )
+        tables[name][cell] = table
     return tables
 
 
@@ -316,23 +284,36 @@ def _center(drawn: F64) -> F64:
     return np.clip(without_bias(drawn), 0, 1)
 
 
+def _detail(
+    tables: Mapping[str, Mapping[Cell, SegmentationRecords]],
+    used: Flags,
+    figures: Mapping[str, Mapping[Cell, CellFigures]],
+    by_condition: Mapping[str, Mapping[str, Mapping[Cell, CellFigures]]],
+    grid: Grid,
+    truth: Truth,
+) -> dict[str, Settings]:
+    """Return by model the figures of each class, and of the images of each condition."""
+    found = {}
+    for name, table in tables.items():
+        classes = Resamples.of({cell: one[2] for cell, one in figures[name].items()}, grid)
+        conditions = {
+            condition: Resamples.of({c: one[0].replicates for c, one in cells[name].items()}, grid)
+            for condition, cells in by_condition.items()
+        }
+        detail = detail_of(Cells(table, used, classes, conditions), grid, truth)
+        found[name] = msgspec.to_builtins(detail)
+    return found
+
+
 def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
     clean = Headline(
-        "accuracy",
-        "Clean pixel accuracy",
-        "share of the pixels whose class is right",
-        lower_is_better=False,
-        unit="share",
-        card=False,
-    )
+        "accuracy", "Clean pixel accuracy", "share of the pixels whose class is right",
+        lower_is_better=False, unit="share", card=False,
+    )  # fmt: skip
     mean = Headline(
-        "mean accuracy",
-        "Corrupted pixel accuracy",
-        "mean over what was run",
-        lower_is_better=False,
-        unit="share",
-        card=False,
-    )
+        "mean accuracy", "Corrupted pixel accuracy", "mean over what was run",
+        lower_is_better=False, unit="share", card=False,
+    )  # fmt: skip
     return (clean, mean) if grid.has_clean else (mean,)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias, final
 
-import numpy as np
-
+from shiftproof.bench.dense_recorders import DenseRecorder, DenseRecording
 from shiftproof.data import SegmentationData
 from shiftproof.errors import ModelError
 from shiftproof.metrics.segmentation import pixel_confusion
-from shiftproof.models.detectors.class_match import ClassMatch
 from shiftproof.models.segmenters.class_match import translate_labels
 from shiftproof.models.segmenters.segmenter import SegmenterLike
 from shiftproof.runs.records.segmentation import (
@@ -50,65 +49,11 @@ class Truths:
         return as_counts(pixel_confusion(truth, labels, len(self.data.classes)))
 
 
-class SegmentationRecorder:
-    """Counts one segmenter's pixels in one cell, batch by batch; ``samples`` are the cell's."""
-
-    def __init__(self, samples: Sequence[Sample], truths: Truths) -> None:
-        self._samples = samples
-        self._truths = truths
-        self._counts: dict[int, PixelCounts] = {}
-        self._position: dict[int, int] = {}
-        self._error: dict[int, str] = {}
-
-    @classmethod
-    def of(
-        cls, records: SegmentationRecords, samples: Sequence[Sample], truths: Truths
-    ) -> SegmentationRecorder:
-        """Continue from records of some of the samples.
-
-        Raises:
-            LookupError: records of other samples.
-        """
-        recorder = cls(samples, truths)
-        places = {sample.id: row for row, sample in enumerate(samples)}
-        for at, (name, reason) in enumerate(zip(records.ids, records.error, strict=True)):
-            row = places[name]
-            recorder._position[row] = int(records.position[at])
-            if reason is None:
-                recorder._counts[row] = records.counts[at]
-            else:
-                recorder._error[row] = reason
-        return recorder
-
-    def add(
-        self, rows: Sequence[int], answers: Sequence[LabelMap], positions: Sequence[int]
-    ) -> None:
-        """Count the label maps of some images, given by their places among the samples."""
-        for row, labels, position in zip(rows, answers, positions, strict=True):
-            self.add_counted(row, self._truths.count(self._samples[row], labels), position)
-
-    def add_counted(self, row: int, counts: PixelCounts, position: int) -> None:
-        """Record the pixels of one image, counted already."""
-        self._counts[row] = counts
-        self._position[row] = position
-
-    def add_broken(self, row: int, reason: str, position: int) -> None:
-        """Record a file that could not be read."""
-        self._position[row] = position
-        self._error[row] = reason
-
-    def finish(self) -> SegmentationRecords:
-        """Return the table of the samples that were seen, in their order."""
-        rows = sorted(self._position)
-        return SegmentationRecords(
-            ids=[self._samples[row].id for row in rows],
-            position=np.array([self._position[row] for row in rows], dtype=np.int32),
-            counts=[self._counts.get(row, NO_PIXELS) for row in rows],
-            error=[self._error.get(row) for row in rows],
-        )
+SegmentationRecorder: TypeAlias = DenseRecorder[PixelCounts, SegmentationRecords]
 
 
-class SegmenterRecording:
+@final
+class SegmenterRecording(DenseRecording[LabelMap]):
     """Recording of segmenters: counts of pixels by true and predicted class of the data.
 
     Args:
@@ -116,35 +61,24 @@ class SegmenterRecording:
     """
 
     def __init__(self, data: SegmentationData) -> None:
+        super().__init__()
         self._truths = Truths(data)
-        # By the model itself: its id is another one where both are sent to.
-        self._matches: list[tuple[SegmenterLike, ClassMatch]] = []
-
-    def add(self, model: SegmenterLike, match: ClassMatch) -> None:
-        """Store the class match of a segmenter."""
-        self._matches.append((model, match))
-
-    def gather(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images: a segmenter takes them in any sizes."""
-        return list(images)
 
     def predict(self, model: SegmenterLike, batch: Sequence[Image]) -> list[LabelMap]:
         """Return the label map of each image, in the data's classes."""
-        match = next(match for one, match in self._matches if one is model)
+        match = self.match_of(model)
         answers = model.predict(batch, batch_size=len(batch))
         return [translate_labels(match, labels) for labels in answers]
 
-    def pick(self, answers: list[LabelMap], places: Sequence[int]) -> list[LabelMap]:
-        """Return the label maps of some of the images."""
-        return [answers[place] for place in places]
-
     def recorder(self, samples: Sequence[Sample]) -> SegmentationRecorder:
         """Return an empty recorder."""
-        return SegmentationRecorder(samples, self._truths)
+        return DenseRecorder(samples, NO_PIXELS, SegmentationRecords, self._truths.count)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> SegmentationRecorder:
         """Return a recorder that continues a table."""
-        return SegmentationRecorder.of(read_segmentation(path), samples, self._truths)
+        recorder, there = self.recorder(samples), read_segmentation(path)
+        recorder.add_table(there.ids, there.position, there.counts, there.error)
+        return recorder
 
     def write(self, path: Path, recorder: SegmentationRecorder) -> None:
         """Write the table of a recorder."""

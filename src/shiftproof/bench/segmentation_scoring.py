@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+
+import numpy as np
 
 from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES as ANSWERS
-from shiftproof.bench.arguments import default_workers
 from shiftproof.bench.predictions import cell_of, split_cell
-from shiftproof.bench.scored_cells import choose_backend, fill_scored
+from shiftproof.bench.score_request import Named, ScoreRequest
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
 from shiftproof.bench.segmentation_gallery import Shown, save_shown
-from shiftproof.bench.segmentation_recorders import SegmentationRecorder, Truths
+from shiftproof.bench.segmentation_recorders import Truths
 from shiftproof.bench.shared_cells import share_cells
-from shiftproof.bench.summary import summarize
 from shiftproof.classes import Classes
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
@@ -29,17 +28,14 @@ from shiftproof.io.images import is_image, read_indices
 from shiftproof.models.detectors.class_match import ClassMatch
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
 from shiftproof.models.segmenters.label_spaces import VOID, LabelSpace, read_space
-from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
-from shiftproof.runs.records.segmentation import PixelCounts, write_segmentation
+from shiftproof.runs.records.segmentation import (
+    PixelCounts,
+    SegmentationRecords,
+    write_segmentation,
+)
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.reading import write_form
-from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import Cell, Image, LabelMap, Sample, Settings
-
-Named: TypeAlias = Classes | str | Path | Sequence[str]
-"""User's specification of the classes of predicted label maps."""
 
 INDEX = "index"
 """Numbers are indices of the data's classes, as from an argmax."""
@@ -67,66 +63,36 @@ def holds_label_maps(path: Path) -> bool:
     return has_images
 
 
-def score_label_maps(
-    given: Mapping[str, Path],
-    data: ImageData | str | Path,
-    out: Path,
-    *,
-    classes: Named | None,
-    class_map: Mapping[str, str] | None,
-    workers: int | None,
-    backend: Backend | None,
-    show_progress: bool | None,
-) -> Run:
+def score_label_maps(asked: ScoreRequest) -> Run:
     """Score label maps of segmenters; see :func:`shiftproof.bench.score`."""
-    dataset = _open(data, classes)
-    meaning = Meaning.of(classes, class_map, dataset)
-    sources = {name: _Source.find(path, dataset) for name, path in given.items()}
+    dataset = _open(asked)
+    meaning = Meaning.of(asked.classes, asked.class_map, dataset)
+    sources = {name: _Source.find(path, dataset) for name, path in asked.given.items()}
     shared = share_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
     for source in sources.values():
         source.check_complete(cells)
-    pixels = check_masks(dataset, workers=workers, show_progress=show_progress).pixels
-    folder = RunFolder.create(
-        out,
+    show = asked.show_progress
+    pixels = check_masks(dataset, workers=asked.workers, show_progress=show).pixels
+    folder = asked.create_folder(
         "segmentation",
-        plain(
-            {
-                "models": {
-                    name: one.settings(cells, meaning, show_progress)
-                    for name, one in sources.items()
-                },
-                "adapters": {},
-                "classes": {name: meaning.match.settings() for name in sources},
-                "measure": MIOU.name,
-                "data": dataset.settings(),
-                "images": {"source": "label maps made elsewhere"},
-                **shared.settings(),
-            }
-        ),
         {
-            "classes": describe_classes(dataset, pixels),
-            **shared.about(),
-            "provenance": provenance("none", 0),
+            "models": {name: one.settings(cells, meaning, show) for name, one in sources.items()},
+            "adapters": {},
+            "classes": {name: meaning.match.settings() for name in sources},
+            "measure": MIOU.name,
+            "data": dataset.settings(),
+            "images": {"source": "label maps made elsewhere"},
+            **shared.settings(),
         },
-        shared=isinstance(backend, Scheduled),
+        {"classes": describe_classes(dataset, pixels), **shared.about()},
     )
-    workers = default_workers("none") if workers is None else workers
     write_truth(folder, dataset)
     # Alone on a machine, all processes read one cell, so that few cells keep them busy, too.
-    reader = _LabelMaps(dataset, meaning, sources, workers if backend is None else 0)
-    fill_scored(
-        folder, reader, given, cells, choose_backend(backend, 0), show_progress=show_progress
-    )
-    scores = summarize(
-        folder,
-        Segmentation(),
-        {name: name for name in sources},
-        shared.grid,
-        workers=workers,
-        show_progress=show_progress,
-    )
-    write_form(folder.scores_file, scores)
+    inner = asked.processes if asked.backend is None else 0
+    reader = _LabelMaps(dataset, meaning, sources, inner)
+    asked.fill(folder, reader, cells, processes=0)
+    asked.summarize(folder, Segmentation(), shared.grid)
 
     def answer(name: str, sample: Sample, cell: Cell, photo: Image) -> LabelMap:
         return reader.of_cell(name, cell).read(sample)
@@ -139,7 +105,9 @@ def score_label_maps(
     return Run(folder.path)
 
 
-def _open(data: ImageData | str | Path, classes: Named | None) -> SegmentationData:
+def _open(asked: ScoreRequest) -> SegmentationData:
+    data, classes = asked.data, asked.classes
+    assert data is not None
     if isinstance(data, ImageData):
         if not isinstance(data, SegmentationData):
             raise InputError(f"{data.name} has no label maps; expected the truth of label maps.")
@@ -396,10 +364,14 @@ def _write_cell(path: Path, reader: _Reader, workers: int) -> None:
     counts = engine.map_ordered(
         _count, samples, context=reader, workers=0 if len(samples) < _FEW else workers
     )
-    recorder = SegmentationRecorder(samples, Truths(reader.data))
-    for row, counted in enumerate(counts):
-        recorder.add_counted(row, counted, row)
-    write_segmentation(path, recorder.finish())
+    count = len(samples)
+    records = SegmentationRecords(
+        ids=[sample.id for sample in samples],
+        position=np.arange(count, dtype=np.int32),
+        counts=list(counts),
+        error=[None] * count,
+    )
+    write_segmentation(path, records)
 
 
 def _count(reader: _Reader, sample: Sample) -> PixelCounts:

@@ -5,16 +5,15 @@ A part is one model in one episode: what an adapter learns ends with the episode
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from shiftproof.bench.filling import fill
+from shiftproof.bench.filling import Stretch, fill
 from shiftproof.bench.recording import Recording
 from shiftproof.bench.stream import Episode
-from shiftproof.bench.views import View
 from shiftproof.errors import BrokenFileError
 from shiftproof.runs.folder import RunFolder
 from shiftproof.shards import (
@@ -27,26 +26,8 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.shards.seen import unseen
-from shiftproof.types import Sample
 
 WHAT = "Benchmark"
-
-
-@dataclass(frozen=True, eq=False)
-class Stretch:
-    """Episodes of the same images, and the models that predict them.
-
-    Attributes:
-        view: gives the images.
-        episodes: what is shown.
-        samples: the images, in the order of the tables.
-        models: name to what predicts, all of one kind.
-    """
-
-    view: View
-    episodes: Sequence[Episode]
-    samples: Sequence[Sample]
-    models: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +65,6 @@ def fill_shared(
 ) -> None:
     """Fill a run's folder: all of it here, a worker's share, or on a cluster.
 
-    Args:
-        folder: of the run.
-        filling: what is to be shown to which models.
-        backend: who makes the parts; None makes all in this process.
-        workers: processes that read and corrupt, of work that is done here.
-        show_progress: None shows it on a terminal only.
-
     Raises:
         UnfinishedError: this worker's share is done, others' are not.
         RunError: a machine of the cluster does not see the images.
@@ -105,10 +79,7 @@ def fill_shared(
     for stretch in stretches:
         fill(
             folder,
-            stretch.view,
-            stretch.episodes,
-            stretch.samples,
-            stretch.models,
+            stretch,
             filling.recording,
             batch_size=filling.batch_size,
             workers=workers,
@@ -126,10 +97,7 @@ def make_cells(filling: Filling, part: int) -> Arrays:
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         fill(
             RunFolder(Path(scratch)),
-            stretch.view,
-            [episode],
-            stretch.samples,
-            {name: stretch.models[name]},
+            dataclasses.replace(stretch, episodes=[episode], models={name: stretch.models[name]}),
             filling.recording,
             batch_size=filling.batch_size,
             workers=0,
@@ -162,7 +130,7 @@ def _narrow(filling: Filling, mine: set[int]) -> Iterable[Stretch]:
     for (number, chosen), some in todo.items():
         stretch = filling.stretches[number]
         models = {name: stretch.models[name] for name in chosen}
-        yield Stretch(stretch.view, some, stretch.samples, models)
+        yield dataclasses.replace(stretch, episodes=some, models=models)
 
 
 def _check_images(stretch: Stretch, episode: Episode) -> None:

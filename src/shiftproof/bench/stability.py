@@ -25,7 +25,7 @@ from shiftproof.metrics.perturbation import TOP, flips, top5_distances
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.provenance import provenance
 from shiftproof.runs.names import plain
-from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.shards import (
     Arrays,
     Backend,
@@ -313,11 +313,7 @@ def _frames(
 
 
 def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
-
-    return pa.schema(
-        [("id", pa.string()), ("classes", pa.list_(pa.int32())), ("error", pa.string())]
-    )
+    return schema_of({"id": "string", "classes": "[int32]", "error": "string"}, required=())
 
 
 def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:

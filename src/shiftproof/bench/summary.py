@@ -16,7 +16,7 @@ import numpy as np
 from shiftproof.bench.ranking import rank
 from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.corruptions import GROUPS
-from shiftproof.metrics.intervals import Interval
+from shiftproof.metrics.intervals import LEVEL, REPLICATES, Interval
 from shiftproof.runs.budget import NOTE, has_ended_early
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Key, Replicates, difference, group_of, make_interval
@@ -32,7 +32,7 @@ from shiftproof.runs.scores.grid import (
 from shiftproof.runs.scores.grid import Grid as GridForm
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import FORMAT
-from shiftproof.runs.scores.shared import BrokenImage
+from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
 SEED = 0
@@ -50,14 +50,6 @@ def summarize(
     """Return the content of ``scores.json``: every figure of a run with its interval.
 
     Depends on the run's files alone, so an interrupted run ends with the same bytes.
-
-    Args:
-        folder: where the records are.
-        task: measures them.
-        models: name in the run to title; the first is the one that the others are compared with.
-        grid: the cells of the run.
-        workers: processes that measure; 0 does it in this one.
-        show_progress: None shows it on a terminal only.
 
     Raises:
         BrokenFileError: a file of the run cannot be read.
@@ -114,14 +106,15 @@ def _rank(measured: Measured, replicates: Mapping[str, Mapping[Key, Replicates]]
     return rank(headline, {name: one[key] for name, one in replicates.items() if key in one})
 
 
+def describe_resampling(method: str, replicates: int = REPLICATES) -> Resampling:
+    """Return how the intervals of a run are drawn, for ``scores.json``."""
+    return Resampling(level=LEVEL, method=method, replicates=replicates, seed=SEED)
+
+
 def list_broken(
     tables: Iterable[tuple[Cell, Sequence[str], Sequence[str | None]]],
 ) -> tuple[BrokenImage, ...]:
-    """Return the images that could not be read, with the number of cells that they are missing in.
-
-    Args:
-        tables: of the cells of one model: the cell, the images, and why each could not be read.
-    """
+    """Return the images that could not be read, with the number of cells that they are missing in."""
     found: dict[str, list[tuple[Cell, str]]] = {}
     for cell, ids, errors in tables:
         if errors.count(None) == len(errors):

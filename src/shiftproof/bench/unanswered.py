@@ -15,9 +15,6 @@ def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[U
     """Return in which cells a model's logits were not finite, and for how many images.
 
     Unreadable images are not counted.
-
-    Args:
-        tables: model to cell to its records.
     """
     counts = {
         (name, cell): int(np.count_nonzero(_lack_an_answer(records)))

@@ -11,29 +11,24 @@ import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof.bench.arguments import (
-    CorruptionLike,
-    check_at_least_one,
-    check_encode,
-    check_severities,
-    default_workers,
-)
+from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
-from shiftproof.bench.filling import fill
+from shiftproof.bench.filling import Stretch, fill
 from shiftproof.bench.gathering import join_tables
-from shiftproof.bench.grid_run import choose_task, describe_run, run
-from shiftproof.bench.opening import keep_images, lay_out, select_images
-from shiftproof.bench.protocol import Protocol, parse_protocol
+from shiftproof.bench.grid_run import choose_task, fill_grid
+from shiftproof.bench.opening import keep_images
+from shiftproof.bench.protocol import Protocol, read_protocol
 from shiftproof.bench.recording import Learner, recording_of
+from shiftproof.bench.request import GridRequest, Layout
 from shiftproof.bench.stream import Episode, Visit, episodes
 from shiftproof.bench.task import Prepared, Task
-from shiftproof.bench.views import Encode, View
+from shiftproof.bench.views import Encode
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
@@ -43,7 +38,7 @@ from shiftproof.io.text import read_json
 from shiftproof.runs.budget import KEY
 from shiftproof.runs.folder import RUN_FILE, RunFolder
 from shiftproof.runs.run import Run
-from shiftproof.types import Cell, Settings
+from shiftproof.types import Cell
 
 FIRST = 8
 """Images of the first round, which is measured however short the budget is."""
@@ -107,48 +102,30 @@ def run_within(
         RunMismatchError: ``out`` belongs to a run with other settings, or without a budget.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
-    task = choose_task(models, data) if task is None else task
-    _check_arguments(task, budget, batch_size, encode)
-    shown = parse_protocol(protocol) if isinstance(protocol, str) else protocol
-    chosen = check_severities(severities)
-    prepared = select_images(task.prepare(models, data, (), device=device), None, out)
-    _check_learners(prepared)
-    layout = lay_out(
-        prepared, corruptions, chosen, seed=seed, encode=encode, clean=prepared.has_clean
-    )
-    # Refuses orders that need labels.
-    episodes(layout.cells, prepared.data.samples, shown, seed=seed)
-    size = prepared.batch_size if batch_size is None else batch_size
-    count = default_workers(prepared.device) if workers is None else workers
-
-    def describe(images: int) -> tuple[Settings, Settings]:
-        return describe_run(
-            dataclasses.replace(prepared, data=choose_images(prepared.data, images)), layout.view,
-            layout.corruptions, chosen, batch_size=size, seed=seed, protocol=shown, workers=count,
-        )  # fmt: skip
-
-    rounds = _Rounds(
-        Path(out), task.kind, prepared, layout.view, layout.cells, describe, protocol=shown,
-        seed=seed, batch_size=size, workers=count, show_progress=show_progress,
+    request = GridRequest(
+        models=models, data=data, task=choose_task(models, data) if task is None else task,
+        corruptions=corruptions, severities=severities, batch_size=batch_size,
+        protocol=read_protocol(protocol), seed=seed, encode=encode, workers=workers, device=device,
+        show_progress=show_progress,
     )  # fmt: skip
-    images = rounds.go_on(budget)
-    return run(
-        prepared.models, prepared.data, task=task, corruptions=corruptions, severities=chosen,
-        images=images, out=out, batch_size=batch_size, protocol=shown, seed=seed, encode=encode,
-        workers=workers, device=device, show_progress=show_progress,
-    )  # fmt: skip
+    _check_budget(request.task, budget)
+    layout = request.lay_out(Path(out))
+    _check_learners(layout.prepared)
+    layout.check_copies()
+    layout.list_episodes()  # refuses orders that need labels
+    images = _Rounds(Path(out), layout).go_on(budget)
+    prepared = layout.prepared
+    whole = dataclasses.replace(request, models=prepared.models, data=prepared.data, images=images)
+    return fill_grid(whole, Path(out))
 
 
-def _check_arguments(task: Task, budget: float, batch_size: int | None, encode: str) -> None:
+def _check_budget(task: Task, budget: float) -> None:
     check_budget(budget)
     if isinstance(task, Classification):
         raise InputError(
             "Of classifiers one number is asked within a budget, with an interval that holds whenever "
             "one stops: see run_anytime."
         )
-    if batch_size is not None:
-        check_at_least_one("batch_size", batch_size)
-    check_encode(encode)
 
 
 def _check_learners(prepared: Prepared) -> None:
@@ -172,35 +149,19 @@ class _Round:
 class _Rounds:
     """The rounds of a run: those in its records, and those below ``rounds`` that are not there yet."""
 
-    def __init__(
-        self,
-        out: Path,
-        kind: str,
-        prepared: Prepared,
-        view: View,
-        cells: Sequence[Cell],
-        describe: Callable[[int], tuple[Settings, Settings]],
-        *,
-        protocol: Protocol,
-        seed: int,
-        batch_size: int,
-        workers: int,
-        show_progress: bool | None,
-    ) -> None:
-        self._prepared, self._view, self._cells, self._describe = prepared, view, cells, describe
-        self._protocol, self._seed = protocol, seed
-        self._batch_size, self._workers, self._show = batch_size, workers, show_progress
-        self._all = len(prepared.data.samples)
+    def __init__(self, out: Path, layout: Layout) -> None:
+        self._layout, self._cells, self._prepared = layout, layout.cells, layout.prepared
+        self._all = len(layout.prepared.data.samples)
         there = _read_images(out)
         images = min(FIRST, self._all) if there is None else there
-        settings, about = describe(images)
-        about = {**about, KEY: {"images": images, "seconds": 0.0}}
+        chosen = layout.choose(images)
+        about = {**chosen.about(), KEY: {"images": images, "seconds": 0.0}}
         self._folder = RunFolder.create(
-            out, kind, settings, about,
+            out, layout.request.task.kind, chosen.settings(), about,
             why="A run with a budget cannot be extended: its images depend on how long all cells took.",
         )  # fmt: skip
-        if prepared.keeps_images:
-            keep_images(self._folder, view)
+        if layout.prepared.keeps_images:
+            keep_images(self._folder, layout.view)
 
     def go_on(self, budget: float) -> int:
         """Measure rounds until the budget is used up; return how many images there are then."""
@@ -241,17 +202,16 @@ class _Rounds:
         start = time.monotonic()
         old = set() if not before else {one.id for one in self._choose(before).samples}
         samples = [one for one in self._choose(begun.images).samples if one.id not in old]
+        layout, asked = self._layout, self._layout.request
+        streams = episodes(self._cells, samples, asked.protocol, seed=asked.seed)
         try:
             fill(
                 begun.folder,
-                self._view,
-                episodes(self._cells, samples, self._protocol, seed=self._seed),
-                samples,
-                self._prepared.models,
+                Stretch(layout.view, streams, samples, self._prepared.models),
                 self._prepared.recording,
-                batch_size=self._batch_size,
-                workers=self._workers,
-                show_progress=self._show,
+                batch_size=layout.batch_size,
+                workers=layout.workers,
+                show_progress=asked.show_progress,
             )
         finally:
             clock.save()
@@ -303,8 +263,8 @@ class _Rounds:
 
     def _join(self, images: int, seconds: float, speed: float | None) -> None:
         """Write the records of all rounds as one run has them, and that it is a run of so many."""
-        samples = self._choose(images).samples
-        streams = episodes(self._cells, samples, self._protocol, seed=self._seed)
+        chosen = self._layout.choose(images)
+        samples, streams = chosen.prepared.data.samples, chosen.list_episodes()
         ids = [one.id for one in samples]
         parts = [self._folder, *self._list_rounds()]
         for name in self._prepared.models:
@@ -316,7 +276,7 @@ class _Rounds:
                     [table for table in tables if table.is_file()],
                     path,
                     ids,
-                    functools.partial(find_positions, streams, cell, batch_size=self._batch_size),
+                    functools.partial(find_positions, streams, cell, batch_size=chosen.batch_size),
                 )
                 # Once more by the writer of such records: the same bytes as in any other run.
                 recording = recording_of(self._prepared.recording, name)
@@ -324,11 +284,10 @@ class _Rounds:
         for inner in ("scores.json", "report.html", "gallery.json"):
             (self._folder.path / inner).unlink(missing_ok=True)
         shutil.rmtree(self._folder.path / "gallery", ignore_errors=True)
-        settings, _ = self._describe(images)
         told = {"images": images, "seconds": round(seconds, 1), "seconds an image": speed}
         files.write_json(
             self._folder.path / RUN_FILE,
-            {**self._folder.info(), "settings": settings, KEY: told},
+            {**self._folder.info(), "settings": chosen.settings(), KEY: told},
         )
         shutil.rmtree(self._folder.rounds, ignore_errors=True)
 

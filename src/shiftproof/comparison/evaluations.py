@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from shiftproof.comparison.figures import Figure, Pair, find_worst
@@ -73,7 +71,8 @@ def _share(one: CellRecords, other: CellRecords, what: str) -> tuple[CellRecords
     mine = [at for at, name in enumerate(one.ids) if name in places]
     if not mine:
         raise RunMismatchError(f"{what}: no image in common, so nothing can be paired.")
-    pair = _select(one, mine), _select(other, [places[one.ids[at]] for at in mine])
+    theirs = [places[one.ids[at]] for at in mine]
+    pair = one.pick(np.array(mine)), other.pick(np.array(theirs))
     wrong = int((pair[0].target != pair[1].target).sum())
     if wrong:
         raise RunMismatchError(
@@ -81,20 +80,6 @@ def _share(one: CellRecords, other: CellRecords, what: str) -> tuple[CellRecords
             "on the same data."
         )
     return pair
-
-
-def _select(record: CellRecords, rows: list[int]) -> CellRecords:
-    return replace(
-        record,
-        ids=[record.ids[at] for at in rows],
-        position=record.position[rows],
-        target=record.target[rows],
-        prediction=record.prediction[rows],
-        confidence=record.confidence[rows],
-        loss=record.loss[rows],
-        top=record.top[rows],
-        error=[record.error[at] for at in rows],
-    )
 
 
 def _describe_unshared(

@@ -11,6 +11,7 @@ from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.comparison.figures import Figure, Pair, find_worst, fold
 from shiftproof.errors import RunMismatchError
 from shiftproof.report import corruption_title
+from shiftproof.report.wording import cell_title
 from shiftproof.runs.resamples import Key, Replicates
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
@@ -124,7 +125,9 @@ def _list_figures(measured: Measured, grid: Grid) -> list[Figure]:
         *([] if worst is None else [worst]),
         *corruptions,
         *(
-            Figure(str(cell), _title_cell(cell), "cell", first.unit, first.lower_is_better, *pair)
+            Figure(
+                str(cell), cell_title(str(cell)), "cell", first.unit, first.lower_is_better, *pair
+            )
             for cell in grid.corrupted
             if (pair := both.get(("cell", cell, first.name))) is not None
         ),
@@ -139,7 +142,3 @@ def _list_headlines(
         for one in measured.headlines
         if (pair := both.get(("summary", one.name))) is not None
     ]
-
-
-def _title_cell(cell: Cell) -> str:
-    return f"{corruption_title(cell.corruption)}, severity {cell.severity}"

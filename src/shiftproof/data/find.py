@@ -97,10 +97,6 @@ def is_address(source: str | Path) -> bool:
 def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
     """Read a folder as a plain folder of images; all other files are ignored.
 
-    Args:
-        path: the folder.
-        images: the folder in it that holds them, where others lie beside it.
-
     Raises:
         InputError: no images, or no such folder.
     """

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.bench.arguments import check_at_least_one, default_workers
+from shiftproof.bench.filling import Stretch
 from shiftproof.bench.named_models import load_models
 from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.bench.sharing import Filling, Stretch, fill_shared
+from shiftproof.bench.sharing import Filling, fill_shared
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
 from shiftproof.data import ImageData

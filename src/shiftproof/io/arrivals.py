@@ -31,12 +31,7 @@ def looking(folder: Path, look: Look) -> Iterator[None]:
 
 
 def fetch_finished(folder: Path, is_all_there: Callable[[], bool]) -> None:
-    """Fetch what other machines have finished, if with that nothing is missing.
-
-    Args:
-        folder: the output, or a folder in it.
-        is_all_there: says whether all names are there.
-    """
+    """Fetch what other machines have finished, if with that nothing is missing."""
     for root, look in _looks.get():
         if folder.absolute().is_relative_to(root):
             look(is_all_there)

@@ -107,10 +107,6 @@ def clear_unfinished(folder: Path, *, below: bool = True) -> None:
 
     The writer of a file holds a lock on it, so that one of a living process stays, on another machine,
     too. Where a disk has no locks, files of the last day stay.
-
-    Args:
-        folder: one that is there or not.
-        below: also in the folders in it.
     """
     for place, inner, names in os.walk(folder):
         if not below:

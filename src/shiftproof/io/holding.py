@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -154,7 +154,7 @@ def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
         # The owner's details are not worth an error on a full disk.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _own_name(), 0)
+            os.pwrite(descriptor, json.dumps(own_name()).encode() + b"\n", 0)
         yield
     finally:
         # The last of several sharing processes removes the file.
@@ -196,10 +196,20 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _own_name() -> bytes:
+def own_name() -> dict[str, Any]:
+    """Return what tells others of this process: its number, its machine, and since when."""
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
-    return json.dumps(owner).encode() + b"\n"
+    return {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+
+
+def describe_owner(owner: Mapping[str, Any]) -> str:
+    """Return ``process 7 on HOST since TIME`` of what is known, in brackets; empty of nothing."""
+    words = [
+        f"{before} {str(owner[key])[:80]}"
+        for before, key in (("process", "process"), ("on", "host"), ("since", "since"))
+        if key in owner
+    ]
+    return f" ({' '.join(words)})" if words else ""
 
 
 def _owner(descriptor: int) -> dict[str, Any]:
@@ -225,13 +235,7 @@ def _is_dead(owner: dict[str, Any]) -> bool:
 
 
 def _refusal(path: Path, owner: dict[str, Any], more: str) -> str:
-    words = [
-        f"{before} {str(owner[key])[:80]}"
-        for before, key in (("process", "process"), ("on", "host"), ("since", "since"))
-        if key in owner
-    ]
-    who = f" ({' '.join(words)})" if words else ""
     return (
-        f"Another command is at work in {path.parent}{who}. Wait until it has ended{more}, or choose "
-        "another output folder."
+        f"Another command is at work in {path.parent}{describe_owner(owner)}. Wait until it has "
+        f"ended{more}, or choose another output folder."
     )

@@ -11,11 +11,6 @@ if sys.platform != "win32":
 def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool | None:
     """Lock an open file until it is closed.
 
-    Args:
-        descriptor: of the file, open for writing.
-        shared: with others that share it as well.
-        wait: whether to wait until the lock is free.
-
     Returns:
         Whether it is locked now; None where that cannot be told: on Windows, and on disks that have
         no locks.

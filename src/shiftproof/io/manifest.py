@@ -135,10 +135,6 @@ def check_mark(here: Path, theirs: Path) -> None:
 
     What tells how the work came about may differ, as may what it has found so far.
 
-    Args:
-        here: the file of this command.
-        theirs: that of another, which was first.
-
     Raises:
         RunMismatchError: they are of other work.
         BrokenFileError: one is damaged.
@@ -155,13 +151,6 @@ def _decisive(file: Path) -> dict[str, Any]:
 
 def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -> None:
     """Check that a folder's settings are those of the current work.
-
-    Args:
-        path: the folder.
-        there: the settings in the folder.
-        here: the current settings.
-        what: what the folder holds, for the error.
-        why: a further sentence for the error.
 
     Raises:
         RunMismatchError: they differ.

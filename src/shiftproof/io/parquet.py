@@ -89,10 +89,6 @@ def check_footer(file: IO[bytes], size: int) -> None:
     It is read here and not by pyarrow, which ends the process where it is asked for a column whose
     size statistics do not fit.
 
-    Args:
-        file: open for reading.
-        size: of the file in bytes.
-
     Raises:
         ValueError: no footer, or claims that the file has no room for.
     """

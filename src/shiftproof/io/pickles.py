@@ -48,9 +48,6 @@ def read_plain_pickle(path: Path) -> Any:
     Nothing in it is executed. What it holds, its repeated parts written out, has no more values
     than the file has bytes.
 
-    Args:
-        path: the file.
-
     Raises:
         BrokenFileError: it is missing, above 2 MB, no pickle, names a function or class, holds
             itself, or stands for far more than it says.

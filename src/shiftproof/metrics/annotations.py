@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, TypeAlias
@@ -104,46 +104,33 @@ def read_annotations(where: str, value: Any) -> Annotations:
     faults: list[Fault] = []
     known_images = _read_images(where, images, faults)
     known_categories = _read_categories(where, categories, faults)
-    records, places = _records(where, annotations, faults)
-    _list_doubled_ids(where, places, records, faults)
+    rows = _Rows.read(where, annotations, faults)
+    rows.list_doubled_ids()
     # A record without a valid image gets no further faults.
-    image = _find_all(where, places, records, "image_id", Ids(known_images), faults)
-    kept = [identity is not None for identity in image]
-    records, places = list(compress(records, kept)), list(compress(places, kept))
-    image = list(compress(image, kept))
-    category = _find_all(where, places, records, "category_id", Ids(known_categories), faults)
-    kept = [identity is not None for identity in category]
-    records, places = list(compress(records, kept)), list(compress(places, kept))
-    image, category = list(compress(image, kept)), list(compress(category, kept))
-    boxes, as_text = read_boxes([record.get("bbox") for record in records])
-    faults += [
-        Fault(
-            f"{where}, {places[at]}",
-            NUMBER_AS_TEXT,
-            True,
-            f"bbox {show_value(records[at]['bbox'])}",
-        )
-        for at in as_text
-    ]
-    check_sizes(f"{where}: annotations", boxes, [known_images[identity].size for identity in image])
-    area, has_area = _areas(where, places, records, faults)
+    image = rows.find_all("image_id", Ids(known_images))
+    rows, image = rows.take([one is not None for one in image], image)
+    category = rows.find_all("category_id", Ids(known_categories))
+    there = [one is not None for one in category]
+    image, category = list(compress(image, there)), list(compress(category, there))
+    rows, _ = rows.take(there, ())
+    boxes = rows.read_boxes([known_images[identity].size for identity in image])
+    area, has_area = rows.read_areas()
     return Annotations(
         images=known_images,
         categories=known_categories,
-        places=places,
+        places=rows.places,
         image=image,
         category=category,
         boxes=boxes,
         instead={
-            at: f"bbox {show_value(records[at].get('bbox'))}"
+            at: f"bbox {show_value(rows.records[at].get('bbox'))}"
             for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist()
         },
         area=area,
         has_area=has_area,
-        crowd=_flags(where, places, records, "iscrowd", faults),
-        difficult=_flags(where, places, records, "difficult", faults)
-        | _flags(where, places, records, "ignore", faults),
-        outlines=_outlines(where, places, records, faults),
+        crowd=rows.read_flags("iscrowd"),
+        difficult=rows.read_flags("difficult") | rows.read_flags("ignore"),
+        outlines=rows.read_outlines(),
         faults=faults,
     )
 
@@ -338,78 +325,115 @@ def _identity(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
     return whole
 
 
-def _records(
-    where: str, items: Sequence[Any], faults: list[Fault]
-) -> tuple[list[Mapping[str, Any]], list[str]]:
-    records, places = [], []
-    for at, item in enumerate(items):
-        place = f"annotations[{at}]"
-        if not isinstance(item, Mapping):
-            faults.append(Fault(f"{where}, {place}", NO_RECORD, False, describe(item)))
-            continue
-        if isinstance(item.get("id"), (int, str)):
-            place += f" with the id {show_value(item['id'])}"
-        records.append(item)
-        places.append(place)
-    return records, places
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Records of annotations, where each stands in the file, and the list of all that is wrong."""
 
+    where: str
+    places: Sequence[str]
+    records: Sequence[Mapping[str, Any]]
+    faults: list[Fault]
 
-def _list_doubled_ids(
-    where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
-) -> None:
-    """Annotations need no id here; pycocotools confuses annotations of the same id."""
-    seen: set[Any] = set()
-    for place, record in zip(places, records, strict=True):
-        identity = record.get("id")
-        if isinstance(identity, (int, str)):
-            if identity in seen:
-                faults.append(Fault(f"{where}, {place}", ID_TWICE, True))
-            seen.add(identity)
+    @classmethod
+    def read(cls, where: str, items: Sequence[Any], faults: list[Fault]) -> _Rows:
+        """Return the items that are objects."""
+        records, places = [], []
+        for at, item in enumerate(items):
+            place = f"annotations[{at}]"
+            if not isinstance(item, Mapping):
+                faults.append(Fault(f"{where}, {place}", NO_RECORD, False, describe(item)))
+                continue
+            if isinstance(item.get("id"), (int, str)):
+                place += f" with the id {show_value(item['id'])}"
+            records.append(item)
+            places.append(place)
+        return cls(where, places, records, faults)
 
+    def take(self, kept: Sequence[bool], column: Sequence[Any]) -> tuple[_Rows, list[Any]]:
+        """Return the rows that are kept, and what a column has in these."""
+        places, records = list(compress(self.places, kept)), list(compress(self.records, kept))
+        return _Rows(self.where, places, records, self.faults), list(compress(column, kept))
 
-def _find_all(
-    where: str,
-    places: Sequence[str],
-    records: Sequence[Mapping[str, Any]],
-    key: str,
-    ids: Ids,
-    faults: list[Fault],
-) -> list[Any]:
-    """Return the id that each record refers to, or None."""
-    unknown = UNKNOWN_IMAGE if key == "image_id" else UNKNOWN_CLASS
-    found = []
-    for place, record in zip(places, records, strict=True):
-        value = record.get(key)
-        identity, as_it_should = ids.find(value)
-        if identity is None:
-            faults.append(Fault(f"{where}, {place}", unknown, False, f"{key} {show_value(value)}"))
-        elif not as_it_should:
-            detail = f"{key} {show_value(value)} for {show_value(identity)}"
-            faults.append(Fault(f"{where}, {place}", ID_AS_TEXT, True, detail))
-        found.append(identity)
-    return found
+    def column(self, key: str) -> Iterator[tuple[int, Any]]:
+        """Yield each row with its value of a field, None without one."""
+        return ((at, record.get(key)) for at, record in enumerate(self.records))
 
+    def blame(self, at: int, reason: str, *, kept: bool, detail: str = "") -> None:
+        """Add a fault of a row."""
+        self.faults.append(Fault(f"{self.where}, {self.places[at]}", reason, kept, detail))
 
-# ---------------------------------------------------------------- the other columns
+    def list_doubled_ids(self) -> None:
+        """Annotations need no id here; pycocotools confuses annotations of the same id."""
+        seen: set[Any] = set()
+        for at, identity in self.column("id"):
+            if isinstance(identity, (int, str)):
+                if identity in seen:
+                    self.blame(at, ID_TWICE, kept=True)
+                seen.add(identity)
 
+    def find_all(self, key: str, ids: Ids) -> list[Any]:
+        """Return the id that each record refers to, or None."""
+        unknown = UNKNOWN_IMAGE if key == "image_id" else UNKNOWN_CLASS
+        found = []
+        for at, value in self.column(key):
+            identity, as_it_should = ids.find(value)
+            if identity is None:
+                self.blame(at, unknown, kept=False, detail=f"{key} {show_value(value)}")
+            elif not as_it_should:
+                detail = f"{key} {show_value(value)} for {show_value(identity)}"
+                self.blame(at, ID_AS_TEXT, kept=True, detail=detail)
+            found.append(identity)
+        return found
 
-def _areas(
-    where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
-) -> tuple[F64, Flags]:
-    area = np.zeros(len(records))
-    has_area = np.zeros(len(records), dtype=np.bool_)
-    for at, record in enumerate(records):
-        value = record.get("area")
-        if value is None:
-            continue
-        area[at] = read_number(value)
-        has_area[at] = not math.isnan(area[at]) or _is_nan(value)
-        if 0 <= area[at] < LARGEST and not isinstance(value, str):
-            continue
-        odd = not 0 <= area[at] < LARGEST
-        reason = ODD_AREA if odd else NUMBER_AS_TEXT
-        faults.append(Fault(f"{where}, {places[at]}", reason, True, f"area {show_value(value)}"))
-    return area, has_area
+    # ------------------------------------------------------------ the other columns
+
+    def read_boxes(self, sizes: Sequence[tuple[int, int] | None]) -> F64:
+        """Return ``(G, 4)``, rows of NaN for invalid boxes; ``sizes`` are those of their images."""
+        boxes, as_text = read_boxes([record.get("bbox") for record in self.records])
+        for at in as_text:
+            detail = f"bbox {show_value(self.records[at]['bbox'])}"
+            self.blame(at, NUMBER_AS_TEXT, kept=True, detail=detail)
+        check_sizes(f"{self.where}: annotations", boxes, sizes)
+        return boxes
+
+    def read_areas(self) -> tuple[F64, Flags]:
+        """Return ``(G,)`` the areas, and whether each is there."""
+        area = np.zeros(len(self.records))
+        has_area = np.zeros(len(self.records), dtype=np.bool_)
+        for at, value in self.column("area"):
+            if value is None:
+                continue
+            area[at] = read_number(value)
+            has_area[at] = not math.isnan(area[at]) or _is_nan(value)
+            odd = not 0 <= area[at] < LARGEST
+            if odd or isinstance(value, str):
+                reason = ODD_AREA if odd else NUMBER_AS_TEXT
+                self.blame(at, reason, kept=True, detail=f"area {show_value(value)}")
+        return area, has_area
+
+    def read_flags(self, key: str) -> Flags:
+        """Return ``(G,)`` a flag; one that is not there is not set."""
+        flags = np.zeros(len(self.records), dtype=np.bool_)
+        for at, record in enumerate(self.records):
+            value = record.get(key, 0)
+            if type(value) is int and value in (0, 1):
+                flags[at] = value
+                continue
+            flag = read_flag(value)
+            flags[at] = bool(flag)
+            if flag is None or isinstance(value, str) or value not in (0, 1):
+                self.blame(at, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
+        return flags
+
+    def read_outlines(self) -> list[Any]:
+        """Return the segmentations; None for one that is neither polygons nor a code."""
+        outlines = []
+        for at, value in self.column("segmentation"):
+            outline = _outline(value)
+            if outline is None and value is not None and value != []:
+                self.blame(at, ODD_OUTLINE, kept=True, detail=show_value(value))
+            outlines.append(outline)
+        return outlines
 
 
 def _is_nan(value: Any) -> bool:
@@ -417,41 +441,6 @@ def _is_nan(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip().lower() == "nan"
     return isinstance(value, (float, np.floating)) and math.isnan(value)
-
-
-def _flags(
-    where: str,
-    places: Sequence[str],
-    records: Sequence[Mapping[str, Any]],
-    key: str,
-    faults: list[Fault],
-) -> Flags:
-    flags = np.zeros(len(records), dtype=np.bool_)
-    for at, record in enumerate(records):
-        value = record.get(key, 0)
-        if type(value) is int and value in (0, 1):
-            flags[at] = value
-            continue
-        flag = read_flag(value)
-        flags[at] = bool(flag)
-        if flag is None or isinstance(value, str) or value not in (0, 1):
-            detail = f"{key} {show_value(value)}"
-            faults.append(Fault(f"{where}, {places[at]}", ODD_FLAG, True, detail))
-    return flags
-
-
-def _outlines(
-    where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
-) -> list[Any]:
-    outlines = []
-    for place, record in zip(places, records, strict=True):
-        value = record.get("segmentation")
-        outline = _outline(value)
-        if outline is None and value is not None and value != []:
-            detail = show_value(value)
-            faults.append(Fault(f"{where}, {place}", ODD_OUTLINE, True, detail))
-        outlines.append(outline)
-    return outlines
 
 
 def _outline(value: Any) -> Any:

@@ -260,7 +260,7 @@ def as_terminal(table: Table) -> Group:
 
 
 def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
-    written = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    written = begin_table(1)
     written.add_column("", no_wrap=True, overflow="ellipsis", max_width=22)
     for at in block:
         column = table.columns[at]
@@ -291,6 +291,11 @@ def _terminal_figure(table: Table, row: Row, at: int) -> Text:
     if interval.bare:
         return text
     return text.append(f" {plain_text(span)}", style="dim")
+
+
+def begin_table(gap: int = 2) -> RichTable:
+    """Return an empty table for a terminal, with so many spaces between its columns."""
+    return RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
 
 
 def describe_figure(

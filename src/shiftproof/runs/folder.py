@@ -135,6 +135,12 @@ class RunFolder:
         """What the run is being extended to, if it is."""
         return read_extension(read_object(self.run_file))
 
+    @property
+    def renamed(self) -> dict[str, str]:
+        """New names of models by their old ones, while the run is being extended."""
+        extension = self.extension
+        return {} if extension is None else extension.renamed
+
     def show_extended(self) -> None:
         """Let :meth:`info` tell of the extended run from now on: all its cells are recorded."""
         self._measured = True

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
@@ -14,6 +14,36 @@ from shiftproof.io.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+class HasIds(Protocol):
+    """Records with the ids of their images."""
+
+    ids: list[str]
+
+
+Key = TypeVar("Key")
+Records = TypeVar("Records", bound=HasIds)
+
+
+def schema_of(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
+    """Return a schema of columns by their types.
+
+    Args:
+        columns: name to Arrow's name of its type, in brackets for a list of them: "[int32]".
+        required: the columns without nulls.
+    """
+    import pyarrow as pa
+
+    def type_of(name: str) -> pyarrow.DataType:
+        inner = name.strip("[]")
+        return pa.type_for_alias(name) if inner == name else pa.list_(pa.type_for_alias(inner))
+
+    fields = [
+        pa.field(name, type_of(kind), nullable=name not in required)
+        for name, kind in columns.items()
+    ]
+    return pa.schema(fields)
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
@@ -71,6 +101,26 @@ def _find_form(
     found = next((form for form in newer if form.names == names), None)
     if found is None:
         raise ValueError(f"expected the columns {', '.join(oldest.names)}")
+    return found
+
+
+def read_alike(paths: Mapping[Key, Path], read: Callable[[Path], Records]) -> dict[Key, Records]:
+    """Read tables that must be of the same images, in one order: cells are compared by image.
+
+    All of them get one list of ids, since names are what takes the memory.
+
+    Raises:
+        BrokenFileError: one of them cannot be read, or is of other images.
+    """
+    found: dict[Key, Records] = {}
+    ids: list[str] | None = None
+    for key, path in paths.items():
+        records = read(path)
+        ids = records.ids if ids is None else ids
+        if records.ids != ids:
+            raise other_images(path)
+        records.ids = ids
+        found[key] = records
     return found
 
 

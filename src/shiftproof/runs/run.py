@@ -85,12 +85,15 @@ class AnyRun(ABC, Generic[Scores]):
     """Base class of finished runs: folder, settings, scores and records.
 
     Attributes:
+        form: the type of its scores.
         path: the folder.
         folder: the paths in it.
 
     Raises:
         InputError: there is no run at the path.
     """
+
+    form: type[Scores]
 
     def __init__(self, path: str | Path) -> None:
         self.folder = RunFolder.open(Path(path))
@@ -113,14 +116,14 @@ class AnyRun(ABC, Generic[Scores]):
         """Show the run's scores as a picture in a notebook; None without matplotlib."""
         return encode_figure(lambda: draw_scores(self.scores))
 
-    @property
-    @abstractmethod
+    @cached_property
     def scores(self) -> Scores:
         """All scores with their intervals, from ``scores.json``.
 
         Raises:
             BrokenFileError: the file is invalid; the message names the place in it.
         """
+        return read_form(self.folder.scores_file, self.form)
 
     @abstractmethod
     def records(self) -> pyarrow.Table:
@@ -170,6 +173,26 @@ class AnyRun(ABC, Generic[Scores]):
                 )
         return self.path / "records" / folder / name
 
+    def _choose_models(self, models: Sequence[str] | None) -> list[str]:
+        """Return the names of some models of the run, all by default; raises if there is none such."""
+        scores: Any = self.scores  # an audit alone has no models
+        return _choose(models, [one.name for one in scores.models], "model of the run")
+
+    def _join_tables(
+        self,
+        models: Sequence[str],
+        key: str,
+        files: Mapping[str, str],
+        *,
+        unique: str | None = "id",
+    ) -> pyarrow.Table:
+        """Return the tables of models as one; ``files`` are those of each by what ``key`` says."""
+        return _join(
+            _read_with(self._record(model, file), {"model": model, key: name}, unique=unique)
+            for model in models
+            for name, file in files.items()
+        )
+
     def gallery(self, form: type[Form]) -> Form:
         """Return the content of ``gallery.json`` as ``form``, the type for this kind of run.
 
@@ -193,10 +216,7 @@ class Run(AnyRun[GridScores]):
     0.415
     """
 
-    @cached_property
-    def scores(self) -> GridScores:
-        """All scores with their intervals."""
-        return read_form(self.folder.scores_file, GridScores)
+    form = GridScores
 
     @cached_property
     def plot(self) -> Plots:
@@ -238,10 +258,7 @@ class Run(AnyRun[GridScores]):
         """
         from shiftproof.runs.model_index import make_model_index
 
-        [chosen] = _choose(
-            None if model is None else [model], [one.name for one in self.scores.models],
-            "model of the run",
-        )[:1]  # fmt: skip
+        chosen = self._choose_models(None if model is None else [model])[0]
         return make_model_index(self.scores, self.head, chosen, name)
 
     def to_samples(
@@ -299,7 +316,7 @@ class Run(AnyRun[GridScores]):
             UnknownNameError: there is no such model.
             InputError: there is no such cell.
         """
-        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
+        chosen = self._choose_models(models)
         cells = [
             cell
             for cell in _cells_of(self.scores)
@@ -349,14 +366,8 @@ class Run(AnyRun[GridScores]):
         return dict(found) if isinstance(found, Mapping) else None
 
 
-@final
-class ProbeRun(AnyRun[ProbeScores]):
-    """A finished probe of encoders, with factors instead of a grid."""
-
-    @cached_property
-    def scores(self) -> ProbeScores:
-        """How much of each factor each model encodes."""
-        return read_form(self.folder.scores_file, ProbeScores)
+class BarRun(AnyRun[Scores]):
+    """Base class of runs whose figures are bars."""
 
     @cached_property
     def plot(self) -> Bars:
@@ -364,6 +375,13 @@ class ProbeRun(AnyRun[ProbeScores]):
         from shiftproof.runs.plots import Bars
 
         return Bars(self.scores)
+
+
+@final
+class ProbeRun(BarRun[ProbeScores]):
+    """A finished probe of encoders, with factors instead of a grid."""
+
+    form = ProbeScores
 
     def records(
         self, models: Sequence[str] | None = None, factors: Sequence[str] | None = None
@@ -382,35 +400,17 @@ class ProbeRun(AnyRun[ProbeScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model or factor.
         """
-        scores = self.scores
-        chosen = _choose(models, [one.name for one in scores.models], "model of the run")
-        wanted = _choose(factors, [one.name for one in scores.factors], "factor of the run")
-        return _join(
-            _read_with(
-                self._record(model, f"{Cell(factor, 0)}.parquet"),
-                {"model": model, "factor": factor},
-                unique=None,
-            )
-            for model in chosen
-            for factor in wanted
-        )
+        known = [one.name for one in self.scores.factors]
+        wanted = _choose(factors, known, "factor of the run")
+        files = {factor: f"{Cell(factor, 0)}.parquet" for factor in wanted}
+        return self._join_tables(self._choose_models(models), "factor", files, unique=None)
 
 
 @final
-class AuditRun(AnyRun[AuditScores]):
+class AuditRun(BarRun[AuditScores]):
     """A finished audit: how close a training set comes to test sets."""
 
-    @cached_property
-    def scores(self) -> AuditScores:
-        """The scores of every test set."""
-        return read_form(self.folder.scores_file, AuditScores)
-
-    @cached_property
-    def plot(self) -> Bars:
-        """Its figures by matplotlib: ``bars()``."""
-        from shiftproof.runs.plots import Bars
-
-        return Bars(self.scores)
+    form = AuditScores
 
     def records(self, sets: Sequence[str] | None = None) -> pyarrow.Table:
         """Return one row per test row.
@@ -457,20 +457,10 @@ class AuditRun(AnyRun[AuditScores]):
 
 
 @final
-class EvaluationRun(AnyRun[EvaluationScores]):
+class EvaluationRun(BarRun[EvaluationScores]):
     """A finished evaluation: the accuracy of models on several test sets."""
 
-    @cached_property
-    def scores(self) -> EvaluationScores:
-        """The accuracies on every test set."""
-        return read_form(self.folder.scores_file, EvaluationScores)
-
-    @cached_property
-    def plot(self) -> Bars:
-        """Its figures by matplotlib: ``bars()``."""
-        from shiftproof.runs.plots import Bars
-
-        return Bars(self.scores)
+    form = EvaluationScores
 
     def records(
         self, models: Sequence[str] | None = None, sets: Sequence[str] | None = None
@@ -485,23 +475,16 @@ class EvaluationRun(AnyRun[EvaluationScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model or test set.
         """
-        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
         wanted = _choose(sets, [one.name for one in self.scores.sets], "test set of the run")
-        return _join(
-            _read_with(self._record(model, f"{name}.parquet"), {"model": model, "set": name})
-            for model in chosen
-            for name in wanted
-        )
+        files = {name: f"{name}.parquet" for name in wanted}
+        return self._join_tables(self._choose_models(models), "set", files)
 
 
 @final
 class AnytimeRun(AnyRun[AnytimeScores]):
     """A run that estimates one number, and stops when its interval is narrow enough."""
 
-    @cached_property
-    def scores(self) -> AnytimeScores:
-        """The number with its interval, and how it narrowed."""
-        return read_form(self.folder.scores_file, AnytimeScores)
+    form = AnytimeScores
 
     def records(self, models: Sequence[str] | None = None) -> pyarrow.Table:
         """Return one row per evaluated pair of image and cell, in the order of the draws.
@@ -513,10 +496,9 @@ class AnytimeRun(AnyRun[AnytimeScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model.
         """
-        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
         return _join(
             _read_with(path, {"model": model}, unique=None)
-            for model in chosen
+            for model in self._choose_models(models)
             for path in sorted(self._record(model, "").glob("block-*.parquet"))
         )
 
@@ -525,10 +507,7 @@ class AnytimeRun(AnyRun[AnytimeScores]):
 class BreakingRun(AnyRun[BreakingScores]):
     """The breaking points of models' predictions, by image."""
 
-    @cached_property
-    def scores(self) -> BreakingScores:
-        """Mean breaking severities, and the accuracy as a function of severity."""
-        return read_form(self.folder.scores_file, BreakingScores)
+    form = BreakingScores
 
     def records(
         self, models: Sequence[str] | None = None, corruptions: Sequence[str] | None = None
@@ -548,16 +527,9 @@ class BreakingRun(AnyRun[BreakingScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model or corruption.
         """
-        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
         wanted = _choose(corruptions, self.scores.corruptions, "corruption of the run")
-        return _join(
-            _read_with(
-                self._record(model, f"{Cell(name, 0)}.parquet"),
-                {"model": model, "corruption": name},
-            )
-            for model in chosen
-            for name in wanted
-        )
+        files = {name: f"{Cell(name, 0)}.parquet" for name in wanted}
+        return self._join_tables(self._choose_models(models), "corruption", files)
 
 
 _CLASSES: dict[

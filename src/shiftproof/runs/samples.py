@@ -34,12 +34,7 @@ OVERLAP = 0.5
 
 
 def list_samples(run: Run, model: str | None, images: Path | None) -> dict[str, Any]:
-    """Return the images and answers as JSON takes them; see above.
-
-    Args:
-        run: finished, of classifiers, detectors or segmenters.
-        model: name in the run; the first by default.
-        images: folder in front of the images' names.
+    """Return the images and a model's answers, the first's by default, as JSON takes them; see above.
 
     Raises:
         InputError: a run of another kind, or one without records.

@@ -14,11 +14,6 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 def choose_gpus(visible: Sequence[str], worker: int, of_each: int) -> list[str]:
     """Return the GPUs of one worker, assigned round-robin.
 
-    Args:
-        visible: names of the available GPUs.
-        worker: index of the command, from 0.
-        of_each: number of GPUs per command.
-
     Raises:
         InputError: fewer GPUs than one command needs.
 

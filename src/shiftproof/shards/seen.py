@@ -9,12 +9,7 @@ from shiftproof.errors import RunError
 
 
 def unseen(what: str, reason: str) -> RunError:
-    """Return the error for data that this machine cannot access.
-
-    Args:
-        what: the inaccessible data.
-        reason: a phrase or sentence, without a period.
-    """
+    """Return the error for data that this machine cannot access; ``reason`` ends without a period."""
     return RunError(
         f"{socket.gethostname()}, a machine of the cluster, does not see {what}: {reason}. Put it where "
         "all machines find it under one path, such as a network disk."

@@ -8,12 +8,9 @@ several commands that share an output (`--worker`) has numbers of its own.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
-import os
 import re
 import secrets
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import files
+from shiftproof.io.holding import describe_owner, own_name
 from shiftproof.storage.copies import Copy
 from shiftproof.storage.store import OURS, Store
 
@@ -59,24 +57,13 @@ class Claim:
     def make(cls, store: Store, base: Path, worker: tuple[int, int] | None = None) -> Claim:
         """Claim an output for this process.
 
-        Args:
-            store: the output.
-            base: the folder of its local copy, which this process has locked.
-            worker: which of how many commands this is that share the output; None for the only one.
-
         Raises:
             InputError: another machine writes there that does not share it, or the store is
                 read-only, or cannot be shared.
         """
         line = line_of(worker)
         there = check_claims(store, base, worker)
-        about = {
-            "token": secrets.token_hex(16),
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-            "since": _now(),
-            "renewed": time.time(),
-        }
+        about = {"token": secrets.token_hex(16), **own_name(), "renewed": time.time()}
         claim = cls(store, line, max(there, default=0) + 1, about)
         files.write_bytes(base / _TOKEN_FILE, str(about["token"]).encode(), durable=False)
         if not store.create(claim.name, claim._encode()):
@@ -218,17 +205,8 @@ def _read(store: Store, name: str) -> dict[str, Any]:
 
 
 def _refusal(store: Store, about: dict[str, Any]) -> str:
-    words = [
-        f"{before} {str(about[key])[:80]}"
-        for before, key in (("process", "process"), ("on", "host"), ("since", "since"))
-        if key in about
-    ]
-    who = f" ({' '.join(words)})" if words else ""
     return (
-        f"Another command writes to {store}{who}; one at a time may. Wait until it has ended (one that "
-        f"was lost lets go after {LAPSES_AFTER // 60} minutes), or choose another output folder."
+        f"Another command writes to {store}{describe_owner(about)}; one at a time may. Wait until it "
+        f"has ended (one that was lost lets go after {LAPSES_AFTER // 60} minutes), or choose another "
+        "output folder."
     )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -609,31 +609,65 @@ def estimate_copy(
     """
     plan = _exclude_target(plan, target)
     tree = plan.tree
+    sources = _list_sources(plan)
+    names, size, spent = _try_edit(plan, edit, sources.tried)
+    if not names:
+        raise InputError(f"{tree.root}: none of the images tried for the estimate can be read.")
+    above = (target.resolve(), *target.resolve().parents)
+    there = next(folder for folder in above if folder.exists())
+    workers = default_processes() if workers is None else workers
+    return Estimate(
+        layout=tree.layout,
+        images=sources.images,
+        cells=len(plan.versions),
+        carried=len(tree.carried),
+        bytes=sources.other_bytes + size * sources.images // len(names),
+        cpu_seconds=spent * sources.images / len(names),
+        workers=workers,
+        sampled=tuple(names),
+        free_bytes=shutil.disk_usage(there).free,
+        omissions=tree.omissions,
+        memory=measure_memory(workers),
+        parts=_Copying(plan, _job(plan, target, edit)).parts,
+    )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What is copied: the number of images, the bytes of all else in the copy, and images to try."""
+
+    images: int
+    other_bytes: int
+    tried: Iterator[tuple[str, str, Image]]
+
+
+def _list_sources(plan: CopyPlan) -> _Sources:
+    tree, versions, count = plan.tree, len(plan.versions), SAMPLED_IMAGES
     # Files of one image are written once for each form; so are the objects in a JSON.
-    copies = len(plan.versions) + plan.with_originals
-    other_bytes = _count_carried_bytes(tree, copies)
+    other_bytes = _count_carried_bytes(tree, versions + plan.with_originals)
     if plan.with_originals:
         other_bytes += sum(_file_size(tree.root / name) for name in tree.pictures)
-    tried: Iterator[tuple[str, str, Image]]
     if tree.layout == "webdataset":
         counts = [count_members(tree.root / name) for name in tree.pictures]
-        images = sum(count for count, _, _ in counts)
-        other_bytes += len(plan.versions) * sum(size for _, _, size in counts)
+        other_bytes += versions * sum(size for _, _, size in counts)
         tar = tree.pictures[0]
         tried = (
             (f"{tar}/{name}", output_name(name, plan.image_format), image)
-            for name, image in first_pictures(tree.root / tar, SAMPLED_IMAGES)
+            for name, image in first_pictures(tree.root / tar, count)
         )
-    elif tree.tables:
-        images = sum(table.rows for table in tree.tables.values())
-        others = sum(count_others(tree.layout, table) for table in tree.tables.values())
-        other_bytes += len(plan.versions) * others
-        tried = first_rows(
-            tree.layout, next(iter(tree.tables.values())), plan.image_format, SAMPLED_IMAGES
-        )
-    else:
-        images = len(tree.pictures)
-        tried = _some_pictures(plan)
+        return _Sources(sum(members for members, _, _ in counts), other_bytes, tried)
+    if tree.tables:
+        tables = list(tree.tables.values())
+        other_bytes += versions * sum(count_others(tree.layout, table) for table in tables)
+        rows = first_rows(tree.layout, tables[0], plan.image_format, count)
+        return _Sources(sum(table.rows for table in tables), other_bytes, rows)
+    return _Sources(len(tree.pictures), other_bytes, _some_pictures(plan))
+
+
+def _try_edit(
+    plan: CopyPlan, edit: Edit, tried: Iterator[tuple[str, str, Image]]
+) -> tuple[list[str], int, float]:
+    """Return which images were changed in all versions, their bytes, and the CPU seconds."""
     names: list[str] = []
     size = 0
     start = time.process_time()
@@ -648,27 +682,7 @@ def estimate_copy(
             size += len(encode(changed, output))
         if time.process_time() - start > SAMPLED_SECONDS:
             break
-    spent = time.process_time() - start
-    if not names:
-        raise InputError(f"{tree.root}: none of the images tried for the estimate can be read.")
-    there = next(
-        folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists()
-    )
-    workers = default_processes() if workers is None else workers
-    return Estimate(
-        layout=tree.layout,
-        images=images,
-        cells=len(plan.versions),
-        carried=len(tree.carried),
-        bytes=other_bytes + size * images // len(names),
-        cpu_seconds=spent * images / len(names),
-        workers=workers,
-        sampled=tuple(names),
-        free_bytes=shutil.disk_usage(there).free,
-        omissions=tree.omissions,
-        memory=measure_memory(workers),
-        parts=_Copying(plan, _job(plan, target, edit)).parts,
-    )
+    return names, size, time.process_time() - start
 
 
 def _some_pictures(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:

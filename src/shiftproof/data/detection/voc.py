@@ -78,20 +78,13 @@ class VocData(DetectionData):
         home = Path(root)
         inner = _inner(home, images, annotations)
         base = home / inner
-        by_stem: dict[str, list[str]] = {}
-        for name in find_images(base / images).names:
-            by_stem.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
-        doubled = next((names for names in by_stem.values() if len(names) > 1), None)
-        if doubled is not None:
-            raise InputError(f"{base / images}: {' and '.join(doubled)} share one annotation file.")
+        by_stem = _images_by_stem(base / images)
         stems = sorted(by_stem) if split is None else read_split(base, split, by_stem)
         faults: list[Fault] = []
         found: dict[str, _Annotated] = {}
         for stem in stems:
             check_inside(split or "ImageSets", stem)
-            name = below(
-                inner, f"{images}/{by_stem[stem][0] if stem in by_stem else stem + '.jpg'}"
-            )
+            name = below(inner, f"{images}/{by_stem.get(stem, f'{stem}.jpg')}")
             path = base / annotations / f"{stem}.xml"
             if not path.is_file():
                 detail = f"expected {annotations}/{stem}.xml"
@@ -108,35 +101,47 @@ class VocData(DetectionData):
                 if path.stem not in by_stem
             ]
         if not found:
-            raise InputError(
-                f"{base} has no image with annotations that can be read"
-                + (f" (first: {faults[0]})" if faults else "")
-                + "."
-            )
+            first = f" (first: {faults[0]})" if faults else ""
+            raise InputError(f"{base} has no image with annotations that can be read{first}.")
         names = {word for one in found.values() for word, _ in one.rows}
         titles = tuple(classes) if classes is not None else _titles(names)
-        places = {title: place for place, title in enumerate(titles)}
         sizes = image_sizes(home, found)
         faults += size_faults(list(found), sizes, [one.size for one in found.values()])
         objects = {}
         for (name, one), size in zip(found.items(), sizes, strict=True):
-            faults += [replace(fault, where=f"{name}, {fault.where}") for fault in one.faults]
-            rows = []
-            for word, row in one.rows:
-                if word in places:
-                    row.label = places[word]
-                    rows.append(row)
-                else:
-                    faults.append(Fault(f"{name}, {row.place}", UNKNOWN_CLASS, False, repr(word)))
+            rows, wrong = _label_rows(name, one, titles)
+            faults += wrong
             objects[name], wrong = check_boxes(name, one.size or size or (2**31, 2**31), rows)
             faults += wrong
-        super().__init__(
-            name_of(base) + (f" {split}" if split else ""),
-            home,
-            objects,
-            Classes(titles),
-            faults=faults,
-        )
+        title = name_of(base) + (f" {split}" if split else "")
+        super().__init__(title, home, objects, Classes(titles), faults=faults)
+
+
+def _images_by_stem(folder: Path) -> dict[str, str]:
+    """Return the images of a folder by their names without suffix."""
+    found: dict[str, str] = {}
+    for name in find_images(folder).names:
+        stem = str(PurePosixPath(name).with_suffix(""))
+        if stem in found:
+            raise InputError(f"{folder}: {found[stem]} and {name} share one annotation file.")
+        found[stem] = name
+    return found
+
+
+def _label_rows(
+    name: str, one: _Annotated, titles: Sequence[str]
+) -> tuple[list[RawObject], list[Fault]]:
+    """Return the objects of an image that are of the classes, and what is wrong with it."""
+    faults = [replace(fault, where=f"{name}, {fault.where}") for fault in one.faults]
+    places = {title: place for place, title in enumerate(titles)}
+    rows = []
+    for word, row in one.rows:
+        if word in places:
+            row.label = places[word]
+            rows.append(row)
+        else:
+            faults.append(Fault(f"{name}, {row.place}", UNKNOWN_CLASS, False, repr(word)))
+    return rows, faults
 
 
 def read_split(base: Path, split: str, known: Collection[str] = ()) -> list[str]:

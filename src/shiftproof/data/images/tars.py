@@ -251,10 +251,6 @@ class TarIndex:
 def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
     """List the images of tars.
 
-    Args:
-        tars: the files.
-        note: is given what lies beside the images.
-
     Raises:
         BrokenFileError: a tar that is damaged or cut.
     """

@@ -25,7 +25,7 @@ from shiftproof.data.segmentation.layouts import (
     find_beside,
     layout_in,
 )
-from shiftproof.data.segmentation.pairs import pair, stems, without_ending
+from shiftproof.data.segmentation.pairs import pair_by_stem
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.images import read_indices, read_size
@@ -316,31 +316,22 @@ def _two_folders(
         raise InputError(f"{masks} is no folder; expected the folder of the label maps.")
     if folder.resolve().is_relative_to(images.resolve()):
         found = _inside(images, folder)
-    else:
-        pictures = stems({name: name for name in find_images(images).names})
-        maps = stems({name: name for name in find_images(folder).names})
-        keys = {name: stem for stem, name in pictures.items()}
-        found = MaskPairs(pair(keys, without_ending(maps, pictures), where=str(images)), None)
-        return _with_space(name_of(images), images, folder, found, classes, void)
-    return _with_space(name_of(images), images, images, found, classes, void)
+        return _with_space(name_of(images), images, images, found, classes, void)
+    pictures, maps = ({name: name for name in find_images(one).names} for one in (images, folder))
+    found = MaskPairs(pair_by_stem(pictures, maps, where=str(images)), None)
+    return _with_space(name_of(images), images, folder, found, classes, void)
 
 
 def _inside(images: Path, folder: Path) -> MaskPairs:
     """Return the pairs if the label maps are in a subfolder of the image folder."""
     inner = folder.resolve().relative_to(images.resolve()).as_posix()
-    tops = {
-        PurePosixPath(name).parts[0]
-        for name in find_images(images).names
-        if not name.startswith(f"{inner}/") and "/" in name
-    }
+    pictures = [name for name in find_images(images).names if not name.startswith(f"{inner}/")]
+    tops = {PurePosixPath(name).parts[0] for name in pictures if "/" in name}
     if len(tops) == 1:
         return find_beside(images, tops.pop(), inner)
-    pictures = stems(
-        {name: name for name in find_images(images).names if not name.startswith(f"{inner}/")}
-    )
-    maps = stems({name: f"{inner}/{name}" for name in find_images(folder).names})
-    keys = {name: stem for stem, name in pictures.items()}
-    return MaskPairs(pair(keys, without_ending(maps, pictures), where=str(images)), None)
+    maps = {name: f"{inner}/{name}" for name in find_images(folder).names}
+    found = pair_by_stem({name: name for name in pictures}, maps, where=str(images))
+    return MaskPairs(found, None)
 
 
 def _with_space(

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from shiftproof.data.detection.cityscapes import is_cityscapes
 from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
-from shiftproof.data.segmentation.pairs import pair, stems, without_ending
+from shiftproof.data.segmentation.pairs import pair, pair_by_stem, stems
 from shiftproof.data.splits import is_asked
 from shiftproof.errors import InputError
 from shiftproof.io.images import is_image, read_mode
@@ -306,14 +306,15 @@ def _find_masks(root: Path, split: str) -> MaskPairs:
 
 
 def _beside(root: Path, images: str, masks: str) -> dict[str, str]:
-    pictures = _stems_in(root, images)
-    maps = without_ending(_stems_in(root, masks), pictures)
-    keys = {name: stem for stem, name in pictures.items()}
-    return pair(keys, maps, where=str(root))
+    return pair_by_stem(_names_in(root, images), _names_in(root, masks), where=str(root))
 
 
 def _stems_in(root: Path, inner: str) -> dict[str, str]:
-    return stems({name: _join(inner, name) for name in _names(root / inner)})
+    return stems(_names_in(root, inner))
+
+
+def _names_in(root: Path, inner: str) -> dict[str, str]:
+    return {name: _join(inner, name) for name in _names(root / inner)}
 
 
 def _join(folder: str, name: str) -> str:

@@ -46,11 +46,23 @@ def pair(
     return {image: masks[key] for image, key in images.items()}
 
 
+def pair_by_stem(
+    images: Mapping[str, str], masks: Mapping[str, str], *, where: str
+) -> dict[str, str]:
+    """Return the label map of each image by their names without suffix.
+
+    Both are mapped from the path below the folder of their kind to that below the root.
+
+    Raises:
+        InputError: as :func:`pair`, or two paths that differ by their suffix alone.
+    """
+    pictures = stems(images)
+    maps = without_ending(stems(masks), pictures)
+    return pair({name: stem for stem, name in pictures.items()}, maps, where=where)
+
+
 def stems(names: Mapping[str, str]) -> dict[str, str]:
     """Map the stem of each path, ``a/b`` for ``a/b.png``, to its path below the root.
-
-    Args:
-        names: from path below the folder of its kind to path below the root.
 
     Raises:
         InputError: two paths have the same stem.
@@ -67,10 +79,6 @@ def stems(names: Mapping[str, str]) -> dict[str, str]:
 def without_ending(masks: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
     """Return label maps by the stem of their image: ``a`` for ``a_mask``, unless an image has that
     name.
-
-    Args:
-        masks: label maps by stem.
-        images: images by stem.
     """
     found: dict[str, str] = {}
     for stem, name in masks.items():

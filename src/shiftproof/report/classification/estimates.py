@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shiftproof.metrics.intervals import Interval
@@ -11,7 +11,7 @@ from shiftproof.report.classification import wording as said
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
-from shiftproof.runs.scores.classification import Detail
+from shiftproof.runs.scores.classification import Detail, Estimator
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import CLEAN, Cell
 
@@ -43,9 +43,6 @@ def estimators_section(shown: Shown) -> Section | None:
         for entry in guessed
         for estimator in entry.detail(Detail).estimators
     }
-    spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
-    furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
-    top = figures.nice_top(furthest)
     return Section(
         "known",
         "How well could it have been known without labels?",
@@ -56,33 +53,10 @@ def estimators_section(shown: Shown) -> Section | None:
                 {"label": entry.label, "key": figures.dot(entry.look), "title": "", "settings": ""}
                 for entry in guessed
             ],
-            "panels": [
-                {
-                    "title": _capital(title),
-                    "note": _NOTES.get(name, ""),
-                    "chart": figures.scatter(
-                        spots[name],
-                        title=f"{_capital(title)}: estimated against true error. "
-                        f"{_spoken(guessed, name)}",
-                        across="true error, %",
-                        upward="estimated error, %",
-                        top=top,
-                    ),
-                }
-                for name, title in titles.items()
-            ],
+            "panels": _draw_panels(guessed, titles),
             "sentences": [_sentence(entry) for entry in guessed],
             "rows": [
-                {
-                    "model": entry.label,
-                    "estimator": _capital(estimator.title),
-                    "mean": wording.percent(estimator.mean_absolute_error),
-                    "spread": wording.percent(estimator.root_mean_square),
-                    "bias": wording.points(estimator.bias),
-                    "worst": wording.cell_title(str(estimator.worst.cell)),
-                    "estimate": wording.percent(estimator.worst.estimate),
-                    "error": wording.percent(estimator.worst.error),
-                }
+                _estimator_row(entry, estimator)
                 for entry in guessed
                 for estimator in entry.detail(Detail).estimators
             ],
@@ -99,6 +73,35 @@ def estimators_section(shown: Shown) -> Section | None:
             ],
         },
     )
+
+
+def _draw_panels(guessed: Sequence[Entry], titles: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return a chart of estimated against true errors for each estimator, on common axes."""
+    spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
+    furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
+    top = figures.nice_top(furthest)
+
+    def draw(name: str, title: str) -> dict[str, object]:
+        said = f"{_capital(title)}: estimated against true error. {_spoken(guessed, name)}"
+        chart = figures.scatter(
+            spots[name], title=said, across="true error, %", upward="estimated error, %", top=top
+        )
+        return {"title": _capital(title), "note": _NOTES.get(name, ""), "chart": chart}
+
+    return [draw(name, title) for name, title in titles.items()]
+
+
+def _estimator_row(entry: Entry, estimator: Estimator) -> dict[str, str]:
+    return {
+        "model": entry.label,
+        "estimator": _capital(estimator.title),
+        "mean": wording.percent(estimator.mean_absolute_error),
+        "spread": wording.percent(estimator.root_mean_square),
+        "bias": wording.points(estimator.bias),
+        "worst": wording.cell_title(str(estimator.worst.cell)),
+        "estimate": wording.percent(estimator.worst.estimate),
+        "error": wording.percent(estimator.worst.error),
+    }
 
 
 def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:

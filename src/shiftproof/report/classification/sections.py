@@ -148,35 +148,10 @@ def _confidence(prediction: Prediction) -> str:
 def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
     """Build the classes and images with most errors; None without data."""
     runs, changes = shown.runs, shown.changes
-    lists = []
-    for run in runs:
-        own = shown.of_run(run)
-        base = own[0]
-        classes = base.detail(Detail).classes
-        if not classes:
-            continue
-        lists.append(
-            {
-                "model": base.label,
-                "entries": own,
-                "rows": [
-                    _class_row(own, score)
-                    for score in sorted(classes, key=lambda score: (-score.error, -score.images))[
-                        :MOST
-                    ]
-                ],
-                "total": len(classes),
-                "all": [
-                    _class_row(own, score)
-                    for score in sorted(classes, key=lambda score: -score.error)[:MOST_CLASSES]
-                ],
-                "images": max((score.images for score in classes), default=0),
-            }
-        )
+    lists = [found for run in runs if (found := _list_classes(shown.of_run(run))) is not None]
     moved = [_compare_classes(change) for change in changes]
     moved = [pair for pair in moved if pair["helped"] or pair["hurt"]]
-    found = shown.find_pictured(Gallery, "worst")
-    pictured = None if found is None else found[0]
+    pictured, kept = shown.find_pictured(Gallery, "worst") or (None, Gallery())
     worst = [
         {
             "id": case.id,
@@ -186,11 +161,11 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
             "clean": _picture(case.clean, pictures),
             "corrupted": _picture(case.corrupted, pictures),
         }
-        for case in (() if found is None else found[1].worst)
+        for case in kept.worst
     ]
-    losers = [] if pictured is None else _losing_sheets(pictured, changes)
     if not (lists or moved or worst):
         return None
+    of_pictures = (entry.label for entry in shown.entries if entry.run is pictured)
     return Section(
         "worst",
         "Who suffers most",
@@ -200,16 +175,31 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
             "lists": lists,
             "moved": moved,
             "worst": worst,
-            "worst_model": next(
-                (entry.label for entry in shown.entries if entry.run is pictured), ""
-            ),
-            "losers": losers,
+            "worst_model": next(of_pictures, ""),
+            "losers": [] if pictured is None else _losing_sheets(pictured, changes),
             "labeled": has_labels(runs[0].scores),
             "measure": shown.measure,
             "most": MOST,
             "most_classes": MOST_CLASSES,
         },
     )
+
+
+def _list_classes(shown: Sequence[Entry]) -> dict[str, object] | None:
+    """Return the classes of a run by their errors; None where its first model has none."""
+    classes = shown[0].detail(Detail).classes
+    if not classes:
+        return None
+    few = sorted(classes, key=lambda score: (-score.error, -score.images))[:MOST]
+    every = sorted(classes, key=lambda score: -score.error)[:MOST_CLASSES]
+    return {
+        "model": shown[0].label,
+        "entries": shown,
+        "rows": [_class_row(shown, score) for score in few],
+        "total": len(classes),
+        "all": [_class_row(shown, score) for score in every],
+        "images": max(score.images for score in classes),
+    }
 
 
 def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
+from shiftproof.report.svg import shapes
 from shiftproof.report.svg.charts import SeriesStyle, marker, nice_top
-from shiftproof.report.svg.markup import Html, element
+from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import MINUS
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 14.0, 20.0, 36.0
@@ -50,7 +51,7 @@ def plot_sets(spots: Sequence[Spot], *, axis: str) -> Html:
             named.add(spot.label)
             beyond = x > frame.width - 90
             anchor = "end" if beyond else "start"
-            pieces.append(_text(x + (-8 if beyond else 8), y - 6, spot.label, anchor))
+            pieces.append(shapes.label(x + (-8 if beyond else 8), y - 6, spot.label, anchor))
     spoken = "; ".join(spot.words for spot in spots)
     return frame.drawing(pieces, f"Accuracy against {axis}. {spoken}")
 
@@ -63,19 +64,9 @@ def plot_within(curves: Sequence[Curve], *, title: str) -> Html:
     for curve in curves:
         upper = [(frame.x(at), frame.y(figure.upper)) for at, figure in curve.points]
         lower = [(frame.x(at), frame.y(figure.lower)) for at, figure in curve.points]
-        band = {"class": f"band {curve.look.style}", "points": _points([*upper, *lower[::-1]])}
         line = [(frame.x(at), frame.y(figure.value)) for at, figure in curve.points]
-        pieces.append(element("polygon", band))
-        pieces.append(
-            element(
-                "polyline",
-                {
-                    "class": f"line {curve.look.style}",
-                    "points": _points(line),
-                    "stroke-dasharray": curve.look.dash,
-                },
-            )
-        )
+        pieces.append(shapes.polygon(f"band {curve.look.style}", [*upper, *lower[::-1]]))
+        pieces.append(shapes.polyline(f"line {curve.look.style}", line, curve.look.dash))
         pieces += [
             marker(
                 curve.look, x, y, 2.6,
@@ -112,28 +103,17 @@ class _Frame:
             value = self.top * step / 4
             y = self.y(value)
             style = "grid" if step else "axis"
-            pieces.append(
-                element("line", {"class": style, "x1": _LEFT, "x2": right, "y1": y, "y2": y})
-            )
-            pieces.append(_text(_LEFT - 6, y + 4, f"{100 * value:g}", "end"))
+            pieces.append(shapes.line(style, x1=_LEFT, x2=right, y1=y, y2=y))
+            pieces.append(shapes.label(_LEFT - 6, y + 4, f"{100 * value:g}", "end"))
         for step in range(round((self.high - self.low) / self.step) + 1):
             at = self.low + step * self.step
-            pieces.append(_text(self.x(at), bottom + 15, _cosine(at), "middle"))
-        pieces.append(_text(4, 12, "accuracy, %", "start"))
-        pieces.append(_text(right, self.height - 5, axis, "end"))
+            pieces.append(shapes.label(self.x(at), bottom + 15, _cosine(at), "middle"))
+        pieces.append(shapes.label(4, 12, "accuracy, %", "start"))
+        pieces.append(shapes.label(right, self.height - 5, axis, "end"))
         return pieces
 
     def drawing(self, pieces: Sequence[Html], spoken: str) -> Html:
-        return element(
-            "svg",
-            {
-                "class": "scatter",
-                "viewBox": f"0 0 {self.width:g} {self.height:g}",
-                "role": "img",
-                "aria-label": spoken,
-            },
-            *pieces,
-        )
+        return shapes.drawing("scatter", (self.width, self.height), pieces, spoken)
 
 
 def _frame(
@@ -150,25 +130,9 @@ def _frame(
 
 
 def _whisker(frame: _Frame, look: SeriesStyle, x: float, figure: Interval) -> Html:
-    return element(
-        "line",
-        {
-            "class": f"line {look.style}",
-            "x1": x,
-            "x2": x,
-            "y1": frame.y(figure.lower),
-            "y2": frame.y(figure.upper),
-        },
-    )
+    low, high = frame.y(figure.lower), frame.y(figure.upper)
+    return shapes.line(f"line {look.style}", x1=x, x2=x, y1=low, y2=high)
 
 
 def _cosine(value: float) -> str:
     return f"{value:.2f}".replace("-", MINUS)
-
-
-def _points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> Html:
-    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)

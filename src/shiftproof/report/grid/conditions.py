@@ -21,6 +21,7 @@ from shiftproof.report.table_writing import (
     Table,
     as_csv,
     as_latex,
+    begin_table,
     describe_figure,
     plain_text,
 )
@@ -288,7 +289,7 @@ def _terminal_rule(scores: ConditionScores) -> str:
 
 def _terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
     spelling = spelling_of(headline.unit)
-    table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = begin_table()
     table.add_column(Text(plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
     for title in ("images", headline.title, "difference"):
         table.add_column(title, justify="right", no_wrap=True)

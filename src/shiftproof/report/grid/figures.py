@@ -78,50 +78,38 @@ def bars(
 
     ``looks`` are those of ``columns``; ``clean`` puts the clean images first.
     """
-    low, top = figures.nice_ends(
-        (
-            interval
-            for column in columns
-            for interval in (column.clean if clean else None, *column.corruptions.values())
-        ),
-        spelling,
+    shown = (
+        interval
+        for column in columns
+        for interval in (column.clean if clean else None, *column.corruptions.values())
     )
+    low, top = figures.nice_ends(shown, spelling)
 
     def row(
         title: str, get: Callable[[Column], Interval | None], *, total: bool = False
     ) -> dict[str, object]:
         intervals = [get(column) for column in columns]
-        deltas = [get(change) for change in changes]
+        pairs = list(zip(looks, intervals, strict=True))
         return {
             "title": title,
             "total": total,
-            "bars": figures.bars(
-                list(zip(looks, intervals, strict=True)),
-                title=title,
-                top=top,
-                low=low,
-                spelling=spelling,
-            ),
+            "bars": figures.bars(pairs, title=title, top=top, low=low, spelling=spelling),
             "figures": [spelling.cell(interval) for interval in intervals],
-            "deltas": [spelling.change_cell(interval) for interval in deltas],
+            "deltas": [spelling.change_cell(get(change)) for change in changes],
         }
 
     def of_corruption(name: str) -> dict[str, object]:
         return row(wording.corruption_title(name), lambda column: column.corruptions.get(name))
 
-    def of_group(group: str) -> list[dict[str, object]]:
-        if not any(group in column.groups for column in columns):
-            return []
-        title = f"Mean over {wording.group_title(group).lower()}"
-        return [row(title, lambda column: column.groups.get(group), total=True)]
+    def of_group(group: str, names: Sequence[str]) -> dict[str, object]:
+        title = wording.group_title(group)
+        rows = [of_corruption(name) for name in names]
+        if any(group in column.groups for column in columns):
+            mean = f"Mean over {title.lower()}"
+            rows.append(row(mean, lambda column: column.groups.get(group), total=True))
+        return {"title": title, "rows": rows}
 
-    groups = [
-        {
-            "title": wording.group_title(group),
-            "rows": [*(of_corruption(name) for name in names), *of_group(group)],
-        }
-        for group, names in groups_of(columns).items()
-    ]
+    groups = [of_group(group, names) for group, names in groups_of(columns).items()]
     whole = row("Mean over corruptions", lambda column: column.mean)
     groups.append({"title": "All", "rows": [whole]})
     if clean:

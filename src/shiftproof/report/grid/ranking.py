@@ -13,7 +13,14 @@ from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.words import inside
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
-from shiftproof.report.table_writing import Column, Row, Table, describe_figure, plain_text
+from shiftproof.report.table_writing import (
+    Column,
+    Row,
+    Table,
+    begin_table,
+    describe_figure,
+    plain_text,
+)
 from shiftproof.report.wording import Spelling, spelling_of
 from shiftproof.runs.scores.grid import GridScores, Headline
 from shiftproof.runs.scores.ranking import Pair, Place, Ranking
@@ -221,7 +228,7 @@ def ranking_for_terminal(scores: GridScores, ranking: Ranking | None) -> Group |
 
 
 def _terminal_table(scores: GridScores, ranking: Ranking, spelling: Spelling) -> RichTable:
-    table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = begin_table()
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis", max_width=28)
     for title in ("figure", "places", "minus the next", "told apart"):

@@ -132,10 +132,9 @@ def bars_section(grid: Grid) -> Section:
 
 def heat_section(grid: Grid) -> Section:
     """Build the heat maps: colored by error, or by the loss of performance from clean."""
-    measure, lower = grid.shown.first.scores.measure, grid.lower_is_better
-    spelling = grid.spelling
+    measure, lower, spelling = grid.shown.first.scores.measure, grid.lower_is_better, grid.spelling
     reach = figures.reach_of(grid.differences, spelling)
-    low, top = figures.scale_of(grid.columns, spelling)
+    ends = figures.scale_of(grid.columns, spelling)
     by_loss = not lower and all(
         one.clean is not None and one.clean.value > 0 for one in grid.columns
     )
@@ -145,65 +144,65 @@ def heat_section(grid: Grid) -> Section:
             figure, title, reach, lower_is_better=lower, spelling=spelling
         )
 
+    def draw(column: Column, paint: figures.Paint, *, difference: bool) -> dict[str, object]:
+        has_clean = column.clean is not None
+        return figures.heat_map(
+            column, paint, difference=difference, clean=has_clean, spelling=spelling
+        )
+
+    scales = [_figure_scale(grid, ends, by_loss=by_loss)]
+    if grid.shown.changes:
+        scales.append(figures.difference_scale(reach, lower_is_better=lower, spelling=spelling))
+    maps = [
+        draw(
+            one, _painter(measure, one.clean if by_loss else None, spelling, ends), difference=False
+        )
+        for one in grid.columns
+    ]
+    maps += [draw(one, paint_change, difference=True) for one in grid.differences]
+    context = {"maps": maps, "words": _tell_heat(grid, by_loss=by_loss), "scales": scales}
+    return Section("heat", "Corruption × severity", "Heat map", "heat.html.j2", context)
+
+
+def _figure_scale(
+    grid: Grid, ends: tuple[float, float], *, by_loss: bool
+) -> tuple[list[tuple[str, str]], str]:
+    """Return the steps of the scale of figures, from better to worse."""
+    low, top = ends
+
     def label(step: int) -> str:
         if by_loss:
             return f"{10 * step}"
-        return spelling.tick(low + (top - low) * (step if lower else 10 - step) / 10)
+        up = step if grid.lower_is_better else 10 - step
+        return grid.spelling.tick(low + (top - low) * up / 10)
 
     steps = [(f"s{colors.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
-    scale = f"% of the clean {grid.measure} lost" if by_loss else f"{spelling.before}{grid.measure}"
-    scales = [(steps, f"{scale}, better to worse")]
+    lost = f"% of the clean {grid.measure} lost"
+    return steps, f"{lost if by_loss else grid.spelling.before + grid.measure}, better to worse"
+
+
+def _tell_heat(grid: Grid, *, by_loss: bool) -> list[str]:
     said = [
-        f"{wording.capital(grid.measure)}{spelling.phrase} for each corruption and severity; the last column "
-        "is the mean over the severities, and beside the name of a group stands the mean over the "
-        "group."
+        f"{wording.capital(grid.measure)}{grid.spelling.phrase} for each corruption and severity; the "
+        "last column is the mean over the severities, and beside the name of a group stands the mean "
+        "over the group."
     ]
-    if not lower:
+    if not grid.lower_is_better:
         said.append(
             f"The color says which share of the model's own clean {grid.measure} is lost."
             if by_loss
             else "The darker, the less."
         )
     if grid.shown.changes:
-        scales.append(figures.difference_scale(reach, lower_is_better=lower, spelling=spelling))
-        better, worse = (
-            ("a minus sign", "a plus sign") if lower else ("a plus sign", "a minus sign")
-        )
+        signs = ("a minus sign", "a plus sign")
+        better, worse = signs if grid.lower_is_better else signs[::-1]
         beyond = (
             f", and bold means that the {grid.level} interval leaves out 0" if grid.level else ""
         )
         said.append(
             f"In a difference, blue and {better} mean better, orange and {worse} worse{beyond}."
         )
-    maps = [
-        *(
-            figures.heat_map(
-                column,
-                _painter(measure, column.clean if by_loss else None, spelling, (low, top)),
-                difference=False,
-                clean=column.clean is not None,
-                spelling=spelling,
-            )
-            for column in grid.columns
-        ),
-        *(
-            figures.heat_map(
-                column,
-                paint_change,
-                difference=True,
-                clean=column.clean is not None,
-                spelling=spelling,
-            )
-            for column in grid.differences
-        ),
-    ]
-    return Section(
-        "heat",
-        "Corruption × severity",
-        "Heat map",
-        "heat.html.j2",
-        {"maps": maps, "words": said, "scales": scales},
-    )
+    return said
 
 
 def _painter(

@@ -8,6 +8,7 @@ from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.sections import Section, run_names
+from shiftproof.report.svg import shapes
 from shiftproof.report.svg.markup import Html, element
 from shiftproof.runs.scores.segmentation import Example, Gallery, Sheet
 
@@ -131,8 +132,5 @@ def _shot(pictures: Pictures, file: str, title: str, alt: str, note: str = "") -
 def swatch(color: tuple[int, int, int]) -> Html:
     """Return a small square of a class's color; its name has to stand beside it."""
     fill = f"rgb({color[0]},{color[1]},{color[2]})"
-    return element(
-        "svg",
-        {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
-        element("rect", {"x": 0, "y": 0, "width": 10, "height": 10, "rx": 2, "fill": fill}),
-    )
+    square = element("rect", {"x": 0, "y": 0, "width": 10, "height": 10, "rx": 2, "fill": fill})
+    return shapes.sample("dot", 10, 10, square)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.falls import (
+    MOST_LISTED,
+    MOST_OPEN,
+    FallRow,
+    describe_ranges,
+    falls_section,
+)
 from shiftproof.report.grid.words import over
 from shiftproof.report.sections import Section
 from shiftproof.report.segmentation.wording import name_of, tell_worst
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
-from shiftproof.runs.scores.segmentation import ClassFall, Confusion, Detail, RangedFall, Taker
-
-MOST_CLASSES = 25
-"""Number of classes shown at once; further ones are collapsed."""
-
-MOST_LISTED = 1500
-"""Maximum length of the list, to keep the page small; the run's files have the rest."""
+from shiftproof.runs.scores.segmentation import Confusion, Detail, Taker
 
 TAKERS = 3
 """Number of classes named as confusions in a row."""
@@ -33,26 +31,30 @@ def classes_section(shown: Shown) -> Section | None:
     order = list(details[place].classes)[:MOST_LISTED]
     by_name = [{one.name: one for one in detail.classes} for detail in details]
     rows = [
-        _fall_row(shown.entries, one.name, one, [r.get(one.name) for r in by_name]) for one in order
+        FallRow(
+            one.name,
+            [found.get(one.name) for found in by_name],
+            [wording.count(one.images), wording.count(one.pixels)],
+        )
+        for one in order
     ]
     first = shown.entries[place]
     whose = f" of {first.label}" if len(shown.entries) > 1 else ""
-    return Section(
+    worst = tell_worst(first.label, order)
+    return falls_section(
         "classes",
         "Class by class",
         "Classes",
-        "segmentation_classes.html.j2",
-        {
-            "words": "Intersection over union of each class, over the pixels of all images, on clean "
-            f"images and as the mean {over(shown.first.scores)}, the largest loss{whose} first. "
-            f"{_list_ranges(order)}",
-            "worst": tell_worst(first.label, order),
-            "first": "Class",
-            "counted": True,
-            **_entries(shown.entries),
-            "rows": rows[:MOST_CLASSES],
-            "folded": rows[MOST_CLASSES:],
-        },
+        shown.entries,
+        rows,
+        words=[
+            "Intersection over union of each class, over the pixels of all images, on clean images "
+            f"and as the mean {over(shown.first.scores)}, the largest loss{whose} first. "
+            f"{describe_ranges(order)}",
+            worst,
+        ],
+        first="Class",
+        counted=("Images", "Pixels"),
     )
 
 
@@ -62,79 +64,19 @@ def conditions_section(shown: Shown) -> Section | None:
     names = list(dict.fromkeys(name for detail in details for name in detail.conditions))
     if not names:
         return None
-    told = [fall for detail in details for fall in detail.conditions.values()]
-    rows = [
-        _fall_row(shown.entries, name, None, [detail.conditions.get(name) for detail in details])
-        for name in names
-    ]
-    return Section(
+    rows = [FallRow(name, [one.conditions.get(name) for one in details]) for name in names]
+    told = describe_ranges(fall for row in rows for fall in row.falls)
+    return falls_section(
         "conditions",
         "By the weather and light of the images",
         "Conditions",
-        "segmentation_classes.html.j2",
-        {
-            "words": "mIoU over the images of each condition as they were taken, and with the "
-            "corruptions on top. Conditions hold different images, or the same ones where a dataset "
-            f"was fogged. {_list_ranges(told)}",
-            "worst": "",
-            "first": "Condition",
-            "counted": False,
-            **_entries(shown.entries),
-            "rows": rows,
-            "folded": [],
-        },
-    )
-
-
-def _entries(entries: Sequence[Entry]) -> dict[str, object]:
-    return {
-        "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in entries],
-        "axis": figures.axis(1.0),
-    }
-
-
-def _fall_row(
-    entries: Sequence[Entry], title: str, row: ClassFall | None, falls: Sequence[RangedFall | None]
-) -> dict[str, object]:
-    known = [fall or RangedFall() for fall in falls]
-    drawn = [(e.look, fall.clean, fall.mean) for e, fall in zip(entries, known, strict=True)]
-    return {
-        "title": title,
-        "pixels": "" if row is None else wording.count(row.pixels),
-        "images": "" if row is None else wording.count(row.images),
-        "chart": figures.falls(drawn, title=title, top=1.0),
-        "falls": [
-            {
-                "clean": wording.percent(fall.clean),
-                "mean": wording.percent(fall.mean),
-                "span": _span(fall.ranges.mean),
-                "change": wording.points(None if fall.lost is None else -fall.lost),
-                "change_span": _change_span(fall.ranges.lost),
-                "sure": fall.ranges.lost is not None and not fall.ranges.lost.spans_zero,
-            }
-            for fall in known
+        shown.entries,
+        rows,
+        words=[
+            "mIoU over the images of each condition as they were taken, and with the corruptions on "
+            f"top. Conditions hold different images, or the same ones where a dataset was fogged. {told}"
         ],
-    }
-
-
-def _span(found: Interval | None) -> str:
-    return "" if found is None or found.bare else wording.span(found)
-
-
-def _change_span(lost: Interval | None) -> str:
-    """Return the interval of a change, the negative of the loss."""
-    if lost is None or lost.bare:
-        return ""
-    return wording.SHARES.change_span(Interval(-lost.value, -lost.upper, -lost.lower))
-
-
-def _list_ranges(falls: Iterable[RangedFall]) -> str:
-    """Describe the small figures, which older runs do not have."""
-    if all(fall.ranges.mean is None for fall in falls):
-        return "These figures have no intervals."
-    return (
-        "The small figures are intervals over images, of the corrupted figure and of the change; a "
-        "change in bold has one that leaves out 0."
+        first="Condition",
     )
 
 
@@ -174,8 +116,8 @@ def _takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
     return {
         "label": entry.label,
         "dot": figures.dot(entry.look),
-        "rows": rows[:MOST_CLASSES],
-        "folded": rows[MOST_CLASSES:MOST_LISTED],
+        "rows": rows[:MOST_OPEN],
+        "folded": rows[MOST_OPEN:MOST_LISTED],
         "matrix": None if detail.confusion is None else _matrix(detail.confusion),
     }
 

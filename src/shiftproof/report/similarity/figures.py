@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shiftproof.report import wording
+from shiftproof.report.svg import shapes
 from shiftproof.report.svg.charts import SeriesStyle
-from shiftproof.report.svg.markup import Html, element
+from shiftproof.report.svg.markup import Html
 
 _WIDTH, _HEIGHT = 300.0, 172.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 10.0, 10.0, 24.0
@@ -86,11 +87,11 @@ def histogram(
             high = edges[min(shown.first + (place + 1) * width, shown.last)]
             corners += [(frame.x(low), frame.y(share)), (frame.x(high), frame.y(share))]
         corners.append((frame.x(edges[shown.last]), frame.y(0.0)))
-        pieces.append(
-            element("polygon", {"class": f"band {line.look.style}", "points": _points(corners)})
-        )
-        pieces.append(_polyline(line.look, corners))
-    return frame.drawing(pieces, f"{title}: histogram of similarities", wide=title)
+        pieces.append(shapes.polygon(f"band {line.look.style}", corners))
+        pieces.append(shapes.polyline(f"line {line.look.style}", corners, line.look.dash))
+    return shapes.drawing(
+        "curves", (_WIDTH, _HEIGHT), pieces, f"{title}: histogram of similarities"
+    )
 
 
 def cumulative(lines: Sequence[Line], edges: Sequence[float], shown: Range, *, title: str) -> Html:
@@ -104,11 +105,11 @@ def cumulative(lines: Sequence[Line], edges: Sequence[float], shown: Range, *, t
             (frame.x(edges[place + 1]), frame.y(line.shares[place]))
             for place in range(shown.first, shown.last)
         ]
-        pieces.append(_polyline(line.look, points))
+        pieces.append(shapes.polyline(f"line {line.look.style}", points, line.look.dash))
         half = next((p for p, share in enumerate(line.shares) if share >= 0.5), None)
         if half is not None:
             medians.append(f"{line.look.label}: half at or below {edges[half + 1]:.2f}")
-    return frame.drawing(pieces, f"{title}. {'; '.join(medians)}", wide=title)
+    return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, f"{title}. {'; '.join(medians)}")
 
 
 @dataclass(frozen=True)
@@ -130,57 +131,16 @@ class _Frame:
         pieces = []
         for level in levels:
             y = self.y(level)
-            pieces.append(
-                element(
-                    "line",
-                    {
-                        "class": "grid" if level else "axis",
-                        "x1": _LEFT,
-                        "x2": _WIDTH - _RIGHT,
-                        "y1": y,
-                        "y2": y,
-                    },
-                )
-            )
+            style = "grid" if level else "axis"
+            pieces.append(shapes.line(style, x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
             unit = " %" if level == levels[-1] else ""
             text = f"{100 * level:.3g}{unit}"
             if label or level in (levels[0], levels[-1]):
-                pieces.append(_text(_LEFT - 5, y + 3.5, text, "end"))
+                pieces.append(shapes.label(_LEFT - 5, y + 3.5, text, "end"))
         low, high = self.edges[self.shown.first], self.edges[self.shown.last]
         for step in range(5):
             similarity = low + (high - low) * step / 4
             anchor = "middle" if step < 4 else "end"
             text = f"{similarity:.2f}".replace("-", wording.MINUS)
-            pieces.append(_text(self.x(similarity), _HEIGHT - 7, text, anchor))
+            pieces.append(shapes.label(self.x(similarity), _HEIGHT - 7, text, anchor))
         return pieces
-
-    def drawing(self, pieces: Sequence[Html], spoken: str, *, wide: str) -> Html:
-        return element(
-            "svg",
-            {
-                "class": "curves",
-                "viewBox": f"0 0 {_WIDTH:g} {_HEIGHT:g}",
-                "role": "img",
-                "aria-label": spoken,
-            },
-            *pieces,
-        )
-
-
-def _polyline(look: SeriesStyle, points: Sequence[tuple[float, float]]) -> Html:
-    return element(
-        "polyline",
-        {
-            "class": f"line {look.style}",
-            "points": _points(points),
-            "stroke-dasharray": look.dash,
-        },
-    )
-
-
-def _points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> Html:
-    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shiftproof.report.svg import shapes
 from shiftproof.report.svg.markup import Html, element, join
 from shiftproof.runs.scores.detection import Box, GroundTruthBox, PredictedBox
 
@@ -109,15 +110,9 @@ def draw(
 def sample(kind: str) -> Html:
     """Draw the sample of a kind for a legend, on the gray of a photograph."""
     size = (34, 22)
-    return element(
-        "svg",
-        {
-            "class": "boxes sample",
-            "viewBox": f"0 0 {size[0]} {size[1]}",
-            "width": size[0],
-            "height": size[1],
-            "aria-hidden": "true",
-        },
+    return shapes.sample(
+        "boxes sample",
+        *size,
         element("rect", {"class": "ground", "width": size[0], "height": size[1], "rx": 3}),
         _outline(Mark(kind, "", None, (5.0, 4.0, 24.0, 14.0)), size),
     )
@@ -161,10 +156,8 @@ def _outline(mark: Mark, size: tuple[int, int]) -> Html:
     if mark.kind == LOST:
         # Crossed out: told from a box at a glance, and without its color.
         for y1, y2 in ((top, bottom), (bottom, top)):
-            pieces.append(
-                element("line", {"class": "cross", "x1": left, "y1": y1, "x2": right, "y2": y2})
-            )
-    return element("g", {"class": mark.kind}, element("title", None, mark.words), join(pieces))
+            pieces.append(shapes.line("cross", x1=left, y1=y1, x2=right, y2=y2))
+    return element("g", {"class": mark.kind}, shapes.title(mark.words), join(pieces))
 
 
 def _inside(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.svg import colors
+from shiftproof.report.svg import colors, shapes
 from shiftproof.report.svg.markup import Html, element, join
 from shiftproof.report.wording import SHARES, Spelling
 
@@ -104,11 +104,11 @@ def _round_up(figure: float) -> float:
 
 def marker(look: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
     """Draw a model's marker: circle, square, triangle, diamond, then again from the first."""
-    inside = (element("title", None, title),) if title else ()
+    inside = (shapes.title(title),) if title else ()
     shape = look.number % 4
     style = f"mark {look.style}"
     if shape == 0:
-        return element("circle", {"class": style, "cx": x, "cy": y, "r": size}, *inside)
+        return shapes.circle(style, x, y, size, *inside)
     if shape == 1:
         side = 1.8 * size
         return element(
@@ -122,36 +122,18 @@ def marker(look: SeriesStyle, x: float, y: float, size: float = 3.2, title: str 
         if shape == 2
         else [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
     )
-    return element("polygon", {"class": style, "points": _path_points(corners)}, *inside)
+    return shapes.polygon(style, corners, *inside)
 
 
 def key(look: SeriesStyle) -> Html:
     """Draw the sample of line and marker for a legend."""
-    return element(
-        "svg",
-        {"class": "key", "viewBox": "0 0 28 12", "width": 28, "height": 12, "aria-hidden": "true"},
-        element(
-            "line",
-            {
-                "class": f"line {look.style}",
-                "x1": 1,
-                "y1": 6,
-                "x2": 27,
-                "y2": 6,
-                "stroke-dasharray": look.dash,
-            },
-        ),
-        marker(look, 14, 6),
-    )
+    stroke = shapes.line(f"line {look.style}", look.dash, x1=1, y1=6, x2=27, y2=6)
+    return shapes.sample("key", 28, 12, stroke, marker(look, 14, 6))
 
 
 def dot(look: SeriesStyle) -> Html:
     """Draw a model's marker only, to precede its name."""
-    return element(
-        "svg",
-        {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
-        marker(look, 5, 5, 3.6),
-    )
+    return shapes.sample("dot", 10, 10, marker(look, 5, 5, 3.6))
 
 
 def legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
@@ -198,63 +180,29 @@ def severity_curves(
     pieces = _rules(left, [(y(tick), label) for tick, label in zip(ticks, labels, strict=True)])
     for severity in sorted({0, *severities} if start == 0 else set(severities)):
         name = str(severity) if severity else "clean"
-        pieces.append(_text(x(severity), _HEIGHT - 5, name, "middle"))
+        pieces.append(shapes.label(x(severity), _HEIGHT - 5, name, "middle"))
     for curve in curves:
         if not any(interval.bare for _, interval in curve.points):
             pieces.append(_band(curve, x, y))
     for curve in curves:
         line = [(x(severity), y(interval.value)) for severity, interval in curve.points]
-        pieces.append(
-            element(
-                "polyline",
-                {
-                    "class": f"line {curve.look.style}",
-                    "points": _path_points(line),
-                    "stroke-dasharray": curve.look.dash,
-                },
-            )
-        )
+        pieces.append(shapes.polyline(f"line {curve.look.style}", line, curve.look.dash))
     for curve in curves:
         for severity, interval in curve.points:
             at = f"severity {severity}" if severity else "clean"
-            pieces.append(
-                marker(
-                    curve.look,
-                    x(severity),
-                    y(interval.value),
-                    2.6,
-                    f"{curve.look.label}, {at}: {spelling.with_span(interval)}",
-                )
-            )
-    return element(
-        "svg",
-        {
-            "class": "curves",
-            "viewBox": f"0 0 {_WIDTH:g} {_HEIGHT:g}",
-            "role": "img",
-            "aria-label": f"{title} by severity. {_tell_curves(curves, spelling)}",
-        },
-        *pieces,
-    )
+            said = f"{curve.look.label}, {at}: {spelling.with_span(interval)}"
+            pieces.append(marker(curve.look, x(severity), y(interval.value), 2.6, said))
+    spoken = f"{title} by severity. {_tell_curves(curves, spelling)}"
+    return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, spoken)
 
 
 def _rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
     """Draw the axis below and the lines of a grid above it, each with its label at the left."""
     pieces = []
     for step, (height, label) in enumerate(heights):
-        pieces.append(
-            element(
-                "line",
-                {
-                    "class": "grid" if step else "axis",
-                    "x1": left,
-                    "x2": _WIDTH - _RIGHT,
-                    "y1": height,
-                    "y2": height,
-                },
-            )
-        )
-        pieces.append(_text(left - 5, height + 3.5, label, "end"))
+        style = "grid" if step else "axis"
+        pieces.append(shapes.line(style, x1=left, x2=_WIDTH - _RIGHT, y1=height, y2=height))
+        pieces.append(shapes.label(left - 5, height + 3.5, label, "end"))
     return pieces
 
 
@@ -276,14 +224,8 @@ def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) 
     if len(upper) == 1:
         # A band of one point has no area: draw it as a whisker.
         (at, high), (_, low) = upper[0], lower[0]
-        return element(
-            "line",
-            {"class": f"whisker {curve.look.style}", "x1": at, "x2": at, "y1": high, "y2": low},
-        )
-    return element(
-        "polygon",
-        {"class": f"band {curve.look.style}", "points": _path_points([*upper, *lower[::-1]])},
-    )
+        return shapes.line(f"whisker {curve.look.style}", x1=at, x2=at, y1=high, y2=low)
+    return shapes.polygon(f"band {curve.look.style}", [*upper, *lower[::-1]])
 
 
 # ---------------------------------------------------------------- one share against another
@@ -323,37 +265,26 @@ def scatter(
             (_INSET, y(value), right, y(value)),
             (x(value), _HEAD, x(value), bottom),
         ):
-            pieces.append(element("line", {"class": style, "x1": x1, "y1": y1, "x2": x2, "y2": y2}))
+            pieces.append(shapes.line(style, x1=x1, y1=y1, x2=x2, y2=y2))
         if step % 2 == 0:
             label = f"{100 * value:g}"
-            pieces.append(_text(_INSET - 6, y(value) + 4, label, "end"))
-            pieces.append(_text(x(value), bottom + 15, label, "middle"))
-    pieces.append(_text(4, 10, upward, "start"))
-    pieces.append(_text(right, _SIDE - 6, across, "end"))
+            pieces.append(shapes.label(_INSET - 6, y(value) + 4, label, "end"))
+            pieces.append(shapes.label(x(value), bottom + 15, label, "middle"))
+    pieces.append(shapes.label(4, 10, upward, "start"))
+    pieces.append(shapes.label(right, _SIDE - 6, across, "end"))
     if diagonal:
-        ends = {"x1": x(0), "y1": y(0), "x2": x(top), "y2": y(top)}
-        pieces.append(element("line", {"class": "agree", **ends}))
+        pieces.append(shapes.line("agree", x1=x(0), y1=y(0), x2=x(top), y2=y(top)))
     pieces += [
-        _trace(trace, [(x(one), y(other)) for one, other in trace.points]) for trace in traces
+        _trace(trace.look, [(x(one), y(other)) for one, other in trace.points]) for trace in traces
     ]
     pieces += [marker(spot.look, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
-    return element(
-        "svg",
-        {
-            "class": "scatter",
-            "viewBox": f"0 0 {_SIDE:g} {_SIDE:g}",
-            "role": "img",
-            "aria-label": title,
-        },
-        *pieces,
-    )
+    return shapes.drawing("scatter", (_SIDE, _SIDE), pieces, title)
 
 
-def _trace(trace: Trace, places: Sequence[tuple[float, float]]) -> Html:
-    look = trace.look
-    style = {"class": "fit"} if look is None else {"class": f"line {look.style}"}
-    dash = None if look is None else look.dash
-    return element("polyline", {**style, "points": _path_points(places), "stroke-dasharray": dash})
+def _trace(look: SeriesStyle | None, points: Sequence[tuple[float, float]]) -> Html:
+    if look is None:
+        return shapes.polyline("fit", points)
+    return shapes.polyline(f"line {look.style}", points, look.dash)
 
 
 # ---------------------------------------------------------------- bars
@@ -372,14 +303,8 @@ def bars(
 ) -> Html:
     """Draw one horizontal bar with its interval per model, on an axis from ``low`` to ``top``."""
     height = len(rows) * (_BAR + _GAP) + _GAP
-    pieces = [
-        element(
-            "line",
-            {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height},
-        )
-        for tick in (25, 50, 75, 100)
-    ]
-    pieces.append(element("line", {"class": "axis", "x1": 0, "x2": 0, "y1": 0, "y2": height}))
+    pieces = _quarters(height)[1:]
+    pieces.append(shapes.line("axis", x1=0, x2=0, y1=0, y2=height))
     for position, (look, interval) in enumerate(rows):
         if interval is None:
             continue
@@ -395,7 +320,7 @@ def bars(
                     "width": _share(interval.value, low, top),
                     "height": _BAR,
                 },
-                element("title", None, spoken),
+                shapes.title(spoken),
             )
         )
         if not interval.bare:
@@ -405,17 +330,7 @@ def bars(
         for look, interval in rows
         if interval is not None
     )
-    return element(
-        "svg",
-        {
-            "class": "bars",
-            "width": "100%",
-            "height": height,
-            "role": "img",
-            "aria-label": f"{title}: {spoken}",
-        },
-        *pieces,
-    )
+    return shapes.strip("bars", height, pieces, f"{title}: {spoken}")
 
 
 def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
@@ -423,19 +338,9 @@ def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
     pieces = []
     for step in range(5):
         anchor = "start" if step == 0 else "end" if step == 4 else "middle"
-        label = spelling.tick(low + (top - low) * step / 4, named=step == 4)
-        pieces.append(
-            element(
-                "text",
-                {"class": "tick", "x": f"{25 * step}%", "y": 11, "text-anchor": anchor},
-                label,
-            )
-        )
-    return element(
-        "svg",
-        {"class": "bars", "width": "100%", "height": 14, "aria-hidden": "true"},
-        *pieces,
-    )
+        text = spelling.tick(low + (top - low) * step / 4, named=step == 4)
+        pieces.append(shapes.label(f"{25 * step}%", 11, text, anchor))
+    return shapes.strip("bars", 14, pieces)
 
 
 # ---------------------------------------------------------------- intervals on their own
@@ -443,30 +348,13 @@ def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
 
 def strip(look: SeriesStyle, interval: Interval, *, top: float, low: float = 0.0) -> Html:
     """Draw a value and its interval from ``low`` to ``top``, as decoration of the number."""
-    return element(
-        "svg",
-        {"class": "strip", "width": "100%", "height": 12, "aria-hidden": "true"},
-        element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": 6, "y2": 6}),
-        element(
-            "line",
-            {
-                "class": f"reach {look.style}",
-                "x1": _share(interval.lower, low, top),
-                "x2": _share(interval.upper, low, top),
-                "y1": 6,
-                "y2": 6,
-            },
-        ),
-        element(
-            "circle",
-            {
-                "class": f"mark {look.style}",
-                "cx": _share(interval.value, low, top),
-                "cy": 6,
-                "r": 4,
-            },
-        ),
-    )
+    start, end = (_share(one, low, top) for one in (interval.lower, interval.upper))
+    pieces = [
+        shapes.line("grid", x1=0, x2="100%", y1=6, y2=6),
+        shapes.line(f"reach {look.style}", x1=start, x2=end, y1=6, y2=6),
+        shapes.circle(f"mark {look.style}", _share(interval.value, low, top), 6, 4),
+    ]
+    return shapes.strip("strip", 12, pieces)
 
 
 def difference_axis(
@@ -482,33 +370,18 @@ def difference_axis(
     state = "flat"
     if not interval.spans_zero:
         state = "better" if (interval.value < 0) == lower_is_better else "worse"
+    start, end = (_share(one, low, high) for one in (interval.lower, interval.upper))
+    said = shapes.title(f"{spelling.change(interval.value)}{spelling.points}")
     pieces = [
-        element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": 14, "y2": 14}),
-        element("line", {"class": "zero", "x1": "50%", "x2": "50%", "y1": 2, "y2": 26}),
-        element(
-            "line",
-            {
-                "class": f"reach {state}",
-                "x1": _share(interval.lower, low, high),
-                "x2": _share(interval.upper, low, high),
-                "y1": 14,
-                "y2": 14,
-            },
-        ),
-        element(
-            "circle",
-            {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
-            element("title", None, f"{spelling.change(interval.value)}{spelling.points}"),
-        ),
-        _end(0, 40, spelling.tick_change(low), "start"),
-        _end(50, 40, "0", "middle"),
-        _end(100, 40, spelling.tick_change(high), "end"),
+        shapes.line("grid", x1=0, x2="100%", y1=14, y2=14),
+        shapes.line("zero", x1="50%", x2="50%", y1=2, y2=26),
+        shapes.line(f"reach {state}", x1=start, x2=end, y1=14, y2=14),
+        shapes.circle(f"mark {state}", _share(interval.value, low, high), 14, 5, said),
+        shapes.label("0%", 40, spelling.tick_change(low), "start"),
+        shapes.label("50%", 40, "0", "middle"),
+        shapes.label("100%", 40, spelling.tick_change(high), "end"),
     ]
-    return element(
-        "svg",
-        {"class": "difference", "width": "100%", "height": 44, "role": "img", "aria-label": title},
-        *pieces,
-    )
+    return shapes.strip("difference", 44, pieces, title)
 
 
 _FALL = 14.0
@@ -519,49 +392,18 @@ def falls(
 ) -> Html:
     """Draw for each model a line from a hollow ring, before, to its marker, after."""
     height = len(rows) * _FALL
-    pieces = [
-        element(
-            "line", {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height}
-        )
-        for tick in (0, 25, 50, 75, 100)
-    ]
+    pieces = _quarters(height)
     spoken = []
     for position, (look, before, after) in enumerate(rows):
         y = _FALL * (position + 0.5)
-        known = [value for value in (before, after) if value is not None]
+        known = [_share(value, 0, top) for value in (before, after) if value is not None]
         if len(known) == 2:
-            ends = [_share(value, 0, top) for value in known]
-            pieces.append(
-                element(
-                    "line",
-                    {"class": f"fall {look.style}", "x1": ends[0], "x2": ends[1], "y1": y, "y2": y},
-                )
-            )
+            pieces.append(shapes.line(f"fall {look.style}", x1=known[0], x2=known[1], y1=y, y2=y))
         for value, style in ((before, "ring"), (after, "mark")):
             if value is not None:
-                pieces.append(
-                    element(
-                        "circle",
-                        {
-                            "class": f"{style} {look.style}",
-                            "cx": _share(value, 0, top),
-                            "cy": y,
-                            "r": 4,
-                        },
-                    )
-                )
+                pieces.append(shapes.circle(f"{style} {look.style}", _share(value, 0, top), y, 4))
         spoken.append(f"{look.label} {wording.share(before)} to {wording.share(after)}")
-    return element(
-        "svg",
-        {
-            "class": "falls",
-            "width": "100%",
-            "height": height,
-            "role": "img",
-            "aria-label": f"{title}: {'; '.join(spoken)}",
-        },
-        *pieces,
-    )
+    return shapes.strip("falls", height, pieces, f"{title}: {'; '.join(spoken)}")
 
 
 def dots(
@@ -574,20 +416,11 @@ def dots(
 ) -> Html:
     """Draw the figures of all models on one axis, with a line from the least to the most."""
     height = 18
-    pieces = [
-        element(
-            "line", {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height}
-        )
-        for tick in (0, 25, 50, 75, 100)
-    ]
+    pieces = _quarters(height)
     places = [_share(interval.value, low, top) for _, interval in rows]
     ends = sorted(places, key=lambda place: float(place.rstrip("%")))
     middle = height / 2
-    pieces.append(
-        element(
-            "line", {"class": "axis", "x1": ends[0], "x2": ends[-1], "y1": middle, "y2": middle}
-        )
-    )
+    pieces.append(shapes.line("axis", x1=ends[0], x2=ends[-1], y1=middle, y2=middle))
     pieces += [
         # Markers are positioned by percentages: each is a separate drawing.
         element(
@@ -604,25 +437,24 @@ def dots(
         )
         for (look, interval), place in zip(rows, places, strict=True)
     ]
-    return element(
-        "svg",
-        {"class": "dots", "width": "100%", "height": height, "role": "img", "aria-label": title},
-        *pieces,
-    )
+    return shapes.strip("dots", height, pieces, title)
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _quarters(height: float) -> list[Html]:
+    """Draw the upright lines at the quarters of a strip."""
+    places = [f"{tick}%" for tick in (0, 25, 50, 75, 100)]
+    return [shapes.line("grid", x1=at, x2=at, y1=0, y2=height) for at in places]
 
 
 def _whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
     start, end = _share(interval.lower, low, high), _share(interval.upper, low, high)
     return join(
         [
-            element("line", {"class": style, "x1": start, "x2": end, "y1": y, "y2": y}),
-            *(
-                element("line", {"class": style, "x1": at, "x2": at, "y1": y - 3, "y2": y + 3})
-                for at in (start, end)
-            ),
+            shapes.line(style, x1=start, x2=end, y1=y, y2=y),
+            *(shapes.line(style, x1=at, x2=at, y1=y - 3, y2=y + 3) for at in (start, end)),
         ]
     )
 
@@ -631,17 +463,3 @@ def _share(value: float, low: float, high: float) -> str:
     share = 100 * (value - low) / (high - low)
     share = max(0.0, min(100.0, share)) if math.isfinite(share) else 0.0
     return f"{share:.2f}".rstrip("0").rstrip(".") + "%"
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> Html:
-    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)
-
-
-def _end(percent: int, y: float, text: str, anchor: str) -> Html:
-    return element(
-        "text", {"class": "tick", "x": f"{percent}%", "y": y, "text-anchor": anchor}, text
-    )
-
-
-def _path_points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

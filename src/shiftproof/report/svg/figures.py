@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.svg import colors
+from shiftproof.report.svg import colors, shapes
 from shiftproof.report.svg.charts import SeriesStyle, marker, nice_reach, nice_top
 from shiftproof.report.svg.markup import Attribute, Html, element
 
@@ -71,11 +71,10 @@ def draw_curves(
     for look, values in zip(looks, series, strict=True):
         high = [(x(at), y(value.upper)) for at, value in values]
         low = [(x(at), y(value.lower)) for at, value in reversed(values)]
-        band = {"class": f"band {look.style}", "points": _join_points([*high, *low])}
-        pieces.append(element("polygon", band))
+        pieces.append(shapes.polygon(f"band {look.style}", [*high, *low]))
     for look, values in zip(looks, series, strict=True):
-        points = _join_points([(x(at), y(interval.value)) for at, interval in values])
-        pieces.append(element("polyline", _style_line(look, {"points": points})))
+        points = [(x(at), y(interval.value)) for at, interval in values]
+        pieces.append(shapes.polyline(f"line {look.style}", points, look.dash))
         for at, interval in values:
             words = f"{look.label}, {columns[at]}: {wording.share(interval.value)}"
             pieces.append(marker(look, x(at), y(interval.value), 3.0, words))
@@ -167,27 +166,19 @@ def _draw_legend(looks: Sequence[SeriesStyle]) -> list[Html]:
     pieces: list[Html] = []
     for position, look in enumerate(looks):
         left, y = _LEFT + position % 2 * 290.0, _BOTTOM + 52 + _LEGEND * (position // 2)
-        ends = {"x1": left, "x2": left + 26, "y1": y, "y2": y}
-        pieces.append(element("line", _style_line(look, ends)))
+        style, end = f"line {look.style}", left + 26
+        pieces.append(shapes.line(style, look.dash, x1=left, x2=end, y1=y, y2=y))
         pieces.append(marker(look, left + 13, y))
         pieces.append(_text(left + 32, y + 4, look.label, "start"))
     return pieces
 
 
-def _style_line(look: SeriesStyle, place: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    return {"class": f"line {look.style}", **place, "stroke-dasharray": look.dash}
-
-
 def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> Html:
-    return element("line", {"class": style, "x1": x1, "y1": y1, "x2": x2, "y2": y2})
+    return shapes.line(style, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> Html:
-    return element("text", {"x": x, "y": y, "text-anchor": anchor}, text)
-
-
-def _join_points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return shapes.label(x, y, text, anchor, style=None)
 
 
 # ---------------------------------------------------------------- the file
@@ -204,7 +195,7 @@ def _write_file(pieces: Sequence[Html], *, height: float, title: str) -> str:
     }
     ground = element("rect", {"class": "paper", "width": "100%", "height": "100%"})
     style = Html(f"<style>{_write_style()}</style>")
-    return f"{element('svg', about, element('title', None, title), style, ground, *pieces)}\n"
+    return f"{element('svg', about, shapes.title(title), style, ground, *pieces)}\n"
 
 
 def _write_style() -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
+from shiftproof.report.svg import shapes
 from shiftproof.report.svg.charts import SeriesStyle
-from shiftproof.report.svg.markup import Html, element
+from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import MINUS
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 14.0, 20.0, 36.0
@@ -62,51 +63,24 @@ def plot_lines(
         return bottom - up.share(value) * (bottom - _TOP)
 
     pieces = [
-        element(
-            "line",
-            {
-                "class": "grid" if step else "axis",
-                "x1": _LEFT, "x2": right, "y1": y(value), "y2": y(value),
-            },
-        )
+        shapes.line("grid" if step else "axis", x1=_LEFT, x2=right, y1=y(value), y2=y(value))
         for step, value in enumerate(up.ticks())
-    ]  # fmt: skip
-    pieces += [_text(_LEFT - 6, y(value) + 4, up.write(value), "end") for value in up.ticks()]
-    pieces += [
-        _text(x(value), bottom + 15, across.write(value), "middle") for value in across.ticks()
     ]
-    pieces += [_text(4, 12, up.title, "start"), _text(right, height - 5, across.title, "end")]
+    for value in up.ticks():
+        pieces.append(shapes.label(_LEFT - 6, y(value) + 4, up.write(value), "end"))
+    for value in across.ticks():
+        pieces.append(shapes.label(x(value), bottom + 15, across.write(value), "middle"))
+    pieces.append(shapes.label(4, 12, up.title, "start"))
+    pieces.append(shapes.label(right, height - 5, across.title, "end"))
     for line in lines:
         upper = [(x(at), y(figure.upper)) for at, figure in line.points]
         lower = [(x(at), y(figure.lower)) for at, figure in line.points]
         middle = [(x(at), y(figure.value)) for at, figure in line.points]
-        band = {"class": f"band {line.look.style}", "points": _points([*upper, *lower[::-1]])}
-        stroke = {
-            "class": f"line {line.look.style}",
-            "points": _points(middle),
-            "stroke-dasharray": line.look.dash,
-        }
-        pieces += [element("polygon", band), element("polyline", stroke)]
-    return element(
-        "svg",
-        {
-            "class": "scatter",
-            "viewBox": f"0 0 {width:g} {height:g}",
-            "role": "img",
-            "aria-label": spoken,
-        },
-        *pieces,
-    )
+        pieces.append(shapes.polygon(f"band {line.look.style}", [*upper, *lower[::-1]]))
+        pieces.append(shapes.polyline(f"line {line.look.style}", middle, line.look.dash))
+    return shapes.drawing("scatter", size, pieces, spoken)
 
 
 def write_percent(value: float) -> str:
     """Write a share as a number of percent."""
     return f"{100 * value:.3g}".replace("-", MINUS)
-
-
-def _points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> Html:
-    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)

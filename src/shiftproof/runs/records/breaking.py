@@ -11,7 +11,7 @@ import numpy as np
 from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.breaking import SURVIVES, severities_of
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F64, I32, I64, Cell, Flags
 
 if TYPE_CHECKING:
@@ -64,23 +64,15 @@ def breaking_file(folder: Path, model: str, corruption: str) -> Path:
     return cell_file(folder, model, Cell(corruption, 0))
 
 
-def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
+_COLUMNS = {
+    "id": "string", "target": "int32", "clean": "int32", "breaking": "float64",
+    "place": "int8", "answer": "int32", "checked": "float64", "checked_place": "int8",
+    "recovered": "bool", "error": "string",
+}  # fmt: skip
 
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("target", pa.int32()),
-            pa.field("clean", pa.int32()),
-            pa.field("breaking", pa.float64()),
-            pa.field("place", pa.int8()),
-            pa.field("answer", pa.int32()),
-            pa.field("checked", pa.float64()),
-            pa.field("checked_place", pa.int8()),
-            pa.field("recovered", pa.bool_()),
-            pa.field("error", pa.string()),
-        ]
-    )
+
+def _schema() -> pyarrow.Schema:
+    return schema_of(_COLUMNS, required=("id",))
 
 
 def write_breaking(path: Path, records: BreakingRecords) -> None:

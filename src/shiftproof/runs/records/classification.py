@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, other_images, write_table
+from shiftproof.runs.parquet import open_table, read_alike, schema_of, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ TOP = 5
 """So many classes of the highest scores are kept."""
 
 _SCALED = ("scaled_confidence", "scaled_loss", "scaled_brier")
+_SETS = {"size": "int32", "covers": "bool"}
 
 
 @dataclass
@@ -119,42 +120,24 @@ class CellRecords:
         )
 
 
-def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
+_COLUMNS = {
+    "id": "string", "position": "int32", "target": "int32", "prediction": "int32",
+    "confidence": "float32", "top5": "[int32]", "loss": "float32", "error": "string",
+}  # fmt: skip
 
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("position", pa.int32(), nullable=False),
-            pa.field("target", pa.int32()),
-            pa.field("prediction", pa.int32()),
-            pa.field("confidence", pa.float32()),
-            pa.field("top5", pa.list_(pa.int32())),
-            pa.field("loss", pa.float32()),
-            pa.field("error", pa.string()),
-        ]
-    )
+
+def _schema() -> pyarrow.Schema:
+    return schema_of(_COLUMNS, required=("id", "position"))
 
 
 def _with_brier() -> pyarrow.Schema:
-    import pyarrow as pa
-
-    return pa.schema([*_schema(), pa.field("brier", pa.float32())])
+    return schema_of({**_COLUMNS, "brier": "float32"}, required=("id", "position"))
 
 
 def _with_calibrated() -> pyarrow.Schema:
-    import pyarrow as pa
-
-    numbers = [pa.field(name, pa.float32()) for name in _SCALED]
-    sets = [
-        one
-        for method in METHODS
-        for one in (
-            pa.field(f"{method}_size", pa.int32()),
-            pa.field(f"{method}_covers", pa.bool_()),
-        )
-    ]
-    return pa.schema([*_with_brier(), *numbers, *sets])
+    numbers = dict.fromkeys(("brier", *_SCALED), "float32")
+    sets = {f"{one}_{what}": kind for one in METHODS for what, kind in _SETS.items()}
+    return schema_of({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
 
 
 def _open(path: Path) -> AbstractContextManager[pyarrow.Table]:
@@ -279,17 +262,10 @@ def read_tables(
     Raises:
         BrokenFileError: one of them cannot be read, or they are not about the same images.
     """
+    paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
-    ids: list[str] | None = None
-    for name in models:
-        for cell in cells:
-            path = cell_file(folder, name, cell)
-            record = read_cell(path)
-            ids = record.ids if ids is None else ids
-            if record.ids != ids:
-                raise other_images(path)
-            record.ids = ids  # one list for all cells: names are what takes the memory
-            tables[name][cell] = record
+    for (name, cell), record in read_alike(paths, read_cell).items():
+        tables[name][cell] = record
     return tables
 
 

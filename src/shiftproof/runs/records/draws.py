@@ -10,7 +10,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.parquet import texts_of
-from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -51,20 +51,14 @@ def block_file(folder: Path, model: str, number: int) -> Path:
     return folder / "records" / model / f"block-{number:05}.parquet"
 
 
-def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
+_COLUMNS = {
+    "id": "string", "corruption": "string", "severity": "int8", "target": "int32",
+    "prediction": "int32", "confidence": "float32", "error": "string",
+}  # fmt: skip
 
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("corruption", pa.string(), nullable=False),
-            pa.field("severity", pa.int8(), nullable=False),
-            pa.field("target", pa.int32()),
-            pa.field("prediction", pa.int32()),
-            pa.field("confidence", pa.float32()),
-            pa.field("error", pa.string()),
-        ]
-    )
+
+def _schema() -> pyarrow.Schema:
+    return schema_of(_COLUMNS, required=("id", "corruption", "severity"))
 
 
 def write_block(path: Path, records: DrawRecords) -> None:

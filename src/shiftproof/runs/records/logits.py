@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shiftproof.io.parquet import texts_of
-from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import I32, Logits
 
 if TYPE_CHECKING:
@@ -30,17 +30,13 @@ class LogitRecords:
     error: list[str | None]
 
 
-def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
+_COLUMNS = {
+    "id": "string", "target": "int32", "logits": "[float32]", "error": "string",
+}  # fmt: skip
 
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("target", pa.int32(), nullable=False),
-            pa.field("logits", pa.list_(pa.float32())),
-            pa.field("error", pa.string()),
-        ]
-    )
+
+def _schema() -> pyarrow.Schema:
+    return schema_of(_COLUMNS, required=("id", "target"))
 
 
 def write_logits(path: Path, records: LogitRecords) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftproof.io.parquet import texts_of
-from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F64, I16, I32, I64, Flags
 
 if TYPE_CHECKING:
@@ -117,19 +117,14 @@ def _sum(rows: I64, columns: I64, pixels: I64, shape: tuple[int, int]) -> F64:
     return table
 
 
-def _schema() -> pyarrow.Schema:
-    import pyarrow as pa
+_COLUMNS = {
+    "id": "string", "position": "int32", "truth": "[int16]", "prediction": "[int16]",
+    "pixels": "[int64]", "error": "string",
+}  # fmt: skip
 
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("position", pa.int32(), nullable=False),
-            pa.field("truth", pa.list_(pa.int16())),
-            pa.field("prediction", pa.list_(pa.int16())),
-            pa.field("pixels", pa.list_(pa.int64())),
-            pa.field("error", pa.string()),
-        ]
-    )
+
+def _schema() -> pyarrow.Schema:
+    return schema_of(_COLUMNS, required=("id", "position"))
 
 
 def write_segmentation(path: Path, records: SegmentationRecords) -> None:

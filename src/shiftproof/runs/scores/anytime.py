@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Headline, Images
-from shiftproof.runs.scores.shared import Count, Resampling, Share
+from shiftproof.runs.scores.shared import Count, Resampling, Share, check_differences
 from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 from shiftproof.types import Cell
 
@@ -97,12 +97,10 @@ class AnytimeScores(TidyScores, frozen=True):
     def __post_init__(self) -> None:
         if not self.models or not self.cells or not self.passes:
             raise ValueError("at least one model, one cell and one block")
-        names = {model.name for model in self.models}
         for one in (*self.models, *self.differences):
             if len(one.path) != len(self.passes):
                 raise ValueError(f"an interval of {one.name!r} after every block")
-        if any({one.name, one.against} - names for one in self.differences):
-            raise ValueError("differences between two of the models")
+        check_differences(self.models, self.differences)
 
     def rows(self) -> Iterator[Row]:
         """Yield a row per model or difference."""

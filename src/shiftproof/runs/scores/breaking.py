@@ -9,7 +9,7 @@ import msgspec
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Images
-from shiftproof.runs.scores.shared import Count, Resampling
+from shiftproof.runs.scores.shared import Count, Resampling, check_differences
 from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 
@@ -95,9 +95,7 @@ class BreakingScores(TidyScores, frozen=True):
             for one in model.corruptions:
                 if len(one.curve) != len(self.levels) + 1:
                     raise ValueError(f"a curve of {one.corruption!r} over all levels")
-        names = {model.name for model in self.models}
-        if any({one.name, one.against} - names for one in self.differences):
-            raise ValueError("differences between two of the models")
+        check_differences(self.models, self.differences)
 
     def rows(self) -> Iterator[Row]:
         """Yield a row per model or difference, corruption (None for all together) and measure."""

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share, check_differences
 from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 MEASURE: Final = "accuracy"
@@ -116,9 +116,7 @@ class EvaluationScores(TidyScores, frozen=True):
         for model in (*self.models, *self.differences):
             if set(model.sets) != names:
                 raise ValueError(f"an accuracy on each of the test sets of {model.name!r}")
-        models = {model.name for model in self.models}
-        if any({one.name, one.against} - models for one in self.differences):
-            raise ValueError("differences between two of the models")
+        check_differences(self.models, self.differences)
         if self.audit is not None and set(self.audit.sets) - names:
             raise ValueError("an audit of the test sets")
 

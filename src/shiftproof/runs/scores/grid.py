@@ -17,7 +17,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.format_1 import UPGRADES
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
-from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, check_differences
 from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 from shiftproof.types import Cell
 
@@ -222,13 +222,8 @@ class GridScores(TidyScores, frozen=True):
         for name, entries in (("measures", self.measures), ("models", self.models)):
             if not entries:
                 raise ValueError(f"at least one of them{AT}{name}")
-        names = [model.name for model in self.models]
-        if len(set(names)) != len(names):
-            raise ValueError(f"models with names of their own{AT}models")
-        for at, difference in enumerate(self.differences):
-            if difference.name not in names or difference.against not in names:
-                raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
-        self._check_ranking(names)
+        check_differences(self.models, self.differences)
+        self._check_ranking([model.name for model in self.models])
         _check_ranges(self.measures, self.models, differences=False)
         _check_ranges(self.measures, self.differences, differences=True)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
-from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share, check_differences
 from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 MEASURE: Final = "kept"
@@ -101,12 +101,7 @@ class ProbeScores(TidyScores, frozen=True):
     def __post_init__(self) -> None:
         if all(model.control is not None for model in self.models):
             raise ValueError(f"at least one encoder{AT}models")
-        names = [model.name for model in self.models]
-        if len(set(names)) != len(names):
-            raise ValueError(f"models with names of their own{AT}models")
-        for at, difference in enumerate(self.differences):
-            if difference.name not in names or difference.against not in names:
-                raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
+        check_differences(self.models, self.differences)
         for whole, low, probed in (
             ("models", 0, self.models),
             ("differences", -1, self.differences),

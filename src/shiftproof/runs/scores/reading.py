@@ -43,12 +43,6 @@ def read_form(path: Path, form: type[Form]) -> Form:
 def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form:
     """Return parsed JSON as ``form``.
 
-    Args:
-        content: the parsed JSON.
-        form: a msgspec struct.
-        path: the file that it came from, for messages.
-        where: the place in the file.
-
     Raises:
         BrokenFileError: as :func:`read_form`.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from shiftproof.runs.scores.reading import SLACK
+from shiftproof.runs.scores.reading import AT, SLACK
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -44,3 +45,25 @@ class BrokenImage(msgspec.Struct, frozen=True):
     cells: Count | None = None
     first_cell: str = ""
     reason: str = "no reason given"
+
+
+class Named(Protocol):
+    """A model, or the difference of two: then ``against`` is what is subtracted."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+
+    @property
+    def against(self) -> str | None:
+        """Name of the subtracted model."""
+
+
+def check_differences(models: Sequence[Named], differences: Sequence[Named]) -> None:
+    """Raise a ValueError unless models have names of their own, and differences are of two of them."""
+    names = [model.name for model in models]
+    if len(set(names)) != len(names):
+        raise ValueError(f"models with names of their own{AT}models")
+    for at, one in enumerate(differences):
+        if one.name not in names or one.against not in names:
+            raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
