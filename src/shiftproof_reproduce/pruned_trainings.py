@@ -18,7 +18,7 @@ from shiftproof.io import atomic, fingerprint, make_folder, read_json, write_jso
 from shiftproof.rng import generator
 from shiftproof.types import Settings
 from shiftproof_reproduce.embedded_pieces import Place
-from shiftproof_reproduce.network import wrap_classifier
+from shiftproof_reproduce.network import predict_classes, wrap_classifier
 from shiftproof_reproduce.result import slug, to_json
 from shiftproof_reproduce.shifted_fashion import Gray
 from shiftproof_reproduce.training import Training, train
@@ -153,12 +153,5 @@ def _draw_shown(task: Task, rows: Flags, seed: int) -> tuple[Gray, NDArray[np.ui
 
 def _answer(task: Task, classifier: Classifier) -> NDArray[np.bool_]:
     """Return ``(T, M)``: for each test set the images whose class is found."""
-    place = Place(task.folder)
-    right = np.zeros((len(task.tests), len(task.test_labels)), bool)
-    for number, test in enumerate(task.tests):
-        shown = place.images(test)
-        for start in range(0, len(shown), 500):
-            part = slice(start, start + 500)
-            logits = classifier.predict(np.repeat(shown[part, :, :, None], 3, axis=3))
-            right[number, part] = logits.argmax(1) == task.test_labels[part]
-    return right
+    shown = (Place(task.folder).images(test) for test in task.tests)
+    return np.stack([predict_classes(classifier, images) == task.test_labels for images in shown])
