@@ -38,6 +38,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -216,17 +217,24 @@ def _images(folder: Path) -> list[Path]:
     return made
 
 
-def _each(folder: Path, read: Callable[[Path], object]) -> None:
-    """Read every file; the first error is that of the trial."""
-    for path in sorted(folder.iterdir()):
-        read(path)
+def _each(*names: str) -> Callable[[Path], None]:
+    """Return what reads every file by each function ``MODULE:NAME`` of ours, imported when it is asked.
+
+    The first error is that of the trial.
+    """
+
+    def read(folder: Path) -> None:
+        for name in names:
+            for path in sorted(folder.iterdir()):
+                _import(name)(path)
+
+    return read
 
 
-def _read_images(folder: Path) -> None:
-    from shiftproof.io.images import read_image, read_size
-
-    _each(folder, read_size)
-    _each(folder, read_image)
+def _import(name: str) -> Callable[[Path], object]:
+    module, _, function = name.partition(":")
+    found: Callable[[Path], object] = getattr(import_module(f"shiftproof.{module}"), function)
+    return found
 
 
 def _write(path: Path, content: bytes | str) -> Path:
@@ -240,22 +248,10 @@ def _npy(folder: Path) -> list[Path]:
     return [folder / "a.npy"]
 
 
-def _read_npy(folder: Path) -> object:
-    from shiftproof.io.arrays import read_array
-
-    return read_array(folder / "a.npy")
-
-
 def _npz(folder: Path) -> list[Path]:
     np.savez(folder / "a.npz", a=np.arange(24.0).reshape(6, 4), n=np.int64(3))
     np.savez_compressed(folder / "b.npz", a=np.zeros((60, 4)), t=np.array(["x", "yz"]))
     return [folder / "a.npz", folder / "b.npz"]
-
-
-def _read_npz(folder: Path) -> None:
-    from shiftproof.io.arrays import read_arrays
-
-    _each(folder, read_arrays)
 
 
 def _unit_rows(count: int = 6) -> Any:
@@ -761,20 +757,8 @@ def _class_maps(folder: Path) -> list[Path]:
     ]
 
 
-def _read_class_maps(folder: Path) -> None:
-    from shiftproof.data import read_class_map
-
-    _each(folder, read_class_map)
-
-
 def _names(folder: Path) -> list[Path]:
     return [_write(folder / "a.names", "cat\ndog\n")]
-
-
-def _read_names(folder: Path) -> None:
-    from shiftproof.models.classifiers.class_names import read_names
-
-    read_names(folder / "a.names")
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -786,12 +770,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     torch.save({"state_dict": state}, folder / "b.pth", _use_new_zipfile_serialization=False)
     save_file(state, folder / "c.safetensors")
     return [folder / "a.pt", folder / "b.pth", folder / "c.safetensors"]
-
-
-def _read_checkpoints(folder: Path) -> None:
-    from shiftproof.models.checkpoints.checkpoint import read_state
-
-    _each(folder, read_state)
 
 
 def _onnx(folder: Path) -> list[Path]:
@@ -827,12 +805,6 @@ def _adapter(folder: Path) -> list[Path]:
     return [folder / "a.safetensors"]
 
 
-def _read_adapter(folder: Path) -> None:
-    from shiftproof.adapt.state import read_state
-
-    read_state(folder / "a.safetensors")
-
-
 def _corrupted_arrays(folder: Path) -> list[Path]:
     images = np.zeros((10, 4, 4, 3), np.uint8)
     for name in ("fog", "contrast"):
@@ -866,28 +838,16 @@ def _frost(folder: Path) -> list[Path]:
     return [folder / "frost1.png", folder / "frost5.jpg"]
 
 
-def _read_frost(folder: Path) -> None:
-    from shiftproof.corruptions.textures import read_photographs
-
-    read_photographs(folder)
-
-
 def _yaml(folder: Path) -> list[Path]:
     text = "a: &a [1, 2.5, 2001-01-01]\nb: {<<: {c: 1}, d: *a}\ne: !!int 7\nf: 0x1F\n"
     return [_write(folder / "a.yaml", text)]
 
 
-def _read_yaml(folder: Path) -> None:
-    from shiftproof.io.yaml import read_yaml
-
-    read_yaml(folder / "a.yaml")
-
-
 READERS: dict[str, Reader] = {
-    "image": Reader(_images, _read_images),
-    "npy": Reader(_npy, _read_npy),
-    "npz": Reader(_npz, _read_npz),
-    "yaml": Reader(_yaml, _read_yaml),
+    "image": Reader(_images, _each("io.images:read_size", "io.images:read_image")),
+    "npy": Reader(_npy, _each("io.arrays:read_array")),
+    "npz": Reader(_npz, _each("io.arrays:read_arrays")),
+    "yaml": Reader(_yaml, _each("io.yaml:read_yaml")),
     "clip-retrieval": Reader(_shards, _read_shards),
     "datacomp": Reader(_datacomp, _read_datacomp),
     "keep-lists": Reader(_keep, _read_keep),
@@ -913,14 +873,16 @@ READERS: dict[str, Reader] = {
     "yolo": Reader(_yolo, _read_yolo),
     "cityscapes": Reader(_cityscapes, _open),
     "csv": Reader(_table, _read_csv),
-    "class-maps": Reader(_class_maps, _read_class_maps),
-    "names": Reader(_names, _read_names),
-    "checkpoints": Reader(_checkpoints, _read_checkpoints),
+    "class-maps": Reader(_class_maps, _each("data:read_class_map")),
+    "names": Reader(_names, _each("models.classifiers.class_names:read_names")),
+    "checkpoints": Reader(_checkpoints, _each("models.checkpoints.checkpoint:read_state")),
     "onnx": Reader(_onnx, _read_onnx, slow=True),
-    "adapters": Reader(_adapter, _read_adapter),
+    "adapters": Reader(_adapter, _each("adapt.state:read_state")),
     "corrupted-arrays": Reader(_corrupted_arrays, _read_corrupted_arrays),
     "styles": Reader(_images, _read_styles),
-    "frost": Reader(_frost, _read_frost),
+    "frost": Reader(
+        _frost, lambda folder: _import("corruptions.textures:read_photographs")(folder)
+    ),
 }
 
 

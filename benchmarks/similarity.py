@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import read_status
 
 WIDTH = 512
 CLASSES = 10_000
@@ -194,18 +195,12 @@ def _sample_is_exact(rows, tests, near, pruned, limits) -> dict[str, bool]:
     }
 
 
-def peak_kilobytes() -> int:
-    """The most memory that this process has held; getrusage would count its parent's, too."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0])
-
-
 def measure_memory(folder: Path, memory: str) -> dict[str, Any]:
     """The peak of a process that only prunes, from files, under a budget."""
     from shiftproof import similarity
 
     similarity.nearest(np.eye(64, 512, dtype="f4"), np.eye(64, 512, dtype="f4"), threads=2)
-    before = peak_kilobytes()
+    before = read_status("VmHWM")
     found = similarity.prune(
         folder / "train.npy",
         {"t": folder / "test.npy"},
@@ -213,7 +208,7 @@ def measure_memory(folder: Path, memory: str) -> dict[str, Any]:
         memory=memory,
         threads=2,
     )
-    peak = peak_kilobytes()
+    peak = read_status("VmHWM")
     return {
         "budget": memory,
         "megabytes_before": round(before / 1024),
