@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ from shiftproof.corruptions.filters import (
     smear_bytes,
     unpack_pixels,
 )
-from shiftproof.types import F32, F64, I64, U8, Image
+from shiftproof.types import F32, F64, I32, I64, U8, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
@@ -189,19 +189,31 @@ def defocus_blur_small(
     return to_uint8(values.reshape(image.shape))
 
 
-def _glass(image: Image, row: tuple[float, int, int], rng: Random, exchange: bool) -> Image:
+def shuffle_pixels(
+    image: Image,
+    delta: int,
+    rounds: int,
+    draw_offsets: Callable[[int, int, int], I32],
+    *,
+    exchange: bool,
+) -> None:
+    """Shuffle the pixels of an image in place, by offsets from (delta, width, count)."""
     from shiftproof.corruptions.kernels import blur as kernels
 
-    sigma, delta, rounds = row
     height, width = image.shape[:2]
-    smooth = blur_gaussian(image, sigma)
     moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
     if moved:
-        pixels = pack_pixels(smooth)
+        pixels = pack_pixels(image)
         for _ in range(rounds):
-            offsets = draws.offsets(rng, delta, width, moved)
+            offsets = draw_offsets(delta, width, moved)
             kernels.shuffle_pixels(pixels.reshape(-1), width, delta, offsets, exchange)
-        unpack_pixels(pixels, smooth)
+        unpack_pixels(pixels, image)
+
+
+def _glass(image: Image, row: tuple[float, int, int], rng: Random, *, exchange: bool) -> Image:
+    sigma, delta, rounds = row
+    smooth = blur_gaussian(image, sigma)
+    shuffle_pixels(smooth, delta, rounds, partial(draws.offsets, rng), exchange=exchange)
     return blur_gaussian(smooth, sigma)
 
 

@@ -308,18 +308,9 @@ def jpeg_compression(
     """
     import cv2
 
-    if max(image.shape) > JPEG_LONGEST_SIDE:
-        raise ImageError(
-            f"JPEG holds at most {JPEG_LONGEST_SIDE} pixels along a side; "
-            f"got shape {image.shape}. Cut the image into pieces."
-        )
-    options = [cv2.IMWRITE_JPEG_QUALITY, constants(table or JPEG_COMPRESSION, severity)]
-    if image.ndim == 2:
-        coded = cv2.imencode(".jpg", image, options)[1]
-        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
-    coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    _check_side(image, "JPEG", JPEG_LONGEST_SIDE)
+    quality = constants(table or JPEG_COMPRESSION, severity)
+    return _encode_and_decode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def saturate(
@@ -334,6 +325,14 @@ def saturate(
     out = np.empty_like(image)
     kernels.scale_saturation(image, scale, offset, out)
     return out
+
+
+def _check_side(image: Image, codec: str, longest: int) -> None:
+    if max(image.shape) > longest:
+        raise ImageError(
+            f"{codec} holds at most {longest} pixels along a side; got shape {image.shape}. Cut the "
+            "image into pieces."
+        )
 
 
 def _encode_and_decode(image: Image, suffix: str, options: list[int]) -> Image:
@@ -357,11 +356,7 @@ def webp_compression(image: Image, severity: float, rng: Random) -> Image:
     """
     import cv2
 
-    if max(image.shape) > WEBP_LONGEST_SIDE:
-        raise ImageError(
-            f"WebP holds at most {WEBP_LONGEST_SIDE} pixels along a side; "
-            f"got shape {image.shape}. Cut the image into pieces."
-        )
+    _check_side(image, "WebP", WEBP_LONGEST_SIDE)
     quality = constants(WEBP_COMPRESSION, severity)
     return _encode_and_decode(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
 

@@ -542,11 +542,11 @@ def spatter(
     image: Image, severity: float, rng: Random, table: Sequence[Spatter] | None = None
 ) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
-    mean, deviation, sigma, threshold, strength, mud = constants(table or SPATTER, severity)
-    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
-    layer = np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
+    row = constants(table or SPATTER, severity)
+    _, _, _, threshold, strength, mud = row
+    layer = draw_spatter(image, row, rng)
     if mud:
-        return _mud(image, layer > np.float32(threshold), strength)
+        return add_mud(image, layer > np.float32(threshold), strength, _color(MUD, image))
     layer[layer < np.float32(threshold)] = 0
     return _water(image, layer, strength)
 
@@ -557,14 +557,20 @@ def _color(rgb: tuple[int, int, int], image: Image) -> F32:
     return color.astype(np.float32)
 
 
-def _mud(image: Image, covered: Flags, sigma: float) -> Image:
+def draw_spatter(image: Image, row: Spatter, rng: Random) -> F32:
+    """Draw how thick the lens is covered, ``(H, W)``."""
+    mean, deviation, sigma, *_ = row
+    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
+    return np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
+
+
+def add_mud(image: Image, covered: Flags, sigma: float, color: F32) -> Image:
+    """Cover an image with mud of a color ``(C,)``, whose edges are smoothed."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     mask = filter_gaussian(covered.astype(np.float32), sigma)
     out = np.empty_like(image)
-    kernels.blend_mud(
-        add_channel_axis(image), mask, np.float32(0.8), _color(MUD, image), add_channel_axis(out)
-    )
+    kernels.blend_mud(add_channel_axis(image), mask, np.float32(0.8), color, add_channel_axis(out))
     return out
 
 
