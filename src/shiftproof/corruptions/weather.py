@@ -432,14 +432,8 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     is refined further: by then the roughness is a thousandth, and the rest could change the
     extremes by less than a tenth of a gray level.
 
-    Args:
-        height: height of the returned part, in pixels.
-        width: width of the returned part, in pixels.
-        decay: factor by which the roughness falls from level to level; it is squared.
-        rng: random generator.
-
-    Returns:
-        The map, ``(height, width)`` or larger, and the minimum and maximum of the whole map.
+    ``decay`` is the factor by which the roughness falls from level to level; it is squared. The map
+    is ``(height, width)`` or larger.
     """
     size = _map_side(height, width)
     if isinstance(rng, np.random.RandomState):
@@ -560,8 +554,9 @@ def _color(rgb: tuple[int, int, int], image: Image) -> F32:
 def draw_spatter(image: Image, row: Spatter, rng: Random) -> F32:
     """Draw how thick the lens is covered, ``(H, W)``."""
     mean, deviation, sigma, *_ = row
-    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
-    return np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
+    layer = filter_gaussian(draws.normal(rng, (image.shape[0], image.shape[1])), sigma)
+    thickness: F32 = np.float32(mean) + np.float32(deviation) * layer
+    return thickness
 
 
 def add_mud(image: Image, covered: Flags, sigma: float, color: F32) -> Image:

@@ -36,10 +36,8 @@ def check() -> None:
 def write(logged: Logged, where: str | None) -> str:
     """Log a run, and return the URI of its store.
 
-    Args:
-        logged: the data of the run.
-        where: a folder, or the URI of a server; by default MLFLOW_TRACKING_URI, else the folder
-            ``mlruns``.
+    ``where`` is a folder, or the URI of a server; by default MLFLOW_TRACKING_URI, else the folder
+    ``mlruns``.
     """
     check()
     address = _address(where)

@@ -27,9 +27,7 @@ def check() -> None:
 def write(logged: Logged, where: str | None) -> str:
     """Log a run, and return its folder below the log folder.
 
-    Args:
-        logged: the data of the run.
-        where: the log folder; ``runs`` by default, as in torch.
+    The log folder is ``runs`` by default, as in torch.
     """
     check()
     from tensorboard.compat.proto.event_pb2 import Event

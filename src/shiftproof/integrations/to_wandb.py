@@ -30,9 +30,7 @@ def check() -> None:
 def write(logged: Logged, where: str | None) -> str:
     """Log a run, and return its folder or URL.
 
-    Args:
-        logged: the data of the run.
-        where: parent folder of wandb's folder; the current one by default.
+    ``where`` is the parent folder of wandb's folder; the current one by default.
     """
     check()
     import wandb

@@ -101,9 +101,7 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
 
         Outputs are decoded as this model's own; gradient mode is the caller's.
 
-        Args:
-            network: has the inputs and outputs of ``module``, on the same device.
-            images: as for ``predict``.
+        ``network`` has the inputs and outputs of ``module``, on the same device.
 
         Raises:
             ImageError, ModelError: as for ``predict``.
@@ -174,12 +172,8 @@ def choose_classes(
 ) -> Classes:
     """Return the classes of a model: the given ones, or those of its source.
 
-    Args:
-        spec: the model's spec, for errors.
-        named: the classes given by the caller.
-        own: the classes stated by the source.
-        outputs: word for the outputs in errors, such as ``"labels"``.
-        ways: how to name the classes, for errors.
+    ``named`` are those given by the caller, ``own`` those of the source. Errors tell the ``spec``,
+    the word for the ``outputs``, and the ``ways`` to name classes.
 
     Raises:
         InputError: there are neither, or their numbers differ.

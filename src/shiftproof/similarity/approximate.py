@@ -159,15 +159,9 @@ def _search_clusters(
 ) -> dict[str, tuple[F64, I64]]:
     """Compare each training row with the test rows that search its cluster.
 
-    Args:
-        rows: the training rows.
-        held: the test rows of each set.
-        wanted: for each set, the test rows that search each cluster.
-        k: length of the lists.
-        find_cluster: the nearest center of each of some training rows.
-
-    Returns:
-        Of each set the similarities and indexes of the nearest rows, as in :class:`ApproximateTopK`.
+    ``wanted`` has for each set the test rows that search each cluster, and ``find_cluster`` gives
+    the nearest center of training rows. Returns for each set similarities and indexes, as in
+    :class:`ApproximateTopK`.
     """
     lists = {
         name: (np.full((len(values), k), -np.inf), np.full((len(values), k), -1, dtype=np.int64))

@@ -45,12 +45,7 @@ def fill_network(
 ) -> None:
     """Load weights into a network.
 
-    Args:
-        network: changed in place.
-        state: the weights by name.
-        target: the file, as messages call it.
-        name: of the architecture.
-        classes: how many the network has, for the error.
+    Errors tell the file, the architecture, and how many classes the network has.
 
     Raises:
         ModelError: they do not fit.

@@ -83,10 +83,7 @@ on loading."""
 def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | None) -> Architecture:
     """Return the architecture of a classifier, built as torchvision builds it for its weights.
 
-    Args:
-        name: name of the classifier.
-        weights: as returned by ``find_weights``.
-        size: image size, if the caller sets it.
+    ``size`` is that of the images, if the caller sets it.
     """
 
     def build(classes: int | None, channels: int) -> torch.nn.Module:

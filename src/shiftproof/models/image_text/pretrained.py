@@ -26,11 +26,8 @@ def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
 
     Code that comes with a model is never run, and the global random state stays as it is.
 
-    Args:
-        kind: a class of transformers, such as ``AutoConfig``.
-        target: a name on the Hugging Face hub, or the path of a folder of ``save_pretrained``.
-        what: what is expected, for the error: "an image classifier".
-        options: what ``from_pretrained`` takes beside the name.
+    ``target`` is a name on the Hugging Face hub, or the path of a folder of ``save_pretrained``;
+    ``what`` is expected, for the error: "an image classifier".
 
     Raises:
         BrokenFileError: a path that is no folder.
