@@ -47,10 +47,10 @@ GAUSSIAN_BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 
 def gaussian_blur(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = GAUSSIAN_BLUR
 ) -> Image:
     """Smooth with a Gaussian, the edge repeated."""
-    return blur_gaussian(image, constants(table or GAUSSIAN_BLUR, severity))
+    return blur_gaussian(image, constants(table, severity))
 
 
 @dataclass(frozen=True)
@@ -221,14 +221,14 @@ def glass_blur(
     image: Image,
     severity: float,
     rng: Random,
-    table: Sequence[tuple[float, int, int]] | None = None,
+    table: Sequence[tuple[float, int, int]] = GLASS_BLUR,
 ) -> Image:
     """Shuffle pixels within a few pixels, between two Gaussians, as through frosted glass.
 
     Meant as an exchange of neighbors; the published code copies the neighbor over the pixel
     instead, and so does this.
     """
-    return _glass(image, constants(table or GLASS_BLUR, severity), rng, exchange=False)
+    return _glass(image, constants(table, severity), rng, exchange=False)
 
 
 def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -249,14 +249,14 @@ def motion_blur(image: Image, severity: float, rng: Random) -> Image:
 
 
 def motion_blur_rounded(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[int, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[int, float]] = MOTION_BLUR
 ) -> Image:
     """Smear along a direction within 45 degrees of the horizontal, the edge repeated.
 
     Differs from ``motion_blur``: values are rounded, as by ImageMagick, which the original code of
     ImageNet-C and CIFAR-10-C calls.
     """
-    radius, sigma = constants(table or MOTION_BLUR, severity)
+    radius, sigma = constants(table, severity)
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45), rounded=True)
 
 
@@ -389,7 +389,7 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
 
 
 def zoom_blur(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = ZOOM_BLUR
 ) -> Image:
     """Average the image with enlargements of its center, as when zooming during the exposure.
 
@@ -397,7 +397,7 @@ def zoom_blur(
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
     At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
-    return _zoom(image, constants(table or ZOOM_BLUR, severity), _corner_lines)
+    return _zoom(image, constants(table, severity), _corner_lines)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
