@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.models.any_size import ModelLike
+from shiftproof.models.module import ModelLike
 from shiftproof.testing.untouched import check_json, check_untouched
 from shiftproof.types import Image
 
