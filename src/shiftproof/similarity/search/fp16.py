@@ -260,16 +260,7 @@ def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
 
 
 class Fp16:
-    """The engine of torch's products in 16 bits.
-
-    Attributes:
-        precision: "fp16" or "bf16".
-        device: "cpu" or "cuda".
-        rows: ``(m, width)`` float32, the test rows.
-        first: the first one's place in the test set.
-        block_rows: so many training rows may be compared at a time where all pairs may be candidates.
-        stretch: training rows of a block where they are few.
-    """
+    """The engine of torch's products in 16 bits."""
 
     stretch = ROWS
 

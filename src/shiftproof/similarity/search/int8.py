@@ -458,16 +458,7 @@ def choose_dimensions(
 
 
 class Int8:
-    """The engine of 8-bit products; rows that do not suit them are compared in float32.
-
-    Attributes:
-        precision: "int8".
-        device: "cpu".
-        rows: ``(m, width)`` float32, the test rows.
-        first: the first one's place in the test set.
-        block_rows: training rows that may be compared at a time: any number.
-        stretch: training rows of a block where few pairs are candidates.
-    """
+    """The engine of 8-bit products; rows that do not suit them are compared in float32."""
 
     precision = "int8"
     device = "cpu"
