@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shiftproof.errors import MissingExtraError
 from shiftproof.integrations.logged import Logged
+from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,10 +27,7 @@ def check() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    try:
-        import mlflow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("mlflow", "mlflow") from error
+    import_extra("mlflow", "mlflow")
 
 
 def write(logged: Logged, where: str | None) -> str:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shiftproof.errors import MissingExtraError
 from shiftproof.integrations.logged import Logged
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 
 
 def check() -> None:
@@ -18,10 +18,7 @@ def check() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    try:
-        import tensorboard.summary.writer.event_file_writer  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("tensorboard", "tensorboard") from error
+    import_extra("tensorboard.summary.writer.event_file_writer", "tensorboard")
 
 
 def write(logged: Logged, where: str | None) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.lazy import import_extra
 from shiftproof.models.architecture import Architecture
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.preprocess import Interpolation, Preprocess
@@ -218,8 +219,4 @@ def classes_of(weights: Any) -> Classes:
 def torchvision_models() -> Any:
     """Return ``torchvision.models``, or raise a MissingExtraError with the pip command."""
     require_torch()
-    try:
-        import torchvision
-    except ImportError as error:
-        raise MissingExtraError.of("torchvision", "torch") from error
-    return torchvision.models
+    return import_extra("torchvision", "torch").models

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.lazy import import_extra
 from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import (
@@ -215,8 +216,4 @@ def _first_line(error: Exception) -> str:
 
 def _open_clip() -> Any:
     require_torch()
-    try:
-        import open_clip
-    except ImportError as error:
-        raise MissingExtraError.of("open_clip", "clip") from error
-    return open_clip
+    return import_extra("open_clip", "clip")

@@ -7,18 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
+from shiftproof.errors import BrokenFileError, ModelError
+from shiftproof.lazy import import_extra
 from shiftproof.models.structure import require_torch
 
 
 def open_transformers() -> Any:
     """Return the library, or raise a MissingExtraError that says the pip line."""
     require_torch()
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError.of("transformers", "hf") from error
-    return transformers
+    return import_extra("transformers", "hf")
 
 
 def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
