@@ -328,19 +328,23 @@ def _read_parts(folder: Path) -> None:
 
 
 def _tar(folder: Path) -> list[Path]:
-    path = folder / "a.tar"
+    members = {
+        "a0.png": _image(),
+        "a0.json": b'{"uid": "0a", "caption": "a cat"}',
+        "a1.png": _image("JPEG"),
+        "a1.txt": b"a dog",
+        "d" * 120 + ".png": _image(),
+    }
+    return [_write_tar(folder / "a.tar", members, mtime=1.5)]
+
+
+def _write_tar(path: Path, members: dict[str, bytes], mtime: float = 0) -> Path:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
-        for name, data in (
-            ("a0.png", _image()),
-            ("a0.json", b'{"uid": "0a", "caption": "a cat"}'),
-            ("a1.png", _image("JPEG")),
-            ("a1.txt", b"a dog"),
-            ("d" * 120 + ".png", _image()),
-        ):
+        for name, data in members.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mtime = len(data), 1.5
+            entry.size, entry.mtime = len(data), mtime
             target.addfile(entry, io.BytesIO(data))
-    return [path]
+    return path
 
 
 def _embed_tar(folder: Path) -> None:
@@ -423,19 +427,10 @@ def _read_saved(folder: Path) -> None:
 
 
 def _labeled_tar(folder: Path) -> list[Path]:
-    path = folder / "a.tar"
     value = {"label": 1, "objects": {"bbox": [[1, 2, 3, 4]], "category": ["cat"]}, "width": 16}
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
-        for name, data in (
-            ("0.png", _image()),
-            ("0.json", json.dumps(value).encode()),
-            ("1.png", _image("JPEG")),
-            ("1.json", json.dumps(value).encode()),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            target.addfile(entry, io.BytesIO(data))
-    return [path]
+    told = json.dumps(value).encode()
+    members = {"0.png": _image(), "0.json": told, "1.png": _image("JPEG"), "1.json": told}
+    return [_write_tar(folder / "a.tar", members)]
 
 
 def _packed_parquet(folder: Path) -> list[Path]:
@@ -551,17 +546,9 @@ def _page(folder: Path) -> None:
     write_report(folder / "run")
 
 
-def _go_on(folder: Path) -> None:
-    _bench(folder)
-
-
 def _copy(folder: Path) -> list[Path]:
     _corrupt(_folder_of_images(folder), folder / "out")
     return [folder / "out" / "manifest.json"]
-
-
-def _go_on_with_copy(folder: Path) -> None:
-    _corrupt(folder / "photos", folder / "out")
 
 
 def _audit(folder: Path) -> list[Path]:
@@ -593,12 +580,6 @@ def _readings(folder: Path) -> list[Path]:
     return [folder / "a.parquet"]
 
 
-def _read_readings(folder: Path) -> None:
-    from shiftproof.probe.records import read_readings
-
-    read_readings(folder / "a.parquet")
-
-
 def _detections(folder: Path) -> list[Path]:
     from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, write_detections
 
@@ -606,12 +587,6 @@ def _detections(folder: Path) -> list[Path]:
     records = DetectionRecords(["a", "b"], np.arange(2, dtype=np.int32), [one, one], [None, "x"])
     write_detections(folder / "a.parquet", records)
     return [folder / "a.parquet"]
-
-
-def _read_detections(folder: Path) -> None:
-    from shiftproof.runs.records.detection import read_detections
-
-    read_detections(folder / "a.parquet")
 
 
 def _coco_value() -> dict[str, Any]:
@@ -638,10 +613,6 @@ def _open(path: Path) -> None:
 
     data = open_detection_data(path)
     data.settings()
-
-
-def _read_coco(folder: Path) -> None:
-    _open(folder / "instances.json")
 
 
 def _scored(folder: Path) -> tuple[Path, Path]:
@@ -679,12 +650,6 @@ def _tables(folder: Path) -> list[Path]:
     return made
 
 
-def _read_tables(folder: Path) -> None:
-    from shiftproof.bench.result_tables import read_table
-
-    _each(folder, read_table)
-
-
 _XML = """<annotation><filename>000005.png</filename>
 <size><width>16</width><height>12</height><depth>3</depth></size>
 <object><name>dog</name><difficult>0</difficult>
@@ -703,10 +668,6 @@ def _voc(folder: Path) -> list[Path]:
     ]
 
 
-def _read_voc(folder: Path) -> None:
-    _open(folder / "VOC2007")
-
-
 def _yolo(folder: Path) -> list[Path]:
     _write(folder / "images" / "val" / "a.png", _image())
     return [
@@ -716,10 +677,6 @@ def _yolo(folder: Path) -> list[Path]:
         ),
         _write(folder / "labels" / "val" / "a.txt", "1 0.5 0.5 0.25 0.5\n0 0 0 0.5 0 0.5 0.5\n"),
     ]
-
-
-def _read_yolo(folder: Path) -> None:
-    _open(folder / "data.yaml")
 
 
 def _cityscapes(folder: Path) -> list[Path]:
@@ -859,18 +816,20 @@ READERS: dict[str, Reader] = {
     "tar-labels": Reader(_labeled_tar, _read_packed),
     "packed-parquet": Reader(_packed_parquet, _read_packed),
     "embeddings-resumed": Reader(_embedded, _read_embedded, slow=True),
-    "run-resumed": Reader(_run, _go_on, slow=True),
+    "run-resumed": Reader(_run, _bench, slow=True),
     "run-page": Reader(_run, _page, slow=True),
-    "copy-resumed": Reader(_copy, _go_on_with_copy, slow=True),
+    "copy-resumed": Reader(
+        _copy, lambda folder: _corrupt(folder / "photos", folder / "out"), slow=True
+    ),
     "audit-page": Reader(_audit, _audit_page, slow=True),
-    "probe-readings": Reader(_readings, _read_readings),
-    "detection-records": Reader(_detections, _read_detections),
-    "coco": Reader(_coco, _read_coco),
+    "probe-readings": Reader(_readings, _each("probe.records:read_readings")),
+    "detection-records": Reader(_detections, _each("runs.records.detection:read_detections")),
+    "coco": Reader(_coco, lambda folder: _open(folder / "instances.json")),
     "score-truth": Reader(lambda folder: [_scored(folder)[0]], _score, slow=True),
     "score-results": Reader(lambda folder: [_scored(folder)[1]], _score, slow=True),
-    "result-tables": Reader(_tables, _read_tables),
-    "voc": Reader(_voc, _read_voc),
-    "yolo": Reader(_yolo, _read_yolo),
+    "result-tables": Reader(_tables, _each("bench.result_tables:read_table")),
+    "voc": Reader(_voc, lambda folder: _open(folder / "VOC2007")),
+    "yolo": Reader(_yolo, lambda folder: _open(folder / "data.yaml")),
     "cityscapes": Reader(_cityscapes, _open),
     "csv": Reader(_table, _read_csv),
     "class-maps": Reader(_class_maps, _each("data:read_class_map")),
