@@ -79,12 +79,8 @@ def train_all(
 
     A training that is there is not repeated, and one that was interrupted is begun again.
 
-    Args:
-        task: what they share.
-        kept: by name ``(N,)`` bool, the rows of the large piece that are trained on.
-        seeds: of first weights and order of the images.
-        workers: processes; 0 works here.
-        show_progress: None shows it on a terminal only.
+    ``kept`` says by name which rows ``(N,)`` of the large piece are trained on; ``seeds`` are those
+    of first weights and order of the images; with 0 workers all is done here.
     """
     for name in ("trainings", "answers"):
         make_folder(task.folder / name)

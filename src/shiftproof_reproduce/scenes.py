@@ -47,9 +47,8 @@ class SceneKind:
 def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
     """Return photographs for the backgrounds.
 
-    Args:
-        folder: of images; None takes the 20 photographs of the extra ``demo``, or where that is not
-            installed, drawn textures.
+    They are those of a folder, by default the 20 of the extra ``demo``, or where that is not
+    installed, drawn textures.
     """
     if folder is not None:
         data = open_data(folder, classes=None, labeled=False)
