@@ -125,6 +125,7 @@ def compare_times(work: dict[str, dict[str, float]], clock: str) -> dict[str, fl
 
 
 def measure(folder: Path, threads: int, peer_rows: int) -> dict[str, Any]:
+    """Return times of ours and of the peers on so many threads, and whether they find the same."""
     import faiss
 
     from shiftproof import similarity
