@@ -19,13 +19,13 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import output
 import torch
+from machine import read_status, time_cpu
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, Router, SelfLearning
@@ -168,9 +168,9 @@ def measure_times(name: str, count: int, size: int, repeats: int) -> dict[str, d
     seconds: dict[str, list[float]] = {key: [] for key in ("forward", *runs)}
     ratios: dict[str, list[float]] = {key: [] for key in runs}
     for _ in range(repeats):
-        before = _cpu_seconds(forward, batch)
+        before = time_cpu(forward, batch)[0]
         for key, run in runs.items():
-            spent, after = _cpu_seconds(run, batch), _cpu_seconds(forward, batch)
+            spent, after = time_cpu(run, batch)[0], time_cpu(forward, batch)[0]
             seconds[key].append(spent)
             seconds["forward"].append(after)
             ratios[key].append(2 * spent / (before + after))
@@ -187,12 +187,6 @@ def measure_times(name: str, count: int, size: int, repeats: int) -> dict[str, d
     return {"forward": {"milliseconds": 1000 * statistics.median(seconds["forward"])}, **found}
 
 
-def _cpu_seconds(run: Callable[[torch.Tensor], Any], batch: torch.Tensor) -> float:
-    start = time.process_time()
-    run(batch)
-    return time.process_time() - start
-
-
 def peak_of(name: str, count: int, size: int, key: str) -> float:
     """Megabytes by which a step raises the memory of a process of its own."""
     command = [sys.executable, __file__, "--peak", name, str(count), str(size), key]
@@ -206,15 +200,10 @@ def print_peak(name: str, count: int, size: int, key: str) -> None:
     batch = batch_of(count, size)
     run = contestants(make_model(name, size), count)[key]
     run(batch)
-    before = _status("VmRSS")
+    before = read_status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     run(batch)
-    print((_status("VmHWM") - before) / 1024)
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    print((read_status("VmHWM") - before) / 1024)
 
 
 # ---------------------------------------------------------------- what it came to

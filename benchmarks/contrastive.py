@@ -21,6 +21,7 @@ from typing import Any
 
 import output
 import torch
+from machine import read_status
 
 DIM = 128
 TEMPERATURE = 0.1
@@ -123,7 +124,7 @@ def child(name: str, batch: int, repeats: int) -> None:
     loss = CONTESTANTS[name]()
     loss(*views(64)).backward()  # what libraries load at first use
     u, v = views(batch)
-    before = _status("VmRSS")
+    before = read_status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     seconds = []
     for _ in range(repeats):
@@ -132,14 +133,9 @@ def child(name: str, batch: int, repeats: int) -> None:
         value = loss(u, v)
         value.backward()
         seconds.append(time.process_time() - begun)
-    peak = (_status("VmHWM") - before) / 1024
+    peak = (read_status("VmHWM") - before) / 1024
     size = float(torch.cat([u.grad, v.grad]).norm())
     print(f"{min(seconds)} {statistics.median(seconds)} {peak} {float(value.detach())!r} {size!r}")
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 def measure(name: str, batch: int, repeats: int) -> dict[str, Any]:

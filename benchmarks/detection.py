@@ -11,13 +11,13 @@ import copy
 import io
 import resource
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import output
+from machine import time_cpu
 
 from shiftproof.metrics import COCO_METRICS, CocoEvaluator
 from shiftproof.provenance import provenance
@@ -74,12 +74,6 @@ def synthetic(images: int, per_image: int, seed: int = 0) -> tuple[dict[str, Any
     return truth, detections
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
-
-
 def peer(
     coco: Any, evaluation: Any, truth: dict[str, Any], detections: list[Any]
 ) -> tuple[float, float, Any]:
@@ -99,21 +93,21 @@ def peer(
         return run
 
     with contextlib.redirect_stdout(io.StringIO()):
-        loading, pair = timed(load)
-        working, run = timed(evaluate)
+        loading, pair = time_cpu(load)
+        working, run = time_cpu(evaluate)
         run.summarize()
     return loading, working, np.asarray(run.stats, dtype=float)[:12]
 
 
 def ours(truth: dict[str, Any], detections: list[Any]) -> tuple[float, float, Any, Any, Any]:
     """Seconds to index the ground truth, seconds to read, match and accumulate, the numbers."""
-    indexing, evaluator = timed(lambda: CocoEvaluator(truth))
+    indexing, evaluator = time_cpu(lambda: CocoEvaluator(truth))
 
     def work() -> tuple[Any, Any]:
         matches = evaluator.match(detections)
         return matches, evaluator.accumulate(matches).metrics()
 
-    working, (matches, numbers) = timed(work)
+    working, (matches, numbers) = time_cpu(work)
     return indexing, working, np.array(list(numbers.values())), evaluator, matches
 
 
@@ -134,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = [ours(truth, detections) for _ in range(options.repeats)]
     grown = memory() - before
     evaluator, matches = own[-1][3:]
-    resampling, _ = timed(lambda: evaluator.replicates(matches, ["AP"], replicates=20))
-    all_twelve, _ = timed(lambda: evaluator.replicates(matches, replicates=20))
+    resampling, _ = time_cpu(lambda: evaluator.replicates(matches, ["AP"], replicates=20))
+    all_twelve, _ = time_cpu(lambda: evaluator.replicates(matches, replicates=20))
     seconds = {"shiftproof": statistics.median(row[1] for row in own)}
     result: dict[str, Any] = {
         "what": "evaluate + accumulate on synthetic detections, CPU seconds, one thread; ours with "

@@ -9,7 +9,6 @@ a process pool, and for each image and cell decode, corrupt, encode. Both write 
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 import warnings
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import output
+from machine import cpu_seconds
 from PIL import Image
 
 from shiftproof.corruptions import COMMON
@@ -60,16 +60,9 @@ def run_peer(source: Path, target: Path, workers: int) -> None:
 
 def timed(work: Callable[[], object]) -> tuple[float, float, object]:
     """Return wall seconds, CPU seconds of all processes, and the result."""
-
-    def cpu() -> float:
-        return sum(
-            usage.ru_utime + usage.ru_stime
-            for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        )
-
-    wall, before = time.perf_counter(), cpu()
+    wall, before = time.perf_counter(), cpu_seconds()
     result = work()
-    return time.perf_counter() - wall, cpu() - before, result
+    return time.perf_counter() - wall, cpu_seconds() - before, result
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,53 @@ def cpu_seconds() -> tuple[float, float]:
     return own, own + spent.children_user + spent.children_system
 
 
+def take_turns(
+    options: argparse.Namespace, cells: int
+) -> tuple[dict[str, list[float]], dict[str, list[tuple[float, ...]]]]:
+    """Return wall seconds and CPU seconds of forward passes alone and of runs, in turn.
+
+    Each run is held against the forward passes before and behind it: the machine drifts.
+    """
+    model = load_classifier("demo")
+    adapted = make_adapter("batchnorm", model)
+    data = DemoPhotographs()
+    images = np.stack([model.preprocess.geometry(data.read(sample)) for sample in data.samples])
+    wall: dict[str, list[float]] = {"forward": [], "run": []}
+    cpu: dict[str, list[tuple[float, ...]]] = {"forward": [], "run": []}
+
+    def forward() -> None:
+        for _ in range(cells):
+            model.predict(images)
+            adapted.predict(images)
+
+    def whole_run() -> None:
+        bench.run(
+            model, data, severities=options.severities, adapters={"batchnorm": "batchnorm"},
+            out=Path(folder) / f"run{len(wall['run'])}", workers=options.workers,
+        )  # fmt: skip
+
+    def measure(what: str, work: Callable[[], None]) -> None:
+        before, start = cpu_seconds(), time.perf_counter()
+        work()
+        wall[what].append(time.perf_counter() - start)
+        cpu[what].append(tuple(np.subtract(cpu_seconds(), before)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        measure("forward", forward)
+        for _ in range(options.repeats):
+            measure("run", whole_run)
+            measure("forward", forward)
+    return wall, cpu
+
+
+def compare(runs: Sequence[float], forwards: Sequence[float]) -> list[float]:
+    """Return each run over the mean of the forward passes before and behind it."""
+    around = zip(runs, forwards[:-1], forwards[1:], strict=True)
+    return [run * 2 / (before + after) for run, before, after in around]
+
+
 def main() -> None:
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--severities", type=int, nargs="+", default=[3])
@@ -40,57 +87,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     tune_own_process()  # as the command line does
-
-    model = load_classifier("demo")
-    adapted = make_adapter("batchnorm", model)
-    data = DemoPhotographs()
-    images = np.stack([model.preprocess.geometry(data.read(sample)) for sample in data.samples])
     cells = 1 + 15 * len(options.severities)
-
-    cpu: dict[str, list[tuple[float, ...]]] = {"forward": [], "run": []}
-
-    def forward() -> float:
-        before, start = cpu_seconds(), time.perf_counter()
-        for _ in range(cells):
-            model.predict(images)
-            adapted.predict(images)
-        wall = time.perf_counter() - start
-        cpu["forward"].append(tuple(np.subtract(cpu_seconds(), before)))
-        return wall
-
-    def whole_run() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            before, start = cpu_seconds(), time.perf_counter()
-            bench.run(
-                model, data, severities=options.severities, adapters={"batchnorm": "batchnorm"},
-                out=Path(folder) / "run", workers=options.workers,
-            )  # fmt: skip
-            wall = time.perf_counter() - start
-            cpu["run"].append(tuple(np.subtract(cpu_seconds(), before)))
-            return wall
-
-    # In turn, and each run against the forward passes before and behind it: the machine drifts.
-    forwards, runs = [forward()], []
-    for _ in range(options.repeats):
-        runs.append(whole_run())
-        forwards.append(forward())
-    ratios = [
-        run / ((before + after) / 2)
-        for run, before, after in zip(runs, forwards[:-1], forwards[1:], strict=True)
-    ]
+    wall, cpu = take_turns(options, cells)
+    ratios = compare(wall["run"], wall["forward"])
+    own_forward = [own for own, _ in cpu["forward"]]
     result = {
         "what": "EfficientNet-Lite0 and its batch-norm adaptation on 20 photographs, wall seconds",
         "cells": cells,
-        "forward_seconds": [round(seconds, 2) for seconds in forwards],
-        "run_seconds": [round(seconds, 2) for seconds in runs],
+        "forward_seconds": [round(seconds, 2) for seconds in wall["forward"]],
+        "run_seconds": [round(seconds, 2) for seconds in wall["run"]],
         "ratios": [round(ratio, 3) for ratio in ratios],
         "median_ratio": round(statistics.median(ratios), 3),
         "cpu_ratios": {
             name: [
-                round(run[place] * 2 / (before[0] + after[0]), 3)
-                for run, before, after in zip(
-                    cpu["run"], cpu["forward"][:-1], cpu["forward"][1:], strict=True
-                )
+                round(ratio, 3)
+                for ratio in compare([run[place] for run in cpu["run"]], own_forward)
             ]
             for place, name in enumerate(("this process", "with workers"))
         },

@@ -38,6 +38,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -216,17 +217,24 @@ def _images(folder: Path) -> list[Path]:
     return made
 
 
-def _each(folder: Path, read: Callable[[Path], object]) -> None:
-    """Read every file; the first error is that of the trial."""
-    for path in sorted(folder.iterdir()):
-        read(path)
+def _each(*names: str) -> Callable[[Path], None]:
+    """Return what reads every file by each function ``MODULE:NAME`` of ours, imported when it is asked.
+
+    The first error is that of the trial.
+    """
+
+    def read(folder: Path) -> None:
+        for name in names:
+            for path in sorted(folder.iterdir()):
+                _import(name)(path)
+
+    return read
 
 
-def _read_images(folder: Path) -> None:
-    from shiftproof.io.images import read_image, read_size
-
-    _each(folder, read_size)
-    _each(folder, read_image)
+def _import(name: str) -> Callable[[Path], object]:
+    module, _, function = name.partition(":")
+    found: Callable[[Path], object] = getattr(import_module(f"shiftproof.{module}"), function)
+    return found
 
 
 def _write(path: Path, content: bytes | str) -> Path:
@@ -240,22 +248,10 @@ def _npy(folder: Path) -> list[Path]:
     return [folder / "a.npy"]
 
 
-def _read_npy(folder: Path) -> object:
-    from shiftproof.io.arrays import read_array
-
-    return read_array(folder / "a.npy")
-
-
 def _npz(folder: Path) -> list[Path]:
     np.savez(folder / "a.npz", a=np.arange(24.0).reshape(6, 4), n=np.int64(3))
     np.savez_compressed(folder / "b.npz", a=np.zeros((60, 4)), t=np.array(["x", "yz"]))
     return [folder / "a.npz", folder / "b.npz"]
-
-
-def _read_npz(folder: Path) -> None:
-    from shiftproof.io.arrays import read_arrays
-
-    _each(folder, read_arrays)
 
 
 def _unit_rows(count: int = 6) -> Any:
@@ -332,19 +328,23 @@ def _read_parts(folder: Path) -> None:
 
 
 def _tar(folder: Path) -> list[Path]:
-    path = folder / "a.tar"
+    members = {
+        "a0.png": _image(),
+        "a0.json": b'{"uid": "0a", "caption": "a cat"}',
+        "a1.png": _image("JPEG"),
+        "a1.txt": b"a dog",
+        "d" * 120 + ".png": _image(),
+    }
+    return [_write_tar(folder / "a.tar", members, mtime=1.5)]
+
+
+def _write_tar(path: Path, members: dict[str, bytes], mtime: float = 0) -> Path:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
-        for name, data in (
-            ("a0.png", _image()),
-            ("a0.json", b'{"uid": "0a", "caption": "a cat"}'),
-            ("a1.png", _image("JPEG")),
-            ("a1.txt", b"a dog"),
-            ("d" * 120 + ".png", _image()),
-        ):
+        for name, data in members.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mtime = len(data), 1.5
+            entry.size, entry.mtime = len(data), mtime
             target.addfile(entry, io.BytesIO(data))
-    return [path]
+    return path
 
 
 def _embed_tar(folder: Path) -> None:
@@ -427,19 +427,10 @@ def _read_saved(folder: Path) -> None:
 
 
 def _labeled_tar(folder: Path) -> list[Path]:
-    path = folder / "a.tar"
     value = {"label": 1, "objects": {"bbox": [[1, 2, 3, 4]], "category": ["cat"]}, "width": 16}
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
-        for name, data in (
-            ("0.png", _image()),
-            ("0.json", json.dumps(value).encode()),
-            ("1.png", _image("JPEG")),
-            ("1.json", json.dumps(value).encode()),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            target.addfile(entry, io.BytesIO(data))
-    return [path]
+    told = json.dumps(value).encode()
+    members = {"0.png": _image(), "0.json": told, "1.png": _image("JPEG"), "1.json": told}
+    return [_write_tar(folder / "a.tar", members)]
 
 
 def _packed_parquet(folder: Path) -> list[Path]:
@@ -555,17 +546,9 @@ def _page(folder: Path) -> None:
     write_report(folder / "run")
 
 
-def _go_on(folder: Path) -> None:
-    _bench(folder)
-
-
 def _copy(folder: Path) -> list[Path]:
     _corrupt(_folder_of_images(folder), folder / "out")
     return [folder / "out" / "manifest.json"]
-
-
-def _go_on_with_copy(folder: Path) -> None:
-    _corrupt(folder / "photos", folder / "out")
 
 
 def _audit(folder: Path) -> list[Path]:
@@ -597,12 +580,6 @@ def _readings(folder: Path) -> list[Path]:
     return [folder / "a.parquet"]
 
 
-def _read_readings(folder: Path) -> None:
-    from shiftproof.probe.records import read_readings
-
-    read_readings(folder / "a.parquet")
-
-
 def _detections(folder: Path) -> list[Path]:
     from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, write_detections
 
@@ -610,12 +587,6 @@ def _detections(folder: Path) -> list[Path]:
     records = DetectionRecords(["a", "b"], np.arange(2, dtype=np.int32), [one, one], [None, "x"])
     write_detections(folder / "a.parquet", records)
     return [folder / "a.parquet"]
-
-
-def _read_detections(folder: Path) -> None:
-    from shiftproof.runs.records.detection import read_detections
-
-    read_detections(folder / "a.parquet")
 
 
 def _coco_value() -> dict[str, Any]:
@@ -642,10 +613,6 @@ def _open(path: Path) -> None:
 
     data = open_detection_data(path)
     data.settings()
-
-
-def _read_coco(folder: Path) -> None:
-    _open(folder / "instances.json")
 
 
 def _scored(folder: Path) -> tuple[Path, Path]:
@@ -683,12 +650,6 @@ def _tables(folder: Path) -> list[Path]:
     return made
 
 
-def _read_tables(folder: Path) -> None:
-    from shiftproof.bench.result_tables import read_table
-
-    _each(folder, read_table)
-
-
 _XML = """<annotation><filename>000005.png</filename>
 <size><width>16</width><height>12</height><depth>3</depth></size>
 <object><name>dog</name><difficult>0</difficult>
@@ -707,10 +668,6 @@ def _voc(folder: Path) -> list[Path]:
     ]
 
 
-def _read_voc(folder: Path) -> None:
-    _open(folder / "VOC2007")
-
-
 def _yolo(folder: Path) -> list[Path]:
     _write(folder / "images" / "val" / "a.png", _image())
     return [
@@ -720,10 +677,6 @@ def _yolo(folder: Path) -> list[Path]:
         ),
         _write(folder / "labels" / "val" / "a.txt", "1 0.5 0.5 0.25 0.5\n0 0 0 0.5 0 0.5 0.5\n"),
     ]
-
-
-def _read_yolo(folder: Path) -> None:
-    _open(folder / "data.yaml")
 
 
 def _cityscapes(folder: Path) -> list[Path]:
@@ -761,20 +714,8 @@ def _class_maps(folder: Path) -> list[Path]:
     ]
 
 
-def _read_class_maps(folder: Path) -> None:
-    from shiftproof.data import read_class_map
-
-    _each(folder, read_class_map)
-
-
 def _names(folder: Path) -> list[Path]:
     return [_write(folder / "a.names", "cat\ndog\n")]
-
-
-def _read_names(folder: Path) -> None:
-    from shiftproof.models.classifiers.class_names import read_names
-
-    read_names(folder / "a.names")
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -786,12 +727,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     torch.save({"state_dict": state}, folder / "b.pth", _use_new_zipfile_serialization=False)
     save_file(state, folder / "c.safetensors")
     return [folder / "a.pt", folder / "b.pth", folder / "c.safetensors"]
-
-
-def _read_checkpoints(folder: Path) -> None:
-    from shiftproof.models.checkpoints.checkpoint import read_state
-
-    _each(folder, read_state)
 
 
 def _onnx(folder: Path) -> list[Path]:
@@ -827,12 +762,6 @@ def _adapter(folder: Path) -> list[Path]:
     return [folder / "a.safetensors"]
 
 
-def _read_adapter(folder: Path) -> None:
-    from shiftproof.adapt.state import read_state
-
-    read_state(folder / "a.safetensors")
-
-
 def _corrupted_arrays(folder: Path) -> list[Path]:
     images = np.zeros((10, 4, 4, 3), np.uint8)
     for name in ("fog", "contrast"):
@@ -866,28 +795,16 @@ def _frost(folder: Path) -> list[Path]:
     return [folder / "frost1.png", folder / "frost5.jpg"]
 
 
-def _read_frost(folder: Path) -> None:
-    from shiftproof.corruptions.textures import read_photographs
-
-    read_photographs(folder)
-
-
 def _yaml(folder: Path) -> list[Path]:
     text = "a: &a [1, 2.5, 2001-01-01]\nb: {<<: {c: 1}, d: *a}\ne: !!int 7\nf: 0x1F\n"
     return [_write(folder / "a.yaml", text)]
 
 
-def _read_yaml(folder: Path) -> None:
-    from shiftproof.io.yaml import read_yaml
-
-    read_yaml(folder / "a.yaml")
-
-
 READERS: dict[str, Reader] = {
-    "image": Reader(_images, _read_images),
-    "npy": Reader(_npy, _read_npy),
-    "npz": Reader(_npz, _read_npz),
-    "yaml": Reader(_yaml, _read_yaml),
+    "image": Reader(_images, _each("io.images:read_size", "io.images:read_image")),
+    "npy": Reader(_npy, _each("io.arrays:read_array")),
+    "npz": Reader(_npz, _each("io.arrays:read_arrays")),
+    "yaml": Reader(_yaml, _each("io.yaml:read_yaml")),
     "clip-retrieval": Reader(_shards, _read_shards),
     "datacomp": Reader(_datacomp, _read_datacomp),
     "keep-lists": Reader(_keep, _read_keep),
@@ -899,28 +816,32 @@ READERS: dict[str, Reader] = {
     "tar-labels": Reader(_labeled_tar, _read_packed),
     "packed-parquet": Reader(_packed_parquet, _read_packed),
     "embeddings-resumed": Reader(_embedded, _read_embedded, slow=True),
-    "run-resumed": Reader(_run, _go_on, slow=True),
+    "run-resumed": Reader(_run, _bench, slow=True),
     "run-page": Reader(_run, _page, slow=True),
-    "copy-resumed": Reader(_copy, _go_on_with_copy, slow=True),
+    "copy-resumed": Reader(
+        _copy, lambda folder: _corrupt(folder / "photos", folder / "out"), slow=True
+    ),
     "audit-page": Reader(_audit, _audit_page, slow=True),
-    "probe-readings": Reader(_readings, _read_readings),
-    "detection-records": Reader(_detections, _read_detections),
-    "coco": Reader(_coco, _read_coco),
+    "probe-readings": Reader(_readings, _each("probe.records:read_readings")),
+    "detection-records": Reader(_detections, _each("runs.records.detection:read_detections")),
+    "coco": Reader(_coco, lambda folder: _open(folder / "instances.json")),
     "score-truth": Reader(lambda folder: [_scored(folder)[0]], _score, slow=True),
     "score-results": Reader(lambda folder: [_scored(folder)[1]], _score, slow=True),
-    "result-tables": Reader(_tables, _read_tables),
-    "voc": Reader(_voc, _read_voc),
-    "yolo": Reader(_yolo, _read_yolo),
+    "result-tables": Reader(_tables, _each("bench.result_tables:read_table")),
+    "voc": Reader(_voc, lambda folder: _open(folder / "VOC2007")),
+    "yolo": Reader(_yolo, lambda folder: _open(folder / "data.yaml")),
     "cityscapes": Reader(_cityscapes, _open),
     "csv": Reader(_table, _read_csv),
-    "class-maps": Reader(_class_maps, _read_class_maps),
-    "names": Reader(_names, _read_names),
-    "checkpoints": Reader(_checkpoints, _read_checkpoints),
+    "class-maps": Reader(_class_maps, _each("data:read_class_map")),
+    "names": Reader(_names, _each("models.classifiers.class_names:read_names")),
+    "checkpoints": Reader(_checkpoints, _each("models.checkpoints.checkpoint:read_state")),
     "onnx": Reader(_onnx, _read_onnx, slow=True),
-    "adapters": Reader(_adapter, _read_adapter),
+    "adapters": Reader(_adapter, _each("adapt.state:read_state")),
     "corrupted-arrays": Reader(_corrupted_arrays, _read_corrupted_arrays),
     "styles": Reader(_images, _read_styles),
-    "frost": Reader(_frost, _read_frost),
+    "frost": Reader(
+        _frost, lambda folder: _import("corruptions.textures:read_photographs")(folder)
+    ),
 }
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from machine import cpu_seconds, read_status
 
 SIZES = {
     "list": [1_000, 10_000, 100_000, 1_000_000],
@@ -159,17 +159,11 @@ MEASURE: dict[str, Callable[[Path, int], dict[str, float]]] = {
 }  # fmt: skip
 
 
-def cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
 def measure(part: str, folder: Path, count: int) -> dict[str, Any]:
     before, start = cpu_seconds(), time.perf_counter()
     more = MEASURE[part](folder, count)
     wall, cpu = time.perf_counter() - start, cpu_seconds() - before
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    peak = read_status("VmHWM") / 1024
     return {
         "cpu_seconds": round(cpu, 2), "wall_seconds": round(wall, 2),
         "peak_megabytes": round(peak), **more,

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import time_cpu
 from output import show
 from synthetic_embeddings import Encoder
 
@@ -35,12 +35,9 @@ NEIGHBORS = (0, 10)
 
 
 def spend(train: np.ndarray, test: np.ndarray, k: int, precision: Any) -> float:
-    start = time.process_time()
-    if k:
-        similarity.top_k(train, test, k, precision=precision, threads=1)
-    else:
-        similarity.nearest(train, test, precision=precision, threads=1)
-    return time.process_time() - start
+    arguments = (train, test, k) if k else (train, test)
+    search = similarity.top_k if k else similarity.nearest
+    return time_cpu(lambda: search(*arguments, precision=precision, threads=1))[0]
 
 
 def measure(width: int, tests: int, rows: int, k: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import output
 import torch
+from machine import time_cpu
 from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import MeanIoU
 
@@ -41,12 +41,7 @@ def label_maps(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def seconds_of(function: Callable[[], Any], repeats: int) -> float:
     """Return the median of the CPU seconds of one call, after one that does not count."""
     function()
-    spent = []
-    for _ in range(repeats):
-        before = time.process_time()
-        function()
-        spent.append(time.process_time() - before)
-    return statistics.median(spent)
+    return statistics.median(time_cpu(function)[0] for _ in range(repeats))
 
 
 def compare(images: int, repeats: int) -> dict[str, Any]:

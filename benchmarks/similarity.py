@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import read_status
 
 WIDTH = 512
 CLASSES = 10_000
 TEST_CLASSES = 1_000
 STYLE = 0.3
+HAND, PEER = "numpy float32 product and row maximum", "faiss IndexFlatIP"
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
@@ -86,7 +88,44 @@ def matrix_rate() -> float:
     return 25 * 2e-9 * out.size * WIDTH / (time.process_time() - start)
 
 
+def wake_all(rows: np.ndarray, tests: np.ndarray, threads: int) -> None:
+    """Compile everything and wake every library, before a clock runs."""
+    from shiftproof import similarity
+
+    for precision in ("fp32", "auto"):
+        similarity.nearest(rows[:3000], tests[:3000], threads=threads, precision=precision)
+    similarity.top_k(rows[:6000], tests[:3000], 1, threads=threads)
+    similarity.prune(rows[:3000], {"t": tests[:3000]}, thresholds={"t": 0.7}, threads=threads)
+    product_and_maximum(rows[:2048], tests)
+    faiss_nearest(rows[:2048], tests)
+
+
+def time_a_row(times: dict[str, float], count: int) -> dict[str, float]:
+    return {
+        **times,
+        "rows": count,
+        **{f"{clock}_microseconds_a_row": round(times[clock] / count * 1e6, 1)
+           for clock in ("cpu", "wall")},
+    }  # fmt: skip
+
+
+def compare_times(work: dict[str, dict[str, float]], clock: str) -> dict[str, float]:
+    """Return how many times as long a row takes the one than the other."""
+    pairs = {
+        "prune to numpy product and maximum": (HAND, "prune, certified"),
+        "prune to faiss": (PEER, "prune, certified"),
+        "nearest to faiss": (PEER, "nearest, certified"),
+        "nearest to numpy product and maximum": (HAND, "nearest, certified"),
+        "nearest fp32 to faiss": (PEER, "nearest, fp32"),
+    }
+    key = f"{clock}_microseconds_a_row"
+    return {
+        name: round(work[slow][key] / work[fast][key], 2) for name, (slow, fast) in pairs.items()
+    }
+
+
 def measure(folder: Path, threads: int, peer_rows: int) -> dict[str, Any]:
+    """Return times of ours and of the peers on so many threads, and whether they find the same."""
     import faiss
 
     from shiftproof import similarity
@@ -95,14 +134,7 @@ def measure(folder: Path, threads: int, peer_rows: int) -> dict[str, Any]:
     train, test = folder / "train.npy", folder / "test.npy"
     rows, tests = np.load(train), np.load(test).astype(np.float32)
     few = rows[:peer_rows]
-    # Everything is compiled, and every library awake, before a clock runs.
-    for precision in ("fp32", "auto"):
-        similarity.nearest(rows[:3000], tests[:3000], threads=threads, precision=precision)
-    similarity.top_k(rows[:6000], tests[:3000], 1, threads=threads)
-    similarity.prune(rows[:3000], {"t": tests[:3000]}, thresholds={"t": 0.7}, threads=threads)
-    product_and_maximum(few[:2048], tests)
-    faiss_nearest(few[:2048], tests)
-
+    wake_all(rows, tests, threads)
     rate = matrix_rate()
     limits = similarity.top_k(folder / "reference.npy", test, 1, threads=threads)
     thresholds = {"t": limits.similarity[:, 0]}
@@ -122,42 +154,19 @@ def measure(folder: Path, threads: int, peer_rows: int) -> dict[str, Any]:
         )
     growth[str(len(rows))] = pruning
 
-    def each(times: dict[str, float], count: int) -> dict[str, float]:
-        return {
-            **times,
-            "rows": count,
-            "cpu_microseconds_a_row": round(times["cpu"] / count * 1e6, 1),
-            "wall_microseconds_a_row": round(times["wall"] / count * 1e6, 1),
-        }
-
     work = {
-        "numpy float32 product and row maximum": each(by_hand, len(few)),
-        "faiss IndexFlatIP": each(by_faiss, len(few)),
-        "nearest, fp32": each(fp32, len(few)),
-        "nearest, certified": each(nearest, len(rows)),
-        "prune, certified": each(pruning, len(rows)),
+        HAND: time_a_row(by_hand, len(few)),
+        PEER: time_a_row(by_faiss, len(few)),
+        "nearest, fp32": time_a_row(fp32, len(few)),
+        "nearest, certified": time_a_row(nearest, len(rows)),
+        "prune, certified": time_a_row(pruning, len(rows)),
     }
-
-    def ratio(slow: str, fast: str, clock: str = "cpu") -> float:
-        key = f"{clock}_microseconds_a_row"
-        return round(work[slow][key] / work[fast][key], 2)
-
-    hand, peer = "numpy float32 product and row maximum", "faiss IndexFlatIP"
     exact = _sample_is_exact(rows, tests, near, pruned, thresholds["t"])
     return {
         "threads": threads,
         "sgemm_gflops_a_cpu_second": round(rate, 1),
         "work": work,
-        "ratios": {
-            clock: {
-                "prune to numpy product and maximum": ratio(hand, "prune, certified", clock),
-                "prune to faiss": ratio(peer, "prune, certified", clock),
-                "nearest to faiss": ratio(peer, "nearest, certified", clock),
-                "nearest to numpy product and maximum": ratio(hand, "nearest, certified", clock),
-                "nearest fp32 to faiss": ratio(peer, "nearest, fp32", clock),
-            }
-            for clock in ("cpu", "wall")
-        },
+        "ratios": {clock: compare_times(work, clock) for clock in ("cpu", "wall")},
         "fp32_share_of_sgemm": round(2e-9 * len(few) * len(tests) * WIDTH / fp32["cpu"] / rate, 3),
         "pruned_share": round(float(pruned.removed["t"].mean()), 5),
         "certificates": {
@@ -194,18 +203,12 @@ def _sample_is_exact(rows, tests, near, pruned, limits) -> dict[str, bool]:
     }
 
 
-def peak_kilobytes() -> int:
-    """The most memory that this process has held; getrusage would count its parent's, too."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0])
-
-
 def measure_memory(folder: Path, memory: str) -> dict[str, Any]:
     """The peak of a process that only prunes, from files, under a budget."""
     from shiftproof import similarity
 
     similarity.nearest(np.eye(64, 512, dtype="f4"), np.eye(64, 512, dtype="f4"), threads=2)
-    before = peak_kilobytes()
+    before = read_status("VmHWM")
     found = similarity.prune(
         folder / "train.npy",
         {"t": folder / "test.npy"},
@@ -213,7 +216,7 @@ def measure_memory(folder: Path, memory: str) -> dict[str, Any]:
         memory=memory,
         threads=2,
     )
-    peak = peak_kilobytes()
+    peak = read_status("VmHWM")
     return {
         "budget": memory,
         "megabytes_before": round(before / 1024),

@@ -21,6 +21,7 @@ from typing import Any
 
 import output
 import torch
+from machine import read_status
 from torch import nn
 
 from shiftproof.adapt import Router, make_adapter
@@ -86,9 +87,8 @@ def soak(spec: str, batches: int, seconds: float) -> dict[str, Any]:
 def look(number: int) -> dict[str, float]:
     """Return the memory after a number of batches."""
     gc.collect()
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    return {"batches": number, "kilobytes": resident, "blocks": sys.getallocatedblocks()}
+    held = read_status("VmRSS")
+    return {"batches": number, "kilobytes": held, "blocks": sys.getallocatedblocks()}
 
 
 def measure_growth(looks: list[dict[str, float]]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import output
+from machine import time_cpu
 from PIL import Image
 
 from shiftproof.provenance import provenance
@@ -65,12 +66,8 @@ def random_weights(folder: Path) -> AdaIN:
 def milliseconds(work: Callable[[int], object], count: int) -> float:
     """Return the least CPU time of ``work(0)``, ``work(1)``, ... in milliseconds."""
     work(0)
-    times = []
-    for place in range(count):
-        start = time.process_time()
-        work(place)
-        times.append(1000 * (time.process_time() - start))
-    return round(min(times), 1)
+    seconds = (time_cpu(work, place)[0] for place in range(count))
+    return round(1000 * min(seconds), 1)
 
 
 def measure(repetitions: int) -> dict[str, Any]:

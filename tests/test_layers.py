@@ -46,7 +46,7 @@ BASE = {
     "types": {"errors"},
     "errors": set(),
     "rng": set(),
-    "lazy": set(),
+    "lazy": {"errors"},
     "classes": {"errors"},
     "display": {"errors"},
     "specs": {"errors"},

@@ -16,7 +16,6 @@ TERMS = {
     # Terms of the field, and of Python.
     "expected_calibration_error",
     "generalized_cross_entropy",
-    "qualified_name",
     "supervised_loss",
     # A decorator, and a context: they stand before what they describe.
     "compiled",

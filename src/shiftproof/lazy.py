@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""What is imported when it is first used: names of a package, and libraries that are optional."""
 
 from __future__ import annotations
 
@@ -21,3 +21,18 @@ def load_name(package: str, name: str, names: Mapping[str, str]) -> Any:
     if name not in names:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     return getattr(importlib.import_module(names[name]), name)
+
+
+def import_extra(name: str, extra: str) -> Any:
+    """Import an optional library, or a module of it.
+
+    Raises:
+        MissingExtraError: it is not installed; says the pip line of the extra.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        # Not before it is needed: it would slow down the start.
+        from shiftproof.errors import MissingExtraError
+
+        raise MissingExtraError.of(name.partition(".")[0], extra) from error

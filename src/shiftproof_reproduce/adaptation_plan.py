@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof_reproduce.adaptation_sources import DataName, NetName, Training
 
 ALL: tuple[NetName, ...] = ("resnet", "groupnorm", "vit", "clip")
+BATCH_NORM: tuple[NetName, ...] = ("resnet", "clip")
+"""The networks that have it."""
+
 
 LEFT_OUT: dict[tuple[DataName, NetName], str] = {
     ("glyphs", "vit"): "trained from scratch on 50 images of each of 277 letters, it was wrong on "
@@ -57,68 +61,35 @@ class Method:
         return self.spec.format(f"{float(tried) * batch / usual:.6g}")
 
 
+# What several rows share: what is tried, and for which networks.
+_with_rates = functools.partial(Method, tries=RATES, by_batch=True)
+_with_adam = functools.partial(Method, tries=ADAM_RATES)
+_batch_norm = functools.partial(Method, spec="batchnorm:prior={}", nets=BATCH_NORM)
+_clip_alone = functools.partial(Method, nets=("clip",))
+
 METHODS: tuple[Method, ...] = (
-    Method(
-        name="batchnorm",
-        title="batch norm",
-        spec="batchnorm:prior={}",
-        tries=("measured", "16", "0"),
-        nets=("resnet", "clip"),
-    ),
-    Method(
-        name="batchnorm-auto",
-        title="batch norm, default",
-        spec="batchnorm:prior={}",
-        tries=("auto",),
-        nets=("resnet", "clip"),
-    ),
-    Method(name="ent", title="ENT", spec="ent:prior=measured,lr={}", tries=RATES, by_batch=True),
-    Method(name="rpl", title="RPL", spec="rpl:prior=measured,lr={}", tries=RATES, by_batch=True),
-    Method(
-        name="rpl-auto",
-        title="RPL, default prior",
-        spec="rpl:lr={}",
-        tries=RATES,
-        nets=("resnet", "clip"),
-        by_batch=True,
-    ),
-    Method(name="eata", title="ETA", spec="eata:prior=measured,lr={}", tries=RATES, by_batch=True),
-    Method(name="sar", title="SAR", spec="sar:prior=measured,lr={}", tries=RATES, by_batch=True),
-    Method(name="deyo", title="DeYO", spec="deyo:prior=measured,lr={}", tries=RATES, by_batch=True),
-    Method(
-        name="roid",
-        title="ROID",
-        spec="roid:prior=measured,correction=true,lr={}",
-        tries=RATES,
-        by_batch=True,
-    ),
-    Method(
-        name="cotta", title="CoTTA", spec="cotta:augmentations=4,prior=0,lr={}", tries=ADAM_RATES
-    ),
-    Method(name="rotta", title="RoTTA", spec="rotta:few_classes=learn,lr={}", tries=ADAM_RATES),
-    Method(name="note", title="NOTE", spec="note:k=4,lr={}", tries=ADAM_RATES),
+    _batch_norm(name="batchnorm", title="batch norm", tries=("measured", "16", "0")),
+    _batch_norm(name="batchnorm-auto", title="batch norm, default", tries=("auto",)),
+    _with_rates(name="ent", title="ENT", spec="ent:prior=measured,lr={}"),
+    _with_rates(name="rpl", title="RPL", spec="rpl:prior=measured,lr={}"),
+    _with_rates(name="rpl-auto", title="RPL, default prior", spec="rpl:lr={}", nets=BATCH_NORM),
+    _with_rates(name="eata", title="ETA", spec="eata:prior=measured,lr={}"),
+    _with_rates(name="sar", title="SAR", spec="sar:prior=measured,lr={}"),
+    _with_rates(name="deyo", title="DeYO", spec="deyo:prior=measured,lr={}"),
+    _with_rates(name="roid", title="ROID", spec="roid:prior=measured,correction=true,lr={}"),
+    _with_adam(name="cotta", title="CoTTA", spec="cotta:augmentations=4,prior=0,lr={}"),
+    _with_adam(name="rotta", title="RoTTA", spec="rotta:few_classes=learn,lr={}"),
+    _with_adam(name="note", title="NOTE", spec="note:k=4,lr={}"),
     Method(name="lame", title="LAME", spec="lame:neighbors={}", tries=("1", "3", "5")),
     Method(name="t3a", title="T3A", spec="t3a:per_class={}", tries=("5", "20", "100")),
-    Method(
-        name="rdumb-ent",
-        title="RDumb over ENT",
-        spec="rdumb:every=20+ent:prior=measured,lr={}",
-        tries=RATES,
-        by_batch=True,
+    _with_rates(
+        name="rdumb-ent", title="RDumb over ENT", spec="rdumb:every=20+ent:prior=measured,lr={}"
     ),
-    Method(
-        name="guard-ent",
-        title="ENT, guarded",
-        spec="guard+ent:prior=measured,lr={}",
-        tries=RATES,
-        by_batch=True,
-    ),
-    Method(
+    _with_rates(name="guard-ent", title="ENT, guarded", spec="guard+ent:prior=measured,lr={}"),
+    _with_rates(
         name="router",
         title="router: source, batch norm, ENT",
         spec="router:experts=batchnorm:prior=measured+ent:prior=measured,lr={}",
-        tries=RATES,
-        by_batch=True,
     ),
     Method(
         name="memo",
@@ -127,28 +98,25 @@ METHODS: tuple[Method, ...] = (
         tries=("0.00025", "0.001", "0.004"),
         alone=True,
     ),
-    Method(name="tda", title="TDA", spec="tda:alpha={}", tries=("1", "2", "4"), nets=("clip",)),
-    Method(
+    _clip_alone(name="tda", title="TDA", spec="tda:alpha={}", tries=("1", "2", "4")),
+    _clip_alone(
         name="clipartt",
         title="CLIPArTT, 5 steps",
         spec="clipartt:steps=5,lr={}",
         tries=("0.0001", "0.001", "0.005"),
-        nets=("clip",),
     ),
-    Method(
+    _clip_alone(
         name="zero",
         title="ZERO, 16 views",
         spec="zero:views=16,share={}",
         tries=("0.1", "0.3", "0.5"),
-        nets=("clip",),
         alone=True,
     ),
-    Method(
+    _clip_alone(
         name="tpt",
         title="TPT, 8 views",
         spec="tpt:views=8,share=0.4,lr={}",
         tries=("0.001", "0.005", "0.02"),
-        nets=("clip",),
         alone=True,
     ),
 )
@@ -169,31 +137,19 @@ class Stream:
 
     name: str
     title: str
-    protocol: str
-    batch: int
-    images: int
+    protocol: str = "online"
+    batch: int = 32
+    images: int = 256
 
 
 STREAMS: tuple[Stream, ...] = (
-    Stream(name="online", title="online", protocol="online", batch=32, images=256),
-    Stream(
-        name="mixed", title="corruptions mixed", protocol="online:mix=all", batch=32, images=256
-    ),
-    Stream(
-        name="continual", title="continual", protocol="online:reset=never", batch=32, images=256
-    ),
-    Stream(
-        name="sorted", title="sorted by class", protocol="online:order=sorted", batch=32, images=256
-    ),
-    Stream(
-        name="dirichlet",
-        title="classes in bursts",
-        protocol="online:order=dirichlet",
-        batch=32,
-        images=256,
-    ),
-    Stream(name="small", title="batches of 4", protocol="online", batch=4, images=128),
-    Stream(name="single", title="single images", protocol="online", batch=1, images=64),
+    Stream(name="online", title="online"),
+    Stream(name="mixed", title="corruptions mixed", protocol="online:mix=all"),
+    Stream(name="continual", title="continual", protocol="online:reset=never"),
+    Stream(name="sorted", title="sorted by class", protocol="online:order=sorted"),
+    Stream(name="dirichlet", title="classes in bursts", protocol="online:order=dirichlet"),
+    Stream(name="small", title="batches of 4", batch=4, images=128),
+    Stream(name="single", title="single images", batch=1, images=64),
 )
 """The columns; the first has the batch that rates are of, and is that of the hold-out."""
 

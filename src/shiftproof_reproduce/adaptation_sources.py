@@ -17,6 +17,7 @@ from shiftproof.io import fingerprint
 from shiftproof.rng import generator
 from shiftproof.types import Images
 from shiftproof_reproduce import fashion, glyphs, norm_networks, stand_in
+from shiftproof_reproduce.network import predict_classes
 from shiftproof_reproduce.result import to_json
 from shiftproof_reproduce.training import Checkpoint, run_epochs
 
@@ -94,10 +95,7 @@ class Source:
 def open_source(name: DataName, folder: str | Path | None, training: Training) -> Source:
     """Read Fashion-MNIST, with two black pixels around each image, or render the glyphs.
 
-    Args:
-        name: which of them.
-        folder: of Fashion-MNIST; None looks where Debian puts it.
-        training: says how many training images there are.
+    ``folder`` is that of Fashion-MNIST; None looks where Debian puts it.
 
     Raises:
         InputError: there is no Fashion-MNIST, or fonts are missing.
@@ -136,20 +134,15 @@ def open_network(
 ) -> tuple[Classifier, float]:
     """Train a network, or take the one that is there, and return it with its clean error.
 
-    Args:
-        net: which.
-        source: what it is trained and tested on.
-        folder: where its weights and checkpoints are.
-        training: what decides the weights.
-        good_enough: the clean error that it must be below.
-        show_progress: None shows it on a terminal only.
+    ``folder`` holds its weights and checkpoints; ``good_enough`` is above the clean error.
 
     Raises:
         RunError: it is not good enough.
         MissingExtraError: "clip" without open_clip.
     """
     classifier = _train(net, source, folder, training, show_progress=show_progress)
-    error = measure_error(classifier, source)
+    wrong = predict_classes(classifier, source.test_images) != source.test_labels
+    error = float(wrong.mean())
     if error >= good_enough:
         raise RunError(
             f"{NET_TITLES[net]} is wrong on {100 * error:.1f} % of the clean test images of "
@@ -157,15 +150,6 @@ def open_network(
             "anew."
         )
     return classifier, error
-
-
-def measure_error(classifier: Classifier, source: Source) -> float:
-    """Return the share of the clean test images that are wrong."""
-    wrong = 0
-    for start in range(0, len(source.test_images), 500):
-        answers = classifier.predict(source.test_images[start : start + 500]).argmax(1)
-        wrong += int((answers != source.test_labels[start : start + 500]).sum())
-    return wrong / len(source.test_images)
 
 
 def _train(

@@ -172,9 +172,7 @@ def compare(compared: Compared, data: DataName, net: NetName) -> Table:
 def compare_worst(compared: Compared, cells: Sequence[Cell] | None = None) -> Table:
     """Return for each method the change where it does worst: over all protocols and data sets.
 
-    Args:
-        compared: all runs.
-        cells: ``[CLEAN]``, or None for the corrupted ones.
+    ``cells`` is ``[CLEAN]``, or None for the corrupted ones.
     """
     plan = compared.plan
     what = "corrupted" if cells is None else "clean"

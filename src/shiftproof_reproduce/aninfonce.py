@@ -260,13 +260,9 @@ class _Repetition:
 def measure(
     plan: Plan, folder: Path, *, workers: int = 0, show_progress: bool | None = None
 ) -> Measured:
-    """Train all encoders of a plan, or resume their training.
+    """Train all encoders of a plan, or resume from the checkpoints in ``folder``.
 
-    Args:
-        plan: what is trained.
-        folder: of the checkpoints.
-        workers: processes that train, one encoder each at a time; 0 does it in this one.
-        show_progress: None shows it on a terminal only.
+    Each of ``workers`` processes trains one encoder at a time; 0 does it in this one.
     """
     swept = [fix_temperature(value) for value in plan.swept]
     wanted = [
@@ -489,7 +485,8 @@ def make_findings(measured: Measured, plan: Plan) -> list[Finding]:
             found += _judge_setting(measured, name, setting)
     for name, method in plan.extra:
         if measured.of(name, ANISOTROPIC.name) and measured.of(name, method.name):
-            found += _judge_extra(measured, plan, name, method)
+            extra = _judge_extra(measured, plan, name, method)
+            found += [] if extra is None else [extra]
     return found
 
 
@@ -547,74 +544,64 @@ def _judge_setting(measured: Measured, name: str, setting: Setting) -> list[Find
     return found
 
 
-def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> list[Finding]:
+def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> Finding | None:
     """Hold a method that is measured in one setting against what it is there to show."""
     runs, file_name = measured.of(name, method.name), to_file_name(name)
     deviate = functools.partial(_deviate, true=plan.settings[name].precision)
     known, alone = measured.of(name, KNOWN.name), measured.of(name, RANDOM.name)
     if method == KNOWN_BOTH and known:
-        return [
-            _judge(
-                f"bias-{file_name}",
-                "Negatives from both views put Λ̂ farther off than the other view's by a tenth of λ "
-                f"or more, on the latents themselves, λ {name}",
-                "shiftproof",
-                _compare_paired(runs, known, deviate),
-                "{} of λ more",
-                holds=above,
-                limit=0.1,
-            )
-        ]
+        return _judge(
+            f"bias-{file_name}",
+            "Negatives from both views put Λ̂ farther off than the other view's by a tenth of λ "
+            f"or more, on the latents themselves, λ {name}",
+            "shiftproof",
+            _compare_paired(runs, known, deviate),
+            "{} of λ more",
+            holds=above,
+            limit=0.1,
+        )
     if method == KNOWN:
-        return [
-            _judge(
-                f"loss-{file_name}",
-                "Where the latents are known, the loss alone finds Λ: on average within a "
-                f"twentieth, λ {name}",
-                PAPER,
-                average(runs, deviate),
-                "off by {} of λ on average",
-                holds=below,
-                limit=0.05,
-            )
-        ]
+        return _judge(
+            f"loss-{file_name}",
+            "Where the latents are known, the loss alone finds Λ: on average within a "
+            f"twentieth, λ {name}",
+            PAPER,
+            average(runs, deviate),
+            "off by {} of λ on average",
+            holds=below,
+            limit=0.05,
+        )
     if method in (LEARNT, PUBLISHED, RANDOM):
-        return [
-            _judge(
-                f"lost-{to_file_name(method.name)}-{file_name}",
-                f"{method.name} loses a latent in part (R² below {RECOVERED}), λ {name}",
-                PAPER if method == LEARNT else "shiftproof",
-                average(runs, lambda run: run.least),
-                "the worst at {}",
-                holds=below,
-                limit=RECOVERED,
-            )
-        ]
+        return _judge(
+            f"lost-{to_file_name(method.name)}-{file_name}",
+            f"{method.name} loses a latent in part (R² below {RECOVERED}), λ {name}",
+            PAPER if method == LEARNT else "shiftproof",
+            average(runs, lambda run: run.least),
+            "the worst at {}",
+            holds=below,
+            limit=RECOVERED,
+        )
     if method == ENSEMBLE and alone:
-        return [
-            _judge(
-                f"ensemble-{file_name}",
-                f"Two losses on two stretches recover more together than one, λ {name}",
-                PAPER,
-                _compare_paired(runs, alone, lambda run: run.mean),
-                "R² {} more",
-                holds=above,
-            )
-        ]
+        return _judge(
+            f"ensemble-{file_name}",
+            f"Two losses on two stretches recover more together than one, λ {name}",
+            PAPER,
+            _compare_paired(runs, alone, lambda run: run.mean),
+            "R² {} more",
+            holds=above,
+        )
     if method == HARD:
         plain = measured.of(name, ANISOTROPIC.name)
-        return [
-            _judge(
-                f"hard-{file_name}",
-                f"Negatives drawn around the anchor with a λ of {method.hard:g} lower Λ̂, as what "
-                f"they share with the positives cannot be told apart, λ {name}",
-                PAPER,
-                _compare_paired(plain, runs, lambda run: sum(run.precision) / len(run.precision)),
-                "Λ̂ {} lower on average",
-                holds=above,
-            )
-        ]
-    return []
+        return _judge(
+            f"hard-{file_name}",
+            f"Negatives drawn around the anchor with a λ of {method.hard:g} lower Λ̂, as what "
+            f"they share with the positives cannot be told apart, λ {name}",
+            PAPER,
+            _compare_paired(plain, runs, lambda run: sum(run.precision) / len(run.precision)),
+            "Λ̂ {} lower on average",
+            holds=above,
+        )
+    return None
 
 
 def _deviate(run: Recovered, true: Sequence[float]) -> float:

@@ -28,7 +28,7 @@ from shiftproof_reproduce.detection_paper import judge_loss
 from shiftproof_reproduce.detector_training import DetectorTraining, Scenes, train_detector
 from shiftproof_reproduce.fashion import FashionMNIST
 from shiftproof_reproduce.result import Finding, Result, Table, Value, point, to_json
-from shiftproof_reproduce.scenes import SceneKind, read_backgrounds, write_scenes
+from shiftproof_reproduce.scenes import Parts, SceneKind, read_backgrounds, write_scenes
 from shiftproof_reproduce.seconds import Seconds
 from shiftproof_reproduce.spelling import spell
 from shiftproof_reproduce.verdicts import above, below, judge
@@ -160,25 +160,13 @@ def _draw_scenes(
     show_progress: bool | None,
 ) -> tuple[CocoData, CocoData]:
     """Return the scenes for training and for the test, which have photographs of their own."""
-    train = write_scenes(
-        out / "train",
-        plan.train_scenes,
-        items.train_images,
-        items.train_labels,
-        photographs[: -plan.held_out],
-        plan.kind,
-        name="train",
-        show_progress=show_progress,
-    )
-    test = write_scenes(
-        out / "test",
-        plan.test_scenes,
-        items.test_images,
-        items.test_labels,
-        photographs[-plan.held_out :],
-        plan.kind,
-        name="test",
-        show_progress=show_progress,
+    seen, held_out = photographs[: -plan.held_out], photographs[-plan.held_out :]
+    train, test = (
+        write_scenes(out / name, count, parts, plan.kind, name=name, show_progress=show_progress)
+        for name, count, parts in (
+            ("train", plan.train_scenes, Parts(items.train_images, items.train_labels, seen)),
+            ("test", plan.test_scenes, Parts(items.test_images, items.test_labels, held_out)),
+        )
     )
     return train, test
 
@@ -225,13 +213,9 @@ def read_scenes(data: CocoData) -> Scenes:
 def stylize_scenes(
     images: Sequence[Image], seed: int, kept: Path, *, show_progress: bool | None = None
 ) -> Sequence[Image]:
-    """Return the images in drawn styles, one drawn for each; geometry and so the boxes stay.
+    """Return images of one size in drawn styles, one drawn for each; geometry and so the boxes stay.
 
-    Args:
-        images: of one size.
-        seed: decides the styles.
-        kept: a file in which they are kept, so that they are made once.
-        show_progress: None shows it on a terminal only.
+    The file ``kept`` keeps them, so that they are made once.
     """
     mark = fingerprint([str(seed).encode(), *(image.tobytes() for image in images)])
     marks = kept.with_suffix(".txt")

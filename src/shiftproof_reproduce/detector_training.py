@@ -69,17 +69,9 @@ def train_detector(
     title: str = "Training",
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Train a network, or resume the training that ``checkpoint`` holds.
+    """Train a network, or resume the training that ``checkpoint`` holds; return it in evaluation mode.
 
-    Args:
-        scenes: what it is trained on.
-        checkpoint: a file; one of other settings or scenes is written over.
-        training: what decides the weights.
-        title: of the progress display.
-        show_progress: None shows it on a terminal only.
-
-    Returns:
-        The network in evaluation mode.
+    A checkpoint of other settings or scenes is written over.
     """
     import torch
 

@@ -53,14 +53,9 @@ def embed_pieces(
 ) -> dict[str, float]:
     """Make and embed all pieces, each in one worker, and return the CPU seconds that each took.
 
-    Args:
-        pieces: by name; the largest first keeps all workers busy.
-        folder: where they go.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        side: pixels that the encoder is shown.
-        seed: of what images are shifted with.
-        workers: processes; 0 works here.
-        show_progress: None shows it on a terminal only.
+    The largest piece first keeps all workers busy; with 0 all is done here. ``data`` is the folder of
+    Fashion-MNIST, ``side`` pixels are shown to the encoder, and ``seed`` decides how images are
+    shifted.
     """
     for name in ("images", "embeddings", "pieces"):
         make_folder(folder / name)

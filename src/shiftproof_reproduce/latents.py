@@ -149,13 +149,7 @@ def recover(
 ) -> Recovered:
     """Train an encoder on pairs, or resume that, and compare it with the latents.
 
-    Args:
-        setting: what is drawn.
-        method: the loss.
-        seed: of mixing, encoder and pairs.
-        checkpoint: a ``.safetensors`` file.
-        device: where the encoder is trained.
-        show_progress: None shows it on a terminal only.
+    ``seed`` is that of mixing, encoder and pairs, ``checkpoint`` a ``.safetensors`` file.
     """
     import torch
 
@@ -275,13 +269,8 @@ def build_encoder(
 ) -> torch.nn.Module:
     """Return an MLP with leaky ReLUs from ``dim`` to ``out_dim``, weights from torch's global state.
 
-    Args:
-        dim: of the observations.
-        out_dim: of the embedding.
-        width: of the hidden layers.
-        depth: how many of them.
-        slow: add the observations to what the MLP says, whose last layer starts at zero; they are
-            repeated where the embedding is longer.
+    It has ``depth`` hidden layers of ``width``. ``slow`` adds the observations to what the MLP says,
+    whose last layer starts at zero; they are repeated where the embedding is longer.
     """
     from torch import nn
 

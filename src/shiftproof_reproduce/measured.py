@@ -94,12 +94,7 @@ def list_groups(measured: Measured) -> dict[str, list[Cell]]:
 
 
 def compare_methods(runs: Sequence[tuple[Measured, Mapping[str, str]]], *, note: str = "") -> Table:
-    """Return the errors by method and family.
-
-    Args:
-        runs: each run with those of its models that are shown, and how the table calls them.
-        note: what a reader must know.
-    """
+    """Return the errors by method and family, of the models of each run that have a title."""
     columns = list_groups(runs[0][0])
     rows = [shown for _, titles in runs for shown in titles.values()]
     values: list[list[Value]] = [

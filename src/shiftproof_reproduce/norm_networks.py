@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from shiftproof import Classes, Classifier
 from shiftproof.errors import MissingExtraError
 from shiftproof.models import Preprocess
+from shiftproof_reproduce.network import build_residual
 
 if TYPE_CHECKING:
     import torch
@@ -46,22 +47,19 @@ def build_network(kind: NetworkKind, classes: int) -> torch.nn.Module:
     "resnet" and "groupnorm" are a stem of 5 x 5 at stride 2 and one basic block at stride 2 per
     further width (He et al. 2016, arXiv 1512.03385), the mean over the image, and a linear layer;
     "vit" is a vision transformer of torchvision on the 16 places that a stem of
-    three convolutions leaves (Xiao et al. 2021, arXiv 2106.14881), without batch norm.
-
-    Args:
-        kind: what it normalizes with.
-        classes: K.
-
-    Returns:
-        From ``(N, 3, 32, 32)`` floats to ``(N, K)`` logits.
+    three convolutions leaves (Xiao et al. 2021, arXiv 2106.14881), without batch norm. They go
+    from ``(N, 3, 32, 32)`` floats to ``(N, classes)`` logits.
     """
     from torch import nn
 
+    build = functools.partial(
+        build_residual, WIDTHS, classes, channels=len(PREPROCESS.mean), biased_stem=True
+    )
     if kind == "vit":
         return _build_transformer(classes)
     if kind == "groupnorm":
-        return _build_residual(classes, lambda channels: nn.GroupNorm(GROUPS, channels))
-    return _build_residual(classes, nn.BatchNorm2d)
+        return build(lambda width: nn.GroupNorm(GROUPS, width))
+    return build(nn.BatchNorm2d)
 
 
 def wrap_classifier(kind: NetworkKind, network: torch.nn.Module, classes: Classes) -> Classifier:
@@ -81,31 +79,3 @@ def _build_transformer(classes: int) -> torch.nn.Module:
         hidden_dim=WIDTH, mlp_dim=2 * WIDTH, num_classes=classes, conv_stem_configs=stem,
     )  # fmt: skip
     return network
-
-
-def _build_residual(classes: int, norm: Callable[[int], torch.nn.Module]) -> torch.nn.Module:
-    import torch
-    from torch import nn
-
-    class Residual(nn.Module):
-        def __init__(self, channels: int, width: int) -> None:
-            super().__init__()
-            self.path = nn.Sequential(
-                nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
-                norm(width),
-                nn.ReLU(),
-                nn.Conv2d(width, width, 3, padding=1, bias=False),
-                norm(width),
-            )
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, width, 1, stride=2, bias=False), norm(width)
-            )
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return torch.relu(self.path(inputs) + self.shortcut(inputs))
-
-    stem, *others = WIDTHS
-    layers: list[nn.Module] = [nn.Conv2d(3, stem, 5, stride=2, padding=2), norm(stem), nn.ReLU()]
-    layers += [Residual(a, b) for a, b in zip(WIDTHS, others, strict=False)]
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], classes)]
-    return nn.Sequential(*layers)

@@ -142,11 +142,7 @@ def choose_cells(tree: CorruptedData) -> tuple[list[str], list[int]]:
 def compare_published(recipe: str, name: str, runs: Mapping[str, Run], measure: str) -> Table:
     """Return the published table with a row of our own before it.
 
-    Args:
-        recipe: whose.
-        name: the model's.
-        runs: by the method of their column.
-        measure: ``"mce"`` or ``"mean"`` of the scores' summaries.
+    Runs are by the method of their column; ``measure`` is ``"mce"`` or ``"mean"`` of the summaries.
     """
     rows = read_errors(recipe)
     methods = list(dict.fromkeys(method for row in rows.values() for method in row))

@@ -18,7 +18,7 @@ from shiftproof.io import atomic, fingerprint, make_folder, read_json, write_jso
 from shiftproof.rng import generator
 from shiftproof.types import Settings
 from shiftproof_reproduce.embedded_pieces import Place
-from shiftproof_reproduce.network import wrap_classifier
+from shiftproof_reproduce.network import predict_classes, wrap_classifier
 from shiftproof_reproduce.result import slug, to_json
 from shiftproof_reproduce.shifted_fashion import Gray
 from shiftproof_reproduce.training import Training, train
@@ -79,12 +79,8 @@ def train_all(
 
     A training that is there is not repeated, and one that was interrupted is begun again.
 
-    Args:
-        task: what they share.
-        kept: by name ``(N,)`` bool, the rows of the large piece that are trained on.
-        seeds: of first weights and order of the images.
-        workers: processes; 0 works here.
-        show_progress: None shows it on a terminal only.
+    ``kept`` says by name which rows ``(N,)`` of the large piece are trained on; ``seeds`` are those
+    of first weights and order of the images; with 0 workers all is done here.
     """
     for name in ("trainings", "answers"):
         make_folder(task.folder / name)
@@ -153,12 +149,5 @@ def _draw_shown(task: Task, rows: Flags, seed: int) -> tuple[Gray, NDArray[np.ui
 
 def _answer(task: Task, classifier: Classifier) -> NDArray[np.bool_]:
     """Return ``(T, M)``: for each test set the images whose class is found."""
-    place = Place(task.folder)
-    right = np.zeros((len(task.tests), len(task.test_labels)), bool)
-    for number, test in enumerate(task.tests):
-        shown = place.images(test)
-        for start in range(0, len(shown), 500):
-            part = slice(start, start + 500)
-            logits = classifier.predict(np.repeat(shown[part, :, :, None], 3, axis=3))
-            right[number, part] = logits.argmax(1) == task.test_labels[part]
-    return right
+    shown = (Place(task.folder).images(test) for test in task.tests)
+    return np.stack([predict_classes(classifier, images) == task.test_labels for images in shown])

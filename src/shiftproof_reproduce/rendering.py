@@ -76,11 +76,7 @@ def fill(text: str, results: Mapping[str, Result]) -> str:
     """Return a page of ours with the tables of results in their places.
 
     A place begins with ``<!-- RECIPE:TABLE -->`` and ends with ``<!-- end -->``, each on a line of
-    its own; whatever stood between is replaced.
-
-    Args:
-        text: the page, as Markdown.
-        results: by recipe.
+    its own; whatever stood between is replaced. Results are by recipe.
     """
 
     def write_table(place: re.Match[str]) -> str:

@@ -47,9 +47,8 @@ class SceneKind:
 def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
     """Return photographs for the backgrounds.
 
-    Args:
-        folder: of images; None takes the 20 photographs of the extra ``demo``, or where that is not
-            installed, drawn textures.
+    They are those of a folder, by default the 20 of the extra ``demo``, or where that is not
+    installed, drawn textures.
     """
     if folder is not None:
         data = open_data(folder, classes=None, labeled=False)
@@ -62,27 +61,26 @@ def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
     return [photographs.read(sample) for sample in photographs.samples]
 
 
-def draw_scene(
-    items: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    photographs: Sequence[Image],
-    kind: SceneKind,
-    *,
-    key: str,
-) -> tuple[Image, NDArray[np.int64], NDArray[np.int64]]:
-    """Return one scene, a pure function of its arguments.
-
-    Args:
-        items: ``(M, 28, 28)`` uint8, white on black.
-        labels: ``(M,)`` their classes.
-        photographs: for the background.
-        kind: what scenes look like.
-        key: names the scene.
-
-    Returns:
-        The image ``(side, side, 3)`` uint8 RGB, the boxes ``(N, 4)`` int64 x, y, width, height, and
-        the classes ``(N,)``.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What scenes are made of: items ``(M, 28, 28)`` uint8, white on black, with their classes
+    ``(M,)``, and photographs for the background.
     """
+
+    items: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    photographs: Sequence[Image]
+
+
+def draw_scene(
+    parts: Parts, kind: SceneKind, *, key: str
+) -> tuple[Image, NDArray[np.int64], NDArray[np.int64]]:
+    """Return one scene, a pure function of its arguments; ``key`` names it.
+
+    The image is ``(side, side, 3)`` uint8 RGB, the boxes ``(N, 4)`` int64 x, y, width, height, and
+    the classes ``(N,)``.
+    """
+    items, photographs = parts.items, parts.photographs
     rng = generator(kind.seed, "scene", key)
     image = _crop_background(photographs[int(rng.integers(len(photographs)))], kind.side, rng)
     hidden = np.zeros((kind.side, kind.side), dtype=bool)
@@ -107,7 +105,7 @@ def draw_scene(
         painted = gray[..., None] * tint
         image[place] = image[place] * (1 - opacity[..., None]) + painted * opacity[..., None]
         boxes.append((left, top, width, height))
-        classes.append(int(labels[chosen]))
+        classes.append(int(parts.labels[chosen]))
     return (
         np.clip(np.rint(image), 0, 255).astype(np.uint8),
         np.array(boxes, dtype=np.int64).reshape(-1, 4),
@@ -143,9 +141,7 @@ def _crop_item(
 def write_scenes(
     folder: Path,
     count: int,
-    items: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    photographs: Sequence[Image],
+    parts: Parts,
     kind: SceneKind,
     *,
     name: str,
@@ -153,17 +149,10 @@ def write_scenes(
 ) -> CocoData:
     """Write scenes as PNG with their boxes as COCO JSON, or take those that are there already.
 
-    Args:
-        folder: gets ``images/00000.png`` and so on, and ``annotations/instances.json``.
-        count: how many.
-        items: as for :func:`draw_scene`.
-        labels: as there.
-        photographs: as there.
-        kind: as there.
-        name: what the scenes' keys begin with.
-        show_progress: None shows it on a terminal only.
+    They are ``images/00000.png`` and so on, and ``annotations/instances.json``; their keys begin with
+    ``name``.
     """
-    arrays = (items, labels, *photographs)
+    arrays = (parts.items, parts.labels, *parts.photographs)
     about = {
         "kind": to_json(kind),
         "count": count,
@@ -179,9 +168,7 @@ def write_scenes(
         size = {"width": kind.side, "height": kind.side}
         with progress(f"Scenes ({name})", count, show=show_progress) as advance:
             for number in range(count):
-                image, boxes, classes = draw_scene(
-                    items, labels, photographs, kind, key=f"{name} {number}"
-                )
+                image, boxes, classes = draw_scene(parts, kind, key=f"{name} {number}")
                 file_name = f"{number:05}.png"
                 _, encoded = cv2.imencode(".png", image[..., ::-1])
                 write_bytes(folder / "images" / file_name, encoded.tobytes(), durable=False)

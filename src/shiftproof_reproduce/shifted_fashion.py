@@ -55,15 +55,7 @@ def draw_training_pieces(
     """Return the pieces "large" and "reference": no image is in both.
 
     Of the large one a share is clean, and the rest in ways and severities drawn for each image; the
-    reference is clean.
-
-    Args:
-        images: how many training images there are.
-        large: how many of them are in the large piece.
-        reference: likewise.
-        clean: the share of the large piece that is clean.
-        ways: of the rest.
-        seed: of all draws.
+    reference is clean. There are ``images`` to draw from.
     """
     random = generator(seed, "training pieces")
     order = random.permutation(images)[: large + reference]
@@ -79,15 +71,7 @@ def draw_training_pieces(
 
 
 def draw_test_piece(images: int, count: int, way: str, *, severity: int, seed: int) -> Piece:
-    """Return test images in one way; the same ones for every way.
-
-    Args:
-        images: how many test images there are.
-        count: how many are taken.
-        way: of all of them.
-        severity: 1 to 5.
-        seed: decides which.
-    """
+    """Return ``count`` of so many test images in one way; the same ones for every way."""
     rows = generator(seed, "test piece").permutation(images)[:count]
     return Piece("test", rows, [way] * len(rows), [severity] * len(rows))
 

@@ -128,11 +128,7 @@ def reproduce(
 ) -> Result:
     """Train on Fashion-MNIST with both losses, and read augmentations and class out.
 
-    Args:
-        out: the folder of the trainings; what is there is resumed.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is trained.
 
     Raises:
         InputError: there is no Fashion-MNIST.
@@ -184,15 +180,7 @@ def reproduce_paper(
 def run(
     images: Images, out: Path, plan: Plan, *, device: str, show_progress: bool | None = None
 ) -> Result:
-    """Train with both losses, and return what each keeps.
-
-    Args:
-        images: for training and read-outs.
-        out: the folder.
-        plan: how much.
-        device: where is trained.
-        show_progress: None shows it on a terminal only.
-    """
+    """Train with both losses, and return what each keeps."""
     make_folder(out)
     kept: dict[str, Kept] = {}
     seconds: dict[str, float] = {}

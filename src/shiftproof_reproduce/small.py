@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from shiftproof import Classifier
 from shiftproof import bench as benchmark
 from shiftproof.compute.progress import console
@@ -20,7 +18,7 @@ from shiftproof.types import Settings
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.fashion import FashionMNIST
 from shiftproof_reproduce.measured import Measured
-from shiftproof_reproduce.network import wrap_classifier
+from shiftproof_reproduce.network import predict_classes, wrap_classifier
 from shiftproof_reproduce.result import Finding, Result, Table, to_json
 from shiftproof_reproduce.seconds import Seconds
 from shiftproof_reproduce.training import Training, train
@@ -64,15 +62,8 @@ class Bench:
     ) -> Measured:
         """Measure the source and ``adapters`` in the folder ``name``, or resume what is there.
 
-        Args:
-            name: the part of the experiment, which names its folder.
-            adapters: name to spec.
-            images: test images; those of a smaller run are among those of a larger one.
-            corruptions: names.
-            severities: of 1 to 5.
-            batch_size: n.
-            protocol: what ``parse_protocol`` takes.
-            labels: show images of these classes alone.
+        Arguments are those of ``bench.run``, and ``labels``: show images of these classes alone. The
+        test images of a smaller run are among those of a larger one.
         """
         functions = scale(SCALE)
         chosen: dict[str, CorruptionFunction] = {name: functions[name] for name in corruptions}
@@ -134,12 +125,6 @@ def prepare(
 ) -> Bench:
     """Read the data, train the network or take the one that is there, and check that it is good.
 
-    Args:
-        out: the folder of the experiment.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how the network is trained.
-        show_progress: None shows it on a terminal only.
-
     Raises:
         InputError: there is no Fashion-MNIST.
         RunError: the network is not good enough.
@@ -153,7 +138,7 @@ def prepare(
         arrays = read.train_images, read.train_labels
         network = train(*arrays, checkpoint, plan.training, show_progress=show_progress)
     classifier = wrap_classifier(network)
-    clean_error = measure_clean_error(classifier, read)
+    clean_error = float((predict_classes(classifier, read.test_images) != read.test_labels).mean())
     if clean_error >= plan.good_enough:
         raise RunError(
             f"The network is wrong on {100 * clean_error:.1f} % of the clean test images; expected "
@@ -175,15 +160,9 @@ def make_result(
 ) -> Result:
     """Return the result of an experiment.
 
-    Args:
-        bench: the network and its runs.
-        plan: how much was measured; recorded, but for the training, which ``bench`` records.
-        recipe: its name.
-        title: the page's.
-        about: what was done with the network, in sentences that follow those on the network.
-        tables: what was measured.
-        findings: what it says.
-        settings: more that decides the numbers.
+    ``plan`` is recorded but for the training, which ``bench`` records, and so are the ``settings``
+    that it does not hold. ``about`` says what was done with the network, in sentences that follow
+    those on the network.
     """
     network = (
         "A ResNet with batch norm is trained from scratch on Fashion-MNIST (clean error "
@@ -203,13 +182,3 @@ def make_result(
         findings=findings,
         seconds=bench.seconds.spent,
     )
-
-
-def measure_clean_error(classifier: Classifier, data: FashionMNIST) -> float:
-    """Return the share of the test images that are wrong."""
-    wrong = 0
-    for start in range(0, len(data.test_images), 500):
-        gray = data.test_images[start : start + 500]
-        logits = classifier.predict(np.repeat(gray[..., None], 3, axis=3))
-        wrong += int((logits.argmax(1) != data.test_labels[start : start + 500]).sum())
-    return wrong / len(data.test_images)

@@ -46,8 +46,7 @@ tokens, of which most never occur."""
 def build_towers(folder: Path) -> torch.nn.Module:
     """Return the model with new weights, drawn from torch's global state.
 
-    Args:
-        folder: gets the configuration, with which OpenCLIP opens it again.
+    ``folder`` gets the configuration, with which OpenCLIP opens it again.
 
     Raises:
         MissingExtraError: open_clip is not installed.

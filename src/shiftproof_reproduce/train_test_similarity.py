@@ -68,7 +68,8 @@ def reproduce(
         "plan": to_json(plan),
         "data": {"name": "Fashion-MNIST", "fingerprint": read.fingerprint()},
     }
-    _claim(make_folder(out) / "runs", {"plan": plan.of_the_pieces, "data": settings["data"]})
+    of_the_runs: Settings = {"plan": plan.of_the_pieces, "data": settings["data"]}
+    begin(make_folder(out) / "runs", "settings.json", of_the_runs, what="a run")
     begun = time.monotonic()
     used = loky.cpu_count() if workers is None else workers
     folder = None if data is None else Path(data)
@@ -179,8 +180,3 @@ def search(place: Place, plan: Plan) -> Found:
         for rule in CONTROLS if name != COMBINED else (RANDOM,):
             kept[name_training(name, rule)] = prune_to(large, target, size, rule, seed=plan.seed)
     return Found(gaps, pruning, proofs, kept)
-
-
-def _claim(folder: Path, settings: Settings) -> None:
-    """Make the folder of the runs, or check that it is of these settings."""
-    begin(folder, "settings.json", settings, what="a run")

@@ -66,17 +66,10 @@ def train(
     *,
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Train a network, or resume the training that ``checkpoint`` holds.
+    """Train a network, or resume the training that ``checkpoint`` holds; return it in evaluation mode.
 
-    Args:
-        images: ``(N, 28, 28)`` uint8.
-        labels: ``(N,)`` integers.
-        checkpoint: a file; one of other settings or images is written over.
-        training: what decides the weights.
-        show_progress: None shows it on a terminal only.
-
-    Returns:
-        The network in evaluation mode.
+    Images are ``(N, 28, 28)`` uint8 and labels ``(N,)``. A checkpoint of other settings or images is
+    written over.
     """
     import torch
 
@@ -152,18 +145,8 @@ def run_epochs(
     A checkpoint is written after each epoch. Where the losses depend on the weights and the epoch
     alone, a training that was interrupted ends with the weights of one that was not.
 
-    Args:
-        network: with its first weights.
-        optimizer: of its parameters; the rate is set before each step.
-        measure_losses: from an epoch, counted from 0, to its losses.
-        schedule: epochs and rates.
-        steps: of an epoch.
-        checkpoint: where it stands.
-        title: of the progress display.
-        show_progress: None shows it on a terminal only.
-
-    Returns:
-        The network in evaluation mode.
+    ``measure_losses`` gives the ``steps`` losses of an epoch, counted from 0; the optimizer's rate is
+    set before each step. The network is returned in evaluation mode.
     """
     import torch
 
@@ -188,15 +171,9 @@ def run_epochs(
 
 
 def one_cycle(step: int, steps: int, *, peak: float, warm_up: float) -> float:
-    """Return the learning rate of a step: up to ``peak`` and down to 0, both along a cosine.
+    """Return the rate of a step, from 0: up to ``peak`` and down to 0, both along a cosine.
 
-    (Smith & Topin 2017, arXiv 1708.07120.)
-
-    Args:
-        step: from 0.
-        steps: of the whole training.
-        peak: the largest rate.
-        warm_up: the share of all steps over which it rises.
+    It rises over the share ``warm_up`` of all steps (Smith & Topin 2017, arXiv 1708.07120).
 
     >>> [round(one_cycle(step, 4, peak=1.0, warm_up=0.5), 3) for step in range(4)]
     [0.25, 0.75, 1.0, 0.5]

@@ -22,7 +22,7 @@ from shiftproof_reproduce import (
 from shiftproof_reproduce.detection import Plan, mix_scenes, read_scenes, stylize_scenes
 from shiftproof_reproduce.detector_training import DetectorTraining, Scenes, train_detector
 from shiftproof_reproduce.published import read_detectors
-from shiftproof_reproduce.scenes import SceneKind, draw_scene, read_backgrounds, write_scenes
+from shiftproof_reproduce.scenes import Parts, SceneKind, draw_scene, read_backgrounds, write_scenes
 from support.tiny_fashion import write_fashion
 
 KIND = SceneKind(side=64, items=(1, 2), sizes=(0.3, 0.5))
@@ -60,9 +60,7 @@ def data(items, photographs, tmp_path_factory):
     return write_scenes(
         tmp_path_factory.mktemp("scenes"),
         6,
-        items.train_images,
-        items.train_labels,
-        photographs,
+        Parts(items.train_images, items.train_labels, photographs),
         KIND,
         name="train",
         show_progress=False,
@@ -73,11 +71,10 @@ def data(items, photographs, tmp_path_factory):
 
 
 def test_outside_of_the_boxes_there_is_the_photograph_alone(items, photographs):
-    image, boxes, labels = draw_scene(
-        items.train_images, items.train_labels, photographs, KIND, key="a"
-    )
-    invisible = np.zeros_like(items.train_images)
-    background, _, _ = draw_scene(invisible, items.train_labels, photographs, KIND, key="a")
+    parts = Parts(items.train_images, items.train_labels, photographs)
+    image, boxes, labels = draw_scene(parts, KIND, key="a")
+    invisible = dataclasses.replace(parts, items=np.zeros_like(items.train_images))
+    background, _, _ = draw_scene(invisible, KIND, key="a")
     assert image.shape == (64, 64, 3)
     assert 1 <= len(boxes) == len(labels) <= 2
     changed = (image != background).any(axis=2)
@@ -90,25 +87,23 @@ def test_outside_of_the_boxes_there_is_the_photograph_alone(items, photographs):
 
 
 def test_a_scene_depends_on_its_key_alone(items, photographs):
-    one = draw_scene(items.train_images, items.train_labels, photographs, KIND, key="a")
-    again = draw_scene(items.train_images, items.train_labels, photographs, KIND, key="a")
-    other = draw_scene(items.train_images, items.train_labels, photographs, KIND, key="b")
+    parts = Parts(items.train_images, items.train_labels, photographs)
+    one, again, other = (draw_scene(parts, KIND, key=key) for key in "aab")
     assert all(np.array_equal(x, y) for x, y in zip(one, again, strict=True))
     assert not np.array_equal(one[0], other[0])
 
 
 def test_scenes_on_disk_are_those_that_were_drawn(items, photographs, data):
+    parts = Parts(items.train_images, items.train_labels, photographs)
     for number, sample in enumerate(data.samples):
-        image, boxes, labels = draw_scene(
-            items.train_images, items.train_labels, photographs, KIND, key=f"train {number}"
-        )
+        image, boxes, labels = draw_scene(parts, KIND, key=f"train {number}")
         np.testing.assert_array_equal(data.read(sample), image)
         np.testing.assert_array_equal(data.objects[sample.id].positions, boxes)
         np.testing.assert_array_equal(data.objects[sample.id].labels, labels)
 
 
 def test_scenes_that_are_there_are_not_drawn_again(items, photographs, data, monkeypatch):
-    arguments = (6, items.train_images, items.train_labels, photographs, KIND)
+    arguments = (6, Parts(items.train_images, items.train_labels, photographs), KIND)
     before = (data.root / "images/00000.png").stat().st_mtime_ns
     write_scenes(data.root, *arguments, name="train", show_progress=False)
     assert (data.root / "images/00000.png").stat().st_mtime_ns == before
@@ -306,8 +301,8 @@ def test_test_scenes_have_photographs_of_their_own(finished):
 def test_held_out_photographs_are_behind_the_test_scenes_alone(folder, tmp_path, monkeypatch):
     seen = {}
 
-    def write(out, count, images, labels, photographs, kind, *, name, show_progress):
-        seen[name] = [id(photograph) for photograph in photographs]
+    def write(out, count, parts, kind, *, name, show_progress):
+        seen[name] = [id(photograph) for photograph in parts.photographs]
         if name == "test":
             raise RuntimeError("seen enough")
 

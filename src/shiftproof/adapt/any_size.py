@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from shiftproof.adapt.events import Event
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
-from shiftproof.models.any_size import ModelLike
+from shiftproof.models.module import ModelLike
 from shiftproof.types import Image, Settings
 
 if TYPE_CHECKING:

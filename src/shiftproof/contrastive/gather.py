@@ -47,11 +47,8 @@ def gather_vectors(vectors: torch.Tensor) -> torch.Tensor:
     its own anchors, and gradients are averaged over processes as in ``DistributedDataParallel``,
     the result is the gradient of the mean loss over all anchors.
 
-    Args:
-        vectors: ``(N, ...)``, of the same shape in all processes.
-
-    Returns:
-        ``(processes x N, ...)``.
+    Vectors are ``(N, ...)``, of the same shape in all processes; ``(processes x N, ...)`` is
+    returned.
 
     Raises:
         InputError: the shapes differ between processes, or the process group is not initialized.

@@ -44,15 +44,8 @@ def row_log_sums(
 ) -> torch.Tensor:
     """Return for each row ``log Σ exp(-½ |row - column|²)`` over the columns whose id differs.
 
-    Args:
-        rows: ``(N, D)`` float32 or float64.
-        columns: ``(M, D)``.
-        row_ids: ``(N,)`` int64, None where all columns count.
-        column_ids: ``(M,)`` int64.
-        tile: rows and columns of a tile; with a single tile the plain form is used.
-
-    Returns:
-        ``(N,)``; ``-inf`` where no column counts.
+    Rows ``(N, D)`` and columns ``(M, D)`` are float32 or float64; with ids of None all columns
+    count. A single tile is the plain form. Returns ``(N,)``, ``-inf`` where no column counts.
     """
     wide_rows, wide_columns = _wide(rows, columns)
     if max(len(rows), len(columns)) <= tile:

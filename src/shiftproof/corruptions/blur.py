@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ from shiftproof.corruptions.filters import (
     smear_bytes,
     unpack_pixels,
 )
-from shiftproof.types import F32, F64, I64, U8, Image
+from shiftproof.types import F32, F64, I32, I64, U8, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
@@ -47,10 +47,10 @@ GAUSSIAN_BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 
 def gaussian_blur(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = GAUSSIAN_BLUR
 ) -> Image:
     """Smooth with a Gaussian, the edge repeated."""
-    return blur_gaussian(image, constants(table or GAUSSIAN_BLUR, severity))
+    return blur_gaussian(image, constants(table, severity))
 
 
 @dataclass(frozen=True)
@@ -189,19 +189,31 @@ def defocus_blur_small(
     return to_uint8(values.reshape(image.shape))
 
 
-def _glass(image: Image, row: tuple[float, int, int], rng: Random, exchange: bool) -> Image:
+def shuffle_pixels(
+    image: Image,
+    delta: int,
+    rounds: int,
+    draw_offsets: Callable[[int, int, int], I32],
+    *,
+    exchange: bool,
+) -> None:
+    """Shuffle the pixels of an image in place, by offsets from (delta, width, count)."""
     from shiftproof.corruptions.kernels import blur as kernels
 
-    sigma, delta, rounds = row
     height, width = image.shape[:2]
-    smooth = blur_gaussian(image, sigma)
     moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
     if moved:
-        pixels = pack_pixels(smooth)
+        pixels = pack_pixels(image)
         for _ in range(rounds):
-            offsets = draws.offsets(rng, delta, width, moved)
+            offsets = draw_offsets(delta, width, moved)
             kernels.shuffle_pixels(pixels.reshape(-1), width, delta, offsets, exchange)
-        unpack_pixels(pixels, smooth)
+        unpack_pixels(pixels, image)
+
+
+def _glass(image: Image, row: tuple[float, int, int], rng: Random, *, exchange: bool) -> Image:
+    sigma, delta, rounds = row
+    smooth = blur_gaussian(image, sigma)
+    shuffle_pixels(smooth, delta, rounds, partial(draws.offsets, rng), exchange=exchange)
     return blur_gaussian(smooth, sigma)
 
 
@@ -209,14 +221,14 @@ def glass_blur(
     image: Image,
     severity: float,
     rng: Random,
-    table: Sequence[tuple[float, int, int]] | None = None,
+    table: Sequence[tuple[float, int, int]] = GLASS_BLUR,
 ) -> Image:
     """Shuffle pixels within a few pixels, between two Gaussians, as through frosted glass.
 
     Meant as an exchange of neighbors; the published code copies the neighbor over the pixel
     instead, and so does this.
     """
-    return _glass(image, constants(table or GLASS_BLUR, severity), rng, exchange=False)
+    return _glass(image, constants(table, severity), rng, exchange=False)
 
 
 def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -237,14 +249,14 @@ def motion_blur(image: Image, severity: float, rng: Random) -> Image:
 
 
 def motion_blur_rounded(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[int, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[int, float]] = MOTION_BLUR
 ) -> Image:
     """Smear along a direction within 45 degrees of the horizontal, the edge repeated.
 
     Differs from ``motion_blur``: values are rounded, as by ImageMagick, which the original code of
     ImageNet-C and CIFAR-10-C calls.
     """
-    radius, sigma = constants(table or MOTION_BLUR, severity)
+    radius, sigma = constants(table, severity)
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45), rounded=True)
 
 
@@ -377,7 +389,7 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
 
 
 def zoom_blur(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = ZOOM_BLUR
 ) -> Image:
     """Average the image with enlargements of its center, as when zooming during the exposure.
 
@@ -385,7 +397,7 @@ def zoom_blur(
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
     At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
-    return _zoom(image, constants(table or ZOOM_BLUR, severity), _corner_lines)
+    return _zoom(image, constants(table, severity), _corner_lines)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:

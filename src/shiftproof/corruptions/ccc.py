@@ -242,11 +242,7 @@ def walk(first: str, second: str, accuracy: ArrayLike, target: float) -> dict[st
 
     With ``protocol="online:reset=never"`` an adapter is not reset between the steps.
 
-    Args:
-        first: the corruption at the start.
-        second: the corruption at the end.
-        accuracy: as for ``find_walk``.
-        target: as for ``find_walk``.
+    Accuracy and target are as for ``find_walk``.
     """
     chained = [pair(first, second, a, b) for a, b in find_walk(accuracy, target)]
     return {one.spec: one for one in chained}

@@ -114,9 +114,7 @@ def chain(*specs: str | tuple[str, float]) -> Chain:
 def parse_chain(text: str, groups: Sequence[str] = ()) -> Chain:
     """Read ``"gaussian_noise-1.25+fog"``: names joined by +, each with a severity or without.
 
-    Args:
-        text: the spec.
-        groups: further valid names, suggested where a name is unknown.
+    ``groups`` are further valid names, suggested where a name is unknown.
 
     Raises:
         UnknownNameError: no such corruption; the error suggests the nearest name.

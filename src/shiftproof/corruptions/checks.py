@@ -143,6 +143,19 @@ def check_image(image: object) -> Image:
     raise ImageError(f"{expected}; got shape {image.shape}. {hint}")
 
 
+def check_same_form(result: object, image: Image, expected: str) -> Image:
+    """Return what a function made of an image, of whose form it has to be.
+
+    Raises:
+        ImageError: it is not uint8 of the image's shape; ``expected`` with what came in ``{}``.
+    """
+    if not isinstance(result, np.ndarray):
+        raise ImageError(expected.format(type(result).__name__))
+    if result.dtype != np.uint8 or result.shape != image.shape:
+        raise ImageError(expected.format(f"{result.dtype} {result.shape}"))
+    return result
+
+
 def _how_to_convert(image: NDArray[np.generic]) -> str:
     if image.dtype == np.bool_:
         return "Convert it with image.astype(numpy.uint8) * 255."

@@ -97,12 +97,12 @@ def apply_table(image: Image, table: U8) -> Image:
 
 
 def contrast(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = CONTRAST
 ) -> Image:
     """Pull every value towards the mean of its channel."""
     from shiftproof.corruptions.kernels import digital as kernels
 
-    kept = constants(table or CONTRAST, severity)
+    kept = constants(table, severity)
     levels = np.arange(256) / 255.0
     sums = np.empty(channels_of(image))
     kernels.sum_channels(add_channel_axis(image), levels, sums)
@@ -271,7 +271,7 @@ def nearest(size: int, small: int) -> I64:
 
 
 def pixelate(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = PIXELATE
 ) -> Image:
     """Shrink by averaging boxes of pixels and enlarge again by repetition.
 
@@ -282,7 +282,7 @@ def pixelate(
     """
     from shiftproof.corruptions.kernels import digital as kernels
 
-    share = constants(table or PIXELATE, severity)
+    share = constants(table, severity)
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = np.empty((rows, columns, channels_of(image)), np.uint8)
@@ -297,7 +297,7 @@ def pixelate(
 
 
 def jpeg_compression(
-    image: Image, severity: float, rng: Random, table: Sequence[int] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[int] = JPEG_COMPRESSION
 ) -> Image:
     """Save as JPEG of low quality, with halved color resolution, and load again.
 
@@ -308,32 +308,31 @@ def jpeg_compression(
     """
     import cv2
 
-    if max(image.shape) > JPEG_LONGEST_SIDE:
-        raise ImageError(
-            f"JPEG holds at most {JPEG_LONGEST_SIDE} pixels along a side; "
-            f"got shape {image.shape}. Cut the image into pieces."
-        )
-    options = [cv2.IMWRITE_JPEG_QUALITY, constants(table or JPEG_COMPRESSION, severity)]
-    if image.ndim == 2:
-        coded = cv2.imencode(".jpg", image, options)[1]
-        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
-    coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    _check_side(image, "JPEG", JPEG_LONGEST_SIDE)
+    quality = constants(table, severity)
+    return _encode_and_decode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def saturate(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = SATURATE
 ) -> Image:
     """Change the saturation (HSV); a gray image stays as it is."""
     from shiftproof.corruptions.kernels import digital as kernels
 
     if image.ndim == 2:
         return np.array(image)
-    scale, offset = constants(table or SATURATE, severity)
+    scale, offset = constants(table, severity)
     out = np.empty_like(image)
     kernels.scale_saturation(image, scale, offset, out)
     return out
+
+
+def _check_side(image: Image, codec: str, longest: int) -> None:
+    if max(image.shape) > longest:
+        raise ImageError(
+            f"{codec} holds at most {longest} pixels along a side; got shape {image.shape}. Cut the "
+            "image into pieces."
+        )
 
 
 def _encode_and_decode(image: Image, suffix: str, options: list[int]) -> Image:
@@ -357,11 +356,7 @@ def webp_compression(image: Image, severity: float, rng: Random) -> Image:
     """
     import cv2
 
-    if max(image.shape) > WEBP_LONGEST_SIDE:
-        raise ImageError(
-            f"WebP holds at most {WEBP_LONGEST_SIDE} pixels along a side; "
-            f"got shape {image.shape}. Cut the image into pieces."
-        )
+    _check_side(image, "WebP", WEBP_LONGEST_SIDE)
     quality = constants(WEBP_COMPRESSION, severity)
     return _encode_and_decode(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
 

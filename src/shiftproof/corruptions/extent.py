@@ -60,11 +60,7 @@ def describe_cells(
 ) -> list[str]:
     """Return what is added to a grid in words.
 
-    Args:
-        corruptions: all of them.
-        severities: all of them, rising.
-        new_corruptions: that are added.
-        new_severities: that are added, rising.
+    ``corruptions`` and ``severities`` are all of them, the severities rising.
 
     >>> describe_cells(["fog", "snow"], [1, 2, 3], new_corruptions=["snow"], new_severities=[])
     ['snow at 1 to 3']

@@ -56,8 +56,7 @@ def round_exp(values: NDArray[np.floating]) -> F64:
 def bound_rounding(partial: float) -> np.float32:
     """Return what a sum of weighted bytes in float32 may be off, in gray levels.
 
-    Args:
-        partial: the sum of all that is rounded on the way, where every byte is 1.
+    ``partial`` is the sum of all that is rounded on the way, where every byte is 1.
     """
     bound: np.float32 = np.float32(1.01 * 255 * 2.0**-24 * partial)
     return bound

@@ -8,17 +8,13 @@ differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from shiftproof.corruptions import blur, draws, noise, weather
 from shiftproof.corruptions.checks import CorruptionFunction, Random, constants
-from shiftproof.corruptions.filters import (
-    add_channel_axis,
-    filter_gaussian,
-    pack_pixels,
-    unpack_pixels,
-)
+from shiftproof.corruptions.filters import add_channel_axis, filter_gaussian
 from shiftproof.corruptions.scales import AtScale
 from shiftproof.types import I32, Image
 
@@ -73,18 +69,9 @@ def glass_blur(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, int, int]]
 ) -> Image:
     """Swap half of the pixels with nearby ones, between two blurs along the columns."""
-    from shiftproof.corruptions.kernels import blur as kernels
-
     sigma, delta, rounds = constants(table, severity)
-    height, width = image.shape[:2]
     smooth = _blur_down(image, sigma)
-    moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
-    if moved:
-        pixels = pack_pixels(smooth)
-        for _ in range(rounds):
-            offsets = _draw_offsets(rng, delta, width, moved)
-            kernels.shuffle_pixels(pixels.reshape(-1), width, delta, offsets, True)
-        unpack_pixels(pixels, smooth)
+    blur.shuffle_pixels(smooth, delta, rounds, partial(_draw_offsets, rng), exchange=True)
     return _blur_down(smooth, sigma)
 
 
@@ -100,16 +87,11 @@ def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float,
 
 def spatter(image: Image, severity: float, rng: Random, table: Sequence[weather.Spatter]) -> Image:
     """Spatter dark gray mud on the lens, at every severity."""
-    from shiftproof.corruptions.kernels import weather as kernels
-
-    mean, deviation, sigma, threshold, mask_sigma, _ = constants(table, severity)
-    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
-    layer = np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
-    mask = filter_gaussian((layer > np.float32(threshold)).astype(np.float32), mask_sigma)
-    planes, out = add_channel_axis(image), np.empty_like(image)
-    color = np.full(planes.shape[2], MUD_GRAY, np.float32)
-    kernels.blend_mud(planes, mask, np.float32(0.8), color, add_channel_axis(out))
-    return out
+    row = constants(table, severity)
+    _, _, _, threshold, mask_sigma, _ = row
+    color = np.full(add_channel_axis(image).shape[2], MUD_GRAY, np.float32)
+    covered = weather.draw_spatter(image, row, rng) > np.float32(threshold)
+    return weather.add_mud(image, covered, mask_sigma, color)
 
 
 FUNCTIONS: dict[str, CorruptionFunction] = {

@@ -48,10 +48,10 @@ def _noise_table(sigma: float) -> U8:
 
 
 def gaussian_noise(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = GAUSSIAN_NOISE
 ) -> Image:
     """Add normal noise to every value, as from a hot sensor in the dark."""
-    sigma = constants(table or GAUSSIAN_NOISE, severity)
+    sigma = constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
@@ -121,10 +121,10 @@ def _alias_row(share: F64, outcomes: U64) -> U64:
 
 
 def shot_noise(
-    image: Image, severity: float, rng: Random, table: Sequence[int] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[int] = SHOT_NOISE
 ) -> Image:
     """Replace every value by a Poisson count with that mean, as when light is scarce."""
-    photons = constants(table or SHOT_NOISE, severity)
+    photons = constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
     from shiftproof.corruptions.kernels import noise as kernels
@@ -142,10 +142,10 @@ def shot_noise(
 
 
 def impulse_noise(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = IMPULSE_NOISE
 ) -> Image:
     """Turn a share of the values black or white, half each, every channel by itself."""
-    share = constants(table or IMPULSE_NOISE, severity)
+    share = constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         changed = rng.random_sample(image.shape) <= share
         white = rng.random_sample(image.shape) <= 0.5
@@ -170,10 +170,10 @@ def _factor_table(sigma: float) -> I16:
 
 
 def speckle_noise(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = SPECKLE_NOISE
 ) -> Image:
     """Add normal noise in proportion to the value, as radar and ultrasound have it."""
-    sigma = constants(table or SPECKLE_NOISE, severity)
+    sigma = constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))

@@ -70,10 +70,10 @@ def _add_layer(image: Image, layer: F64, keep: float, add: float) -> Image:
 
 
 def single_frequency_greyscale(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = SINGLE_FREQUENCY_GREYSCALE
 ) -> Image:
     """Add one plane wave of a random direction and frequency; a level is an amplitude of 19.6."""
-    amplitude = constants(table or SINGLE_FREQUENCY_GREYSCALE, severity) * 19.6
+    amplitude = constants(table, severity) * 19.6
     first = rng.uniform(-math.pi, math.pi)
     both = np.array([first, rng.uniform(-abs(first), abs(first))])
     across, down = both[rng.permutation(2)]
@@ -85,12 +85,12 @@ def single_frequency_greyscale(
 
 
 def cocentric_sine_waves(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = COCENTRIC_SINE_WAVES
 ) -> Image:
     """Add wavy concentric rings about a random point; a level is an amplitude of 12.8."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    rise = constants(table or COCENTRIC_SINE_WAVES, severity) * 12.8
+    rise = constants(table, severity) * 12.8
     left = rng.uniform(0, image.shape[1])
     top = rng.uniform(0, image.shape[0])
     waves = rng.uniform(0, 10)
@@ -100,11 +100,11 @@ def cocentric_sine_waves(
     return _add_layer(image, layer, 1.0, rise)
 
 
-def plasma_noise(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+def plasma_noise(image: Image, severity: float, rng: Random, table: Levels = PLASMA_NOISE) -> Image:
     """Blend in colored plasma (phase-modulated waves); a level is a weight of 6.4 of 255."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    weight = constants(table or PLASMA_NOISE, severity) * 6.4
+    weight = constants(table, severity) * 6.4
     time = rng.uniform(0, 6 * math.pi)
     folds = 4 + draws.index(rng, 3)
     sharpness = rng.uniform(0.5, 1.0)
@@ -129,14 +129,14 @@ def _draw_slopes(rng: Random) -> tuple[I64, F64]:
     return order.astype(np.int64), slopes / np.maximum(lengths, 1)
 
 
-def perlin_noise(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+def perlin_noise(image: Image, severity: float, rng: Random, table: Levels = PERLIN_NOISE) -> Image:
     """Blend in Perlin turbulence; a level is a weight of 0.05.
 
     The first octave has 7 periods along the shorter side.
     """
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    weight = constants(table or PERLIN_NOISE, severity) * 0.05
+    weight = constants(table, severity) * 0.05
     order, slopes = _draw_slopes(draws.fork(rng))
     layer = np.empty(image.shape[:2])
     period = 32 * shorter_side(image) / 224
@@ -179,10 +179,10 @@ def _radial_frequencies(image: Image) -> F64:
 
 
 def blue_noise_sample(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = BLUE_NOISE_SAMPLE
 ) -> Image:
     """Turn pixels black where blue noise is low; a level moves the threshold from -2.5 by 0.3."""
-    threshold = constants(table or BLUE_NOISE_SAMPLE, severity) * 0.3 - 2.5
+    threshold = constants(table, severity) * 0.3 - 2.5
     inner = draws.fork(rng)
     height, width = image.shape[:2]
     keep = _draw_spectrum_noise(inner, height, width, _radial_frequencies(image)) > threshold
@@ -190,10 +190,10 @@ def blue_noise_sample(
 
 
 def brownish_noise(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = BROWNISH_NOISE
 ) -> Image:
     """Add noise of low frequencies to each channel; a level is a deviation of 6.4."""
-    deviation = constants(table or BROWNISH_NOISE, severity) * 6.4
+    deviation = constants(table, severity) * 6.4
     inner = draws.fork(rng)
     height, width = image.shape[:2]
     power = 1 / (_radial_frequencies(image) ** 2 + 1)
@@ -215,10 +215,10 @@ def _draw_squares(image: Image, share: float, rng: Random) -> Flags:
 
 
 def checkerboard_cutout(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = CHECKERBOARD_CUTOUT
 ) -> Image:
     """Fill squares of a rotated checkerboard with gray; a level is a tenth of the dark squares."""
-    share = constants(table or CHECKERBOARD_CUTOUT, severity) / 10
+    share = constants(table, severity) / 10
     out = image.copy()
     out[_draw_squares(image, share, rng)] = GRAY
     return np.asarray(out)
@@ -228,11 +228,11 @@ def _draw_rays(rng: Random, count: int, length: float) -> F64:
     return length * (1 + RAY_SPREAD * rng.standard_normal(count))
 
 
-def sparkles(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+def sparkles(image: Image, severity: float, rng: Random, table: Levels = SPARKLES) -> Image:
     """Add five bright stars; a level is a ray length of a hundredth of the shorter side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    length = constants(table or SPARKLES, severity) * 0.01 * shorter_side(image)
+    length = constants(table, severity) * 0.01 * shorter_side(image)
     places = rng.uniform(size=(STARS, 2)) * image.shape[:2]
     inner = draws.fork(rng)
     counts = [50 + draws.index(rng, 150) for _ in range(STARS)]
@@ -244,12 +244,12 @@ def sparkles(image: Image, severity: float, rng: Random, table: Levels | None = 
 
 
 def inverse_sparkles(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = INVERSE_SPARKLES
 ) -> Image:
     """Show the image through a star in a white cover; a level raises the fall-off by 0.13."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    power = constants(table or INVERSE_SPARKLES, severity) * 0.13
+    power = constants(table, severity) * 0.13
     top, left = rng.uniform(0.25, 0.75, size=2) * image.shape[:2]
     inner = draws.fork(rng)
     rays = _draw_rays(inner, 50 + draws.index(rng, 150), 0.25 * shorter_side(image))
@@ -258,12 +258,12 @@ def inverse_sparkles(
     return out
 
 
-def lines(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+def lines(image: Image, severity: float, rng: Random, table: Levels = LINES) -> Image:
     """Scratch the image with gray lines; a level is a line for every ten pixels of its side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
     side = shorter_side(image)
-    count = int(constants(table or LINES, severity) / 10 * side)
+    count = int(constants(table, severity) / 10 * side)
     angle, spread = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 1.0)
     rows, columns, turns = draws.fork(rng).uniform(size=(count, 3)).T
     angles = angle + 2 * math.pi * spread * (turns - 0.5)

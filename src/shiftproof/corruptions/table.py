@@ -6,10 +6,11 @@ benchmark's, over which means are taken. Its name goes into ``names.py``, too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import overload
 
-import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image as PillowImage
 
@@ -30,243 +31,138 @@ from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
     check_image,
+    check_same_form,
     check_severity,
 )
 from shiftproof.corruptions.names import FAMILIES, CorruptionName
 from shiftproof.corruptions.pictures import to_array
-from shiftproof.errors import ImageError, InputError, UnknownNameError
+from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import Image
 
 PUBLISHED = "published"
 """The variant with which the published benchmark numbers were computed: the default."""
 
+
+def _add(
+    function: CorruptionFunction,
+    family: str,
+    description: str,
+    variants: Mapping[str, CorruptionFunction] | None = None,
+    *,
+    is_random: bool,
+) -> Corruption:
+    """Return the row of a function, which has the corruption's name."""
+    return Corruption(
+        function.__name__, function, family, description, is_random, dict(variants or {})
+    )
+
+
+_random, _fixed = partial(_add, is_random=True), partial(_add, is_random=False)
+
 _COMMON = (
-    Corruption(
-        "gaussian_noise", noise.gaussian_noise, "noise",
-        "normal noise on every value", is_random=True,
+    _random(noise.gaussian_noise, "noise", "normal noise on every value"),
+    _random(noise.shot_noise, "noise", "photon counts where light is scarce"),
+    _random(noise.impulse_noise, "noise", "values turned black or white"),
+    _fixed(
+        blur.defocus_blur, "blur", "a lens out of focus", {"corrected": blur.defocus_blur_corrected}
     ),
-    Corruption(
-        "shot_noise", noise.shot_noise, "noise",
-        "photon counts where light is scarce", is_random=True,
+    _random(
+        blur.glass_blur,
+        "blur",
+        "pixels shuffled as by frosted glass",
+        {"corrected": blur.glass_blur_corrected},
     ),
-    Corruption(
-        "impulse_noise", noise.impulse_noise, "noise",
-        "values turned black or white", is_random=True,
+    _random(blur.motion_blur, "blur", "a camera moved during the exposure"),
+    _fixed(
+        blur.zoom_blur,
+        "blur",
+        "a lens zoomed during the exposure",
+        {"corrected": blur.zoom_blur_corrected},
     ),
-    Corruption(
-        "defocus_blur", blur.defocus_blur, "blur",
-        "a lens out of focus", is_random=False,
-        variants={"corrected": blur.defocus_blur_corrected},
+    _random(
+        weather.snow,
+        "weather",
+        "streaks of snow over a paler image",
+        {"imagenet-c": weather.snow_imagenet_c},
     ),
-    Corruption(
-        "glass_blur", blur.glass_blur, "blur",
-        "pixels shuffled as by frosted glass", is_random=True,
-        variants={"corrected": blur.glass_blur_corrected},
-    ),
-    Corruption(
-        "motion_blur", blur.motion_blur, "blur",
-        "a camera moved during the exposure", is_random=True,
-    ),
-    Corruption(
-        "zoom_blur", blur.zoom_blur, "blur",
-        "a lens zoomed during the exposure", is_random=False,
-        variants={"corrected": blur.zoom_blur_corrected},
-    ),
-    Corruption(
-        "snow", weather.snow, "weather",
-        "streaks of snow over a paler image", is_random=True,
-        variants={"imagenet-c": weather.snow_imagenet_c},
-    ),
-    Corruption(
-        "frost", weather.frost, "weather",
-        "ice crystals on a cold pane", is_random=True,
-        variants={
+    _random(
+        weather.frost,
+        "weather",
+        "ice crystals on a cold pane",
+        {
             "corrected": weather.frost_corrected,
             "drawn": weather.frost_drawn,
             "imagenet-c": weather.frost_imagenet_c,
             "photographs": weather.frost_photographs,
         },
     ),
-    Corruption(
-        "fog", weather.fog, "weather",
-        "a fractal cloud that takes the contrast", is_random=True,
-        variants={"corrected": weather.fog_corrected},
+    _random(
+        weather.fog,
+        "weather",
+        "a fractal cloud that takes the contrast",
+        {"corrected": weather.fog_corrected},
     ),
-    Corruption(
-        "brightness", weather.brightness, "weather",
-        "too much light", is_random=False,
-    ),
-    Corruption(
-        "contrast", digital.contrast, "digital",
-        "values pulled towards the mean", is_random=False,
-    ),
-    Corruption(
-        "elastic_transform", digital.elastic_transform, "digital",
-        "small smooth displacements", is_random=True,
-        variants={
+    _fixed(weather.brightness, "weather", "too much light"),
+    _fixed(digital.contrast, "digital", "values pulled towards the mean"),
+    _random(
+        digital.elastic_transform,
+        "digital",
+        "small smooth displacements",
+        {
             "corrected": digital.elastic_transform_corrected,
             "imagenet-c": digital.elastic_transform_imagenet_c,
         },
     ),
-    Corruption(
-        "pixelate", digital.pixelate, "digital",
-        "shrunk and enlarged again", is_random=False,
-    ),
-    Corruption(
-        "jpeg_compression", digital.jpeg_compression, "digital",
-        "a JPEG file of low quality", is_random=False,
-    ),
-)  # fmt: skip
+    _fixed(digital.pixelate, "digital", "shrunk and enlarged again"),
+    _fixed(digital.jpeg_compression, "digital", "a JPEG file of low quality"),
+)
 
 _HOLDOUT = (
-    Corruption(
-        "speckle_noise", noise.speckle_noise, "noise",
-        "normal noise in proportion to the value", is_random=True,
-    ),
-    Corruption(
-        "gaussian_blur", blur.gaussian_blur, "blur",
-        "a Gaussian blur", is_random=False,
-    ),
-    Corruption(
-        "spatter", weather.spatter, "weather",
-        "drops of water or mud on the lens", is_random=True,
-    ),
-    Corruption(
-        "saturate", digital.saturate, "digital",
-        "colors drained or overdone", is_random=False,
-    ),
-)  # fmt: skip
+    _random(noise.speckle_noise, "noise", "normal noise in proportion to the value"),
+    _fixed(blur.gaussian_blur, "blur", "a Gaussian blur"),
+    _random(weather.spatter, "weather", "drops of water or mud on the lens"),
+    _fixed(digital.saturate, "digital", "colors drained or overdone"),
+)
 
 _EXTRA = (
-    Corruption(
-        "low_light", noise.low_light, "noise",
-        "little light on a noisy sensor", is_random=True,
-    ),
-    Corruption(
-        "rain", weather.rain, "weather",
-        "slanting streaks over a darker scene", is_random=True,
-    ),
-    Corruption(
-        "lens_dirt", weather.lens_dirt, "weather",
-        "specks of dirt on the lens", is_random=True,
-    ),
-    Corruption(
-        "color_cast", digital.color_cast, "digital",
-        "a wrong white balance", is_random=True,
-    ),
-    Corruption(
-        "vignette", digital.vignette, "digital",
-        "dark corners", is_random=False,
-    ),
-    Corruption(
-        "block_loss", digital.block_loss, "digital",
-        "macroblocks lost from a video stream", is_random=True,
-    ),
-    Corruption(
-        "webp_compression", digital.webp_compression, "digital",
-        "a WebP file of low quality", is_random=False,
-    ),
-    Corruption(
-        "jpeg2000_compression", digital.jpeg2000_compression, "digital",
-        "a JPEG 2000 file of a small size", is_random=False,
-    ),
-)  # fmt: skip
+    _random(noise.low_light, "noise", "little light on a noisy sensor"),
+    _random(weather.rain, "weather", "slanting streaks over a darker scene"),
+    _random(weather.lens_dirt, "weather", "specks of dirt on the lens"),
+    _random(digital.color_cast, "digital", "a wrong white balance"),
+    _fixed(digital.vignette, "digital", "dark corners"),
+    _random(digital.block_loss, "digital", "macroblocks lost from a video stream"),
+    _fixed(digital.webp_compression, "digital", "a WebP file of low quality"),
+    _fixed(digital.jpeg2000_compression, "digital", "a JPEG 2000 file of a small size"),
+)
 
 _IN_FURTHER_BENCHMARKS = (
-    Corruption(
-        "blue_noise_sample", patterns.blue_noise_sample, "noise",
-        "pixels turned black, evenly spread", is_random=True,
+    _random(patterns.blue_noise_sample, "noise", "pixels turned black, evenly spread"),
+    _random(patterns.brownish_noise, "noise", "slow stains of color"),
+    _random(warps.caustic_refraction, "warp", "refraction by moving water"),
+    _random(patterns.checkerboard_cutout, "pattern", "gray squares of a turned checkerboard"),
+    _random(patterns.cocentric_sine_waves, "pattern", "swaying rings about a point"),
+    _random(patterns.inverse_sparkles, "pattern", "a white cover with a star-shaped hole"),
+    _random(patterns.perlin_noise, "pattern", "pale marble"),
+    _random(patterns.plasma_noise, "pattern", "colored plasma of phase-modulated waves"),
+    _random(patterns.single_frequency_greyscale, "pattern", "one plane wave"),
+    _random(patterns.sparkles, "pattern", "white stars in front"),
+    _fixed(warps.circular_motion_blur, "blur", "a camera turned during the exposure"),
+    _random(patterns.lines, "pattern", "gray scratches"),
+    _random(warps.pinch_and_twirl, "warp", "pinched and twirled blocks"),
+    _random(warps.ripple, "warp", "rows and columns moved by waves"),
+    _random(
+        warps.transverse_chromatic_abberation, "warp", "channels enlarged differently by a lens"
     ),
-    Corruption(
-        "brownish_noise", patterns.brownish_noise, "noise",
-        "slow stains of color", is_random=True,
-    ),
-    Corruption(
-        "caustic_refraction", warps.caustic_refraction, "warp",
-        "refraction by moving water", is_random=True,
-    ),
-    Corruption(
-        "checkerboard_cutout", patterns.checkerboard_cutout, "pattern",
-        "gray squares of a turned checkerboard", is_random=True,
-    ),
-    Corruption(
-        "cocentric_sine_waves", patterns.cocentric_sine_waves, "pattern",
-        "swaying rings about a point", is_random=True,
-    ),
-    Corruption(
-        "inverse_sparkles", patterns.inverse_sparkles, "pattern",
-        "a white cover with a star-shaped hole", is_random=True,
-    ),
-    Corruption(
-        "perlin_noise", patterns.perlin_noise, "pattern",
-        "pale marble", is_random=True,
-    ),
-    Corruption(
-        "plasma_noise", patterns.plasma_noise, "pattern",
-        "colored plasma of phase-modulated waves", is_random=True,
-    ),
-    Corruption(
-        "single_frequency_greyscale", patterns.single_frequency_greyscale, "pattern",
-        "one plane wave", is_random=True,
-    ),
-    Corruption(
-        "sparkles", patterns.sparkles, "pattern",
-        "white stars in front", is_random=True,
-    ),
-    Corruption(
-        "circular_motion_blur", warps.circular_motion_blur, "blur",
-        "a camera turned during the exposure", is_random=False,
-    ),
-    Corruption(
-        "lines", patterns.lines, "pattern",
-        "gray scratches", is_random=True,
-    ),
-    Corruption(
-        "pinch_and_twirl", warps.pinch_and_twirl, "warp",
-        "pinched and twirled blocks", is_random=True,
-    ),
-    Corruption(
-        "ripple", warps.ripple, "warp",
-        "rows and columns moved by waves", is_random=True,
-    ),
-    Corruption(
-        "transverse_chromatic_abberation", warps.transverse_chromatic_abberation, "warp",
-        "channels enlarged differently by a lens", is_random=True,
-    ),
-    Corruption(
-        "shear", affine.shear, "geometry",
-        "slanted", is_random=True,
-    ),
-    Corruption(
-        "scale", affine.scale, "geometry",
-        "shrunk on a black ground", is_random=False,
-    ),
-    Corruption(
-        "rotate", affine.rotate, "geometry",
-        "turned by 11 to 57 degrees", is_random=True,
-    ),
-    Corruption(
-        "translate", affine.translate, "geometry",
-        "moved along both sides", is_random=True,
-    ),
-    Corruption(
-        "stripe", strokes.stripe, "stroke",
-        "the outer quarters as negatives; one severity", is_random=False,
-    ),
-    Corruption(
-        "dotted_line", strokes.dotted_line, "stroke",
-        "a dotted line across; one severity", is_random=True,
-    ),
-    Corruption(
-        "zigzag", strokes.zigzag, "stroke",
-        "a zigzag line across; one severity", is_random=True,
-    ),
-    Corruption(
-        "canny_edges", strokes.canny_edges, "stroke",
-        "the edges alone; one severity", is_random=False,
-    ),
-)  # fmt: skip
+    _random(affine.shear, "geometry", "slanted"),
+    _fixed(affine.scale, "geometry", "shrunk on a black ground"),
+    _random(affine.rotate, "geometry", "turned by 11 to 57 degrees"),
+    _random(affine.translate, "geometry", "moved along both sides"),
+    _fixed(strokes.stripe, "stroke", "the outer quarters as negatives; one severity"),
+    _random(strokes.dotted_line, "stroke", "a dotted line across; one severity"),
+    _random(strokes.zigzag, "stroke", "a zigzag line across; one severity"),
+    _fixed(strokes.canny_edges, "stroke", "the edges alone; one severity"),
+)
 
 
 _SCALES = {
@@ -432,19 +328,8 @@ def corrupt(
     if variant is not None:
         raise InputError("A function has no variants; pass the function of the variant itself.")
     label = getattr(name, "__name__", type(name).__name__)
-    result = name(checked, level, generator(seed, label, key))
-    if (
-        not isinstance(result, np.ndarray)
-        or result.dtype != np.uint8
-        or result.shape != checked.shape
-    ):
-        came = (
-            f"{result.dtype} {result.shape}"
-            if isinstance(result, np.ndarray)
-            else type(result).__name__
-        )
-        raise ImageError(
-            f"A corruption returns uint8 of the shape it was given, {checked.shape}; "
-            f"{label} returned {came}."
-        )
-    return result
+    return check_same_form(
+        name(checked, level, generator(seed, label, key)),
+        checked,
+        f"A corruption returns uint8 of the shape it was given, {checked.shape}; {label} returned {{}}.",
+    )

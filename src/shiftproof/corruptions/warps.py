@@ -48,7 +48,7 @@ def _warp(image: Image, rows: F64, columns: F64) -> Image:
 
 
 def caustic_refraction(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = CAUSTIC_REFRACTION
 ) -> Image:
     """Refract the image at moving water, and add the light that the water focuses.
 
@@ -57,7 +57,7 @@ def caustic_refraction(
     """
     from shiftproof.corruptions.kernels import warps as kernels
 
-    level = constants(table or CAUSTIC_REFRACTION, severity)
+    level = constants(table, severity)
     side = shorter_side(image)
     time = rng.uniform(0.5, 2.0)
     light = np.empty(image.shape[:2])
@@ -70,10 +70,10 @@ def caustic_refraction(
     return out
 
 
-def ripple(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+def ripple(image: Image, severity: float, rng: Random, table: Levels = RIPPLE) -> Image:
     """Shift rows and columns by sine waves; a level is an amplitude of 0.0025 of the side."""
     side = shorter_side(image)
-    amplitude = constants(table or RIPPLE, severity) * 0.0025 * side
+    amplitude = constants(table, severity) * 0.0025 * side
     lengths = rng.uniform(0.1, 0.3, size=2) * side
     phases = rng.uniform(0, 2 * math.pi, size=2)
     places = [
@@ -108,7 +108,7 @@ def _twirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F
 
 
 def pinch_and_twirl(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = PINCH_AND_TWIRL
 ) -> Image:
     """Pinch and twirl the image in blocks, 3 or 5 along each side.
 
@@ -118,7 +118,7 @@ def pinch_and_twirl(
     Differs from the published code: a block reads the original image, not the result of the blocks
     before it; only the edges of blocks differ.
     """
-    level = constants(table or PINCH_AND_TWIRL, severity)
+    level = constants(table, severity)
     large = shorter_side(image) >= 224
     count = min(TWIRLS_OF_LARGE if large else TWIRLS_OF_SMALL, *image.shape[:2])
     turns = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
@@ -165,13 +165,13 @@ def _enlarge_plane(plane: F64, scale: float) -> F64:
 
 
 def transverse_chromatic_abberation(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = TRANSVERSE_CHROMATIC_ABBERATION
 ) -> Image:
     """Enlarge one channel not at all, one by half of the lens's spread and one by the whole.
 
     A level is a spread of 0.05. A gray image gets the gray of its three enlarged copies.
     """
-    spread = constants(table or TRANSVERSE_CHROMATIC_ABBERATION, severity) * 0.05
+    spread = constants(table, severity) * 0.05
     scales = np.array((1.0, 1.0 + spread / 2, 1.0 + spread))[rng.permutation(3)]
     planes = [image] * 3 if image.ndim == 2 else [image[..., c] for c in range(3)]
     layers = [
@@ -184,12 +184,12 @@ def transverse_chromatic_abberation(
 
 
 def circular_motion_blur(
-    image: Image, severity: float, rng: Random, table: Levels | None = None
+    image: Image, severity: float, rng: Random, table: Levels = CIRCULAR_MOTION_BLUR
 ) -> Image:
     """Rotate the image about its center during the exposure; a level is 1.5 degrees each way."""
     from shiftproof.corruptions.kernels import warps as kernels
 
-    amount = math.radians(constants(table or CIRCULAR_MOTION_BLUR, severity) * 1.5)
+    amount = math.radians(constants(table, severity) * 1.5)
     steps = np.linspace(-1, 1, TURNS)
     weights = np.exp(-2 * steps**2)
     out = np.empty_like(image)

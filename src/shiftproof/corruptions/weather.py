@@ -191,7 +191,7 @@ def draw_flakes(
 
 
 def snow_imagenet_c(
-    image: Image, severity: float, rng: Random, table: Sequence[Snow] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[Snow] = SNOW
 ) -> Image:
     """Let it snow: streaks of flakes in two directions over a paler image.
 
@@ -200,7 +200,7 @@ def snow_imagenet_c(
     Differs from ``snow``: the enlarged layer is center-cropped and truncated to bytes before the
     motion blur.
     """
-    mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
+    mean, deviation, zoom, threshold, radius, sigma, share = constants(table, severity)
     height, width = image.shape[:2]
     flakes = draw_flakes(height, width, mean, deviation, zoom, threshold, rng)
     copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
@@ -222,10 +222,10 @@ def _blend(
     texture: Image,
     row: int,
     column: int,
-    table: Sequence[tuple[float, float]] | None = None,
+    table: Sequence[tuple[float, float]] = FROST,
 ) -> Image:
     """Blend the part of ``texture`` that starts at (row, column) with the image."""
-    keep, add = constants(table or FROST, severity)
+    keep, add = constants(table, severity)
     height, width = image.shape[:2]
     if image.ndim == 2:
         part = texture[row : row + height, column : column + width] @ np.array(LUMA)
@@ -262,7 +262,7 @@ def _blend_frost(
     count: int,
     texture_at: Callable[[int], textures.Texture],
     enlarged: float,
-    table: Sequence[tuple[float, float]] | None = None,
+    table: Sequence[tuple[float, float]] = FROST,
 ) -> Image:
     """Blend a random part of one of ``count`` textures with the image."""
     texture = texture_at(draws.index(rng, count))
@@ -354,7 +354,7 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
 
 
 def frost_imagenet_c(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = FROST
 ) -> Image:
     """Lay ice crystals over the image at the textures' own scale.
 
@@ -375,7 +375,7 @@ def _shrink(texture: textures.Texture) -> textures.Texture:
 
 
 def frost_shrunk(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = FROST
 ) -> Image:
     """Lay ice crystals over the image, at a fifth of the textures' own scale.
 
@@ -432,14 +432,8 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     is refined further: by then the roughness is a thousandth, and the rest could change the
     extremes by less than a tenth of a gray level.
 
-    Args:
-        height: height of the returned part, in pixels.
-        width: width of the returned part, in pixels.
-        decay: factor by which the roughness falls from level to level; it is squared.
-        rng: random generator.
-
-    Returns:
-        The map, ``(height, width)`` or larger, and the minimum and maximum of the whole map.
+    ``decay`` is the factor by which the roughness falls from level to level; it is squared. The map
+    is ``(height, width)`` or larger.
     """
     size = _map_side(height, width)
     if isinstance(rng, np.random.RandomState):
@@ -497,14 +491,14 @@ def add_fog(image: Image, amount: float, layer: F32, low: float, high: float) ->
 
 
 def fog(
-    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = FOG
 ) -> Image:
     """Add a fractal cloud and scale back to the image's own brightest value.
 
     The cloud is scaled to 0..1 over a square map that is larger than the image, as in the
     published code.
     """
-    amount, decay = constants(table or FOG, severity)
+    amount, decay = constants(table, severity)
     layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
     return add_fog(image, amount, layer, low, high)
 
@@ -539,14 +533,14 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
 
 
 def spatter(
-    image: Image, severity: float, rng: Random, table: Sequence[Spatter] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[Spatter] = SPATTER
 ) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
-    mean, deviation, sigma, threshold, strength, mud = constants(table or SPATTER, severity)
-    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
-    layer = np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
+    row = constants(table, severity)
+    _, _, _, threshold, strength, mud = row
+    layer = draw_spatter(image, row, rng)
     if mud:
-        return _mud(image, layer > np.float32(threshold), strength)
+        return add_mud(image, layer > np.float32(threshold), strength, _color(MUD, image))
     layer[layer < np.float32(threshold)] = 0
     return _water(image, layer, strength)
 
@@ -557,14 +551,21 @@ def _color(rgb: tuple[int, int, int], image: Image) -> F32:
     return color.astype(np.float32)
 
 
-def _mud(image: Image, covered: Flags, sigma: float) -> Image:
+def draw_spatter(image: Image, row: Spatter, rng: Random) -> F32:
+    """Draw how thick the lens is covered, ``(H, W)``."""
+    mean, deviation, sigma, *_ = row
+    layer = filter_gaussian(draws.normal(rng, (image.shape[0], image.shape[1])), sigma)
+    thickness: F32 = np.float32(mean) + np.float32(deviation) * layer
+    return thickness
+
+
+def add_mud(image: Image, covered: Flags, sigma: float, color: F32) -> Image:
+    """Cover an image with mud of a color ``(C,)``, whose edges are smoothed."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     mask = filter_gaussian(covered.astype(np.float32), sigma)
     out = np.empty_like(image)
-    kernels.blend_mud(
-        add_channel_axis(image), mask, np.float32(0.8), _color(MUD, image), add_channel_axis(out)
-    )
+    kernels.blend_mud(add_channel_axis(image), mask, np.float32(0.8), color, add_channel_axis(out))
     return out
 
 
@@ -604,10 +605,10 @@ def _value_tables(offset: float) -> tuple[U8, U16]:
 
 
 def brightness(
-    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+    image: Image, severity: float, rng: Random, table: Sequence[float] = BRIGHTNESS
 ) -> Image:
     """Raise the HSV value, as by overexposure; of a gray image its gray."""
-    offset = constants(table or BRIGHTNESS, severity)
+    offset = constants(table, severity)
     if image.ndim == 2:
         return apply_table(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
     from shiftproof.corruptions.kernels import weather as kernels

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from shiftproof.embed.sources import open_pictures
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
 from shiftproof.io.border import show_name
 from shiftproof.io.holding import frees_folders
-from shiftproof.models import EncoderLike, Preprocessing
+from shiftproof.models import EncoderLike, Preprocessing, TextEncoder
 from shiftproof.provenance import provenance
 from shiftproof.shards import (
     Arrays,
@@ -34,7 +34,7 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.shards.seen import unseen
-from shiftproof.types import F16, Image, Settings
+from shiftproof.types import F16, F32, Image, Settings
 
 WHAT = "embed"
 
@@ -70,6 +70,12 @@ class Embedded:
     kept: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     omissions: tuple[str, ...] = ()
+
+    def add_kept(self, record: Mapping[str, Any]) -> None:
+        """Count a shard that existed already."""
+        self.kept += 1
+        self.rows += record["rows"]
+        self.broken.update(record["broken"])
 
 
 @frees_folders
@@ -118,15 +124,11 @@ def embed(
     """
     workers = _check_numbers(batch_size, workers)
     pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
-    identity, probe = _identity(encoder), _probe(encoder)
+    identity, probe = identify(encoder), _probe(encoder)
     folder = EmbeddingFolder.create(
         Path(out),
         {"encoder": identity, "data": pictures.settings(), "dtype": "float16"},
-        {
-            **provenance(str(encoder.settings.get("device", "unknown")), workers),
-            "assumed": list(getattr(encoder, "assumed", ())),
-            "batch_size": batch_size,
-        },
+        describe_making(encoder, workers, batch_size),
         probe,
         shared=isinstance(backend, Scheduled),
     )
@@ -160,7 +162,7 @@ class _Making:
 
     def check_unchanged(self, number: int) -> None:
         """Refuse a shard that was made by another encoder than the ones before."""
-        now = _identity(self.encoder)
+        now = identify(self.encoder)
         if now != self.identity or not same_probe(self.probe, _probe(self.encoder)):
             raise RunMismatchError(
                 f"The encoder {self.encoder.name} changed while shard {number} was made, so the shard "
@@ -286,10 +288,19 @@ def _find_pending(folder: EmbeddingFolder, parts: int, done: Embedded) -> list[i
         if record is None:
             pending.append(number)
             continue
-        done.kept += 1
-        done.rows += record["rows"]
-        done.broken.update(record["broken"])
+        done.add_kept(record)
     return pending
+
+
+def describe_making(
+    encoder: EncoderLike | TextEncoder, workers: int, batch_size: int
+) -> dict[str, Any]:
+    """Return how the vectors of a folder came about, beside what determines them."""
+    return {
+        **provenance(str(encoder.settings.get("device", "unknown")), workers),
+        "assumed": list(getattr(encoder, "assumed", ())),
+        "batch_size": batch_size,
+    }
 
 
 def _parts(
@@ -344,7 +355,7 @@ def read_pictures(
     return found
 
 
-def _identity(encoder: EncoderLike) -> Settings:
+def identify(encoder: EncoderLike | TextEncoder) -> Settings:
     """Return the settings that determine an encoder's vectors: all except the device."""
     return {name: value for name, value in encoder.settings.items() if name != "device"}
 
@@ -354,5 +365,9 @@ def _probe(encoder: EncoderLike) -> list[float]:
     y, x = np.mgrid[:96, :128]
     picture = np.stack([2 * x, 2 * y, 128 + 100 * np.sin(x / 5)], axis=2).astype(np.uint8)
     (vector,) = encoder.encode([encoder.preprocess.geometry(picture)])
-    # JSON has no non-finite numbers.
+    return round_probe(vector)
+
+
+def round_probe(vector: F32) -> list[float]:
+    """Return some values of a vector; JSON has no non-finite numbers."""
     return [round(float(value), 6) for value in np.nan_to_num(vector[:_PROBED])]

@@ -71,14 +71,9 @@ class EmbeddingFolder:
     ) -> EmbeddingFolder:
         """Create the folder, or resume an existing one with the same settings.
 
-        Args:
-            path: the folder.
-            settings: determine the vectors and must be equal to resume.
-            about: provenance.
-            probe: some values of the encoder's vector of a fixed image; identifies encoders without
-                a fingerprint.
-            content: the modality.
-            shared: whether other workers of the same run may write to it.
+        ``settings`` determine the vectors and must be equal to resume; ``about`` is provenance.
+        Some values of the encoder's vector of a fixed image (``probe``) identify encoders without a
+        fingerprint. ``shared`` says that other workers of the same run may write to the folder.
 
         Raises:
             RunMismatchError: the folder belongs to another encoder, other data or other settings.

@@ -14,8 +14,9 @@ from shiftproof.compute.tuning import usable_cores
 from shiftproof.data import ImageData
 from shiftproof.embed.extract import read_pictures
 from shiftproof.embed.pictures import Pictures
-from shiftproof.embed.sources import SHARD_SIZE, open_pictures
+from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.text_source import Texts, open_texts
+from shiftproof.embed.texts import choose_shard_size
 from shiftproof.errors import InputError
 from shiftproof.io.border import show_name
 from shiftproof.models import EncoderLike, TextEncoder
@@ -159,10 +160,7 @@ def forecast_texts(
     Raises:
         InputError: as embed_texts.
     """
-    size = SHARD_SIZE if shard_size is None else shard_size
-    for what, value in (("shard", size), ("batch", batch_size)):
-        if value < 1:
-            raise InputError(f"Expected a {what} size of 1 or more, got {value}.")
+    size = choose_shard_size(shard_size, batch_size)
     opened = open_texts(texts)
     tried = opened.captions[:batch_size]
     kept = sum(len(text.encode()) for text in (*opened.captions, *_values(opened)))

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.compute.progress import progress
-from shiftproof.embed.extract import WHAT, Embedded
+from shiftproof.embed.extract import (
+    WHAT,
+    Embedded,
+    describe_making,
+    identify,
+    round_probe,
+)
 from shiftproof.embed.folder import EmbeddingFolder, MetadataRow
 from shiftproof.embed.sources import SHARD_SIZE
 from shiftproof.embed.text_source import Texts, open_texts
@@ -18,7 +24,6 @@ from shiftproof.errors import InputError
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import TextEncoder
 from shiftproof.models.encoders.texts import PROBE
-from shiftproof.provenance import provenance
 from shiftproof.shards import (
     Arrays,
     Backend,
@@ -29,9 +34,6 @@ from shiftproof.shards import (
     pack_files,
 )
 from shiftproof.types import F16
-
-_PROBED = 16
-"""Values of the probe that are stored."""
 
 
 @frees_folders
@@ -66,26 +68,18 @@ def embed_texts(
         RunMismatchError: the folder was made with another encoder, other texts or other settings.
         RunError: the disk is full. Finished shards stay.
     """
-    size = SHARD_SIZE if shard_size is None else shard_size
-    for what, value in (("shard", size), ("batch", batch_size)):
-        if value < 1:
-            raise InputError(f"Expected a {what} size of 1 or more, got {value}.")
+    size = choose_shard_size(shard_size, batch_size)
     opened = open_texts(texts)
-    identity = {name: value for name, value in encoder.settings.items() if name != "device"}
     [probe] = encoder.encode([PROBE])
     folder = EmbeddingFolder.create(
         Path(out),
         {
-            "encoder": identity,
+            "encoder": identify(encoder),
             "data": {**opened.settings(), "shard_size": size},
             "dtype": "float16",
         },
-        {
-            **provenance(encoder.device, 0),
-            "assumed": list(encoder.assumed),
-            "batch_size": batch_size,
-        },
-        [round(float(value), 6) for value in np.nan_to_num(probe[:_PROBED])],
+        describe_making(encoder, 0, batch_size),
+        round_probe(probe),
         content="text",
         shared=isinstance(backend, Scheduled),
     )
@@ -103,14 +97,25 @@ def embed_texts(
             if record is None and number in mine:
                 _write_shard(folder, number, encoder, opened, (start, stop), batch_size, done)
             elif record is not None:
-                done.kept += 1
-                done.rows += record["rows"]
-                done.broken.update(record["broken"])
+                done.add_kept(record)
             advance(stop - start, note=opened.name)
     done.written, done.kept = done.written + made, done.kept - made
     if backend is not None:
         check_finished(WHAT, parts, backend)
     return done
+
+
+def choose_shard_size(shard_size: int | None, batch_size: int) -> int:
+    """Return how many texts make a shard.
+
+    Raises:
+        InputError: this number, or that of a batch, is below 1.
+    """
+    size = SHARD_SIZE if shard_size is None else shard_size
+    for what, value in (("shard", size), ("batch", batch_size)):
+        if value < 1:
+            raise InputError(f"Expected a {what} size of 1 or more, got {value}.")
+    return size
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,10 +45,6 @@ class Audited:
 
         Rows are matched by key, or if no key equals an image's full name, by file name, provided
         that it is unique on both sides.
-
-        Args:
-            name: name of a test set of the evaluation.
-            ids: image ids.
         """
         found = self._similarities_by_key(name)
         if not found.keys() & set(ids):

@@ -14,10 +14,7 @@ from shiftproof.evaluate.sets import ALL, check_name
 def check_request(sets: Mapping[str, str], labels: Mapping[str, str], audit: Path | None) -> None:
     """Check the names of test sets and label sets, and the audit.
 
-    Args:
-        sets: from name to data.
-        labels: from name of a test set to a label set, or to "all".
-        audit: the folder of an audit.
+    ``labels`` are from the name of a test set to a label set, or to "all".
 
     Raises:
         UnknownNameError: no such test set or label set; says the nearest.

@@ -58,11 +58,9 @@ def open_sets(
 ) -> list[OpenSet]:
     """Open test sets for models of the same classes.
 
-    Args:
-        sources: from name to data, or to a source for ``open_data``.
-        labels: from name to label set, or to "all", overriding :func:`find_labels`.
-        models: from name to model; the classes are the first one's.
-        class_map: from class folder to class, for folders with other names.
+    ``labels`` are from the name of a set to a label set, or to "all", overriding
+    :func:`find_labels`; the classes are those of the first model. ``class_map`` is from class
+    folder to class.
 
     Raises:
         InputError: no test sets, a name that is no valid file name, or data without labels.

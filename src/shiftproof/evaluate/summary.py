@@ -59,12 +59,7 @@ def summarize(
 ) -> EvaluationScores:
     """Return the content of ``scores.json``; depends only on the records and the audit.
 
-    Args:
-        folder: folder of the run.
-        models: from name to title; the others are compared with the first.
-        sets: the test sets.
-        audited: the audit, if any.
-        show_progress: None shows it on a terminal only.
+    ``models`` are from name to title; the others are compared with the first.
 
     Raises:
         BrokenFileError: a file of the run or the audit cannot be read.
@@ -129,10 +124,8 @@ def replicate_set(
 ) -> dict[str, tuple[Replicates, Replicates]]:
     """Return both accuracies of every model on one test set, all on the same resamples.
 
-    Args:
-        tables: from model to its records; all have the same images in the same order.
-        number: index of the test set, which seeds the resamples.
-        name: name of the test set, for messages.
+    All models' records have the same images in the same order; ``number``, the index of the test
+    set, seeds the resamples.
 
     Raises:
         InputError: no image could be read.

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shiftproof.errors import MissingExtraError
 from shiftproof.integrations.logged import Logged
+from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,19 +27,14 @@ def check() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    try:
-        import mlflow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("mlflow", "mlflow") from error
+    import_extra("mlflow", "mlflow")
 
 
 def write(logged: Logged, where: str | None) -> str:
     """Log a run, and return the URI of its store.
 
-    Args:
-        logged: the data of the run.
-        where: a folder, or the URI of a server; by default MLFLOW_TRACKING_URI, else the folder
-            ``mlruns``.
+    ``where`` is a folder, or the URI of a server; by default MLFLOW_TRACKING_URI, else the folder
+    ``mlruns``.
     """
     check()
     address = _address(where)

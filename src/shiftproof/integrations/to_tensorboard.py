@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shiftproof.errors import MissingExtraError
 from shiftproof.integrations.logged import Logged
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 
 
 def check() -> None:
@@ -18,18 +18,13 @@ def check() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    try:
-        import tensorboard.summary.writer.event_file_writer  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("tensorboard", "tensorboard") from error
+    import_extra("tensorboard.summary.writer.event_file_writer", "tensorboard")
 
 
 def write(logged: Logged, where: str | None) -> str:
     """Log a run, and return its folder below the log folder.
 
-    Args:
-        logged: the data of the run.
-        where: the log folder; ``runs`` by default, as in torch.
+    The log folder is ``runs`` by default, as in torch.
     """
     check()
     from tensorboard.compat.proto.event_pb2 import Event

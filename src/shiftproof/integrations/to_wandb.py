@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from shiftproof.errors import MissingExtraError
 from shiftproof.integrations.logged import Logged
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 
 PROJECT = "shiftproof"
 
@@ -21,18 +21,13 @@ def check() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    try:
-        import wandb  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("wandb", "wandb") from error
+    import_extra("wandb", "wandb")
 
 
 def write(logged: Logged, where: str | None) -> str:
     """Log a run, and return its folder or URL.
 
-    Args:
-        logged: the data of the run.
-        where: parent folder of wandb's folder; the current one by default.
+    ``where`` is the parent folder of wandb's folder; the current one by default.
     """
     check()
     import wandb

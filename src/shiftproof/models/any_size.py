@@ -5,21 +5,13 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
-from shiftproof.models.module import (
-    check_module,
-    classes_settings,
-    module_settings,
-    name_of,
-    place_module,
-    qualified_name,
-)
-from shiftproof.models.structure import is_torch_module
+from shiftproof.models.module import HeldModule, classes_settings
 from shiftproof.types import Image, Settings
 
 if TYPE_CHECKING:
@@ -30,34 +22,14 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 
-class ModelLike(Protocol):
-    """A model that can be measured, whatever its task."""
-
-    @property
-    def name(self) -> str:
-        """Name in the records."""
-
-    @property
-    def classes(self) -> Classes:
-        """The classes of its predictions."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that reproduce it, for JSON."""
-
-
-class AnySizeModel(abc.ABC, Generic[Answer]):
+class AnySizeModel(HeldModule, abc.ABC, Generic[Answer]):
     """A network with its classes that predicts for each image of a list.
 
     A ``torch.nn.Module`` is copied in evaluation mode; the copy shares the tensors that are on the
     device. A function is called as given.
     """
 
-    module: Callable[..., Any]
     classes: Classes
-    device: str
-    name: str
-    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -70,13 +42,10 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
         expected: str,
     ) -> None:
         """``expected`` is the error for a wrong module; ``{}`` in it becomes the module's type."""
-        check_module(module, classes, expected)
+        super().__init__(
+            module, classes, device=device, name=name, assumed=assumed, expected=expected
+        )
         self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
-        self.assumed = tuple(assumed)
-        self.name = name or name_of(module)
-        self._module_name = qualified_name(module)
-        self._torch = is_torch_module(module)
-        self.module, self.device = place_module(module, device)
 
     def __repr__(self) -> str:
         kind = type(self).__name__
@@ -84,13 +53,10 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
 
     @property
     def settings(self) -> Settings:
-        """The settings that reproduce this model, for JSON.
-
-        The fingerprint is computed from the weights at each call, since they may be trained.
-        """
+        """The settings that reproduce this model, for JSON."""
         own = None if self._torch else getattr(self.module, "settings", None)
         return {
-            **module_settings(self.name, self._module_name, self.module, self.device),
+            **self._list_settings(),
             "classes": classes_settings(self.classes),
             **self._reading(),
             "function": own if isinstance(own, dict) else None,
@@ -101,9 +67,7 @@ class AnySizeModel(abc.ABC, Generic[Answer]):
 
         Outputs are decoded as this model's own; gradient mode is the caller's.
 
-        Args:
-            network: has the inputs and outputs of ``module``, on the same device.
-            images: as for ``predict``.
+        ``network`` has the inputs and outputs of ``module``, on the same device.
 
         Raises:
             ImageError, ModelError: as for ``predict``.
@@ -174,12 +138,8 @@ def choose_classes(
 ) -> Classes:
     """Return the classes of a model: the given ones, or those of its source.
 
-    Args:
-        spec: the model's spec, for errors.
-        named: the classes given by the caller.
-        own: the classes stated by the source.
-        outputs: word for the outputs in errors, such as ``"labels"``.
-        ways: how to name the classes, for errors.
+    ``named`` are those given by the caller, ``own`` those of the source. Errors tell the ``spec``,
+    the word for the ``outputs``, and the ``ways`` to name classes.
 
     Raises:
         InputError: there are neither, or their numbers differ.

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.errors import BrokenFileError, ImageError, MissingExtraError
+from shiftproof.errors import ImageError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.files import file_fingerprint
+from shiftproof.models.classifiers.onnx import open_session
 from shiftproof.types import F32, Image
 
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
@@ -69,18 +70,7 @@ class OnnxDepth:
 
     def _start(self) -> Any:
         if self._session is None:
-            try:
-                import onnxruntime
-            except ImportError as error:
-                raise MissingExtraError.of("onnxruntime", "onnx") from error
-            if not self.path.is_file():
-                raise BrokenFileError(f"{self.path}: there is no such file.")
-            quiet = onnxruntime.SessionOptions()
-            quiet.log_severity_level = 3
-            with convert_errors(self.path, "not an ONNX graph that can be run"):
-                self._session = onnxruntime.InferenceSession(
-                    str(self.path), quiet, providers=["CPUExecutionProvider"]
-                )
+            self._session, _ = open_session(self.path, "cpu")
         return self._session
 
     def __getstate__(self) -> dict[str, Any]:

@@ -80,13 +80,9 @@ def read_request(
 ) -> Request[Options, Parts]:
     """Read which model is asked for, with the options of the text and of the call.
 
-    Args:
-        spec: the text.
-        keywords: those of the call that may stand in the text instead, None where nothing was given.
-        loaders: the sources.
-        common: the keywords that every source takes.
-        wrapped: how a model in memory is wrapped, for the error.
-        readers: what reads the options in the text.
+    ``keywords`` are those of the call that may stand in the text instead, None where nothing was
+    given; ``common`` those that every source takes. ``wrapped`` says how a model in memory is
+    wrapped, for the error.
 
     Raises:
         UnknownNameError: no such source or option; says the nearest.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -24,17 +24,72 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_module(module: object, classes: object, expected: str) -> None:
-    """Raise a ModelError unless ``module`` can be called and ``classes`` may be a list of names.
+class ModelLike(Protocol):
+    """A model that can be measured, whatever its task."""
 
-    ``expected`` says what module is expected, and ``{}`` in it where the type that came stands.
+    @property
+    def name(self) -> str:
+        """Name in the records."""
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of its predictions."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that reproduce it, for JSON."""
+
+
+class HeldModule:
+    """A network or function on a device, as models of all kinds hold it.
+
+    Attributes:
+        module: what runs: a copy of a network in evaluation mode, or the function.
+        device: where, spelled out (never ``"auto"``).
+        name: name in the tables.
+        assumed: the assumptions made when it was loaded, as sentences.
     """
-    if not callable(module):
-        raise ModelError(expected.format(type(module).__name__))
-    if isinstance(module, type):
-        raise ModelError(f"Expected a model, got the class {module.__name__}: call it first.")
-    if isinstance(classes, str):
-        raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
+
+    module: Callable[..., Any]
+    device: str
+    name: str
+    assumed: tuple[str, ...]
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[..., Any],
+        classes: object,
+        *,
+        device: str,
+        name: str | None,
+        assumed: Sequence[str],
+        expected: str,
+    ) -> None:
+        """``expected`` is the error for a wrong module; ``{}`` in it becomes the module's type."""
+        if not callable(module):
+            raise ModelError(expected.format(type(module).__name__))
+        if isinstance(module, type):
+            raise ModelError(f"Expected a model, got the class {module.__name__}: call it first.")
+        if isinstance(classes, str):
+            raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
+        self.assumed = tuple(assumed)
+        self.name = name or getattr(module, "__name__", None) or type(module).__name__
+        kind = module if hasattr(module, "__qualname__") else type(module)
+        self._module_name = f"{kind.__module__}.{kind.__qualname__}"
+        self._torch = is_torch_module(module)
+        self.module, self.device = place_module(module, device)
+
+    def _list_settings(self) -> dict[str, Any]:
+        """Return what the settings of every model begin with.
+
+        The fingerprint is computed from the weights at each call, since they may be trained.
+        """
+        return {
+            "name": self.name,
+            "module": self._module_name,
+            "fingerprint": fingerprint_of(self.module),
+            "device": self.device,
+        }
 
 
 def place_module(module: Callable[..., Any], device: str) -> tuple[Callable[..., Any], str]:
@@ -61,38 +116,11 @@ def place_module(module: Callable[..., Any], device: str) -> tuple[Callable[...,
     return module, own
 
 
-def name_of(module: object) -> str:
-    """Return what tables call a module that was given no name."""
-    return getattr(module, "__name__", None) or type(module).__name__
-
-
-def qualified_name(module: object) -> str:
-    """Return where the module's class, or the function, is defined."""
-    kind = module if hasattr(module, "__qualname__") else type(module)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def fingerprint_of(module: Callable[..., Any]) -> str:
     """Return what tells a module's weights from others; computed anew, as they may be trained."""
     if is_torch_module(module):
         return weights_fingerprint(cast("torch.nn.Module", module))
     return str(getattr(module, "fingerprint", "unknown"))
-
-
-def module_settings(
-    name: str, module_name: str, module: Callable[..., Any], device: str
-) -> dict[str, Any]:
-    """Return what the settings of every model begin with.
-
-    ``name`` is what tables call it, ``module_name`` where its module was defined, and ``module``
-    what runs on ``device``.
-    """
-    return {
-        "name": name,
-        "module": module_name,
-        "fingerprint": fingerprint_of(module),
-        "device": device,
-    }
 
 
 def check_size(

@@ -60,13 +60,9 @@ def choose_output(
 ) -> Output:
     """Select the output of a graph.
 
-    Args:
-        path: the file, for errors.
-        outputs: the outputs as listed by ONNX Runtime.
-        graph: the node that computes each value.
-        asked: the requested name, or None.
-        classes: the number of classes, or None.
-        features: whether to select embeddings instead of logits.
+    ``outputs`` are those listed by ONNX Runtime, ``graph`` has the node that computes each value.
+    The name and the number of classes that are asked for may be None; with ``features`` it is
+    embeddings and no logits.
 
     Raises:
         UnknownNameError: there is no output of that name.

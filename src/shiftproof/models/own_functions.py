@@ -72,9 +72,7 @@ class FunctionModel:
 def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
     """Import ``MODULE:FUNCTION``, also from the working directory. Importing runs the module.
 
-    Args:
-        target: ``MODULE:FUNCTION``.
-        kinds: what may stand there instead of a function.
+    ``kinds`` may stand there instead of a function.
 
     Raises:
         InputError: no function is named, or a file in the place of the module.
@@ -102,13 +100,9 @@ def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
 def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[OwnFunction, Any]:
     """Import what ``MODULE:FUNCTION`` names, also from the working directory, and return its model.
 
-    Args:
-        target: ``MODULE:FUNCTION``. The function takes no arguments.
-        kinds: the classes of models that are taken as they are, also in the function's place.
-        expected: what the function is to return, for errors.
-
-    Returns:
-        What is named, and the model as of :func:`make_model`.
+    The function takes no arguments; models of ``kinds`` are taken as they are, also in its place.
+    Returned is what is named, and the model as of :func:`make_model`; ``expected`` is what errors
+    say.
 
     Raises:
         InputError, UnknownNameError, ModelError: as :func:`import_function` and :func:`make_model`.
@@ -120,13 +114,8 @@ def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[O
 def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
     """Return the model that a function makes, or that stands in its place.
 
-    Args:
-        own: the function; it is called without arguments.
-        kinds: the classes of models that are taken as they are.
-        expected: what it is to return, for errors.
-
-    Returns:
-        A ``torch.nn.Module``, an object of ``kinds``, or a ``FunctionModel`` of another function.
+    That is a ``torch.nn.Module``, an object of ``kinds``, or a ``FunctionModel`` of another
+    function; ``expected`` is what errors say.
 
     Raises:
         ModelError: the function takes arguments, raises, or returns something else.

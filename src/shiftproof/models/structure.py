@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +23,7 @@ def is_torch_module(value: object) -> bool:
 
 def require_torch() -> None:
     """Raise a MissingExtraError with the pip command if torch is not installed."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("torch", "torch") from error
+    import_extra("torch", "torch")
 
 
 def find_device(name: str) -> torch.device:

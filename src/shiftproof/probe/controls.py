@@ -66,11 +66,7 @@ def random_twin(
     position embeddings) are shuffled. Batch-norm statistics are computed on ``images``: with 0 and
     1, a deep network would give nearly the same vector for every image.
 
-    Args:
-        encoder: only an :class:`~shiftproof.models.Encoder` around a torch module is supported.
-        images: processed by the encoder's ``preprocess.geometry``; not modified.
-        seed: random seed of the weights.
-        name: name of the new encoder.
+    Only an :class:`~shiftproof.models.Encoder` around a torch module is supported.
     """
     module: Any = getattr(encoder, "module", None)
     if not isinstance(encoder, Encoder) or not is_torch_module(module):

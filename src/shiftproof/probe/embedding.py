@@ -65,14 +65,8 @@ def embed_family(
 ) -> None:
     """Embed the versions of all images with encoders that share a geometry, and store the vectors.
 
-    Args:
-        store: the store of the vectors.
-        encoders: encoders by name in the run.
-        family: name of the family.
-        samples: in the order of ``loaded``.
-        loaded: each image's versions, only of this family.
-        batch_size: images per batch of an encoder.
-        done: called after each image.
+    ``loaded`` yields each image's versions, only of this family; ``done`` is called after each
+    image.
 
     Raises:
         BrokenFileError: an image that was readable before no longer is.

@@ -232,12 +232,6 @@ def draw_values(family: Family, key: str, *, versions: int, seed: int) -> F64:
     Stratified sampling: each factor's range is split into ``versions`` equal parts with one version
     each, in random order, so that the mean does not differ between images. A binary factor is set
     in half of the versions; if their number is odd, one is dropped.
-
-    Args:
-        family: the family of factors.
-        key: key of the image.
-        versions: number of versions, 2 or more.
-        seed: random seed, together with family and key.
     """
     if family.is_binary:
         return np.tile([[0.0], [1.0]], (versions // 2, 1))

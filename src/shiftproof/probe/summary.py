@@ -69,11 +69,7 @@ def summarize(
 ) -> ProbeScores:
     """Return the content of ``scores.json``; depends only on the records.
 
-    Args:
-        folder: folder of the run.
-        probed: the models; encoders first, in the order in which they are compared.
-        factors: in the order of the table.
-        images: counts, and the images that could not be read.
+    ``probed`` are the models, encoders first, in the order in which they are compared.
 
     Raises:
         BrokenFileError: a table is missing, damaged, or about other images than the others.

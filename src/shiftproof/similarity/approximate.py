@@ -11,11 +11,10 @@ import numpy as np
 
 from shiftproof import rng
 from shiftproof.errors import InputError
-from shiftproof.similarity.clusters import cluster_rows
-from shiftproof.similarity.questions.nearest import Nearest, nearest
+from shiftproof.similarity.clusters import cluster_rows, find_nearest_center
 from shiftproof.similarity.questions.pairs import read_rows
-from shiftproof.similarity.questions.top_k import TopK, merge_lists, top_k, top_k_of_each
-from shiftproof.similarity.search.options import Precision
+from shiftproof.similarity.questions.top_k import TopK, merge_lists, search_top_k, top_k
+from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F32, F64, I64
 
@@ -104,20 +103,13 @@ def approximate_top_k(
         )
         for name, values in held.items()
     }
-    find_cluster = partial(
-        nearest, test=centers, precision=precision, device=device, memory=memory, threads=threads
+    options = SearchOptions(precision, device, memory, threads)
+    lists = _search_clusters(
+        rows, held, wanted, k, partial(find_nearest_center, centers=centers, options=options)
     )
-    lists = _search_clusters(rows, held, wanted, k, find_cluster)
     exact_of = _draw_samples(held, seed)
-    exact = top_k_of_each(
-        rows,
-        {name: held[name][places] for name, places in exact_of.items()},
-        k,
-        precision=precision,
-        device=device,
-        memory=memory,
-        threads=threads,
-    )
+    samples = {name: held[name][places] for name, places in exact_of.items()}
+    exact = search_top_k(rows, samples, k, options)
     return {
         name: ApproximateTopK(
             values,
@@ -155,19 +147,13 @@ def _search_clusters(
     held: Mapping[str, F32],
     wanted: Mapping[str, list[I64]],
     k: int,
-    find_cluster: Callable[[F32], Nearest],
+    find_cluster: Callable[[F32], I64],
 ) -> dict[str, tuple[F64, I64]]:
     """Compare each training row with the test rows that search its cluster.
 
-    Args:
-        rows: the training rows.
-        held: the test rows of each set.
-        wanted: for each set, the test rows that search each cluster.
-        k: length of the lists.
-        find_cluster: the nearest center of each of some training rows.
-
-    Returns:
-        Of each set the similarities and indexes of the nearest rows, as in :class:`ApproximateTopK`.
+    ``wanted`` has for each set the test rows that search each cluster, and ``find_cluster`` gives
+    the nearest center of training rows. Returns for each set similarities and indexes, as in
+    :class:`ApproximateTopK`.
     """
     lists = {
         name: (np.full((len(values), k), -np.inf), np.full((len(values), k), -1, dtype=np.int64))
@@ -177,9 +163,9 @@ def _search_clusters(
         usable = np.flatnonzero(block.usable)
         if not len(usable):
             continue
-        found = find_cluster(block.values[usable])
-        order = np.argsort(found.index, kind="stable")
-        members = found.index[order]
+        cluster_of = find_cluster(block.values[usable])
+        order = np.argsort(cluster_of, kind="stable")
+        members = cluster_of[order]
         starts = np.flatnonzero(np.r_[True, members[1:] != members[:-1]])
         for places, cluster in zip(
             np.split(usable[order], starts[1:]), members[starts].tolist(), strict=True

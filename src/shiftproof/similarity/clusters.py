@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shiftproof import rng
-from shiftproof.similarity.questions.nearest import nearest
+from shiftproof.similarity.questions.nearest import search_nearest
 from shiftproof.similarity.questions.pairs import find_usable, read_rows
 from shiftproof.similarity.search.options import SearchOptions
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
@@ -58,13 +58,6 @@ def update_centers(sample: F32, centers: F32, options: SearchOptions) -> F32:
     return moved
 
 
-def find_nearest_center(rows: Embeddings, centers: F32, options: SearchOptions) -> I64:
+def find_nearest_center(rows: Source, centers: F32, options: SearchOptions) -> I64:
     """Return the nearest center of each row; -1 for unusable rows."""
-    return nearest(
-        rows,
-        centers,
-        precision=options.precision,
-        device=options.device,
-        memory=options.memory,
-        threads=options.threads,
-    ).index
+    return search_nearest(rows, {"centers": centers}, options)["centers"].index

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.similarity.prune import closest, keep_by_similarity
-from shiftproof.similarity.questions.nearest import Nearest, nearest_to_each
+from shiftproof.similarity.questions.nearest import Nearest, search_nearest
 from shiftproof.similarity.search.certificate import Certificate
-from shiftproof.similarity.search.options import Precision
+from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.sources import Source, check_flags, open_embeddings
 from shiftproof.types import F32, I64, Flags
 
@@ -68,9 +68,7 @@ def coreset(
     rows = open_embeddings(train)
     if among is not None:
         among = check_flags(among, len(rows), "among")
-    found = nearest_to_each(
-        rows, tests, precision=precision, device=device, memory=memory, threads=threads
-    )
+    found = search_nearest(rows, tests, SearchOptions(precision, device, memory, threads))
     return choose_nearest(found, size, among)
 
 

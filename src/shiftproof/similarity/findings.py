@@ -111,11 +111,8 @@ def list_leakage(
 ) -> tuple[Leak, ...]:
     """Return the test rows that have the nearest training rows, each with these, the most similar first.
 
-    Args:
-        near: the nearest training rows of each test row.
-        most: test rows at most.
-        describe: makes the entry of a test row from its similarity and its neighbors.
-        describe_neighbor: makes that of a training row from its similarity.
+    ``describe`` makes the entry of a test row from its similarity and neighbors, and
+    ``describe_neighbor`` that of a training row from its similarity.
     """
     return tuple(
         describe(

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.display import encode_figure, make_figure, write_table
 from shiftproof.errors import InputError
-from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
+from shiftproof.similarity.questions.top_k import TopK, search_top_k
 from shiftproof.similarity.search.certificate import Certificate
-from shiftproof.similarity.search.options import Precision
+from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.sources import Source
 from shiftproof.types import F64, I64, Flags
 
@@ -122,16 +122,9 @@ def gap(
     >>> found.similarity.tolist(), found.reference.tolist(), found.gap
     ([1.0, 1.0], [0.0, 1.0], 0.5)
     """
-    near = top_k_of_each(
-        train, tests, k, precision=precision, device=device, memory=memory, threads=threads
-    )
-    of_reference = (
-        None
-        if reference is None
-        else top_k_of_each(
-            reference, tests, 1, precision=precision, device=device, memory=memory, threads=threads
-        )
-    )
+    options = SearchOptions(precision, device, memory, threads)
+    near = search_top_k(train, tests, k, options)
+    of_reference = None if reference is None else search_top_k(reference, tests, 1, options)
     return {
         name: gap_of(found, None if of_reference is None else of_reference[name])
         for name, found in near.items()

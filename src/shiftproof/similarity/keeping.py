@@ -85,15 +85,7 @@ def write_keep(
     ``keep.json`` is written last: counts, settings, files, and under ``no_uids`` the reason if uids
     could not be listed.
 
-    Args:
-        folder: an existing folder.
-        train: the embeddings.
-        keep: ``(n,)`` bool.
-        about: further content of ``keep.json``.
-        uids: whether they are listed.
-
-    Returns:
-        The content of ``keep.json``.
+    ``about`` is further content of ``keep.json``, which is returned.
 
     Raises:
         InputError: nothing stays.
@@ -259,18 +251,8 @@ def write_deduplicated(
 ) -> dict[str, Any]:
     """Find near-duplicates and write the keep-list; ``groups.npy`` has the groups.
 
-    Args:
-        train: embeddings.
-        out: a new or empty folder, or that of the de-duplication to resume.
-        threshold: see :func:`~shiftproof.similarity.deduplicate`.
-        rule: see there.
-        clusters: see there.
-        seed: see there.
-        sharding: how and where the search runs; its ``folder`` is ignored.
-        say: called with warnings before the search, such as that no uids will be listed.
-
-    Returns:
-        The content of ``keep.json``.
+    Args as for :func:`~shiftproof.similarity.deduplicate` and :func:`write_pruned`. Returns the
+    content of ``keep.json``.
 
     Raises:
         InputError: what :func:`~shiftproof.similarity.deduplicate` refuses.
@@ -317,18 +299,9 @@ def write_coreset(
 ) -> dict[str, Any]:
     """Select the rows nearest to the test sets and write the keep-list.
 
-    Args:
-        train: embeddings of the training set.
-        tests: the test sets by name.
-        size: number of rows to select.
-        out: a new or empty folder, or that of the core set to resume.
-        among: selects only among these rows: a file or folder that
-            :func:`~shiftproof.similarity.subset.read_keep` reads.
-        sharding: how and where the search runs; its ``folder`` is ignored.
-        say: called with warnings before the search, such as that no uids will be listed.
-
-    Returns:
-        The content of ``keep.json``.
+    Args as for :func:`~shiftproof.similarity.coreset` and :func:`write_pruned`, and ``among``:
+    select only among the rows that :func:`~shiftproof.similarity.subset.read_keep` reads there.
+    Returns the content of ``keep.json``.
 
     Raises:
         InputError: what :func:`~shiftproof.similarity.coreset` refuses.

@@ -17,8 +17,8 @@ from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity.gap import check_found
 from shiftproof.similarity.questions.above import Above, AboveQuestion
-from shiftproof.similarity.questions.nearest import Nearest, nearest_to_each
-from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
+from shiftproof.similarity.questions.nearest import Nearest, search_nearest
+from shiftproof.similarity.questions.top_k import TopK, search_top_k
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.search.passes import search
@@ -150,14 +150,11 @@ def prune(
     """
     rows, sets = open_sources(train, tests)
     check_one_of(reference, thresholds)
+    options = SearchOptions(precision, device, memory, threads)
     if reference is not None:
-        near = top_k_of_each(
-            reference, sets, 1, precision=precision, device=device, memory=memory, threads=threads
-        )
-        limits = find_limits(near)
+        limits = find_limits(search_top_k(reference, sets, 1, options))
     else:
         limits = check_limits(sets, thresholds or {})
-    options = SearchOptions(precision, device, memory, threads)
     found = search(AboveQuestion(limits), rows, sets, options, shards=shards)
     pruning = make_pruning(found, limits)
     if shards is None:
@@ -228,9 +225,8 @@ def prove(
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
     """
-    near = top_k_of_each(
-        train, tests, 1, precision="fp32", memory=memory, threads=threads, keep=pruning.keep(*names)
-    )
+    options = SearchOptions("fp32", memory=memory, threads=threads)
+    near = search_top_k(train, tests, 1, options, keep=pruning.keep(*names))
     return make_proofs(near, pruning.thresholds)
 
 
@@ -276,9 +272,7 @@ def prune_to(
     """
     if rule not in ("near", "far", "random"):
         raise UnknownNameError.of("pruning rule", rule, ["near", "far", "random"])
-    found = nearest_to_each(
-        train, tests, precision=precision, device=device, memory=memory, threads=threads
-    )
+    found = search_nearest(train, tests, SearchOptions(precision, device, memory, threads))
     return keep_by_similarity(closest(found), size, rule, seed=seed)
 
 

@@ -218,15 +218,9 @@ def search_in_parts(
 ) -> Parts[Found]:
     """Ask a question of the training rows and each of several test sets, part by part.
 
-    Args:
-        question: what is asked.
-        train: the training rows, which are cut.
-        tests: the test sets by name.
-        sharding: how parts are computed, and the folder that stores them.
-        name: of the search and of its folder; the question's by default.
-        keep: gives the rows of a part that are searched, as flags; it is sent to workers. By default
-            all are.
-        about_keep: what decides them.
+    The parts lie in the sharding's folder below ``name``, the question's by default. ``keep`` gives
+    the rows of a part that are searched, as flags; it is sent to workers, and ``about_keep``
+    decides them. By default all are.
 
     Raises:
         UnfinishedError: this worker's share is done, others' are not.
@@ -298,16 +292,8 @@ def run_search(
 ) -> PartFolder:
     """Make the parts of a search.
 
-    Args:
-        name: of the search, and of its folder.
-        function: makes one part.
-        asked: what it needs.
-        train: the training rows, which are cut.
-        tests: what they are compared with.
-        sharding: how parts are computed, and the folder that stores them.
-        settings: what decides the content of the parts beside the rows and the sharding.
-        k: training rows that each test row keeps.
-        keep: goes to the function.
+    ``function`` makes one part of what is ``asked``; ``settings`` decide its content beside the
+    rows and the sharding. Each test row keeps ``k`` training rows; ``keep`` goes to the function.
 
     Raises:
         UnfinishedError: this worker's share is done, others' are not.

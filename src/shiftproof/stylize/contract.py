@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shiftproof.corruptions.checks import check_image
+from shiftproof.corruptions.checks import check_image, check_same_form
 from shiftproof.errors import ImageError, InputError
 from shiftproof.types import Image
 
@@ -58,20 +58,10 @@ def check_result(content: Image, result: object) -> Image:
     Raises:
         ImageError: it is no uint8 picture of the content's shape.
     """
-    if not (
-        isinstance(result, np.ndarray)
-        and result.dtype == np.uint8
-        and result.shape == content.shape
-    ):
-        found = (
-            f"{result.dtype} {result.shape}"
-            if isinstance(result, np.ndarray)
-            else type(result).__name__
-        )
-        raise ImageError(
-            f"An engine returns a uint8 picture of the content's shape {content.shape}; got {found}."
-        )
-    return np.asarray(result)
+    expected = (
+        f"An engine returns a uint8 picture of the content's shape {content.shape}; got {{}}."
+    )
+    return check_same_form(result, content, expected)
 
 
 def fit_size(width: int, height: int, side: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import Estimate, Exported
-from shiftproof.data.copies.export import CopyPlan, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.export import estimate_copy, export_copy, plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.shards import Backend
@@ -76,15 +76,12 @@ def export_stylized(
         UnfinishedError: this worker's share is done, but not all the others'.
         RunError: the disk is full.
     """
-    plan, edit = _plan(
+    edit = _open_edit(styles, engine, alpha, seed, _name_versions(per_image, combined=combined))
+    plan = plan_copy(
         source,
-        styles,
-        engine,
-        alpha,
-        combined,
-        per_image,
-        seed,
-        image_format,
+        list(edit.turns),
+        image_format=image_format,
+        with_originals=combined,
         split=split,
         images=images,
         root=root,
@@ -124,15 +121,12 @@ def estimate_stylized(
         InputError: as export_stylized, and if none of the measured images can be read.
         BrokenFileError: a damaged tar, which the copy itself would skip and report.
     """
-    plan, edit = _plan(
+    edit = _open_edit(styles, engine, alpha, seed, _name_versions(per_image, combined=combined))
+    plan = plan_copy(
         source,
-        styles,
-        engine,
-        alpha,
-        combined,
-        per_image,
-        seed,
-        image_format,
+        list(edit.turns),
+        image_format=image_format,
+        with_originals=combined,
         split=split,
         images=images,
         root=root,
@@ -174,38 +168,23 @@ class _Stylizing:
         return result, {f"style {title}": reason for title, reason in chosen.broken.items()}
 
 
-def _plan(
-    source: Path,
+def _name_versions(per_image: int, *, combined: bool) -> list[Version]:
+    if isinstance(per_image, bool) or not isinstance(per_image, int) or per_image < 1:
+        raise InputError(f"Expected one style for each image or more, got {per_image!r}.")
+    if combined or per_image > 1:
+        return [Version(mark=f"-stylized-{number + 1}") for number in range(per_image)]
+    return [Version()]
+
+
+def _open_edit(
     styles: str | Path | Styles | None,
     engine: Engine,
     alpha: float,
-    combined: bool,
-    per_image: int,
     seed: int,
-    image_format: ImageFormat,
-    *,
-    split: str | None,
-    images: str | Path | None,
-    root: str | Path | None,
-) -> tuple[CopyPlan, _Stylizing]:
-    share = check_alpha(alpha)
-    if isinstance(per_image, bool) or not isinstance(per_image, int) or per_image < 1:
-        raise InputError(f"Expected one style for each image or more, got {per_image!r}.")
-    opened = open_styles(styles)
-    # Checks before anything is written that at least one style is readable.
+    versions: list[Version],
+) -> _Stylizing:
+    """Return the edit; before anything is written one style, at least, is seen to be readable."""
+    share, opened = check_alpha(alpha), open_styles(styles)
     choose_style(opened, key="", seed=seed)
-    if combined or per_image > 1:
-        versions = [Version(mark=f"-stylized-{number + 1}") for number in range(per_image)]
-    else:
-        versions = [Version()]
-    plan = plan_copy(
-        source,
-        versions,
-        image_format=image_format,
-        with_originals=combined,
-        split=split,
-        images=images,
-        root=root,
-    )
     turns = {version: turn for turn, version in enumerate(versions)}
-    return plan, _Stylizing(opened, engine, share, seed, turns)
+    return _Stylizing(opened, engine, share, seed, turns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from shiftproof.models.any_size import AnySizeModel
 from shiftproof.testing.detectors import DETECTIONS, check_detector
 from shiftproof.testing.predictions import AnswerContract, make_pictures
 from shiftproof.testing.segmenters import LABEL_MAPS, check_segmenter
-from shiftproof.testing.untouched import check_untouched
+from shiftproof.testing.untouched import check_json, check_untouched
 from shiftproof.types import Image
 
 Model = TypeVar("Model", bound=AnySizeModel[Any])
@@ -50,14 +49,12 @@ def check_adapted(
     if len(images) < 4:
         raise ValueError("check_adapted needs four images or more.")
     contract: AnswerContract[Any] = _contract_of(model)
-    has_gradients = torch.is_grad_enabled()
     with check_untouched(model, "adapting"):
         _check_surface(make(model), model)
         expected = _check_repeats(make, model, images, contract)
         _check_frozen(make(model), images, contract)
         _check_state(make, model, images, contract)
         _check_merged(make, model, images, contract)
-    assert torch.is_grad_enabled() == has_gradients, "globals: torch's gradient mode is changed"
     assert len(expected) == len(images), "answers: not one for each image"
 
 
@@ -70,10 +67,7 @@ def _contract_of(model: AnySizeModel[Any]) -> AnswerContract[Any]:
 def _check_surface(adapted: AdaptedModel[Any, Any], model: AnySizeModel[Any]) -> None:
     assert adapted.name == model.name, "is a model: it has another name"
     assert adapted.classes == model.classes, "is a model: it has other classes"
-    try:
-        json.dumps(adapted.settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+    check_json(adapted.settings)
     assert _predict(adapted, [], 1) == [], "no image: expected an empty list"
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess
+from shiftproof.testing.untouched import check_json, watch_globals
 from shiftproof.types import Images, Logits
 
 
@@ -69,33 +68,89 @@ def check_adapter(
     if len(batches) < 2 or min(map(len, batches)) < 2:
         raise ValueError("check_adapter needs two batches or more of two images or more.")
 
-    before = _snapshot(model.module)
-    source = [model.predict(batch) for batch in batches]
-    first = _check_globals(make, model, batches[0])
+    trial = _Trial(make, model, batches)
+    expected = trial.expected
+    first = _check_globals(trial)
     adapter = make(model)
-    _check_start(adapter, model, before, batches[0], source[0])
-    expected = [_predict(adapter, batch) for batch in batches]
+    _check_start(adapter, trial)
+    expected += [_predict(adapter, batch) for batch in batches]
     _check_equal(expected[0], first, "deterministic: a second adapter gives other logits")
-    _check_merged(adapter, model, before, "after the last batch")
+    _check_merged(adapter, trial, "after the last batch")
     if merged_predicts:
-        _check_merge_predicts(adapter, model, batches[-1], expected[-1])
+        trial.check_merge(
+            adapter, -1, expected[-1], "merge: on the last batch it must give the adapter's logits"
+        )
     _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
     _predict(adapter, batches[0][:1])
-    _check_reset(adapter, model, batches, source[0], expected)
-    _check_tensors(make(model), model, batches[0], expected[0])
-    _check_untouched(model, before)
-    _check_parameters(make(model), model)
-    _check_end_epoch(make(model), batches[0], expected[0])
-    _check_state(make, model, batches)
-    _check_frozen(make, model, batches)
-    _check_bad_states(make(model), batches)
-    _check_interruption(make, model, batches, expected)
-    _check_determinism(make, model, batches, expected)
-    _check_modes(make, model, batches, expected)
-    _check_kinds(make, kinds, batches, expected)
-    _check_untouched(model, before)
-    for batch, logits in zip(batches, source, strict=True):
+    _check_reset(adapter, trial)
+    _check_tensors(trial)
+    trial.check_untouched()
+    _check_parameters(trial)
+    _check_end_epoch(trial)
+    _check_state(trial)
+    _check_frozen(trial)
+    _check_bad_states(trial)
+    _check_interruption(trial)
+    _check_determinism(trial)
+    _check_modes(trial)
+    _check_kinds(trial, kinds)
+    trial.check_untouched()
+    for batch, logits in zip(batches, trial.source, strict=True):
         _check_equal(model.predict(batch), logits, "wrapped model: it predicts other logits now")
+
+
+class _Trial:
+    """An adapter that is checked, on a classifier and batches.
+
+    Attributes:
+        make: creates the adapter of a classifier.
+        model: the classifier.
+        module: its network.
+        batches: what it is shown.
+        source: the classifier's own logits of each batch.
+        expected: those of an adapter that starts with the first batch, once they are known.
+    """
+
+    def __init__(
+        self, make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
+    ) -> None:
+        assert isinstance(model.module, torch.nn.Module)
+        self.make, self.model, self.batches = make, model, batches
+        self.module: torch.nn.Module = model.module
+        self.before = _snapshot(self.module)
+        self.source = [model.predict(batch) for batch in batches]
+        self.expected: list[Logits] = []
+
+    def follow(self, clause: str, adapter: Adapter) -> None:
+        """Check that an adapter says what is expected of each batch."""
+        for batch, logits in zip(self.batches, self.expected, strict=True):
+            _check_equal(_predict(adapter, batch), logits, clause)
+
+    def predict_all(self) -> Adapter:
+        """Return an adapter that has seen all batches."""
+        adapter = self.make(self.model)
+        for batch in self.batches:
+            _predict(adapter, batch)
+        return adapter
+
+    def check_merge(self, adapter: Adapter, place: int, expected: Logits, clause: str) -> None:
+        """Check what the merged model says of a batch."""
+        plain = _wrap_like(self.model, adapter.merge())
+        _check_close(plain.predict(self.batches[place]), expected, clause)
+
+    def check_untouched(self) -> None:
+        """Check that the wrapped model is as it was."""
+        before, after = self.before, _snapshot(self.module)
+        for what in ("modes", "hooks", "gradients"):
+            assert after[what] == before[what], f"wrapped model: its {what} were changed"
+        for name, value in before["tensors"].items():
+            now = after["tensors"].get(name)
+            assert now is not None, f"wrapped model: {name!r} is gone"
+            # As bytes: NaN is NaN, and -0.0 is not 0.0.
+            assert torch.equal(
+                now.reshape(-1).view(torch.uint8), value.reshape(-1).view(torch.uint8)
+            ), f"wrapped model: {name!r} was changed"
+        assert len(after["tensors"]) == len(before["tensors"]), "wrapped model: it has new tensors"
 
 
 # ---------------------------------------------------------------- the clauses
@@ -112,10 +167,7 @@ def _check_surface(adapter: Adapter, model: Classifier) -> None:
     assert adapter.classes == model.classes, "is a classifier: it has other classes"
     assert adapter.preprocess == model.preprocess, "is a classifier: it has another preprocessing"
     assert isinstance(adapter.name, str), "is a classifier: its name is no text"
-    try:
-        json.dumps(adapter.settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+    check_json(adapter.settings)
 
 
 def _predict(adapter: Adapter, batch: Images) -> Logits:
@@ -133,10 +185,8 @@ def _predict(adapter: Adapter, batch: Images) -> Logits:
     return kept
 
 
-def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], when: str) -> None:
-    merged = adapter.merge()
-    original = model.module
-    assert isinstance(original, torch.nn.Module)
+def _check_merged(adapter: Adapter, trial: _Trial, when: str) -> None:
+    merged, original = adapter.merge(), trial.module
     where = f"merge, {when}"
     assert isinstance(merged, torch.nn.Module), f"{where}: returned {type(merged).__name__}"
     assert type(merged) is type(original), (
@@ -147,38 +197,38 @@ def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], w
     assert list(state) == list(original.state_dict()), f"{where}: other state_dict keys"
     for name, part in merged.named_modules():
         hooks = _hooks(part)
-        assert hooks == before["hooks"].get(name), f"{where}: the layer {name!r} has other hooks"
+        assert hooks == trial.before["hooks"].get(name), (
+            f"{where}: the layer {name!r} has other hooks"
+        )
     own = {tensor.data_ptr() for tensor in _tensors(original) if tensor.numel()}
     shared = [name for name, value in state.items() if value.numel() and value.data_ptr() in own]
     assert not shared, f"{where}: shares {shared[0]!r} with the wrapped model"
 
 
-def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected: Logits) -> None:
-    logits = adapter(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
+def _check_tensors(trial: _Trial) -> None:
+    inputs = trial.batches[0].transpose(0, 3, 1, 2).copy()
+    logits = trial.make(trial.model)(torch.from_numpy(inputs))
     assert isinstance(logits, torch.Tensor), f"call: returned {type(logits).__name__}"
-    _check_close(
-        logits.detach().float().cpu().numpy(), expected, "call: other logits than predict gives"
-    )
+    got = logits.detach().float().cpu().numpy()
+    _check_close(got, trial.expected[0], "call: other logits than predict gives")
 
 
-def _check_parameters(adapter: Adapter, model: Classifier) -> None:
-    assert isinstance(model.module, torch.nn.Module)
-    own = {tensor.data_ptr() for tensor in _tensors(model.module) if tensor.numel()}
-    for parameter in adapter.parameters():
+def _check_parameters(trial: _Trial) -> None:
+    own = {tensor.data_ptr() for tensor in _tensors(trial.module) if tensor.numel()}
+    for parameter in trial.make(trial.model).parameters():
         assert isinstance(parameter, torch.nn.Parameter), (
             f"parameters: yields {type(parameter).__name__}"
         )
         assert parameter.data_ptr() not in own, "parameters: one is the wrapped model's"
 
 
-def _check_globals(
-    make: Callable[[Classifier], Adapter], model: Classifier, batch: Images
-) -> Logits:
-    """Check that nothing global and no argument changes; return the logits of the batch."""
+def _check_globals(trial: _Trial) -> Logits:
+    """Check that nothing global and no argument changes; return the logits of the first batch."""
+    batch = trial.batches[0]
     untouched = batch.copy()
-    with _globals_watched():
-        adapter = make(model)
-        _check_surface(adapter, model)
+    with watch_globals():
+        adapter = trial.make(trial.model)
+        _check_surface(adapter, trial.model)
         logits = _predict(adapter, batch)
         adapter.merge()
         adapter.reset()
@@ -186,62 +236,32 @@ def _check_globals(
     return logits
 
 
-def _check_start(
-    adapter: Adapter, model: Classifier, before: dict[str, Any], batch: Images, source: Logits
-) -> None:
-    _check_merged(adapter, model, before, "before any batch")
-    _check_close(
-        _run_plain(adapter.merge(), model, batch),
-        source,
-        "merge: before any batch it must equal the wrapped model",
-    )
+def _check_start(adapter: Adapter, trial: _Trial) -> None:
+    _check_merged(adapter, trial, "before any batch")
+    clause = "merge: before any batch it must equal the wrapped model"
+    trial.check_merge(adapter, 0, trial.source[0], clause)
 
 
-def _check_merge_predicts(
-    adapter: Adapter, model: Classifier, batch: Images, expected: Logits
-) -> None:
-    _check_close(
-        _run_plain(adapter.merge(), model, batch),
-        expected,
-        "merge: on the last batch it must give the adapter's logits",
-    )
-
-
-def _check_reset(
-    adapter: Adapter,
-    model: Classifier,
-    batches: Sequence[Images],
-    source: Logits,
-    expected: Sequence[Logits],
-) -> None:
+def _check_reset(adapter: Adapter, trial: _Trial) -> None:
     adapter.end_epoch()
     adapter.reset()
     assert len(adapter.events) == 0, "reset: events are left"
-    _check_close(
-        _run_plain(adapter.merge(), model, batches[0]),
-        source,
-        "reset: merge() must equal the wrapped model again",
-    )
-    for batch, logits in zip(batches, expected, strict=True):
-        _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
+    clause = "reset: merge() must equal the wrapped model again"
+    trial.check_merge(adapter, 0, trial.source[0], clause)
+    trial.follow("reset: other logits than the first time", adapter)
 
 
-def _check_end_epoch(adapter: Adapter, batch: Images, expected: Logits) -> None:
+def _check_end_epoch(trial: _Trial) -> None:
+    adapter, batch = trial.make(trial.model), trial.batches[0]
     adapter.end_epoch()
-    _check_equal(
-        _predict(adapter, batch), expected, "end_epoch: before any batch it changes logits"
-    )
+    clause = "end_epoch: before any batch it changes logits"
+    _check_equal(_predict(adapter, batch), trial.expected[0], clause)
     adapter.end_epoch()
     _predict(adapter, batch)
 
 
-def _check_frozen(
-    make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
-) -> None:
-    adapter, other = make(model), make(model)
-    for batch in batches:
-        _predict(adapter, batch)
-        _predict(other, batch)
+def _check_frozen(trial: _Trial) -> None:
+    adapter, other, batches = trial.predict_all(), trial.predict_all(), trial.batches
     state, merged = adapter.state(), adapter.merge().state_dict()
     with adapter.frozen():
         logits = [_predict(adapter, batch) for batch in batches]
@@ -257,15 +277,10 @@ def _check_frozen(
         )
 
 
-def _check_state(
-    make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
-) -> None:
-    adapter = make(model)
-    for batch in batches:
-        _predict(adapter, batch)
+def _check_state(trial: _Trial) -> None:
+    adapter, batches = trial.predict_all(), trial.batches
     state = adapter.state()
-    assert isinstance(model.module, torch.nn.Module)
-    own = {t.data_ptr() for t in [*_tensors(model.module), *adapter.parameters()] if t.numel()}
+    own = {t.data_ptr() for t in [*_tensors(trial.module), *adapter.parameters()] if t.numel()}
     for name, tensor in state.items():
         assert isinstance(tensor, torch.Tensor), f"state: {name!r} is a {type(tensor).__name__}"
     own |= {tensor.data_ptr() for tensor in adapter.state().values() if tensor.numel()}
@@ -273,7 +288,7 @@ def _check_state(
         assert tensor.device.type == "cpu", f"state: {name!r} is on {tensor.device}"
         assert not tensor.requires_grad, f"state: {name!r} records gradients"
         assert tensor.data_ptr() not in own or not tensor.numel(), f"state: {name!r} is no copy"
-    fresh = make(model)
+    fresh = trial.make(trial.model)
     # A state must stay valid after the adapters that returned and loaded it.
     given = {name: tensor.clone() for name, tensor in state.items()}
     fresh.load_state(given)
@@ -292,12 +307,11 @@ def _check_state(
         )
     fresh.end_epoch()
     fresh.reset()
-    _check_same(fresh.state(), make(model).state(), "reset: a state is left")
+    _check_same(fresh.state(), trial.make(trial.model).state(), "reset: a state is left")
 
 
-def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
-    for batch in batches:
-        _predict(adapter, batch)
+def _check_bad_states(trial: _Trial) -> None:
+    adapter = trial.predict_all()
     good, merged = adapter.state(), adapter.merge().state_dict()
     bad = {"an unknown name": {**good, "no such thing": torch.zeros(1)}}
     for name, tensor in good.items():
@@ -322,28 +336,20 @@ class _Interrupted(Exception):
     """Raised by the model during a prediction."""
 
 
-def _check_interruption(
-    make: Callable[[Classifier], Adapter],
-    model: Classifier,
-    batches: Sequence[Images],
-    expected: list[Logits],
-) -> None:
+def _check_interruption(trial: _Trial) -> None:
     """Check that each forward pass of one prediction may fail."""
-    left = [math.inf]
+    left, batches = [math.inf], trial.batches
 
     def interrupt(*_: object) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise _Interrupted
 
-    assert isinstance(model.module, torch.nn.Module)
-    module = copy.deepcopy(model.module)
+    module = copy.deepcopy(trial.module)
     module.register_forward_hook(interrupt)
-    twin = Classifier(
-        module, model.preprocess, model.classes, device=model.device, outputs=model.outputs
-    )
+    twin = _wrap_like(trial.model, module)
     for position in range(1, 10):
-        adapter = make(twin)
+        adapter = trial.make(twin)
         _predict(adapter, batches[0])
         state, merged = adapter.state(), adapter.merge().state_dict()
         left[0] = position
@@ -357,15 +363,11 @@ def _check_interruption(
             left[0] = math.inf
         _check_same(adapter.state(), state, "exception: it changed the state")
         _check_same(adapter.merge().state_dict(), merged, "exception: it changed merge()")
-        _check_equal(_predict(adapter, batches[1]), expected[1], "exception: other logits after it")
+        after = _predict(adapter, batches[1])
+        _check_equal(after, trial.expected[1], "exception: other logits after it")
 
 
-def _check_determinism(
-    make: Callable[[Classifier], Adapter],
-    model: Classifier,
-    batches: Sequence[Images],
-    expected: list[Logits],
-) -> None:
+def _check_determinism(trial: _Trial) -> None:
     """Check that a second adapter under other global random states gives the same logits."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
@@ -373,32 +375,23 @@ def _check_determinism(
             torch.manual_seed(12345)
             np.random.seed(12345)  # noqa: NPY002
             random.seed(12345)
-            adapter = make(model)
-            for batch, logits in zip(batches, expected, strict=True):
-                _check_equal(
-                    _predict(adapter, batch),
-                    logits,
-                    "deterministic: a second adapter gives other logits",
-                )
+            adapter = trial.make(trial.model)
+            trial.follow("deterministic: a second adapter gives other logits", adapter)
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
 
 
-def _check_modes(
-    make: Callable[[Classifier], Adapter],
-    model: Classifier,
-    batches: Sequence[Images],
-    expected: list[Logits],
-) -> None:
+def _check_modes(trial: _Trial) -> None:
     """Check that the wrapped model's mode has no effect."""
-    module: Any = model.module
+    module = trial.module
     flags = {part: part.training for part in module.modules()}
     try:
         for first in (True, False):
             module.train(first)
-            adapter = make(model)
-            for index, (batch, logits) in enumerate(zip(batches, expected, strict=True)):
+            adapter = trial.make(trial.model)
+            pairs = zip(trial.batches, trial.expected, strict=True)
+            for index, (batch, logits) in enumerate(pairs):
                 module.train(first == (index % 2 == 0))
                 _check_equal(
                     _predict(adapter, batch),
@@ -410,55 +403,16 @@ def _check_modes(
             part.training = flag
 
 
-def _check_kinds(
-    make: Callable[[Classifier], Adapter],
-    kinds: Mapping[str, Classifier],
-    batches: Sequence[Images],
-    expected: list[Logits],
-) -> None:
+def _check_kinds(trial: _Trial, kinds: Mapping[str, Classifier]) -> None:
     """Check equivalent networks with other implementations of layers."""
     for kind, model in kinds.items():
         try:
-            adapter = make(model)
-            logits = [adapter.predict(batch) for batch in batches]
+            adapter = trial.make(model)
+            logits = [adapter.predict(batch) for batch in trial.batches]
         except ModelError:
             continue
-        for got, wanted in zip(logits, expected, strict=True):
+        for got, wanted in zip(logits, trial.expected, strict=True):
             _check_close(got, wanted, f"layers: other logits on a network with {kind}")
-
-
-def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
-    after = _snapshot(model.module)
-    for what in ("modes", "hooks", "gradients"):
-        assert after[what] == before[what], f"wrapped model: its {what} were changed"
-    for name, value in before["tensors"].items():
-        now = after["tensors"].get(name)
-        assert now is not None, f"wrapped model: {name!r} is gone"
-        # As bytes: NaN is NaN, and -0.0 is not 0.0.
-        assert torch.equal(
-            now.reshape(-1).view(torch.uint8), value.reshape(-1).view(torch.uint8)
-        ), f"wrapped model: {name!r} was changed"
-    assert len(after["tensors"]) == len(before["tensors"]), "wrapped model: it has new tensors"
-
-
-@contextmanager
-def _globals_watched() -> Iterator[None]:
-    def state() -> dict[str, Any]:
-        words: Any = np.random.get_state()  # noqa: NPY002
-        return {
-            "torch's global random state": torch.random.get_rng_state().numpy().tobytes(),
-            "numpy's global random state": (words[1].tobytes(), *words[2:]),
-            "Python's global random state": random.getstate(),
-            "torch's number of threads": torch.get_num_threads(),
-            "torch's gradient mode": torch.is_grad_enabled(),
-            "torch's default dtype": torch.get_default_dtype(),
-        }
-
-    before = state()
-    yield
-    after = state()
-    for what, value in before.items():
-        assert after[what] == value, f"globals: {what} was changed"
 
 
 # ---------------------------------------------------------------- tools
@@ -491,11 +445,11 @@ def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _run_plain(merged: torch.nn.Module, model: Classifier, batch: Images) -> Logits:
-    plain = Classifier(
-        merged, model.preprocess, model.classes, device=model.device, outputs=model.outputs
+def _wrap_like(model: Classifier, module: torch.nn.Module) -> Classifier:
+    """Return a classifier of another network with the same preprocessing and classes."""
+    return Classifier(
+        module, model.preprocess, model.classes, device=model.device, outputs=model.outputs
     )
-    return plain.predict(batch)
 
 
 def _check_same(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from shiftproof.models.encoders.encoder import EncoderLike, Vectors
-from shiftproof.testing.untouched import check_untouched
+from shiftproof.testing.untouched import check_json, check_untouched
 from shiftproof.types import Image
 
 TOLERANCE = 1e-4
@@ -84,10 +83,7 @@ def _check_surface(encoder: EncoderLike) -> None:
     assert isinstance(width, int), "is an encoder: its width is no whole number"
     assert width > 0, f"is an encoder: its width is {width}"
     settings = encoder.settings
-    try:
-        json.dumps(settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+    check_json(settings)
     for name in ("fingerprint", "width", "normalize"):
         assert name in settings, f"settings: they have no {name!r}"
     assert isinstance(settings["fingerprint"], str), "settings: the fingerprint is no text"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -10,8 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.models.any_size import ModelLike
-from shiftproof.testing.untouched import check_untouched
+from shiftproof.models.module import ModelLike
+from shiftproof.testing.untouched import check_json, check_untouched
 from shiftproof.types import Image
 
 Answer = TypeVar("Answer")
@@ -105,10 +104,7 @@ def _check_surface(model: PredictsImages[Any], kind: str) -> None:
         assert hasattr(model, name), f"is {kind}: it has no attribute {name!r}"
     assert isinstance(model.name, str), f"is {kind}: its name is no text"
     assert isinstance(model.classes, Classes), f"is {kind}: its classes are no Classes"
-    try:
-        json.dumps(model.settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+    check_json(model.settings)
 
 
 def _predict(

@@ -58,10 +58,9 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     (``classes``, ``class_to_idx``, ...). The preprocessing is the architecture's, but for a mean
     and deviation that stand in the file, and for a first layer of one channel, which gets gray.
 
-    Args:
-        target: the path; ``.safetensors`` is read as that, all else by ``torch.load``.
-        options: ``arch`` is needed: ``timm:NAME`` or ``torchvision:NAME``. ``weights`` chooses among
-            several: ``"ema"``, ``"raw"``, or their place in the file.
+    ``target`` is the path; ``.safetensors`` is read as that, all else by ``torch.load``. Of the
+    options ``arch`` is needed (``timm:NAME`` or ``torchvision:NAME``), and ``weights`` chooses
+    among several: ``"ema"``, ``"raw"``, or their place in the file.
 
     Raises:
         InputError: no architecture is given.

@@ -11,9 +11,10 @@ import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
+from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io.arrays import open_archive, open_regular
 from shiftproof.io.border import convert_errors, reason_of
+from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
     import torch
@@ -73,10 +74,7 @@ def check_dense(tensor: torch.Tensor, where: str) -> None:
 
 
 def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingExtraError.of("safetensors", "timm") from error
+    load_file = import_extra("safetensors.torch", "timm").load_file
     with convert_errors(path, "not a safetensors file"):
         return load_file(path)
 

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 def match_weights(network: torch.nn.Module, path: Path, wanted: str | None = None) -> Match | None:
     """Return the weights of a file that belong to a network, or None if it has none.
 
-    Args:
-        network: the network.
-        path: the file.
-        wanted: which of several sets of weights.
+    ``wanted`` chooses one of several sets of weights.
 
     Raises:
         UnknownNameError: no such set of weights.
@@ -45,12 +42,7 @@ def fill_network(
 ) -> None:
     """Load weights into a network.
 
-    Args:
-        network: changed in place.
-        state: the weights by name.
-        target: the file, as messages call it.
-        name: of the architecture.
-        classes: how many the network has, for the error.
+    Errors tell the file, the architecture, and how many classes the network has.
 
     Raises:
         ModelError: they do not fit.

@@ -14,19 +14,16 @@ from shiftproof.errors import ImageError, LabelError, ModelError, UnknownNameErr
 from shiftproof.io import files
 from shiftproof.models.dtypes import DTYPES, Dtype, autocast
 from shiftproof.models.module import (
+    HeldModule,
+    ModelLike,
     black_image,
     black_image_error,
-    check_module,
     check_size,
     classes_settings,
-    module_settings,
-    name_of,
-    place_module,
-    qualified_name,
 )
 from shiftproof.models.outputs import LOGITS, describe_output, find_tensor
 from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, as_batch
-from shiftproof.models.structure import input_dtype, is_torch_module
+from shiftproof.models.structure import input_dtype
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
@@ -35,24 +32,12 @@ if TYPE_CHECKING:
     from shiftproof.models.image_text.class_vectors import ClassVectors
 
 
-class ClassifierLike(Protocol):
+class ClassifierLike(ModelLike, Protocol):
     """The interface that benchmarks need: ``Classifier`` itself, and every adapter."""
-
-    @property
-    def name(self) -> str:
-        """Name in the tables."""
-
-    @property
-    def classes(self) -> Classes:
-        """The classes of its outputs."""
 
     @property
     def preprocess(self) -> Preprocessing:
         """The preprocessing of its images."""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that reproduce it, for JSON."""
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Return ``(N, K)`` float32 logits of images that went through ``preprocess.geometry``."""
@@ -62,7 +47,7 @@ class ClassifierLike(Protocol):
 
 
 @final
-class Classifier:
+class Classifier(HeldModule):
     """A network with its preprocessing and its classes.
 
     The network runs in evaluation mode and without gradients, independent of your module's mode;
@@ -106,13 +91,9 @@ class Classifier:
     (5, 2)
     """
 
-    module: Callable[..., Any]
     preprocess: Preprocessing
     classes: Classes
-    device: str
-    name: str
     outputs: tuple[tuple[int, ...], ...] | None
-    assumed: tuple[str, ...]
     dtype: Dtype
 
     def __init__(
@@ -127,21 +108,19 @@ class Classifier:
         assumed: Sequence[str] = (),
         dtype: Dtype = "fp32",
     ) -> None:
-        check_module(
+        super().__init__(
             module,
             classes,
-            "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, got {}. "
-            "A checkpoint file is read by load_classifier('file:PATH?arch=...').",
+            device=device,
+            name=name,
+            assumed=assumed,
+            expected="Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, "
+            "got {}. A checkpoint file is read by load_classifier('file:PATH?arch=...').",
         )
-        if is_torch_module(module):
-            _check_head(module, name or name_of(module))
+        if self._torch:
+            _check_head(module, self.name)
         self.preprocess = preprocess
-        self.assumed = tuple(assumed)
-        self.name = name or name_of(module)
-        self._torch = is_torch_module(module)
         self.dtype = _check_dtype(dtype, self.name, self._torch)
-        self._module_name = qualified_name(module)
-        self.module, self.device = place_module(module, device)
         self.outputs = None if outputs is None else _groups(outputs, self.name)
         if classes is None:
             self.classes = number_classes(
@@ -160,13 +139,10 @@ class Classifier:
 
     @property
     def settings(self) -> Settings:
-        """The settings that reproduce this classifier, for JSON.
-
-        The fingerprint is computed from the weights at each call, since they may be trained.
-        """
+        """The settings that reproduce this classifier, for JSON."""
         vectors = self.class_vectors
         return {
-            **module_settings(self.name, self._module_name, self.module, self.device),
+            **self._list_settings(),
             "classes": classes_settings(self.classes),
             "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
@@ -204,16 +180,7 @@ class Classifier:
         if self.outputs is not None:
             own = self.outputs
             outputs = tuple(tuple(i for place in group for i in own[place]) for group in outputs)
-        return Classifier(
-            self.module,
-            self.preprocess,
-            labels.classes,
-            device=self.device,
-            name=self.name,
-            outputs=outputs,
-            assumed=self.assumed,
-            dtype=self.dtype,
-        )
+        return self._change(labels.classes, outputs, self.dtype)
 
     def in_dtype(self, dtype: Dtype) -> Classifier:
         """Return this classifier in another precision; it shares parameters and buffers.
@@ -222,13 +189,18 @@ class Classifier:
             UnknownNameError: no such dtype.
             ModelError: the module is a function, whose precision is fixed.
         """
+        return self._change(self.classes, self.outputs, dtype)
+
+    def _change(
+        self, classes: Classes, outputs: Sequence[Sequence[int]] | None, dtype: Dtype
+    ) -> Classifier:
         return Classifier(
             self.module,
             self.preprocess,
-            self.classes,
+            classes,
             device=self.device,
             name=self.name,
-            outputs=self.outputs,
+            outputs=outputs,
             assumed=self.assumed,
             dtype=dtype,
         )

@@ -30,10 +30,6 @@ Its mean and deviation are 127 and 128 of 255.
 def load_demo(target: str, options: LoadOptions) -> Loaded:
     """Return EfficientNet-Lite0, its preprocessing and the 1,000 ImageNet classes.
 
-    Args:
-        target: must be empty: there is one demo model.
-        options: not used.
-
     Raises:
         InputError: ``target`` is not empty.
         MissingExtraError: one of the two packages is not installed.

@@ -25,10 +25,6 @@ def load_function_classifier(target: str, options: LoadOptions) -> Loaded:
     ``classes``, where it has one, names what the outputs mean. A network or a ``Classifier`` may
     stand in the module in its place. Importing runs the module.
 
-    Args:
-        target: ``MODULE:FUNCTION``.
-        options: none is needed.
-
     Raises:
         InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
     """

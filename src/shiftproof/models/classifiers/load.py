@@ -205,14 +205,9 @@ def load_parts(
 ) -> Loaded:
     """Load what a text names, with a name, and with preprocessing and classes that were asked for.
 
-    Args:
-        spec: the text.
-        keywords: those of the call that may stand in the text instead, None where nothing was given.
-        loaders: the sources.
-        common: the keywords that every source takes.
-        device: where the model is to run.
-        wrapped: how a model in memory is wrapped, for the error.
-        kept: the folder of a run that may have vectors of classes already.
+    ``keywords`` are those of the call that may stand in the text instead, None where nothing was
+    given; ``common`` those that every source takes. ``wrapped`` says how a model in memory is
+    wrapped, for the error.
 
     Raises:
         UnknownNameError, InputError: as for ``read_request``.

@@ -9,9 +9,10 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import imagenet
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, ModelError
+from shiftproof.errors import BrokenFileError, InputError, ModelError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors, reason_of, show_name
+from shiftproof.lazy import import_extra
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.module import black_image
 from shiftproof.models.onnx_graph import Reading, read_graph, reading_of
@@ -219,10 +220,7 @@ def open_session(path: Path, device: str) -> tuple[Session, str]:
         ModelError: the device is not there.
         MissingExtraError: onnxruntime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError.of("onnxruntime", "onnx") from error
+    onnxruntime = import_extra("onnxruntime", "onnx")
     if not path.is_file():
         raise BrokenFileError(f"{path}: there is no such file.")
     place, providers = _provider(onnxruntime, device)

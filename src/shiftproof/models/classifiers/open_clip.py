@@ -10,9 +10,8 @@ from shiftproof.models.image_text.zero_shot import load_zero_shot
 def load_open_clip_classifier(target: str, options: LoadOptions) -> Loaded:
     """Load ``NAME/WEIGHTS`` as a classifier whose classes are sentences.
 
-    Args:
-        target: a model of OpenCLIP, and a tag or the path of its weights; or ``local-dir:FOLDER``.
-        options: ``pretrained``, ``classes``, ``templates``, ``kept``.
+    ``local-dir:FOLDER`` brings its weights. Of the options ``pretrained``, ``classes``,
+    ``templates`` and ``kept`` count.
 
     Raises:
         UnknownNameError: no such model or tag.

@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.lazy import import_extra
 from shiftproof.models.architecture import Architecture
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.preprocess import Preprocess
@@ -193,9 +194,5 @@ def _is_on_the_hub(name: str) -> bool:
 
 def _timm() -> Any:
     require_torch()
-    try:
-        import timm
-        import timm.data
-    except ImportError as error:
-        raise MissingExtraError.of("timm", "timm") from error
-    return timm
+    import_extra("timm.data", "timm")
+    return import_extra("timm", "timm")

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.lazy import import_extra
 from shiftproof.models.architecture import Architecture
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.preprocess import Interpolation, Preprocess
@@ -83,10 +84,7 @@ on loading."""
 def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | None) -> Architecture:
     """Return the architecture of a classifier, built as torchvision builds it for its weights.
 
-    Args:
-        name: name of the classifier.
-        weights: as returned by ``find_weights``.
-        size: image size, if the caller sets it.
+    ``size`` is that of the images, if the caller sets it.
     """
 
     def build(classes: int | None, channels: int) -> torch.nn.Module:
@@ -221,8 +219,4 @@ def classes_of(weights: Any) -> Classes:
 def torchvision_models() -> Any:
     """Return ``torchvision.models``, or raise a MissingExtraError with the pip command."""
     require_torch()
-    try:
-        import torchvision
-    except ImportError as error:
-        raise MissingExtraError.of("torchvision", "torch") from error
-    return torchvision.models
+    return import_extra("torchvision", "torch").models

@@ -19,13 +19,8 @@ def detect_by_size(
     features at its border, and some networks look into it, so that what is found in an image would
     depend on its neighbors in the batch. The library's own pipeline shows images one by one.
 
-    Args:
-        processor: the image processor.
-        images: in any sizes.
-        detect: takes the inputs of some images, which are of one size, and those images.
-
-    Returns:
-        What is found in each image, in their order.
+    ``detect`` takes the inputs of some images of one size, and those images. Returns what is found
+    in each image, in their order.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     prepared = [_prepare(processor, image) for image in images]

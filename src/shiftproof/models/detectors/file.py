@@ -30,10 +30,8 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
     Without ``classes`` the network has torchvision's 91 labels; with K classes it has K + 1, label
     0 being the background, as in torchvision's training scripts.
 
-    Args:
-        target: the path; ``.safetensors`` is read as such, anything else by ``torch.load``.
-        options: ``arch`` is required: ``torchvision:NAME``. ``weights`` selects one of several
-            sets, as for classifiers.
+    Of the options ``arch`` is needed, ``torchvision:NAME``; ``weights`` selects one of several
+    sets, as for classifiers.
 
     Raises:
         InputError: no architecture is given.

@@ -24,10 +24,6 @@ def load_function_detector(target: str, options: DetectorOptions) -> LoadedDetec
     has one, names the classes of the labels. A network or a ``Detector`` may stand in the module in
     its place. Importing runs the module.
 
-    Args:
-        target: ``MODULE:FUNCTION``.
-        options: none is needed.
-
     Raises:
         InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
     """

@@ -212,11 +212,8 @@ def to_image(
 ) -> F32:
     """Return boxes of the network's input in pixels of the image, cut off at its border.
 
-    Args:
-        boxes: ``(N, 4)`` float32, x1, y1, x2, y2.
-        decoding: says how the image was fitted into the input.
-        size: the input's ``(height, width)``.
-        image_size: the image's.
+    Boxes are ``(N, 4)`` float32, x1, y1, x2, y2; sizes are (height, width), and ``decoding`` says
+    how the image was fitted into the input.
     """
     _, _, top, left = placement(decoding, size, image_size)
     (rows, columns), (image_rows, image_columns) = size, image_size

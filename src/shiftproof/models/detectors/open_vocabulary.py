@@ -31,11 +31,7 @@ _OMDET = ("omdet-turbo",)
 def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> LoadedDetector:
     """Load a detector whose classes are text prompts.
 
-    Args:
-        target: a name on the Hugging Face hub, or a folder.
-        config: its configuration.
-        options: ``classes``, or else ``vocabulary``, are the prompted names; ``template`` is
-            OWL-ViT's prompt; ``score`` and ``limit``.
+    ``classes``, or else ``vocabulary``, are the prompted names; ``template`` is OWL-ViT's prompt.
 
     Raises:
         InputError: no classes are given, or a template without a placeholder.

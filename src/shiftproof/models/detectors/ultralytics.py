@@ -9,8 +9,9 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
+from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 from shiftproof.models.detectors.boxes import run_lengths
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.prompts import make_class_names
@@ -112,10 +113,7 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
         MissingExtraError: ultralytics is not installed.
     """
     require_torch()
-    try:
-        import ultralytics
-    except ImportError as error:
-        raise MissingExtraError.of("ultralytics", "ultralytics") from error
+    ultralytics = import_extra("ultralytics", "ultralytics")
     path = Path(target)
     # Ultralytics would look for the name among its releases and download what it finds.
     if not path.is_file():

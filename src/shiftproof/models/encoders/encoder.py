@@ -10,18 +10,14 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import ModelError
 from shiftproof.models.module import (
+    HeldModule,
     black_image,
     black_image_error,
-    check_module,
     check_size,
-    module_settings,
-    name_of,
-    place_module,
-    qualified_name,
 )
 from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
 from shiftproof.models.preprocess import ModelInput, Preprocessing
-from shiftproof.models.structure import input_dtype, is_torch_module
+from shiftproof.models.structure import input_dtype
 from shiftproof.types import Image, Images, Settings
 
 if TYPE_CHECKING:
@@ -59,7 +55,7 @@ class EncoderLike(Protocol):
 
 
 @final
-class Encoder:
+class Encoder(HeldModule):
     """A network with its preprocessing, whose outputs are vectors.
 
     The network is used in evaluation mode and without gradients, whatever mode yours is in, and
@@ -95,13 +91,9 @@ class Encoder:
     (2, 3)
     """
 
-    module: Callable[..., Any]
     preprocess: Preprocessing
     normalize: bool
-    device: str
-    name: str
     width: int
-    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -113,19 +105,17 @@ class Encoder:
         name: str | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
-        check_module(
+        super().__init__(
             module,
             None,
-            "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to vectors, got {}. "
-            "A checkpoint file is read by load_encoder('file:PATH?arch=...').",
+            device=device,
+            name=name,
+            assumed=assumed,
+            expected="Expected a torch.nn.Module or a function from float32 (N, C, H, W) to vectors, "
+            "got {}. A checkpoint file is read by load_encoder('file:PATH?arch=...').",
         )
         self.preprocess = preprocess
         self.normalize = normalize
-        self.assumed = tuple(assumed)
-        self.name = name or name_of(module)
-        self._torch = is_torch_module(module)
-        self._module_name = qualified_name(module)
-        self.module, self.device = place_module(module, device)
         self.width = self._probe()
 
     def __repr__(self) -> str:
@@ -139,7 +129,7 @@ class Encoder:
         "unknown" for a function that carries none.
         """
         return {
-            **module_settings(self.name, self._module_name, self.module, self.device),
+            **self._list_settings(),
             "width": self.width,
             "normalize": self.normalize,
             "preprocess": self.preprocess.settings(),

@@ -17,10 +17,6 @@ def without_last_layer(module: torch.nn.Module, name: str) -> torch.nn.Module:
     linear layer that was registered last is replaced by the identity: what comes out is that
     layer's input.
 
-    Args:
-        module: the classifier.
-        name: what errors call it.
-
     Raises:
         ModelError: it has no linear layer.
     """

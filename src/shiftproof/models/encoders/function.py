@@ -29,10 +29,6 @@ def load_function_encoder(target: str, options: LoadOptions) -> Loaded:
     ``Classifier`` keep their own preprocessing; of a classifier the features before its last layer
     are the vectors. All else is as for classifiers.
 
-    Args:
-        target: ``MODULE:FUNCTION``.
-        options: none is needed.
-
     Raises:
         InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
     """

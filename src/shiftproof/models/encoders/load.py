@@ -160,6 +160,10 @@ def load_encoder(
         "mean": mean,
         "std": std,
     }
+    return _load(spec, keywords, device, normalize=normalize)
+
+
+def _load(spec: str, keywords: dict[str, Any], device: str, *, normalize: bool) -> Encoder:
     loaded = load_parts(
         spec,
         keywords,

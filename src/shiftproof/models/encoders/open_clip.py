@@ -9,10 +9,7 @@ from shiftproof.models.image_text.open_clip import create_open_clip, image_tower
 def load_open_clip(target: str, options: LoadOptions) -> Loaded:
     """Load the image tower of ``NAME/WEIGHTS``, such as ``ViT-B-32/laion2b_s34b_b79k``.
 
-    Args:
-        target: a model of OpenCLIP, and a tag or the path of its weights. With
-            ``pretrained=False``, which keeps random weights, they may be omitted.
-        options: ``pretrained``.
+    With ``pretrained=False``, which keeps random weights, the weights may be omitted.
 
     Raises:
         UnknownNameError: no such model or tag.

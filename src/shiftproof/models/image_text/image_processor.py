@@ -28,10 +28,6 @@ _CONVNEXT_WARPS = 384
 def preprocess_of_processor(processor: Any, name: str) -> Preprocess:
     """Return the ``Preprocess`` that does what an image processor does.
 
-    Args:
-        processor: an image processor of transformers.
-        name: what errors call it.
-
     Raises:
         ModelError: it does something that ``Preprocess`` cannot express.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.lazy import import_extra
 from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import (
@@ -25,10 +26,8 @@ _SCHEMES = ("local-dir:", "hf-hub:")
 def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
     """Create the model ``NAME/WEIGHTS``, such as ``ViT-B-32/laion2b_s34b_b79k``.
 
-    Args:
-        target: a model of OpenCLIP, and a tag or the path of its weights; or ``local-dir:FOLDER``
-            or ``hf-hub:NAME``, which bring their weights.
-        pretrained: False leaves the weights random; they need no name then.
+    ``local-dir:FOLDER`` and ``hf-hub:NAME`` bring their weights; with ``pretrained`` False they
+    stay random and need no name.
 
     Raises:
         UnknownNameError: no such model or tag.
@@ -105,9 +104,7 @@ def _number(model: Any, name: str, target: str, *, exponential: bool) -> float:
 def text_tower(model: Any, target: str) -> TextTower:
     """Return the half of a model that takes texts.
 
-    Args:
-        model: as :func:`create_open_clip` gives it.
-        target: what it was created by: it names the tokenizer, too.
+    ``target``, by which :func:`create_open_clip` made it, names the tokenizer, too.
 
     Raises:
         ModelError: it has none, or its tokenizer cannot be had.
@@ -219,8 +216,4 @@ def _first_line(error: Exception) -> str:
 
 def _open_clip() -> Any:
     require_torch()
-    try:
-        import open_clip
-    except ImportError as error:
-        raise MissingExtraError.of("open_clip", "clip") from error
-    return open_clip
+    return import_extra("open_clip", "clip")

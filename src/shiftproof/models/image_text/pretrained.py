@@ -7,18 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
+from shiftproof.errors import BrokenFileError, ModelError
+from shiftproof.lazy import import_extra
 from shiftproof.models.structure import require_torch
 
 
 def open_transformers() -> Any:
     """Return the library, or raise a MissingExtraError that says the pip line."""
     require_torch()
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError.of("transformers", "hf") from error
-    return transformers
+    return import_extra("transformers", "hf")
 
 
 def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
@@ -26,11 +23,8 @@ def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
 
     Code that comes with a model is never run, and the global random state stays as it is.
 
-    Args:
-        kind: a class of transformers, such as ``AutoConfig``.
-        target: a name on the Hugging Face hub, or the path of a folder of ``save_pretrained``.
-        what: what is expected, for the error: "an image classifier".
-        options: what ``from_pretrained`` takes beside the name.
+    ``target`` is a name on the Hugging Face hub, or the path of a folder of ``save_pretrained``;
+    ``what`` is expected, for the error: "an image classifier".
 
     Raises:
         BrokenFileError: a path that is no folder.

@@ -23,10 +23,6 @@ _SIGLIP_LENGTH = 64
 def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
     """Open a model with an image tower and a text tower, on a device.
 
-    Args:
-        target: a name on the Hugging Face hub, or a folder.
-        device: as for ``find_device``.
-
     Raises:
         BrokenFileError: a path that is no folder.
         ModelError: it cannot be loaded, has no text tower or no logit scale, or its preprocessing

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def load_zero_shot(model: ImageText, options: LoadOptions) -> Loaded:
     """Return the parts of a classifier whose classes are given by sentences.
 
-    Args:
-        model: both towers.
-        options: ``classes`` (None: ImageNet's), ``templates`` and ``kept``.
+    Of the options ``classes`` (None: ImageNet's), ``templates`` and ``kept`` count.
 
     Raises:
         LabelError, InputError, BrokenFileError: as for :func:`make_prompts`.

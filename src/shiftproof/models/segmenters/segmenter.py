@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.any_size import AnySizeModel, ModelLike
+from shiftproof.models.any_size import AnySizeModel
+from shiftproof.models.module import ModelLike
 from shiftproof.models.segmenters.windows import (
     Framing,
     check_framing,

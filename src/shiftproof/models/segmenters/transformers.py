@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from shiftproof.classes import name_classes
-from shiftproof.errors import MissingExtraError, ModelError
+from shiftproof.errors import ModelError
+from shiftproof.lazy import import_extra
 from shiftproof.models.segmenters.normalized import batches_of_one_size, logits_of
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
 from shiftproof.models.structure import download_error, require_torch
@@ -64,13 +65,9 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
         MissingExtraError: transformers is not installed.
     """
     require_torch()
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError.of("transformers", "hf") from error
+    library = import_extra("transformers", "hf")
     import torch
 
-    library: Any = transformers
     # Building a network draws its first weights from the global generator: put that back.
     with torch.random.fork_rng(devices=[]):
         try:

@@ -95,13 +95,9 @@ def window_spans(length: int, window: int, stride: int) -> list[tuple[int, int]]
 def slide(image: Image, framing: Framing, score: Callable[[list[Image]], Sequence[Any]]) -> F32:
     """Return each pixel's logits, averaged over all windows that contain it.
 
-    Args:
-        image: ``(H, W, 3)`` uint8, already resized.
-        framing: must have a window and a stride.
-        score: returns ``(K, h, w)`` logits for each image of a list.
-
-    Returns:
-        ``(K, H, W)`` float32; logits of a window are resized to it first.
+    ``image`` is resized already, ``framing`` has a window and a stride, and ``score`` returns ``(K,
+    h, w)`` logits for each image of a list, which are resized to the window. Returns ``(K, H, W)``
+    float32.
 
     Raises:
         ModelError: the model returns label maps, which cannot be averaged.

@@ -79,15 +79,8 @@ def nearest(
     >>> found.index.tolist(), found.similarity.tolist()
     ([1, 0, 0], [1.0, 0.0, 1.0])
     """
-    return nearest_to_each(
-        train,
-        {"test": test},
-        precision=precision,
-        device=device,
-        memory=memory,
-        threads=threads,
-        shards=shards,
-    )["test"]
+    options = SearchOptions(precision, device, memory, threads)
+    return search_nearest(train, {"test": test}, options, shards=shards)["test"]
 
 
 def nearest_to_each(
@@ -104,9 +97,19 @@ def nearest_to_each(
 
     The arguments are those of :func:`nearest`.
     """
-    rows, sets = open_sources(train, tests)
     options = SearchOptions(precision, device, memory, threads)
-    return search(NearestQuestion(), rows, sets, options, shards=shards)
+    return search_nearest(train, tests, options, shards=shards)
+
+
+def search_nearest(
+    train: Source,
+    tests: Mapping[str, Source],
+    options: SearchOptions,
+    *,
+    shards: Sequence[int] | None = None,
+) -> dict[str, Nearest]:
+    """Do what :func:`nearest_to_each` does."""
+    return search(NearestQuestion(), *open_sources(train, tests), options, shards=shards)
 
 
 def merge_nearest(parts: Sequence[Nearest]) -> Nearest:

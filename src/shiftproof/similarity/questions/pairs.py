@@ -46,13 +46,8 @@ def enter_pairs(
 ) -> None:
     """Hand over the pairs of rows above the threshold, some at a time.
 
-    Args:
-        rows: the source.
-        threshold: pairs are more similar.
-        options: how to search.
-        enter: takes them.
-        shards: only pairs whose earlier row lies in these neighboring shards; by default all pairs.
-        later: only pairs whose later row lies in these shards.
+    Those whose earlier row lies in ``shards``, which are neighbors, and whose later row lies in
+    ``later``; all by default.
     """
     used = count_threads(options.threads)
     earlier = rows if shards is None else rows.only(shards)
@@ -172,16 +167,8 @@ def count_pairs_with(
 ) -> tuple[int, int]:
     """Count the pairs above the threshold of the sample's rows and all others.
 
-    Args:
-        rows: the source.
-        sample: some of its rows.
-        cluster: ``(n,)`` each row's, of the shards alone where there are some.
-        threshold: pairs are more similar.
-        options: how to search.
-        shards: only pairs with rows of these neighboring shards.
-
-    Returns:
-        Pairs whose rows lie in one cluster, and all.
+    ``cluster`` is each row's ``(n,)``, of the neighboring ``shards`` alone where there are some.
+    Returns the pairs whose rows lie in one cluster, and all.
     """
     used = count_threads(options.threads)
     start = 0 if shards is None else int(rows.starts[shards[0]])

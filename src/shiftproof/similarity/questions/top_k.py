@@ -76,17 +76,8 @@ def top_k(
     >>> top_k(train, train[[2, 0]], 1).index.tolist()
     [[2], [0]]
     """
-    return top_k_of_each(
-        train,
-        {"test": test},
-        k,
-        precision=precision,
-        device=device,
-        memory=memory,
-        threads=threads,
-        shards=shards,
-        keep=keep,
-    )["test"]
+    options = SearchOptions(precision, device, memory, threads)
+    return search_top_k(train, {"test": test}, k, options, shards=shards, keep=keep)["test"]
 
 
 def top_k_of_each(
@@ -117,12 +108,25 @@ def top_k_of_each(
     Raises:
         InputError: ``k`` below 1, or what :func:`top_k` refuses.
     """
+    options = SearchOptions(precision, device, memory, threads)
+    return search_top_k(train, tests, k, options, shards=shards, keep=keep)
+
+
+def search_top_k(
+    train: Source,
+    tests: Mapping[str, Source],
+    k: int,
+    options: SearchOptions,
+    *,
+    shards: Sequence[int] | None = None,
+    keep: Flags | None = None,
+) -> dict[str, TopK]:
+    """Do what :func:`top_k_of_each` does."""
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
     rows, sets = open_sources(train, tests)
     if keep is not None:
         keep = check_flags(keep, len(rows), "keep")
-    options = SearchOptions(precision, device, memory, threads)
     return search(TopKQuestion(k), rows, sets, options, shards=shards, keep=keep)
 
 

@@ -117,13 +117,8 @@ def choose_engine(
 ) -> Callable[[F32, int], Engine]:
     """Return a factory of engines from test rows and the index of the first one.
 
-    Args:
-        options: options of the search.
-        width: width of the rows.
-        tests: number of rows of the test set.
-        sample: some training rows.
-        train: number of training rows; None for many.
-        k: number of training rows that each test row keeps.
+    ``tests`` and ``train`` are numbers of rows, as for :func:`choose_kind`; ``sample`` are some
+    training rows.
 
     Raises:
         UnknownNameError: no such precision or device.
@@ -157,15 +152,10 @@ def prepare_passes(
 
     All chunks of one list are compared in one pass over the training rows.
 
-    Args:
-        train: the training rows.
-        tests: the test sets.
-        options: options of the search; its ``threads`` are ignored.
-        threads: number of threads.
-        sample: some training rows (:func:`~shiftproof.similarity.search.passes.sample_rows`).
-        k: number of training rows that each test row keeps.
-        compared: number of training rows that are compared; None for all.
-        skip_unusable: accept unusable test rows, which are 0 and match nothing.
+    ``threads`` takes the place of the options', ``sample`` are some training rows
+    (:func:`~shiftproof.similarity.search.passes.sample_rows`), each test row keeps ``k`` training
+    rows, and ``compared`` of these are compared, all by default. ``skip_unusable`` accepts test
+    rows that cannot be used, which are 0 and match nothing.
     """
     room = rows_in_memory(parse_memory(options.memory), train.width, threads, k)
     compared = len(train) if compared is None else compared

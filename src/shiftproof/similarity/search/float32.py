@@ -24,16 +24,7 @@ COLUMNS = 1008
 
 
 class Float32:
-    """The engine of float32 products.
-
-    Attributes:
-        precision: "fp32".
-        device: "cpu".
-        rows: ``(m, width)`` float32, the test rows.
-        first: index of the first one in the test set.
-        block_rows: maximum number of training rows per block: unlimited.
-        stretch: training rows of a block if few pairs are candidates.
-    """
+    """The engine of float32 products."""
 
     precision = "fp32"
     device = "cpu"

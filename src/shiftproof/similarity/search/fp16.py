@@ -91,9 +91,8 @@ class Half:
 def choose_half(precision: str, device: str) -> Half | None:
     """Return how torch is to make the products, or None where it is not to.
 
-    Args:
-        precision: of :data:`PRECISIONS`; "auto" is fp16 on a GPU, and none of torch's on the processor.
-        device: "cpu", "cuda", or "cuda:1" and so on.
+    ``precision`` is one of :data:`PRECISIONS`; "auto" is fp16 on a GPU, and none of torch's on the
+    processor.
 
     Raises:
         UnknownNameError: a precision or device of another name.
@@ -203,12 +202,9 @@ def find_candidates(
 ) -> Iterator[Candidates]:
     """Yield candidate pairs, by tiles of the test rows.
 
-    Args:
-        tests: the test side.
-        rows: ``(n, width)`` float32.
-        usable: ``(n,)`` bool; other rows are in no pair.
-        thresholds: ``(m,)`` or one for all, in -4..4: pairs that may come up to their test row's; None
-            for pairs that may be their training row's largest so far.
+    ``rows`` are ``(n, width)`` float32; those that are not ``usable`` are in no pair. Thresholds
+    are ``(m,)`` or one for all, in -4..4: pairs that may come up to their test row's; None for
+    pairs that may be their training row's largest so far.
     """
     import torch
 
@@ -264,16 +260,7 @@ def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
 
 
 class Fp16:
-    """The engine of torch's products in 16 bits.
-
-    Attributes:
-        precision: "fp16" or "bf16".
-        device: "cpu" or "cuda".
-        rows: ``(m, width)`` float32, the test rows.
-        first: the first one's place in the test set.
-        block_rows: so many training rows may be compared at a time where all pairs may be candidates.
-        stretch: training rows of a block where they are few.
-    """
+    """The engine of torch's products in 16 bits."""
 
     stretch = ROWS
 

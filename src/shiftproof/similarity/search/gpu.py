@@ -59,16 +59,7 @@ FURTHER = 8
 
 
 class Gpu:
-    """The engine of 16-bit products on a GPU; runs on a processor too, for its tests.
-
-    Attributes:
-        precision: "fp16" or "bf16".
-        device: "cuda", or "cpu".
-        rows: ``(m, width)`` float32, the test rows.
-        first: the first one's place in the test set.
-        block_rows: so many training rows may be compared at a time where all pairs may be candidates.
-        stretch: training rows of a block where they are few.
-    """
+    """The engine of 16-bit products on a GPU; runs on a processor too, for its tests."""
 
     stretch = STRETCH
 

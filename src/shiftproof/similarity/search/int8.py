@@ -423,13 +423,8 @@ def choose_dimensions(
 
     Tries some on a sample of both sides and counts.
 
-    Args:
-        tests: ``(m, width)`` float32.
-        basis: the directions.
-        kind: a kind of tile.
-        train: ``(n, width)`` float32, a sample.
-        thresholds: ``(m,)``, what products are compared with, which counts for :func:`tuning_rows`
-            only; None where the largest is looked for.
+    Of the ``thresholds`` ``(m,)`` that products are compared with, those of :func:`tuning_rows`
+    count; None where the largest is looked for. ``train`` is a sample.
     """
     width: int = tests.shape[1]
     sizes: list[int] = sorted(
@@ -463,16 +458,7 @@ def choose_dimensions(
 
 
 class Int8:
-    """The engine of 8-bit products; rows that do not suit them are compared in float32.
-
-    Attributes:
-        precision: "int8".
-        device: "cpu".
-        rows: ``(m, width)`` float32, the test rows.
-        first: the first one's place in the test set.
-        block_rows: training rows that may be compared at a time: any number.
-        stretch: training rows of a block where few pairs are candidates.
-    """
+    """The engine of 8-bit products; rows that do not suit them are compared in float32."""
 
     precision = "int8"
     device = "cpu"
@@ -482,11 +468,9 @@ class Int8:
     def __init__(self, rows: F32, first: int, kind: str, sample: F32) -> None:
         """Take test rows, which are rounded when they are first compared.
 
-        Args:
-            rows: ``(m, width)`` float32.
-            first: the first one's place in the test set.
-            kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
-            sample: ``(n, width)`` some training rows, to see how they lie.
+        ``first`` is the first one's place in the test set, ``kind`` a key of
+        :data:`shiftproof.similarity.search.kernels.TILES`, and ``sample`` are some training rows,
+        to see how they lie.
         """
         self.rows = rows
         self.first = first

@@ -34,13 +34,8 @@ def search(
 ) -> dict[str, Found]:
     """Ask a question of the training rows and each of several test sets, in one pass if memory holds it.
 
-    Args:
-        question: what is asked.
-        train: the training rows.
-        tests: the test sets by name.
-        options: how to search.
-        shards: only these shards of the training source.
-        keep: ``(n,)`` over the whole source: only these training rows.
+    Only training rows of ``shards`` are asked about, and only those that ``keep`` ``(n,)`` marks
+    over the whole source.
 
     Raises:
         InputError: too little memory, rows that cannot be used, or a device that is not there.
@@ -108,15 +103,9 @@ def run_pass(
 ) -> list[Tally]:
     """Compare training rows with some chunks of test rows, and return what was counted for each.
 
-    Args:
-        train: the training rows.
-        begun: each chunk, and what is found for it.
-        threads: how many work.
-        shards: the shards of the training rows.
-        dense: see :class:`~shiftproof.similarity.search.question.Question`.
-        rows: training rows of a block.
-        keep: only these training rows.
-        skipped: marked where a training row cannot be used.
+    ``begun`` has each chunk and what is found for it. ``dense`` is as in
+    :class:`~shiftproof.similarity.search.question.Question`; ``rows`` training rows make a block.
+    Only rows that ``keep`` marks are compared; ``skipped`` is marked where one cannot be used.
     """
     # The first rows fill one set of partial results; every thread continues with a fork of it. What is
     # found does not depend on who finds it.
