@@ -24,6 +24,13 @@ sys.dont_write_bytecode = False
 FILES_FOR_WORKERS = 12
 """A run of fewer files ends before further workers have imported what they need."""
 
+TESTS = Path(__file__).parent
+
+NETWORKS = {
+    *("adapt", "contracts", "contrastive", "embed", "integrations", "models", "probe", "reproduce"),
+}
+"""Folders of tests most of which run networks of torch."""
+
 MOST_WORKERS = 8
 """Each imports torch and makes the fixtures of its tests anew."""
 
@@ -53,6 +60,24 @@ def pytest_collection():
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a folder together, those of networks first; within a folder any order stays.
+
+    Workers begin with half of the list each. What torch, transformers and exporters import and
+    compile when they are first used, and what is made once a session, is then done by one of them.
+    What is taken over in the end is from the middle of the list, where no test is long.
+    """
+    folders = {item.path.parent for item in items}
+    places = {folder: place_folder(folder) for folder in folders}
+    items.sort(key=lambda item: places[item.path.parent])
+
+
+def place_folder(folder):
+    name = folder.relative_to(TESTS).as_posix() if folder.is_relative_to(TESTS) else ""
+    return name not in NETWORKS, name
 
 
 def count_files(arguments):
