@@ -94,6 +94,25 @@ def _one_core():
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _one_thread_of_onnx_runtime():
+    """Its threads wait busily: a second one doubles the time, and takes the other worker's core."""
+    try:
+        import onnxruntime
+    except ImportError:
+        yield
+        return
+
+    class Options(onnxruntime.SessionOptions):
+        def __init__(self):
+            super().__init__()
+            self.intra_op_num_threads = 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", Options)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _no_wait_for_the_disk():
     """Files need not outlive the machine, and each would wait for the disk. Tests of that undo it."""
     with pytest.MonkeyPatch.context() as patch:
