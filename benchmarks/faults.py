@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import itertools
 import json
@@ -47,7 +48,13 @@ from shiftproof.errors import InputError, ShiftproofError
 from shiftproof.io import files, holding
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-interrupting = importlib.import_module("support.interrupting")
+
+
+@functools.cache
+def interrupting() -> Any:
+    """The verbs. They import torch, which takes seconds: once, and only in the namespace."""
+    return importlib.import_module("support.interrupting")
+
 
 LONGEST = 600.0
 """Seconds after which a command is said to hang."""
@@ -80,7 +87,7 @@ class Command:
     def __init__(self, verb: str, root: Path) -> None:
         root.mkdir()
         self.out, self._told = root / "out", root / "told"
-        self._work = interrupting.VERBS[verb](root)
+        self._work = interrupting().VERBS[verb](root)
         with (root / "warm").open("w") as told, contextlib.redirect_stdout(told):
             self._work(root / "first")  # here, so that no fork has to import and compile anew
         begun = time.monotonic()
@@ -109,7 +116,7 @@ class Command:
             os.dup2(printed, 2)
             # A shell that started this in the background lets it ignore Ctrl-C.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            interrupting.WORKERS = workers
+            interrupting().WORKERS = workers
             if setup is not None:
                 setup()
             code = end_as_command(lambda: self._work(self.out))
@@ -162,7 +169,7 @@ def walk_files(folder: Path) -> list[Path]:
 
 def contents_of(folder: Path) -> dict[str, Any]:
     """What is in each file, without the lines that say by how many processes."""
-    return interrupting.without_provenance(interrupting.contents(folder))
+    return interrupting().without_provenance(interrupting().contents(folder))
 
 
 # ---------------------------------------------------------------- processes of the system
@@ -285,7 +292,7 @@ def end_well(command: Command, process: int, ended: Ended, outcome: Outcome) -> 
     again = command.run()
     outcome.check(again.code == 0, f"then ended with {again.code}: {again.told[-1500:]}")
     there = contents_of(command.out)
-    differing = interrupting.differing(there, command.expected)
+    differing = interrupting().differing(there, command.expected)
     outcome.check(not differing, f"then these differ: {differing[:5]}")
     left = [name for name in there if name.endswith((".part", ".lock"))]
     outcome.check(not left, f"left: {left[:5]}")
@@ -351,7 +358,7 @@ def kill_worker_once(command: Command) -> Outcome:
         os.kill(worker, signal.SIGKILL)
     ended = command.wait(process)
     outcome.check(ended.code == 0, f"ended with {ended.code}: {ended.told[-1500:]}")
-    differing = interrupting.differing(contents_of(command.out), command.expected)
+    differing = interrupting().differing(contents_of(command.out), command.expected)
     outcome.check(not differing, f"these differ: {differing[:5]}")
     end_well(command, process, ended, outcome)
     return outcome
@@ -442,7 +449,7 @@ def forbid_writing(command: Command, source: random.Random, trials: int) -> Outc
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(begun, signal.SIGKILL)
                 command.wait(begun)
-            before = interrupting.contents(command.out)
+            before = interrupting().contents(command.out)
             remount(command.out, "ro")
             process = command.start()
             ended = command.wait(process)
@@ -451,7 +458,7 @@ def forbid_writing(command: Command, source: random.Random, trials: int) -> Outc
                 f"ended with {ended.code}: {ended.told[-1500:]}",
             )
             remount(command.out, "rw")
-            outcome.check(interrupting.contents(command.out) == before, "something was changed")
+            outcome.check(interrupting().contents(command.out) == before, "something was changed")
             end_well(command, process, ended, outcome)
     return outcome
 
@@ -565,14 +572,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    enter_namespace()
     faults = asked.faults.split(",") if asked.faults else list(FAULTS)
-    verbs = [verb for verb in interrupting.VERBS if verb.startswith(tuple(asked.only.split(",")))]
+    verbs = [verb for verb in interrupting().VERBS if verb.startswith(tuple(asked.only.split(",")))]
     if not verbs or not set(faults) <= set(FAULTS):
         parser.error(
-            f"--only: some of {', '.join(interrupting.VERBS)}; --faults: {', '.join(FAULTS)}"
+            f"--only: some of {', '.join(interrupting().VERBS)}; --faults: {', '.join(FAULTS)}"
         )
-    enter_namespace()
-    interrupting.prepare()
+    interrupting().prepare()
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         for verb in verbs:

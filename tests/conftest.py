@@ -24,6 +24,13 @@ sys.dont_write_bytecode = False
 FILES_FOR_WORKERS = 12
 """A run of fewer files ends before further workers have imported what they need."""
 
+TESTS = Path(__file__).parent
+
+NETWORKS = {
+    *("adapt", "contracts", "contrastive", "embed", "integrations", "models", "probe", "reproduce"),
+}
+"""Folders of tests most of which run networks of torch."""
+
 MOST_WORKERS = 8
 """Each imports torch and makes the fixtures of its tests anew."""
 
@@ -55,6 +62,24 @@ def pytest_collection():
         gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a folder together, those of networks first; within a folder any order stays.
+
+    Workers begin with half of the list each. What torch, transformers and exporters import and
+    compile when they are first used, and what is made once a session, is then done by one of them.
+    What is taken over in the end is from the middle of the list, where no test is long.
+    """
+    folders = {item.path.parent for item in items}
+    places = {folder: place_folder(folder) for folder in folders}
+    items.sort(key=lambda item: places[item.path.parent])
+
+
+def place_folder(folder):
+    name = folder.relative_to(TESTS).as_posix() if folder.is_relative_to(TESTS) else ""
+    return name not in NETWORKS, name
+
+
 def count_files(arguments):
     paths = [Path(argument.partition("::")[0]) for argument in arguments]
     return sum(len(list(path.rglob("test_*.py"))) if path.is_dir() else 1 for path in paths)
@@ -65,6 +90,25 @@ def _one_core():
     """What takes its number of processes from the machine starts one, as a test may name another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread_of_onnx_runtime():
+    """Its threads wait busily: a second one doubles the time, and takes the other worker's core."""
+    try:
+        import onnxruntime
+    except ImportError:
+        yield
+        return
+
+    class Options(onnxruntime.SessionOptions):
+        def __init__(self):
+            super().__init__()
+            self.intra_op_num_threads = 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", Options)
         yield
 
 

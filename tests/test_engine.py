@@ -6,7 +6,6 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from loky import process_executor
@@ -16,29 +15,21 @@ from shiftproof.compute import processes as engine
 from shiftproof.compute.processes import map_ordered, start_workers
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import frees_folders
-
-
-def square(context, item):
-    return context + item * item
-
-
-def die_once(flag, item):
-    if item == 5 and not Path(flag).exists():
-        Path(flag).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
-
-
-def die_always(context, item):
-    if item == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return item
-
-
-def fail(context, item):
-    if item == 4:
-        raise ValueError("item four")
-    return item
+from support.worker_items import (
+    Deadly,
+    Slow,
+    Starved,
+    Unreadable,
+    die_always,
+    die_once,
+    fail,
+    length,
+    number_of_process,
+    raise_timeout,
+    sleep_at_three,
+    square,
+    take_too_much,
+)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -106,12 +97,6 @@ def test_a_script_needs_no_main_guard_and_its_own_functions_travel(tmp_path):
 # ---------------------------------------------------------------- limits
 
 
-def sleep_at_three(context, item):
-    if item == 3:
-        time.sleep(60)
-    return item
-
-
 def test_an_item_that_takes_too_long_is_named(monkeypatch):
     monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", "0.5")
     results = map_ordered(sleep_at_three, range(9), context=None, workers=1)
@@ -129,10 +114,6 @@ def test_a_callers_own_limit_comes_before_the_variable(monkeypatch):
     assert engine._item_seconds() == 3600
 
 
-def raise_timeout(context, item):
-    raise TimeoutError("of its own")
-
-
 def test_a_timeout_of_the_functions_own_comes_out():
     with pytest.raises(TimeoutError, match="of its own"):
         list(map_ordered(raise_timeout, [1], context=None, workers=1))
@@ -143,20 +124,6 @@ def test_a_limit_that_is_none(monkeypatch, text):
     monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", text)
     with pytest.raises(InputError, match="SHIFTPROOF_ITEM_SECONDS: expected seconds above 0"):
         next(map_ordered(square, [1], context=0, workers=1))
-
-
-def take_too_much(context, item):
-    raise item
-
-
-class Starved:
-    """What cannot be imported by a worker whose memory is full."""
-
-    def __setstate__(self, state):
-        raise ImportError("libopenblas.so: failed to map segment from shared object")
-
-    def __getstate__(self):
-        return {"any": 1}
 
 
 @pytest.mark.parametrize(
@@ -172,39 +139,15 @@ def test_a_worker_with_too_little_memory_is_told(context, item):
         next(map_ordered(take_too_much, [item], context=context, workers=1))
 
 
-class Slow:
-    """What takes longer to be read by a worker than one may wait for it."""
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def __setstate__(self, state):
-        time.sleep(state["seconds"])
-
-
 def test_workers_that_do_not_start_are_told(monkeypatch):
     monkeypatch.setattr(engine, "START_SECONDS", 0.1)
     with pytest.raises(RunError, match=r"No worker process was there after 0\.1 s"):
         next(map_ordered(square, [1], context=Slow(60), workers=1))
 
 
-class Deadly:
-    """What kills the worker that reads it."""
-
-    def __setstate__(self, state):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def __getstate__(self):
-        return {"any": 1}
-
-
 def test_workers_that_die_while_they_start_are_told():
     with pytest.raises(RunError, match="died 3 times while they started"):
         next(map_ordered(square, [1], context=Deadly(), workers=1))
-
-
-def length(context, item):
-    return len(context)
 
 
 def test_a_long_context_reaches_every_worker():
@@ -218,14 +161,6 @@ def test_workers_that_die_before_they_read_a_long_context_are_told(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunError, match="died 3 times while they started"):
         next(map_ordered(length, [1], context=b"x" * 1_000_000, workers=1))
-
-
-class Unreadable:
-    def __setstate__(self, state):
-        raise ValueError("cannot be read")
-
-    def __getstate__(self):
-        return {"any": 1}
 
 
 def test_a_context_that_a_worker_cannot_read_is_an_error_at_once(capfd):
@@ -293,10 +228,6 @@ def test_what_is_marked_leaves_no_worker_behind():
 
     assert work()
     assert not workers_of_loky()
-
-
-def number_of_process(context, item):
-    return os.getpid(), context, item
 
 
 def test_what_is_asked_next_finds_the_same_workers():

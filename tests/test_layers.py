@@ -1,6 +1,7 @@
 """Imports only point down the layers of ARCHITECTURE.md."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -65,17 +66,41 @@ def part_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported_parts(source: str, package: list[str]):
-    for node in ast.walk(ast.parse(source)):
+Import = ast.Import | ast.ImportFrom
+
+
+def find_imports(tree: ast.AST, for_types: bool = False) -> list[tuple[Import, bool]]:
+    """Every import of a tree, wherever it stands, and whether it is there for the sake of types."""
+    found: list[tuple[Import, bool]] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Import):
+            found.append((node, for_types))
+        elif not isinstance(node, ast.expr):
+            found += find_imports(node, for_types or is_for_types(node))
+    return found
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Whether a block is run by those alone who check types; its ``else`` counts as such, too."""
+    words = ast.walk(node.test) if isinstance(node, ast.If) else ()
+    return any("TYPE_CHECKING" in (getattr(n, "id", ""), getattr(n, "attr", "")) for n in words)
+
+
+@functools.cache
+def imports_of(path: Path) -> list[tuple[Import, bool]]:
+    """Those of a file. They are kept for all tests, as to parse every file takes seconds."""
+    return find_imports(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def imported_parts(imports: list[tuple[Import, bool]], package: list[str]):
+    for node, _ in imports:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package[: len(package) - node.level + 1] if node.level else []
             module = [*base, *(node.module or "").split(".")]
             module = [word for word in module if word]
             names = [".".join([*module, alias.name]) for alias in node.names]
-        else:
-            continue
         for name in names:
             words = name.split(".")
             if words[0] == "shiftproof" and len(words) > 1:
@@ -85,10 +110,10 @@ def imported_parts(source: str, package: list[str]):
 
 def imported_names(path: Path):
     """The modules that a file names in its imports, wherever they stand in it."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node, _ in imports_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+        elif not node.level and node.module:
             yield node.module
 
 
@@ -103,8 +128,7 @@ def test_every_part_has_a_layer():
 def test_imports_point_down(path):
     part = part_of(path)
     package = ["shiftproof", *path.relative_to(ROOT).parent.parts]
-    source = path.read_text(encoding="utf-8")
-    for imported in set(imported_parts(source, package)) - {part}:
+    for imported in set(imported_parts(imports_of(path), package)) - {part}:
         assert imported in LEVEL, f"{path.name} imports shiftproof.{imported}, which has no layer"
         if LEVEL[imported] == LEVEL[part] and part in BASE:
             assert imported in BASE[part], f"{part} imports its peer {imported}"
@@ -123,7 +147,7 @@ import shiftproof.data.images.folder
 def late():
     from .corruption import x
 """
-    found = set(imported_parts(source, ["shiftproof", "metrics"]))
+    found = set(imported_parts(find_imports(ast.parse(source)), ["shiftproof", "metrics"]))
     assert found == {"bench", "report", "cli", "data", "metrics"}
 
 
@@ -160,21 +184,17 @@ def imported_modules(name: str) -> set[str]:
     found: set[str] = set()
     package = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
 
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
+    for node, for_types in imports_of(MODULES[name]):
+        if for_types:
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             above = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 module = f"{base}.{alias.name}"
                 found.add(module if module in MODULES else base)
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(MODULES[name].read_text(encoding="utf-8")))
     return found & set(MODULES) - {name}
 
 

@@ -1,9 +1,8 @@
 """What the README says is run."""
 
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,13 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_python_blocks_run_one_after_the_other(tmp_path):
-    code = "\n".join(blocks("python"))
+@pytest.mark.filterwarnings("default", "error::FutureWarning")
+def test_the_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     script = tmp_path / "readme.py"
-    script.write_text(code, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error::FutureWarning", script],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "value" in done.stdout
+    script.write_text("\n".join(blocks("python")), encoding="utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+    assert "value" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_the_means_are_those_of_the_cells(finished):
 
 
 def test_a_whole_grid_has_mpc_and_rpc_and_groups(tmp_path):
-    few = blobs.write_blocks(tmp_path / "few", images=2)
+    few = blobs.write_blocks(tmp_path / "few", images=1)
     run = measure(blobs.make_detector(), few, out=tmp_path / "run", workers=0)
     model = run.scores.models[0]
     p = np.array([cell.numbers["AP"] for cell in model.cells])

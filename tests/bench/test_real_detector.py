@@ -37,7 +37,7 @@ def voc(tmp_path_factory):
     return root
 
 
-def test_the_clean_figure_is_the_known_one(detector, voc, tmp_path):
+def test_the_clean_figure_is_the_known_one(detector, voc, few_resamples, tmp_path):
     """54.5 by the 11-point rule, 54.6 by the area, 54.7 by COCO's: as measured with other code.
 
     How the image is resized moves it: nearest pixels give 54.8 and 54.6, bilinear 53.8 and 53.5,
@@ -76,10 +76,10 @@ def test_the_clean_figure_is_the_known_one(detector, voc, tmp_path):
 
 
 def test_the_whole_grid_from_end_to_end(detector, voc, few_resamples, tmp_path):
-    """Fifteen corruptions, five severities, and what the paper makes of them, on some photographs."""
+    """Fifteen corruptions, five severities, and what the paper makes of them, on a photograph."""
     few = tmp_path / "few"
     shutil.copytree(voc, few)
-    for path in sorted((few / "JPEGImages").iterdir())[2:]:
+    for path in sorted((few / "JPEGImages").iterdir())[1:]:
         path.unlink()
         (few / "Annotations" / f"{path.stem}.xml").unlink()
     run = bench.run(detector, VocData(few), out=tmp_path / "run", workers=0, show_progress=False)

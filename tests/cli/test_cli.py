@@ -257,7 +257,7 @@ def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
             folder / f"{number:02}.png"
         )
     target = tmp_path / "out"
-    words = ["corrupt", folder, target, "--workers", "1"]
+    words = ["corrupt", folder, target, "-c", "noise", "--workers", "1"]
     # A shell has what it starts in the background ignore Ctrl-C, this test among it.
     heeding = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -283,7 +283,8 @@ def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
 
 
 def test_progress_is_shown_on_a_terminal_only(photos, tmp_path):
-    words = [*PROGRAM, "corrupt", str(photos), str(tmp_path / "out"), "-w", "0", "-s", "1-5"]
+    words = [*PROGRAM, "corrupt", str(photos), str(tmp_path / "out"), "-c", "contrast", "-w", "0"]
+    words += ["-s", "1-5"]
     master, slave = pty.openpty()
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=slave, env={**os.environ, "TERM": "xterm"}

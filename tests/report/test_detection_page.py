@@ -41,14 +41,26 @@ def changed(low: float, value: float, high: float) -> dict[str, Any]:
     return content
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """The page of a run without photographs; no test may change it."""
+    run = tmp_path_factory.mktemp("page") / "run"
+    return page_of(write_detector_run(run, sheets=0, worst=0))
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """The page of a run with photographs; no test may change it."""
+    return page_of(write_detector_run(tmp_path_factory.mktemp("pictured") / "run"))
+
+
 # ---------------------------------------------------------------- numbers
 
 # By hand, from p_of: over the severities 42 - 4 * 3 = 30, less 0, 1, 2 or 3 for the corruption, which
 # is 1.4 on average over the 15; the second model has 3 more, and 2 less on clean images.
 
 
-def test_cards_hold_clean_p_mpc_and_rpc(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_cards_hold_clean_p_mpc_and_rpc(page: Node) -> None:
     shown = {
         card.one("h3").text: [figure.one(style="big").text for figure in card.all(style="figure")]
         for card in page.all(style="card")
@@ -62,8 +74,7 @@ def test_cards_hold_clean_p_mpc_and_rpc(tmp_path: Path) -> None:
         assert "higher is better" in card.text
 
 
-def test_the_heat_map_shows_p_and_colours_the_loss(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_the_heat_map_shows_p_and_colours_the_loss(page: Node) -> None:
     plain, _, change = page.all("table", "heat")
     fog = rows_of(plain)["Fog"]
     assert [cell.text for cell in fog] == ["37.0", "33.0", "29.0", "25.0", "21.0", "29.0"]
@@ -84,8 +95,7 @@ def test_the_heat_map_shows_p_and_colours_the_loss(tmp_path: Path) -> None:
     assert [step.text for step in scale.all("span", "h")] == ["+10", "+5", "0", "−5", "−10"]
 
 
-def test_bars_hold_every_corruption_and_every_group(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_bars_hold_every_corruption_and_every_group(page: Node) -> None:
     rows = rows_of(page.one("table", "barred"))
     assert len(rows) == 15 + 4 + 2
     assert [cell.text for cell in rows["Mean over noise"]][1:] == [
@@ -100,8 +110,7 @@ def test_bars_hold_every_corruption_and_every_group(tmp_path: Path) -> None:
     assert "Longer bars are better" in page.by_id("corruptions").text
 
 
-def test_curves_begin_at_the_clean_images_and_fall(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_curves_begin_at_the_clean_images_and_fall(page: Node) -> None:
     charts = page.all("svg", "curves")
     assert len(charts) == 15
     fog = next(chart for chart in charts if chart.attributes["aria-label"].startswith("Fog "))
@@ -112,8 +121,7 @@ def test_curves_begin_at_the_clean_images_and_fall(tmp_path: Path) -> None:
     assert ys == sorted(ys)
 
 
-def test_every_cell_is_listed_with_every_number(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_every_cell_is_listed_with_every_number(page: Node) -> None:
     table = page.one("table", "cells")
     assert [cell.text for cell in table.all("th")] == [
         "Model", "Corruption", "Severity", "AP", "Interval", "AP50", "AP75", "AR100",
@@ -140,8 +148,7 @@ def test_sizes_are_held_against_clean(tmp_path: Path) -> None:
     assert "Clean AP50" in page.by_id("overview").text
 
 
-def test_classes_stand_in_the_order_of_their_loss(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_classes_stand_in_the_order_of_their_loss(page: Node) -> None:
     rows = rows_of(page.by_id("classes").one("table"))
     assert list(rows) == ["dog", "car", "person", "sheep"]
     assert rows["dog"][0].text == "20"
@@ -159,8 +166,7 @@ def test_many_classes_are_folded(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- words
 
 
-def test_the_first_sentence_says_what_is_kept(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_the_first_sentence_says_what_is_kept(page: Node) -> None:
     assert page.one(style="lead").text == (
         "plain reaches an AP of 50.0 % on clean images and 28.6 % under corruption (over 15 "
         "corruptions at severities 1 to 5): it keeps 57.2 % of its AP. stylised is 3.0 points higher "
@@ -168,8 +174,7 @@ def test_the_first_sentence_says_what_is_kept(tmp_path: Path) -> None:
     )
 
 
-def test_a_gain_is_more_and_its_price_is_named(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run", sheets=0, worst=0))
+def test_a_gain_is_more_and_its_price_is_named(page: Node) -> None:
     card = page.one(style="change")
     assert "better" in card.attributes["class"].split()
     assert card.one(style="verdict").text == (
@@ -304,9 +309,8 @@ def thumb(page: Node, title: str) -> Node:
     return found
 
 
-def test_boxes_are_kept_lost_extra_or_never_found(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run"))
-    clean, other = thumb(page, "Clean").all("svg")
+def test_boxes_are_kept_lost_extra_or_never_found(pictured: Node) -> None:
+    clean, other = thumb(pictured, "Clean").all("svg")
     assert clean.attributes["class"] == "boxes w0"
     assert outlines(clean) == {
         "kept": ["person 90", "dog 70"],
@@ -316,7 +320,7 @@ def test_boxes_are_kept_lost_extra_or_never_found(tmp_path: Path) -> None:
     # A box on an object that does not count is neither right nor wrong, and is not named.
     assert outlines(other)["aside"] == ["sheep 50"]
     assert not [label for label in other.all("text") if "sheep" in label.raw]
-    plain, stylised = thumb(page, "Fog, severity 4").all("svg")
+    plain, stylised = thumb(pictured, "Fog, severity 4").all("svg")
     assert outlines(plain) == {
         "kept": ["person 90"],
         "lost": ["dog"],
@@ -324,16 +328,15 @@ def test_boxes_are_kept_lost_extra_or_never_found(tmp_path: Path) -> None:
         "missed": ["car"],
     }
     assert "lost" not in outlines(stylised)
-    assert thumb(page, "Fog, severity 4").all("span", "told")[0].text == (
+    assert thumb(pictured, "Fog, severity 4").all("span", "told")[0].text == (
         "✓ 1 found ✗ 1 lost ? 1 on nothing"
     )
     hidden = plain.attributes["aria-label"]
     assert hidden == "found: person 90; lost: dog; on no object: car 55; never found: car"
 
 
-def test_boxes_lie_where_they_are_in_the_image(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run"))
-    drawing = thumb(page, "Clean").all("svg")[0]
+def test_boxes_lie_where_they_are_in_the_image(pictured: Node) -> None:
+    drawing = thumb(pictured, "Clean").all("svg")[0]
     # The picture is half as large as the image; the drawing is in the image's pixels.
     # The parser writes names small; a browser knows the names of SVG.
     assert drawing.attributes["viewbox"] == "0 0 120 80"
@@ -345,15 +348,14 @@ def test_boxes_lie_where_they_are_in_the_image(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
-def test_the_styles_differ_by_line_and_shape_too(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run"))
-    drawing = thumb(page, "Fog, severity 4").all("svg")[0]
+def test_the_styles_differ_by_line_and_shape_too(pictured: Node) -> None:
+    drawing = thumb(pictured, "Fog, severity 4").all("svg")[0]
     by_kind = {g.attributes["class"]: g for g in drawing.inside("g")}
     assert len(by_kind["lost"].all("line", "cross")) == 2
     assert not by_kind["kept"].all("line")
     assert "rx" in by_kind["extra"].all("rect")[0].attributes
     assert "rx" not in by_kind["kept"].all("rect")[0].attributes
-    style = page.one("style").raw
+    style = pictured.one("style").raw
     dashes = [
         re.search(rf"\.boxes \.{kind} \.box{{[^}}]*stroke-dasharray:([\d ]+)", style)
         for kind in ("kept", "lost", "extra", "missed")
@@ -655,9 +657,8 @@ def test_the_page_is_a_function_of_the_run(tmp_path: Path) -> None:
     assert write_report(run, tmp_path / "again.html").read_bytes() == first
 
 
-def test_every_drawing_says_what_it_shows(tmp_path: Path) -> None:
-    page = page_of(write_detector_run(tmp_path / "run"))
-    for chart in page.all("svg"):
+def test_every_drawing_says_what_it_shows(pictured: Node) -> None:
+    for chart in pictured.all("svg"):
         silent = chart.attributes.get("aria-hidden") == "true"
         spoken = chart.attributes.get("role") == "img" and chart.attributes.get("aria-label")
         assert silent or spoken

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from shiftproof.report import write_report
-from support.browser_pages import ask_axe, find_axe, open_browser, open_page, save
+from support.browser_pages import Opened, ask_axe, find_axe, open_browser, open_page, save
 from support.detection_report_runs import write_detector_run
 from support.mixed_runs import write_all
 
@@ -52,20 +54,30 @@ JUDGED = ("phone", "laptop, dark", "print")
 """Views that axe judges: each width once, and both sets of colors."""
 
 
+@pytest.fixture(scope="module")
+def views(browser: Any, page: Path) -> Iterator[Callable[[str], Opened]]:
+    """A function that gives the page in a view, for tests that change nothing in it."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def see(view: str) -> Opened:
+            return stack.enter_context(open_page(browser, page, **VIEWS[view]))
+
+        yield see
+
+
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_is_silent_and_fits(browser: Any, page: Path, view: str) -> None:
-    with open_page(browser, page, **VIEWS[view]) as opened:
-        root = "document.documentElement"
-        assert opened.page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
-        assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
-        assert opened.said == []
+def test_every_view_is_silent_and_fits(views: Callable[[str], Opened], view: str) -> None:
+    opened = views(view)
+    root = "document.documentElement"
+    assert opened.page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    assert opened.said == []
 
 
 @pytest.mark.parametrize("view", JUDGED)
-def test_axe_finds_nothing(browser: Any, page: Path, view: str) -> None:
-    axe = find_axe()
-    with open_page(browser, page, **VIEWS[view]) as opened:
-        assert ask_axe(opened.page, axe) == []
+def test_axe_finds_nothing(views: Callable[[str], Opened], view: str) -> None:
+    assert ask_axe(views(view).page, find_axe()) == []
 
 
 def test_axe_notices_what_is_planted(browser: Any, tmp_path: Path) -> None:
@@ -76,11 +88,11 @@ def test_axe_notices_what_is_planted(browser: Any, tmp_path: Path) -> None:
         assert any(one.startswith("image-alt") for one in ask_axe(opened.page, find_axe()))
 
 
-def test_print_is_light_and_has_no_buttons(browser: Any, page: Path) -> None:
-    with open_page(browser, page, width=720, media="print", scheme="dark") as opened:
-        ground = "getComputedStyle(document.body).backgroundColor"
-        assert opened.page.evaluate(ground) == "rgb(255, 255, 255)"
-        assert opened.page.locator(".tools:visible").count() == 0
+def test_print_is_light_and_has_no_buttons(views: Callable[[str], Opened]) -> None:
+    opened = views("print, dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert opened.page.evaluate(ground) == "rgb(255, 255, 255)"
+    assert opened.page.locator(".tools:visible").count() == 0
 
 
 def column(page: Any, table: str, place: int) -> list[str]:

@@ -61,6 +61,18 @@ def table_rows(table: Node) -> dict[str, list[str]]:
     }
 
 
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    """Scores of a whole grid; no test may change them."""
+    return scores()
+
+
+@pytest.fixture(scope="module")
+def page(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """The page of a run with these scores."""
+    return page_of(write_run(tmp_path_factory.mktemp("page") / "run", content, sheets=0))
+
+
 # ---------------------------------------------------------------- numbers
 
 
@@ -95,9 +107,7 @@ def test_heat_maps_hold_the_figures_of_the_run(tmp_path: Path, models: tuple[str
         assert rows["Mean"][-1] == spell(model["summary"]["mean"])
 
 
-def test_bars_stand_beside_the_figures_of_the_run(tmp_path: Path) -> None:
-    content = scores()
-    page = page_of(write_run(tmp_path / "run", content, sheets=0))
+def test_bars_stand_beside_the_figures_of_the_run(content: dict[str, Any], page: Node) -> None:
     rows = table_rows(page.one("table", "barred"))
     source, adapted = content["models"]
     (difference,) = content["differences"]
@@ -124,9 +134,7 @@ def test_bars_are_as_long_as_the_figures_say(tmp_path: Path) -> None:
     assert lengths[0] / lengths[1] == pytest.approx(errors[0] / errors[1], rel=1e-3)
 
 
-def test_every_cell_is_listed_with_all_its_figures(tmp_path: Path) -> None:
-    content = scores()
-    page = page_of(write_run(tmp_path / "run", content, sheets=0))
+def test_every_cell_is_listed_with_all_its_figures(content: dict[str, Any], page: Node) -> None:
     table = page.one("table", "cells")
     shown = [[cell.text for cell in row.all("td")] for row in table.all("tr") if row.all("td")]
     assert len(shown) == 3 * 76
@@ -144,9 +152,7 @@ def test_every_cell_is_listed_with_all_its_figures(tmp_path: Path) -> None:
     ] in shown
 
 
-def test_cards_hold_the_headline_figures(tmp_path: Path) -> None:
-    content = scores()
-    page = page_of(write_run(tmp_path / "run", content, sheets=0))
+def test_cards_hold_the_headline_figures(content: dict[str, Any], page: Node) -> None:
     shown = {
         card.one("h3").text: [figure.one(style="big").text for figure in card.all(style="figure")]
         for card in page.all(style="card")
@@ -162,9 +168,7 @@ def test_cards_hold_the_headline_figures(tmp_path: Path) -> None:
         assert shown[title] == [f"{percent(figure)} % {span(figure)}" for figure in figures]
 
 
-def test_curves_carry_their_figures(tmp_path: Path) -> None:
-    content = scores()
-    page = page_of(write_run(tmp_path / "run", content, sheets=0))
+def test_curves_carry_their_figures(content: dict[str, Any], page: Node) -> None:
     charts = page.all("svg", "curves")
     assert len(charts) == 15
     fog = next(chart for chart in charts if chart.attributes["aria-label"].startswith("Fog "))

@@ -9,9 +9,9 @@ PATIENCE = 240.0
 """Seconds; a machine with much to do may need minutes to start another one's processes."""
 
 PATIENT = {
-    # One that is gone refuses to answer: it is given up after nine seconds. One that has much to do
+    # One that is gone refuses to answer: it is given up after three seconds. One that has much to do
     # answers late, for which it has 10 seconds each time: it is never given up.
-    "health_check_period_ms": 300,
+    "health_check_period_ms": 100,
     "health_check_failure_threshold": 30,
 }
 
