@@ -96,6 +96,7 @@ class TestSource:
 
     ONE = np.eye(4, dtype=np.float32)[[0] * 16]
     TWO = np.eye(4, dtype=np.float32)[[0, 1] * 8]
+    HALF = np.eye(4, dtype=np.float32)[[0] * 9 + [1] * 7]
     ALL = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4]
 
     def test_its_answers_differ_from_another_s_by_half_of_the_sum(self):
@@ -107,21 +108,26 @@ class TestSource:
         error = estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ALL))
         assert error == pytest.approx(0.75)
 
+    def test_so_did_what_agrees_on_another_class_without_it(self):
+        other = np.eye(4, dtype=np.float32)[[1] * 16]
+        assert estimate_source(self.ONE, self.ALL, 1.0, shift(0.01, other)) == pytest.approx(0.75)
+
     @pytest.mark.parametrize("distance", [0.01, 0.9])
     def test_what_still_agrees_without_the_shift_is_of_few_classes(self, distance):
         assert estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ONE)) == 0
 
     def test_between_them_the_distance_decides(self):
-        # Pairs of different images of TWO agree 7 times in 15: 0.9 (7/15 - 1/4) = 0.195.
+        # Of the answers without the shift 9 in 16 are the source's class: 0.6 (9/16 - 1/4) = 0.1875,
+        # and 9/16 - 1/4 is less than half of 1 - 1/4.
         near, far = (
-            estimate_source(self.ONE, self.ALL, 1.0, shift(d, self.TWO)) for d in (0.19, 0.2)
+            estimate_source(self.ONE, self.ALL, 1.0, shift(d, self.HALF)) for d in (0.187, 0.188)
         )
         assert (near, far) == (0, pytest.approx(0.75))
 
     def test_an_expert_that_is_unsure_speaks_for_few_classes(self):
         unsure = 0.5 * self.ALL + 0.125  # sure to 0.625, so the distance counts 0.39
         near, far = (
-            estimate_source(self.ONE, unsure, 1.0, shift(d, self.TWO)) for d in (0.49, 0.51)
+            estimate_source(self.ONE, unsure, 1.0, shift(d, self.HALF)) for d in (0.47, 0.49)
         )
         assert (near, far) == (0, pytest.approx(0.75))
 

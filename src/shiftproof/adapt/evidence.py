@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shiftproof.adapt.few_classes import stay_few
+from shiftproof.adapt.few_classes import keep_classes
 from shiftproof.adapt.guard import LEAST_SPREAD
 from shiftproof.adapt.probabilities import Probabilities, entropy_of
 
@@ -104,9 +104,9 @@ def estimate_source(
     """Estimate the error rate of a source whose answers may crowd.
 
     ``1 - c`` with its mean confidence c if classes are the reason
-    (:func:`~shiftproof.adapt.few_classes.stay_few`). Else ``(1 - c) (1 + CROWDING lack)``, and at the least
-    :func:`measure_difference` from the widest answers, unless the batch has fewer images than ``ENOUGH`` or
-    nothing is known of its shift. The reason is asked for where it makes a difference of
+    (:func:`~shiftproof.adapt.few_classes.keep_classes`). Else ``(1 - c) (1 + CROWDING lack)``, and at
+    the least :func:`measure_difference` from the widest answers, unless the batch has fewer images than
+    ``ENOUGH`` or nothing is known of its shift. The reason is asked for where it makes a difference of
     ``WORTH_ASKING``.
 
     Args:
@@ -127,7 +127,7 @@ def estimate_source(
         return crowded
     trust = float(widest.max(1).mean() / source.max(1).mean())
     answers = torch.from_numpy(source), torch.from_numpy(without)
-    return least if stay_few(*answers, shift.distance, trust) else most
+    return least if keep_classes(*answers, shift.distance, trust) else most
 
 
 def measure_difference(first: Probabilities, second: Probabilities) -> float:
