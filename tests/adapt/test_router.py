@@ -3,7 +3,6 @@
 import copy
 import math
 import pickle
-import weakref
 
 import numpy as np
 import pytest
@@ -159,14 +158,6 @@ class TestAnswers:
         assert len(router(noise(16)).argmax(1).unique()) == 4
         assert router.answering == "batchnorm:prior=0"
         assert router.estimates["source"] >= 0.5
-
-    def test_of_a_batch_it_holds_on_to_nothing(self):
-        router = Router(far_away(), experts=["batchnorm:prior=0"])
-        batch = noise(16)
-        kept = weakref.ref(batch)
-        router(batch)
-        del batch
-        assert kept() is None
 
     def test_what_the_experts_tell_is_told_with_their_name(self):
         router = Router(convolutional(), experts=["ent"])
