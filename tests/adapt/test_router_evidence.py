@@ -125,17 +125,27 @@ class TestSource:
         assert estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ONE)) == 0
 
     def test_between_them_the_distance_decides(self):
-        # Of the answers without the shift 9 in 16 are the source's class: 0.6 (9/16 - 1/4) = 0.1875,
+        # Of the answers without the shift 9 in 16 are the source's class: 0.5 (9/16 - 1/4) = 0.156,
         # and 9/16 - 1/4 is less than half of 1 - 1/4.
         near, far = (
-            estimate_source(self.ONE, self.ALL, 1.0, shift(d, self.HALF)) for d in (0.187, 0.188)
+            estimate_source(self.ONE, self.ALL, 1.0, shift(d, self.HALF)) for d in (0.156, 0.157)
         )
         assert (near, far) == (0, pytest.approx(0.75))
+
+    def test_it_does_where_the_other_answers_spread_too(self):
+        # 11 in 16 are the source's class, which is more than half of what agreed before; of pairs of
+        # different ones, (11 * 10) / (16 * 15) are alike, which is less.
+        spread = np.eye(6, dtype=np.float32)[[0] * 10 + [1, 2, 3, 4, 5, 5]]
+        one, every = np.eye(6, dtype=np.float32)[[0] * 16], np.eye(6, dtype=np.float32)[[*range(6)]]
+        every = np.resize(every, (16, 6))
+        near, far = (estimate_source(one, every, 1.0, shift(d, spread)) for d in (0.22, 0.24))
+        assert near == 0
+        assert far > 0.5
 
     def test_an_expert_that_is_unsure_speaks_for_few_classes(self):
         unsure = 0.5 * self.ALL + 0.125  # sure to 0.625, so the distance counts 0.39
         near, far = (
-            estimate_source(self.ONE, unsure, 1.0, shift(d, self.HALF)) for d in (0.47, 0.49)
+            estimate_source(self.ONE, unsure, 1.0, shift(d, self.HALF)) for d in (0.39, 0.41)
         )
         assert (near, far) == (0, pytest.approx(0.75))
 

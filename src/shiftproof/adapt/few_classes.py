@@ -37,8 +37,8 @@ KEPT = 0.5
 From 0.5 to 0.6 the choices were the same; at 0.4, sources that crowd passed for few classes.
 """
 
-EXPLAINED_WITHOUT = 0.6
-"""Distance per agreement that is kept, up to which classes explain it: the same choices from 0.5 to 0.7."""
+EXPLAINED_WITHOUT = 0.5
+"""Distance per agreement that is kept, up to which classes explain it: the same choices from 0.5 to 0.6."""
 
 
 def measure_agreement(probabilities: torch.Tensor) -> float:
@@ -84,9 +84,10 @@ def keep_classes(
 
     Once the shift of the first layers is removed, few classes are still answered with the same few, and a
     source that crowded gives its images to others. So the mean answers p before and q after agree by
-    ``sum_k p_k q_k - 1 / K``. Classes are the reason if this is :data:`FEW` or more, and either
-    :data:`KEPT` of the agreement before (:func:`measure_agreement`), or enough to explain the distance as
-    in :func:`explain_by_classes`, with :data:`EXPLAINED_WITHOUT`.
+    ``sum_k p_k q_k - 1 / K``. Classes are the reason if this is :data:`FEW` or more, and enough to explain
+    the distance as in :func:`explain_by_classes`, with :data:`EXPLAINED_WITHOUT`. Or if this, and the
+    agreement of the answers after by themselves (:func:`measure_agreement`), are :data:`KEPT` of that
+    before.
 
     Args:
         source: ``(M, K)`` floating, the source's answers.
@@ -97,8 +98,9 @@ def keep_classes(
     kept = float(source.mean(0) @ without.mean(0)) - 1 / source.shape[1]
     if kept < FEW:
         return False
-    explains = distance * min(trust, 1.0) ** 2 < EXPLAINED_WITHOUT * kept
-    return explains or kept >= KEPT * measure_agreement(source)
+    if distance * min(trust, 1.0) ** 2 < EXPLAINED_WITHOUT * kept:
+        return True
+    return min(kept, measure_agreement(without)) >= KEPT * measure_agreement(source)
 
 
 def holds_few_classes(logits: torch.Tensor) -> bool:
