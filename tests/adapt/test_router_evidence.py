@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from shiftproof.adapt.evidence import (
     CROWDING,
@@ -16,7 +15,6 @@ from shiftproof.adapt.evidence import (
     estimate_source,
     measure_difference,
 )
-from shiftproof.adapt.few_classes import keep_classes
 from shiftproof.adapt.probabilities import entropy_of, to_probabilities
 
 
@@ -109,12 +107,6 @@ class TestSource:
     def test_what_spreads_without_the_shift_crowded_because_of_it(self, distance):
         error = estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ALL))
         assert error == pytest.approx(0.75)
-
-    def test_classes_are_few_from_five_of_ten_on(self):
-        """Each of C classes alike often, before and after, agrees by 1/C - 1/10."""
-        for classes, few in ((4, True), (6, False)):
-            seen = torch.eye(10)[:classes].repeat(5, 1)
-            assert keep_classes(seen, seen, 0.0) is few
 
     def test_so_did_what_agrees_on_another_class_without_it(self):
         other = np.eye(4, dtype=np.float32)[[1] * 16]
