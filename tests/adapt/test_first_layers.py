@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from shiftproof.adapt.first_layers import FirstLayers
 from shiftproof.adapt.network import AdaptedNetwork
-from support.small_networks import noise
+from support.small_networks import convolutional, noise
 
 
 def deep():
@@ -42,6 +42,10 @@ def test_three_layers_normalize_by_the_batch_and_the_others_do_not():
     answers = FirstLayers(AdaptedNetwork(module)).predict(noise(8))
     torch.testing.assert_close(answers, trained(noise(8)).detach())
     assert not torch.allclose(answers, module(noise(8)), atol=0.1)
+
+
+def test_a_network_of_first_layers_alone_has_no_answers():
+    assert FirstLayers(AdaptedNetwork(convolutional())).predict(noise(8)) is None
 
 
 def test_the_network_is_as_it_was():

@@ -147,6 +147,13 @@ class TestSource:
             error = estimate_source(half, self.ALL, 0.5, known)
             assert error == pytest.approx(0.375 * (1 + CROWDING / 2))
 
+    def test_where_the_shift_cannot_be_removed_the_distance_alone_decides(self):
+        # One of four classes explains a distance of 0.28 * 3 / 4 = 0.21.
+        near, far = (
+            estimate_source(self.ONE, self.ALL, 1.0, Shift(d, lambda: None)) for d in (0.20, 0.22)
+        )
+        assert (near, far) == (0, pytest.approx(0.75))
+
     def test_of_few_images_the_reason_is_not_asked_for(self):
         asked = Shift(0.9, refuse)
         assert estimate_source(self.ONE[:3], self.ALL[:3], 1.0, asked) == 0

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shiftproof.adapt.few_classes import keep_classes
+from shiftproof.adapt.few_classes import explain_by_classes, keep_classes
 from shiftproof.adapt.guard import LEAST_SPREAD
 from shiftproof.adapt.probabilities import Probabilities, entropy_of
 
@@ -104,7 +104,8 @@ def estimate_source(
     """Estimate the error rate of a source whose answers may crowd.
 
     ``1 - c`` with its mean confidence c if classes are the reason
-    (:func:`~shiftproof.adapt.few_classes.keep_classes`). Else ``(1 - c) (1 + CROWDING lack)``, and at
+    (:func:`~shiftproof.adapt.few_classes.keep_classes`, or where the shift cannot be removed
+    :func:`~shiftproof.adapt.few_classes.explain_by_classes`). Else ``(1 - c) (1 + CROWDING lack)``, and at
     the least :func:`measure_difference` from the widest answers, unless the batch has fewer images than
     ``ENOUGH`` or nothing is known of its shift. The reason is asked for where it makes a difference of
     ``WORTH_ASKING``.
@@ -123,11 +124,13 @@ def estimate_source(
     if most - least <= WORTH_ASKING:
         return most
     without = shift.remove()
-    if without is None:
-        return crowded
     trust = float(widest.max(1).mean() / source.max(1).mean())
-    answers = torch.from_numpy(source), torch.from_numpy(without)
-    return least if keep_classes(*answers, shift.distance, trust) else most
+    answers = torch.from_numpy(source)
+    if without is None:
+        is_few = explain_by_classes(answers, shift.distance, trust)
+    else:
+        is_few = keep_classes(answers, torch.from_numpy(without), shift.distance, trust)
+    return least if is_few else most
 
 
 def measure_difference(first: Probabilities, second: Probabilities) -> float:

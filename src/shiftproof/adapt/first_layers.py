@@ -27,9 +27,10 @@ class FirstLayers:
         self._followed: FollowedNetwork | None = None
 
     def predict(self, inputs: torch.Tensor) -> torch.Tensor | None:
-        """Return the logits ``(N, K)``; None if the network's batch norm cannot be followed.
+        """Return the logits ``(N, K)``.
 
-        Processes do not pool their batches: one may ask where another does not.
+        None if the network has no other batch norms, in which classes would show alone, or some that
+        cannot be followed. Processes do not pool their batches: one may ask where another does not.
 
         Args:
             inputs: ``(N, ...)``, prepared.
@@ -37,6 +38,8 @@ class FirstLayers:
         try:
             if self._followed is None:
                 self._followed = FollowedNetwork(self._network)
+            if len(self._followed.layers) <= FIRST_LAYERS:
+                return None
             return self._followed.predict(inputs, by_first_layers(len(inputs)))[0]
         except ModelError:
             return None
