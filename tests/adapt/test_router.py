@@ -24,6 +24,24 @@ class Failing(nn.Module):
         raise RuntimeError("out of luck\nmore")
 
 
+class Stopping(nn.Module):
+    """Likewise, where a user interrupts."""
+
+    def __call__(self, *_):
+        raise KeyboardInterrupt
+
+
+def far_away():
+    """A network that is sure of one class: the first channel is ten below its mean."""
+    module = nn.Sequential(
+        nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4, bias=False)
+    ).eval()
+    module[0].running_mean[0] = 10
+    signs = [[1, 1, 0], [1, -1, 0], [-1, 0, 1], [-1, 0, -1]]
+    module[3].weight.data.copy_(50 * torch.tensor(signs))
+    return module
+
+
 def failing(adapter):
     adapter.predict = Failing()
     return adapter
@@ -134,6 +152,12 @@ class TestAnswers:
         assert torch.isfinite(outputs[[0, 1, 3, 4, 5]]).all()
         assert torch.isfinite(router(noise(6))).all()
         assert all(np.isfinite(list(router.estimates.values())))
+
+    def test_a_source_that_crowds_under_a_shift_does_not_answer(self):
+        router = Router(far_away(), experts=["batchnorm:prior=0"])
+        assert len(router(noise(16)).argmax(1).unique()) == 4
+        assert router.answering == "batchnorm:prior=0"
+        assert router.estimates["source"] >= 0.5
 
     def test_what_the_experts_tell_is_told_with_their_name(self):
         router = Router(convolutional(), experts=["ent"])
@@ -286,16 +310,21 @@ class TestFailures:
         assert [event.kind for event in router.events].count("left out") == 2
 
     def test_an_interruption_is_none_of_these(self):
-        class Stopping(nn.Module):
-            def __call__(self, *_):
-                raise KeyboardInterrupt
-
         router = Router(classifier(), experts=["ent:lr=0.1", "batchnorm"])
         router.predict(pictures())
         before = router.state()
         router._experts[1].adapter.predict = Stopping()
         with pytest.raises(KeyboardInterrupt):
             router.predict(pictures(seed=1))
+        assert all(torch.equal(value, before[name]) for name, value in router.state().items())
+
+    def test_nor_one_in_the_pass_that_asks_for_the_reason_of_crowding(self):
+        router = Router(far_away(), experts=["batchnorm:prior=0", "ent:prior=0,lr=0.1"])
+        router(noise(16))
+        before = router.state()
+        router._first_layers.predict = Stopping()
+        with pytest.raises(KeyboardInterrupt):
+            router(noise(16, seed=1))
         assert all(torch.equal(value, before[name]) for name, value in router.state().items())
 
 

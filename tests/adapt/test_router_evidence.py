@@ -8,9 +8,12 @@ import pytest
 from shiftproof.adapt.evidence import (
     CROWDING,
     MEMORY,
+    UNKNOWN,
     MeanAnswers,
-    estimate_crowding,
+    Shift,
     estimate_errors,
+    estimate_source,
+    measure_difference,
 )
 from shiftproof.adapt.probabilities import entropy_of, to_probabilities
 
@@ -79,30 +82,98 @@ class TestEstimates:
         assert errors[2] == pytest.approx(errors[1])
 
 
-class TestCrowding:
+def shift(distance, without):
+    return Shift(distance, lambda: without)
+
+
+def refuse():
+    raise AssertionError("asked")
+
+
+class TestSource:
     """Sixteen images, of which the source gives all to one of four classes, and another expert four to
     each: half of ``3/4 + 3 * 1/4`` of the answers differ on the average."""
 
     ONE = np.eye(4, dtype=np.float32)[[0] * 16]
+    TWO = np.eye(4, dtype=np.float32)[[0, 1] * 8]
+    HALF = np.eye(4, dtype=np.float32)[[0] * 9 + [1] * 7]
     ALL = np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 4]
 
-    def test_under_a_shift_the_source_is_wrong_by_what_the_answers_differ(self):
-        # One of four classes explains a distance of 0.28 * 3 / 4 = 0.21.
-        assert estimate_crowding(self.ONE, self.ALL, 0.22) == pytest.approx(0.75)
-        assert estimate_crowding(self.ONE, self.ALL, 0.20) == 0
+    def test_its_answers_differ_from_another_s_by_half_of_the_sum(self):
+        assert measure_difference(self.ONE, self.ALL) == pytest.approx(0.75)
+        assert measure_difference(self.TWO, self.ALL) == pytest.approx(0.5)
+
+    @pytest.mark.parametrize("distance", [0.01, 0.9])
+    def test_what_spreads_without_the_shift_crowded_because_of_it(self, distance):
+        error = estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ALL))
+        assert error == pytest.approx(0.75)
+
+    def test_so_did_what_agrees_on_another_class_without_it(self):
+        other = np.eye(4, dtype=np.float32)[[1] * 16]
+        assert estimate_source(self.ONE, self.ALL, 1.0, shift(0.01, other)) == pytest.approx(0.75)
+
+    @pytest.mark.parametrize("distance", [0.01, 0.9])
+    def test_what_still_agrees_without_the_shift_is_of_few_classes(self, distance):
+        assert estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ONE)) == 0
+
+    def test_between_them_the_distance_decides(self):
+        # Of the answers without the shift 9 in 16 are the source's class: 0.5 (9/16 - 1/4) = 0.156,
+        # and 9/16 - 1/4 is less than half of 1 - 1/4.
+        near, far = (
+            estimate_source(self.ONE, self.ALL, 1.0, shift(d, self.HALF)) for d in (0.156, 0.157)
+        )
+        assert (near, far) == (0, pytest.approx(0.75))
+
+    def test_it_does_where_the_other_answers_spread_too(self):
+        # 11 in 16 are the source's class, which is more than half of what agreed before; of pairs of
+        # different ones, (11 * 10) / (16 * 15) are alike, which is less.
+        spread = np.eye(6, dtype=np.float32)[[0] * 10 + [1, 2, 3, 4, 5, 5]]
+        one, every = np.eye(6, dtype=np.float32)[[0] * 16], np.eye(6, dtype=np.float32)[[*range(6)]]
+        every = np.resize(every, (16, 6))
+        near, far = (estimate_source(one, every, 1.0, shift(d, spread)) for d in (0.22, 0.24))
+        assert near == 0
+        assert far > 0.5
 
     def test_an_expert_that_is_unsure_speaks_for_few_classes(self):
-        unsure = 0.5 * self.ALL + 0.125
-        assert estimate_crowding(self.ONE, unsure, 0.5) == 0  # 0.5 * 0.625 ** 2 < 0.21
-        assert estimate_crowding(self.ONE, unsure, 0.6) == pytest.approx(0.75)
+        unsure = 0.5 * self.ALL + 0.125  # sure to 0.625, so the distance counts 0.39
+        near, far = (
+            estimate_source(self.ONE, unsure, 1.0, shift(d, self.HALF)) for d in (0.39, 0.41)
+        )
+        assert (near, far) == (0, pytest.approx(0.75))
 
-    @pytest.mark.parametrize(("count", "distance"), [(15, 0.9), (16, math.nan), (16, math.inf)])
-    def test_of_few_images_and_without_a_distance_nothing_is_said(self, count, distance):
-        assert estimate_crowding(self.ONE[:count], self.ALL[:count], distance) == 0
+    def test_crowding_counts_where_the_reason_is_not_known(self):
+        half = 0.5 * self.ONE + 0.125
+        for known in (UNKNOWN, Shift(0.9, lambda: None), Shift(math.inf, refuse)):
+            error = estimate_source(half, self.ALL, 0.5, known)
+            assert error == pytest.approx(0.375 * (1 + CROWDING / 2))
 
-    def test_it_is_the_least_of_the_source_s_estimate(self):
+    def test_where_the_shift_cannot_be_removed_the_distance_alone_decides(self):
+        # One of four classes explains a distance of 0.28 * 3 / 4 = 0.21.
+        near, far = (
+            estimate_source(self.ONE, self.ALL, 1.0, Shift(d, lambda: None)) for d in (0.20, 0.22)
+        )
+        assert (near, far) == (0, pytest.approx(0.75))
+
+    def test_of_few_images_the_reason_is_not_asked_for(self):
+        asked = Shift(0.9, refuse)
+        assert estimate_source(self.ONE[:3], self.ALL[:3], 1.0, asked) == 0
+
+    def test_nor_where_nothing_crowds(self):
+        assert estimate_source(self.ALL, self.ALL, 0.0, Shift(0.9, refuse)) == 0
+
+    def test_it_is_the_estimate_of_the_source(self):
         answers, bases = [self.ONE, self.ALL], ["confidence"] * 2
         spread = np.array([0.0, math.log(4)])
-        near, far = (estimate_errors(answers, bases, spread, d) for d in (0.1, 0.9))
-        np.testing.assert_allclose(near, [0, 0], atol=1e-6)
-        np.testing.assert_allclose(far, [0.75, 0], atol=1e-6)
+        few, crowded = (
+            estimate_errors(answers, bases, spread, shift(0.5, w)) for w in (self.ONE, self.ALL)
+        )
+        np.testing.assert_allclose(few, [0, 0], atol=1e-6)
+        np.testing.assert_allclose(crowded, [0.75, 0], atol=1e-6)
+
+    def test_of_some_images_it_is_asked_for_theirs(self):
+        broken = self.TWO.copy()
+        broken[3] = math.nan
+        rows = np.arange(16) != 3
+        np.testing.assert_array_equal(shift(0.5, broken).of_rows(rows).remove(), self.TWO[rows])
+        assert shift(0.5, broken).of_rows(~rows).remove() is None
+        assert UNKNOWN.of_rows(rows).remove() is None

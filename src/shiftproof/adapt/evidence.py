@@ -5,14 +5,15 @@ They are heuristics without a guarantee; ``benchmarks/router.py`` measures where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shiftproof.adapt.few_classes import explain_by_classes
+from shiftproof.adapt.few_classes import explain_by_classes, keep_classes
 from shiftproof.adapt.guard import LEAST_SPREAD
 from shiftproof.adapt.probabilities import Probabilities, entropy_of
 
@@ -35,8 +36,11 @@ GAIN_PER_CHANGE = 0.5
 It is larger than the guard's, since the choice is between several adapters.
 """
 
-ENOUGH = 16
-"""Images of a batch from which on its answers tell whether they crowd by their classes or by a shift."""
+ENOUGH = 4
+"""Images of a batch from which on it is asked why the source's answers crowd; the fewest measured."""
+
+WORTH_ASKING = 0.01
+"""By how much crowding must raise the source's estimate for its reason to be asked for, by one more pass."""
 
 MEMORY = 128.0
 """Images over which the weight of earlier predictions decays to 1 / e."""
@@ -62,40 +66,98 @@ class MeanAnswers(NamedTuple):
         return entropy_of(self.sums / self.images)
 
 
-def estimate_crowding(source: Probabilities, widest: Probabilities, distance: float) -> float:
-    """Return an error rate that the source has at the least if its answers crowd under a shift.
+class Shift(NamedTuple):
+    """What the first layers say of a batch.
 
-    0 if classes explain how far the batch is from the source
-    (:func:`~shiftproof.adapt.few_classes.explain_by_classes`), in batches of fewer than ``ENOUGH``, and
-    where no distance is known. Else the classes are taken to be as frequent as in the widest answers:
-    of two classifiers whose answers are ``p`` and ``q`` on the average, one errs on the share
-    ``sum_k |p_k - q_k| / 2`` of the images at the least, if the other is right on the average.
+    Attributes:
+        distance: of their statistics from the source's; NaN where it is not known.
+        remove: gives the source's answers ``(N, K)`` where these layers normalize by the batch; None where
+            they cannot.
+    """
+
+    distance: float
+    remove: Callable[[], Probabilities | None]
+
+    def of_rows(self, rows: NDArray[np.bool_]) -> Shift:
+        """Return the same of some images; None in place of answers that are not finite."""
+
+        def remove() -> Probabilities | None:
+            answers = self.remove()
+            if answers is None or not np.isfinite(answers[rows]).all():
+                return None
+            return answers[rows]
+
+        return Shift(self.distance, remove)
+
+
+def _remove_nothing() -> None:
+    return None
+
+
+UNKNOWN = Shift(math.nan, _remove_nothing)
+"""Where nothing is known of the first layers."""
+
+
+def estimate_source(
+    source: Probabilities, widest: Probabilities, lack: float, shift: Shift = UNKNOWN
+) -> float:
+    """Estimate the error rate of a source whose answers may crowd.
+
+    ``1 - c`` with its mean confidence c if classes are the reason
+    (:func:`~shiftproof.adapt.few_classes.keep_classes`, or where the shift cannot be removed
+    :func:`~shiftproof.adapt.few_classes.explain_by_classes`). Else ``(1 - c) (1 + CROWDING lack)``, and at
+    the least :func:`measure_difference` from the widest answers, unless the batch has fewer images than
+    ``ENOUGH`` or nothing is known of its shift. The reason is asked for where it makes a difference of
+    ``WORTH_ASKING``.
 
     Args:
         source: ``(N, K)`` finite probabilities.
         widest: likewise, of the expert whose answers are spread most.
-        distance: of the first layers, or NaN.
+        lack: of the entropy in the source's mean probabilities, relative to the widest; 0 to 1.
+        shift: what the first layers say.
     """
-    if len(source) < ENOUGH or not np.isfinite(distance) or source.shape[1] < 2:
-        return 0.0
+    least = 1 - float(source.max(1).mean())
+    crowded = least * (1 + CROWDING * lack)
+    if len(source) < ENOUGH or not math.isfinite(shift.distance) or source.shape[1] < 2:
+        return crowded
+    most = max(crowded, measure_difference(source, widest))
+    if most - least <= WORTH_ASKING:
+        return most
+    without = shift.remove()
     trust = float(widest.max(1).mean() / source.max(1).mean())
-    if explain_by_classes(torch.from_numpy(source), distance, trust):
-        return 0.0
-    return float(np.abs(source.mean(0) - widest.mean(0)).sum() / 2)
+    answers = torch.from_numpy(source)
+    if without is None:
+        is_few = explain_by_classes(answers, shift.distance, trust)
+    else:
+        is_few = keep_classes(answers, torch.from_numpy(without), shift.distance, trust)
+    return least if is_few else most
+
+
+def measure_difference(first: Probabilities, second: Probabilities) -> float:
+    """Return half of the sum of the differences between two mean answers.
+
+    One of two classifiers errs on this share of the images at the least, if the other is right on the
+    average: where the classes are as frequent as it says.
+
+    Args:
+        first: ``(N, K)`` probabilities.
+        second: likewise.
+    """
+    return float(np.abs(first.mean(0) - second.mean(0)).sum() / 2)
 
 
 def estimate_errors(
     answers: Sequence[Probabilities],
     bases: Sequence[Basis],
     spread: NDArray[np.float64],
-    distance: float = float("nan"),
+    shift: Shift = UNKNOWN,
 ) -> NDArray[np.float64]:
     """Estimate the error rate of each of E experts on a batch.
 
     - ``"confidence"``: ``(1 - c) (1 + CROWDING d)`` with the mean largest probability c and the
       relative lack d of entropy in the mean probabilities, compared with the largest among these
-      experts. A source whose predictions collapse under a shift is overconfident; its own estimate
-      is at least that of :func:`estimate_crowding`.
+      experts. A source whose predictions collapse under a shift is overconfident, and one that is shown
+      few classes is not: its own estimate is that of :func:`estimate_source`.
     - ``"gain"``: the estimate of the reference, minus the gain of confidence beyond
       ``GAIN_PER_CHANGE`` times the share of changed predictions; 1 if the predictions collapse (below
       ``LEAST_SPREAD``). The reference is the best expert of the first kind except the source, else
@@ -106,7 +168,7 @@ def estimate_errors(
         answers: ``(N, K)`` finite probabilities of each expert, N above 0; the source first.
         bases: the basis of each expert; the source's is ``"confidence"``.
         spread: ``(E,)`` from :class:`MeanAnswers`.
-        distance: of the batch from the source, in its first layers; NaN where it is not known.
+        shift: what the first layers say of the batch.
 
     Returns:
         ``(E,)`` from 0 to 1.
@@ -119,8 +181,9 @@ def estimate_errors(
         lack = 1 - float(spread[place]) / widest
         found[place] = (1 - sure[place]) * (1 + CROWDING * lack)
     widest_place = max(own, key=lambda place: float(spread[place]))
-    crowding = estimate_crowding(answers[0], answers[widest_place], distance)
-    found[0] = max(float(found[0]), crowding)
+    found[0] = estimate_source(
+        answers[0], answers[widest_place], 1 - float(spread[0]) / widest, shift
+    )
     others = own[1:] or own
     reference = min(others, key=lambda place: float(found[place]))
     for place, basis in enumerate(bases):

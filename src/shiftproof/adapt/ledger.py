@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from shiftproof.adapt.betting import Weights, follow_losses, weigh_votes
-from shiftproof.adapt.evidence import Basis, MeanAnswers, estimate_errors
+from shiftproof.adapt.evidence import UNKNOWN, Basis, MeanAnswers, Shift, estimate_errors
 from shiftproof.adapt.probabilities import Probabilities
 from shiftproof.errors import InputError
 
-RATE_OF_ESTIMATES = 0.5
+RATE_OF_ESTIMATES = 1.0
 """Learning rate of the weights by estimated errors, per image."""
 
 SHARE_OF_ESTIMATES = 0.02
@@ -87,14 +87,14 @@ class Ledger:
         self,
         answers: Sequence[Probabilities | None],
         bases: Sequence[Basis],
-        distance: float = math.nan,
+        shift: Shift = UNKNOWN,
     ) -> tuple[Ledger, NDArray[np.int64]]:
         """Return the record after a batch, and the index of the chosen expert for each of N images.
 
         Args:
             answers: ``(N, K)`` probabilities of each expert, the source first; None if excluded.
             bases: the basis of each expert's estimate.
-            distance: of the batch from the source, in its first layers; NaN where it is not known.
+            shift: what the first layers say of the batch.
         """
         source = answers[0]
         assert source is not None
@@ -105,7 +105,7 @@ class Ledger:
             if part is not None and np.isfinite(part[rows]).all()
         ]
         now = self._estimate(
-            [answers[p] for p in judged], [bases[p] for p in judged], judged, rows, distance
+            [answers[p] for p in judged], [bases[p] for p in judged], judged, rows, shift
         )
         free = max(judged, key=lambda place: float(now.by_estimates[place]))
         said = np.stack([_read_classes(part, len(source)) for part in answers])
@@ -121,7 +121,7 @@ class Ledger:
         bases: Sequence[Basis],
         judged: list[int],
         rows: NDArray[np.bool_],
-        distance: float,
+        shift: Shift,
     ) -> Ledger:
         """Return the record with estimates of the experts ``judged``, from the finite rows of a batch."""
         count = int(rows.sum())
@@ -132,7 +132,9 @@ class Ledger:
         filled = [sound[judged.index(p)] if p in judged else sound[0] for p in range(self.experts)]
         mean = self.mean.add(filled)
         estimates = np.ones(self.experts)
-        estimates[judged] = estimate_errors(sound, bases, mean.spread()[judged], distance)
+        estimates[judged] = estimate_errors(
+            sound, bases, mean.spread()[judged], shift.of_rows(rows)
+        )
         weights = follow_losses(
             self.by_estimates,
             count * estimates,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog, new_events
-from shiftproof.adapt.evidence import Basis
+from shiftproof.adapt.evidence import UNKNOWN, Basis, Shift
+from shiftproof.adapt.first_layers import FirstLayers
 from shiftproof.adapt.ledger import open_ledger
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
-from shiftproof.adapt.probabilities import to_probabilities
+from shiftproof.adapt.probabilities import Probabilities, to_probabilities
 from shiftproof.adapt.source_check import average, measuring
 from shiftproof.adapt.table import make_adapter
 from shiftproof.adapt.tensors import check_names
@@ -58,10 +58,10 @@ class Router(Adapter):
 
     1. **Without labels.** How often each seems to be wrong is estimated on every batch: from its
        confidence, from how far its answers crowd into few classes, and from what its changed answers
-       gain (:func:`~shiftproof.adapt.evidence.estimate_errors`). Where classes do not explain how the
-       batch differs from the source, the source is taken to be wrong at least on the share of images
-       by which its mean answer differs from that of the expert whose answers are spread most
-       (:func:`~shiftproof.adapt.evidence.estimate_crowding`). The estimates are the losses of Hedge
+       gain (:func:`~shiftproof.adapt.evidence.estimate_errors`). Where the source crowds its answers
+       because of a shift, and not of the classes on the batch, it is taken to be wrong at least on the
+       share of images by which its mean answer differs from that of the expert whose answers are spread
+       most (:func:`~shiftproof.adapt.evidence.estimate_source`). The estimates are the losses of Hedge
        with a fixed share (Freund & Schapire 1997; Herbster & Warmuth 1998), over batches; the source
        has a head start. **These estimates are a proxy**, measured in ``benchmarks/router.py``, and no
        bound on errors follows from them.
@@ -79,8 +79,8 @@ class Router(Adapter):
     expert that raises an error is left out until ``reset()``, with an event; the others go on, the
     source at the least. So is one that cannot be made of this model.
 
-    The cost is that of all experts and of one plain forward pass; in ``frozen()`` only the one that
-    answered last runs.
+    The cost is that of all experts and of one plain forward pass, and of a second one for batches on
+    which the source crowds; in ``frozen()`` only the one that answered last runs.
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
@@ -111,6 +111,7 @@ class Router(Adapter):
                 f"{experts!r}."
             )
         self._network = AdaptedNetwork(model)
+        self._first_layers = FirstLayers(self._network)
         self._lock = threading.RLock()
         self._freezes = 0
         self._never_made: dict[str, str] = {}
@@ -142,7 +143,7 @@ class Router(Adapter):
         self._answered = np.zeros(1 + len(self._experts), dtype=np.int64)
         self._place = 0
         self._batches = 0
-        self._distance = math.nan
+        self._shift = UNKNOWN
         self._events = EventLog(
             Event("left out", 0, f"{name} was left out: {reason}")
             for name, reason in self._never_made.items()
@@ -227,14 +228,19 @@ class Router(Adapter):
         return cast("torch.Tensor", answer)
 
     def _run_source(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the source's logits, and note how far its first layers see the batch from it."""
+        """Return the source's logits, and note what its first layers say of the batch."""
         with measuring(self._network.module, len(inputs)) as found:
             logits = self._network.forward(inputs)
-        self._distance = average(found)
+        self._shift = Shift(average(found), lambda: self._remove_shift(inputs))
         return logits
 
+    def _remove_shift(self, inputs: torch.Tensor) -> Probabilities | None:
+        """Return the source's answers where its first layers normalize by the batch."""
+        logits = self._first_layers.predict(inputs)
+        return None if logits is None else to_probabilities(logits)
+
     def _route(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
-        with self._lock:
+        with self._lock, self._one_batch():
             if self._freezes:
                 return self._answer_frozen(source, ask)
             plain = source()
@@ -244,6 +250,20 @@ class Router(Adapter):
                 )
             answers, reasons, told = self._ask_all(plain, ask)
             return self._choose([plain, *answers], reasons, told)
+
+    @contextmanager
+    def _one_batch(self) -> Iterator[None]:
+        """Put the experts back where the batch is interrupted, and let go of its images."""
+        before = [None if out or self._freezes else e.adapter.state() for e, out in self._pairs()]
+        try:
+            yield
+        except BaseException:
+            for expert, state in zip(self._experts, before, strict=True):
+                if state is not None:
+                    expert.adapter.load_state(state)
+            raise
+        finally:
+            self._shift = UNKNOWN
 
     def _answer_frozen(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
         """Return the answer of the expert that answered last."""
@@ -255,27 +275,19 @@ class Router(Adapter):
         self, plain: Any, ask: Callable[[_Expert], Any]
     ) -> tuple[list[Any], dict[int, str], list[Event]]:
         """Return each expert's answer or None, the reasons of new exclusions, and the experts' events."""
-        before = [None if out else e.adapter.state() for e, out in self._pairs()]
         answers: list[Any] = []
         reasons: dict[int, str] = {}
         told: list[Event] = []
-        try:
-            for place, (expert, out) in enumerate(self._pairs()):
-                answer = None
-                if not out:
-                    events = expert.adapter.events
-                    try:
-                        answer = _check_answer(ask(expert), plain)
-                    except Exception as error:  # any error excludes this expert only
-                        reasons[place] = f"{expert.name} was left out: {reason_of(error)}"
-                    told += _name_events(expert, new_events(events, expert.adapter.events))
-                answers.append(answer)
-        except BaseException:
-            # An interrupted batch does not count.
-            for (expert, _), state in zip(self._pairs(), before, strict=True):
-                if state is not None:
-                    expert.adapter.load_state(state)
-            raise
+        for place, (expert, out) in enumerate(self._pairs()):
+            answer = None
+            if not out:
+                events = expert.adapter.events
+                try:
+                    answer = _check_answer(ask(expert), plain)
+                except Exception as error:  # any error excludes this expert only
+                    reasons[place] = f"{expert.name} was left out: {reason_of(error)}"
+                told += _name_events(expert, new_events(events, expert.adapter.events))
+            answers.append(answer)
         return answers, reasons, told
 
     def _pairs(self) -> Iterator[tuple[_Expert, bool]]:
@@ -284,7 +296,7 @@ class Router(Adapter):
     def _choose(self, answers: list[Any], reasons: dict[int, str], told: list[Event]) -> Any:
         """Return the batch's answer, and update the record."""
         shown = [None if answer is None else to_probabilities(answer) for answer in answers]
-        ledger, chosen = self._ledger.weigh(shown, self._bases, self._distance)
+        ledger, chosen = self._ledger.weigh(shown, self._bases, self._shift)
         counts = np.bincount(chosen, minlength=len(answers))
         place = int(counts.argmax())
         self._ledger = ledger
