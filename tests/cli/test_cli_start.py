@@ -1,11 +1,16 @@
 """What a command imports before it says its first line: everybody waits for it every time."""
 
+import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-HEAVY = {"torch", "cv2", "numba", "pyarrow", "loky", "psutil", "jinja2", "scipy"}
+from shiftproof.cli.verbs import VERBS
+from support.verb_commands import COMMANDS
+
+HEAVY = {"torch", "cv2", "numba", "pyarrow", "loky", "psutil", "jinja2", "scipy", "onnxruntime"}
 GRID = {"shiftproof.bench.grid_run", "shiftproof.bench.anytime"}
 
 STARTS = {
@@ -34,3 +39,65 @@ def test_a_missing_input_is_told_before_what_is_heavy_is_imported(words, tmp_pat
     assert done.returncode == 2
     assert "nowhere" in done.stderr
     assert not set(done.stdout.split()) & STARTS[words]
+
+
+UNUSED = {"numpy", "PIL", "msgspec", "fsspec", "multiprocessing", "rich.progress", "asyncio"}
+"""What no announcement needs, but most work."""
+
+LISTS = {"models", "corruptions"}
+"""Verbs that print what the package has."""
+
+FIRST_LINES = """
+import io, json, os, sys
+from shiftproof import cli
+
+class Told(io.StringIO):
+    def write(self, text):
+        here = json.dumps({"line": text, "modules": list(sys.modules)}) + "\\n"
+        os.write(1, here.encode())
+        os._exit(0)
+
+for words in json.load(sys.stdin):
+    if os.fork() == 0:
+        sys.stdout = sys.stderr = Told()
+        cli.run(words)
+        os._exit(1)
+    os.wait()
+"""
+"""Runs each command in a fork, to the first thing that it prints."""
+
+
+@pytest.fixture(scope="module")
+def first_lines(tmp_path_factory):
+    """The first line of every verb, and the modules that are imported by then."""
+    commands = json.dumps([[verb, *words] for verb, words in COMMANDS.items()])
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_LINES],
+        input=commands, capture_output=True, text=True, cwd=tmp_path_factory.mktemp("empty"),
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return dict(zip(COMMANDS, lines, strict=True))
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
+
+
+def test_there_is_a_command_of_every_verb():
+    assert list(COMMANDS) == list(VERBS)
+
+
+@forks
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_imports_what_is_heavy_before_its_first_line(verb, first_lines):
+    unwanted = HEAVY if verb in LISTS else HEAVY | UNUSED
+    assert not set(first_lines[verb]["modules"]) & unwanted
+
+
+@forks
+def test_the_first_line_says_what_was_understood(first_lines):
+    told = {verb: " ".join(one["line"].split()) for verb, one in first_lines.items()}
+    assert told["bench"] == (
+        "Measuring python:own:classify on photos, corruptions fog, severity 3, into out"
+    )
+    assert told["prune"] == "Pruning train by the rule gap-matched, for sketch, into out"
+    assert told["data"] == "Looking at photos"

@@ -136,16 +136,16 @@ def detect(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
+    specs = name_specs(model, out)
+    job = plan_dense_job(
+        model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
+        parts=parts, plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
+    )  # fmt: skip
     from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
     from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
 
-    specs = name_specs(model, out)
-    job = plan_dense_job(
-        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
-        plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
-    )  # fmt: skip
     task = Detection(
         measure=about.measure,
         corrupted=about.corrupted,

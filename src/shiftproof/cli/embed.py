@@ -25,7 +25,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import announce, say, say_json, warn
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def embed(
     if batch_size is not None:
         asked["batch_size"] = batch_size
     job = _Job(out, asked, parts, parts.choose(workers), plan, as_json)
+    announce(f"Embedding {data or texts} by {model}", out, dry_run=plan.dry_run)
     from shiftproof.models import load_encoder, load_text_encoder
 
     if texts is not None:
