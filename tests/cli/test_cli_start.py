@@ -67,13 +67,17 @@ for words in json.load(sys.stdin):
 @pytest.fixture(scope="module")
 def first_lines(tmp_path_factory):
     """The first line of every verb, and the modules that are imported by then."""
-    commands = json.dumps([[verb, *words] for verb, words in COMMANDS.items()])
+    commands = {verb: (verb, *words) for verb, words in COMMANDS.items()}
+    commands["a URL"] = ("data", "s3://ada:secret@bucket/photos")
     done = subprocess.run(
         [sys.executable, "-c", FIRST_LINES],
-        input=commands, capture_output=True, text=True, cwd=tmp_path_factory.mktemp("empty"),
-    )  # fmt: skip
+        input=json.dumps(list(commands.values())),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path_factory.mktemp("empty"),
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return dict(zip(COMMANDS, lines, strict=True))
+    return dict(zip(commands, lines, strict=True))
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
@@ -84,7 +88,7 @@ def test_there_is_a_command_of_every_verb():
 
 
 @forks
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, "a URL"])
 def test_no_verb_imports_what_is_heavy_before_its_first_line(verb, first_lines):
     assert not set(first_lines[verb]["modules"]) & (HEAVY | UNUSED)
 
@@ -97,3 +101,4 @@ def test_the_first_line_says_what_was_understood(first_lines):
     )
     assert told["prune"] == "Pruning train by the rule gap-matched, for sketch, into out"
     assert told["data"] == "Looking at photos"
+    assert told["a URL"] == "Opening s3://***@bucket/photos"
