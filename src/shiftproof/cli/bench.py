@@ -199,7 +199,9 @@ def bench(
     from shiftproof.bench import Classification
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData
+    from shiftproof.data.images.dataset import check_source
 
+    check_source(data)
     task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)

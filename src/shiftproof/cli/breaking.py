@@ -93,7 +93,9 @@ def breaking(
     announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
     from shiftproof.data import open_data, read_class_map
+    from shiftproof.data.images.dataset import check_source
 
+    check_source(data)
     corruptions = _choose(shifts)
     classifiers = load_classifiers(specs, names, device=device, kept=out)
     count, folder = split_images(images)

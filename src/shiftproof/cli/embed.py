@@ -136,6 +136,9 @@ def embed(
         _embed_texts(text_encoder, texts, job)
         return
     asked |= {"workers": workers, "split": split, "images": images, "root": root}
+    from shiftproof.data.images.dataset import check_source
+
+    check_source(str(data))
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
     _embed_images(encoder, str(data), job)

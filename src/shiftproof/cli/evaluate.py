@@ -100,12 +100,15 @@ def evaluate(
     label_sets = parse_named(labels or [], "--label-set")
     announce(f"Measuring {', '.join(model)} on {', '.join(sets)}", out)
     from shiftproof.data import read_class_map
+    from shiftproof.data.images.dataset import check_source
     from shiftproof.evaluate import evaluate as measure
     from shiftproof.evaluate.request import check_request
 
     mapped = read_class_map(names.class_map) if names.class_map else None
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)
+    for path in sets.values():
+        check_source(path)
     backend = parts.choose(workers)
     named = name_specs(model) if len(model) > 1 else {short_name(model[0]): model[0]}
     loaded = load_classifiers(named, names, device=device, kept=out)

@@ -88,8 +88,10 @@ def perturb(
     )
     from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
     from shiftproof.corruptions.sequences import PERTURBATIONS
+    from shiftproof.data.images.dataset import check_source
     from shiftproof.models import load_classifier
 
+    check_source(data)
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
     names = list(PERTURBATIONS) if words == ["all"] else words
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}

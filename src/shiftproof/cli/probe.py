@@ -122,12 +122,14 @@ def probe(
     specs = model or ["demo"]
     announce(f"Probing {', '.join(specs)} on {data}, factors {factors}", out)
     from shiftproof.data import open_data
+    from shiftproof.data.images.dataset import check_source
     from shiftproof.models import load_encoder
     from shiftproof.probe import probe as measure
     from shiftproof.probe.factors import choose_factors
 
     # Before a model is loaded, which may take a download.
     choose_factors(named)
+    check_source(data)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:
         show_assumed(encoder)

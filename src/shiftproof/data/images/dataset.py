@@ -85,14 +85,25 @@ def open_data(
         raise InputError(
             f"{path} has no parts to choose from: leave out split, images, root and label key."
         )
-    if str(source) != "demo":
-        raise InputError(
-            f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
-            f"{suggest_sibling(path)}"
-        )
+    check_source(source)
     if class_map is not None or labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")
     return DemoPhotographs(None if classes is None else _of_model(classes))
+
+
+def check_source(source: str | Path) -> None:
+    """Check that :func:`open_data` finds something there, before a model is loaded for it.
+
+    Raises:
+        InputError: no such path, no address of tars, and not the demo photographs.
+    """
+    path = Path(source)
+    if str(source) == "demo" or path.exists() or is_address(source):
+        return
+    raise InputError(
+        f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
+        f"{suggest_sibling(path)}"
+    )
 
 
 def _open(source: str | Path, reading: ImageReading) -> ImageData:
