@@ -69,12 +69,15 @@ def first_lines(tmp_path_factory):
     """The first line of every verb, and the modules that are imported by then."""
     commands = {verb: (verb, *words) for verb, words in COMMANDS.items()}
     commands["a URL"] = ("data", "s3://ada:secret@bucket/photos")
+    folder = tmp_path_factory.mktemp("first_lines")
+    for name in ("photos", "blocks", "found"):
+        (folder / name).mkdir()
     done = subprocess.run(
         [sys.executable, "-c", FIRST_LINES],
         input=json.dumps(list(commands.values())),
         capture_output=True,
         text=True,
-        cwd=tmp_path_factory.mktemp("empty"),
+        cwd=folder,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return dict(zip(commands, lines, strict=True))

@@ -39,6 +39,7 @@ from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,13 +196,12 @@ def bench(
     severities = shifts.levels
     adapters = parse_adapters(adapt)
     _check(asked, plan, depth, adapters, models=len(specs))
+    check_presence(data, "images")
     announce_grid(model, data, out, adapt, shifts=shifts, plan=plan)
     from shiftproof.bench import Classification
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData
-    from shiftproof.data.images.dataset import check_source
 
-    check_source(data)
     task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)

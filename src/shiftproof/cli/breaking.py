@@ -32,6 +32,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,12 +91,11 @@ def breaking(
 ) -> None:
     """Find for each image and corruption the severity at which the answer first breaks."""
     specs = name_specs(model)
+    check_presence(data, "images")
     announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
     from shiftproof.data import open_data, read_class_map
-    from shiftproof.data.images.dataset import check_source
 
-    check_source(data)
     corruptions = _choose(shifts)
     classifiers = load_classifiers(specs, names, device=device, kept=out)
     count, folder = split_images(images)

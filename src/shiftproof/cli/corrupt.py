@@ -20,6 +20,7 @@ from shiftproof.cli.options import Depth, ImagesFolder, Root, Seed, Split, Worke
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 
 
 def register(app: typer.Typer) -> None:
@@ -58,6 +59,7 @@ def corrupt(
     plan.check()
     backend = parts.choose(workers)
     severities = shifts.levels
+    check_presence(source, "copies")
     announce(f"Corrupting {source}, {shifts.describe()}", target, dry_run=plan.dry_run)
     from shiftproof.data import estimate_export, export_corrupted
 

@@ -36,6 +36,7 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
+from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
     from shiftproof.data import DetectionData
@@ -137,6 +138,7 @@ def detect(
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
     specs = name_specs(model, out)
+    check_presence(data, "boxes")
     job = plan_dense_job(
         model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
         parts=parts, plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,

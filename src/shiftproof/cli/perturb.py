@@ -16,6 +16,7 @@ from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
     from shiftproof.bench.stability import Stability
@@ -81,6 +82,7 @@ def perturb(
     referred = None if reference is None else short_name(reference)
     if reference is not None and referred is not None:
         named[referred] = reference
+    check_presence(data, "images")
     announce(
         f"Measuring how often {', '.join(named.values())} changes its answer on {data}, "
         f"perturbations {perturbations}",
@@ -88,10 +90,8 @@ def perturb(
     )
     from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
     from shiftproof.corruptions.sequences import PERTURBATIONS
-    from shiftproof.data.images.dataset import check_source
     from shiftproof.models import load_classifier
 
-    check_source(data)
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
     names = list(PERTURBATIONS) if words == ["all"] else words
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}

@@ -28,6 +28,7 @@ from shiftproof.cli.options import (
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,16 +121,15 @@ def probe(
     count, folder = _count_images(images)
     backend = parts.choose(workers)
     specs = model or ["demo"]
+    check_presence(data, "images")
     announce(f"Probing {', '.join(specs)} on {data}, factors {factors}", out)
     from shiftproof.data import open_data
-    from shiftproof.data.images.dataset import check_source
     from shiftproof.models import load_encoder
     from shiftproof.probe import probe as measure
     from shiftproof.probe.factors import choose_factors
 
     # Before a model is loaded, which may take a download.
     choose_factors(named)
-    check_source(data)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:
         show_assumed(encoder)

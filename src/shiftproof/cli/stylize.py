@@ -21,6 +21,7 @@ from shiftproof.cli.options import ImagesFolder, Root, Seed, Split, Workers
 from shiftproof.cli.part_options import PARTS_PANEL, PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def stylize(
     """
     plan.check()
     backend = parts.choose(workers)
+    check_presence(source, "copies")
     announce(f"Stylizing {source}", target, dry_run=plan.dry_run)
     from shiftproof.stylize import estimate_stylized, export_stylized
 
