@@ -11,14 +11,14 @@ from shiftproof.cli.verbs import VERBS
 from support.verb_commands import COMMANDS
 
 HEAVY = {"torch", "cv2", "numba", "pyarrow", "loky", "psutil", "jinja2", "scipy", "onnxruntime"}
-GRID = {"shiftproof.bench.grid_run", "shiftproof.bench.anytime"}
 
 STARTS = {
     ("data", "nowhere"): HEAVY | {"shiftproof.bench", "shiftproof.data.copies.export"},
-    ("corrupt", "nowhere", "out"): HEAVY | {"shiftproof.bench"},
+    ("corrupt", "nowhere", "out"): HEAVY | {"shiftproof.bench", "numpy"},
+    ("bench", "--model", "timm:one", "--data", "nowhere", "--out", "out"): HEAVY | {"numpy"},
     ("detect", "--model", "torchvision:one", "--data", "nowhere.json", "--out", "out"): HEAVY
-    | GRID,
-    ("score", "--predictions", "nowhere", "--data", "data.yaml", "--out", "out"): HEAVY | GRID,
+    | {"numpy"},
+    ("score", "--predictions", "nowhere", "--data", "data.yaml", "--out", "out"): HEAVY | {"numpy"},
     ("dedup", "nowhere.npy", "--threshold", "0.9", "--out", "out"): HEAVY | {"shiftproof.bench"},
 }
 
