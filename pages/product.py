@@ -120,4 +120,28 @@ def _read(name: str) -> dict[str, Any]:
     return content
 
 
-_TABLES = {"sizes": _list_sizes, "faults": _list_faults, "readers": _list_readers}
+def _list_bare() -> str:
+    rows = [(f"`{name}`", _show(value)) for name, value in _read("start")["bare"].items()]
+    return write_table(("program", "CPU seconds"), rows, numbers=True)
+
+
+def _list_starts() -> str:
+    kinds = ("first", "wrong_option", "help", "whole")
+    rows = [
+        (f"`{verb}`", *(_show(found[kind]) for kind in kinds))
+        for verb, found in _read("start")["verbs"].items()
+    ]
+    return write_table(("verb", "first line", "wrong option", "help", "whole"), rows, numbers=True)
+
+
+def _show(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.2f}"
+
+
+_TABLES = {
+    "sizes": _list_sizes,
+    "faults": _list_faults,
+    "readers": _list_readers,
+    "bare": _list_bare,
+    "starts": _list_starts,
+}

@@ -15,7 +15,14 @@ from shiftproof.errors import (
 )
 from shiftproof.io import files
 from shiftproof.shards import Job, Local, PartFolder, Scheduled, merge_parts, run_shards
-from support.counting_job import contents, counting, driver_with_parts, joined, squares
+from support.counting_job import (
+    contents,
+    counting,
+    driver_with_parts,
+    joined,
+    list_processes,
+    squares,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +57,10 @@ class Interrupted(Local):
             yield from super().work(*given)
         finally:
             Interrupted.ended = True
+
+
+def test_a_process_goes_on_to_the_next_part_with_what_it_has_imported(tmp_path):
+    assert len(list_processes(tmp_path / "parts", 6, Local(2))) <= 2
 
 
 def test_an_engine_has_ended_when_its_command_is_interrupted(tmp_path, monkeypatch):

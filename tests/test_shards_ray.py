@@ -13,7 +13,7 @@ import pytest
 from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.shards import Job, Local, PartFolder, Ray, on_ray, run_shards
 from support import machines, tiny
-from support.counting_job import contents, counting, driver_with_parts
+from support.counting_job import contents, counting, driver_with_parts, list_processes
 from support.long_verbs import VERBS
 from support.run_files import everything
 
@@ -22,7 +22,8 @@ with_ray = pytest.mark.skipif(
     reason='Ray is not installed: python -m pip install "shiftproof[ray]"',
 )
 
-SMALL = {"num_cpus": 1, "object_store_memory": 80 * 10**6}
+# GPUs are counted by Ray alone, which need not be there.
+SMALL = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 10**6}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -99,6 +100,21 @@ def test_a_ray_that_the_caller_started_is_used_and_left(tmp_path):
 
 
 @with_ray
+@pytest.mark.usefixtures("joined")
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_process_goes_on_to_the_next_part_with_what_it_has_imported(gpus, tmp_path):
+    assert len(list_processes(tmp_path / "parts", 6, Ray(gpus=gpus))) <= 2
+
+
+@with_ray
+@pytest.mark.usefixtures("joined")
+def test_a_killed_worker_with_a_gpu_costs_nothing(tmp_path, expected):
+    run_shards(counting(die=str(tmp_path / "died")), tmp_path / "parts", Ray(gpus=1))
+    assert (tmp_path / "died").exists()
+    assert contents(tmp_path / "parts") == expected
+
+
+@with_ray
 def test_a_killed_driver_of_ray_costs_the_shards_under_way(cluster, tmp_path, expected):
     folder = tmp_path / "parts"
     with driver_with_parts(folder, f"Ray({cluster.address!r}, workers=1)", 2) as driver:
@@ -109,13 +125,15 @@ def test_a_killed_driver_of_ray_costs_the_shards_under_way(cluster, tmp_path, ex
 
 
 @with_ray
-def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(joined, tmp_path):
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(gpus, joined, tmp_path):
     import ray
 
     known = [node["NodeID"] for node in ray.nodes()]
     context = {"known": known, "folder": str(tmp_path)}
     job = Job("parts", machines.need_another_machine, context, 4, {})
-    running = threading.Thread(target=run_shards, args=(job, tmp_path / "parts", Ray()))
+    backend = Ray(gpus=gpus)
+    running = threading.Thread(target=run_shards, args=(job, tmp_path / "parts", backend))
     running.start()
     machines.wait_for(tmp_path / "begun-0")
     late = machines.add_machine(joined, SMALL)
@@ -153,7 +171,8 @@ def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_p
     def hide(*_):
         photos.rename(tmp_path / "away")
 
-    monkeypatch.setattr(sys.modules["shiftproof.bench.grid_run"], "warn_of_settings", hide)
+    grid_run = importlib.import_module("shiftproof.bench.grid_run")
+    monkeypatch.setattr(grid_run, "warn_of_settings", hide)
     with pytest.raises(RunError, match="a machine of the cluster, does not see the images: blue/0"):
         VERBS["bench"](photos, tmp_path / "run", on_cluster)
     assert not list((tmp_path / "run").rglob("*.parquet"))
@@ -240,6 +259,8 @@ def test_tasks_at_a_time_follow_the_machines_that_are_there():
     assert on_ray._window(ray, Ray()) == 6
     assert on_ray._window(ray, Ray(gpus=0.5)) == 4
     assert on_ray._window(ray, Ray(workers=3)) == 3
+    # More would wait for each other's GPUs.
+    assert on_ray._window(ray, Ray(workers=3, gpus=1)) == 2
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):

@@ -120,6 +120,20 @@ def test_a_clean_error_near_that_of_a_guess_is_doubted():
     assert doubt(0.72, 1000) is None
 
 
+@pytest.mark.parametrize("verb", ["bench", "breaking", "embed", "evaluate", "perturb", "probe"])
+def test_missing_data_are_refused_before_a_model_is_loaded(verb, tmp_path, monkeypatch, capsys):
+    def load(*_, **__):
+        raise AssertionError("a model is loaded")
+
+    for name in ("load_classifier", "load_encoder"):
+        monkeypatch.setattr(f"shiftproof.models.{name}", load)
+    gone = tmp_path / "gone"
+    data = f"val={gone}" if verb == "evaluate" else gone
+    assert run(verb, "-m", "demo", "-d", data, "-o", tmp_path / "out") == 2
+    assert f"{gone} does not exist; expected a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_long_work_says_a_line_a_minute_where_there_is_no_terminal(monkeypatch):
     log = io.StringIO()
     now = iter([0.0, 30.0, 61.0, 70.0, 150.0])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftproof.shards import Job
+from shiftproof.shards import Job, run_shards
 
 
 def squares(context, shard):
@@ -25,6 +25,18 @@ def squares(context, shard):
         raise ValueError(f"shard {shard} cannot be read")
     time.sleep(context.get("seconds", 0))
     return {"values": np.arange(5) ** 2 + 10 * shard, "name": np.array(f"shard {shard}")}
+
+
+def name_process(context, shard):
+    """The process that makes the part."""
+    time.sleep(0.05)
+    return {"process": np.array(os.getpid())}
+
+
+def list_processes(folder, shards, backend):
+    """The processes that made the parts of a job."""
+    parts = run_shards(Job("processes", name_process, None, shards, {}), folder, backend)
+    return {int(part["process"]) for part in parts.each()}
 
 
 def counting(shards=8, **context):

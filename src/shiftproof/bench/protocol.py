@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.specs import Readers, read_options, split_name
-from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from shiftproof.types import Settings
 
 Mode = Literal["online", "offline"]
 Reset = Literal["cell", "corruption", "never"]

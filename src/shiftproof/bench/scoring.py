@@ -18,9 +18,9 @@ from shiftproof.bench.shared_cells import share_cells
 from shiftproof.bench.summary import SEED
 from shiftproof.bench.summary import score as score_measured
 from shiftproof.data import DetectionData, ImageData
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 from shiftproof.io import files
-from shiftproof.io.border import suggest_sibling
 from shiftproof.io.holding import frees_folders
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.runs.folder import leave_nothing_if_refused
@@ -229,11 +229,7 @@ def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> d
 
 
 def _there(path: Predictions) -> Path:
-    if not Path(path).exists():
-        raise InputError(
-            f"{path} does not exist; expected a folder of result files, or a table."
-            f"{suggest_sibling(Path(path))}"
-        )
+    check_presence(path, "results")
     return Path(path)
 
 

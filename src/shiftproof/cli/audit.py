@@ -14,7 +14,7 @@ from rich.text import Text
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.outcome import write_page
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 from shiftproof.io.border import show_text
 
 if TYPE_CHECKING:
@@ -77,10 +77,11 @@ def audit(
 
     Goes on where an interrupted audit stopped. `shiftproof plan` says beforehand what it takes.
     """
+    pictures = words.parse_named(images or [], "--images")
+    announce(f"Searching {train} for what is close to {words.describe_tests(test)}", out)
     from shiftproof.similarity import audit as run
 
     sharding = search.sharding(out)
-    pictures = words.parse_named(images or [], "--images")
     with search.share():
         audited = run(
             rows.open(train),

@@ -21,7 +21,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import GridJob, run_grid
+from shiftproof.cli.grid_run import GridJob, announce_grid, run_grid
 from shiftproof.cli.models import load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
@@ -39,6 +39,7 @@ from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -189,16 +190,18 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
-    from shiftproof.bench import Classification
-    from shiftproof.classes import label_set
-    from shiftproof.data import CorruptedData
-
     plan.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model, out)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
     _check(asked, plan, depth, adapters, models=len(specs))
+    check_presence(data, "images")
+    announce_grid(model, data, out, adapt, shifts=shifts, plan=plan)
+    from shiftproof.bench import Classification
+    from shiftproof.classes import label_set
+    from shiftproof.data import CorruptedData
+
     task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)

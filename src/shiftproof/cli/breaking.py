@@ -31,6 +31,8 @@ from shiftproof.cli.options import (
     model_option,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,11 +90,14 @@ def breaking(
     as_json: AsJson = False,
 ) -> None:
     """Find for each image and corruption the severity at which the answer first breaks."""
+    specs = name_specs(model)
+    check_presence(data, "images")
+    announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
     from shiftproof.data import open_data, read_class_map
 
     corruptions = _choose(shifts)
-    classifiers = load_classifiers(name_specs(model), names, device=device, kept=out)
+    classifiers = load_classifiers(specs, names, device=device, kept=out)
     count, folder = split_images(images)
     dataset = open_data(
         data,

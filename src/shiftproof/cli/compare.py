@@ -13,7 +13,7 @@ from rich.console import Console
 from shiftproof.cli.ending import EXIT_GATE
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import Workers, json_option
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import announce, say, say_json, warn
 
 if TYPE_CHECKING:
     from shiftproof.comparison import Comparison
@@ -111,6 +111,7 @@ def compare(
     workers: Workers = None,
 ) -> None:
     """Compare two runs, paired by image; leave with 3 where a condition fails."""
+    announce(f"Comparing {candidate} with {baseline}")
     from shiftproof.runs import load_run
 
     # What is no run is refused before all that measures is imported.

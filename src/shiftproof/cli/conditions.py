@@ -11,7 +11,7 @@ from rich.console import Console
 
 from shiftproof.cli.options import Workers, json_option
 from shiftproof.cli.outcome import write_page
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 from shiftproof.errors import InputError
 
 
@@ -63,6 +63,7 @@ def conditions(
     """Read a finished run by weather, time of day or any other condition of its images."""
     if table not in ("text", "csv", "latex"):
         raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
+    announce(f"Reading {run} by {by}")
     from shiftproof.runs import RunFolder, load_run
 
     load_run(run)  # what is no run is refused before all that measures is imported

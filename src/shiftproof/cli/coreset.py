@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +45,7 @@ def coreset(
     It looks at the test sets: a core set says where a score comes from, and is no way to reach one.
     Goes on where an interrupted run stopped.
     """
+    announce(f"Choosing {size} rows of {train}, nearest to {words.describe_tests(test)}", out)
     from shiftproof.similarity.keeping import write_coreset
     from shiftproof.similarity.plan import parse_count
 

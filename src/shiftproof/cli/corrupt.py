@@ -19,6 +19,8 @@ from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import Depth, ImagesFolder, Root, Seed, Split, Workers
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
+from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 
 
 def register(app: typer.Typer) -> None:
@@ -54,13 +56,16 @@ def corrupt(
     Annotations are carried over, with the images' new names in them. Goes on where an interrupted
     copy stopped.
     """
-    from shiftproof.data import estimate_export, export_corrupted
-
     plan.check()
     backend = parts.choose(workers)
+    severities = shifts.levels
+    check_presence(source, "copies")
+    announce(f"Corrupting {source}, {shifts.describe()}", target, dry_run=plan.dry_run)
+    from shiftproof.data import estimate_export, export_corrupted
+
     asked: dict[str, Any] = {
         "corruptions": shifts.choose(depth=depth),
-        "severities": shifts.levels,
+        "severities": severities,
         "seed": seed,
         "image_format": image_format,
         "split": split,

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import say, say_json
@@ -47,15 +48,17 @@ def corruptions(
         write_sheet(show, out, corruptions=resolve_corruptions(chosen, None), seed=seed)
         say(f"sheet   {out}")
         return
-    entries, found = _list_corruptions(), _list_sets()
     if as_json:
-        say_json(json.dumps(found if sets else entries, indent=1))
+        say_json(json.dumps(_list_sets() if sets else _list_corruptions(), indent=1))
         return
+    # Each title before what it is the title of is imported.
     console = Console(file=sys.stdout)
     if not sets:
-        _print(console, ("name", "family", "set", "description"), entries)
+        console.print(Text("--corruptions, one by one", style="bold"))
+        _print(console, ("name", "family", "set", "description"), _list_corruptions())
         console.print()
-    _print(console, ("set", "corruptions", "what it is", "source"), found)
+    console.print(Text("--corruptions, sets of them", style="bold"))
+    _print(console, ("set", "corruptions", "what it is", "source"), _list_sets())
 
 
 def _list_corruptions() -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import typer
 
 from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import announce, say, say_json, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +39,7 @@ def data(
 
     Nothing is written. Leaves with 2 where none of it can be used.
     """
+    announce(f"Looking at {source}")
     from shiftproof.data import find_dataset
 
     found = find_dataset(source, split=split, images=images, root=root)

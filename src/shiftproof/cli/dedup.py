@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +57,7 @@ def dedup(
 
     Goes on where an interrupted run stopped.
     """
+    announce(f"Searching {train} for rows more similar than {threshold:g}", out)
     from shiftproof.similarity.keeping import write_deduplicated
 
     sharding = search.sharding(out)

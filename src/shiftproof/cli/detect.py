@@ -36,6 +36,7 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
+from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
     from shiftproof.data import DetectionData
@@ -136,16 +137,17 @@ def detect(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
+    specs = name_specs(model, out)
+    check_presence(data, "boxes")
+    job = plan_dense_job(
+        model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
+        parts=parts, plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
+    )  # fmt: skip
     from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
     from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
 
-    specs = name_specs(model, out)
-    job = plan_dense_job(
-        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
-        plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
-    )  # fmt: skip
     task = Detection(
         measure=about.measure,
         corrupted=about.corrupted,

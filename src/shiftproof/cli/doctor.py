@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.options import json_option
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 
 class Extra(NamedTuple):
@@ -96,6 +96,7 @@ def doctor(
     as_json: Annotated[bool, json_option("Print it as JSON.")] = False,
 ) -> None:
     """Say what is installed here, on which devices models can run, and what each option would need."""
+    announce("Looking at what is installed here")
     from shiftproof._version import __version__
     from shiftproof.compute.tuning import usable_cores
 

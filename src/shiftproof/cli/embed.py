@@ -25,7 +25,8 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,6 +128,9 @@ def embed(
     if batch_size is not None:
         asked["batch_size"] = batch_size
     job = _Job(out, asked, parts, parts.choose(workers), plan, as_json)
+    if data is not None:
+        check_presence(data, "images")
+    announce(f"Embedding {data or texts} by {model}", out, dry_run=plan.dry_run)
     from shiftproof.models import load_encoder, load_text_encoder
 
     if texts is not None:
@@ -135,6 +139,7 @@ def embed(
         _embed_texts(text_encoder, texts, job)
         return
     asked |= {"workers": workers, "split": split, "images": images, "root": root}
+
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
     _embed_images(encoder, str(data), job)

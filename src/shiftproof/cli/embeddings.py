@@ -184,6 +184,11 @@ def parse_named(words: Sequence[str], option: str) -> dict[str, str]:
     return named
 
 
+def describe_tests(given: Sequence[str]) -> str:
+    """Return the names of the test sets, for a sentence."""
+    return ", ".join(parse_named(given, "--test"))
+
+
 def say_beside(sentence: str) -> None:
     """Show what is to be known before a search, beside what it prints."""
     say(sentence, error=True)

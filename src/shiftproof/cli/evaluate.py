@@ -22,6 +22,8 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 
 Models: TypeAlias = Annotated[
     list[str],
@@ -95,12 +97,15 @@ def evaluate(
 
     Goes on where an interrupted run stopped.
     """
+    sets = parse_named(data, "--data")
+    label_sets = parse_named(labels or [], "--label-set")
+    for path in sets.values():
+        check_presence(path, "images")
+    announce(f"Measuring {', '.join(model)} on {', '.join(sets)}", out)
     from shiftproof.data import read_class_map
     from shiftproof.evaluate import evaluate as measure
     from shiftproof.evaluate.request import check_request
 
-    sets = parse_named(data, "--data")
-    label_sets = parse_named(labels or [], "--label-set")
     mapped = read_class_map(names.class_map) if names.class_map else None
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 if TYPE_CHECKING:
     from shiftproof.adapt import AdaptedGraph
@@ -67,6 +67,7 @@ def export(
 
     Each batch norm mixes the statistics of the batch with those of the training set.
     """
+    announce(f"Making {source} adapt by {adapt}", target)
     from shiftproof.adapt import export_onnx
     from shiftproof.adapt.graphs.calibration import prepare_batches, split_path
 

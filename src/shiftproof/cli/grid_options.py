@@ -208,6 +208,10 @@ class CorruptionOptions:
     frost_dir: FrostFolder = None
     constants: Constants = "published"
 
+    def describe(self) -> str:
+        """Return what is asked for, as it was typed."""
+        return f"corruptions {self.corruptions}"
+
 
 @dataclass(frozen=True)
 class ShiftOptions(CorruptionOptions):
@@ -219,6 +223,11 @@ class ShiftOptions(CorruptionOptions):
     def levels(self) -> list[int]:
         """The severities."""
         return parse_severities(self.severities)
+
+    def describe(self) -> str:
+        """Return what is asked for, as it was typed."""
+        word = "severity" if self.severities.isdecimal() else "severities"
+        return f"{super().describe()}, {word} {self.severities}"
 
     def choose(
         self, others: Sequence[str] = (), depth: str | None = None, *, from_copies: bool = False
@@ -269,7 +278,7 @@ class GridOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be read or reached before a model is loaded."""
-        from shiftproof.bench import parse_protocol
+        from shiftproof.bench.protocol import parse_protocol
 
         parse_protocol(self.protocol)
         if self.log:
@@ -395,9 +404,11 @@ def split_images(text: str | None) -> tuple[int | str | None, str | None]:
     Raises:
         InputError: it could be either.
     """
+    if text is None:
+        return None, None
     from shiftproof.data.subset import SUBSETS
 
-    if text is None or not (text.isdecimal() or text in SUBSETS):
+    if not (text.isdecimal() or text in SUBSETS):
         return None, text
     if Path(text).exists():
         raise InputError(f"--images {text} is there as a folder, too; write ./{text} for that.")
@@ -433,6 +444,8 @@ def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
 
 def _holds_several(out: Path) -> bool:
     """Whether there is a run whose models have names of their own."""
+    if not out.is_dir():
+        return False
     from shiftproof.runs.folder import RunFolder
 
     folder = RunFolder(out)

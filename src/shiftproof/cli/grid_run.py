@@ -19,6 +19,7 @@ from shiftproof.cli.models import show_assumed
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
+from shiftproof.cli.printing import announce
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +72,27 @@ class GridJob:
         }
 
 
+def announce_grid(
+    models: Sequence[str],
+    data: str,
+    out: Path,
+    adapt: str,
+    *,
+    shifts: ShiftOptions,
+    plan: PlanOptions,
+) -> None:
+    """Print which models will be measured on which data."""
+    adapters = f", adapters {adapt}" if parse_adapters(adapt) else ""
+    announce(
+        f"Measuring {', '.join(models)} on {data}, {shifts.describe()}{adapters}",
+        out,
+        dry_run=plan.dry_run,
+    )
+
+
 def plan_dense_job(
+    models: Sequence[str],
+    data: str,
     out: Path,
     adapt: str,
     budget: str | None,
@@ -87,15 +108,13 @@ def plan_dense_job(
     precision: float | None = None,
     depth: str | None = None,
 ) -> GridJob:
-    """Return the job of detectors or segmenters, before a model is loaded.
+    """Return the job of detectors or segmenters, and announce it, before a model is loaded.
 
     With ``corrupted``, a -C tree, the corruptions may also be its folders.
 
     Raises:
         InputError: options that cannot be used, or not together.
     """
-    from shiftproof.data import CorruptedTree
-
     plan.check()
     more.check()
     backend = parts.choose(grid.workers)
@@ -108,6 +127,9 @@ def plan_dense_job(
         images=images,
     )
     severities, adapters = shifts.levels, more.complete(parse_adapters(adapt))
+    announce_grid(models, data, out, adapt, shifts=shifts, plan=plan)
+    from shiftproof.data import CorruptedTree
+
     others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
     return GridJob(
         corruptions=shifts.choose(others, depth, from_copies=corrupted is not None),

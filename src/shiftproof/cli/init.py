@@ -23,7 +23,7 @@ from shiftproof.cli.first_settings import (
     write_settings,
 )
 from shiftproof.cli.options import data_option, model_option
-from shiftproof.cli.printing import complain, say
+from shiftproof.cli.printing import announce, complain, say
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.files import write_bytes
 
@@ -69,6 +69,8 @@ def init(
     if FILE.exists() and not force:
         raise InputError(f"{FILE} is there already; --force writes over it.")
     _check_terminal(model, data)
+    if data and model:
+        announce(f"Looking at {model} and {data}")
     spec = name_model(model) if model else _ask_model()
     seen_data = (
         look_at_data(data) if data else try_again(lambda: look_at_data(_ask(DATA)), complain)

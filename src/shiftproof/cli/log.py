@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.options import LOG_HELP
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import announce, say
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +27,7 @@ def log(
     to: Annotated[list[str], typer.Option("--to", metavar="NAME[:PLACE]", help=LOG_HELP)],
 ) -> None:
     """Log finished runs."""
+    announce(f"Logging {', '.join(map(str, runs))} in {', '.join(to)}")
     from shiftproof.integrations import check_tracker, log_run
     from shiftproof.runs import load_run
 

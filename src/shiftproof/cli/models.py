@@ -102,17 +102,30 @@ def models(
 
     docs/models.md says which of them go with which verbs.
     """
-    kinds = list_kinds()
-    found = {kind: describe_entries(entries) for kind, (_, entries, _) in kinds.items()}
     if as_json:
+        found = {kind: describe_entries(entries) for kind, (_, entries, _) in list_kinds().items()}
         say_json(json.dumps(found, indent=1))
         return
+    for kind, title in TITLES.items():
+        _print_title(title)  # before what is listed is imported
+        _, entries, common = list_kinds()[kind]
+        _print_rows({name: _explain(entry, common) for name, entry in entries.items()})
     from shiftproof.models.detectors.decodings import DECODINGS
 
-    for title, entries, common in kinds.values():
-        _print(title, {name: _explain(entry, common) for name, entry in entries.items()})
     _print("?OPTION=VALUE behind a model's name, several joined by &", OPTIONS)
     _print("?decode= of a detector's ONNX file", describe_entries(DECODINGS))
+
+
+TITLES = {
+    "models": "--model of a classifier",
+    "detectors": "--model of a detector",
+    "segmenters": "--model of a segmenter",
+    "encoders": "--model of an encoder",
+    "text_towers": "--model of texts",
+    "adapters": "--adapt",
+    "dense_adapters": "--adapt of a detector or segmenter",
+}
+"""The option behind which the entries of each table stand."""
 
 
 def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:
@@ -126,15 +139,16 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
     from shiftproof.models.encoders.texts import TEXT_LOADERS
     from shiftproof.models.segmenters.load import COMMON, SEGMENTER_LOADERS
 
-    return {
-        "models": ("--model of a classifier", CLASSIFIER_LOADERS, ("classes", *APPLIED)),
-        "detectors": ("--model of a detector", DETECTOR_LOADERS, ("classes",)),
-        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, COMMON),
-        "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),
-        "text_towers": ("--model of texts", TEXT_LOADERS, ()),
-        "adapters": ("--adapt", ADAPTERS, ()),
-        "dense_adapters": ("--adapt of a detector or segmenter", METHODS, ()),
+    tables: dict[str, tuple[Mapping[str, _Described], tuple[str, ...]]] = {
+        "models": (CLASSIFIER_LOADERS, ("classes", *APPLIED)),
+        "detectors": (DETECTOR_LOADERS, ("classes",)),
+        "segmenters": (SEGMENTER_LOADERS, COMMON),
+        "encoders": (ENCODER_LOADERS, APPLIED),
+        "text_towers": (TEXT_LOADERS, ()),
+        "adapters": (ADAPTERS, ()),
+        "dense_adapters": (METHODS, ()),
     }
+    return {kind: (TITLES[kind], *tables[kind]) for kind in TITLES}
 
 
 def _explain(entry: _Described, common: tuple[str, ...]) -> str:
@@ -150,12 +164,20 @@ def _explain(entry: _Described, common: tuple[str, ...]) -> str:
 
 
 def _print(title: str, rows: Mapping[str, str]) -> None:
+    _print_title(title)
+    _print_rows(rows)
+
+
+def _print_title(title: str) -> None:
+    Console(file=sys.stdout).print(Text(title, style="bold"))
+
+
+def _print_rows(rows: Mapping[str, str]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, told in rows.items():
         table.add_row(Text(name), Text(told))
     console = Console(file=sys.stdout)
-    console.print(Text(title, style="bold"))
     console.print(table)
     console.print()

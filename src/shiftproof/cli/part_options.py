@@ -75,8 +75,6 @@ class PartOptions:
         Args:
             workers: tasks at a time on Ray, where any number was given; processes of a worker.
         """
-        from shiftproof.shards import Ray, Scheduled
-
         if self.engine not in self.engines:
             raise UnknownNameError.of("engine", self.engine, self.engines)
         if (self.worker is None) != (self.of is None):
@@ -86,10 +84,14 @@ class PartOptions:
                 raise InputError(
                     "--worker is for batch schedulers; leave it out with --engine ray."
                 )
+            from shiftproof.shards import Ray
+
             return Ray(self.address, workers or None, self.gpus_per_task)
         if self.address is not None:
             raise InputError("--address has an effect with --engine ray only.")
         if self.worker is not None and self.of is not None:
+            from shiftproof.shards import Scheduled
+
             scheduled = Scheduled(self.worker, self.of, workers)
             self._keep_to_gpus(self.worker)
             return scheduled

@@ -15,7 +15,8 @@ from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
     from shiftproof.bench.stability import Stability
@@ -76,17 +77,23 @@ def perturb(
     parts: PartOptions,
 ) -> None:
     """Measure how often predictions flip while images change a little (ImageNet-P)."""
+    backend = parts.choose()
+    named = name_specs(model or ["demo"])
+    referred = None if reference is None else short_name(reference)
+    if reference is not None and referred is not None:
+        named[referred] = reference
+    check_presence(data, "images")
+    announce(
+        f"Measuring how often {', '.join(named.values())} changes its answer on {data}, "
+        f"perturbations {perturbations}",
+        out,
+    )
     from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
     from shiftproof.corruptions.sequences import PERTURBATIONS
     from shiftproof.models import load_classifier
 
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
     names = list(PERTURBATIONS) if words == ["all"] else words
-    backend = parts.choose()
-    named = name_specs(model or ["demo"])
-    referred = None if reference is None else short_name(reference)
-    if reference is not None and referred is not None:
-        named[referred] = reference
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     check_choice(models, names, referred, difficulty)
     for one in models.values():

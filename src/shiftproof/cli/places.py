@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from shiftproof.cli.printing import announce
 from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io.border import show_as
 from shiftproof.io.placeholders import CACHE
@@ -165,9 +166,12 @@ def take_urls(
     if not stated and not any(map(_concerns, found.values())):
         return
     run = context.command.callback
+    urls = [word.url for before, word in found.values() if _concerns((before, word))]
+    urls += [text for name in stated for text in _texts(defaults[name])]
 
     def work(**_: Any) -> Any:
         _check(context, found)
+        announce(f"Opening {', '.join(urls)}")
         places = Places(
             str(context.info_name),
             changes=not {"--dry-run", "--plan"} & set(words),

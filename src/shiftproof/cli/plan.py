@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shiftproof.cli import embeddings as words
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 if TYPE_CHECKING:
     from shiftproof.similarity.plan import AuditPlan
@@ -48,6 +48,9 @@ def plan(
     as_json: words.Json = False,
 ) -> None:
     """Say what `shiftproof audit` would take, by some ten seconds of it on this machine's processor."""
+    announce(
+        f"Estimating an audit of {train_rows} rows against {test_rows}, by some ten seconds of it"
+    )
     from shiftproof.shards import Local
     from shiftproof.similarity.plan import parse_count
     from shiftproof.similarity.plan import plan as estimate

@@ -9,6 +9,7 @@ import contextlib
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -37,7 +38,30 @@ def say_json(text: str) -> None:
 
 def warn(text: Any, *, style: str | None = "yellow") -> None:
     """Print a warning to standard error."""
-    console.print(show_text(str(text)), style=style, markup=False, highlight=False, soft_wrap=True)
+    # A colon on each side makes an emoji of a word, such as that of a module in python:bug:model.
+    console.print(
+        show_text(str(text)),
+        style=style,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def announce(work: str, out: Path | None = None, *, dry_run: bool = False) -> None:
+    """Print to standard error what a verb is about to do.
+
+    Verbs call this once their options are checked, before they import what the work needs: that
+    takes seconds, in which nobody should have to wonder what was understood.
+
+    Args:
+        work: a sentence without its full stop, such as "Measuring demo on photos".
+        out: where the result goes, if it is written.
+        dry_run: whether nothing is written, because the work is only estimated.
+    """
+    end = "; an estimate, nothing is written" if dry_run else "" if out is None else f", into {out}"
+    warn(f"{work}{end}", style="dim")
 
 
 def complain(text: Any) -> None:

@@ -27,6 +27,8 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,17 +117,20 @@ def probe(
     Images are changed by known numbers (crop, flip, rotation, color, blur, noise, the severity of
     19 corruptions), and the numbers are read out of the vectors of images held out.
     """
+    named = [word for word in re.split(r"[,\s]+", factors) if word]
+    count, folder = _count_images(images)
+    backend = parts.choose(workers)
+    specs = model or ["demo"]
+    check_presence(data, "images")
+    announce(f"Probing {', '.join(specs)} on {data}, factors {factors}", out)
     from shiftproof.data import open_data
     from shiftproof.models import load_encoder
     from shiftproof.probe import probe as measure
     from shiftproof.probe.factors import choose_factors
 
-    named = [word for word in re.split(r"[,\s]+", factors) if word]
-    count, folder = _count_images(images)
     # Before a model is loaded, which may take a download.
     choose_factors(named)
-    backend = parts.choose(workers)
-    encoders = [load_encoder(spec, device=device, normalize=unit) for spec in model or ["demo"]]
+    encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:
         show_assumed(encoder)
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)

@@ -9,7 +9,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +60,7 @@ def prune(
 
     Goes on where an interrupted run stopped.
     """
+    announce(f"Pruning {train} by the rule {rule}, for {words.describe_tests(test)}", out)
     from shiftproof.similarity.keeping import write_pruned
     from shiftproof.similarity.plan import parse_count
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from shiftproof.cli.options import json_option
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import announce, say, say_json, warn
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def report(
     as_json: Annotated[bool, json_option("Print scores.json on standard output.")] = False,
 ) -> None:
     """Write the HTML page of one run, or of several of any kinds."""
+    announce(f"Reading {', '.join(map(str, runs))}")
     from shiftproof.io import files
     from shiftproof.runs import load_run
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.options import Device, Out, Workers, json_option, model_option
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 if TYPE_CHECKING:
     from shiftproof_reproduce import Result
@@ -71,6 +71,7 @@ def reproduce(
     as_json: Annotated[bool, json_option("Print result.json on standard output.")] = False,
 ) -> None:
     """Repeat a paper's experiment and hold its findings against what was measured here."""
+    announce(f"Repeating {recipe} at the scale {scale}", out)
     from shiftproof.errors import InputError
     from shiftproof.io import files
 

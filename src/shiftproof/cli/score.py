@@ -21,7 +21,8 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import announce, say
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,11 +115,14 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score classes, detections or label maps under corruption, made elsewhere; no model is needed."""
+    backend = parts.choose(workers)
+    named = _name_predictions(predictions)
+    for path in named.values() if isinstance(named, dict) else [named]:
+        check_presence(path, "results")
+    announce(f"Scoring {', '.join(predictions)}{f' on {data}' if data else ''}", out)
     from shiftproof import bench
     from shiftproof.data import read_class_map
 
-    backend = parts.choose(workers)
-    named = _name_predictions(predictions)
     with parts.share():
         run = bench.score(
             named,

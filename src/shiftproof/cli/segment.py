@@ -145,16 +145,16 @@ def segment(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
+    specs = name_specs(model, out)
+    job = plan_dense_job(
+        model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
+        parts=parts, plan=plan, as_json=as_json,
+    )  # fmt: skip
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
     from shiftproof.data import read_class_map
     from shiftproof.models import load_segmenter
 
-    specs = name_specs(model, out)
-    job = plan_dense_job(
-        out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more, parts=parts,
-        plan=plan, as_json=as_json,
-    )  # fmt: skip
     task = Segmentation(
         corrupted=about.corrupted,
         class_map=read_class_map(about.class_map) if about.class_map else None,

@@ -20,6 +20,8 @@ from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import ImagesFolder, Root, Seed, Split, Workers
 from shiftproof.cli.part_options import PARTS_PANEL, PartOptions
 from shiftproof.cli.planning import PlanOptions
+from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,10 +127,12 @@ def stylize(
 
     Annotations are carried over and stay valid. Goes on where an interrupted copy stopped.
     """
-    from shiftproof.stylize import estimate_stylized, export_stylized
-
     plan.check()
     backend = parts.choose(workers)
+    check_presence(source, "copies")
+    announce(f"Stylizing {source}", target, dry_run=plan.dry_run)
+    from shiftproof.stylize import estimate_stylized, export_stylized
+
     asked: dict[str, Any] = {
         "styles": style.styles,
         "engine": _engine(parts.method or style.method, style.weights),

@@ -11,7 +11,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import announce, say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +50,7 @@ def subset(
 
     Goes on where an interrupted run stopped.
     """
+    announce(f"Applying {keep} to {train}", out)
     from shiftproof.similarity.subset import write_subset
 
     done = write_subset(rows.open(train), keep, out, tars=tars)

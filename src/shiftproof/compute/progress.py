@@ -8,14 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from shiftproof.io.border import show_name
 
@@ -44,6 +36,16 @@ def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Ad
     if show is False:
         yield _silent
         return
+    # Only where a bar is shown: every verb imports this module before its first line.
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),

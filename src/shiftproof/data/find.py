@@ -9,9 +9,9 @@ from shiftproof.data.found import FoundDataset, Request
 from shiftproof.data.images.layouts import describe_tars, find_image_files
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.data.layouts import LAYOUTS, layout_of, other_layouts
+from shiftproof.data.presence import is_address
 from shiftproof.errors import InputError
 from shiftproof.io.border import suggest_sibling
-from shiftproof.io.places import has_braces, is_url
 from shiftproof.io.urls import redact_urls
 
 
@@ -86,12 +86,6 @@ def _request(
     if "images" not in takes:
         raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
     return Request(path, name, split, folder, root=home)
-
-
-def is_address(source: str | Path) -> bool:
-    """Return whether a source is a URL or brace pattern of tars and no existing file or folder."""
-    text = str(source)
-    return is_url(text) or (has_braces(text) and not Path(text).exists())
 
 
 def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:

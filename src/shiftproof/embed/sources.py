@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from shiftproof.data import ImageData, ImageFolder, ParquetImages, SavedDataset, open_data
-from shiftproof.data.find import is_address
 from shiftproof.data.layouts import layout_of
+from shiftproof.data.presence import is_address
 from shiftproof.embed.pictures import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
 from shiftproof.errors import InputError

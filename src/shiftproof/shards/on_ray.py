@@ -8,6 +8,7 @@ import pickle
 import re
 import socket
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Ray:
             Ray in this process, or uses the session that the caller has started. A cluster that
             happens to run on this machine is not joined.
         workers: number of concurrent tasks; None uses one per core of all machines, including those
-            that join later; with GPUs as many as fit on these.
+            that join later; with GPUs at most as many as fit on these.
         gpus: number of GPUs per task; with 0.5 two tasks share one.
     """
 
@@ -181,8 +182,7 @@ def _tasks(
     shards: Sequence[int],
     asked: Ray,
 ) -> Iterator[int]:
-    # A task is retried if its worker or machine dies, not if it raises.
-    task = ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=ATTEMPTS - 1)(_compute)
+    crew = _GpuCrew(ray, asked.gpus) if asked.gpus else _Crew(ray)
     # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
     # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
@@ -196,10 +196,14 @@ def _tasks(
             window = _window(ray, asked)
             while left and len(under_way) < window:
                 shard = left.pop()
-                under_way[task.remote(sent, shard)] = shard
+                under_way[crew.start(sent, shard)] = shard
+            crew.dismiss_idle()
             done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
             for one in done:
                 shard = under_way.pop(one)
+                if not crew.release(one, shard):
+                    left.append(shard)
+                    continue
                 parts.write(shard, _result(ray, one, shard))
                 yield shard
     finally:
@@ -207,8 +211,85 @@ def _tasks(
         for one in under_way:
             with contextlib.suppress(Exception):  # the cluster may be what was lost
                 ray.cancel(one, force=True)
+        with contextlib.suppress(Exception):
+            crew.end()
         under_way.clear()
         sent.job.clear()
+
+
+class _Crew:
+    """Tasks of Ray, whose worker processes go on to the next task with all that they have imported.
+
+    A task is retried if its worker or machine dies, not if it raises.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_compute)
+
+    def start(self, sent: _Sent, shard: int) -> Any:
+        """Return a reference to the part that is begun."""
+        return self._task.remote(sent, shard)
+
+    def release(self, done: Any, shard: int) -> bool:
+        """Return whether a reference has its part or an error, or the part must be begun again."""
+        return True
+
+    def dismiss_idle(self) -> None:
+        """End workers that have nothing to do."""
+
+    def end(self) -> None:
+        """End all workers."""
+
+
+class _GpuCrew(_Crew):
+    """Actors of Ray, each of which keeps its GPUs, imports and models from part to part.
+
+    Ray ends the process of a task with GPUs after each task, so that every part would import torch and
+    load its models anew.
+    """
+
+    def __init__(self, ray: Any, gpus: float) -> None:
+        self._ray = ray
+        # Ray's own retries are used up within a second when a machine is lost, so they are made here.
+        self._new = ray.remote(num_cpus=1, num_gpus=gpus)(_GpuWorker)
+        self._idle: list[Any] = []
+        self._busy: dict[Any, Any] = {}
+        self._losses: Counter[int] = Counter()
+
+    def start(self, sent: _Sent, shard: int) -> Any:
+        worker = self._idle.pop() if self._idle else self._new.remote()
+        reference = worker.compute.remote(sent, shard)
+        self._busy[reference] = worker
+        return reference
+
+    def release(self, done: Any, shard: int) -> bool:
+        self._idle.append(self._busy.pop(done))
+        if self._has_part(done):
+            return True
+        self._ray.kill(self._idle.pop())
+        self._losses[shard] += 1
+        return self._losses[shard] == ATTEMPTS
+
+    def _has_part(self, done: Any) -> bool:
+        """Whether a worker gave a part or raised an error of its own, and did not die."""
+        try:
+            self._ray.get(done)
+        except self._ray.exceptions.RayTaskError:
+            return True
+        except self._ray.exceptions.RayError:
+            return False
+        return True
+
+    def dismiss_idle(self) -> None:
+        # Another may wait for the GPUs that an idle one holds.
+        for worker in self._idle:
+            self._ray.kill(worker)
+        self._idle.clear()
+
+    def end(self) -> None:
+        self._idle += self._busy.values()
+        self._busy.clear()
+        self.dismiss_idle()
 
 
 @dataclass(frozen=True)
@@ -230,10 +311,8 @@ class _Sent:
 
 def _window(ray: Any, asked: Ray) -> int:
     """Return the number of concurrent tasks on the current machines."""
-    if asked.workers is not None:
-        return asked.workers
     there = ray.cluster_resources()
-    count = there.get("CPU", 1)
+    count = there.get("CPU", 1) if asked.workers is None else asked.workers
     if asked.gpus:
         count = min(count, there.get("GPU", 0) / asked.gpus)
     return max(1, int(count))
@@ -278,6 +357,14 @@ def _compute(sent: _Sent, shard: int) -> Arrays:
         return function(context, shard)
     except MissingExtraError as error:
         raise MissingExtraError(f"{error} (On {socket.gethostname()}, of the cluster.)") from error
+
+
+class _GpuWorker:
+    """What an actor runs."""
+
+    def compute(self, sent: _Sent, shard: int) -> Arrays:
+        """Compute a part."""
+        return _compute(sent, shard)
 
 
 def _open_job(sent: _Sent) -> tuple[Function, Any]:

@@ -13,15 +13,16 @@ from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shorten
-from shiftproof.data.find import find_dataset, is_address
+from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.rows import RowImages, RowTable, image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.layouts import LAYOUTS
+from shiftproof.data.presence import check_presence
 from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.io.border import show_name, suggest_sibling
+from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
 from shiftproof.io.urls import redact_urls
 
@@ -130,11 +131,7 @@ def open_tree(
             f"{redact_urls(str(source))} is a URL; copies are made of what lies on this machine: an "
             "image, a folder, or tars. Download it first."
         )
-    if not source.exists() and not is_address(source):
-        raise InputError(
-            f"{source} does not exist; expected an image or a folder of images."
-            f"{suggest_sibling(source)}"
-        )
+    check_presence(source, "copies")
     found = find_dataset(source, split=split, images=images, root=root)
     if found.layout == "image":
         return Tree(found.root, "plain", (source.name,))

@@ -7,11 +7,11 @@ from pathlib import Path
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.coco_files import tell_nearly_coco
 from shiftproof.data.detection.layouts import BoxReading
-from shiftproof.data.find import find_dataset, is_address
+from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.layouts import LAYOUTS, layout_of
+from shiftproof.data.presence import check_presence, is_address
 from shiftproof.errors import InputError
-from shiftproof.io.border import suggest_sibling
 
 _MARKS = (
     "leftImg8bit and gtFine (Cityscapes), JPEGImages and Annotations, or images and XML files "
@@ -60,10 +60,7 @@ def open_detection_data(
             )
         return source if isinstance(source, DetectionData) else _open(source, BoxReading())
     path = Path(source)
-    if not path.exists() and not is_address(source):
-        raise InputError(
-            f"{path} does not exist; expected a dataset with boxes.{suggest_sibling(path)}"
-        )
+    check_presence(source, "boxes")
     layout = LAYOUTS["webdataset" if is_address(source) else layout_of(path)]
     if box_format is not None and "box_format" not in layout.takes:
         raise InputError(f"{path} says itself how boxes are meant, so a box format has no effect.")

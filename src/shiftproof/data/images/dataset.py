@@ -10,7 +10,7 @@ from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
-from shiftproof.data.find import find_dataset, find_plain, is_address
+from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.corrupted import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
@@ -18,9 +18,9 @@ from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
 from shiftproof.data.layouts import LAYOUTS, layout_of
+from shiftproof.data.presence import check_presence, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
-from shiftproof.io.border import suggest_sibling
 from shiftproof.io.urls import redact_urls
 
 
@@ -85,11 +85,7 @@ def open_data(
         raise InputError(
             f"{path} has no parts to choose from: leave out split, images, root and label key."
         )
-    if str(source) != "demo":
-        raise InputError(
-            f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
-            f"{suggest_sibling(path)}"
-        )
+    check_presence(source, "images")
     if class_map is not None or labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")
     return DemoPhotographs(None if classes is None else _of_model(classes))

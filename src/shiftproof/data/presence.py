@@ -1,0 +1,43 @@
+"""Whether data are there, which every verb checks before it imports or loads anything for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from shiftproof.errors import InputError
+from shiftproof.io.border import suggest_sibling
+from shiftproof.io.places import has_braces, is_url
+
+Kind = Literal["images", "boxes", "copies", "results"]
+
+_EXPECTED: Final[dict[Kind, str]] = {
+    "images": "a folder of images, a .csv file, a -C tree, or demo",
+    "boxes": "a dataset with boxes",
+    "copies": "an image or a folder of images",
+    "results": "a folder of result files, or a table",
+}
+
+
+def check_presence(source: str | Path, kind: Kind) -> None:
+    """Check that there is something at a path, or that it is an address of tars.
+
+    Args:
+        source: the path, the address, or for images "demo".
+        kind: what the path is expected to be.
+
+    Raises:
+        InputError: there is nothing; says the nearest name in the folder.
+    """
+    path = Path(source)
+    is_demo = kind == "images" and str(source) == "demo"
+    is_elsewhere = kind != "results" and is_address(source)
+    if path.exists() or is_demo or is_elsewhere:
+        return
+    raise InputError(f"{path} does not exist; expected {_EXPECTED[kind]}.{suggest_sibling(path)}")
+
+
+def is_address(source: str | Path) -> bool:
+    """Return whether a source is a URL or brace pattern of tars and no existing file or folder."""
+    text = str(source)
+    return is_url(text) or (has_braces(text) and not Path(text).exists())

@@ -1,0 +1,41 @@
+"""A command of every verb, on inputs that need not be there until its first line is told."""
+
+from __future__ import annotations
+
+_GRID = ("-c", "fog", "-s", "3", "-w", "0")
+_PHOTOS = ("-d", "photos", "-w", "0")
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "demo": ("--quick", "--out", "out", "-w", "0"),
+    "init": ("--model", "demo", "--data", "photos"),
+    "bench": ("-m", "python:own:classify", "-d", "photos", *_GRID, "-o", "out"),
+    "breaking": ("-m", "python:own:classify", *_PHOTOS, "-c", "fog", "-o", "out"),
+    "detect": ("-m", "python:own:detect", "-d", "blocks", *_GRID, "-o", "out"),
+    "segment": (
+        "-m", "python:own:segment", "-d", "maps", "--classes", "maps.txt", *_GRID, "-o", "out",
+    ),
+    "export": ("model.onnx", "out"),
+    "perturb": ("-m", "python:own:flip", "-d", "photos", "-p", "brightness", "-o", "out"),
+    "score": ("-p", "found", "-d", "blocks/annotations/blocks.json", "-o", "out", "-w", "0"),
+    "evaluate": ("-m", "python:own:classify", "-d", "val=photos", "-w", "0", "-o", "out"),
+    "probe": ("-m", "python:own:encode", *_PHOTOS, "-f", "brightness", "-o", "out"),
+    "conditions": ("before", "--by", "part:1"),
+    "report": ("before",),
+    "compare": ("before", "after"),
+    "log": ("before", "--to", "tensorboard:out"),
+    "data": ("photos",),
+    "corrupt": ("photos", "out", *_GRID),
+    "stylize": ("photos", "out", "-w", "0"),
+    "embed": ("-m", "python:own:encode", *_PHOTOS, "-o", "out"),
+    "audit": ("train", "-t", "sketch.npy", "-o", "out", "--k", "2", "-w", "0"),
+    "plan": ("--train-rows", "1M", "--test-rows", "1k", "--dim", "64"),
+    "prune": ("train", "-t", "sketch.npy", "--threshold", "0.9", "-o", "out", "-w", "0"),
+    "dedup": ("train", "--threshold", "0.9", "-o", "out", "-w", "0"),
+    "coreset": ("train", "-t", "sketch.npy", "--size", "9", "-o", "out", "-w", "0"),
+    "subset": ("train", "-k", "keep.npy", "-o", "out"),
+    "reproduce": ("aninfonce", "-o", "out"),
+    "models": (),
+    "doctor": (),
+    "corruptions": (),
+}  # fmt: skip
+"""The words behind each verb; what they write is called "out"."""
