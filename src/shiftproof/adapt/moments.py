@@ -28,17 +28,21 @@ class ImageSums(NamedTuple):
         start: ``(C,)`` float32, subtracted from all values.
         sums: ``(images, C)`` sums over the positions.
         squares: ``(images, C)`` sums of squares over the positions.
+        totals: ``(2, C)`` both, summed over the images.
         positions: positions per image.
     """
 
     start: F32
     sums: F64
     squares: F64
+    totals: F64
     positions: int
 
 
 @compiled
-def _sum_images(table: F32, start: F32, sums: F64, squares: F64) -> None:
+def _sum_images(
+    table: F32, start: F32, sums: F64, squares: F64, totals: F64, pooled: F32
+) -> None:
     images, positions, columns = table.shape
     part = np.empty(columns, np.float32)
     part_squared = np.empty(columns, np.float32)
@@ -67,33 +71,14 @@ def _sum_images(table: F32, start: F32, sums: F64, squares: F64) -> None:
             for column in range(columns):
                 sums[image, column] += part[column]
                 squares[image, column] += part_squared[column]
-
-
-def sum_images(table: F32) -> ImageSums:
-    """Return the sums and squares of each image and channel of ``(images, positions, C)``.
-
-    The first row is subtracted from all values, so that a mean far from 0 costs no precision.
-    """
-    images, positions, columns = table.shape
-    found = ImageSums(
-        np.array(table[0, 0]), np.zeros((images, columns)), np.zeros((images, columns)), positions
-    )
-    _sum_images(table, found.start, found.sums, found.squares)
-    return found
-
-
-@compiled
-def _pool_images(start: F32, sums: F64, squares: F64, positions: int, out: F32) -> None:
-    images, columns = sums.shape
+        for column in range(columns):
+            totals[0, column] += sums[image, column]
+            totals[1, column] += squares[image, column]
     count = images * positions
     for column in range(columns):
-        total, squared = 0.0, 0.0
-        for image in range(images):
-            total += sums[image, column]
-            squared += squares[image, column]
-        step = total / count
-        out[0, column] = start[column] + step
-        out[1, column] = _keep_above_zero(squared / count - step * step)
+        step = totals[0, column] / count
+        pooled[0, column] = start[column] + step
+        pooled[1, column] = _keep_above_zero(totals[1, column] / count - step * step)
 
 
 @compile_inner
@@ -102,11 +87,17 @@ def _keep_above_zero(value: float) -> float:
     return 0.0 if value < 0 else value
 
 
-def pool_images(found: ImageSums) -> F32:
-    """Return ``(2, C)``: mean and biased variance of each channel over all images."""
-    out = np.empty((2, len(found.start)), np.float32)
-    _pool_images(*found, out)
-    return out
+def sum_images(table: F32) -> tuple[ImageSums, F32]:
+    """Return the sums of ``(images, positions, C)``, and ``(2, C)``: mean and biased variance.
+
+    The first row is subtracted from all values, so that a mean far from 0 costs no precision.
+    """
+    images, positions, columns = table.shape
+    sums, squares = np.zeros((2, images, columns))
+    found = ImageSums(np.array(table[0, 0]), sums, squares, np.zeros((2, columns)), positions)
+    pooled = np.empty((2, columns), np.float32)
+    _sum_images(table, found.start, sums, squares, found.totals, pooled)
+    return found, pooled
 
 
 @compiled
@@ -114,35 +105,38 @@ def _measure_distance(
     start: F32,
     sums: F64,
     squares: F64,
+    totals: F64,
     positions: int,
     mean: F32,
     variance: F32,
     single: float,
 ) -> tuple[float, float]:
     images, columns = sums.shape
+    steps = totals[0] / (images * positions)
+    own = np.empty(columns)
+    for column in range(columns):
+        step = steps[column]
+        own[column] = _keep_above_zero(totals[1, column] / (images * positions) - step * step)
+    of_means, of_moments = np.zeros(columns), np.zeros(columns)
+    # Image by image, in the order of the memory: a channel at a time is five times slower.
+    for image in range(images):
+        for column in range(columns):
+            step = steps[column]
+            image_mean = sums[image, column] / positions
+            # Second moment about the batch's mean; its average over images is the batch's variance.
+            moment = squares[image, column] / positions - 2 * step * image_mean + step * step
+            of_means[column] += (image_mean - step) ** 2
+            of_moments[column] += (moment - own[column]) ** 2
     difference_total, distance_total = 0.0, 0.0
     for column in range(columns):
         scale = max(float(variance[column]), 1e-12)
-        total, squared = 0.0, 0.0
-        for image in range(images):
-            total += sums[image, column]
-            squared += squares[image, column]
-        step = total / (images * positions)
-        own = _keep_above_zero(squared / (images * positions) - step * step)
-        away = start[column] + step - mean[column]
-        spread = np.sqrt(own) - np.sqrt(scale)
+        away = start[column] + steps[column] - mean[column]
+        spread = np.sqrt(own[column]) - np.sqrt(scale)
         distance_total += _clip((away * away + spread * spread) / scale)
         if images == 1:
             difference_total += _clip(1 / single)
             continue
-        of_means, of_moments = 0.0, 0.0
-        for image in range(images):
-            image_mean = sums[image, column] / positions
-            # Second moment about the batch's mean; its average over images is the batch's variance.
-            moment = squares[image, column] / positions - 2 * step * image_mean + step * step
-            of_means += (image_mean - step) ** 2
-            of_moments += (moment - own) ** 2
-        difference = of_means + of_moments / (4 * max(own, 1e-12))
+        difference = of_means[column] + of_moments[column] / (4 * max(own[column], 1e-12))
         difference_total += _clip(difference / (images - 1) / scale)
     return difference_total / columns, distance_total / columns
 

@@ -43,7 +43,10 @@ class LayerInput:
         self._values = values.float() if is_half else values
         divides = bool(images) and len(values) % cast("int", images) == 0
         self._images = cast("int", images) if divides else len(values)
-        self._sums = self._sum_images() if is_table(self._values) else None
+        self._sums: ImageSums | None = None
+        self._pooled: Statistics | None = None
+        if is_table(self._values):
+            self._sums, self._pooled = self._sum_images()
 
     @property
     def has_single_values(self) -> bool:
@@ -52,11 +55,9 @@ class LayerInput:
 
     def statistics(self) -> Statistics:
         """Return mean and biased variance per channel; float32 where the input is of half precision."""
-        if self._sums is not None:
-            from shiftproof.adapt.moments import pool_images
-
-            mean, variance = torch.from_numpy(pool_images(self._sums))
-        elif self._values.device.type in _FUSED_ON:
+        if self._pooled is not None:
+            return self._pooled
+        if self._values.device.type in _FUSED_ON:
             # Many times faster on channels_last than var_mean, and biased too; without running
             # statistics the momentum (0) is not used.
             mean, variance = torch.batch_norm_update_stats(self._values, None, None, 0.0)
@@ -81,11 +82,12 @@ class LayerInput:
         V, D = self._measure_distance(source)
         return D - V / self._images
 
-    def _sum_images(self) -> ImageSums:
+    def _sum_images(self) -> tuple[ImageSums, Statistics]:
         from shiftproof.adapt.moments import sum_images
 
         shape = (self._images, -1, self._values.shape[1])
-        return sum_images(self._values.movedim(1, -1).reshape(shape).numpy())
+        sums, pooled = sum_images(self._values.movedim(1, -1).reshape(shape).numpy())
+        return sums, Statistics(*torch.from_numpy(pooled))
 
     def _measure_distance(self, source: Statistics) -> tuple[float, float]:
         """Return the variance between images, and the distance of the batch from the source."""
