@@ -11,11 +11,12 @@ gradient is ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
-from shiftproof.adapt.statistics import Statistics, is_table
+from shiftproof.adapt.statistics import Statistics, is_table, to_arrays, view_table
+from shiftproof.types import F32
 
 _FUSED_ON = ("cpu", "cuda")
 """The devices with torch's fused kernel of batch norm."""
@@ -191,24 +192,25 @@ def _differentiate_table(
     """
     from shiftproof.adapt.moments import differentiate
 
-    (mean, variance), batch_mean, share = mixture
+    statistics, batch_mean, share = mixture
     result = torch.empty_like(values)
     found = differentiate(
-        _as_table(gradient),
-        _as_table(values),
-        mean.float().numpy(),
-        variance.float().numpy(),
+        _view_rows(gradient),
+        _view_rows(values),
+        *to_arrays(statistics),
         batch_mean.float().numpy(),
         None if weight is None else weight.detach().numpy(),
         float(share),
         eps,
-        _as_table(result),
+        _view_rows(result),
     )
     if weight is None:
         return result, None, None
-    scale, shift = torch.from_numpy(found)
-    return result, scale, shift
+    scale, shift = found
+    return result, torch.from_numpy(scale), torch.from_numpy(shift)
 
 
-def _as_table(values: torch.Tensor) -> Any:
-    return values.detach().movedim(1, -1).reshape(-1, values.shape[1]).numpy()
+def _view_rows(values: torch.Tensor) -> F32:
+    """Return a table as ``(M, C)``, of the same memory."""
+    table = cast("F32", view_table(values))
+    return table.reshape(-1, table.shape[-1])

@@ -164,6 +164,26 @@ def measure_distance(
     return float(difference), float(distance)
 
 
+@compiled
+def _blend(
+    mean: F32, variance: F32, new_mean: F32, new_variance: F32, weight: float, out: F32
+) -> None:
+    # In float32, as torch calculates with a number.
+    keep, take = np.float32(1 - weight), np.float32(weight)
+    for column in range(len(mean)):
+        out[0, column] = keep * mean[column] + take * new_mean[column]
+        out[1, column] = keep * variance[column] + take * new_variance[column]
+
+
+def blend_arrays(
+    mean: F32, variance: F32, new_mean: F32, new_variance: F32, weight: float
+) -> F32:
+    """Return ``(2, C)``: mean and variance moved by ``weight`` towards the new ones."""
+    out = np.empty((2, len(mean)), np.float32)
+    _blend(mean, variance, new_mean, new_variance, weight, out)
+    return out
+
+
 # ---------------------------------------------------------------- the gradient
 
 

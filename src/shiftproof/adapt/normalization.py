@@ -11,7 +11,14 @@ import torch
 
 from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
-from shiftproof.adapt.statistics import Statistics, all_finite, is_table, pool, process_group
+from shiftproof.adapt.statistics import (
+    Statistics,
+    all_finite,
+    is_table,
+    pool,
+    process_group,
+    share_arrays,
+)
 from shiftproof.adapt.watch import StandIn, check_structure, run_checked
 
 Outputs = TypeVar("Outputs")
@@ -69,7 +76,8 @@ class BatchNormLayers:
             name: (layer.running_mean, layer.running_var) for name, layer in layers.items()
         }
         self.source = {
-            name: Statistics(*map(_to_float32, kept)) for name, kept in self._kept.items()
+            name: share_arrays(Statistics(*map(_to_float32, kept)))
+            for name, kept in self._kept.items()
         }
         self._is_checked = False
 
@@ -84,7 +92,8 @@ class BatchNormLayers:
         together = self._take_together()
         handles = [
             layer.register_forward_pre_hook(
-                _hook(name, choose, together.get(name)), with_kwargs=True
+                _hook(name, choose, together.get(name), _is_half(self._kept[name][0])),
+                with_kwargs=True,
             )
             for name, layer in self.layers.items()
         ]
@@ -174,7 +183,11 @@ class Seen:
 
 
 def _to_float32(values: torch.Tensor) -> torch.Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    return values.float() if _is_half(values) else values
+
+
+def _is_half(values: torch.Tensor) -> bool:
+    return values.dtype in (torch.float16, torch.bfloat16)
 
 
 def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:
@@ -212,14 +225,16 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _hook(name: str, choose: Choose, together: _Together | None) -> Callable[..., Any]:
+def _hook(
+    name: str, choose: Choose, together: _Together | None, is_half: bool
+) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if together is not None:
             together.mixture = None
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, batch, share, inputs = choose(name, values)
         handed = values if inputs is None else inputs
-        if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
+        if is_half:
             # Statistics of half precision would be off by more than the inputs are.
             handed, statistics = _normalize_half(layer, handed, statistics)
         _set_statistics(layer, *statistics)
