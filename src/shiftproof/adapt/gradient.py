@@ -15,7 +15,13 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from shiftproof.adapt.statistics import Statistics, is_table, to_arrays, view_table
+from shiftproof.adapt.statistics import (
+    ArrayStatistics,
+    Statistics,
+    is_table,
+    to_arrays,
+    view_table,
+)
 from shiftproof.types import F32
 
 _FUSED_ON = ("cpu", "cuda")
@@ -154,14 +160,14 @@ class _NormalizeByMixture(torch.autograd.Function):
     def forward(
         ctx: Any,
         values: torch.Tensor,
-        weight: torch.Tensor | None,
-        bias: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
         mixture: Mixture,
         eps: float,
     ) -> torch.Tensor:
         ctx.save_for_backward(values, weight)
         ctx.mixture, ctx.eps = mixture, eps
-        return torch.nn.functional.batch_norm(values, *mixture.statistics, weight, bias, eps=eps)
+        return normalize(values, mixture.statistics, weight, bias, eps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
@@ -170,6 +176,39 @@ class _NormalizeByMixture(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=_layout(values))
         found, scale, shift = _differentiate_table(gradient, values, ctx.mixture, ctx.eps, weight)
         return found, scale, shift, None, None
+
+
+CACHED = 1 << 21
+"""Values up to which the own loop normalizes: 8 MB, which stay in a processor's cache. There it takes
+half the time of torch's, above a tenth to a quarter more."""
+
+
+def normalize(
+    values: torch.Tensor,
+    statistics: Statistics,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    eps: float,
+) -> torch.Tensor:
+    """Apply batch norm in evaluation, without a gradient.
+
+    Args:
+        values: ``(N, C, ...)`` floating.
+        statistics: ``(C,)`` each.
+        weight: ``(C,)`` scale.
+        bias: ``(C,)`` shift.
+        eps: the layer's epsilon.
+    """
+    table = view_table(values) if isinstance(statistics, ArrayStatistics) else None
+    if table is None or table.size > CACHED or not weight.is_contiguous():
+        return torch.nn.functional.batch_norm(values, *statistics, weight, bias, eps=eps)
+    from shiftproof.adapt import moments
+
+    result = torch.empty_like(values)
+    rows = table.reshape(-1, table.shape[-1])
+    factors = weight.detach().numpy(), bias.detach().numpy()
+    moments.normalize(rows, *to_arrays(statistics), *factors, eps, _view_rows(result))
+    return result
 
 
 def _layout(values: torch.Tensor) -> torch.memory_format:

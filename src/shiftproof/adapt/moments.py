@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftproof.compute.compiled import compile_inner, compiled
+from shiftproof.compute.compiled import compile_fused, compile_inner, compiled
 from shiftproof.types import F32, F64
 
 ROWS = 64
@@ -26,27 +26,29 @@ class ImageSums(NamedTuple):
 
     Attributes:
         start: ``(C,)`` float32, subtracted from all values.
-        sums: ``(images, C)`` sums over the positions.
-        squares: ``(images, C)`` sums of squares over the positions.
-        totals: ``(2, C)`` both, summed over the images.
+        sums: ``(images + 1, C)`` sums over the positions; the last row is that of all images.
+        squares: ``(images + 1, C)`` sums of squares over the positions, the same.
         positions: positions per image.
     """
 
     start: F32
     sums: F64
     squares: F64
-    totals: F64
     positions: int
 
 
 @compiled
-def _sum_images(
-    table: F32, start: F32, sums: F64, squares: F64, totals: F64, pooled: F32
-) -> None:
+def _sum_images(table: F32, sums: F64, squares: F64, found: F32) -> None:
     images, positions, columns = table.shape
     part = np.empty(columns, np.float32)
     part_squared = np.empty(columns, np.float32)
+    start = found[0]
+    start[:] = table[0, 0]
+    sums[images] = 0
+    squares[images] = 0
     for image in range(images):
+        sums[image] = 0
+        squares[image] = 0
         for first in range(0, positions, ROWS):
             part[:] = 0
             part_squared[:] = 0
@@ -72,13 +74,13 @@ def _sum_images(
                 sums[image, column] += part[column]
                 squares[image, column] += part_squared[column]
         for column in range(columns):
-            totals[0, column] += sums[image, column]
-            totals[1, column] += squares[image, column]
+            sums[images, column] += sums[image, column]
+            squares[images, column] += squares[image, column]
     count = images * positions
     for column in range(columns):
-        step = totals[0, column] / count
-        pooled[0, column] = start[column] + step
-        pooled[1, column] = _keep_above_zero(totals[1, column] / count - step * step)
+        step = sums[images, column] / count
+        found[1, column] = start[column] + step
+        found[2, column] = _keep_above_zero(squares[images, column] / count - step * step)
 
 
 @compile_inner
@@ -87,17 +89,17 @@ def _keep_above_zero(value: float) -> float:
     return 0.0 if value < 0 else value
 
 
-def sum_images(table: F32) -> tuple[ImageSums, F32]:
-    """Return the sums of ``(images, positions, C)``, and ``(2, C)``: mean and biased variance.
+def sum_images(table: F32) -> tuple[ImageSums, F32, F32]:
+    """Return the sums of ``(images, positions, C)``, and ``(C,)`` each: mean and biased variance.
 
     The first row is subtracted from all values, so that a mean far from 0 costs no precision.
     """
     images, positions, columns = table.shape
-    sums, squares = np.zeros((2, images, columns))
-    found = ImageSums(np.array(table[0, 0]), sums, squares, np.zeros((2, columns)), positions)
-    pooled = np.empty((2, columns), np.float32)
-    _sum_images(table, found.start, sums, squares, found.totals, pooled)
-    return found, pooled
+    sums, squares = np.empty((2, images + 1, columns))
+    found = np.empty((3, columns), np.float32)
+    _sum_images(table, sums, squares, found)
+    start, mean, variance = found
+    return ImageSums(start, sums, squares, positions), mean, variance
 
 
 @compiled
@@ -105,18 +107,17 @@ def _measure_distance(
     start: F32,
     sums: F64,
     squares: F64,
-    totals: F64,
     positions: int,
     mean: F32,
     variance: F32,
     single: float,
 ) -> tuple[float, float]:
-    images, columns = sums.shape
-    steps = totals[0] / (images * positions)
+    images, columns = len(sums) - 1, sums.shape[1]
+    steps = sums[images] / (images * positions)
     own = np.empty(columns)
     for column in range(columns):
         step = steps[column]
-        own[column] = _keep_above_zero(totals[1, column] / (images * positions) - step * step)
+        own[column] = _keep_above_zero(squares[images, column] / (images * positions) - step * step)
     of_means, of_moments = np.zeros(columns), np.zeros(columns)
     # Image by image, in the order of the memory: a channel at a time is five times slower.
     for image in range(images):
@@ -182,6 +183,34 @@ def blend_arrays(
     out = np.empty((2, len(mean)), np.float32)
     _blend(mean, variance, new_mean, new_variance, weight, out)
     return out
+
+
+@compile_fused
+def _normalize(
+    values: F32, mean: F32, variance: F32, weight: F32, shift: F32, eps: float, out: F32
+) -> None:
+    rows, columns = values.shape
+    scale = np.empty(columns, np.float32)
+    offset = np.empty(columns, np.float32)
+    for column in range(columns):
+        spread = np.sqrt(variance[column] + np.float32(eps))
+        factor = np.float32(1) / spread * weight[column]
+        scale[column] = factor
+        offset[column] = shift[column] - mean[column] * factor
+    for row in range(rows):
+        for column in range(columns):
+            out[row, column] = values[row, column] * scale[column] + offset[column]
+
+
+def normalize(
+    values: F32, mean: F32, variance: F32, weight: F32, shift: F32, eps: float, out: F32
+) -> None:
+    """Write ``weight (x - mean) / sqrt(variance + eps) + shift`` of ``(M, C)`` to ``out``.
+
+    The same operations as torch's batch norm in evaluation, so the same bits where both processors'
+    loops round alike.
+    """
+    _normalize(values, mean, variance, weight, shift, eps, out)
 
 
 # ---------------------------------------------------------------- the gradient

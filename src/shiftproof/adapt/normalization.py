@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 
-from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
+from shiftproof.adapt.gradient import Mixture, normalize, normalize_by_mixture, through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.adapt.statistics import (
     Statistics,
@@ -110,10 +110,13 @@ class BatchNormLayers:
                 _set_statistics(layer, *self._kept[name])
 
     def _take_together(self) -> dict[str, _Together]:
-        """Return what stands in for the forward of torch's own layers where gradients are taken."""
-        if not torch.is_grad_enabled():
-            return {}
+        """Return what stands in for the forward of torch's own layers."""
         return {n: _Together(layer) for n, layer in self.layers.items() if _is_plain(layer)}
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a whole forward pass has shown that all batch norm can be followed."""
+        return self._is_checked
 
     def run(self, forward: Callable[[], Outputs]) -> Outputs:
         """Return what ``forward`` gives, a forward pass in ``normalizing``.
@@ -200,17 +203,30 @@ def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> N
 
 
 class _Together(StandIn):
-    """Stands in for a layer's forward, and normalises by a mixture where one is set."""
+    """Stands in for a layer's forward, and normalizes by statistics or a mixture where set."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        self.mixture: Mixture | None = None
+        self.set(None)
+
+    def set(self, statistics: Statistics | None, mixture: Mixture | None = None) -> None:
+        self._statistics = statistics
+        self._mixture = mixture
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
         # Torch's own name: a network may call the layer by keyword.
-        if self.mixture is None:
-            return cast("torch.Tensor", type(self._layer).forward(self._layer, input))
-        return normalize_by_mixture(self._layer, input, self.mixture)
+        layer = self._layer
+        weight, bias = layer.weight, layer.bias
+        layer._check_input_dim(input)
+        if self._mixture is not None:
+            return normalize_by_mixture(layer, input, self._mixture)
+        if self._statistics is None or layer.training or _takes_gradient(input, weight, bias):
+            return cast("torch.Tensor", type(layer).forward(layer, input))
+        return normalize(input, self._statistics, weight, bias, layer.eps)
+
+
+def _takes_gradient(*tensors: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _is_plain(layer: Any) -> bool:
@@ -230,7 +246,7 @@ def _hook(
 ) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if together is not None:
-            together.mixture = None
+            together.set(None)
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, batch, share, inputs = choose(name, values)
         handed = values if inputs is None else inputs
@@ -240,7 +256,7 @@ def _hook(
         _set_statistics(layer, *statistics)
         if batch is not None and share > 0 and torch.is_grad_enabled() and values.requires_grad:
             if together is not None and handed is values and is_table(values):
-                together.mixture = Mixture(statistics, batch.mean, share)
+                together.set(None, Mixture(statistics, batch.mean, share))
                 return None
             handed = through_statistics(
                 handed,
@@ -251,6 +267,8 @@ def _hook(
                 share=share,
             )
         if handed is values:
+            if together is not None:
+                together.set(statistics)
             return None
         if args:
             return (handed, *args[1:]), kwargs

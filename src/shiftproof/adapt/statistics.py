@@ -174,8 +174,8 @@ def to_arrays(statistics: Statistics) -> tuple[F32, F32]:
 def _sum_images(table: F32, images: int) -> tuple[ImageSums, Statistics]:
     from shiftproof.adapt.moments import sum_images
 
-    sums, pooled = sum_images(table.reshape(images, -1, table.shape[-1]))
-    return sums, ArrayStatistics.of(*pooled)
+    sums, mean, variance = sum_images(table.reshape(images, -1, table.shape[-1]))
+    return sums, ArrayStatistics.of(mean, variance)
 
 
 def mix(
