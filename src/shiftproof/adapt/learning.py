@@ -267,7 +267,10 @@ class LearningNetwork:
                     yield outputs, seen
                     return
                 self._is_checkpointed = has_reentrant_checkpoint(outputs)
-            del outputs, seen  # with its graph, which would be in memory beside that of the next pass
+            del (
+                outputs,
+                seen,
+            )  # with its graph, which would be in memory beside that of the next pass
         if self._is_checkpointed:
             # A reentrant checkpoint needs inputs that require a gradient.
             inputs = inputs.detach().requires_grad_()

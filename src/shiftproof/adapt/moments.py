@@ -176,9 +176,7 @@ def _blend(
         out[1, column] = keep * variance[column] + take * new_variance[column]
 
 
-def blend_arrays(
-    mean: F32, variance: F32, new_mean: F32, new_variance: F32, weight: float
-) -> F32:
+def blend_arrays(mean: F32, variance: F32, new_mean: F32, new_variance: F32, weight: float) -> F32:
     """Return ``(2, C)``: mean and variance moved by ``weight`` towards the new ones."""
     out = np.empty((2, len(mean)), np.float32)
     _blend(mean, variance, new_mean, new_variance, weight, out)

@@ -62,7 +62,8 @@ class NormalizedNetwork:
     def run(self, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, Seen]]:
         """Give all outputs for a batch, and what the batch norm saw.
 
-        Where the source's statistics are kept, the outputs have no graph. Gradients are taken within the context: checkpointed layers run again for them.
+        Gradients are taken within the context: checkpointed layers run again for them. Where the
+        source's statistics are kept, the outputs have no graph.
         """
         # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
         # when the parameters have learned meanwhile.
