@@ -274,6 +274,27 @@ def test_where_images_depend_on_their_batch_the_source_gets_all_of_it():
         sizes.clear()
 
 
+class Catching(nn.Module):
+    """A network that answers nothing where something fails."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        try:
+            return self.net(x)
+        except Exception:
+            return torch.zeros(len(x), K)
+
+
+@pytest.mark.parametrize("spec", ["batchnorm", "rpl:lr=0.1"])
+def test_a_network_may_catch_what_ends_its_pass(spec):
+    adapter = make_adapter(spec, Catching(network()))
+    assert [count_wrong(adapter, ONE_CLASS) for _ in range(3)] == [0, 0, 0]
+    assert kept(adapter) == 3
+
+
 @pytest.mark.parametrize("loss", ["rpl", "ent"])
 def test_what_learns_ends_its_pass_and_answers_without_a_graph(loss):
     """The parameters may have learned, so all images run once more."""
