@@ -211,21 +211,101 @@ def test_answers_of_a_state_on_another_device_come_to_the_cpu(monkeypatch):
     assert found.device == torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("labels", "shift", "sizes"),
-    [
-        (MIXED, 0.0, [32]),  # nothing to decide
-        (torch.tensor([3]), 0.0, [1]),
-        (MIXED, 1.0, [32, 16]),
-        (ONE_CLASS, 0.0, [16, 16, 16]),
-    ],
-)
-def test_the_source_is_asked_only_where_its_answer_decides(labels, shift, sizes):
-    net = network()
+def note_sizes(net):
+    """Return the sizes of all batches that reach the last layer of a network or its copies."""
     seen = []
     net[3].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    make_adapter("batchnorm", net)(images_of(labels, shift=shift))
-    assert seen == sizes
+    return seen
+
+
+TWO_CLASSES = torch.tensor([3, 5] * 32)
+
+
+@pytest.mark.parametrize(
+    ("labels", "shift", "first", "later"),
+    [
+        (MIXED, 0.0, [32], [32]),  # nothing to decide
+        (torch.tensor([3]), 0.0, [1], [1]),
+        (MIXED, 1.0, [32, 16], [16, 32]),
+        (ONE_CLASS, 0.0, [16, 16], [16]),
+        (TWO_CLASSES, 0.0, [64, 16, 48], [16, 48]),
+    ],
+)
+def test_no_image_is_answered_twice_by_the_source(labels, shift, first, later):
+    """The first pass is watched to its end; later ones end where the source is to answer."""
+    net = network()
+    sizes = note_sizes(net)
+    adapter = make_adapter("batchnorm", net)
+    for expected in (first, later):
+        adapter(images_of(labels, shift=shift))
+        assert sizes == expected
+        sizes.clear()
+
+
+def test_what_the_source_answers_in_parts_is_what_it_answers_at_once():
+    net = network()
+    adapter = make_adapter("batchnorm", net)
+    x = images_of(TWO_CLASSES)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(adapter(x), net(x))
+    assert kept(adapter) == 2
+
+
+class BesideUntracked(nn.Module):
+    """A network with a layer that normalizes by each batch, on which no answer depends here."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.norm = nn.BatchNorm2d(CHANNELS, track_running_stats=False)
+
+    def forward(self, x):
+        return self.net(x + 0 * self.norm(x))
+
+
+def test_where_images_depend_on_their_batch_the_source_gets_all_of_it():
+    net = network()
+    sizes = note_sizes(net)
+    adapter = make_adapter("batchnorm", BesideUntracked(net).eval())
+    for expected in ([24, 16, 24], [16, 24]):
+        adapter(images_of(torch.full((24,), 3)))
+        assert sizes == expected
+        sizes.clear()
+
+
+class Catching(nn.Module):
+    """A network that answers nothing where something fails."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        try:
+            return self.net(x)
+        except Exception:
+            return torch.zeros(len(x), K)
+
+
+@pytest.mark.parametrize("spec", ["batchnorm", "rpl:lr=0.1"])
+def test_a_network_may_catch_what_ends_its_pass(spec):
+    adapter = make_adapter(spec, Catching(network()))
+    assert [count_wrong(adapter, ONE_CLASS) for _ in range(3)] == [0, 0, 0]
+    assert kept(adapter) == 3
+
+
+@pytest.mark.parametrize("loss", ["rpl", "ent"])
+def test_what_learns_ends_its_pass_and_answers_without_a_graph(loss):
+    """The parameters may have learned, so all images run once more."""
+    net = network()
+    sizes = note_sizes(net)
+    adapter = make_adapter(f"{loss}:lr=0.1", net)
+    for expected in ([16, 16, 16], [16, 16]):
+        assert not adapter(images_of(ONE_CLASS)).requires_grad
+        assert sizes == expected
+        sizes.clear()
+    assert kept(adapter) == 2
 
 
 def test_outputs_that_are_no_logits_are_not_judged():

@@ -1,16 +1,24 @@
 """Statistics and their mixtures against numpy over whole sets, simulations, and torch's own."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from shiftproof.adapt import BatchNorm, SelfLearning
-from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
+from shiftproof.adapt import BatchNorm, SelfLearning, gradient, moments
+from shiftproof.adapt.gradient import (
+    Mixture,
+    normalize,
+    normalize_by_mixture,
+    through_statistics,
+)
 from shiftproof.adapt.shares import Shares
 from shiftproof.adapt.statistics import (
+    ArrayStatistics,
     LayerInput,
     Statistics,
     all_finite,
@@ -21,6 +29,7 @@ from shiftproof.adapt.statistics import (
     mix,
     pool,
     pool_processes,
+    share_arrays,
 )
 from shiftproof.errors import InputError
 from support.small_networks import convolutional, noise
@@ -647,6 +656,87 @@ class TestMoments:
         x = torch.randn(4, 3, 5, 5)
         assert not is_table(x)
         assert not is_table(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])
+
+
+class TestArrays:
+    """What is calculated by arrays is what torch calculates."""
+
+    @staticmethod
+    def pairs(count=5):
+        rng = np.random.default_rng(0)
+        return [
+            Statistics(*torch.from_numpy(rng.uniform(0.5, 3, (2, count)).astype(np.float32)))
+            for _ in range(2)
+        ]
+
+    @pytest.mark.parametrize("parts", ["both", "mean", "variance"])
+    @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+    def test_a_mixture_has_the_same_bits(self, weight, parts):
+        source, target = self.pairs()
+        expected = blend(source, target, weight, parts)
+        found = blend(share_arrays(source), share_arrays(target), weight, parts)
+        assert isinstance(found, ArrayStatistics)
+        assert all(map(torch.equal, found, expected))
+        assert all(map(np.array_equal, found.arrays, expected))
+
+    def test_other_precisions_have_no_arrays(self):
+        wide = Statistics(*(part.double() for part in self.pairs()[0]))
+        assert share_arrays(wide) is wide
+
+    @pytest.mark.parametrize(
+        "copied", [copy.deepcopy, copy.copy, lambda s: pickle.loads(pickle.dumps(s))]
+    )
+    def test_the_arrays_of_a_copy_are_those_of_its_tensors(self, copied):
+        first = share_arrays(self.pairs()[0])
+        assert first.arrays
+        twin = copied(first)
+        twin.mean.add_(1)
+        assert np.array_equal(twin.arrays[0], twin.mean)
+
+    def test_both_kinds_must_be_finite(self):
+        sound, broken = self.pairs()
+        broken.variance[1] = math.nan
+        for one in (sound, share_arrays(sound)):
+            assert all_finite({"a": one, "b": share_arrays(sound)})
+            assert not all_finite({"a": one, "b": broken})
+            assert not all_finite({"a": one, "b": share_arrays(broken)})
+
+    @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (2, 5), (2, 5, 1, 1), (2, 5, 3, 2, 2)])
+    def test_normalizing_is_that_of_torch(self, shape, monkeypatch):
+        rng = np.random.default_rng(1)
+        x = torch.from_numpy(rng.normal(3, 2, shape).astype(np.float32))
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+        statistics, factors = self.pairs()
+        expected = nn.functional.batch_norm(x, *statistics, *factors, eps=1e-3)
+        looped = []
+        monkeypatch.setattr(moments, "normalize", spy(moments.normalize, looped))
+        found = normalize(x, share_arrays(statistics), *factors, 1e-3)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+        assert found.stride() == x.stride()
+        assert len(looped) == 1
+
+    def test_what_is_large_is_left_to_torch(self, monkeypatch):
+        monkeypatch.setattr(gradient, "CACHED", 59)
+        monkeypatch.setattr(moments, "normalize", None)
+        x = noise(5).contiguous(memory_format=torch.channels_last)
+        statistics, factors = self.pairs(x.shape[1])
+        expected = nn.functional.batch_norm(x, *statistics, *factors)
+        assert torch.equal(normalize(x, share_arrays(statistics), *factors, 1e-5), expected)
+
+    def test_a_wrong_number_of_dimensions_is_refused_as_by_torch(self):
+        net = nn.Sequential(nn.Flatten(2), nn.BatchNorm2d(3))
+        with pytest.raises(ValueError, match="expected 4D input"):
+            BatchNorm(net, prior=16)(noise(4))
+
+
+def spy(function, calls):
+    """Return a function that notes its calls."""
+
+    def run(*args):
+        calls.append(args)
+        return function(*args)
+
+    return run
 
 
 @pytest.mark.parametrize(("margin", "expected"), [(1.0, 2 / 3), (1.5, 2 / 2.5)])

@@ -16,7 +16,12 @@ from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
 from shiftproof.adapt.shares import Prior, Shares, check_prior
-from shiftproof.adapt.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
+from shiftproof.adapt.source_check import (
+    ANSWERS,
+    FEW_CLASSES_KEPT,
+    FewClassesFound,
+    SourceCheck,
+)
 from shiftproof.adapt.statistics import (
     LayerInput,
     Parts,
@@ -164,7 +169,8 @@ class BatchNorm(NetworkAdapter):
         self._source = self._layers.source
         self._check: SourceCheck | None = None
         if prior == "auto" and over != "set" and momentum is None:
-            self._check = SourceCheck(self._network)
+            # A network of its own: it may be asked in the middle of a pass.
+            self._check = SourceCheck(AdaptedNetwork(model))
         self._warned = False
         self._forget()
 
@@ -301,10 +307,10 @@ class BatchNorm(NetworkAdapter):
         if self.prior == math.inf and self.momentum is None:
             return forward()
         seen = Seen()
-        outputs = self._run(forward, self._make_chooser(count, seen))
-        if self._check and inputs is not None and self._check.keeps_source(inputs, outputs, seen):
-            outputs = forward()
-            seen.keep(self._source)
+        if self._check is None or inputs is None:
+            outputs = self._run(forward, self._make_chooser(count, seen))
+        else:
+            outputs = self._run_judged(forward, count, inputs, seen, self._check)
         if not seen.is_sound:
             outputs = self._run(forward, self._choose_before)
             self._note(
@@ -319,6 +325,25 @@ class BatchNorm(NetworkAdapter):
                 self._learn(seen)
             self._batches += 1
         return outputs
+
+    def _run_judged(
+        self,
+        forward: Callable[[], Outputs],
+        count: int,
+        inputs: torch.Tensor,
+        seen: Seen,
+        check: SourceCheck,
+    ) -> Outputs:
+        """Run a batch, and let the source answer where its statistics are to be kept."""
+        look = check.watch(inputs) if self._layers.is_checked else None
+        try:
+            outputs = self._run(forward, self._make_chooser(count, seen, look))
+            if not check.keeps_source(inputs, outputs, seen):
+                return outputs
+        except FewClassesFound:
+            pass
+        seen.keep(self._source)
+        return cast("Outputs", check.answer(inputs, self._network.forward))
 
     def _run(self, forward: Callable[[], Outputs], choose: Choose) -> Outputs:
         """Run the network while ``choose`` gives each layer its statistics."""
@@ -338,10 +363,13 @@ class BatchNorm(NetworkAdapter):
             )
         return outputs
 
-    def _make_chooser(self, count: int, seen: Seen) -> Choose:
+    def _make_chooser(
+        self, count: int, seen: Seen, look: Callable[[Seen], None] | None = None
+    ) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images.
 
-        ``seen`` gets each layer's statistics of the batch, and those that it normalized by.
+        ``seen`` gets each layer's statistics of the batch, and those that it normalized by; ``look`` is
+        called with it after each layer.
         """
         shares = Shares(self.prior)
 
@@ -360,6 +388,8 @@ class BatchNorm(NetworkAdapter):
                 chosen = self._mix_source(name, target, images, inputs, count, shares)
             seen.add(name, target, images, chosen)
             seen.uses_batch = shares.uses_batch
+            if look is not None:
+                look(seen)
             return Choice(chosen)
 
         return choose

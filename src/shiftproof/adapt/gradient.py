@@ -11,11 +11,18 @@ gradient is ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
-from shiftproof.adapt.statistics import Statistics, is_table
+from shiftproof.adapt.statistics import (
+    ArrayStatistics,
+    Statistics,
+    is_table,
+    to_arrays,
+    view_table,
+)
+from shiftproof.types import F32
 
 _FUSED_ON = ("cpu", "cuda")
 """The devices with torch's fused kernel of batch norm."""
@@ -153,14 +160,14 @@ class _NormalizeByMixture(torch.autograd.Function):
     def forward(
         ctx: Any,
         values: torch.Tensor,
-        weight: torch.Tensor | None,
-        bias: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
         mixture: Mixture,
         eps: float,
     ) -> torch.Tensor:
         ctx.save_for_backward(values, weight)
         ctx.mixture, ctx.eps = mixture, eps
-        return torch.nn.functional.batch_norm(values, *mixture.statistics, weight, bias, eps=eps)
+        return normalize(values, mixture.statistics, weight, bias, eps)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
@@ -169,6 +176,43 @@ class _NormalizeByMixture(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=_layout(values))
         found, scale, shift = _differentiate_table(gradient, values, ctx.mixture, ctx.eps, weight)
         return found, scale, shift, None, None
+
+
+CACHED = 1 << 21
+"""Values up to which the own loop normalizes: 8 MB, which stay in a processor's cache. There it takes
+half the time of torch's on one thread, above a tenth to a quarter more."""
+
+FEW_THREADS = 2
+"""Threads of torch up to which the own loop, which has one, takes no longer."""
+
+
+def normalize(
+    values: torch.Tensor,
+    statistics: Statistics,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    eps: float,
+) -> torch.Tensor:
+    """Apply batch norm in evaluation, without a gradient.
+
+    Args:
+        values: ``(N, C, ...)`` floating.
+        statistics: ``(C,)`` each.
+        weight: ``(C,)`` scale.
+        bias: ``(C,)`` shift.
+        eps: the layer's epsilon.
+    """
+    table = view_table(values) if isinstance(statistics, ArrayStatistics) else None
+    is_small = table is not None and table.size <= CACHED
+    if not is_small or torch.get_num_threads() > FEW_THREADS or not weight.is_contiguous():
+        return torch.nn.functional.batch_norm(values, *statistics, weight, bias, eps=eps)
+    from shiftproof.adapt import moments
+
+    result = torch.empty_like(values)
+    factors = weight.detach().numpy(), bias.detach().numpy()
+    rows = _view_rows(values), _view_rows(result)
+    moments.normalize(rows[0], *to_arrays(statistics), *factors, eps, rows[1])
+    return result
 
 
 def _layout(values: torch.Tensor) -> torch.memory_format:
@@ -191,24 +235,25 @@ def _differentiate_table(
     """
     from shiftproof.adapt.moments import differentiate
 
-    (mean, variance), batch_mean, share = mixture
+    statistics, batch_mean, share = mixture
     result = torch.empty_like(values)
     found = differentiate(
-        _as_table(gradient),
-        _as_table(values),
-        mean.float().numpy(),
-        variance.float().numpy(),
+        _view_rows(gradient),
+        _view_rows(values),
+        *to_arrays(statistics),
         batch_mean.float().numpy(),
         None if weight is None else weight.detach().numpy(),
         float(share),
         eps,
-        _as_table(result),
+        _view_rows(result),
     )
     if weight is None:
         return result, None, None
-    scale, shift = torch.from_numpy(found)
-    return result, scale, shift
+    scale, shift = found
+    return result, torch.from_numpy(scale), torch.from_numpy(shift)
 
 
-def _as_table(values: torch.Tensor) -> Any:
-    return values.detach().movedim(1, -1).reshape(-1, values.shape[1]).numpy()
+def _view_rows(values: torch.Tensor) -> F32:
+    """Return a table as ``(M, C)``, of the same memory."""
+    table = cast("F32", view_table(values))
+    return table.reshape(-1, table.shape[-1])

@@ -257,18 +257,25 @@ class LearningNetwork:
         finite = bool(torch.isfinite(torch.stack(sizes)).all())
         return list(gradients) if finite else None
 
-    def _run_recording(
-        self, inputs: torch.Tensor
-    ) -> AbstractContextManager[tuple[torch.Tensor, Seen]]:
+    @contextmanager
+    def _run_recording(self, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, Seen]]:
         """Run a forward pass with its graph."""
         if self._is_checkpointed is None:
             asking = inputs.detach().requires_grad_()
-            with self.forward.run(asking) as (outputs, _):
+            with self.forward.run(asking) as (outputs, seen):
+                if seen.is_kept:  # without a graph to look at, and without a need for one
+                    yield outputs, seen
+                    return
                 self._is_checkpointed = has_reentrant_checkpoint(outputs)
+            del (
+                outputs,
+                seen,
+            )  # with its graph, which would be in memory beside that of the next pass
         if self._is_checkpointed:
             # A reentrant checkpoint needs inputs that require a gradient.
             inputs = inputs.detach().requires_grad_()
-        return self.forward.run(inputs)
+        with self.forward.run(inputs) as (outputs, seen):
+            yield outputs, seen
 
     # ------------------------------------------------------------ what was learned
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftproof.compute.compiled import compile_inner, compiled
+from shiftproof.compute.compiled import compile_fused, compile_inner, compiled
 from shiftproof.types import F32, F64
 
 ROWS = 64
@@ -26,8 +26,8 @@ class ImageSums(NamedTuple):
 
     Attributes:
         start: ``(C,)`` float32, subtracted from all values.
-        sums: ``(images, C)`` sums over the positions.
-        squares: ``(images, C)`` sums of squares over the positions.
+        sums: ``(images + 1, C)`` sums over the positions; the last row is that of all images.
+        squares: ``(images + 1, C)`` sums of squares over the positions, the same.
         positions: positions per image.
     """
 
@@ -38,11 +38,17 @@ class ImageSums(NamedTuple):
 
 
 @compiled
-def _sum_images(table: F32, start: F32, sums: F64, squares: F64) -> None:
+def _sum_images(table: F32, sums: F64, squares: F64, found: F32) -> None:
     images, positions, columns = table.shape
     part = np.empty(columns, np.float32)
     part_squared = np.empty(columns, np.float32)
+    start = found[0]
+    start[:] = table[0, 0]
+    sums[images] = 0
+    squares[images] = 0
     for image in range(images):
+        sums[image] = 0
+        squares[image] = 0
         for first in range(0, positions, ROWS):
             part[:] = 0
             part_squared[:] = 0
@@ -67,33 +73,14 @@ def _sum_images(table: F32, start: F32, sums: F64, squares: F64) -> None:
             for column in range(columns):
                 sums[image, column] += part[column]
                 squares[image, column] += part_squared[column]
-
-
-def sum_images(table: F32) -> ImageSums:
-    """Return the sums and squares of each image and channel of ``(images, positions, C)``.
-
-    The first row is subtracted from all values, so that a mean far from 0 costs no precision.
-    """
-    images, positions, columns = table.shape
-    found = ImageSums(
-        np.array(table[0, 0]), np.zeros((images, columns)), np.zeros((images, columns)), positions
-    )
-    _sum_images(table, found.start, found.sums, found.squares)
-    return found
-
-
-@compiled
-def _pool_images(start: F32, sums: F64, squares: F64, positions: int, out: F32) -> None:
-    images, columns = sums.shape
+        for column in range(columns):
+            sums[images, column] += sums[image, column]
+            squares[images, column] += squares[image, column]
     count = images * positions
     for column in range(columns):
-        total, squared = 0.0, 0.0
-        for image in range(images):
-            total += sums[image, column]
-            squared += squares[image, column]
-        step = total / count
-        out[0, column] = start[column] + step
-        out[1, column] = _keep_above_zero(squared / count - step * step)
+        step = sums[images, column] / count
+        found[1, column] = start[column] + step
+        found[2, column] = _keep_above_zero(squares[images, column] / count - step * step)
 
 
 @compile_inner
@@ -102,11 +89,17 @@ def _keep_above_zero(value: float) -> float:
     return 0.0 if value < 0 else value
 
 
-def pool_images(found: ImageSums) -> F32:
-    """Return ``(2, C)``: mean and biased variance of each channel over all images."""
-    out = np.empty((2, len(found.start)), np.float32)
-    _pool_images(*found, out)
-    return out
+def sum_images(table: F32) -> tuple[ImageSums, F32, F32]:
+    """Return the sums of ``(images, positions, C)``, and ``(C,)`` each: mean and biased variance.
+
+    The first row is subtracted from all values, so that a mean far from 0 costs no precision.
+    """
+    images, positions, columns = table.shape
+    sums, squares = np.empty((2, images + 1, columns))
+    found = np.empty((3, columns), np.float32)
+    _sum_images(table, sums, squares, found)
+    start, mean, variance = found
+    return ImageSums(start, sums, squares, positions), mean, variance
 
 
 @compiled
@@ -119,30 +112,32 @@ def _measure_distance(
     variance: F32,
     single: float,
 ) -> tuple[float, float]:
-    images, columns = sums.shape
+    images, columns = len(sums) - 1, sums.shape[1]
+    steps = sums[images] / (images * positions)
+    own = np.empty(columns)
+    for column in range(columns):
+        step = steps[column]
+        own[column] = _keep_above_zero(squares[images, column] / (images * positions) - step * step)
+    of_means, of_moments = np.zeros(columns), np.zeros(columns)
+    # Image by image, in the order of the memory: a channel at a time is five times slower.
+    for image in range(images):
+        for column in range(columns):
+            step = steps[column]
+            image_mean = sums[image, column] / positions
+            # Second moment about the batch's mean; its average over images is the batch's variance.
+            moment = squares[image, column] / positions - 2 * step * image_mean + step * step
+            of_means[column] += (image_mean - step) ** 2
+            of_moments[column] += (moment - own[column]) ** 2
     difference_total, distance_total = 0.0, 0.0
     for column in range(columns):
         scale = max(float(variance[column]), 1e-12)
-        total, squared = 0.0, 0.0
-        for image in range(images):
-            total += sums[image, column]
-            squared += squares[image, column]
-        step = total / (images * positions)
-        own = _keep_above_zero(squared / (images * positions) - step * step)
-        away = start[column] + step - mean[column]
-        spread = np.sqrt(own) - np.sqrt(scale)
+        away = start[column] + steps[column] - mean[column]
+        spread = np.sqrt(own[column]) - np.sqrt(scale)
         distance_total += _clip((away * away + spread * spread) / scale)
         if images == 1:
             difference_total += _clip(1 / single)
             continue
-        of_means, of_moments = 0.0, 0.0
-        for image in range(images):
-            image_mean = sums[image, column] / positions
-            # Second moment about the batch's mean; its average over images is the batch's variance.
-            moment = squares[image, column] / positions - 2 * step * image_mean + step * step
-            of_means += (image_mean - step) ** 2
-            of_moments += (moment - own) ** 2
-        difference = of_means + of_moments / (4 * max(own, 1e-12))
+        difference = of_means[column] + of_moments[column] / (4 * max(own[column], 1e-12))
         difference_total += _clip(difference / (images - 1) / scale)
     return difference_total / columns, distance_total / columns
 
@@ -168,6 +163,52 @@ def measure_distance(
     """
     difference, distance = _measure_distance(*found, mean, variance, single)
     return float(difference), float(distance)
+
+
+@compiled
+def _blend(
+    mean: F32, variance: F32, new_mean: F32, new_variance: F32, weight: float, out: F32
+) -> None:
+    # In float32, as torch calculates with a number.
+    keep, take = np.float32(1 - weight), np.float32(weight)
+    for column in range(len(mean)):
+        out[0, column] = keep * mean[column] + take * new_mean[column]
+        out[1, column] = keep * variance[column] + take * new_variance[column]
+
+
+def blend_arrays(mean: F32, variance: F32, new_mean: F32, new_variance: F32, weight: float) -> F32:
+    """Return ``(2, C)``: mean and variance moved by ``weight`` towards the new ones."""
+    out = np.empty((2, len(mean)), np.float32)
+    _blend(mean, variance, new_mean, new_variance, weight, out)
+    return out
+
+
+@compile_fused
+def _normalize(
+    values: F32, mean: F32, variance: F32, weight: F32, shift: F32, eps: float, out: F32
+) -> None:
+    rows, columns = values.shape
+    scale = np.empty(columns, np.float32)
+    offset = np.empty(columns, np.float32)
+    for column in range(columns):
+        spread = np.sqrt(variance[column] + np.float32(eps))
+        factor = np.float32(1) / spread * weight[column]
+        scale[column] = factor
+        offset[column] = shift[column] - mean[column] * factor
+    for row in range(rows):
+        for column in range(columns):
+            out[row, column] = values[row, column] * scale[column] + offset[column]
+
+
+def normalize(
+    values: F32, mean: F32, variance: F32, weight: F32, shift: F32, eps: float, out: F32
+) -> None:
+    """Write ``weight (x - mean) / sqrt(variance + eps) + shift`` of ``(M, C)`` to ``out``.
+
+    The same operations as torch's batch norm in evaluation, so the same bits where both processors'
+    loops round alike.
+    """
+    _normalize(values, mean, variance, weight, shift, eps, out)
 
 
 # ---------------------------------------------------------------- the gradient

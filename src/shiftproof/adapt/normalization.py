@@ -9,9 +9,16 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 
-from shiftproof.adapt.gradient import Mixture, normalize_by_mixture, through_statistics
+from shiftproof.adapt.gradient import Mixture, normalize, normalize_by_mixture, through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
-from shiftproof.adapt.statistics import Statistics, all_finite, is_table, pool, process_group
+from shiftproof.adapt.statistics import (
+    Statistics,
+    all_finite,
+    is_table,
+    pool,
+    process_group,
+    share_arrays,
+)
 from shiftproof.adapt.watch import StandIn, check_structure, run_checked
 
 Outputs = TypeVar("Outputs")
@@ -69,7 +76,8 @@ class BatchNormLayers:
             name: (layer.running_mean, layer.running_var) for name, layer in layers.items()
         }
         self.source = {
-            name: Statistics(*map(_to_float32, kept)) for name, kept in self._kept.items()
+            name: share_arrays(Statistics(*map(_to_float32, kept)))
+            for name, kept in self._kept.items()
         }
         self._is_checked = False
 
@@ -84,7 +92,8 @@ class BatchNormLayers:
         together = self._take_together()
         handles = [
             layer.register_forward_pre_hook(
-                _hook(name, choose, together.get(name)), with_kwargs=True
+                _hook(name, choose, together.get(name), _is_half(self._kept[name][0])),
+                with_kwargs=True,
             )
             for name, layer in self.layers.items()
         ]
@@ -101,10 +110,13 @@ class BatchNormLayers:
                 _set_statistics(layer, *self._kept[name])
 
     def _take_together(self) -> dict[str, _Together]:
-        """Return what stands in for the forward of torch's own layers where gradients are taken."""
-        if not torch.is_grad_enabled():
-            return {}
+        """Return what stands in for the forward of torch's own layers."""
         return {n: _Together(layer) for n, layer in self.layers.items() if _is_plain(layer)}
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a whole forward pass has shown that all batch norm can be followed."""
+        return self._is_checked
 
     def run(self, forward: Callable[[], Outputs]) -> Outputs:
         """Return what ``forward`` gives, a forward pass in ``normalizing``.
@@ -174,7 +186,11 @@ class Seen:
 
 
 def _to_float32(values: torch.Tensor) -> torch.Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    return values.float() if _is_half(values) else values
+
+
+def _is_half(values: torch.Tensor) -> bool:
+    return values.dtype in (torch.float16, torch.bfloat16)
 
 
 def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:
@@ -187,17 +203,30 @@ def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> N
 
 
 class _Together(StandIn):
-    """Stands in for a layer's forward, and normalises by a mixture where one is set."""
+    """Stands in for a layer's forward, and normalizes by statistics or a mixture where set."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
-        self.mixture: Mixture | None = None
+        self.set(None)
+
+    def set(self, statistics: Statistics | None, mixture: Mixture | None = None) -> None:
+        self._statistics = statistics
+        self._mixture = mixture
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
         # Torch's own name: a network may call the layer by keyword.
-        if self.mixture is None:
-            return cast("torch.Tensor", type(self._layer).forward(self._layer, input))
-        return normalize_by_mixture(self._layer, input, self.mixture)
+        layer = self._layer
+        weight, bias = layer.weight, layer.bias
+        layer._check_input_dim(input)
+        if self._mixture is not None:
+            return normalize_by_mixture(layer, input, self._mixture)
+        if self._statistics is None or layer.training or _takes_gradient(input, weight, bias):
+            return cast("torch.Tensor", type(layer).forward(layer, input))
+        return normalize(input, self._statistics, weight, bias, layer.eps)
+
+
+def _takes_gradient(*tensors: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _is_plain(layer: Any) -> bool:
@@ -212,20 +241,22 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _hook(name: str, choose: Choose, together: _Together | None) -> Callable[..., Any]:
+def _hook(
+    name: str, choose: Choose, together: _Together | None, is_half: bool
+) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if together is not None:
-            together.mixture = None
+            together.set(None)
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, batch, share, inputs = choose(name, values)
         handed = values if inputs is None else inputs
-        if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
+        if is_half:
             # Statistics of half precision would be off by more than the inputs are.
             handed, statistics = _normalize_half(layer, handed, statistics)
         _set_statistics(layer, *statistics)
         if batch is not None and share > 0 and torch.is_grad_enabled() and values.requires_grad:
             if together is not None and handed is values and is_table(values):
-                together.mixture = Mixture(statistics, batch.mean, share)
+                together.set(None, Mixture(statistics, batch.mean, share))
                 return None
             handed = through_statistics(
                 handed,
@@ -236,6 +267,8 @@ def _hook(name: str, choose: Choose, together: _Together | None) -> Callable[...
                 share=share,
             )
         if handed is values:
+            if together is not None:
+                together.set(statistics)
             return None
         if args:
             return (handed, *args[1:]), kwargs

@@ -13,7 +13,7 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
 from shiftproof.adapt.shares import Prior, Shares
-from shiftproof.adapt.source_check import SourceCheck
+from shiftproof.adapt.source_check import FewClassesFound, SourceCheck
 from shiftproof.adapt.statistics import (
     LayerInput,
     Statistics,
@@ -25,6 +25,10 @@ Outputs = TypeVar("Outputs")
 
 After: TypeAlias = Callable[[Any, Seen, int], Any]
 """Takes what a call gave, what the batch norm saw and the number of images; gives what is handed out."""
+
+
+Look: TypeAlias = Callable[[Seen], None]
+"""Takes what the layers of a pass have seen so far, and may end it."""
 
 
 class NormalizedNetwork:
@@ -58,7 +62,8 @@ class NormalizedNetwork:
     def run(self, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, Seen]]:
         """Give all outputs for a batch, and what the batch norm saw.
 
-        Gradients are taken within the context: checkpointed layers run again for them.
+        Gradients are taken within the context: checkpointed layers run again for them. Where the
+        source's statistics are kept, the outputs have no graph.
         """
         # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
         # when the parameters have learned meanwhile.
@@ -67,15 +72,30 @@ class NormalizedNetwork:
         if self._norms is None:
             yield self._network.forward_all(inputs), seen
             return
-        with self._norms.normalizing(self._make_chooser(self._norms, len(inputs), seen)):
-            outputs = self._norms.run(lambda: self._network.forward_all(inputs))
+        choose = self._make_chooser(self._norms, len(inputs), seen, self._watch(inputs))
+        with self._norms.normalizing(choose):
+            outputs = self._run_watched(self._norms, inputs)
             seen.close()
-            if not self._keeps_source(inputs, outputs, seen):
+            if outputs is not None and not self._keeps_source(inputs, outputs, seen):
                 yield outputs, seen
                 return
-        del outputs  # with its graph, which would be in memory beside that of the next pass
+        del outputs  # with its graph, which would be in memory beside the next pass
         seen.keep(self.source)
-        yield self._network.forward_all(inputs), seen
+        with torch.no_grad():  # nothing is learned from it
+            outputs = self._network.forward_all(inputs)
+        yield outputs, seen
+
+    def _watch(self, inputs: torch.Tensor) -> Look | None:
+        if self._check is None or self._norms is None or not self._norms.is_checked:
+            return None
+        return self._check.watch(inputs)
+
+    def _run_watched(self, norms: BatchNormLayers, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Return all outputs, or None where the pass ended as the source is to answer."""
+        try:
+            return norms.run(lambda: self._network.forward_all(inputs))
+        except FewClassesFound:
+            return None
 
     def _keeps_source(self, inputs: torch.Tensor, outputs: Any, seen: Seen) -> bool:
         if self._check is None:
@@ -129,8 +149,13 @@ class NormalizedNetwork:
             logits = self._network.of_classes(outputs)
         return logits if seen.is_sound else self._network.forward(inputs)
 
-    def _make_chooser(self, norms: BatchNormLayers, count: int, seen: Seen) -> Choose:
-        """Return what gives each layer its statistics for a batch of ``count`` images."""
+    def _make_chooser(
+        self, norms: BatchNormLayers, count: int, seen: Seen, look: Look | None = None
+    ) -> Choose:
+        """Return what gives each layer its statistics for a batch of ``count`` images.
+
+        ``look`` is called with what the layers have seen so far.
+        """
         shares = Shares(self._prior)
 
         def choose(name: str, values: torch.Tensor) -> Choice:
@@ -144,6 +169,8 @@ class NormalizedNetwork:
                 used = blend(source, target, share) if share > 0 else source
             seen.add(name, target, images, used)
             seen.uses_batch = shares.uses_batch
+            if look is not None:
+                look(seen)
             return Choice(used, target, share)
 
         return choose

@@ -30,18 +30,17 @@ class Shares:
 
     Args:
         prior: N, ``"auto"``, ``"measured"`` or ``"layerwise"``.
+
+    Attributes:
+        uses_batch: whether the batch's statistics count in any layer so far.
     """
 
     def __init__(self, prior: Prior) -> None:
         self.prior: Prior = prior
+        self.uses_batch = False
         self._measured: list[float] = []
         self._given: dict[str, list[float]] = {}
         self._repeats: collections.Counter[str] = collections.Counter()
-
-    @property
-    def uses_batch(self) -> bool:
-        """Whether the batch's statistics count in any layer so far."""
-        return any(share > 0 for given in self._given.values() for share in given)
 
     def measure(
         self,
@@ -72,6 +71,7 @@ class Shares:
             return given[(self._repeats[name] - 1) % len(given)]
         share = self._choose(source, inputs, count, images)
         self._given.setdefault(name, []).append(share)
+        self.uses_batch = self.uses_batch or share > 0
         return share
 
     def _choose(self, source: Statistics, inputs: LayerInput, count: float, images: int) -> float:

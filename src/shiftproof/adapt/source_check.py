@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -46,10 +46,15 @@ ANSWERS = "answers"
 """The name of the remembered answers in an adapter's state."""
 
 
+class FewClassesFound(Exception):
+    """Ends a forward pass by the batch's statistics, as the source's are to be kept."""
+
+
 class _Probe(NamedTuple):
     """What the source said of some images: ``(M, K)``, their distance, and which they are."""
 
     answers: torch.Tensor | None
+    logits: object
     distance: float
     chosen: torch.Tensor
 
@@ -67,8 +72,14 @@ class SourceCheck:
 
     Networks whose outputs are no logits ``(N, K)`` with K of 2 or more are not judged.
 
+    A batch costs one pass where its statistics do not count, and ``IMAGES / n`` more where they are
+    used. Where the answers alone tell that classes are few, its pass ends at the first layer in which
+    its statistics would count (:meth:`watch`), and the source answers the images that it has not yet
+    seen (:meth:`answer`).
+
     Args:
-        network: a copy of the model whose parameters do not learn.
+        network: a copy of the model whose parameters do not learn. It runs while the pass of another
+            copy is under way.
     """
 
     def __init__(self, network: AdaptedNetwork) -> None:
@@ -133,6 +144,66 @@ class SourceCheck:
         self._verdict = verdict if is_batch else None
         return verdict
 
+    def watch(self, inputs: torch.Tensor) -> Callable[[Seen], None]:
+        """Return what asks the source as soon as the batch's statistics count in a pass.
+
+        It is called by each layer, and raises :class:`FewClassesFound` where ``keeps_source`` would be
+        true at the end of the pass, whatever that answers. In a process group it does nothing: all
+        processes have to go through the same passes.
+
+        Args:
+            inputs: of the pass, as of ``keeps_source``.
+        """
+        waits = self._inputs is not None and self._group() is None
+
+        def look(seen: Seen) -> None:
+            nonlocal waits
+            if not waits or not seen.uses_batch:
+                return
+            waits = False
+            if seen.is_sound and self._explains_alone(inputs):
+                raise FewClassesFound
+
+        return look
+
+    def _explains_alone(self, inputs: torch.Tensor) -> bool:
+        """Whether the source's answers alone decide for its statistics."""
+        if self._verdict is not None:
+            return self._verdict
+        shown = cast("torch.Tensor", self._inputs)
+        # Without an agreement a lower confidence could still decide against them.
+        if not self._explain(shown, None) or not self._agrees():
+            return False
+        if inputs.data_ptr() == shown.data_ptr():
+            self._verdict = True
+        return True
+
+    def answer(
+        self, inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the source's logits for the batch that is judged.
+
+        Args:
+            inputs: the batch.
+            forward: the plain forward pass of the source; what it has answered is not asked again.
+        """
+        known = None if self._probe is None else self._probe.logits
+        if not isinstance(known, torch.Tensor) or self._depends_on_batch():
+            return forward(inputs)
+        chosen = cast("_Probe", self._probe).chosen
+        rest = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
+        rest[chosen] = False
+        if not bool(rest.any()):
+            return known
+        logits = known.new_empty((len(inputs), *known.shape[1:]))
+        logits[chosen], logits[rest] = known, forward(inputs[rest])
+        return logits
+
+    def _depends_on_batch(self) -> bool:
+        """Whether some layer normalizes by the batch even in the source."""
+        layers = all_batch_norm_layers(self._network.module).values()
+        return not all(is_tracked(layer) for layer in layers)
+
     def finds_few_classes(self, *, together: bool = True) -> bool:
         """Return whether classes explain how the batch that is judged differs, before it runs.
 
@@ -157,7 +228,7 @@ class SourceCheck:
         if self._probe is None:
             self._probe = self._run(inputs)
             self._answers = self._probe.answers
-        answers, distance, chosen = self._probe
+        answers, _, distance, chosen = self._probe
         if answers is None:
             return False
         logits = outputs[chosen] if isinstance(outputs, torch.Tensor) else None
@@ -169,12 +240,15 @@ class SourceCheck:
         trust = 1.0 if adapted is None else float(_confidence(adapted) / _confidence(answers))
         return explain_by_classes(self._join(answers)[-IMAGES:], distance, trust)
 
+    def _agrees(self) -> bool:
+        """Whether the answers agree more often than by chance."""
+        answers = cast("_Probe", self._probe).answers
+        return answers is not None and measure_agreement(self._join(answers)[-IMAGES:]) > 0
+
     def _explain_by_trust(self, inputs: torch.Tensor) -> bool:
         """Weigh what the classes alone did not explain by the source's confidence."""
-        answers, distance, chosen = cast("_Probe", self._probe)
-        if answers is None or not math.isfinite(distance):
-            return False
-        if measure_agreement(self._join(answers)[-IMAGES:]) <= 0:
+        answers, _, distance, chosen = cast("_Probe", self._probe)
+        if answers is None or not math.isfinite(distance) or not self._agrees():
             return False
         return self._explain_with(answers, distance, self._normalize(inputs[chosen]))
 
@@ -199,7 +273,7 @@ class SourceCheck:
         chosen = chosen.to(inputs.device)
         with torch.no_grad(), measuring(self._network.module, len(chosen)) as found:
             logits = self._network.forward(inputs[chosen])
-        return _Probe(read_answers(logits), average(found), chosen)
+        return _Probe(read_answers(logits), logits, average(found), chosen)
 
     def _join(self, answers: torch.Tensor) -> torch.Tensor:
         """Return the answers after those of earlier batches."""
@@ -209,14 +283,18 @@ class SourceCheck:
 
     def _agree(self, flag: bool) -> bool:
         """Return whether it holds in any process that shares the batches of a layer."""
-        groups = (process_group(layer) for layer in _list_layers(self._network.module))
-        group = next((group for group in groups if group is not None), None)
+        group = self._group()
         if group is None:
             return flag
         device = next(self._network.module.parameters()).device
         told = torch.tensor(float(flag), device=device)
         distributed.all_reduce(told, distributed.ReduceOp.MAX, group=group)
         return bool(told)
+
+    def _group(self) -> Any:
+        """Return the process group that shares the batches of a layer, or None."""
+        groups = (process_group(layer) for layer in _list_layers(self._network.module))
+        return next((group for group in groups if group is not None), None)
 
     # ------------------------------------------------------------ state
 
