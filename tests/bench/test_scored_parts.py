@@ -59,6 +59,38 @@ def test_the_faults_of_all_workers_are_told(results, tmp_path):
     assert json.dumps(told) == json.dumps(faults_of(tmp_path / "one"))
 
 
+@pytest.mark.parametrize("read_before", [0, 4])
+def test_a_worker_that_ends_while_another_looks_at_the_faults_leaves_them_whole(
+    results, tmp_path, monkeypatch, read_before
+):
+    one = score(results, tmp_path / "one")
+    with pytest.raises(UnfinishedError):
+        score(results, tmp_path / "run", Scheduled(0, 2))
+    read = detection_scoring.read_form
+    left = [read_before]
+
+    def read_late(path, form):
+        left[0] -= 1
+        if left[0] < 0:
+            monkeypatch.setattr(detection_scoring, "read_form", read)
+            score(results, tmp_path / "run", Scheduled(0, 2))
+        return read(path, form)
+
+    monkeypatch.setattr(detection_scoring, "read_form", read_late)
+    score(results, tmp_path / "run", Scheduled(1, 2))
+    assert everything(tmp_path / "run") == everything(one.path)
+    assert faults_of(tmp_path / "run") == faults_of(one.path)
+
+
+def test_a_reading_that_is_damaged_is_told(results, tmp_path):
+    with pytest.raises(UnfinishedError):
+        score(results, tmp_path / "run", Scheduled(0, 2))
+    kept = next((tmp_path / "run" / "cache" / "read").rglob("*.json"))
+    kept.write_text("{")
+    with pytest.raises(BrokenFileError, match=kept.name):
+        score(results, tmp_path / "run", Scheduled(1, 2))
+
+
 def test_a_score_that_was_cut_goes_on(results, tmp_path, monkeypatch):
     score(results, tmp_path / "one")
     read = detection_scoring._read_results

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.parquet import check_footer, read_parquet
+from shiftproof.io.parquet import KnownNames, check_footer, read_parquet
 from shiftproof.io.thrift import read_struct
 
 TABLE = pa.table({"image": ["a", "b"], "found": pa.array([[b"x"], []], pa.list_(pa.binary()))})
@@ -108,3 +108,48 @@ def test_tables_are_read_in_one_thread(tmp_path):
     file.write_bytes(written(row_group_size=1))
     program = [sys.executable, "-c", _COUNT_THREADS, file]
     assert subprocess.run(program, capture_output=True, check=True).stdout == b"0\n"
+
+
+class TestKnownNames:
+    """Names of rows that were read before are decoded once, and only where nothing else may follow."""
+
+    def write(self, path, names, **columns):
+        pq.write_table(pa.table({"image": names, **columns}), path, compression="none")
+        return path
+
+    def test_equal_names_are_one_list(self, tmp_path):
+        one = self.write(tmp_path / "1.parquet", ["a", "b", "c"], found=[1, 2, 3])
+        two = self.write(tmp_path / "2.parquet", ["a", "b", "c"], other=[0.5, 1.5, 2.5])
+        known = KnownNames()
+        tables = [read_parquet(path, unique="image", known=known) for path in (one, two)]
+        first, second = (known.list_texts(table["image"].chunk(0)) for table in tables)
+        assert first is second
+        assert tables[1]["other"].to_pylist() == [0.5, 1.5, 2.5]
+        assert tables[1]["image"].to_pylist() == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("other", [["a", "b", "d"], ["a", "c", "b"], ["a", "b"]])
+    def test_other_names_are_read_anew(self, tmp_path, other):
+        known = KnownNames()
+        read_parquet(
+            self.write(tmp_path / "1.parquet", ["a", "b", "c"]), unique="image", known=known
+        )
+        table = read_parquet(self.write(tmp_path / "2.parquet", other), unique="image", known=known)
+        assert table["image"].to_pylist() == other
+
+    def test_names_that_are_there_twice_are_refused_whatever_was_read_before(self, tmp_path):
+        known = KnownNames()
+        read_parquet(self.write(tmp_path / "1.parquet", ["a", "b"]), unique="image", known=known)
+        twice = self.write(tmp_path / "2.parquet", ["a", "a"])
+        with pytest.raises(BrokenFileError, match="a name of its own for each row"):
+            read_parquet(twice, unique="image", known=known)
+
+    def test_a_damaged_byte_of_the_names_is_met(self, tmp_path):
+        one = self.write(tmp_path / "1.parquet", [f"name {number}" for number in range(9)])
+        two = tmp_path / "2.parquet"
+        data = bytearray(one.read_bytes())
+        data[data.index(b"name 4") + 5] = ord("7")
+        two.write_bytes(data)
+        known = KnownNames()
+        read_parquet(one, unique="image", known=known)
+        with pytest.raises(BrokenFileError, match=r"2\.parquet: no Parquet table"):
+            read_parquet(two, unique="image", known=known)

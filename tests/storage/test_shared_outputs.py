@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from shiftproof import cli, storage
-from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnfinishedError
 from shiftproof.io import placeholders
 from shiftproof.io.files import write_bytes
 from shiftproof.shards import FileParts, Scheduled, check_finished
 from shiftproof.storage import claims, copies, outgoing
-from shiftproof.storage.contents import Contents, Entry
+from shiftproof.storage.contents import FINISHED, Contents, Entry
 from shiftproof.storage.store import Store
 from support import scored_results, tiny
 from support.command import run_and_read
@@ -23,6 +23,8 @@ from support.run_files import everything
 from support.stores import IGNORES_LEFTOVERS, content, files_below
 
 pytestmark = IGNORES_LEFTOVERS
+
+STORE = Store("memory://out")
 
 
 @pytest.fixture
@@ -225,14 +227,111 @@ def test_commits_of_several_count_whoever_finishes_in_between(memory):
 
     slow = send(send(Contents(), "a"), "b")
     quick = send(send(slow.read_on(store), "c"), "d")
-    quick.finish(store)
+    quick.finish(store, shared=True)
     third = Contents.read(store, store.list(".shiftproof")).reopen(store, shared=True)
     third = send(third, "e")
     slow = send(slow, "f").read_on(store)
     assert sorted(slow.files) == list("abcdef")
-    slow.finish(store)
+    slow.finish(store, shared=True)
     third = send(third, "g").read_on(store)
     assert sorted(third.files) == list("abcdefg")
+
+
+def send_one(contents, name, digest=None):
+    entry = Entry(1, digest or name)
+    return contents.commit(STORE, sent={name: entry}, coming={}, removed=(), shared=True)
+
+
+def read_files():
+    contents = Contents.read(STORE, STORE.list(".shiftproof"))
+    return {name: entry.digest for name, entry in contents.files.items()}
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Let another command act right before one call of a method of a store."""
+
+    def set_up(method, act, is_it=lambda *_: True):
+        call = getattr(Store, method)
+
+        def late(self, *rest):
+            if is_it(*rest):
+                monkeypatch.setattr(Store, method, call)
+                act()
+            return call(self, *rest)
+
+        monkeypatch.setattr(Store, method, late)
+
+    return set_up
+
+
+def test_a_list_that_is_written_late_loses_nothing_sent_before(memory, interrupt):
+    slow = send_one(Contents(), "a")
+    quick = slow.read_on(STORE)
+
+    def send_and_finish():
+        send_one(quick, "b").finish(STORE, shared=True)
+
+    interrupt("write", send_and_finish, lambda name, _: name == FINISHED)
+    ended = slow.finish(STORE, shared=True)
+    assert read_files() == {"a": "a", "b": "b"}
+    ended.clear(STORE)
+    assert STORE.list(".shiftproof").keys() == {FINISHED}
+    assert read_files() == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize("method", ["create", "remove"])
+def test_an_output_that_is_finished_while_another_reopens_it_keeps_all(memory, interrupt, method):
+    send_one(Contents(), "a").finish(STORE)
+    slow = Contents.read(STORE, STORE.list(".shiftproof"))
+    quick = slow.read_on(STORE)
+
+    def send_and_finish():
+        send_one(quick.reopen(STORE, shared=True), "b").finish(STORE, shared=True)
+
+    interrupt(method, send_and_finish)
+    slow = send_one(slow.reopen(STORE, shared=True), "c")
+    assert read_files() == {"a": "a", "b": "b", "c": "c"}
+    assert slow.read_on(STORE).finish(STORE, shared=True).files.keys() == {"a", "b", "c"}
+
+
+def test_a_file_that_was_replaced_stays_so_when_the_output_is_reopened(memory):
+    first = send_one(send_one(Contents(), "a", "old"), "a", "new").finish(STORE, shared=True)
+    opened = Contents.read(STORE, STORE.list(".shiftproof")).reopen(STORE, shared=True)
+    assert opened.read_on(STORE).files["a"].digest == "new"
+    assert first.read_on(STORE).files["a"].digest == "new"
+    assert read_files() == {"a": "new"}
+
+
+def test_commits_that_are_removed_while_they_are_read_stand_in_the_list(memory, interrupt):
+    ended = send_one(send_one(Contents(), "a"), "b").finish(STORE, shared=True)
+    interrupt("read", lambda: ended.clear(STORE), lambda name: name != FINISHED)
+    assert read_files() == {"a": "a", "b": "b"}
+
+
+def test_a_damaged_commit_is_still_told(memory):
+    memory.pipe_file("/out/.shiftproof/commit-000000.json", b"{")
+    with pytest.raises(BrokenFileError, match="says in no known way"):
+        read_files()
+
+
+def test_two_that_finish_at_one_time_leave_all_files_counted(memory, on_machine, interrupt):
+    """The list of the first is on its way when the second sends a file, finishes and ends."""
+    ending = contextlib.ExitStack()
+    on_machine("one")
+    begin(one := ending.enter_context(shared(1)))
+    on_machine("two")
+    with shared(0) as two:
+        write_bytes(two / "a", b"a")
+
+        def end_the_other():
+            write_bytes(one / "b", b"b")
+            ending.close()
+
+        interrupt("write", end_the_other, lambda name, _: name == FINISHED)
+    told = json.loads(memory.cat_file(f"/out/{FINISHED}"))["files"]
+    assert set(told) == {"run.json", "a", "b"}
+    assert memory.find("/out/.shiftproof") == [f"/out/{FINISHED}"]
 
 
 # ---------------------------------------------------------------- who may not

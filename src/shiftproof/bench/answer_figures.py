@@ -84,7 +84,9 @@ def _order(record: CellRecords, classes: int, scaled: CalibratedAnswers | None) 
 def _columns(scores: AnswerScores) -> F64:
     """``(N, 5)``: readable, wrong, not in the top 5, loss, Brier score."""
     values = (~scores.right, scores.missed, scores.loss, scores.brier)
-    return np.stack([scores.counts, *(np.where(scores.counts, one, 0) for one in values)], axis=1)
+    # Each column in one piece: all that follows goes through them one by one.
+    rows = np.stack([scores.counts, *(np.where(scores.counts, one, 0) for one in values)])
+    return np.asarray(rows.T, dtype=np.float64)
 
 
 def _miss_top(record: CellRecords, classes: int) -> F64:

@@ -21,7 +21,7 @@ from shiftproof.bench.predictions import PredictionFiles, find_predictions
 from shiftproof.bench.score_request import ScoreRequest
 from shiftproof.bench.shared_cells import share_cells
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
 from shiftproof.io.text import read_json
@@ -295,20 +295,30 @@ def _reading_file(folder: RunFolder, model: str, cell: Cell) -> Path:
     return folder.cache / "read" / model / f"{cell}.json"
 
 
+def _find_reading(path: Path) -> CellReading | None:
+    if not path.is_file():
+        return None
+    try:
+        return read_form(path, CellReading)
+    except BrokenFileError:
+        if path.is_file():
+            raise
+        return None
+
+
 def _settle_readings(folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]) -> None:
     """Check what all result files are like, and write their faults into ``run.json``.
 
     A cell that was read by an earlier command may have no reading any more: its faults stand there.
+    So they do where another worker ends at the same time, which takes the readings away.
 
     Raises:
         InputError: of a detector no record is of an image of the ground truth.
     """
     faults: dict[str, dict[Cell, FaultCounts]] = {}
     for name in models:
-        found = {cell: _reading_file(folder, name, cell) for cell in cells}
-        read = {
-            cell: read_form(path, CellReading) for cell, path in found.items() if path.is_file()
-        }
+        found = {cell: _find_reading(_reading_file(folder, name, cell)) for cell in cells}
+        read = {cell: one for cell, one in found.items() if one is not None}
         if len(read) == len(cells):
             _check_any_of_the_images(list(read.values()))
         faults[name] = {cell: one.faults for cell, one in read.items() if one.faults is not None}

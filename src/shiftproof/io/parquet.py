@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from shiftproof.io.border import convert_errors, open_regular
-from shiftproof.io.thrift import read_struct
+from shiftproof.io.thrift import Fields, read_struct
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,7 +20,35 @@ _FREE_BYTES = 1 << 24
 """Tables of equal values pack well: so much is let pass, whatever the file's size."""
 
 
-def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) -> pyarrow.Table:
+class KnownNames:
+    """The names of the rows that were read last: tables of the same rows need not decode theirs."""
+
+    def __init__(self) -> None:
+        self._source: Any = None
+        self._column: pyarrow.Array | None = None
+        self._texts: list[str] = []
+
+    def find(self, source: Any) -> pyarrow.Array | None:
+        """Return the names that were read from the same bytes; None if there are none."""
+        return None if source is None or source != self._source else self._column
+
+    def keep(self, source: Any, column: pyarrow.Array) -> None:
+        """Keep names that have been checked."""
+        self._source, self._column, self._texts = source, column, column.to_pylist()
+
+    def list_texts(self, column: pyarrow.Array) -> list[str]:
+        """Return the names in a column that :func:`read_parquet` gave: equal ones are one list."""
+        known = self._column is not None and column.equals(self._column)
+        return self._texts if known else column.to_pylist()
+
+
+def read_parquet(
+    path: Path,
+    *,
+    unique: str | None,
+    shared: Sequence[str] = (),
+    known: KnownNames | None = None,
+) -> pyarrow.Table:
     """Return the table of a Parquet file.
 
     Args:
@@ -29,18 +57,18 @@ def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) 
             millions of equal rows, is met there before the rest is read. None where no column does.
         shared: columns of texts that come back as dictionaries, since few of them may stand for
             more text than memory holds; see :func:`texts_of`.
+        known: the names of tables that were read before; those of this one are kept there.
 
     Raises:
         BrokenFileError: it is missing, no Parquet, damaged, or claims more than its size has room
             for.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with open_regular(path) as raw, convert_errors(path, "no Parquet table that can be read"):
         data = raw.read()
-        check_footer(io.BytesIO(data), len(data))
+        footer = check_footer(io.BytesIO(data), len(data))
         there = pq.read_schema(pa.BufferReader(data)).names
         dictionaries = [name for name in (unique, *shared) if name is not None and name in there]
         file = open_in_own_thread(pa.BufferReader(data), read_dictionary=dictionaries)
@@ -48,12 +76,25 @@ def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) 
             table = file.read(use_threads=False)
             table.validate(full=True)
             return table
-        names = file.read([unique], use_threads=False).column(unique).combine_chunks()
-        if names.null_count or pc.count_distinct(names.indices).as_py() != len(names):
-            raise ValueError(f"expected a name of its own for each row in the column {unique}")
+        source = None if known is None else _source_of(footer, data, unique)
+        names = None if known is None else known.find(source)
+        if names is None:
+            names = _read_names(file, unique)
+            if known is not None:
+                known.keep(source, names)
         table = file.read([name for name in there if name != unique], use_threads=False)
         table.validate(full=True)
-        return table.add_column(there.index(unique), unique, names.cast(pa.string()))
+        return table.add_column(there.index(unique), unique, names)
+
+
+def _read_names(file: Any, column: str) -> pyarrow.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = file.read([column], use_threads=False).column(column).combine_chunks()
+    if names.null_count or pc.count_distinct(names.indices).as_py() != len(names):
+        raise ValueError(f"expected a name of its own for each row in the column {column}")
+    return names.cast(pa.string())
 
 
 def open_in_own_thread(source: Any, *, read_dictionary: Sequence[str] = ()) -> Any:
@@ -82,9 +123,31 @@ def texts_of(column: Any) -> list[str | None]:
 _NUM_ROWS, _ROW_GROUPS, _COLUMNS, _META_DATA, _NUM_VALUES, _UNCOMPRESSED = 3, 4, 1, 3, 5, 6
 """Fields of FileMetaData, RowGroup, ColumnChunk and ColumnMetaData in ``parquet.thrift``."""
 
+_PATH, _COMPRESSED, _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = 3, 7, 9, 10, 11
+"""Fields of ColumnMetaData; the last three are places in the file."""
 
-def check_footer(file: IO[bytes], size: int) -> None:
-    """Check the sizes in the footer of a Parquet file against the file's size.
+
+def _source_of(footer: Fields, data: bytes, column: str) -> Any:
+    """Return all that the values of a column follow from: its bytes, and what the footer says of them.
+
+    Two tables with equal ones have equal values there. None where there is no such column.
+    """
+    chunks = []
+    for group in footer[_ROW_GROUPS]:
+        for chunk in group[_COLUMNS]:
+            about = chunk[_META_DATA]
+            if about[_PATH] != [column.encode()]:
+                continue
+            start = min(about[_DATA_PAGE], about.get(_DICTIONARY_PAGE) or about[_DATA_PAGE])
+            held = data[start : start + about[_COMPRESSED]]
+            places = (_DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE)
+            chunks.append(({key: about[key] for key in about if key not in places}, held))
+    whole = {key: footer[key] for key in footer if key != _ROW_GROUPS}
+    return (whole, chunks) if chunks else None
+
+
+def check_footer(file: IO[bytes], size: int) -> Fields:
+    """Check the sizes in the footer of a Parquet file against the file's size, and return it.
 
     It is read here and not by pyarrow, which ends the process where it is asked for a column whose
     size statistics do not fit.
@@ -99,6 +162,7 @@ def check_footer(file: IO[bytes], size: int) -> None:
         for chunk in group[_COLUMNS]:
             _check_at_most(chunk[_META_DATA][_NUM_VALUES], most, "values")
             _check_at_most(chunk[_META_DATA][_UNCOMPRESSED], _RATIO * size + _FREE_BYTES, "bytes")
+    return footer
 
 
 def _footer(file: IO[bytes], size: int) -> bytes:

@@ -78,7 +78,7 @@ def _is_whole(column: F64) -> bool:
 
 
 def _stack(columns: Sequence[F64], count: int) -> F64:
-    return np.stack(columns, axis=1) if columns else np.empty((count, 0))
+    return np.stack(columns).T if columns else np.empty((count, 0))
 
 
 def _index(place: int, whole: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
-from shiftproof.io.parquet import read_parquet
+from shiftproof.io.parquet import KnownNames, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -63,6 +63,7 @@ def open_table(
     *,
     unique: str | None = "id",
     newer: Sequence[pyarrow.Schema] = (),
+    known: KnownNames | None = None,
 ) -> Iterator[pyarrow.Table]:
     """Open a record table for a ``with`` block; exceptions in the block become errors of the file.
 
@@ -73,12 +74,13 @@ def open_table(
         schema: the expected columns; None accepts any.
         unique: the text column that identifies the rows; None if there is none.
         newer: further accepted schemas, of files with more columns.
+        known: the names of the tables of the same run that were read before.
 
     Raises:
         BrokenFileError: the file is missing or damaged, or its content was not as expected.
     """
     try:
-        table = read_parquet(path, unique=unique, shared=["error"])
+        table = read_parquet(path, unique=unique, shared=["error"], known=known)
         names = table.schema.names
         if schema is not None and names != schema.names:
             schema = _find_form(names, schema, newer)
@@ -117,7 +119,7 @@ def read_alike(paths: Mapping[Key, Path], read: Callable[[Path], Records]) -> di
     for key, path in paths.items():
         records = read(path)
         ids = records.ids if ids is None else ids
-        if records.ids != ids:
+        if records.ids is not ids and records.ids != ids:
             raise other_images(path)
         records.ids = ids
         found[key] = records

@@ -169,14 +169,31 @@ def _check_free(store: Store, name: str, base: Path) -> None:
 
 def _check_others(store: Store, line: str) -> None:
     """Refuse claims that this one cannot stand beside: workers share, a command alone does not."""
-    newest: dict[str, int] = {}
-    for other, number in _list_claims(store):
-        newest[other] = max(number, newest.get(other, 0))
-    for other, number in newest.items():
+    for other, number in _find_newest(store).items():
         if other != line and ALONE in (other, line):
             about = _read(store, _name(other, number))
-            if _is_alive(about) and not _has_ended_here(store, other, about):
+            if _is_held(store, other, about):
                 raise InputError(_refusal(store, about))
+
+
+def is_claimed(store: Store) -> bool:
+    """Return whether any command is at work on an output, or was a few minutes ago."""
+    return any(
+        _is_held(store, line, _read(store, _name(line, number)))
+        for line, number in _find_newest(store).items()
+    )
+
+
+def _is_held(store: Store, line: str, about: dict[str, Any]) -> bool:
+    return _is_alive(about) and not _has_ended_here(store, line, about)
+
+
+def _find_newest(store: Store) -> dict[str, int]:
+    """Return the number of the newest claim of each line."""
+    newest: dict[str, int] = {}
+    for line, number in _list_claims(store):
+        newest[line] = max(number, newest.get(line, 0))
+    return newest
 
 
 def _is_alive(about: dict[str, Any]) -> bool:

@@ -2,13 +2,17 @@
 
 A store writes single files atomically, but not several together. So files are uploaded first, and
 become valid when the next commit lists them; readers accept an output that has ``contents.json``.
+
+A store overwrites and removes files whatever others have done to them meanwhile. So commands that share
+an output keep all commits while one of them is at work: a list that is written late, or removed early,
+takes nothing with it that the commits do not say, too.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -70,7 +74,10 @@ class Contents:
         Raises:
             BrokenFileError: a list is damaged.
         """
-        names = set(listed)
+        return _while_others_remove(store, listed, lambda names: cls._read_all(store, names))
+
+    @classmethod
+    def _read_all(cls, store: Store, names: set[str]) -> Contents:
         contents = cls()
         if FINISHED in names:
             told = _read(store, FINISHED)
@@ -82,7 +89,7 @@ class Contents:
     def _add_new(self, store: Store, listed: Iterable[str]) -> Contents:
         """Return the contents after those of the listed commits that are not in it."""
         contents = self
-        for name in sorted(one for one in listed if _COMMIT.fullmatch(one)):
+        for name in sorted(one for one in listed if one != FINISHED):
             if name not in contents.commits:
                 contents = contents.add(_read(store, name), name, store)
         return contents
@@ -107,11 +114,15 @@ class Contents:
         Raises:
             BrokenFileError: a list is damaged.
         """
-        listed = set(store.list(OURS))
-        if FINISHED in listed:
-            return Contents.read(store, listed)
+        return _while_others_remove(
+            store, store.list(OURS), lambda names: self._go_on(store, names)
+        )
+
+    def _go_on(self, store: Store, names: set[str]) -> Contents:
+        if FINISHED in names:
+            return Contents._read_all(store, names)
         known = self if not self.is_finished else Contents(last=self.last)
-        return known._add_new(store, listed)
+        return known._add_new(store, names)
 
     def next_name(self) -> str:
         """Return the name of the next commit."""
@@ -146,23 +157,91 @@ class Contents:
         return contents.add(told, contents.next_name(), store)
 
     def reopen(self, store: Store, *, shared: bool = False) -> Contents:
-        """Mark an output as unfinished, with the same files."""
-        told = {"files": _as_json(self.files), "coming": {}, "removed": []}
+        """Mark an output as unfinished, with the same files.
+
+        Args:
+            store: the output.
+            shared: whether others write commits, too: then it has the files of those as well, and
+                the commits stay.
+        """
+        if shared:
+            return self._reopen_shared(store)
+        told = self._tell_all()
         begun = Contents(last=self.last)
-        while shared and not store.create(begun.next_name(), _encode(told)):
-            begun = replace(begun, last=begun.last + 1)
-        if not shared:
-            store.write(begun.next_name(), _encode(told))
+        store.write(begun.next_name(), _encode(told))
         store.remove(sorted(self.commits))
         store.remove([FINISHED])
         return begun.add(told, begun.next_name(), store)
 
-    def finish(self, store: Store) -> Contents:
-        """Mark the output as finished."""
-        told = {"files": _as_json(self.files), "last": self.last}
-        store.write(FINISHED, _encode(told))
-        store.remove(sorted(self.commits))
-        return replace(self, commits=(), is_finished=True)
+    def _reopen_shared(self, store: Store) -> Contents:
+        contents = self
+        while not store.create(contents.next_name(), _encode(told := contents._tell_all())):
+            contents = contents.read_on(store)
+            if contents.commits and not contents.is_finished:  # another command has reopened it
+                return contents
+        store.remove([FINISHED])
+        opened = replace(contents, is_finished=False)
+        return opened.add(told, contents.next_name(), store)
+
+    def _tell_all(self) -> dict[str, Any]:
+        return {"files": _as_json(self.files), "coming": {}, "removed": []}
+
+    def finish(self, store: Store, *, shared: bool = False) -> Contents:
+        """Mark the output as finished.
+
+        Args:
+            store: the output.
+            shared: whether others write commits, too: then theirs are counted, and all stay until
+                :meth:`clear`.
+        """
+        if not shared:
+            self._write_list(store)
+            store.remove(sorted(self.commits))
+            return replace(self, commits=(), is_finished=True)
+        contents = self.read_on(store)
+        while not (contents.is_finished and contents._is_listed(store)):
+            contents._write_list(store)
+            # Others may have sent more meanwhile, or have written a list with less over this one.
+            contents = contents.read_on(store)
+        return contents
+
+    def _is_listed(self, store: Store) -> bool:
+        """Return whether the list of the finished output is this one."""
+        try:
+            return bool(_read(store, FINISHED)["files"] == _as_json(self.files))
+        except BrokenFileError:  # there is none
+            return False
+
+    def _write_list(self, store: Store) -> None:
+        store.write(FINISHED, _encode({"files": _as_json(self.files), "last": self.last}))
+
+    def clear(self, store: Store) -> None:
+        """Remove the commits of a finished output, when no other command is at work on it.
+
+        They stay if the list is not this one any more: then somebody has begun anew, or has written
+        one with less and was killed.
+        """
+        if self._is_listed(store):
+            store.remove(sorted(self.commits))
+
+
+def _while_others_remove(
+    store: Store, listed: Iterable[str], read: Callable[[set[str]], Contents]
+) -> Contents:
+    """Read lists, and if one is not there any more that was listed, all that are there now."""
+    names = _choose_lists(listed)
+    while True:
+        try:
+            return read(names)
+        except BrokenFileError:
+            there = _choose_lists(store.list(OURS))
+            if names <= there:
+                raise
+            names = there
+
+
+def _choose_lists(listed: Iterable[str]) -> set[str]:
+    return {name for name in listed if name == FINISHED or _COMMIT.fullmatch(name)}
 
 
 def check_whole(store: Store, listed: dict[str, Listed]) -> None:

@@ -21,7 +21,7 @@ from shiftproof.io.border import show_as, show_text
 from shiftproof.io.holding import LOCK_FILE
 from shiftproof.io.manifest import check_mark
 from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, limit_bytes
-from shiftproof.storage.claims import ALONE, Claim, check_claims, line_of, use_of
+from shiftproof.storage.claims import ALONE, Claim, check_claims, is_claimed, line_of, use_of
 from shiftproof.storage.contents import Contents, Entry
 from shiftproof.storage.copies import Copy, choose_placeholders, each_of
 from shiftproof.storage.store import OURS, Listed, Store
@@ -80,6 +80,7 @@ def write_to(
                 yield copy.root
         finally:
             claim.release()
+        output.clear()
 
 
 def find_output(url: str, worker: tuple[int, int] | None = None) -> Path:
@@ -449,9 +450,16 @@ class _Output:
                     f"{self._copy.store}: {name} is not there as it was written. Start the same "
                     "command again."
                 )
-        if self._shared:  # again, since to list all files takes its time
-            self._contents = self._contents.read_on(self._copy.store)
-        self._contents = self._contents.finish(self._copy.store)
+        # In a shared one others may have sent more, since to list all files takes its time.
+        self._contents = self._contents.finish(self._copy.store, shared=self._shared)
+
+    def clear(self) -> None:
+        """Remove the commits that a finished output needs no more, once no command shares it."""
+        if self._shared and self._contents.is_finished:
+            # The output is whole either way: readers count commits beside the list once more.
+            with contextlib.suppress(ShiftproofError):
+                if not is_claimed(self._copy.store):
+                    self._contents.clear(self._copy.store)
 
     # ------------------------------------------------------------ local files
 

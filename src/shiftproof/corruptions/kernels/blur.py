@@ -14,7 +14,9 @@ from shiftproof.corruptions.kernels.filters import truncate_block
 from shiftproof.corruptions.kernels.lanes import (
     FLOATS,
     add_up,
+    fill_lanes,
     find_lowest,
+    keep_small,
     load,
     load_entry,
     store,
@@ -65,6 +67,7 @@ def _settle(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> Non
     What the published code makes of a flat area, where the exact sum is a whole number, depends on
     the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each gray level.
     """
+    keep_small()
     while doubtful:
         j = find_lowest(doubtful)
         doubtful &= doubtful - 1
@@ -73,16 +76,16 @@ def _settle(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> Non
 
 
 def _write_differences(
-    typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, out: Any
+    typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, weight: Any, out: Any
 ) -> Any:
-    """Add the difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` float32 at ``out``.
+    """Add the weighted difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` float32 at ``out``.
 
     ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each.
     """
-    signature = types.void(*[types.int64] * 5)
+    signature = types.void(*[types.int64] * 4, types.float32, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        plus, minus, count, offset, out = arguments
+        plus, minus, count, offset, weight, out = arguments
         small = ir.VectorType(ir.IntType(16), WORDS)
         wide, long = ir.VectorType(ir.FloatType(), WORDS), ir.IntType(64)
 
@@ -95,8 +98,8 @@ def _write_differences(
 
         nothing = ir.Constant(small, [0] * WORDS)
         total = add_up(builder, long(0), count, 1, nothing, add)
-        whole = builder.uitofp(total, wide)
-        store(builder, builder.fadd(load(builder, out, wide), whole), out)
+        weighted = builder.fmul(builder.uitofp(total, wide), fill_lanes(builder, weight, wide))
+        store(builder, builder.fadd(load(builder, out, wide), weighted), out)
         return context.get_dummy_value()
 
     return signature, generate
@@ -108,6 +111,7 @@ _add_differences: Any = intrinsic(_write_differences)
 @compile_inner
 def _run_sums(row: U8, channels: int, running: U16) -> None:
     """Write the running sums of each channel of a row, modulo 2 ** 16, from one pixel on."""
+    keep_small()
     if channels == 3:
         r, g, b = np.uint16(0), np.uint16(0), np.uint16(0)
         for x in range(row.shape[0] // 3):
@@ -138,6 +142,7 @@ def _sum_disk(
         spans: ``(2, 2 r + 1)``, scratch.
         out: ``(n,)``, n a multiple of ``WORDS``; written.
     """
+    keep_small()
     lines, radius = running.shape[0], widths.shape[0] - 1
     base, step = running.ctypes.data, 2 * running.shape[1]
     for half in range(2):
@@ -156,7 +161,14 @@ def _sum_disk(
                 out[i] = np.float32(0)
         added, taken, target = spans[0].ctypes.data, spans[1].ctypes.data, out.ctypes.data
         for start in range(0, out.shape[0], WORDS):
-            _add_differences(added, taken, count, 2 * start, target + 4 * start)
+            _add_differences(added, taken, count, 2 * start, np.float32(1), target + 4 * start)
+
+
+@compile_inner
+def _sum_down(above: U16, row: U8, here: U16) -> None:
+    """Write the sums of the columns with one row more, modulo 2 ** 16."""
+    for i in range(row.shape[0]):
+        here[i] = above[i] + np.uint16(row[i])
 
 
 @compiled
@@ -211,19 +223,20 @@ def blur_by_disk(
         spare: ``(FLOATS,)``, scratch.
         out: ``(H, N)``, written.
     """
+    keep_small()
     height, size = out.shape
     radius = widths.shape[0] - 1
     # Two pixels more on either side, for the Gaussian across.
     first = (reach - 2) * channels
     lines, table, total = running.shape[0], rows.ctypes.data, block.ctypes.data
+    base, step = running.ctypes.data, 2 * running.shape[1]
+    added, taken = spans[0].ctypes.data, spans[1].ctypes.data
     for line in range(height + 2 * reach):
         row = padded[line]
         _run_sums(row, channels, running[line % lines])
         # And down the columns, where the kernel has edges.
         if below.shape[0]:
-            above, here = below[(line - 1) % lines], below[line % lines]
-            for i in range(row.shape[0]):
-                here[i] = above[i] + np.uint16(row[i])
+            _sum_down(below[(line - 1) % lines], row, below[line % lines])
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
@@ -241,13 +254,14 @@ def blur_by_disk(
         _smooth_down(disks, y, smooth, size + 4 * channels, rows, middle)
         for m in range(edges.shape[0]):
             left, right = first - edges[m, 1] * channels, first + (edges[m, 1] + 1) * channels
-            upper = running[(y + reach - edges[m, 0]) % lines]
-            lower = running[(y + reach + edges[m, 0]) % lines]
-            a, b, c, d = upper[right:], upper[left:], lower[right:], lower[left:]
-            weight = edge_weights[m]
-            for i in range(size + 4 * channels):
-                both = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
-                middle[i] += np.float32(both) * weight
+            upper = base + (y + reach - edges[m, 0]) % lines * step
+            lower = base + (y + reach + edges[m, 0]) % lines * step
+            spans[0, 0], spans[1, 0] = upper + 2 * right, upper + 2 * left
+            spans[0, 1], spans[1, 1] = lower + 2 * right, lower + 2 * left
+            for start in range(0, size + 4 * channels, WORDS):
+                _add_differences(
+                    added, taken, 2, 2 * start, edge_weights[m], middle.ctypes.data + 4 * start
+                )
         if below.shape[0]:
             _smooth_down(verticals, y, smooth, size, rows, sums[0])
         # On top of the sums of columns, the center, which is paired with zeros, and two pairs.
@@ -268,6 +282,7 @@ def blur_by_disk(
 @compile_inner
 def _smooth_down(lines: F32, y: int, smooth: F32, size: int, rows: I64, out: F32) -> None:
     """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
+    keep_small()
     base, step = lines.ctypes.data, 4 * lines.shape[1]
     rows[0] = base + y % 5 * step
     rows[1], rows[2] = base + (y - 1) % 5 * step, base + (y + 1) % 5 * step
@@ -376,6 +391,7 @@ def _average_exactly(
     rows: I64, up: F64, down: F64, columns: I64, across: F64,
 ) -> np.uint8:  # fmt: skip
     """Return one value of the average, interpolated in float64 and added up in float32."""
+    keep_small()
     whole = np.float32(255)
     sums = np.float32(image[y, i]) / whole
     for n in range(rows.shape[0]):

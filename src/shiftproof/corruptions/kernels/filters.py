@@ -13,8 +13,10 @@ from shiftproof.corruptions.kernels.lanes import (
     cut_off,
     find_edges,
     find_lowest,
+    keep_small,
     sum_eights,
     sum_pairs,
+    widen,
 )
 from shiftproof.types import F32, F64, I64, U8
 
@@ -39,6 +41,7 @@ def truncate_block(
     Returns:
         A bit for each sum: whether it is within ``near`` of a whole number.
     """
+    keep_small()
     if length == FLOATS:
         whole: np.int64 = cut_off(sums, near, out.ctypes.data + start)
         return whole
@@ -63,6 +66,7 @@ def settle_flat(
         start: where to write in ``out``.
         out: ``(N,)``, written where the image is flat.
     """
+    keep_small()
     even, others = doubtful & ~edges, doubtful & edges
     while even:
         j = find_lowest(even)
@@ -93,6 +97,7 @@ def _find_corners(
         rows: at least one more than there are rows or columns in a square, scratch.
         columns: ``(3 FLOATS + span,)``, of which the first ``FLOATS`` are 0, the rest scratch.
     """
+    keep_small()
     step, table = padded.shape[1], rows.ctypes.data
     center = padded.ctypes.data + y * step + first
     nothing, found = columns.ctypes.data, columns.ctypes.data + FLOATS
@@ -185,12 +190,14 @@ def filter_bytes(
         bytes_: ``(4 FLOATS + 2 r channels,)``, zeros, scratch.
         out: ``(H, N)``, written; fractions are truncated.
     """
+    keep_small()
     height, size = out.shape
     radius = half.shape[0] - 1
     count, margin = 2 * radius + 1, radius * channels
     spare, columns = bytes_[:FLOATS], bytes_[FLOATS:]
     base, step, weights = lines.ctypes.data, 4 * lines.shape[1], thin.ctypes.data
     sums, mixed = base + count * step, total.ctypes.data
+    first_row = padded.ctypes.data
     down, across, corners = rows[0], rows[1], rows[2]
     across[0] = sums + 4 * margin
     for k in range(1, radius + 1):
@@ -202,9 +209,9 @@ def filter_bytes(
         ready = 0
         for y in range(height):
             while ready < min(y + radius + 1, height):
-                line, source = lines[ready % count], padded[ready, left : left + span]
-                for j in range(span):
-                    line[j] = np.float32(source[j])
+                line, source = base + ready % count * step, first_row + ready * padded.shape[1]
+                for start in range(0, span, FLOATS):
+                    widen(source + left + start, line + 4 * start)
                 ready += 1
             down[0] = base + y % count * step
             for k in range(1, radius + 1):
@@ -256,6 +263,7 @@ def filter_floats(
         padded: ``(W + 2 q + FLOATS,)``, scratch.
         out: ``(H * W + FLOATS,)``, written; of the last ``FLOATS`` any may be.
     """
+    keep_small()
     radius, margin = down.shape[0] - 1, across.shape[0] - 1
     base, step, table = values.ctypes.data, 4 * width, rows.ctypes.data
     middle, result = padded.ctypes.data + 4 * margin, out.ctypes.data
@@ -333,6 +341,7 @@ def smear_bytes(
         spare: ``(FLOATS,)``, scratch.
         out: ``(H, N)``, written.
     """
+    keep_small()
     height, size = out.shape
     count, base, step = lines.shape[0], lines.ctypes.data, 4 * lines.shape[1]
     half, total, source_base = np.float32(added), sums.ctypes.data, padded.ctypes.data
@@ -344,9 +353,9 @@ def smear_bytes(
         ready = 0
         for y in range(height):
             while ready < min(y - highest + 1, height):
-                line, source = lines[ready % count], padded[ready, left:]
-                for j in range(width + 2 * margin):
-                    line[j] = np.float32(source[j])
+                line, source = base + ready % count * step, source_base + ready * padded.shape[1]
+                for start in range(0, width + 2 * margin, FLOATS):
+                    widen(source + left + start, line + 4 * start)
                 ready += 1
             for n in range(rows.shape[0]):
                 place = clamp_index(y - down[n], height) % count

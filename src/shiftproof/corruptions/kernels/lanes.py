@@ -206,3 +206,36 @@ def _write_lowest(typing_context: Any, bits: Any) -> Any:
 
 
 find_lowest: Any = intrinsic(_write_lowest)
+
+
+def _write_floats(typing_context: Any, source: Any, out: Any) -> Any:
+    """Write the ``FLOATS`` bytes at the address ``source`` as float32."""
+    signature = types.void(types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, out = arguments
+        values = load(builder, source, ir.VectorType(ir.IntType(8), FLOATS))
+        store(builder, builder.uitofp(values, _VECTOR), out)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+widen: Any = intrinsic(_write_floats)
+
+
+def _mark_small(typing_context: Any) -> Any:
+    """Let LLVM keep the function in which this stands small, which halves the time that it takes.
+
+    It then makes no versions of a loop to choose from. For functions whose work is in the loops
+    above, or next to none.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("optsize")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+keep_small: Any = intrinsic(_mark_small)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import KnownNames, texts_of
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import open_table, read_alike, schema_of, write_table
@@ -140,9 +140,9 @@ def _with_calibrated() -> pyarrow.Schema:
     return schema_of({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
 
 
-def _open(path: Path) -> AbstractContextManager[pyarrow.Table]:
+def _open(path: Path, known: KnownNames | None = None) -> AbstractContextManager[pyarrow.Table]:
     """Open a table, of today or from before some of its columns were kept."""
-    return open_table(path, _schema(), newer=[_with_brier(), _with_calibrated()])
+    return open_table(path, _schema(), newer=[_with_brier(), _with_calibrated()], known=known)
 
 
 def write_cell(path: Path, records: CellRecords) -> None:
@@ -183,18 +183,23 @@ def _list_calibrated(answers: CalibratedAnswers) -> list[pyarrow.Array]:
     return columns
 
 
-def read_cell(path: Path) -> CellRecords:
+def read_cell(path: Path, known: KnownNames | None = None) -> CellRecords:
     """Read a cell's table.
+
+    Args:
+        path: the file.
+        known: the images of the tables that were read before, of which most cells have the same.
 
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with _open(path) as table:
-        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+    known = KnownNames() if known is None else known
+    with _open(path, known) as table:
+        column = {name: _join_chunks(table.column(name)) for name in table.schema.names}
         if any(field.null_count for field in (column["id"], column["position"])):
             raise ValueError("a row has no position")
         return CellRecords(
-            ids=column["id"].to_pylist(),
+            ids=known.list_texts(column["id"]),
             position=_numpy(column["position"], np.int32, -1),
             target=_numpy(column["target"], np.int32, -1),
             prediction=_numpy(column["prediction"], np.int32, -1),
@@ -215,11 +220,13 @@ def _read_top(column: Any) -> I32:
     if values.null_count:
         raise ValueError("a class has no number")
     lengths = _numpy(pc.list_value_length(column), np.int64, 0)
+    if (lengths == TOP).all():
+        return _numpy(values, np.int32, -1).reshape(len(column), TOP)
     starts = np.cumsum(lengths) - lengths
     places = np.arange(TOP)
     there = places < lengths[:, None]
     top = np.full(there.shape, -1, dtype=np.int32)
-    top[there] = np.asarray(values, np.int32)[(starts[:, None] + places)[there]]
+    top[there] = _numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
     return top
 
 
@@ -244,7 +251,7 @@ def read_answers(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """
     with _open(path) as table:
         target, prediction, confidence = (
-            _numpy(table.column(name).combine_chunks(), dtype, missing)
+            _numpy(_join_chunks(table.column(name)), dtype, missing)
             for name, dtype, missing in (
                 ("target", np.int32, -1), ("prediction", np.int32, -1),
                 ("confidence", np.float32, np.nan),
@@ -264,12 +271,21 @@ def read_tables(
     """
     paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
-    for (name, cell), record in read_alike(paths, read_cell).items():
+    known = KnownNames()
+    for (name, cell), record in read_alike(paths, lambda path: read_cell(path, known)).items():
         tables[name][cell] = record
     return tables
+
+
+def _join_chunks(column: Any) -> Any:
+    # Joining copies, even where there is only one.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
     if array.null_count:
         array = array.fill_null(missing)
-    return np.asarray(array, dtype=dtype)
+    if dtype is bool:  # bits in Arrow, bytes in numpy
+        return np.asarray(array, dtype)
+    # Not np.asarray: Arrow's own way to numpy imports pandas.
+    return np.asarray(np.from_dlpack(array), dtype)
