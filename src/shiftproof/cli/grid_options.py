@@ -291,15 +291,16 @@ class DeviceOptions:
     """What a device does, and in which precision."""
 
     dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"],
+        Literal["fp32", "bf16", "fp16"] | None,
         typer.Option(
             "--dtype",
             metavar="NAME",
-            help="Precision of the networks: fp32, or bf16 or fp16 by torch's autocast, which is faster "
-            "on a GPU and changes the figures slightly.",
+            help="Precision of the networks: fp32, the default but for a Classifier of your own, or "
+            "bf16 or fp16 by torch's autocast, which is faster on a GPU and changes the figures "
+            "slightly.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "fp32"
+    ] = None
     corrupt_on: Annotated[
         Literal["workers", "device"],
         typer.Option(
