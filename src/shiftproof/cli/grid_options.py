@@ -439,14 +439,18 @@ def _holds_several(out: Path) -> bool:
     folder = RunFolder(out)
     settings = folder.info().get("settings") if folder.run_file.is_file() else None
     models = settings.get("models") if isinstance(settings, dict) else None
-    return isinstance(models, dict) and bool(models) and "source" not in models
+    return isinstance(models, dict) and bool(models) and list(models) != ["source"]
 
 
 def short_name(spec: str) -> str:
-    """Return what a model of several is called: its own part of the spec, as it can name a folder."""
+    """Return what a model of several is called: its own part of the spec, as it can name a folder.
+
+    It is never ``source``, which is what the only model of a run is called.
+    """
     target = spec.partition("?")[0].rpartition(":")[2]
     if spec.startswith("open_clip:") and target.count("/") == 1 and target[0] not in "./~":
         # One tag of weights is there for many architectures.
         target = target.replace("/", "-")
     stem = target.rstrip("/").rpartition("/")[2]
-    return re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"
+    name = re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"
+    return "source-model" if name == "source" else name
