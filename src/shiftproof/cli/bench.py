@@ -199,7 +199,7 @@ def bench(
     severities = shifts.levels
     adapters = parse_adapters(adapt)
     _check(asked, plan, depth, adapters, models=len(specs))
-    task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
+    task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
     if share is not None:

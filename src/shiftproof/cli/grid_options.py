@@ -156,14 +156,28 @@ class CalibrateOptions:
         ),
     ] = None
     coverage: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--coverage",
             metavar="SHARE",
             help="The share of images whose prediction set is to hold the right class, with "
-            "--calibrate.",
+            "--calibrate; 0.9 by default.",
         ),
-    ] = 0.9
+    ] = None
+
+    def choose_coverage(self) -> float:
+        """Return the share that was asked for, or the usual one.
+
+        Raises:
+            InputError: one was asked for and nothing is calibrated.
+        """
+        from shiftproof.bench.calibrators import COVERAGE
+
+        if self.coverage is None:
+            return COVERAGE
+        if self.calibrate is None:
+            raise InputError("--coverage has an effect with --calibrate only.")
+        return self.coverage
 
 
 @dataclass(frozen=True)
@@ -406,8 +420,18 @@ def split_images(text: str | None) -> tuple[int | str | None, str | None]:
 
 
 def parse_adapters(text: str) -> list[str]:
-    """Read ``"batchnorm:prior=16 rpl"`` as a list of specs; ``none`` is none."""
-    return [] if text.strip() in ("", "none") else text.split()
+    """Read ``"batchnorm:prior=16 rpl"`` as a list of specs; ``none`` is none.
+
+    Raises:
+        InputError: they are separated by commas.
+    """
+    specs = [] if text.strip() in ("", "none") else text.split()
+    for spec in specs:
+        if "," in spec.partition(":")[0]:
+            raise InputError(
+                f'Expected adapters separated by spaces, such as "batchnorm rpl"; got {spec!r}.'
+            )
+    return specs
 
 
 def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
