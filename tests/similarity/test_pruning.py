@@ -11,6 +11,7 @@ from shiftproof.similarity import (
     prune,
     prune_to,
 )
+from shiftproof.similarity.keeping import write_pruned
 from support.embedding_trees import clip_retrieval, unit_rows
 from support.similar_rows import clustered, products
 
@@ -167,3 +168,18 @@ def test_odd_settings():
             prune_to(rows, tests, size, "near")
     with pytest.raises(InputError, match="one value in among for each of 4 rows"):
         coreset(rows, tests, 1, among=np.ones(3, bool))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"threshold": 2.0}, "thresholds in -1..1"),
+        ({"threshold": float("nan")}, "thresholds in -1..1"),
+        ({"rule": "far", "size": 9}, "a size of 1 to 8"),
+    ],
+)
+def test_a_refused_pruning_leaves_the_folder_free(asked, message, tmp_path):
+    train, test = unit_rows(8), unit_rows(3, seed=1)
+    with pytest.raises(InputError, match=message):
+        write_pruned(train, {"a": test}, tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from shiftproof.bench.arguments import check_readable
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions.sequences import DIFFICULTIES, PERTURBATIONS, perturb
 from shiftproof.data import ImageData, open_data
@@ -124,6 +125,8 @@ def measure_stability(
     check_choice(named, perturbations, reference, difficulty)
     images = data if isinstance(data, ImageData) else _open(data, next(iter(named.values())))
     folder = Path(out)
+    if not (folder / RUN_FILE).is_file():
+        check_readable(images)
     settings = {
         "kind": "stability",
         "models": {name: model.settings for name, model in named.items()},
