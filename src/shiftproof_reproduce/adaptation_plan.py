@@ -19,7 +19,7 @@ LEFT_OUT: dict[tuple[DataName, NetName], str] = {
     "99.5 % of the clean test images; shorter trials at 0.3, 1 and 2 times the learning rate, with "
     "group norm in its stem or with the mean of its tokens, did not begin to learn either",
 }
-"""Networks that are not compared on a data set, and why."""
+"""Networks that are not compared on a dataset, and why."""
 
 SOURCE = "source"
 """The network as it is, which stands in the tables beside the methods."""
@@ -158,8 +158,8 @@ STREAMS: tuple[Stream, ...] = (
 class Plan:
     """How much is measured. The defaults are the small scale; tests take less.
 
-    ``good_enough`` is the clean error that a network must be below, by data set. ``severity`` is that
-    of all corrupted images. ``left_out`` says which networks are not compared on a data set, and why.
+    ``good_enough`` is the clean error that a network must be below, by dataset. ``severity`` is that
+    of all corrupted images. ``left_out`` says which networks are not compared on a dataset, and why.
     """
 
     training: Training = dataclasses.field(default_factory=Training)
@@ -179,11 +179,11 @@ class Plan:
     holdout_images: int = 128
 
     def list_nets(self, data: DataName) -> list[NetName]:
-        """Return the networks that are compared on a data set."""
+        """Return the networks that are compared on a dataset."""
         return [net for net in self.nets if (data, net) not in self.left_out]
 
     def list_data(self, net: NetName) -> list[DataName]:
-        """Return the data sets on which a network is compared."""
+        """Return the datasets on which a network is compared."""
         return [data for data in self.data if (data, net) not in self.left_out]
 
     def list_methods(self, net: NetName) -> list[Method]:

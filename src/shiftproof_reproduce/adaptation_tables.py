@@ -21,7 +21,7 @@ HARMLESS = 0.01
 
 
 class Place(NamedTuple):
-    """A network on a data set."""
+    """A network on a dataset."""
 
     data: DataName
     net: NetName
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """All runs of a comparison: by data set and network, stream, and method."""
+    """All runs of a comparison: by dataset and network, stream, and method."""
 
     plan: Plan
     found: Mapping[tuple[Place, str, str], Measured]
@@ -73,7 +73,7 @@ class Compared:
     def pool_change(
         self, net: NetName, stream: str, method: str, cells: Sequence[Cell] | None = None
     ) -> Value:
-        """Return the change against the source over the images of all data sets."""
+        """Return the change against the source over the images of all datasets."""
         parts = []
         for data in self.plan.list_data(net):
             if not self.has(data, net, stream, method):
@@ -84,7 +84,7 @@ class Compared:
 
 
 def make_tables(compared: Compared) -> list[Table]:
-    """Return the advice first, then the errors and changes of each network on each data set."""
+    """Return the advice first, then the errors and changes of each network on each dataset."""
     plan = compared.plan
     tables = [advise(compared)]
     for net in plan.nets:
@@ -121,7 +121,7 @@ def advise(compared: Compared) -> Table:
         rows,
         values,
         unit="change",
-        note="In points against the source, less is better. The lowest mean error over the data sets, "
+        note="In points against the source, less is better. The lowest mean error over the datasets, "
         "of the methods that end at most a point above the source on clean images of that protocol.",
     )
 
@@ -170,7 +170,7 @@ def compare(compared: Compared, data: DataName, net: NetName) -> Table:
 
 
 def compare_worst(compared: Compared, cells: Sequence[Cell] | None = None) -> Table:
-    """Return for each method the change where it does worst: over all protocols and data sets.
+    """Return for each method the change where it does worst: over all protocols and datasets.
 
     ``cells`` is ``[CLEAN]``, or None for the corrupted ones.
     """
@@ -184,14 +184,14 @@ def compare_worst(compared: Compared, cells: Sequence[Cell] | None = None) -> Ta
         [method.title for method in plan.methods],
         [[find_worst(compared, net, each, cells) for net in plan.nets] for each in plan.methods],
         unit="change",
-        note="The largest change against the source over all protocols and data sets.",
+        note="The largest change against the source over all protocols and datasets.",
     )
 
 
 def find_worst(
     compared: Compared, net: NetName, method: Method, cells: Sequence[Cell] | None = None
 ) -> Value:
-    """Return the largest change over protocols and data sets; None where there is none."""
+    """Return the largest change over protocols and datasets; None where there is none."""
     changes = [
         compared.change(data, net, stream.name, method.name, cells=cells)
         for data in compared.plan.data

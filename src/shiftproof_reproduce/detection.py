@@ -201,7 +201,7 @@ def _train_detectors(
 
 
 def read_scenes(data: CocoData) -> Scenes:
-    """Return a data set of scenes as what a detector is trained on."""
+    """Return a dataset of scenes as what a detector is trained on."""
     objects = [data.objects[sample.id] for sample in data.samples]
     return Scenes(
         [data.read(sample) for sample in data.samples],

@@ -1,4 +1,4 @@
-"""Detection robustness at the paper's own scale: a data set from disk, and what was published beside it."""
+"""Detection robustness at the paper's own scale: a dataset from disk, and what was published beside it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def reproduce(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Measure a detector on the 15 corruptions of a data set, and return it beside what was published.
+    """Measure a detector on the 15 corruptions of a dataset, and return it beside what was published.
 
     Args:
         out: the folder of the run; what is there is resumed.
-        data: Pascal VOC, COCO or Cityscapes: what ``open_detection_data`` takes, or a data set.
+        data: Pascal VOC, COCO or Cityscapes: what ``open_detection_data`` takes, or a dataset.
         model: what ``load_detector`` takes, or a detector; None takes ``MODEL``.
         device: where the detector is loaded.
         workers: processes that read and corrupt.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: there is no data set with boxes.
+        InputError: there is no dataset with boxes.
     """
     if data is None:
         raise InputError(
-            "The scale paper needs a data set with boxes on disk: give the folder of Pascal VOC, COCO "
+            "The scale paper needs a dataset with boxes on disk: give the folder of Pascal VOC, COCO "
             "or Cityscapes (--data). The scale small needs none."
         )
     dataset = open_detection_data(data)
@@ -74,7 +74,7 @@ def reproduce(
 
 
 def name_benchmark(data: DetectionData) -> str:
-    """Return the benchmark that a data set, corrupted, is."""
+    """Return the benchmark that a dataset, corrupted, is."""
     if isinstance(data, VocData):
         return "Pascal-C"
     return "Cityscapes-C" if isinstance(data, CityscapesData) else "COCO-C"

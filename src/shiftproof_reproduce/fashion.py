@@ -49,7 +49,7 @@ class FashionMNIST:
     def test_subset(
         self, count: int, *, seed: int = 0, labels: Sequence[int] | None = None
     ) -> ImageArrays:
-        """Return ``count`` test images drawn by chance as a data set of RGB images.
+        """Return ``count`` test images drawn by chance as a dataset of RGB images.
 
         A smaller subset is the beginning of a larger one, and an image keeps its id in all of them.
 

@@ -1,4 +1,4 @@
-"""Letters as a data set of many classes: rendered here from the fonts of Debian's packages."""
+"""Letters as a dataset of many classes: rendered here from the fonts of Debian's packages."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def load(
     seed: int = 0,
     places: Sequence[Path] = PLACES,
 ) -> Glyphs:
-    """Render the data set.
+    """Render the dataset.
 
     Args:
         train_per_class: images, in the fonts of the part "train".

@@ -114,7 +114,7 @@ def test_it_stands_before_others_in_a_spec():
     assert settings["inner"]["adapter"] == "batchnorm"
     assert settings["classifier"] == classifier().settings
     assert "classifier" not in settings["inner"]
-    with pytest.raises(InputError, match="expected an adapter that is wrapped"):
+    with pytest.raises(InputError, match=r"wrapped, as in .rdumb\+rpl"):
         make_adapter("rdumb", classifier())
     with pytest.raises(InputError, match="can stand before a plus"):
         make_adapter("lame+batchnorm", classifier())

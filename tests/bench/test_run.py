@@ -433,7 +433,9 @@ def test_a_tree_that_lacks_a_cell_is_refused(model, photos, tmp_path):
         for path in (tmp_path / "red").iterdir():
             (target / path.name).write_bytes(path.read_bytes())
     data = open_data(tree, classes=model.classes)
-    with pytest.raises(InputError, match="has no cell fog-3"):
+    with pytest.raises(
+        InputError, match=r"has no cell fog-3\. .*--corruptions fog --severities 1,2$"
+    ):
         bench.run(model, data, corruptions=["fog"], severities=[1, 2, 3], out=tmp_path / "run")
 
 

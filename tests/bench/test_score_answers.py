@@ -243,6 +243,15 @@ def test_files_that_do_not_fit_are_refused(tmp_path, arrays, message):
         bench.score(root, truth, out=tmp_path / "run", classes=Classes(tuple("abc")))
 
 
+def test_the_file_of_one_cell_is_refused(tmp_path):
+    root, truth = three(tmp_path, logits=np.eye(3))
+    file = next(root.rglob("*.npz"))
+    with pytest.raises(
+        InputError, match=r"expected a folder with a file for each cell .*fog/3\.npz"
+    ):
+        bench.score(file, truth, out=tmp_path / "run", classes=Classes(tuple("abc")))
+
+
 def test_an_array_that_may_be_either_is_refused(tmp_path):
     root, truth = three(tmp_path, logits=np.eye(3))
     for path in root.glob("*.npz"):

@@ -97,7 +97,23 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(photos, t
     ):
         with pytest.raises(error, match=message):
             measure_stability(make_constant(), photos, out=out, **changes)
-    few = Classifier(lambda b: np.zeros((len(b), 2), np.float32), Preprocess((8, 8), 8), ["a", "b"])
-    with pytest.raises(InputError, match="needs 5 classes"):
-        measure_stability(few, photos, out=out)
+    one = Classifier(lambda b: np.zeros((len(b), 1), np.float32), Preprocess((8, 8), 8), ["a"])
+    with pytest.raises(InputError, match="one class only"):
+        measure_stability(one, photos, out=out)
+    (tmp_path / "none.csv").write_text("path\nnothing.png\n")
+    with pytest.raises(InputError, match=r"None of the 1 images of none\.csv can be read"):
+        measure_stability(make_constant(), tmp_path / "none.csv", out=out)
     assert not out.exists()
+
+
+def test_two_classes_flip_and_have_no_top5_distance(photos, tmp_path):
+    def alternate(batch):
+        return np.eye(2, dtype=np.float32)[np.arange(len(batch)) % 2]
+
+    model = Classifier(alternate, Preprocess((8, 8), 8), ["a", "b"])
+    scores = measure_stability(
+        model, photos, out=tmp_path / "run", perturbations=["brightness"], show_progress=False
+    )
+    # It gets the frames of an image together, and answers the other class in each.
+    assert scores.figures["source"]["brightness"][FLIP].value == 1
+    assert DISTANCE not in scores.figures["source"]["brightness"]

@@ -119,7 +119,7 @@ def test_corrupt_writes_the_tree_and_goes_on(photos, tmp_path, capsys):
     (target / "fog" / "4" / "a.png").unlink()
     before = (target / "fog" / "2" / "a.png").stat().st_mtime_ns
     assert run(*words[:-1], "0") == 0
-    assert "1 images written" in capsys.readouterr().out
+    assert "1 image written" in capsys.readouterr().out
     assert (target / "fog" / "2" / "a.png").stat().st_mtime_ns == before
 
 

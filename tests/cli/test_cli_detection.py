@@ -40,6 +40,7 @@ def test_options_of_the_other_verb_are_refused(verb, arguments, message, tmp_pat
         ("onnx:models/fastest.onnx?decode=fastestdet&classes=coco.names", "fastest"),
         ("transformers:facebook/detr-resnet-50", "detr-resnet-50"),
         ("ultralytics:yolov8n.pt", "yolov8n"),
+        ("onnx:models/source.onnx?decode=fastestdet", "source-model"),
     ],
 )
 def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
@@ -51,7 +52,12 @@ def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
 
 
 @pytest.mark.parametrize(
-    ("models", "name"), [({"source": {}}, "source"), ({"a": {}, "b": {}}, "yolov8n")]
+    ("models", "name"),
+    [
+        ({"source": {}}, "source"),
+        ({"a": {}, "b": {}}, "yolov8n"),
+        ({"source": {}, "b": {}}, "yolov8n"),
+    ],
 )
 def test_one_that_is_added_to_several_has_its_own_name(tmp_path, models, name):
     told = {"kind": "detection", "settings": {"models": models}}

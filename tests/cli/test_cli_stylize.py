@@ -45,8 +45,8 @@ def test_it_writes_what_the_functions_give(coco, styles, tmp_path, capsys):
     words = ("stylize", coco, tmp_path / "out", "--styles", styles, "--seed", 3, "-w", 0)
     assert run(*words) == 0
     shown = capsys.readouterr().out
-    assert "1 images written to" in shown
-    assert "1 other files carried over" in shown
+    assert "1 image written to" in shown
+    assert "1 other file carried over" in shown
     assert "stylize" in shown.splitlines()[-1]
     clean = pixels(coco / "images" / "a.png")
     expected, _ = stylize_keyed(clean, open_styles(styles), key="images/a.png", seed=3)
@@ -102,7 +102,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
         assert run(*words) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert run(*words) == 0
-    assert "1 images written" in capsys.readouterr().out
+    assert "1 image written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,20 @@ def test_a_table_whose_files_are_all_missing_is_bad_input(tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--coverage", "0.5"], "--coverage has an effect with --calibrate only."),
+        (["--adapt", "batchnorm,rpl"], 'separated by spaces, such as "batchnorm rpl"'),
+    ],
+)
+def test_options_that_would_do_nothing_are_bad_input(words, says, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run("bench", "-m", "demo", "-d", "demo", "-o", out, "-c", "fog", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
 def test_a_score_that_failed_leaves_the_folder_free(tmp_path, capsys):
     results = tmp_path / "results"
     write_answers(results / "clean.npz", 8)

@@ -124,10 +124,10 @@ def test_every_image_of_a_plain_folder_is_corrupted_and_the_rest_is_said(tmp_pat
     assert cli.run(["corrupt", str(tmp_path / "a"), str(tmp_path / "out"), *words]) == 0
     shown = capsys.readouterr()
     assert "6 images written" in shown.out
-    assert "1 files that are no images (1 .txt): left out" in shown.err
+    assert "1 file that is no image (1 .txt): left out" in shown.err
     assert sorted(path.name for path in (tmp_path / "out" / CELL).iterdir()) == NEW
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["left aside"] == ["1 files that are no images (1 .txt): left out"]
+    assert manifest["left aside"] == ["1 file that is no image (1 .txt): left out"]
 
 
 @pytest.mark.parametrize("name", ["b.jfif", "b.mpo", "b.jp2", "b"])

@@ -756,7 +756,10 @@ def test_coco_images_elsewhere_are_named(tmp_path):
     (tmp_path / "deep").rename(tmp_path / "d" / "e" / "f" / "g")
     with pytest.raises(InputError, match="give the folder as images"):
         open_detection_data(path)
-    assert len(open_detection_data(path, images=tmp_path / "d" / "e" / "f" / "g")) == 3
+    images = tmp_path / "d" / "e" / "f" / "g"
+    assert len(open_detection_data(path, images=images)) == 3
+    # So it is where the folder of the JSON is given in place of the file.
+    assert len(open_detection_data(path.parent, images=images)) == 3
 
 
 def test_the_fingerprint_moves_with_a_box_and_with_an_image(tmp_path):

@@ -133,6 +133,18 @@ def test_format_source_keeps_every_byte_but_the_photographs(tmp_path):
     assert manifest["encoder"] == "as the source: jpeg quality 95, others lossless"
 
 
+def test_annotations_outside_of_the_images_are_named(tmp_path):
+    coco_tree(tmp_path / "coco")
+    (tmp_path / "elsewhere").mkdir()
+    name = "instances_val2017.json"
+    (tmp_path / "coco" / "annotations" / name).rename(tmp_path / "elsewhere" / name)
+    images = tmp_path / "coco" / "val2017"
+    for source in (tmp_path / "elsewhere", tmp_path / "elsewhere" / name):
+        done = copy(source, tmp_path / f"copy of {source.name}", images=images)
+        [said] = [text for text in done.omissions if name in text]
+        assert "not copied" in said
+
+
 def test_voc_names_its_images_anew_and_keeps_the_rest(tmp_path):
     base = voc_tree(tmp_path / "voc")
     copy(base, tmp_path / "out")

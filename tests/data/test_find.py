@@ -77,6 +77,16 @@ def test_two_folders_that_could_be_meant_are_both_named(tmp_path):
         assert levels(data) == [LEVEL["train"]]
 
 
+def test_a_folder_that_is_a_part_of_a_word_of_the_json_is_not_named_by_it(tmp_path):
+    for folder, level in {"a": 10, "zoo": 90}.items():
+        picture(tmp_path / folder / "1.png", level)
+    path = coco_json(tmp_path / "annotations" / "instances.json", ["1.png"])
+    with pytest.raises(InputError, match="found in a/ and zoo/"):
+        open_detection_data(tmp_path)
+    path.rename(path.with_name("instances_zoo.json"))
+    assert levels(open_detection_data(tmp_path)) == [90]
+
+
 def test_another_splits_photographs_alone_are_refused(tmp_path):
     picture(tmp_path / "images" / "train" / "1.png", LEVEL["train"])
     coco_json(tmp_path / "annotations" / "instances_val.json", ["1.png"])

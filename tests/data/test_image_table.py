@@ -73,7 +73,7 @@ def test_a_class_map_translates_labels(table, classes):
         ("a.png,cat\n\nb.png,hamster\n", "line 3: Unknown class 'hamster'"),
         ("path,label\na.png,kat\n", r"line 2: Unknown class 'kat'\. Did you mean 'cat'"),
         ("a.png,3\n", r"line 1: Label 3 is outside the model's classes.*expected 0 to 2"),
-        ("a.png,cat\nb.png\nc.png\n", r"line 2: .*the label is missing here and in 1 more of 3"),
+        ("a.png,cat\nb.png\nc.png\n", r"line 2: .*2 of 3 rows have no label, this one first"),
     ],
 )
 def test_a_label_that_is_no_class_is_named_with_its_line(table, classes, text, says):
@@ -82,7 +82,7 @@ def test_a_label_that_is_no_class_is_named_with_its_line(table, classes, text, s
 
 
 def test_labels_that_are_insisted_on_must_be_there(table, classes):
-    with pytest.raises(LabelError, match=r"line 1: .*the label is missing"):
+    with pytest.raises(LabelError, match=r"line 1: .*1 of 1 rows have no label"):
         ImageTable(table("a.png\n"), classes, labeled=True)
     with pytest.raises(LabelError, match="labels need classes; none were given"):
         ImageTable(table("a.png,cat\n"), labeled=True)

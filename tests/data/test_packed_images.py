@@ -136,6 +136,11 @@ class TestTars:
         with pytest.raises(BrokenFileError, match=r"a\.tar/1\.cls: expected a label as UTF-8"):
             open_data(tar, classes=classes)
 
+    def test_a_byte_order_mark_is_no_part_of_a_label(self, tmp_path, classes):
+        data = png(COLOURS[0])
+        tar = write_tar(tmp_path / "a.tar", [("1.png", data), ("1.cls", b"\xef\xbb\xbfcat\r\n")])
+        assert open_data(tar, classes=classes).samples[0].label == classes.index("cat")
+
     def test_a_cut_tar_and_one_without_images(self, tmp_path, classes):
         tar = tar_of(tmp_path / "a.tar", {"cls": "0"}, {"cls": "1"})
         (tmp_path / "cut.tar").write_bytes(tar.read_bytes()[:2000])
@@ -144,6 +149,12 @@ class TestTars:
         write_tar(tmp_path / "none.tar", [("a.txt", b"x")])
         with pytest.raises(InputError, match="the tars hold no images"):
             open_data(tmp_path / "none.tar", classes=classes)
+        # By webdataset's rule it is the member v2.png of the sample 1.
+        write_tar(tmp_path / "dots.tar", [("1.v2.png", png(COLOURS[0])), ("1.cls", b"0")])
+        with pytest.raises(
+            InputError, match=r"hold no images \(left aside: dots\.tar/1\.v2\.png: "
+        ):
+            open_data(tmp_path / "dots.tar", classes=classes)
 
     def test_patterns_and_urls_have_the_ids_of_the_folder(self, tmp_path, classes):
         fsspec = pytest.importorskip("fsspec")

@@ -42,6 +42,9 @@ def means():
 def classifier():
     return Classifier(Net(), SMALL, ["cat", "dog"], outputs=[1, 0])
 
+def half():
+    return classifier().in_dtype("bf16")
+
 def encoder():
     return Encoder(Net(), SMALL)
 
@@ -134,6 +137,9 @@ def test_what_a_function_returns_is_taken_as_it_is(place):
     function = load_classifier("python:own_models:means?size=8&mean=0,0,0&std=1,1,1")
     assert function.predict(np.full((1, 8, 8, 3), 255, np.uint8)).tolist() == [[1, 1, 1]]
     assert load_classifier("python:own_models:Net?size=8").classes.names == ("0", "1")
+    half = [load_classifier("python:own_models:half", dtype=dtype) for dtype in (None, "fp32")]
+    assert [one.dtype for one in half] == ["bf16", "fp32"]
+    assert load_classifier("python:own_models:classifier").dtype == "fp32"
     stored = load_classifier("python:own_models:stored?size=8")
     assert stored.module.head.weight is sys.modules["own_models"].stored.head.weight
 

@@ -265,6 +265,15 @@ def test_losses_are_shown_beside_wins(tmp_path: Path) -> None:
     assert captions == ["Helped most", "Hurt most"]
 
 
+def test_of_many_adapters_the_first_are_in_the_lead_and_all_have_a_card(tmp_path: Path) -> None:
+    names = ("source", *(f"adapter-{number}" for number in range(7)))
+    page = page_of(write_run(tmp_path / "run", scores(models=names, gain=0.02), sheets=0))
+    lead = page.one(style="lead").text
+    assert [name for name in names if name in lead] == [f"adapter-{number}" for number in range(4)]
+    assert "3 more are below." in lead
+    assert len(page.all(style="change")) == 7
+
+
 def test_few_images_are_warned_of(tmp_path: Path) -> None:
     few = page_of(write_run(tmp_path / "few", scores(images=99), sheets=0))
     assert "Only 99 images" in few.one("header").text

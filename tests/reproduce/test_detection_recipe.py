@@ -360,7 +360,7 @@ def test_ours_stands_before_the_published_rows(data, tmp_path, monkeypatch):
         )
     }
     assert table.values[0][0].value == pytest.approx(coco_metrics(truth, found)["AP"], abs=1e-6)
-    with pytest.raises(InputError, match="needs a data set with boxes"):
+    with pytest.raises(InputError, match="needs a dataset with boxes"):
         detection_paper.reproduce(tmp_path / "other", data=None)
 
 

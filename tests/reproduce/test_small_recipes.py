@@ -1,4 +1,4 @@
-"""Both recipes from the idx files to the page, on a data set that is learnt in a second."""
+"""Both recipes from the idx files to the page, on a dataset that is learnt in a second."""
 
 import csv
 import dataclasses

@@ -11,6 +11,8 @@ from shiftproof.similarity import (
     prune,
     prune_to,
 )
+from shiftproof.similarity.audit import audit
+from shiftproof.similarity.keeping import write_coreset, write_deduplicated, write_pruned
 from support.embedding_trees import clip_retrieval, unit_rows
 from support.similar_rows import clustered, products
 
@@ -167,3 +169,32 @@ def test_odd_settings():
             prune_to(rows, tests, size, "near")
     with pytest.raises(InputError, match="one value in among for each of 4 rows"):
         coreset(rows, tests, 1, among=np.ones(3, bool))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"threshold": 2.0}, "thresholds in -1..1"),
+        ({"threshold": float("nan")}, "thresholds in -1..1"),
+        ({"rule": "far", "size": 9}, "a size of 1 to 8"),
+    ],
+)
+def test_a_refused_pruning_leaves_the_folder_free(asked, message, tmp_path):
+    train, test = unit_rows(8), unit_rows(3, seed=1)
+    with pytest.raises(InputError, match=message):
+        write_pruned(train, {"a": test}, tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_not_normalized_leave_the_folder_free(tmp_path):
+    train, tests = 2 * unit_rows(8), {"a": unit_rows(3, seed=1)}
+    for write in (
+        lambda out: write_pruned(train, tests, out, threshold=0.5),
+        lambda out: write_deduplicated(train, out),
+        lambda out: write_coreset(train, tests, 2, out),
+        lambda out: audit(train, tests, out=out),
+        lambda out: audit(tests["a"], {"a": train}, out=out),
+    ):
+        with pytest.raises(InputError, match="expected rows of length 1"):
+            write(tmp_path / "out")
+        assert not (tmp_path / "out").exists()

@@ -523,6 +523,18 @@ def test_what_only_plans_writes_nothing(s3, memory, capsys, monkeypatch, tmp_pat
         assert "Another command writes to memory://out" in told
 
 
+def test_a_plan_counts_what_is_behind_the_url(memory, capsys, monkeypatch, tmp_path):
+    fill(memory)
+    words = ["corrupt", "memory://data", "memory://out", "-c", "contrast", "--workers", "0"]
+    assert run_and_read(capsys, *words, "-s", "1,3")[0] == 0
+    monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "other machine"))
+    before = content(memory, "/out")
+    code, told = run_and_read(capsys, *words, "-s", "1,3,5", "--dry-run")
+    assert code == 0, told
+    assert "2 cells are there, 1 is added: contrast at 5" in " ".join(told.split())
+    assert content(memory, "/out") == before
+
+
 def test_copies_that_other_machines_would_write_for_nobody(memory, monkeypatch, capsys):
     fill(memory)
     monkeypatch.delenv(placeholders.CACHE)

@@ -94,7 +94,8 @@ class ActMAD(CallAdapter):
     A batch of few classes differs from clean images by its classes. Where the source's answers tell so
     (:class:`~shiftproof.adapt.source_check.SourceCheck`), no step is taken, and an event says so. To ask,
     16 images at most run once more, or twice. This holds for classifiers with batch norm, not for
-    ``run_batch``; ``few_classes="learn"`` is the paper's.
+    ``run_batch``; ``few_classes="learn"`` is the paper's. A single image has one class, so most of a
+    stream of single images is answered and not learned from.
 
     Differs from the published code: SGD without Nesterov momentum and weight decay, and batches of
     one call are each compared by themselves.

@@ -324,7 +324,9 @@ def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Ada
     *wrappers, last = [_read(part, spec) for part in _join_lists(_split_parts(spec))]
     entry, options = last
     if entry.wraps:
-        raise InputError(f"{spec!r}: expected an adapter that is wrapped, as in 'guard+rpl'.")
+        raise InputError(
+            f"{spec!r}: expected an adapter that is wrapped, as in '{spec.partition(':')[0]}+rpl'."
+        )
     adapter = entry.make(classifier, **options)
     for wrapper, chosen in reversed(wrappers):
         if not wrapper.wraps:

@@ -145,8 +145,15 @@ def check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
         raise InputError(
             f"{data.name} has no cell {', '.join(missing[:5])}"
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            + ". Choose --corruptions and --severities that it has."
+            + f". Choose what it has: {_show_options(data.cells)}"
         )
+
+
+def _show_options(cells: Iterable[Cell]) -> str:
+    """Return the options that name cells: ``--corruptions fog,snow --severities 1,3``."""
+    names = ",".join(dict.fromkeys(cell.corruption for cell in cells if not cell.is_clean))
+    levels = sorted({cell.severity for cell in cells if not cell.is_clean})
+    return f"--corruptions {names} --severities {','.join(map(str, levels))}"
 
 
 class Described(Protocol):

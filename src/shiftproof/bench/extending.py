@@ -19,18 +19,17 @@ from shiftproof.bench.calibrating import HELD_OUT_RECORDS, keep_calibrations
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.request import Layout
 from shiftproof.bench.task import SOURCE, Prepared
-from shiftproof.compute.progress import console
 from shiftproof.corruptions.extent import (
     count_added,
     count_there,
     describe_cells,
     find_unknown,
     join_names,
+    tell,
     unite_names,
 )
 from shiftproof.errors import RunMismatchError
 from shiftproof.io import files, manifest
-from shiftproof.io.border import show_text
 from shiftproof.io.text import read_json
 from shiftproof.runs.budget import KEY as BUDGET
 from shiftproof.runs.extension import Extension, find_settings, read_extension
@@ -447,9 +446,7 @@ def describe_extent(whole: Whole, folder: RunFolder) -> str | None:
 
 def tell_extent(whole: Whole, folder: RunFolder) -> None:
     """Print what a run has and what is added or kept to standard error."""
-    line = describe_extent(whole, folder)
-    if line is not None:
-        console.print(show_text(line), markup=False, highlight=False, soft_wrap=True)
+    tell(describe_extent(whole, folder))
 
 
 def _count_before(whole: Whole) -> int:

@@ -177,9 +177,19 @@ def _check_detections(asked: ScoreRequest) -> None:
     Raises:
         InputError: there are such.
     """
-    if asked.classes is not None:
-        raise InputError("The classes of detections are those of the annotations; give none.")
     given, data = asked.given, asked.data
+    for path in given.values():
+        if not path.is_dir() and not _is_table(path):
+            raise InputError(
+                f"{path}: expected a folder with a file for each cell (fog/3{path.suffix}, "
+                f"clean{path.suffix}), or a table with the columns corruption, severity and image."
+            )
+    if asked.classes is not None:
+        raise InputError(
+            f"{next(iter(given.values()))} is read as results of a detector, whose classes are those of "
+            "the annotations; give none. A table of a classifier has the columns corruption, severity "
+            "and image."
+        )
     tables = [path for path in given.values() if _is_table(path)]
     if tables and len(tables) < len(given):
         raise InputError(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from shiftproof.bench.arguments import check_readable
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions.sequences import DIFFICULTIES, PERTURBATIONS, perturb
 from shiftproof.data import ImageData, open_data
@@ -101,8 +102,9 @@ def measure_stability(
     paper AlexNet; their means over the perturbations are mFR and mT5D. Labels are not used.
 
     Args:
-        models: a classifier, or name to classifier, of at least five classes, with a
-            :class:`~shiftproof.models.Preprocess`.
+        models: a classifier, or name to classifier, with a
+            :class:`~shiftproof.models.Preprocess`. Of one of fewer than five classes there is no
+            top-5 distance.
         data: images, or what ``open_data`` takes.
         out: the folder of the run; one that was interrupted is resumed.
         perturbations: names of ``corruptions.sequences.PERTURBATIONS``.
@@ -123,6 +125,8 @@ def measure_stability(
     check_choice(named, perturbations, reference, difficulty)
     images = data if isinstance(data, ImageData) else _open(data, next(iter(named.values())))
     folder = Path(out)
+    if not (folder / RUN_FILE).is_file():
+        check_readable(images)
     settings = {
         "kind": "stability",
         "models": {name: model.settings for name, model in named.items()},
@@ -188,10 +192,8 @@ def check_choice(
                 f"{name}: expected a Preprocess, which says how an image is resized before it is cut; "
                 f"got {type(model.preprocess).__name__}."
             )
-        if len(model.classes) < TOP:
-            raise InputError(
-                f"{name}: the top-5 distance needs {TOP} classes, it has {len(model.classes)}."
-            )
+        if len(model.classes) < 2:
+            raise InputError(f"{name}: a prediction cannot flip, since it has one class only.")
 
 
 def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
@@ -272,7 +274,7 @@ def _row(
 ) -> tuple[str, I32 | None, str | None]:
     if isinstance(shown, BrokenFileError):
         return sample.id, None, str(shown)
-    return sample.id, top_classes(model.predict(shown[name]), TOP), None
+    return sample.id, top_classes(model.predict(shown[name]), min(TOP, len(model.classes))), None
 
 
 def _frames(
@@ -317,7 +319,10 @@ def _schema() -> pyarrow.Schema:
 
 
 def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
-    """Return rows as a table: ``classes`` holds the five classes of each frame, one after the other."""
+    """Return rows as a table: ``classes`` holds the five classes of each frame, one after the other.
+
+    Of models of fewer classes it holds all of them.
+    """
     import pyarrow as pa
 
     columns = {
@@ -329,13 +334,17 @@ def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
 
 
 def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
-    """Return ids, rankings ``(N, F, 5)`` of those that could be read, and why others could not."""
+    """Return ids, rankings ``(N, F, 5)`` of those that could be read, and why others could not.
+
+    Rankings of a model of K < 5 classes are ``(N, F, K)``.
+    """
     with open_table(path, _schema()) as table:
         told = table.column("classes").to_pylist()
         ids = table.column("id").to_pylist()
         frames = PERTURBATIONS[perturbation].count
         kept = [row for row in told if row is not None]
-        rankings = np.array(kept, np.int32).reshape(len(kept), frames, TOP)
+        top = len(kept[0]) // frames if kept else TOP
+        rankings = np.array(kept, np.int32).reshape(len(kept), frames, top)
         broken = [str(reason) for reason in table.column("error").to_pylist() if reason is not None]
         return (
             [name for name, row in zip(ids, told, strict=True) if row is not None],
@@ -368,7 +377,7 @@ def _score(
             counted = ids
             is_noise = PERTURBATIONS[name].is_noise
             columns.append(flips(rankings[:, :, 0], is_noise=is_noise, step=difficulty))
-            columns.append(top5_distances(rankings, is_noise=is_noise, step=difficulty))
+            columns.append(_distances(rankings, is_noise=is_noise, step=difficulty))
     [sums] = sum_resamples([lambda: np.stack(columns, axis=1)], len(counted))
     means = (sums / len(counted)).T.reshape(len(models), len(perturbations), 2, -1)
     divisor = None if reference is None else means[models.index(reference)]
@@ -376,6 +385,13 @@ def _score(
         model: _figures(means[at], divisor, perturbations) for at, model in enumerate(models)
     }
     return Stability(figures, len(counted), broken, reference, folder)
+
+
+def _distances(rankings: I32, *, is_noise: bool, step: int) -> NDArray[np.float64]:
+    """Return the top-5 distances ``(N,)``; NaN where there are fewer classes."""
+    if rankings.shape[2] < TOP:
+        return np.full(len(rankings), np.nan)
+    return top5_distances(rankings, is_noise=is_noise, step=step)
 
 
 def _figures(

@@ -202,7 +202,7 @@ def bench(
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData
 
-    task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
+    task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
     if share is not None:

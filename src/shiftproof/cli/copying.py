@@ -43,9 +43,9 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         say_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
     else:
         there = f", {done.kept} were there" if done.kept else ""
-        say(f"{done.written} images written to {target}{there}")
+        say(f"{_count(done.written, 'image')} written to {target}{there}")
         if done.carried:
-            say(f"{done.carried} other files carried over")
+            say(f"{_count(done.carried, 'other file')} carried over")
         parts = {
             "decode": done.decode_seconds,
             verb: done.corrupt_seconds,
@@ -59,6 +59,10 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
             warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def show_omissions(sentences: Sequence[str]) -> None:

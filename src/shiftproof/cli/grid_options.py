@@ -156,14 +156,28 @@ class CalibrateOptions:
         ),
     ] = None
     coverage: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--coverage",
             metavar="SHARE",
             help="The share of images whose prediction set is to hold the right class, with "
-            "--calibrate.",
+            "--calibrate; 0.9 by default.",
         ),
-    ] = 0.9
+    ] = None
+
+    def choose_coverage(self) -> float:
+        """Return the share that was asked for, or the usual one.
+
+        Raises:
+            InputError: one was asked for and nothing is calibrated.
+        """
+        from shiftproof.bench.calibrators import COVERAGE
+
+        if self.coverage is None:
+            return COVERAGE
+        if self.calibrate is None:
+            raise InputError("--coverage has an effect with --calibrate only.")
+        return self.coverage
 
 
 @dataclass(frozen=True)
@@ -300,15 +314,16 @@ class DeviceOptions:
     """What a device does, and in which precision."""
 
     dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"],
+        Literal["fp32", "bf16", "fp16"] | None,
         typer.Option(
             "--dtype",
             metavar="NAME",
-            help="Precision of the networks: fp32, or bf16 or fp16 by torch's autocast, which is faster "
-            "on a GPU and changes the figures slightly.",
+            help="Precision of the networks: fp32, the default but for a Classifier of your own, or "
+            "bf16 or fp16 by torch's autocast, which is faster on a GPU and changes the figures "
+            "slightly.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "fp32"
+    ] = None
     corrupt_on: Annotated[
         Literal["workers", "device"],
         typer.Option(
@@ -416,8 +431,18 @@ def split_images(text: str | None) -> tuple[int | str | None, str | None]:
 
 
 def parse_adapters(text: str) -> list[str]:
-    """Read ``"batchnorm:prior=16 rpl"`` as a list of specs; ``none`` is none."""
-    return [] if text.strip() in ("", "none") else text.split()
+    """Read ``"batchnorm:prior=16 rpl"`` as a list of specs; ``none`` is none.
+
+    Raises:
+        InputError: they are separated by commas.
+    """
+    specs = [] if text.strip() in ("", "none") else text.split()
+    for spec in specs:
+        if "," in spec.partition(":")[0]:
+            raise InputError(
+                f'Expected adapters separated by spaces, such as "batchnorm rpl"; got {spec!r}.'
+            )
+    return specs
 
 
 def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
@@ -451,14 +476,18 @@ def _holds_several(out: Path) -> bool:
     folder = RunFolder(out)
     settings = folder.info().get("settings") if folder.run_file.is_file() else None
     models = settings.get("models") if isinstance(settings, dict) else None
-    return isinstance(models, dict) and bool(models) and "source" not in models
+    return isinstance(models, dict) and bool(models) and list(models) != ["source"]
 
 
 def short_name(spec: str) -> str:
-    """Return what a model of several is called: its own part of the spec, as it can name a folder."""
+    """Return what a model of several is called: its own part of the spec, as it can name a folder.
+
+    It is never ``source``, which is what the only model of a run is called.
+    """
     target = spec.partition("?")[0].rpartition(":")[2]
     if spec.startswith("open_clip:") and target.count("/") == 1 and target[0] not in "./~":
         # One tag of weights is there for many architectures.
         target = target.replace("/", "-")
     stem = target.rstrip("/").rpartition("/")[2]
-    return re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"
+    name = re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"
+    return "source-model" if name == "source" else name

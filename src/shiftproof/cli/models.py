@@ -38,7 +38,7 @@ def load_classifiers(
     *,
     device: str,
     kept: Path,
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32",
+    dtype: Literal["fp32", "bf16", "fp16"] | None = None,
 ) -> dict[str, Classifier]:
     """Load classifiers by the names of their specs, and say what was taken for granted."""
     from shiftproof.models import load_classifier

@@ -90,6 +90,7 @@ def perturb(
     )
     from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
     from shiftproof.corruptions.sequences import PERTURBATIONS
+    from shiftproof.metrics.perturbation import TOP
     from shiftproof.models import load_classifier
 
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
@@ -114,6 +115,8 @@ def perturb(
         return
     for name, title in models.items():
         _print(scores, name, title.name)
+        if len(title.classes) < TOP:
+            say(f"no top-5 distance: {title.name} has {len(title.classes)} classes")
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
     say(f"scores   {out / SCORES_FILE}")

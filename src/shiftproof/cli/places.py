@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from shiftproof.cli.printing import announce
 from shiftproof.errors import InputError, UnfinishedError
-from shiftproof.io.border import show_as
 from shiftproof.io.placeholders import CACHE
-from shiftproof.io.urls import redact_urls
 
 _NAMED_URL = re.compile(
     r"(?P<name>(?:[^=:/?#]+=)?)(?P<url>[A-Za-z][A-Za-z0-9+.\-]+://.+)", re.DOTALL
@@ -102,11 +97,7 @@ class Places:
             return word.name + str(storage.find_output_file(word.url))
         if use in _UPDATED or word.parameter in _FOLDERS:
             if not self.changes:
-                storage.check_output(word.url, worker=self.worker)
-                # A dry run writes nothing, so the path of a missing folder suffices.
-                path = Path(tempfile.gettempdir(), f"shiftproof-{secrets.token_hex(8)}")
-                show_as(str(path), redact_urls(word.url))
-                return word.name + str(path)
+                return word.name + str(storage.fetch_output(word.url, worker=self.worker))
             self.outputs.append(word.url)
             return word.name + str(storage.find_output(word.url, self.worker))
         if self._is_read_remotely(word):

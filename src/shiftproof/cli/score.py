@@ -132,7 +132,7 @@ def score(
             classes=classes,
             class_map=None if class_map is None else read_class_map(class_map),
             calibrate=held.calibrate,
-            coverage=held.coverage,
+            coverage=held.choose_coverage(),
             workers=workers,
             backend=backend,
         )

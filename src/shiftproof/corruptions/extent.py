@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from shiftproof.compute.progress import console
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.corruptions.table import CORRUPTIONS
+from shiftproof.io.border import show_text
 
 _MOST = 6
 """Names that a sentence lists."""
@@ -95,3 +97,9 @@ def join_severities(severities: Sequence[int]) -> str:
     if len(severities) > 2 and list(severities) == list(range(low, high + 1)):
         return f"{low} to {high}"
     return join_names([str(severity) for severity in severities])
+
+
+def tell(line: str | None) -> None:
+    """Print a line on what is there and what is added to standard error; nothing for None."""
+    if line is not None:
+        console.print(show_text(line), markup=False, highlight=False, soft_wrap=True)

@@ -76,7 +76,10 @@ def _request(
     if root is not None and "root" not in takes:
         raise InputError(f"{path} is no YOLO data, so a root has no effect.")
     if split is not None and "split" not in takes:
-        raise InputError(f"{path} has no splits that are known, so {split!r} has no effect.")
+        raise InputError(
+            f"{path} ({LAYOUTS[name].title}) has no splits that are known; give the folder of {split!r} "
+            "in place of the split."
+        )
     home = None if root is None else Path(root)
     if images is None:
         return Request(path, name, split, root=home)

@@ -145,7 +145,7 @@ def _text_beside(image: Path) -> str | None:
 
 def as_caption(data: bytes) -> str:
     """Return a caption's text; bytes that are no UTF-8 become U+FFFD."""
-    return data.decode("utf-8", errors="replace").strip()
+    return data.decode("utf-8-sig", errors="replace").strip()
 
 
 def size_fingerprint(entries: Sequence[tuple[str, int]]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftproof.bench.arguments import check_at_least_one, default_workers
+from shiftproof.bench.arguments import check_at_least_one, check_readable, default_workers
 from shiftproof.bench.filling import Stretch
 from shiftproof.bench.named_models import load_models
 from shiftproof.bench.recorders import ClassifierRecording
@@ -87,6 +87,9 @@ def evaluate(
     check_at_least_one("batch_size", batch_size)
     named = _name_models(models, device, Path(out))
     sets = open_sets(data, labels or {}, named, class_map)
+    if not RunFolder(Path(out)).run_file.is_file():
+        for one in sets:
+            check_readable(one.data)
     audited = None if audit is None else read_audit(Path(audit), [one.name for one in sets])
     answering = {one.name: _restrict_all(named, one) for one in sets}
     where = str(next(iter(named.values())).settings.get("device", "cpu"))

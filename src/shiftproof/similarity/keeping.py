@@ -26,6 +26,7 @@ from shiftproof.similarity.prune import (
     Proof,
     Pruning,
     PruningRule,
+    check_limits,
     check_size,
     closest,
     keep_by_similarity,
@@ -163,6 +164,9 @@ def write_pruned(
     _check_pruning(rule, reference, threshold, size)
     rows, sets = open_sources(train, tests)
     of_comparison = None if reference is None else open_embeddings(reference)
+    if size is not None:
+        check_size(size, len(rows))
+    limits = None if threshold is None else check_limits(sets, dict.fromkeys(sets, threshold))
     folder = Path(out)
     how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings: Settings = {
@@ -183,7 +187,6 @@ def write_pruned(
         similarity = np.concatenate([closest(found) for found in parts])
         keep = keep_by_similarity(similarity, size, _BY_SIZE[rule], seed=seed)
         return write_keep(folder, rows, keep, {"rule": rule}, uids)
-    limits = None if threshold is None else dict.fromkeys(sets, threshold)
     pruning = prune_in_parts(rows, sets, how, reference=of_comparison, thresholds=limits)
     keep = pruning.keep()
     if not keep.any():

@@ -15,7 +15,15 @@ RUN_FILE = "run.json"
 
 
 def describe(rows: Embeddings) -> Settings:
-    """Return the fingerprint and the name of embeddings."""
+    """Return the fingerprint and the name of embeddings.
+
+    Their first row is looked at: rows that are not normalized are refused before a folder is begun,
+    whose settings would refuse them normalized.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    rows.check_first()
     return {
         "source": rows.name,
         "rows": len(rows),

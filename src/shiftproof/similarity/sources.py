@@ -153,6 +153,14 @@ class Embeddings:
                 yield self._make_block(place, start, values)
                 start += len(values)
 
+    def check_first(self) -> None:
+        """Look at the first row; where rows are not normalized, hardly any is.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        next(self.blocks(1), None)
+
     def read(self, start: int = 0, stop: int | None = None) -> F32:
         """Return rows as one array ``(stop - start, width)``; unusable rows are 0."""
         end = len(self) if stop is None else min(stop, len(self))

@@ -91,6 +91,7 @@ def write_subset(
     chosen = keep if isinstance(keep, np.ndarray) else read_keep(keep, len(rows))
     chosen = check_flags(chosen, len(rows), "keep")
     found = [] if tars is None else _list_tars(Path(tars))
+    rows.check_first()
     folder = Path(out)
     settings = {
         "train": rows.fingerprint(),

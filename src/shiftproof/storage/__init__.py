@@ -6,7 +6,7 @@ folder whose files are uploaded. Every function that takes a path takes these pa
 
 from shiftproof.storage.incoming import fetch, holds_tars
 from shiftproof.storage.outgoing import (
-    check_output,
+    fetch_output,
     find_output,
     find_output_file,
     write_file_to,
@@ -14,8 +14,8 @@ from shiftproof.storage.outgoing import (
 )
 
 __all__ = [
-    "check_output",
     "fetch",
+    "fetch_output",
     "find_output",
     "find_output_file",
     "holds_tars",

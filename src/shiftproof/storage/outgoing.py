@@ -92,10 +92,10 @@ def _copy_of(store: Store, worker: tuple[int, int] | None) -> Copy:
     return Copy.of(store, use_of(line_of(worker)))
 
 
-def check_output(url: str, *, worker: tuple[int, int] | None = None) -> None:
-    """Check that :func:`write_to` would begin at a URL now; nothing is written.
+def fetch_output(url: str, *, worker: tuple[int, int] | None = None) -> Path:
+    """Check that :func:`write_to` would begin at a URL now, and return a copy of what is valid there.
 
-    Whether the store permits writing shows only when something is written.
+    Nothing is written to the store; whether it permits writing shows only when something is.
 
     Raises:
         InputError: another command writes there, it holds other files, or it cannot be read or
@@ -108,7 +108,27 @@ def check_output(url: str, *, worker: tuple[int, int] | None = None) -> None:
     listed = store.list()
     contents = Contents.read(store, listed)
     if not contents.commits and not contents.is_finished:
-        _adopt(store, listed)
+        contents = _adopt(store, listed)
+    copy = Copy.of(store, "out, as it is")
+    with copy.hold(wait=True):
+        copy.prepare()
+        _fetch_valid(copy, contents, listed)
+    return copy.root
+
+
+def _fetch_valid(copy: Copy, contents: Contents, listed: dict[str, Listed]) -> None:
+    """Make a copy anew; a file that is not as it was listed is left out, as one to be made again."""
+    for name in list(copy.names()):
+        (copy.root / name).unlink()
+    sizes = {
+        name: entry.size
+        for name, entry in contents.files.items()
+        if name not in contents.coming and name in listed and listed[name].size == entry.size
+    }
+    later = choose_placeholders(sizes)
+    copy.record_placeholders(later)
+    copy.make_placeholders({name: size for name, size in sizes.items() if name in later})
+    copy.fetch({name: size for name, size in sizes.items() if name not in later}, None)
 
 
 def find_output_file(url: str) -> Path:

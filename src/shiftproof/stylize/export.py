@@ -91,7 +91,7 @@ def export_stylized(
         target,
         edit,
         settings=edit.settings(combined=combined),
-        why="A stylized copy cannot be extended: all its images stand in one data set.",
+        why="A stylized copy cannot be extended: all its images stand in one dataset.",
         title="Stylizing",
         workers=workers,
         backend=backend,

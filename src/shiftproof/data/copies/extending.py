@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftproof.compute.progress import console
 from shiftproof.corruptions import CorruptionFunction
 from shiftproof.corruptions.extent import (
     count_added,
@@ -15,11 +14,11 @@ from shiftproof.corruptions.extent import (
     describe_cells,
     find_unknown,
     join_names,
+    tell,
     unite_names,
 )
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.errors import RunMismatchError
-from shiftproof.io.border import show_text
 from shiftproof.io.text import read_json
 from shiftproof.types import Cell, Settings
 
@@ -83,9 +82,7 @@ class CopyExtent:
 
     def tell(self) -> None:
         """Print that line to standard error."""
-        line = self.describe()
-        if line is not None:
-            console.print(show_text(line), markup=False, highlight=False, soft_wrap=True)
+        tell(self.describe())
 
 
 def find_extent(

@@ -172,6 +172,12 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     omissions += [
         f"{part.title}: {part.problem}" for part in found.parts if part.problem is not None
     ]
+    omissions += [
+        f"{part.annotations}: not in the folder of the images, so not copied; with the format 'source' "
+        "it fits the copy as it is"
+        for part in found.parts
+        if found.layout == "coco" and not (found.root / part.annotations).is_file()
+    ]
     if split is not None:
         whole = find_dataset(found.source)
         others = set(whole.pictures) & carried

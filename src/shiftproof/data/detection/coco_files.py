@@ -278,7 +278,7 @@ def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> 
             )
         left = right or silent
     # val2017 for instances_val2017, if val2014 exists as well.
-    called_so = [one for one in left if one.folder != "." and _last(one.folder) in path.stem]
+    called_so = [one for one in left if one.folder != "." and _names(path.stem, one.folder)]
     left = called_so or left
     left = [one for one in left if one.hits == one.checked] or left
     if len(left) > 1:
@@ -289,8 +289,14 @@ def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> 
     return left[0]
 
 
-def _last(folder: str) -> str:
-    return PurePosixPath(folder).name
+def _names(stem: str, folder: str) -> bool:
+    """Whether the name of a JSON has that of a folder as a word: the "a" of "instances" is none.
+
+    >>> _names("instances_val2017", "images/val2017"), _names("instances", "a")
+    (True, False)
+    """
+    word = re.escape(PurePosixPath(folder).name)
+    return re.search(rf"(?<![^\W_]){word}(?![^\W_])", stem) is not None
 
 
 # ---------------------------------------------------------------- what a file_name means

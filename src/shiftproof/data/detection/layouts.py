@@ -133,8 +133,20 @@ def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
 def open_coco(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open the only COCO file that was found."""
     part = found.the_part()
-    json = found.source if found.source.is_file() else found.root / part.annotations
-    return CocoData(found.root / part.folders[0], json, root=found.root, paths=part.names)
+    return CocoData(
+        found.root / part.folders[0],
+        _locate_json(found, part.annotations),
+        root=found.root,
+        paths=part.names,
+    )
+
+
+def _locate_json(found: FoundDataset, name: str) -> Path:
+    """Return the path of a JSON, which lies below the data's folder where the images lie elsewhere."""
+    if found.source.is_file():
+        return found.source
+    is_inside = found.source.resolve().is_relative_to(found.root.resolve())
+    return (found.root if is_inside else found.source) / name
 
 
 # ---------------------------------------------------------------- YOLO

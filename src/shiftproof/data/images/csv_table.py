@@ -77,8 +77,8 @@ class ImageTable(ImageData):
         without = [name for name, found in labels.items() if found is None]
         if without and (known or labeled):
             raise LabelError(
-                f"{source}, line {lines[without[0]]}: expected path,label; the label is missing "
-                f"here and in {len(without) - 1} more of {len(labels)} rows."
+                f"{source}, line {lines[without[0]]}: expected path,label; {len(without)} of "
+                f"{len(labels)} rows have no label, this one first."
             )
         samples = [Sample(name, found) for name, found in labels.items()]
         super().__init__(source.name, samples, classes)

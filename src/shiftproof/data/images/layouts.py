@@ -204,7 +204,9 @@ def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
         return []
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
-    return [f"{sum(kinds.values()):,} files that are no images ({shown})"]
+    count = sum(kinds.values())
+    what = "file that is no image" if count == 1 else "files that are no images"
+    return [f"{count:,} {what} ({shown})"]
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:

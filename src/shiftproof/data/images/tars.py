@@ -141,7 +141,7 @@ class TarData(ImageData):
         states = _Statements(stated)
         index = list_tars(tars, states.add if stated.are_read else note)
         if not index.ids:
-            raise InputError(f"{tars.title}: the tars hold no images.")
+            raise InputError(f"{tars.title}: {_explain_none(index)}")
         self._places = dict(tars.places)
         self._index = index
         self._rows = {key: row for row, key in enumerate(index.ids)}
@@ -296,6 +296,11 @@ def read_object(data: bytes, name: str) -> Mapping[str, Any]:
     return value
 
 
+def _explain_none(index: TarIndex) -> str:
+    beside = f" (left aside: {index.omissions[0]})" if index.omissions else ""
+    return f"the tars hold no images{beside}."
+
+
 class _Statements:
     """What the samples of tars state that could be their label."""
 
@@ -310,7 +315,7 @@ class _Statements:
         """Note what one member of a sample states."""
         if member.suffix == (self._stated.key or MEMBER):
             with convert_errors(member.name, "expected a label as UTF-8 text"):
-                self._of_member[member.sample] = member.read().decode()
+                self._of_member[member.sample] = member.read().decode("utf-8-sig")
         elif member.suffix == "json":
             value = read_object(member.read(), member.name)
             self._fields.update(dict.fromkeys(value))

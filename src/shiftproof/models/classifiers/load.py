@@ -90,7 +90,7 @@ def load_classifier(
     spec: str,
     *,
     device: str = "cpu",
-    dtype: Dtype = "fp32",
+    dtype: Dtype | None = None,
     classes: Classes | Iterable[str] | str | Path | None = None,
     pretrained: bool | None = None,
     arch: str | None = None,
@@ -111,7 +111,8 @@ def load_classifier(
             ``device`` and ``dtype`` may stand in the text instead, as in
             ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        dtype: ``"fp32"``, or ``"bf16"`` or ``"fp16"``, see :class:`Classifier`.
+        dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``, see :class:`Classifier`. None takes that of a
+            ``Classifier`` of your own, and fp32 otherwise.
         classes: what the outputs mean: names, ``"imagenet"``, ``"numbered"``, or the path of a text
             file with one name a line or of a JSON list. None takes what the source says, else numbers
             them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's. Of a
@@ -166,7 +167,7 @@ def load_classifier(
 
 
 def _load(
-    spec: str, keywords: dict[str, Any], device: str, dtype: Dtype, kept: Path | None
+    spec: str, keywords: dict[str, Any], device: str, dtype: Dtype | None, kept: Path | None
 ) -> Classifier:
     loaded = load_parts(
         spec,
@@ -185,7 +186,7 @@ def _load(
         name=loaded.name,
         outputs=loaded.outputs,
         assumed=loaded.assumed,
-        dtype=loaded.dtype if dtype == "fp32" else dtype,
+        dtype=loaded.dtype if dtype is None else dtype,
     )
     if loaded.classes is None:
         classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")

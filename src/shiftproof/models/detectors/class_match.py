@@ -107,9 +107,9 @@ def match_classes(
         found.append(chosen.get(name, places.get(name, min(others, default=None))))
     if all(index is None for index in found):
         raise LabelError(
-            f"The {called} ({', '.join(detector.names[:5])}, …) and the dataset "
-            f"({', '.join(data.names[:5])}, …) have no class in common. Give mapping=, from the "
-            f"{called}'s names to the dataset's."
+            f"The {called} ({_list_first(detector)}) and the dataset "
+            f"({_list_first(data)}) have no class in common. Give a class map, from the {called}'s "
+            "names to the dataset's (--class-map, mapping=)."
         )
     return ClassMatch(
         tuple(found),
@@ -118,6 +118,10 @@ def match_classes(
             name for name, index in zip(detector.names, found, strict=True) if index is None
         ),
     )
+
+
+def _list_first(classes: Classes) -> str:
+    return ", ".join([*classes.names[:5], *(["…"] if len(classes.names) > 5 else [])])
 
 
 def _map_names(

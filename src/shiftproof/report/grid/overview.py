@@ -16,7 +16,7 @@ from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Headline
 
 MOST_IN_LEAD = 4
-"""How many models have a sentence under the title; the cards show them all."""
+"""How many models, and changes of each, have a sentence under the title; the cards show them all."""
 
 
 def write_lead(shown: Shown, task: TaskPage) -> list[str]:
@@ -25,7 +25,7 @@ def write_lead(shown: Shown, task: TaskPage) -> list[str]:
         " ".join(
             [
                 _headline(entry, shown, task),
-                *(_finding(change, task) for change in shown.changes if change.against is entry),
+                *_findings([change for change in shown.changes if change.against is entry], task),
             ]
         ).strip()
         for entry in shown.alone[:MOST_IN_LEAD]
@@ -45,6 +45,12 @@ def _headline(entry: Entry, shown: Shown, task: TaskPage) -> str:
     single = len(shown.runs) == 1 and len(plain) <= 1
     label = task.spell(entry.scored.title or entry.label) if single else entry.label
     return task.headline(entry.run.scores, entry.scored, label)
+
+
+def _findings(changes: Sequence[Change], task: TaskPage) -> list[str]:
+    told = [_finding(change, task) for change in changes[:MOST_IN_LEAD]]
+    more = len(changes) - len(told)
+    return [*told, f"{more} more are below."] if more > 0 else told
 
 
 def _finding(change: Change, task: TaskPage) -> str:
