@@ -17,7 +17,7 @@ _PLACE = re.compile(r"<!-- product:(\w+) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 _REASONS = {
     "llvmlite": "LLVM, which compiles numba's loops",
-    "pyarrow": "the record table as Parquet; webdataset's metadata and data sets of Hugging Face",
+    "pyarrow": "the record table as Parquet; webdataset's metadata and datasets of Hugging Face",
     "opencv-python-headless": "filters, warps and JPEG of the corruptions, in the published rounding",
     "numpy": "arrays",
     "numba": "loops where NumPy needs many passes: noises, glass blur, similarity search",
