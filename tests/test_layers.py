@@ -49,12 +49,12 @@ BASE = {
     "rng": set(),
     "lazy": {"errors"},
     "classes": {"errors"},
-    "display": {"errors"},
+    "display": {"errors", "lazy"},
     "specs": {"errors"},
-    "io": {"errors", "types"},
+    "io": {"errors", "lazy", "types"},
     "compute": {"errors", "io"},
     "provenance": {"io", "types"},
-    "shards": {"compute", "errors", "io", "types"},
+    "shards": {"compute", "errors", "io", "lazy", "types"},
     "storage": {"compute", "errors", "io"},
 }
 
