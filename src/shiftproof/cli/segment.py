@@ -16,7 +16,7 @@ from shiftproof.cli.grid_options import (
     ShiftOptions,
     name_specs,
 )
-from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
+from shiftproof.cli.grid_run import GridCommand, plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -29,6 +29,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -146,10 +147,9 @@ def segment(
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
     specs = name_specs(model, out)
-    job = plan_dense_job(
-        model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
-        parts=parts, plan=plan, as_json=as_json,
-    )  # fmt: skip
+    check_presence(data, "label maps")
+    asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
+    job = plan_dense_job(asked, "segmenter", more, corrupted=about.corrupted, budget=budget)
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
     from shiftproof.data import read_class_map

@@ -12,8 +12,8 @@ from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
-from shiftproof.data.images.corrupted import is_corrupted_tree
-from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.images.corrupted import corruptions_of_tree, is_corrupted_tree
+from shiftproof.data.images.corrupted_arrays import corruptions_of_arrays, is_corrupted_arrays
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
@@ -89,6 +89,21 @@ def open_data(
     if class_map is not None or labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")
     return DemoPhotographs(None if classes is None else _of_model(classes))
+
+
+def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[str, ...] | None:
+    """Return the names of the corruptions where a path holds corrupted copies; None for other data.
+
+    This needs no classes, and looks at no image.
+
+    Raises:
+        InputError: a -C tree with a severity outside 1 to 5, or a cell that occurs twice.
+    """
+    path = Path(source)
+    layout = layout_of(path) if path.is_dir() else None
+    if layout == "corrupted tree":
+        return corruptions_of_tree(path, clean)
+    return corruptions_of_arrays(path) if layout == "corrupted arrays" else None
 
 
 def _open(source: str | Path, reading: ImageReading) -> ImageData:
