@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
+from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
@@ -92,9 +93,9 @@ def open_data(
 
 
 def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[str, ...] | None:
-    """Return the names of the corruptions where a path holds corrupted copies; None for other data.
+    """Return the ``other_corruptions`` of corrupted copies at a path; None where it holds other data.
 
-    This needs no classes, and looks at no image.
+    This needs no classes, and looks at no image. The clean images of arrays may be among them.
 
     Raises:
         InputError: a -C tree with a severity outside 1 to 5, or a cell that occurs twice.
@@ -102,8 +103,12 @@ def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[st
     path = Path(source)
     layout = layout_of(path) if path.is_dir() else None
     if layout == "corrupted tree":
-        return corruptions_of_tree(path, clean)
-    return corruptions_of_arrays(path) if layout == "corrupted arrays" else None
+        found = corruptions_of_tree(path, clean)
+    elif layout == "corrupted arrays":
+        found = corruptions_of_arrays(path)
+    else:
+        return None
+    return tuple(name for name in found if name not in CORRUPTIONS)
 
 
 def _open(source: str | Path, reading: ImageReading) -> ImageData:
