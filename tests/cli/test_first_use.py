@@ -180,7 +180,8 @@ def nothing_loads(monkeypatch):
         ("evaluate", ["--class-map", "gone.csv"], "gone.csv"),
         ("perturb", ["--perturbations", "zoom_blurr"], "Unknown perturbation 'zoom_blurr'"),
         ("probe", ["--factors", "cropp"], "Unknown factor 'cropp'"),
-        ("embed", ["--split", "val"], "split"),
+        ("probe", ["--split", "val"], "no parts to choose from"),
+        ("embed", ["--split", "val"], "no parts to choose from"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
