@@ -36,7 +36,6 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
-from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
     from shiftproof.data import DetectionData
@@ -138,7 +137,6 @@ def detect(
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
     specs = name_specs(model, out)
-    check_presence(data, "boxes")
     asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
     job = plan_dense_job(
         asked,

@@ -20,6 +20,7 @@ from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def plan_dense_job(
         images=images,
     )
     adapters = more.complete(parse_adapters(asked.adapt))
+    check_presence(asked.data, "boxes" if kind == "detector" else "label maps")
     asked.announce()
     from shiftproof.adapt.dense_methods import check_method_spec
     from shiftproof.data import CorruptedTree

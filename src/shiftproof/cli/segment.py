@@ -29,7 +29,6 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
-from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,7 +146,6 @@ def segment(
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
     specs = name_specs(model, out)
-    check_presence(data, "label maps")
     asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
     job = plan_dense_job(asked, "segmenter", more, corrupted=about.corrupted, budget=budget)
     from shiftproof.adapt import AdaptedSegmenter
