@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shiftproof.errors import MissingExtraError
+from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,10 +49,8 @@ def make_figure(width: float, height: float) -> Figure:
 @functools.cache
 def _figure_class() -> type[Figure]:
     """Return matplotlib's figure with what a notebook asks for: by itself it needs pyplot for that."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError.of("matplotlib", "plot") from error
+    import_extra("matplotlib.figure", "plot")
+    from matplotlib.figure import Figure
 
     class NotebookFigure(Figure):
         def _repr_png_(self) -> bytes:

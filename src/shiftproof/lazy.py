@@ -23,8 +23,13 @@ def load_name(package: str, name: str, names: Mapping[str, str]) -> Any:
     return getattr(importlib.import_module(names[name]), name)
 
 
-def import_extra(name: str, extra: str) -> Any:
+def import_extra(name: str, extra: str, *, package: str | None = None) -> Any:
     """Import an optional library, or a module of it.
+
+    Args:
+        name: the module.
+        extra: of shiftproof, that installs it.
+        package: what pip calls the library, where its module is called otherwise.
 
     Raises:
         MissingExtraError: it is not installed; says the pip line of the extra.
@@ -35,4 +40,4 @@ def import_extra(name: str, extra: str) -> Any:
         # Not before it is needed: it would slow down the start.
         from shiftproof.errors import MissingExtraError
 
-        raise MissingExtraError.of(name.partition(".")[0], extra) from error
+        raise MissingExtraError.of(package or name.partition(".")[0], extra) from error

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from shiftproof import Classes
 from shiftproof.data import ImageArrays
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import fingerprint, make_folder
+from shiftproof.lazy import import_extra
 from shiftproof.rng import generator
 from shiftproof_reproduce.idx import read_idx
 
@@ -96,13 +97,10 @@ def download(folder: Path) -> Path:
         InputError: it could not be fetched.
         MissingExtraError: torchvision is not installed.
     """
-    try:
-        from torchvision.datasets import FashionMNIST as Published
-    except ImportError as error:
-        raise MissingExtraError.of("torchvision", "torch") from error
+    published = import_extra("torchvision.datasets", "torch").FashionMNIST
     make_folder(folder)
     try:
-        Published(str(folder), download=True)
+        published(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"Fashion-MNIST could not be fetched ({error}). {_tell_source()}"

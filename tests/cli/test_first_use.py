@@ -148,6 +148,106 @@ def test_missing_data_are_refused_before_a_model_is_loaded(verb, tmp_path, monke
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def nothing_loads(monkeypatch):
+    """Fail where a model is loaded."""
+
+    def load(*_, **__):
+        raise AssertionError("a model is loaded")
+
+    for name in ("classifier", "detector", "segmenter", "encoder", "text_encoder"):
+        monkeypatch.setattr(f"shiftproof.models.load_{name}", load)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "says"),
+    [
+        ("bench", ["-c", "fgo"], "Unknown corruption 'fgo'"),
+        ("bench", ["-s", "1-9"], "severit"),
+        ("bench", ["--class-map", "gone.csv"], "gone.csv"),
+        ("bench", ["--adapt", "batchnrom"], "Unknown adapter 'batchnrom'"),
+        ("bench", ["--adapt", "guard+rpl:lrr=1"], "Unknown option of rpl 'lrr'"),
+        ("bench", ["--adapt", "rpl+ent"], "can stand before a plus"),
+        ("bench", ["--protocol", "onlin"], "onlin"),
+        ("bench", ["--calibrate", "gone"], "gone does not exist"),
+        ("bench", ["--calibrate", "fraction=2"], "between 0 and 1"),
+        ("bench", ["--clean", "gone"], "--clean gone: expected clean images"),
+        ("bench", ["--dry-run", "--corrupt-on", "device"], "--dry-run corrupts image by image"),
+        ("bench", ["--budget", "1min", "--corrupt-on", "device"], "--budget corrupts image by"),
+        ("bench", ["--budget", "1min", "--worker", "0", "--of", "2"], "what was seen before"),
+        ("breaking", ["-c", "fgo"], "Unknown corruption 'fgo'"),
+        ("breaking", ["--class-map", "gone.csv"], "gone.csv"),
+        ("evaluate", ["--class-map", "gone.csv"], "gone.csv"),
+        ("perturb", ["--perturbations", "zoom_blurr"], "Unknown perturbation 'zoom_blurr'"),
+        ("probe", ["--factors", "cropp"], "Unknown factor 'cropp'"),
+        ("probe", ["--split", "val"], "no parts to choose from"),
+        ("embed", ["--split", "val"], "no parts to choose from"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
+    verb, words, says, nothing_loads, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = "val=demo" if verb == "evaluate" else "demo"
+    assert run(verb, "-m", "demo", "-d", data, "-o", "out", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+def test_texts_that_are_missing_are_refused_before_a_model_is_loaded(
+    nothing_loads, tmp_path, capsys
+):
+    gone = tmp_path / "gone.txt"
+    assert run("embed", "-m", "demo", "--texts", gone, "-o", tmp_path / "out") == 2
+    assert str(gone) in "".join(capsys.readouterr().err.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-c", "fgo"], "Unknown corruption 'fgo'"),
+        (["--class-map", "gone.csv"], "gone.csv"),
+        (["--adapt", "batchnorm:priro=3"], "Unknown option of batchnorm 'priro'"),
+        (["--adapt", "guard:widow=3+ent"], "Unknown option of guard 'widow'"),
+        (["--adapt", "lame"], "learns from one answer per image"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["detect", "segment"])
+def test_detectors_and_segmenters_are_loaded_last(
+    verb, words, says, nothing_loads, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    assert run(verb, "-m", "onnx:a.onnx", "-d", "photos", "-o", "out", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("verb", ["detect", "segment"])
+def test_missing_boxes_and_label_maps_name_what_is_beside_them(verb, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    gone = tmp_path / "photoz"
+    assert run(verb, "-m", "onnx:a.onnx", "-d", gone, "-o", tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    assert f"{gone} does not exist; expected" in told
+    assert "photos" in told
+    # Nothing was announced, so nothing was imported for the work.
+    assert "Measuring" not in told
+
+
+def test_names_of_a_tree_of_copies_are_known_before_a_model_is_loaded(
+    nothing_loads, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for cell in ("fog/1", "smog/1"):
+        Path("copies", cell, "tench").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(Path("copies", cell, "tench", "a.png"))
+    words = ("bench", "-m", "demo", "-d", "copies", "-o", "out", "-s", "1")
+    assert run(*words, "-c", "smgo") == 2
+    assert "smog" in capsys.readouterr().err
+    run(*words, "-c", "fog,smog")
+    assert "a model is loaded" in capsys.readouterr().err
+
+
 def test_long_work_says_a_line_a_minute_where_there_is_no_terminal(monkeypatch):
     log = io.StringIO()
     now = iter([0.0, 30.0, 61.0, 70.0, 150.0])

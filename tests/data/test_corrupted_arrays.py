@@ -8,6 +8,7 @@ import pytest
 from shiftproof.classes import label_set, name_classes, number_classes
 from shiftproof.data import CorruptedArrays, CorruptedData, CorruptedTree, open_data
 from shiftproof.data.images import cells
+from shiftproof.data.images.dataset import find_copies
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.types import CLEAN, Cell, Sample
 
@@ -95,6 +96,7 @@ def test_other_corruptions_can_be_read_and_odd_spellings_are_known(cifar):
     data = CorruptedArrays(cifar, CIFAR)
     assert [cell.corruption for cell in data.cells[::5]] == ["gaussian_noise", "snow", "plasma"]
     assert data.other_corruptions == ("plasma",)
+    assert find_copies(cifar) == ("plasma",)
     assert data.settings()["corruptions not in the table"] == ["plasma"]
     assert data.settings()["severities"] == "stacked in each file"
 

@@ -9,6 +9,7 @@ import pytest
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.data import CorruptedTree, ImageFolder, export_corrupted, open_data
 from shiftproof.data.images import cells, corrupted
+from shiftproof.data.images.dataset import find_copies
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell
 
@@ -55,6 +56,14 @@ def test_all_nineteen_in_the_order_of_the_table(tmp_path, photo):
     assert [cell.corruption for cell in data.cells] == [*COMMON, *HOLDOUT]
 
 
+def test_clean_images_in_folders_named_by_numbers_are_no_cells(tree, photo, classes):
+    photo(tree / "originals" / "7" / "a.png")
+    with pytest.raises(InputError, match="expected severities 1 to 5"):
+        find_copies(tree)
+    assert find_copies(tree, tree / "originals") == ()
+    assert find_copies(tree / "fog" / "1") is None
+
+
 @pytest.mark.parametrize(
     "layout",
     [
@@ -84,6 +93,7 @@ def test_the_published_groups_and_a_corruption_that_is_called_like_one(tmp_path,
         Cell("blur", 1),
     }  # fmt: skip
     assert data.other_corruptions == ("blur",)
+    assert find_copies(data.root) == ("blur",)
 
 
 def test_other_names_are_listed_and_can_be_read(tree, photo, classes):

@@ -716,7 +716,7 @@ def test_a_path_elsewhere_is_read_where_the_root_is_given(tmp_path):
 
 def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
-    with pytest.raises(MissingExtraError, match=r"shiftproof\[detection\]"):
+    with pytest.raises(MissingExtraError, match=r"needs PyYAML, .*shiftproof\[detection\]"):
         YoloData(yolo_tree(tmp_path))
 
 

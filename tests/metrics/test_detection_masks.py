@@ -211,7 +211,7 @@ def test_an_image_without_a_size_is_named():
 
 def test_without_pycocotools_masks_say_what_to_install_and_boxes_work(monkeypatch):
     truth, _ = with_masks(21)
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(MissingExtraError, match=r"shiftproof\[detection\]"):
         CocoEvaluator(truth, kind="masks")
     CocoEvaluator(truth)

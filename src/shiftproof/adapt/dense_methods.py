@@ -202,24 +202,41 @@ def make_method(
         InputError: a method that does not adapt such a model, or an option of the wrong kind.
         ModelError: the network cannot be adapted that way.
     """
+    (entry, options), guarding = _read_spec(spec, kind)
+    method = entry.make(model, network, **options)
+    if guarding is None:
+        return method
+    from shiftproof.adapt.guard import Guard
+
+    made: Any = Guard
+    guard: Guard = made(method, rows=POINTS**2, **guarding)
+    return guard
+
+
+def check_method_spec(spec: str, kind: ModelKind) -> None:
+    """Refuse a text that names no method of such models, before there is a model.
+
+    Raises:
+        UnknownNameError, InputError: as for :func:`make_method`.
+    """
+    _read_spec(spec, kind)
+
+
+def _read_spec(
+    spec: str, kind: ModelKind
+) -> tuple[tuple[MethodEntry, dict[str, Any]], dict[str, Any] | None]:
+    """Return the method that a text names with its options, and those of the guard before it."""
     before, plus, last = spec.strip().rpartition("+")
     if plus and last[:1].isdigit():
         # The plus of a number: lr=1e+3.
         before, plus, last = "", "", spec.strip()
-    entry, options = _read(last, spec, kind)
-    if plus and split_name(before)[0] != "guard":
-        raise InputError(f"{spec!r}: of wrappers only guard can stand before a {kind}'s method.")
-    method = entry.make(model, network, **options)
+    found = _read(last, spec, kind)
     if not plus:
-        return method
-    from shiftproof.adapt.guard import Guard
-
-    chosen: Any = read_options(
-        split_name(before)[1], ADAPTERS["guard"].options, spec=spec, owner="guard"
-    )
-    made: Any = Guard
-    guard: Guard = made(method, rows=POINTS**2, **chosen)
-    return guard
+        return found, None
+    wrapper, options = split_name(before)
+    if wrapper != "guard":
+        raise InputError(f"{spec!r}: of wrappers only guard can stand before a {kind}'s method.")
+    return found, read_options(options, ADAPTERS["guard"].options, spec=spec, owner="guard")
 
 
 def _read(text: str, spec: str, kind: ModelKind) -> tuple[MethodEntry, dict[str, Any]]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import open_regular, reason_of
+from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +72,7 @@ def save_state(
     state: Mapping[str, torch.Tensor], settings: Mapping[str, Any], path: str | Path
 ) -> None:
     """Write a state with the settings of its adapter; as ``save``."""
-    try:
-        from safetensors.torch import save as to_bytes
-    except ImportError as error:
-        raise MissingExtraError.of("safetensors", "torch") from error
+    to_bytes = import_extra("safetensors.torch", "torch").save
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     about = {"format": FORMAT, "settings": json.dumps(settings)}
     files.write_bytes(Path(path), _in_order(to_bytes(tensors, about)))
@@ -100,10 +98,7 @@ def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
     Raises:
         BrokenFileError: the file is missing, damaged, or of another kind.
     """
-    try:
-        from safetensors import safe_open
-    except ImportError as error:
-        raise MissingExtraError.of("safetensors", "torch") from error
+    safe_open = import_extra("safetensors", "torch").safe_open
     try:
         with open_regular(Path(path)), safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}

@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError, UnknownNameError
@@ -32,6 +32,10 @@ class AdapterEntry:
     options: Mapping[str, Callable[[str], object]]
     wraps: bool = False
     gathers: bool = False
+
+
+_Choice: TypeAlias = tuple[AdapterEntry, dict[str, object]]
+"""What a part of a text names, and the options that it gives."""
 
 
 def read_experts(text: str) -> list[str]:
@@ -321,18 +325,32 @@ def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Ada
     >>> make_adapter("batchnorm:prior=0", load_classifier("demo"))
     BatchNorm(prior=0, 49 layers)
     """
+    *wrappers, (entry, options) = _read_chain(spec)
+    adapter = entry.make(classifier, **options)
+    for wrapper, chosen in reversed(wrappers):
+        adapter = wrapper.make(adapter, **chosen)
+    return adapter
+
+
+def check_adapter(spec: str) -> None:
+    """Refuse a text that names no adapter, before there is a model for one.
+
+    Raises:
+        UnknownNameError, InputError: as for :func:`make_adapter`.
+    """
+    _read_chain(spec)
+
+
+def _read_chain(spec: str) -> list[_Choice]:
+    """Read the wrappers of a text from the outermost, and what they wrap."""
     *wrappers, last = [_read(part, spec) for part in _join_lists(_split_parts(spec))]
-    entry, options = last
-    if entry.wraps:
+    if last[0].wraps:
         raise InputError(
             f"{spec!r}: expected an adapter that is wrapped, as in '{spec.partition(':')[0]}+rpl'."
         )
-    adapter = entry.make(classifier, **options)
-    for wrapper, chosen in reversed(wrappers):
-        if not wrapper.wraps:
-            raise InputError(f"{spec!r}: only {', '.join(_wrappers())} can stand before a plus.")
-        adapter = wrapper.make(adapter, **chosen)
-    return adapter
+    if not all(entry.wraps for entry, _ in wrappers):
+        raise InputError(f"{spec!r}: only {', '.join(_wrappers())} can stand before a plus.")
+    return [*wrappers, last]
 
 
 def _join_lists(parts: list[str]) -> list[str]:
@@ -348,7 +366,7 @@ def _wrappers() -> list[str]:
     return [name for name, entry in ADAPTERS.items() if entry.wraps]
 
 
-def _read(part: str, spec: str) -> tuple[AdapterEntry, dict[str, object]]:
+def _read(part: str, spec: str) -> _Choice:
     """Read ``NAME:OPTION=VALUE,OPTION=VALUE``."""
     name, options = split_name(part)
     if name not in ADAPTERS:

@@ -16,8 +16,9 @@ from shiftproof.adapt.state import read_state, save_state
 from shiftproof.bench.grid import Batch
 from shiftproof.bench.recording import Learner, Recorder, Recording
 from shiftproof.bench.stream import Episode, Visit
-from shiftproof.errors import BrokenFileError, MissingExtraError
+from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 from shiftproof.runs.events import EventFile, EventRecord
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_form
@@ -268,7 +269,4 @@ def _table_file(place: Path, cell: Cell) -> Path:
 
 def check_that_states_can_be_kept() -> None:
     """Raise MissingExtraError if the library for writing an adapter's state is not installed."""
-    try:
-        import safetensors.torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("safetensors", "torch") from error
+    import_extra("safetensors.torch", "torch")

@@ -175,11 +175,7 @@ def check_choice(
     """Raise an InputError if an argument cannot be used."""
     if not models:
         raise InputError("Expected at least one classifier, got none.")
-    for name in perturbations:
-        if name not in PERTURBATIONS:
-            raise UnknownNameError.of("perturbation", name, PERTURBATIONS)
-    if not perturbations or len(set(perturbations)) != len(perturbations):
-        raise InputError(f"Expected perturbations, each once, got {list(perturbations)}.")
+    check_perturbations(perturbations)
     if difficulty not in DIFFICULTIES:
         raise InputError(f"Expected a difficulty of 1, 2 or 3, got {difficulty!r}.")
     if reference is not None and reference not in models:
@@ -194,6 +190,15 @@ def check_choice(
             )
         if len(model.classes) < 2:
             raise InputError(f"{name}: a prediction cannot flip, since it has one class only.")
+
+
+def check_perturbations(names: Sequence[str]) -> None:
+    """Raise an InputError if there is none, an unknown one, or one twice."""
+    for name in names:
+        if name not in PERTURBATIONS:
+            raise UnknownNameError.of("perturbation", name, PERTURBATIONS)
+    if not names or len(set(names)) != len(names):
+        raise InputError(f"Expected perturbations, each once, got {list(names)}.")
 
 
 def resize_uncut(image: Image, preprocess: Preprocess) -> Image:

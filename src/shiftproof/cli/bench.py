@@ -21,7 +21,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import GridJob, announce_grid, run_grid
+from shiftproof.cli.grid_run import GridCommand, GridJob, run_grid
 from shiftproof.cli.models import load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
@@ -45,6 +45,7 @@ from shiftproof.errors import InputError
 if TYPE_CHECKING:
     from shiftproof.data import ImageData
     from shiftproof.models import Classifier
+    from shiftproof.shards import Backend
 
 LabelSet: TypeAlias = Literal["none", "imagenet-a", "imagenet-r", "imagenet-d", "objectnet"]
 
@@ -90,12 +91,17 @@ class DataOptions:
         ),
     ] = None
 
+    def check(self) -> None:
+        """Refuse clean images that are not there, before a model is loaded."""
+        if self.clean is not None and not self.clean.exists():
+            raise InputError(f"--clean {self.clean}: expected clean images, found nothing there.")
+
     def open(
         self,
         data: str,
         folder: str | None,
         classifiers: Mapping[str, Classifier],
-        class_map: Path | None,
+        class_map: Mapping[str, str] | None,
     ) -> ImageData:
         """Open the data for classifiers that answer in the same classes, and say what is left aside.
 
@@ -106,13 +112,13 @@ class DataOptions:
             class_map: from a class of the data to one of the model.
         """
         from shiftproof.classes import label_set
-        from shiftproof.data import ImageFolder, open_data, read_class_map
+        from shiftproof.data import ImageFolder, open_data
 
         classes = next(iter(classifiers.values())).classes
         dataset = open_data(
             data,
             classes=classes if self.labels == "none" else label_set(self.labels),
-            class_map=read_class_map(class_map) if class_map else None,
+            class_map=class_map,
             labeled=False if self.unlabeled else None,
             clean=self.clean,
             split=self.split,
@@ -193,46 +199,47 @@ def bench(
     plan.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model, out)
-    severities = shifts.levels
     adapters = parse_adapters(adapt)
     _check(asked, plan, depth, adapters, models=len(specs))
+    is_device = gpu.corrupt_on == "device"
+    if is_device and plan.dry_run:
+        raise _refuse_device("--dry-run")
+    if asked.wanted not in (None, "--precision"):
+        _check_anytime(asked, backend, is_device=is_device)
     check_presence(data, "images")
-    announce_grid(model, data, out, adapt, shifts=shifts, plan=plan)
+    about.check()
+    _, folder = split_images(images)
+    command = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
+    command.announce()
+    from shiftproof.adapt.table import check_adapter
     from shiftproof.bench import Classification
     from shiftproof.classes import label_set
-    from shiftproof.data import CorruptedData
+    from shiftproof.data import read_class_map
+    from shiftproof.data.images.dataset import find_copies
 
+    # Before a model is loaded, which may take a download.
+    for spec in adapters:
+        check_adapter(spec)
+    class_map = None if names.class_map is None else read_class_map(names.class_map)
+    _check_calibration(asked.calibrate)
+    job = command.prepare(
+        backend,
+        adapters,
+        find_copies(data, about.clean),
+        depth=depth,
+        images=images,
+        precision=asked.precision,
+        corrupt_on=gpu.corrupt_on,
+    )
     task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
     if share is not None:
         classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
-    count, folder = split_images(images)
-    dataset = about.open(data, folder, classifiers, names.class_map)
-    from_copies = isinstance(dataset, CorruptedData)
-    others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    job = GridJob(
-        corruptions=shifts.choose(others, depth, from_copies=from_copies),
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        images=count,
-        precision=asked.precision,
-        corrupt_on=gpu.corrupt_on,
-    )
+    dataset = about.open(data, folder, classifiers, class_map)
     is_anytime = asked.wanted is not None and not adapters
-    is_anytime &= asked.wanted != "--precision" or dataset.is_labeled
-    if gpu.corrupt_on == "device" and (plan.dry_run or is_anytime):
-        raise InputError(
-            f"{'--dry-run' if plan.dry_run else asked.wanted} corrupts image by image, in the "
-            "workers; leave out --corrupt-on device."
-        )
-    if is_anytime:
+    if is_anytime and (asked.wanted != "--precision" or dataset.is_labeled):
+        _check_anytime(asked, backend, is_device=is_device)
         _run_anytime(classifiers, dataset, asked, job)
     else:
         run_grid(classifiers, dataset, task, job, trust=asked.calibrate is not None)
@@ -265,18 +272,38 @@ def _check(
     asked.check(models)
 
 
+def _check_calibration(asked: str | None) -> None:
+    """Refuse a share that is none, and images that are not there."""
+    from shiftproof.bench.calibrating import read_share
+
+    if asked is not None and read_share(asked) is None:
+        check_presence(asked, "images")
+
+
+def _check_anytime(asked: AskedOptions, backend: Backend | None, *, is_device: bool) -> None:
+    """Refuse what does not go with images that are chosen one after the other."""
+    if is_device:
+        raise _refuse_device(asked.wanted)
+    if backend is not None:
+        raise InputError(
+            f"{asked.wanted} asks for the next images by what was seen before; one process does "
+            "that. Leave out --engine, --worker and --of, or say --images N."
+        )
+
+
+def _refuse_device(option: str | None) -> InputError:
+    return InputError(
+        f"{option} corrupts image by image, in the workers; leave out --corrupt-on device."
+    )
+
+
 def _run_anytime(
     classifiers: Mapping[str, Classifier], dataset: ImageData, asked: AskedOptions, job: GridJob
 ) -> None:
     """Measure one number as precisely as is asked, and show it."""
     from shiftproof.bench import run_anytime
 
-    if job.backend is not None:
-        raise InputError(
-            f"{asked.wanted} asks for the next images by what was seen before; one process does "
-            "that. Leave out --engine, --worker and --of, or say --images N."
-        )
-    grid = job.grid
+    grid = job.asked.grid
     run = run_anytime(
         classifiers,
         dataset,
@@ -284,13 +311,13 @@ def _run_anytime(
         precision=asked.precision,
         compare=asked.compare,
         corruptions=job.corruptions,
-        severities=job.severities,
+        severities=job.asked.shifts.levels,
         images=job.images,
-        out=job.out,
+        out=job.asked.out,
         batch_size=64 if grid.batch_size is None else grid.batch_size,
         seed=grid.seed,
         encode=grid.encode,
         workers=grid.workers,
         watch=PageWatch(),
     )
-    show_outcome(run, as_json=job.as_json, log=grid.log or ())
+    show_outcome(run, as_json=job.asked.as_json, log=grid.log or ())

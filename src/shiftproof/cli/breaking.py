@@ -96,13 +96,15 @@ def breaking(
     from shiftproof.bench import find_breaking
     from shiftproof.data import open_data, read_class_map
 
-    corruptions = _choose(shifts)
-    classifiers = load_classifiers(specs, names, device=device, kept=out)
+    # Before a model is loaded, which may take a download.
     count, folder = split_images(images)
+    corruptions = _choose(shifts)
+    class_map = None if names.class_map is None else read_class_map(names.class_map)
+    classifiers = load_classifiers(specs, names, device=device, kept=out)
     dataset = open_data(
         data,
         classes=next(iter(classifiers.values())).classes,
-        class_map=read_class_map(names.class_map) if names.class_map else None,
+        class_map=class_map,
         labeled=False if unlabeled else None,
         split=split,
         images=folder,

@@ -18,7 +18,7 @@ from shiftproof.cli.grid_options import (
     name_specs,
     split_images,
 )
-from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
+from shiftproof.cli.grid_run import GridCommand, plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -36,7 +36,6 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
-from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
     from shiftproof.data import DetectionData
@@ -138,11 +137,17 @@ def detect(
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
     specs = name_specs(model, out)
-    check_presence(data, "boxes")
+    asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
     job = plan_dense_job(
-        model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
-        parts=parts, plan=plan, as_json=as_json, images=images, precision=precision, depth=depth,
-    )  # fmt: skip
+        asked,
+        "detector",
+        more,
+        corrupted=about.corrupted,
+        budget=budget,
+        images=images,
+        precision=precision,
+        depth=depth,
+    )
     from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
     from shiftproof.data import read_class_map

@@ -30,7 +30,7 @@ from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.embed import Embedded, EmbeddingForecast, TextForecast
+    from shiftproof.embed import Embedded, EmbeddingForecast, Pictures, TextForecast, Texts
     from shiftproof.models import Encoder, TextEncoder
     from shiftproof.shards import Backend
 
@@ -124,25 +124,29 @@ def embed(
     plan.check()
     if texts is not None and any(given is not None for given in (split, images, root, workers)):
         raise InputError("--split, --images, --root and --workers are for images; leave them out.")
-    asked: dict[str, Any] = {"shard_size": shard_size}
-    if batch_size is not None:
-        asked["batch_size"] = batch_size
+    asked: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
     job = _Job(out, asked, parts, parts.choose(workers), plan, as_json)
     if data is not None:
         check_presence(data, "images")
     announce(f"Embedding {data or texts} by {model}", out, dry_run=plan.dry_run)
+    from shiftproof.embed import open_pictures, open_texts
     from shiftproof.models import load_encoder, load_text_encoder
 
+    # What cannot be embedded is refused before a model is loaded.
     if texts is not None:
+        asked["shard_size"] = shard_size
+        opened = open_texts(texts)
         text_encoder = load_text_encoder(model, device=device, normalize=not raw)
         show_assumed(text_encoder)
-        _embed_texts(text_encoder, texts, job)
+        _embed_texts(text_encoder, opened, job)
         return
-    asked |= {"workers": workers, "split": split, "images": images, "root": root}
-
+    asked["workers"] = workers
+    pictures = open_pictures(
+        str(data), shard_size=shard_size, split=split, images=images, root=root
+    )
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
-    _embed_images(encoder, str(data), job)
+    _embed_images(encoder, pictures, job)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +161,7 @@ class _Job:
     as_json: bool
 
 
-def _embed_texts(encoder: TextEncoder, texts: Path, job: _Job) -> None:
+def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:
     from shiftproof.embed import embed_texts, forecast_texts
 
     if job.plan.dry_run:
@@ -170,7 +174,7 @@ def _embed_texts(encoder: TextEncoder, texts: Path, job: _Job) -> None:
     _show(done, as_json=job.as_json)
 
 
-def _embed_images(encoder: Encoder, data: str, job: _Job) -> None:
+def _embed_images(encoder: Encoder, data: Pictures, job: _Job) -> None:
     from shiftproof.embed import embed, forecast_embedding
 
     if job.plan.dry_run:

@@ -99,6 +99,7 @@ def evaluate(
     """
     sets = parse_named(data, "--data")
     label_sets = parse_named(labels or [], "--label-set")
+    backend = parts.choose(workers)
     for path in sets.values():
         check_presence(path, "images")
     announce(f"Measuring {', '.join(model)} on {', '.join(sets)}", out)
@@ -109,7 +110,6 @@ def evaluate(
     mapped = read_class_map(names.class_map) if names.class_map else None
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)
-    backend = parts.choose(workers)
     named = name_specs(model) if len(model) > 1 else {short_name(model[0]): model[0]}
     loaded = load_classifiers(named, names, device=device, kept=out)
     with parts.share():

@@ -233,6 +233,10 @@ class ShiftOptions(CorruptionOptions):
 
     severities: Severities = "1-5"
 
+    def __post_init__(self) -> None:
+        """Refuse severities that cannot be read before anything is loaded."""
+        parse_severities(self.severities)
+
     @property
     def levels(self) -> list[int]:
         """The severities."""

@@ -20,9 +20,11 @@ from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import announce
+from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
+    from shiftproof.adapt.dense_methods import ModelKind
     from shiftproof.bench import Detection, Segmentation, Task
     from shiftproof.bench.on_device import CorruptOn
     from shiftproof.corruptions import CorruptionFunction
@@ -32,25 +34,86 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class GridCommand:
+    """What is typed alike for all tasks."""
+
+    models: Sequence[str]
+    data: str
+    out: Path
+    adapt: str
+    shifts: ShiftOptions
+    grid: GridOptions
+    parts: PartOptions
+    plan: PlanOptions
+    as_json: bool
+
+    def announce(self) -> None:
+        """Print which models will be measured on which data."""
+        adapters = f", adapters {self.adapt}" if parse_adapters(self.adapt) else ""
+        announce(
+            f"Measuring {', '.join(self.models)} on {self.data}, {self.shifts.describe()}{adapters}",
+            self.out,
+            dry_run=self.plan.dry_run,
+        )
+
+    def prepare(
+        self,
+        backend: Backend | None,
+        adapters: Sequence[str],
+        copies: Sequence[str] | None,
+        *,
+        depth: str | None = None,
+        images: str | None = None,
+        precision: float | None = None,
+        budget: float | None = None,
+        corrupt_on: CorruptOn = "workers",
+    ) -> GridJob:
+        """Return the job, with the corruptions that are asked for.
+
+        Args:
+            backend: see ``GridJob``, also of the other arguments.
+            adapters: the specs.
+            copies: the corruptions of a -C tree, if one is read in place of corrupting images.
+            depth: where corruptions find depth maps.
+            images: how many, the name of a list, or the place that they lie in.
+            precision: in points.
+            budget: in seconds.
+            corrupt_on: workers or device.
+
+        Raises:
+            UnknownNameError, InputError: no such corruption, or none that can be had so.
+        """
+        return GridJob(
+            self,
+            backend,
+            self.shifts.choose(copies or (), depth, from_copies=copies is not None),
+            adapters,
+            split_images(images)[0],
+            precision,
+            budget,
+            corrupt_on,
+        )
+
+
+@dataclass(frozen=True)
 class GridJob:
-    """The options of a run over the grid that do not depend on the task.
+    """A command whose options were read before a model was loaded.
 
     Attributes:
-        backend: what ``parts`` chose before a model was loaded.
+        asked: the command.
+        backend: what its ``parts`` chose.
+        corruptions: what its names of corruptions stand for.
+        adapters: the specs of its adapters.
         images: so many, or the name of a list; None for all.
         precision: the half-width in points that decides the number of images.
         budget: the seconds that decide it.
+        corrupt_on: where images are corrupted.
     """
 
-    corruptions: Mapping[str, str | CorruptionFunction]
-    severities: Sequence[int]
-    adapters: Sequence[str]
-    out: Path
-    grid: GridOptions
-    parts: PartOptions
+    asked: GridCommand
     backend: Backend | None
-    plan: PlanOptions
-    as_json: bool
+    corruptions: Mapping[str, str | CorruptionFunction]
+    adapters: Sequence[str]
     images: int | str | None = None
     precision: float | None = None
     budget: float | None = None
@@ -60,50 +123,25 @@ class GridJob:
         """Return the arguments common to a run and its forecast."""
         return {
             "corruptions": self.corruptions,
-            "severities": self.severities,
+            "severities": self.asked.shifts.levels,
             "adapters": self.adapters,
             "images": self.images,
-            "batch_size": self.grid.batch_size,
-            "protocol": self.grid.shown,
-            "seed": self.grid.seed,
-            "encode": self.grid.encode,
-            "device": self.grid.device,
-            "workers": self.grid.workers,
+            "batch_size": self.asked.grid.batch_size,
+            "protocol": self.asked.grid.shown,
+            "seed": self.asked.grid.seed,
+            "encode": self.asked.grid.encode,
+            "device": self.asked.grid.device,
+            "workers": self.asked.grid.workers,
         }
 
 
-def announce_grid(
-    models: Sequence[str],
-    data: str,
-    out: Path,
-    adapt: str,
-    *,
-    shifts: ShiftOptions,
-    plan: PlanOptions,
-) -> None:
-    """Print which models will be measured on which data."""
-    adapters = f", adapters {adapt}" if parse_adapters(adapt) else ""
-    announce(
-        f"Measuring {', '.join(models)} on {data}, {shifts.describe()}{adapters}",
-        out,
-        dry_run=plan.dry_run,
-    )
-
-
 def plan_dense_job(
-    models: Sequence[str],
-    data: str,
-    out: Path,
-    adapt: str,
-    budget: str | None,
-    corrupted: Path | None,
-    *,
-    shifts: ShiftOptions,
-    grid: GridOptions,
+    asked: GridCommand,
+    kind: ModelKind,
     more: DenseOptions,
-    parts: PartOptions,
-    plan: PlanOptions,
-    as_json: bool,
+    *,
+    corrupted: Path | None,
+    budget: str | None,
     images: str | None = None,
     precision: float | None = None,
     depth: str | None = None,
@@ -115,33 +153,32 @@ def plan_dense_job(
     Raises:
         InputError: options that cannot be used, or not together.
     """
-    plan.check()
+    asked.plan.check()
     more.check()
-    backend = parts.choose(grid.workers)
+    backend = asked.parts.choose(asked.grid.workers)
     seconds = check_budget(
         budget,
-        dry_run=plan.dry_run,
+        dry_run=asked.plan.dry_run,
         backend=backend,
-        adapt=adapt,
+        adapt=asked.adapt,
         precision=precision,
         images=images,
     )
-    severities, adapters = shifts.levels, more.complete(parse_adapters(adapt))
-    announce_grid(models, data, out, adapt, shifts=shifts, plan=plan)
+    adapters = more.complete(parse_adapters(asked.adapt))
+    check_presence(asked.data, "boxes" if kind == "detector" else "label maps")
+    asked.announce()
+    from shiftproof.adapt.dense_methods import check_method_spec
     from shiftproof.data import CorruptedTree
 
-    others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
-    return GridJob(
-        corruptions=shifts.choose(others, depth, from_copies=corrupted is not None),
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        grid=grid,
-        parts=parts,
-        backend=backend,
-        plan=plan,
-        as_json=as_json,
-        images=split_images(images)[0],
+    for spec in adapters:
+        check_method_spec(spec, kind)
+    tree = None if corrupted is None else CorruptedTree(corrupted, labeled=False)
+    return asked.prepare(
+        backend,
+        adapters,
+        None if tree is None else tree.other_corruptions,
+        depth=depth,
+        images=images,
         precision=precision,
         budget=seconds,
     )
@@ -165,32 +202,35 @@ def run_grid(
     """
     from shiftproof import bench as benchmark
 
-    if job.plan.dry_run:
+    asked = job.asked
+    if asked.plan.dry_run:
         if job.precision is not None:
             raise InputError(
                 "--precision decides the number of images itself; leave it out of --dry-run."
             )
-        forecast = benchmark.forecast_run(models, data, task=task, out=job.out, **job.arguments())
-        show_forecast(forecast, job.plan, as_json=job.as_json)
+        forecast = benchmark.forecast_run(models, data, task=task, out=asked.out, **job.arguments())
+        show_forecast(forecast, asked.plan, as_json=asked.as_json)
         return None
     if job.budget is not None:
-        asked = job.arguments()
-        del asked["images"], asked["adapters"]
-        run = benchmark.run_within(models, data, task=task, budget=job.budget, out=job.out, **asked)
-        show_outcome(run, as_json=job.as_json, log=job.grid.log or (), trust=trust)
+        words = job.arguments()
+        del words["images"], words["adapters"]
+        run = benchmark.run_within(
+            models, data, task=task, budget=job.budget, out=asked.out, **words
+        )
+        show_outcome(run, as_json=asked.as_json, log=asked.grid.log or (), trust=trust)
         return run
-    with job.parts.share():
+    with asked.parts.share():
         run = benchmark.run(
             models,
             data,
             task=task,
             precision=job.precision,
-            out=job.out,
+            out=asked.out,
             corrupt_on=job.corrupt_on,
             backend=job.backend,
             **job.arguments(),
         )
-    show_outcome(run, as_json=job.as_json, log=job.grid.log or (), trust=trust)
+    show_outcome(run, as_json=asked.as_json, log=asked.grid.log or (), trust=trust)
     return run
 
 
@@ -217,8 +257,8 @@ def run_dense_grid(
         {**models, **{spec: adapt(first, spec) for spec in job.adapters}},
         data,
         corruptions=job.corruptions,
-        severities=job.severities,
+        severities=job.asked.shifts.levels,
         class_map=task.class_map,
         out=run.path,
-        as_json=job.as_json,
+        as_json=job.asked.as_json,
     )

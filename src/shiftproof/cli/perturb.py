@@ -88,13 +88,20 @@ def perturb(
         f"perturbations {perturbations}",
         out,
     )
-    from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
+    from shiftproof.bench.stability import (
+        SCORES_FILE,
+        check_choice,
+        check_perturbations,
+        measure_stability,
+    )
     from shiftproof.corruptions.sequences import PERTURBATIONS
     from shiftproof.metrics.perturbation import TOP
     from shiftproof.models import load_classifier
 
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
     names = list(PERTURBATIONS) if words == ["all"] else words
+    # Before a model is loaded, which may take a download.
+    check_perturbations(names)
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     check_choice(models, names, referred, difficulty)
     for one in models.values():

@@ -130,11 +130,11 @@ def probe(
 
     # Before a model is loaded, which may take a download.
     choose_factors(named)
+    dataset = open_data(data, classes=None, split=split, images=folder, root=root)
+    show_omissions(dataset.omissions)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:
         show_assumed(encoder)
-    dataset = open_data(data, classes=None, split=split, images=folder, root=root)
-    show_omissions(dataset.omissions)
     with parts.share():
         run = measure(
             _by_name(encoders),

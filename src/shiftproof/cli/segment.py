@@ -16,7 +16,7 @@ from shiftproof.cli.grid_options import (
     ShiftOptions,
     name_specs,
 )
-from shiftproof.cli.grid_run import plan_dense_job, run_dense_grid
+from shiftproof.cli.grid_run import GridCommand, plan_dense_job, run_dense_grid
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -146,10 +146,8 @@ def segment(
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
     specs = name_specs(model, out)
-    job = plan_dense_job(
-        model, data, out, adapt, budget, about.corrupted, shifts=shifts, grid=grid, more=more,
-        parts=parts, plan=plan, as_json=as_json,
-    )  # fmt: skip
+    asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
+    job = plan_dense_job(asked, "segmenter", more, corrupted=about.corrupted, budget=budget)
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
     from shiftproof.data import read_class_map

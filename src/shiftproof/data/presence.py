@@ -9,11 +9,12 @@ from shiftproof.errors import InputError
 from shiftproof.io.border import suggest_sibling
 from shiftproof.io.places import has_braces, is_url
 
-Kind = Literal["images", "boxes", "copies", "results"]
+Kind = Literal["images", "boxes", "label maps", "copies", "results"]
 
 _EXPECTED: Final[dict[Kind, str]] = {
     "images": "a folder of images, a .csv file, a -C tree, or demo",
     "boxes": "a dataset with boxes",
+    "label maps": "the folder of a dataset with label maps",
     "copies": "an image or a folder of images",
     "results": "a folder of result files, or a table",
 }

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunError
 from shiftproof.io.border import reason_of
 from shiftproof.io.urls import redact_urls
+from shiftproof.lazy import import_extra
 
 Answer = TypeVar("Answer")
 
@@ -60,12 +61,9 @@ def find_system(address: str) -> tuple[Any, str]:
         MissingExtraError: fsspec, or the package of the protocol, is not installed.
         InputError: a protocol unknown to fsspec, or an invalid URL.
     """
+    find = import_extra("fsspec.core", "similarity").url_to_fs
     try:
-        import fsspec.core
-    except ImportError as error:
-        raise MissingExtraError.of("fsspec", "similarity") from error
-    try:
-        system, path = fsspec.core.url_to_fs(address)
+        system, path = find(address)
     except ImportError as error:
         raise _missing_package(address, error) from error
     except Exception as error:  # fsspec's file systems raise errors of many types

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import BrokenFileError, MissingExtraError
+from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, open_regular
 from shiftproof.io.expansion import check_expansion
+from shiftproof.lazy import import_extra
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: a dataset of 20,000 classes takes half of it."""
@@ -35,11 +36,7 @@ def read_yaml(path: Path) -> Any:
             nests deeper than 64 levels, holds itself, or means far more than it says.
         MissingExtraError: PyYAML is not installed.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError.of("PyYAML", "detection") from error
-
+    yaml = import_extra("yaml", "detection", package="PyYAML")
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:

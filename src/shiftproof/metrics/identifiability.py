@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.errors import InputError, MissingExtraError, UnknownNameError
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.lazy import import_extra
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.types import F64, I64
@@ -370,10 +370,7 @@ def assign(costs: ArrayLike) -> I64:
 
 
 def _import_scipy(part: str) -> Any:
-    try:
-        return importlib.import_module(f"scipy.{part}")
-    except ImportError as error:
-        raise MissingExtraError.of("scipy", "identifiability") from error
+    return import_extra(f"scipy.{part}", "identifiability")
 
 
 def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[F64, F64]:

@@ -5,29 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.errors import InputError
 from shiftproof.io.images import MAX_PIXELS
+from shiftproof.lazy import import_extra
 from shiftproof.metrics.faults import show_value
 from shiftproof.metrics.matching import Pairs, join_pairs, run_starts
 from shiftproof.types import F64, I64, Flags
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 Code: TypeAlias = Mapping[str, Any]
 """``{"size": [height, width], "counts": bytes}``, compressed."""
 
 
-def _library() -> ModuleType:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise MissingExtraError.of("pycocotools", "detection") from error
-    return cast("ModuleType", mask)
+def _library() -> Any:
+    return import_extra("pycocotools.mask", "detection")
 
 
 def run_length_codes(
@@ -83,7 +77,7 @@ def readable_codes(
     return codes, dict(sorted(wrong.items()))
 
 
-def _code(library: ModuleType, segmentation: Any, size: tuple[int, int]) -> Code:
+def _code(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
     """Return the code of a mask; raises a ValueError with the reason if it is invalid."""
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
@@ -100,9 +94,7 @@ def _code(library: ModuleType, segmentation: Any, size: tuple[int, int]) -> Code
     )
 
 
-def _run_lengths(
-    library: ModuleType, segmentation: Mapping[str, Any], size: tuple[int, int]
-) -> Code:
+def _run_lengths(library: Any, segmentation: Mapping[str, Any], size: tuple[int, int]) -> Code:
     claimed, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(claimed, Sequence) or list(claimed) != list(size):
         raise ValueError(

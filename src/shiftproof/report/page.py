@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftproof._version import __version__
-from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.errors import InputError
 from shiftproof.io import files
+from shiftproof.lazy import import_extra
 from shiftproof.report import gallery, wording
 from shiftproof.report.detection.pictures import MOST_DRAWN
 from shiftproof.report.parts import plan_parts
@@ -136,10 +137,7 @@ def _palettes() -> Mapping[str, object]:
 
 
 def _environment() -> jinja2.Environment:
-    try:
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("jinja2", "report") from error
+    import_extra("jinja2", "report")
     return _templates()
 
 

@@ -21,6 +21,7 @@ from shiftproof.compute.tuning import ATTEMPTS, tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.io.fetched import Fetched, list_fetched, list_secret
 from shiftproof.io.placeholders import CACHE, find_cache
+from shiftproof.lazy import import_extra
 from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
 
@@ -95,10 +96,7 @@ class Ray:
     @contextlib.contextmanager
     def _session(self) -> Iterator[Any]:
         with _own_environment(_QUIET):
-            try:
-                import ray
-            except ImportError as error:
-                raise MissingExtraError.of("ray", "ray") from error
+            ray = import_extra("ray", "ray")
             if ray.is_initialized():
                 yield ray
                 return

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from shiftproof.adapt.graphs.settings import read_settings
-from shiftproof.errors import MissingExtraError
+from shiftproof.lazy import import_extra
 from shiftproof.types import Settings
 
 
@@ -88,7 +88,7 @@ def export_onnx(
         MissingExtraError: the package onnx is not installed.
     """
     settings = read_settings(adapt)
-    _require_onnx()
+    import_extra("onnx", "export")
     from shiftproof.adapt.graphs import files, making
 
     source, target = Path(source), Path(target)
@@ -103,10 +103,3 @@ def export_onnx(
     files.write_model(model, target, full_check=full_check)
     layers = tuple(AdaptedLayer(*layer) for layer in made.layers)
     return AdaptedGraph(target, layers, told, files.opset_of(model), made.batch, made.images)
-
-
-def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("onnx", "export") from error

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from shiftproof.errors import InputError, MissingExtraError, ModelError
+from shiftproof.errors import InputError, ModelError
 from shiftproof.io.border import reason_of, show_name
+from shiftproof.lazy import import_extra
 
 
 class Moments(NamedTuple):
@@ -79,10 +80,7 @@ def measure_values(
 
 def _open(model: ModelProto, names: Sequence[str], source: str) -> tuple[Any, str]:
     """Return a session that gives the values, and the name of its input."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError.of("onnxruntime", "export") from error
+    onnxruntime = import_extra("onnxruntime", "export")
     opened = ModelProto()
     opened.CopyFrom(model)
     del opened.graph.output[:]

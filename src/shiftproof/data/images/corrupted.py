@@ -188,6 +188,12 @@ def is_corrupted_tree(root: Path) -> bool:
     )
 
 
+def corruptions_of_tree(root: Path, clean: str | Path | None = None) -> tuple[str, ...]:
+    """Return the names of the corruptions of a -C tree, without a look at its images."""
+    there, _ = _cells(root, root / "clean" if clean is None else Path(clean))
+    return tuple(dict.fromkeys(cell.corruption for cell in there))
+
+
 def _corruption_folders(first: Path) -> list[Path]:
     """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
     if first.name not in _GROUP_FOLDERS:

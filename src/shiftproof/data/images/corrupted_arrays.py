@@ -189,6 +189,16 @@ def is_corrupted_arrays(root: Path) -> bool:
     )
 
 
+def corruptions_of_arrays(root: Path) -> tuple[str, ...]:
+    """Return the names of the corruptions of arrays, without a look into them."""
+    found = (
+        [path.stem for path in root.glob("*.npy") if path.name != _LABELS]
+        if (root / _LABELS).is_file()
+        else [path.parent.name for path in root.glob("*/*_images.npy")]
+    )
+    return tuple(dict.fromkeys(map(canonical, sorted(found))))
+
+
 def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
     """Return the cells of one file per corruption, and the labels of one severity."""
     labels = _labels(root / _LABELS)

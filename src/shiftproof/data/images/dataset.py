@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
+from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
-from shiftproof.data.images.corrupted import is_corrupted_tree
-from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.images.corrupted import corruptions_of_tree, is_corrupted_tree
+from shiftproof.data.images.corrupted_arrays import corruptions_of_arrays, is_corrupted_arrays
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
@@ -89,6 +90,25 @@ def open_data(
     if class_map is not None or labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")
     return DemoPhotographs(None if classes is None else _of_model(classes))
+
+
+def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[str, ...] | None:
+    """Return the ``other_corruptions`` of corrupted copies at a path; None where it holds other data.
+
+    This needs no classes, and looks at no image. The clean images of arrays may be among them.
+
+    Raises:
+        InputError: a -C tree with a severity outside 1 to 5, or a cell that occurs twice.
+    """
+    path = Path(source)
+    layout = layout_of(path) if path.is_dir() else None
+    if layout == "corrupted tree":
+        found = corruptions_of_tree(path, clean)
+    elif layout == "corrupted arrays":
+        found = corruptions_of_arrays(path)
+    else:
+        return None
+    return tuple(name for name in found if name not in CORRUPTIONS)
 
 
 def _open(source: str | Path, reading: ImageReading) -> ImageData:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from shiftproof.display import encode_figure, make_figure, write_table
-from shiftproof.errors import MissingExtraError
+from shiftproof.lazy import import_extra
 from shiftproof.metrics.intervals import Interval
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ class TidyScores(msgspec.Struct, frozen=True):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingExtraError.of("pandas", "plot") from error
+        pandas = import_extra("pandas", "plot")
         import pyarrow as pa
 
         # Severities stay whole numbers where some rows have none.
