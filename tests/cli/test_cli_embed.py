@@ -63,6 +63,18 @@ def test_nothing_that_can_be_read(photos, tmp_path, capsys):
     assert "0 vectors of width 1280" in capsys.readouterr().out
 
 
+def test_one_vector_in_one_shard_is_told_in_the_singular(photos, tmp_path, capsys):
+    for name in ("1.png", "2.png"):
+        (photos / name).unlink()
+    words = ("embed", "--data", photos, "--out", tmp_path / "out", "-w", 0, "--device", "cpu")
+    assert run(*words) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("1 vector of width 1280 in ")
+    assert told[1] == "1 shard written"
+    assert run(*words) == 0
+    assert "0 shards written, 1 was there" in capsys.readouterr().out
+
+
 def test_no_data(tmp_path, capsys):
     assert run("embed", "--data", tmp_path / "nothing", "--out", tmp_path / "out") == 2
     assert "does not exist" in capsys.readouterr().err.replace("\n", " ")
