@@ -71,6 +71,13 @@ def test_the_line_says_what_is_there_and_what_is_added(photos, tmp_path, capsys)
     assert (tmp_path / "copy/manifest.json").read_bytes() == manifest
 
 
+def test_a_refused_copy_says_nothing_of_what_is_there(photos, tmp_path, capsys):
+    corrupt(photos, tmp_path / "copy")
+    with pytest.raises(RunMismatchError, match=r"seed was 0, now 1"):
+        corrupt(photos, tmp_path / "copy", seed=1, severities=[2], show_progress=None)
+    assert capsys.readouterr().err == ""
+
+
 def test_severities_need_not_be_asked_for_in_the_order_of_before(photos, tmp_path):
     corrupt(photos, tmp_path / "copy", severities=[4, 2])
     before = contents(tmp_path / "copy")

@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -157,6 +157,7 @@ def export_copy(
     settings: Mapping[str, Any],
     before: Mapping[str, Any] | None = None,
     why: str = "",
+    begun: Callable[[], None] | None = None,
     title: str,
     workers: int | None = None,
     backend: Backend | None = None,
@@ -183,6 +184,7 @@ def export_copy(
             settings is refused.
         before: those of them that the target has, where the copy there gets more versions.
         why: a sentence for an error, such as why a copy cannot be extended.
+        begun: called once the target is known to be that of this copy, before anything long.
         title: label of the progress display.
         workers: processes; all cores by default.
         backend: distribution of the work: :class:`~shiftproof.shards.Scheduled` for one of several
@@ -213,6 +215,8 @@ def export_copy(
     shared = isinstance(backend, Scheduled)
     there = None if before is None else {**about, **before}
     known, told = _claim(target, about, tree.omissions, shared=shared, before=there, why=why)
+    if begun is not None:
+        begun()
     if backend is None:
         done = _copy_all(plan, target, edit, title, workers, show_progress)
     else:
