@@ -71,6 +71,17 @@ def test_the_line_says_what_is_there_and_what_is_added(photos, tmp_path, capsys)
     assert (tmp_path / "copy/manifest.json").read_bytes() == manifest
 
 
+def test_a_copy_of_nothing_that_can_be_read_is_not_begun(photos, tmp_path):
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"no image")
+    count = len(list(photos.rglob("*.png")))
+    with pytest.raises(
+        InputError, match=rf"None of the images of .*photos can be read. The first of {count}: "
+    ):
+        corrupt(photos, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_refused_copy_says_nothing_of_what_is_there(photos, tmp_path, capsys):
     corrupt(photos, tmp_path / "copy")
     with pytest.raises(RunMismatchError, match=r"seed was 0, now 1"):

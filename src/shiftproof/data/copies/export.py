@@ -46,7 +46,7 @@ from shiftproof.io import files, manifest
 from shiftproof.io.holding import begin_alone, frees_folders, work_alone
 from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.text import read_object
-from shiftproof.shards import Backend, Scheduled
+from shiftproof.shards import Backend, Ray, Scheduled
 from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
 
@@ -195,12 +195,15 @@ def export_copy(
 
     Raises:
         UnfinishedError: this worker's share is done, but not all the others'.
-        InputError: a target with other content, or annotations whose paths leave the folder.
+        InputError: no image that can be read, a target with other content, or annotations whose
+            paths leave the folder.
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
     plan = _exclude_target(plan, target)
     tree, outputs = plan.tree, plan.outputs
+    if not isinstance(backend, Ray) and not (target / MANIFEST).is_file():
+        _check_readable(tree)
     about: dict[str, Any] = {
         "shiftproof": __version__,
         "source": tree.root.name,
@@ -228,6 +231,26 @@ def export_copy(
         {"format": manifest.FORMAT, **about, **told, "broken": broken},
     )
     return done
+
+
+def _check_readable(tree: Tree) -> None:
+    """Check that an image can be read, before a copy is begun; the first that can ends it.
+
+    Images in tars and tables are not looked at.
+    """
+    first = None
+    for name in () if tree.is_packed else tree.pictures:
+        try:
+            read_below(tree.root, name)
+        except BrokenFileError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise InputError(
+            f"None of the images of {tree.root} can be read. The first of {len(tree.pictures):,}: "
+            f"{first}"
+        )
 
 
 def _copy_all(
