@@ -82,6 +82,20 @@ def test_a_copy_of_nothing_that_can_be_read_is_not_begun(photos, tmp_path):
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.parametrize("name", ["one.png", "one.JPG", "one.tar"])
+def test_a_target_that_is_named_like_a_file_is_refused(photos, tmp_path, name):
+    image = next(path for path in sorted(photos.rglob("*.png")) if path.name != "torn.png")
+    says = (
+        rf"got the name of a file, .*{name}\. Give .*/one, .*: contrast/2/{image.name} will lie in"
+    )
+    with pytest.raises(InputError, match=says):
+        corrupt(image, tmp_path / name)
+    with pytest.raises(InputError, match=says):
+        estimate_export(image, tmp_path / name, workers=0, **GRID)
+    assert not (tmp_path / name).exists()
+    assert corrupt(image, tmp_path / "one").written == 2
+
+
 def test_a_refused_copy_says_nothing_of_what_is_there(photos, tmp_path, capsys):
     corrupt(photos, tmp_path / "copy")
     with pytest.raises(RunMismatchError, match=r"seed was 0, now 1"):

@@ -44,6 +44,7 @@ from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
 from shiftproof.io.holding import begin_alone, frees_folders, work_alone
+from shiftproof.io.images import is_image
 from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.text import read_object
 from shiftproof.shards import Backend, Ray, Scheduled
@@ -278,8 +279,27 @@ def _job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
     return Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format, tree.tables)
 
 
+_FILES = frozenset({".arrow", ".parquet", ".tar"})
+
+
+def _check_target(plan: CopyPlan, target: Path) -> None:
+    """Refuse a target that is named like a file: every copy is a folder, also that of one image."""
+    if target.is_dir() or not (is_image(target) or target.suffix.lower() in _FILES):
+        return
+    first = PurePosixPath(plan.folders[0], next(iter(plan.forms[0].outputs.values())))
+    raise InputError(
+        f"Expected a folder for the copy, got the name of a file, {target}. Give {target.with_suffix('')}, "
+        f"for one: {first} will lie in it."
+    )
+
+
 def _exclude_target(plan: CopyPlan, target: Path) -> CopyPlan:
-    """Leave out files in the target: a copy within its own source may have some already."""
+    """Leave out files in the target: a copy within its own source may have some already.
+
+    Raises:
+        InputError: nothing is left, or the target is named like a file.
+    """
+    _check_target(plan, target)
     root, inner = plan.tree.root.resolve(), target.resolve()
     if inner == root or not inner.is_relative_to(root):
         return plan
