@@ -664,7 +664,7 @@ def _measure_rows(values: F32, *, scale: bool) -> F64:
     what they have become.
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        norms = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
+        norms: F64 = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
     extreme = np.flatnonzero((norms < _SMALL) | np.isinf(norms))
     if not extreme.size:
         return norms
@@ -681,7 +681,8 @@ def _measure_rows(values: F32, *, scale: bool) -> F64:
 def _find_peaks(values: NDArray[Any]) -> NDArray[Any]:
     """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
     peaks = np.abs(values).max(axis=1, initial=0)
-    return np.where(peaks == 0, np.ones_like(peaks), peaks)
+    found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
+    return found
 
 
 def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
