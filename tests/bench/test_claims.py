@@ -92,5 +92,5 @@ def test_frost_keeps_its_claim_whatever_its_textures(tmp_path, monkeypatch):
 def test_one_cell_that_lacks_takes_mce_away(tmp_path):
     """Every corruption and every severity is there, but for one cell."""
     run = score(tmp_path, [cell for cell in CELLS if cell != Cell("fog", 3)])
-    assert run.scores.grid.reason == "1 cells are missing (fog-3)"
+    assert run.scores.grid.reason == "1 cell is missing (fog-3)"
     assert run.scores.models[0].summary["mce"] is None

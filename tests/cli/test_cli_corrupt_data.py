@@ -56,7 +56,7 @@ def test_a_dry_run_tells_and_writes_nothing(coco, tmp_path, capsys):
     )
     assert run(*words) == 0
     shown = capsys.readouterr().out
-    assert "coco: 1 images in 2 cells are 2 images, and 1 other files in each cell" in shown
+    assert "coco: 1 image in 2 cells are 2 images, and 1 other file in each cell" in shown
     assert "with 2 processes" in shown
     assert run(*words, "--json") == 0
     told = json.loads(capsys.readouterr().out)

@@ -60,7 +60,21 @@ def test_nothing_that_can_be_read(photos, tmp_path, capsys):
     for photo in photos.iterdir():
         photo.write_bytes(b"no image")
     assert run("embed", "--data", photos, "--out", tmp_path / "out", "-w", 0) == 2
-    assert "0 vectors of width 1280" in capsys.readouterr().out
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert "None of the images of photos can be read. The first of 3: " in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_vector_in_one_shard_is_told_in_the_singular(photos, tmp_path, capsys):
+    for name in ("1.png", "2.png"):
+        (photos / name).unlink()
+    words = ("embed", "--data", photos, "--out", tmp_path / "out", "-w", 0, "--device", "cpu")
+    assert run(*words) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("1 vector of width 1280 in ")
+    assert told[1] == "1 shard written"
+    assert run(*words) == 0
+    assert "0 shards written, 1 was there" in capsys.readouterr().out
 
 
 def test_no_data(tmp_path, capsys):

@@ -92,7 +92,7 @@ def test_dedup(folder, capsys):
     assert np.flatnonzero(~kept(folder / "unique")).tolist() == [152]
     groups = np.load(folder / "unique" / "groups.npy")
     assert groups[152] == 151
-    assert "1 pairs above 0.99" in capsys.readouterr().out
+    assert "1 pair above 0.99" in capsys.readouterr().out
     words = ("dedup", folder / "train", "-o", folder / "fast", "--threshold", 0.99)
     assert run(*words, "--clusters", 3, "--rule", "central") == 0
     assert (

@@ -82,7 +82,7 @@ def test_a_dry_run_tells_and_writes_nothing(coco, styles, tmp_path, capsys):
     words = ("stylize", coco, tmp_path / "out", "--styles", styles, "-n", 2, "-w", 2, "--dry-run")
     assert run(*words) == 0
     shown = capsys.readouterr().out
-    assert "coco: 1 images in 2 styles are 2 images, and 1 other files" in shown
+    assert "coco: 1 image in 2 styles are 2 images, and 1 other file" in shown
     assert "with 2 processes" in shown
     assert run(*words, "--json") == 0
     assert json.loads(capsys.readouterr().out)["cells"] == 2

@@ -71,6 +71,38 @@ def test_the_line_says_what_is_there_and_what_is_added(photos, tmp_path, capsys)
     assert (tmp_path / "copy/manifest.json").read_bytes() == manifest
 
 
+def test_a_copy_of_nothing_that_can_be_read_is_not_begun(photos, tmp_path):
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"no image")
+    count = len(list(photos.rglob("*.png")))
+    with pytest.raises(
+        InputError, match=rf"None of the images of .*photos can be read. The first of {count}: "
+    ):
+        corrupt(photos, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("name", ["one.png", "one.JPG", "one.tar"])
+def test_a_target_that_is_named_like_a_file_is_refused(photos, tmp_path, name):
+    image = next(path for path in sorted(photos.rglob("*.png")) if path.name != "torn.png")
+    says = (
+        rf"got the name of a file, .*{name}\. Give .*/one, .*: contrast/2/{image.name} will lie in"
+    )
+    with pytest.raises(InputError, match=says):
+        corrupt(image, tmp_path / name)
+    with pytest.raises(InputError, match=says):
+        estimate_export(image, tmp_path / name, workers=0, **GRID)
+    assert not (tmp_path / name).exists()
+    assert corrupt(image, tmp_path / "one").written == 2
+
+
+def test_a_refused_copy_says_nothing_of_what_is_there(photos, tmp_path, capsys):
+    corrupt(photos, tmp_path / "copy")
+    with pytest.raises(RunMismatchError, match=r"seed was 0, now 1"):
+        corrupt(photos, tmp_path / "copy", seed=1, severities=[2], show_progress=None)
+    assert capsys.readouterr().err == ""
+
+
 def test_severities_need_not_be_asked_for_in_the_order_of_before(photos, tmp_path):
     corrupt(photos, tmp_path / "copy", severities=[4, 2])
     before = contents(tmp_path / "copy")

@@ -173,6 +173,25 @@ class TestClasses:
         with pytest.raises(LabelError, match="classes 0 and 2 are both called 'Cat'"):
             load_classifier(spec, classes=["cat", "dog", "Cat"])
 
+    def test_sentences_are_checked_before_the_towers_are_loaded(
+        self, image_text_models, monkeypatch
+    ):
+        from shiftproof.models.classifiers import open_clip, transformers
+
+        def refuse(*_, **__):
+            raise AssertionError("loaded")
+
+        for source in (open_clip, transformers):
+            monkeypatch.setattr(source, "open_image_text", refuse)
+        spec = f"transformers:{image_text_models / 'clip'}"
+        for one in (spec, "open_clip:ViT-B-32/laion2b_s34b_b79k"):
+            with pytest.raises(InputError, match=r"Template 1: expected a sentence with \{\}"):
+                load_classifier(one, classes=NAMES, templates=["a photo"])
+            with pytest.raises(LabelError, match="Class 1 has no name"):
+                load_classifier(one, classes=["cat", " "])
+            with pytest.raises(AssertionError, match="loaded"):
+                load_classifier(one, classes=NAMES, templates=["a {}."])
+
     def test_templates_belong_to_zero_shot_models(self, image_text_models):
         with pytest.raises(InputError, match="templates is an option of transformers, open_clip"):
             load_classifier("demo", templates="a {}.")

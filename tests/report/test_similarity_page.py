@@ -177,6 +177,28 @@ def test_the_lead_sorts_the_sets(tmp_path: Path) -> None:
     assert "this page cannot say it" in second
 
 
+def test_a_page_with_nothing_to_prune_does_not_advise_to_prune(tmp_path: Path) -> None:
+    content = scores(of_set("sketch"))
+    content["pruning"].update(combined=0, share=0.0)
+    content["sets"][0]["pruned"].update(rows=0, share=0.0)
+    page = page_of(write_audit(tmp_path / "run", content))
+    second = page.all("p", "lead")[1].text
+    assert "there is nothing to leave out" in second
+    for never in ("Without the 0 rows", "Train on that"):
+        assert never not in second
+    assert "Only training without" not in page.one(style="verdict").text
+
+
+def test_one_row_alone_is_told_in_the_singular(tmp_path: Path) -> None:
+    content = scores(of_set("sketch"))
+    content["pruning"].update(combined=1, share=0.0005)
+    content["train"]["skipped"] = 1
+    page = page_of(write_audit(tmp_path / "run", content))
+    assert "Without the 1 row that comes too close" in page.all("p", "lead")[1].text
+    warned = " ".join(each.text for each in page.all("p", "warning"))
+    assert "1 row of the training set could not be used and is in no figure" in warned
+
+
 def test_near_duplicates_are_warned_of(tmp_path: Path) -> None:
     page = shown(
         tmp_path, of_set("sketch"), of_set("art", duplicates=0.001), of_set("fog", rows=40)

@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
 from shiftproof.similarity import (
     coreset,
     merge_prunings,
@@ -44,6 +46,53 @@ def test_gap_matched_pruning_is_the_papers(way, world):
     assert found.counts == {"sketch": gone[0].sum(), "art": gone[1].sum()}
     both = (gone[0] & gone[1]).sum()
     np.testing.assert_allclose(found.shared, [[1, both / gone[1].sum()], [both / gone[0].sum(), 1]])
+
+
+def test_a_pruning_of_which_nothing_stays_gives_its_folder_to_the_mended_one(tmp_path, world):
+    train, tests, reference = world
+    out, far = tmp_path / "out", np.tile(-tests["sketch"].mean(axis=0), (2, 1))
+    far /= np.linalg.norm(far, axis=1, keepdims=True)
+    for _ in range(2):  # the same command again says the same
+        with pytest.raises(InputError, match="Nothing would stay"):
+            write_pruned(train, tests, out, threshold=-1)
+    with pytest.raises(InputError, match="Nothing would stay"):
+        write_pruned(train, tests, out, reference=far.astype(np.float32))
+    told = write_pruned(train, tests, out, reference=reference)
+    gone = [by_the_book(train, test, reference)[0] for test in tests.values()]
+    np.testing.assert_array_equal(np.load(out / "keep.npy"), ~(gone[0] | gone[1]))
+    assert told["kept"] == (~(gone[0] | gone[1])).sum()
+    with pytest.raises(RunMismatchError, match=r"threshold was not set, now 0\.5"):
+        write_pruned(train, tests, out, threshold=0.5)  # what is finished is not given away
+
+
+def test_parts_that_fit_the_mended_command_are_kept(tmp_path, world):
+    train, tests, _ = world
+    holed = train.copy()
+    holed[:500] = 0
+    rows = open_embeddings(holed, unusable="skip")
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"Expected a size of 1 to 1500, .* got 1600"):
+        write_pruned(rows, tests, out, rule="near", size=1600)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("part-*.npz")}
+    assert before
+    assert write_pruned(rows, tests, out, rule="near", size=100)["kept"] == 100
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("part-*.npz")} == before
+    near = np.maximum(*(products(train[500:], test).max(axis=1) for test in tests.values()))
+    kept = np.flatnonzero(np.load(out / "keep.npy"))
+    assert set(kept - 500) == set(np.argsort(near)[:100])
+
+
+def test_rows_that_are_found_late_to_be_unusable_can_be_skipped_in_the_same_folder(tmp_path, world):
+    train, tests, reference = world
+    holed = train.copy()
+    holed[1900] = 0
+    with pytest.raises(InputError, match="row 1900 is all zeros"):
+        write_pruned(holed, tests, tmp_path / "out", reference=reference)
+    assert "all zeros" in json.loads((tmp_path / "out/run.json").read_text())["refused"]
+    rows = open_embeddings(holed, unusable="skip")
+    told = write_pruned(rows, tests, tmp_path / "out", reference=reference)
+    assert told["skipped"] == 1
+    assert "refused" not in json.loads((tmp_path / "out/run.json").read_text())
 
 
 def test_the_comparison_is_strict(way):

@@ -125,6 +125,30 @@ def test_rows_that_cannot_be_used_are_refused_by_name(value, message):
         everything(open_embeddings(rows), rows=2)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [(np.float32, 1e30), (np.float32, 1e-38), (np.float32, 2.5e38), (np.float32, 1e-20),
+     (np.float64, 1e200), (np.float64, 1e-200)],
+)  # fmt: skip
+def test_rows_of_any_length_are_normalized(dtype, factor):
+    rows = trees.unit_rows(6, dtype=np.float32).astype(np.float64)
+    scaled = (rows * factor).astype(dtype)
+    expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    found = open_embeddings(scaled, normalize=True).read()
+    # Of 1e-38 float32 holds values that are off by half of 2**-149.
+    np.testing.assert_allclose(found, expected, atol=3e-7)
+
+
+@pytest.mark.parametrize(
+    ("factor", "length"), [(1e30, "1e[+]30"), (1e-38, "1e-38"), (3e19, "3e[+]19")]
+)
+def test_rows_far_from_length_1_are_told_their_length(factor, length):
+    rows = trees.unit_rows(6, dtype=np.float32)
+    rows[3] *= np.float32(factor)
+    with pytest.raises(InputError, match=rf"row 3 has length {length}; expected rows of length 1"):
+        everything(open_embeddings(rows), rows=2)
+
+
 def test_rows_that_cannot_be_used_are_skipped_where_asked():
     rows = trees.unit_rows(6, dtype=np.float32)
     rows[3], rows[5] = np.nan, 2

@@ -156,6 +156,28 @@ def test_no_such_bucket(s3, capsys, verb):
     assert not s3.exists("lab/x")
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://Bad!Bucket/photos", 'Invalid bucket name "Bad!Bucket"'),
+        ("s3://a b/photos", 'Invalid bucket name "a b"'),
+        ("s3:///photos", "names no bucket; expected s3://BUCKET/FOLDER"),
+        ("http://[bad/photos", "is no valid URL (Invalid IPv6 URL)"),
+    ],
+)
+def test_an_address_that_cannot_be_is_asked_for_once(s3, monkeypatch, capsys, url, said):
+    def wait(seconds):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(remote.time, "sleep", wait)
+    code, told = run_and_read(
+        capsys, "embed", "--model", "demo", "--data", url, "--out", "s3://lab/x"
+    )
+    assert code == 2
+    assert said in told
+    assert "attempts" not in told
+
+
 def test_a_bucket_without_permission(s3, tmp_path, monkeypatch, capsys):
     import s3fs
 

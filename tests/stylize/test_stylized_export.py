@@ -342,7 +342,7 @@ def test_wrong_input(tmp_path, copy):
             copy(tmp_path / "a", tmp_path / "out", **more)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.png").write_bytes(b"no")
-    with pytest.raises(InputError, match="None of the 1 styles can be read"):
+    with pytest.raises(InputError, match="None of the 1 style  can be read"):
         copy(tmp_path / "a", tmp_path / "out", styles=tmp_path / "b")
     assert not (tmp_path / "out").exists()
 

@@ -9,6 +9,7 @@ from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.identity import identity_of
+from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, DetectionData, ImageData, SegmentationData
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -48,7 +49,8 @@ def check_readable(data: ImageData) -> None:
             return
     if first is not None:
         raise InputError(
-            f"None of the {len(data.samples):,} images of {data.name} can be read. The first: {first}"
+            f"None of the {plural(len(data.samples), 'image')} of {data.name} can be read. The "
+            f"first: {first}"
         )
 
 

@@ -325,7 +325,8 @@ def why_no_mce(grid: Grid, labeled: bool, classes: ClassNames) -> str | None:
         )
     missing = [name for name in COMMON if name not in grid.corruptions]
     if missing:
-        return f"{len(missing)} of the 15 corruptions were not run ({', '.join(missing)})"
+        were = "was" if len(missing) == 1 else "were"
+        return f"{len(missing)} of the 15 corruptions {were} not run ({', '.join(missing)})"
     if grid.severities != [1, 2, 3, 4, 5]:
         return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 were run"
     return why_cells_lack(grid)

@@ -35,6 +35,7 @@ from shiftproof.bench.views import View, view_full_size
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
+from shiftproof.counts import plural
 from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -400,11 +401,12 @@ def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
 def _why_no_mpc(grid: Grid) -> str | None:
     absent = [name for name in COMMON if name not in grid.corruptions]
     if absent:
-        return f"{len(absent)} of the 15 corruptions are not there ({', '.join(absent)})"
+        are = "is" if len(absent) == 1 else "are"
+        return f"{len(absent)} of the 15 corruptions {are} not there ({', '.join(absent)})"
     if grid.missing:
         named = ", ".join(map(str, grid.missing[:5]))
         more = f" and {len(grid.missing) - 5} more" if len(grid.missing) > 5 else ""
-        return f"{len(grid.missing)} cells are missing ({named}{more})"
+        return f"{plural(len(grid.missing), 'cell is', 'cells are')} missing ({named}{more})"
     if grid.severities != [1, 2, 3, 4, 5]:
         return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 are there"
     return why_cells_lack(grid)

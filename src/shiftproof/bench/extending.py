@@ -25,7 +25,6 @@ from shiftproof.corruptions.extent import (
     describe_cells,
     find_unknown,
     join_names,
-    tell,
     unite_names,
 )
 from shiftproof.errors import RunMismatchError
@@ -442,11 +441,6 @@ def describe_extent(whole: Whole, folder: RunFolder) -> str | None:
     new = total - _count_before(whole)
     left = f", {missing - new:,} were left" if missing > new else ""
     return f"{there}{left}, {count_added(new)}: {describe_added(whole)}"
-
-
-def tell_extent(whole: Whole, folder: RunFolder) -> None:
-    """Print what a run has and what is added or kept to standard error."""
-    tell(describe_extent(whole, folder))
 
 
 def _count_before(whole: Whole) -> int:

@@ -19,7 +19,7 @@ from shiftproof.bench.extending import (
     Whole,
     adopt_names,
     check_at_hand,
-    tell_extent,
+    describe_extent,
     unite,
     write_scores,
 )
@@ -36,6 +36,7 @@ from shiftproof.bench.task import AdapterLike, Grid, Task
 from shiftproof.bench.views import Encode
 from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
+from shiftproof.corruptions.extent import tell
 from shiftproof.data import DetectionData, ImageData, SegmentationData
 from shiftproof.errors import InputError
 from shiftproof.io.holding import frees_folders
@@ -170,9 +171,9 @@ def fill_grid(request: GridRequest, out: Path, backend: Backend | None = None) -
     is_done = whole.is_done(there)
     if not is_done:
         check_at_hand(whole, there, asks_again=request.task.asks_again)
-    if request.show_progress is not False:
-        tell_extent(whole, there)
+    extent = None if request.show_progress is False else describe_extent(whole, there)
     if is_done:
+        tell(extent)
         return Run(out)
     layout = whole.layout
     layout.check_copies()
@@ -181,6 +182,7 @@ def fill_grid(request: GridRequest, out: Path, backend: Backend | None = None) -
     )
     _check_states(stretch)
     folder = _open(whole, out, backend)
+    tell(extent)  # not before: what is refused has nothing to do with the cells that are there
     recording = _calibrate(folder, layout)
     fill_shared(
         folder, Filling([stretch], recording, layout.batch_size), backend,

@@ -15,6 +15,7 @@ from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.outcome import write_page
 from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.counts import plural
 from shiftproof.io.border import show_text
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _show(scores: AuditScores, console: Console) -> None:
         "test set", "", "", "95 % interval", box=None, header_style="bold", pad_edge=False
     )
     for one in scores.sets:
-        table.add_row(Text(show_text(one.name), style="bold"), f"{one.rows:,} rows", "", "")
+        table.add_row(Text(show_text(one.name), style="bold"), plural(one.rows, "row"), "", "")
         for name, title, share in _MEASURES:
             if (figure := getattr(one, name)) is not None:
                 table.add_row("", title, *_format_figure(figure, share=share))

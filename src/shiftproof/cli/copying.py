@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from shiftproof.cli.options import ImageFormat, json_option
-from shiftproof.cli.planning import PlanOptions, show_size
+from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.counts import plural
 
 if TYPE_CHECKING:
     from shiftproof.data import Estimate, Exported
@@ -42,10 +43,10 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
     if as_json:
         say_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
     else:
-        there = f", {done.kept} were there" if done.kept else ""
-        say(f"{_count(done.written, 'image')} written to {target}{there}")
+        there = f", {done.kept:,} {'was' if done.kept == 1 else 'were'} there" if done.kept else ""
+        say(f"{plural(done.written, 'image')} written to {target}{there}")
         if done.carried:
-            say(f"{_count(done.carried, 'other file')} carried over")
+            say(f"{plural(done.carried, 'other file')} carried over")
         parts = {
             "decode": done.decode_seconds,
             verb: done.corrupt_seconds,
@@ -59,10 +60,6 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
             warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def show_omissions(sentences: Sequence[str]) -> None:
@@ -84,15 +81,17 @@ def show_estimate(
         say(estimate.extent)
     total = estimate.images * estimate.cells
     say(
-        f"{estimate.layout}: {estimate.images} images in {estimate.cells} {of_each} are {total} images"
-        + (f", and {estimate.carried} other files{others}" if estimate.carried else "")
+        f"{estimate.layout}: {plural(estimate.images, 'image')} in "
+        f"{plural(estimate.cells, of_each)} {'is' if total == 1 else 'are'} {plural(total, 'image')}"
+        + (f", and {plural(estimate.carried, 'other file')}{others}" if estimate.carried else "")
     )
     say(
         f"about {show_size(estimate.bytes)} ({show_size(estimate.free_bytes)} are free at {target})"
     )
     say(
-        f"about {show_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
-        f"{show_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
+        f"about {show_duration(estimate.seconds)} with {count_processes(estimate.workers)}, "
+        f"{show_duration(estimate.cpu_seconds)} of CPU; tried on "
+        f"{plural(len(estimate.sampled), 'image')}"
     )
     plan.show(estimate.needs)
     show_omissions(estimate.omissions)

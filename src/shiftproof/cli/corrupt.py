@@ -76,7 +76,7 @@ def corrupt(
     if plan.dry_run:
         estimate = estimate_export(source, target, **asked)
         show_estimate(
-            estimate, target, plan, of_each="cells", others=" in each cell", as_json=as_json
+            estimate, target, plan, of_each="cell", others=" in each cell", as_json=as_json
         )
         return
     with parts.share():

@@ -11,6 +11,7 @@ import typer
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.counts import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +77,7 @@ def dedup(
         say_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
-    say(f"{told['pairs']:,} pairs above {threshold:g}")
+    say(f"{plural(told['pairs'], 'pair')} above {threshold:g}")
     if clusters is not None:
         recall = told["recall"]
         known = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"

@@ -11,6 +11,7 @@ import typer
 
 from shiftproof.cli.options import DATA_PANEL
 from shiftproof.cli.printing import say
+from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _add_clean(spec: str, folder: str) -> str:
 def _show(name: str, estimate: DenseEstimate) -> None:
     """Say an estimate, and how far such estimates are off."""
     say(
-        f"{name}: {estimate.measure} estimated on {estimate.images} images without labels; "
+        f"{name}: {estimate.measure} estimated on {plural(estimate.images, 'image')} without labels; "
         f"{100 * estimate.clean:.1f} % on {estimate.labeled} clean labeled ones"
     )
     for kind, value in estimate.estimates.items():
@@ -126,6 +127,6 @@ def _show(name: str, estimate: DenseEstimate) -> None:
             worst = 100 * abs(quality.worst.estimate - quality.worst.error)
             off = (
                 f"; off by {100 * quality.mean_absolute_error:.1f} points in the mean over "
-                f"{quality.cells} cells of this run, at most {worst:.1f} ({quality.worst.cell})"
+                f"{plural(quality.cells, 'cell')} of this run, at most {worst:.1f} ({quality.worst.cell})"
             )
         say(f"  by {kind}: {100 * value:.1f} %{off}")

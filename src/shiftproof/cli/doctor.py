@@ -18,6 +18,7 @@ from rich.text import Text
 
 from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.counts import plural
 
 
 class Extra(NamedTuple):
@@ -161,7 +162,8 @@ def _show(told: dict[str, Any]) -> None:
     held = "" if memory is None else f", {memory / 2**30:.1f} GiB of memory"
     say(
         f"shiftproof {told['shiftproof']}, Python {told['python']}, {told['platform']}, "
-        f"{told['cores']} cores{held}, {told['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
+        f"{plural(told['cores'], 'core')}{held}, "
+        f"{told['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
     )
     for library, devices in told["devices"].items():
         alone = " (no GPU that it can use)" if devices == ["cpu"] else ""

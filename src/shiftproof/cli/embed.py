@@ -26,6 +26,7 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.counts import plural
 from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
@@ -166,8 +167,8 @@ def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:
 
     if job.plan.dry_run:
         forecast = forecast_texts(encoder, texts, **job.asked)
-        passes = f" of the encoder on {forecast.device}; tried on {forecast.tried} texts"
-        _show_forecast(forecast, f"{forecast.texts:,} texts", passes, job)
+        passes = f" of the encoder on {forecast.device}; tried on {plural(forecast.tried, 'text')}"
+        _show_forecast(forecast, plural(forecast.texts, "text"), passes, job)
         return
     with job.parts.share():
         done = embed_texts(encoder, texts, job.out, backend=job.backend, **job.asked)
@@ -182,9 +183,10 @@ def _embed_images(encoder: Encoder, data: Pictures, job: _Job) -> None:
         passes = (
             f": {show_duration(forecast.read_seconds)} of reading, "
             f"by {count_processes(forecast.workers)}, and {show_duration(forecast.encode_seconds)} "
-            f"of the encoder on {forecast.device}; tried on {forecast.tried} images"
+            f"of the encoder on {forecast.device}; tried on "
+            f"{plural(forecast.tried, 'image')}"
         )
-        _show_forecast(forecast, f"{forecast.images:,} images", passes, job)
+        _show_forecast(forecast, plural(forecast.images, "image"), passes, job)
         return
     with job.parts.share():
         done = embed(encoder, data, job.out, backend=job.backend, **job.asked)
@@ -198,8 +200,7 @@ def _show_forecast(
     if job.as_json:
         say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
         return
-    shards = "1 shard" if forecast.shards == 1 else f"{forecast.shards:,} shards"
-    say(f"{items} in {shards}")
+    say(f"{items} in {plural(forecast.shards, 'shard')}")
     say(f"about {show_duration(needs.seconds)}{passes}")
     say(f"about {show_size(needs.disk)} on the disk")
     plan.show(needs)
@@ -209,9 +210,9 @@ def _show(done: Embedded, *, as_json: bool) -> None:
     if as_json:
         say_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
     else:
-        there = f", {done.kept} were there" if done.kept else ""
-        say(f"{done.rows} vectors of width {done.width} in {done.path}")
-        say(f"{done.written} shards written{there}")
+        there = f", {done.kept:,} {'was' if done.kept == 1 else 'were'} there" if done.kept else ""
+        say(f"{plural(done.rows, 'vector')} of width {done.width} in {done.path}")
+        say(f"{plural(done.written, 'shard')} written{there}")
         show_omissions(done.omissions)
         reasons = list(done.broken.values())
         for reason in reasons[:5]:

@@ -14,6 +14,7 @@ import typer
 from shiftproof.cli.options import json_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say
+from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ def say_beside(sentence: str) -> None:
 
 def show_kept(told: dict[str, Any], out: Path) -> None:
     """Say how many rows stay, and where it is written."""
-    say(f"{told['kept']:,} of {told['rows']:,} rows stay ({told['share']:.2%})")
+    stays = "stays" if told["kept"] == 1 else "stay"
+    say(f"{told['kept']:,} of {plural(told['rows'], 'row')} {stays} ({told['share']:.2%})")
     for name in told["files"]:
         say(f"written  {out / name}")
     if told["no_uids"] is not None:

@@ -12,6 +12,7 @@ import typer
 
 from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
 from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.counts import plural
 
 if TYPE_CHECKING:
     from shiftproof.adapt import AdaptedGraph
@@ -101,12 +102,12 @@ def _show(done: AdaptedGraph, *, as_json: bool) -> None:
         return
     width = max(len(layer.name) for layer in done.layers)
     for layer in done.layers:
-        say(f"{layer.name:{width}}  {layer.kind}, {layer.channels} channels")
-    batch = "any number of" if done.batch is None else f"{done.batch}"
+        say(f"{layer.name:{width}}  {layer.kind}, {plural(layer.channels, 'channel')}")
+    batch = "any number of images" if done.batch is None else plural(done.batch, "image")
     measured = (
-        f", statistics measured on {done.calibration_images:,} images"
+        f", statistics measured on {plural(done.calibration_images, 'image')}"
         if done.calibration_images
         else ""
     )
-    say(f"{len(done.layers)} layers adapt{measured}")
-    say(f"{done.path}: opset {done.opset}, {batch} images at once")
+    say(f"{plural(len(done.layers), 'layer adapts', 'layers adapt')}{measured}")
+    say(f"{done.path}: opset {done.opset}, {batch} at once")

@@ -15,6 +15,7 @@ from rich.console import Console
 from shiftproof.cli.copying import show_duration
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.counts import plural
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
 
@@ -96,16 +97,16 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
         return
     if forecast.extent is not None:
         say(forecast.extent)
-    models = f"{forecast.models} models" if forecast.models > 1 else "1 model"
+    models = plural(forecast.models, "model")
     say(
-        f"{forecast.images:,} images in {forecast.cells:,} cells, {models}: "
-        f"{forecast.passes:,} passes of an image through a model"
+        f"{plural(forecast.images, 'image')} in {plural(forecast.cells, 'cell')}, {models}: "
+        f"{plural(forecast.passes, 'pass', 'passes')} of an image through a model"
     )
     say(
         f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "
         f"and corrupting, by {count_processes(forecast.workers)}, and "
         f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
-        f"{forecast.tried} images"
+        f"{plural(forecast.tried, 'image')}"
     )
     say(
         f"about {show_size(forecast.disk)} on the disk, of which checkpoints are removed at the end"

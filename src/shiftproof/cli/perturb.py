@@ -16,6 +16,7 @@ from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.counts import plural
 from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def perturb(
     for name, title in models.items():
         _print(scores, name, title.name)
         if len(title.classes) < TOP:
-            say(f"no top-5 distance: {title.name} has {len(title.classes)} classes")
+            say(
+                f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class', 'classes')}"
+            )
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
     say(f"scores   {out / SCORES_FILE}")
@@ -138,7 +141,7 @@ def _print(scores: Stability, model: str, title: str) -> None:
     measures = [one for one in shown if any(one in row for row in rows.values())]
     table = Table(
         "perturbation", *(heads[one] for one in measures), box=None, header_style="bold",
-        pad_edge=False, title=f"{title}, {scores.images} images", title_justify="left",
+        pad_edge=False, title=f"{title}, {plural(scores.images, 'image')}", title_justify="left",
     )  # fmt: skip
     for name, row in rows.items():
         cells = []

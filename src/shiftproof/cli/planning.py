@@ -9,6 +9,7 @@ import typer
 
 from shiftproof.cli.options import DryRun
 from shiftproof.cli.printing import say
+from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class PlanOptions:
 
 def count_processes(workers: int) -> str:
     """Return the number of processes for so many workers; 0 workers use this process."""
-    return f"{workers:,} processes" if workers > 1 else "1 process"
+    return plural(max(workers, 1), "process", "processes")
 
 
 def show_size(size: int) -> str:

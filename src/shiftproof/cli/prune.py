@@ -10,6 +10,7 @@ import typer
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.counts import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -87,7 +88,7 @@ def prune(
 
 def _show(told: dict[str, Any]) -> None:
     for name, count in told.get("removed", {}).items():
-        say(f"{name}: {count:,} rows too close")
+        say(f"{name}: {plural(count, 'row')} too close")
     names = told.get("shared", {}).get("names", [])
     for one, row in zip(names, told.get("shared", {}).get("matrix", []), strict=False):
         for other, share in zip(names, row, strict=True):
@@ -95,6 +96,6 @@ def _show(told: dict[str, Any]) -> None:
                 say(f"of what {other} costs, pruning for {one} removes {share:.1%}")
     for name, proof in told.get("proof", {}).items():
         if proof["holds"]:
-            say(f"proof: none of {proof['rows']:,} rows of {name} is closer than it may be")
+            say(f"proof: none of {plural(proof['rows'], 'row')} of {name} is closer than it may be")
         else:
-            say(f"{proof['violations']:,} rows of {name} are closer than they may be")
+            say(f"{plural(proof['violations'], 'row')} of {name} closer than allowed")

@@ -148,7 +148,7 @@ def stylize(
     }
     if plan.dry_run:
         estimate = estimate_stylized(source, target, **asked)
-        show_estimate(estimate, target, plan, of_each="styles", others="", as_json=as_json)
+        show_estimate(estimate, target, plan, of_each="style", others="", as_json=as_json)
         return
     with parts.share():
         done = export_stylized(source, target, backend=backend, **asked)

@@ -12,6 +12,7 @@ import typer
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.counts import plural
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +58,12 @@ def subset(
     if as_json:
         say_json(json.dumps(dataclasses.asdict(done), indent=1))
         return
-    there = f", {done.kept} files were there" if done.kept else ""
-    say(f"{done.rows:,} rows stay; {done.shards} shards written to {out}{there}")
+    there = f", {plural(done.kept, 'file was', 'files were')} there" if done.kept else ""
+    say(
+        f"{plural(done.rows, 'row stays', 'rows stay')}; "
+        f"{plural(done.shards, 'shard')} written to {out}{there}"
+    )
     if tars is not None:
-        say(f"{done.tars} tars with {done.samples:,} samples written to {out / 'tars'}")
+        say(
+            f"{plural(done.tars, 'tar')} with {plural(done.samples, 'sample')} written to {out / 'tars'}"
+        )

@@ -16,7 +16,7 @@ from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data import ImageData
-from shiftproof.embed.folder import EmbeddingFolder, MetadataRow, same_probe
+from shiftproof.embed.folder import MANIFEST, EmbeddingFolder, MetadataRow, same_probe
 from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
@@ -117,13 +117,16 @@ def embed(
 
     Raises:
         UnfinishedError: this worker's share is done, but not all the others'.
-        InputError: no images, a folder with other content, or numbers out of range.
+        InputError: no images, none that can be read, a folder with other content, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other data or other settings; or
             the encoder changed between two shards. Finished shards stay.
         RunError: the disk is full, or a worker died repeatedly. Finished shards stay.
     """
     workers = _check_numbers(batch_size, workers)
     pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
+    # The machines of a cluster may see what this one does not.
+    if not isinstance(backend, Ray) and not (Path(out) / MANIFEST).is_file():
+        check_readable(pictures)
     identity, probe = identify(encoder), _probe(encoder)
     folder = EmbeddingFolder.create(
         Path(out),
@@ -145,9 +148,31 @@ def embed(
     _write_shards(folder, making, pending, done, workers)
     if backend is not None:
         check_finished(WHAT, parts, backend)
-    if not done.rows and not done.broken:
-        raise InputError(f"{show_name(pictures.name)} holds no images; expected one at least.")
     return done
+
+
+def check_readable(pictures: Pictures) -> None:
+    """Check that an image can be read, before a folder is begun; the first that can ends it.
+
+    Raises:
+        InputError: there is no image, or none can be read; the message has the error of the first.
+    """
+    count, first = 0, ""
+    for number in range(pictures.parts):
+        part = pictures.part(number)
+        for picture in part.pictures:
+            try:
+                pictures.read(picture)
+            except ShiftproofError as error:
+                first = first or str(error)
+            else:
+                return
+        count += len(part.pictures) + len(part.broken)
+        first = first or next(iter(part.broken.values()), "")
+    name = show_name(pictures.name)
+    if not count:
+        raise InputError(f"{name} holds no images; expected one at least.")
+    raise InputError(f"None of the images of {name} can be read. The first of {count:,}: {first}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,21 @@ def at_end(end: Callable[[], None]) -> None:
         work.ending.callback(end)
 
 
+def at_error(tell: Callable[[BaseException], None]) -> None:
+    """Call a function with the error that ends the innermost function that :func:`frees_folders`
+    marks, while that holds its folders; outside of such a function never.
+    """
+    work = _work.get()
+    if work is None:
+        return
+
+    def end(_: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            tell(error)
+
+    work.ending.push(end)
+
+
 def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator that releases all folders locked by :func:`hold` when the function returns."""
 

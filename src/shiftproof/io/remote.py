@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunError
 from shiftproof.io.border import reason_of
@@ -54,6 +55,13 @@ _WITHOUT_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "NoAuth
 imported for this."""
 
 
+_INVALID = ("ParamValidationError", "InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError")
+"""Names of the errors for addresses that cannot exist, in the libraries of S3 and of HTTP."""
+
+_IN_BUCKETS = frozenset({"gcs", "gs", "oss", "r2", "s3", "s3a"})
+"""Protocols whose URLs begin with the name of a bucket."""
+
+
 def find_system(address: str) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, and the path in it.
 
@@ -62,6 +70,7 @@ def find_system(address: str) -> tuple[Any, str]:
         InputError: a protocol unknown to fsspec, or an invalid URL.
     """
     find = import_extra("fsspec.core", "similarity").url_to_fs
+    _check_address(address)
     try:
         system, path = find(address)
     except ImportError as error:
@@ -73,6 +82,18 @@ def find_system(address: str) -> tuple[Any, str]:
             f"{redact_urls(address)} cannot be reached ({reason_of(error)})."
         ) from error
     return system, path
+
+
+def _check_address(address: str) -> None:
+    protocol, _, rest = address.rpartition("::")[2].partition("://")
+    try:
+        urlsplit(address.rpartition("::")[2])
+    except ValueError as error:
+        raise InputError(f"{redact_urls(address)} is no valid URL ({reason_of(error)}).") from error
+    if protocol.lower() in _IN_BUCKETS and rest.startswith("/"):
+        raise InputError(
+            f"{redact_urls(address)} names no bucket; expected {protocol}://BUCKET/FOLDER."
+        )
 
 
 def retry(place: str, request: Callable[[], Answer], *, what: str = "read") -> Answer:
@@ -108,12 +129,17 @@ def retry(place: str, request: Callable[[], Answer], *, what: str = "read") -> A
 def is_final(error: BaseException) -> bool:
     """Whether another attempt would meet the same error."""
     refused = getattr(error, "status", None) in _REFUSED
-    return isinstance(error, _FINAL) or refused or _lacks_credentials(error)
+    return isinstance(error, _FINAL) or refused or _is_invalid(error) or _lacks_credentials(error)
 
 
 def _explain(place: str, error: BaseException, what: str) -> Exception:
     if _lacks_credentials(error):
         return _no_credentials(place)
+    if _is_invalid(error):
+        return InputError(
+            f"{place} cannot be {what}: there can be no such address ({_reason_of_invalid(error)}). "
+            "Check how the bucket or host and the path are spelled."
+        )
     if isinstance(error, ImportError):
         return InputError(f"{place} cannot be {what} ({reason_of(error)}).")
     if isinstance(error, PermissionError) or getattr(error, "status", None) in _REFUSED:
@@ -128,6 +154,17 @@ def _explain(place: str, error: BaseException, what: str) -> Exception:
             "stores such as s3, gs, abfs and hdfs."
         )
     return BrokenFileError(f"{place} cannot be {what} ({reason_of(error)}).")
+
+
+def _is_invalid(error: BaseException) -> bool:
+    return type(error).__name__ in _INVALID
+
+
+def _reason_of_invalid(error: BaseException) -> str:
+    """Return what is wrong, without the heading and the regular expressions of botocore."""
+    heading, _, rest = str(error).partition("\n")
+    first = reason_of(ValueError(rest or heading))
+    return first.partition('": ')[0] + '"' if '": ' in first else first
 
 
 def _lacks_credentials(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from shiftproof.counts import plural as plural
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Unit
 from shiftproof.runs.scores.reading import clean_text
@@ -255,11 +256,6 @@ def listing(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return ``1 image`` or ``20 images``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def level(share: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,17 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import read_arrays, write_arrays
+from shiftproof.io.holding import begin_alone
+from shiftproof.io.text import read_object
 from shiftproof.types import Settings
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 """The result of a job for a shard: arrays of numbers or texts by name."""
+
+
+PARTS_FILE = "manifest.json"
+
+_SUPERSEDED = "superseded"
 
 
 class Parts(Protocol):
@@ -68,7 +76,8 @@ class PartFolder:
             InputError: it has other content, or is not writable.
         """
         of_job = {"job": name, "shards": shards, "settings": settings}
-        manifest.begin(path, "manifest.json", of_job, what="parts of a job")
+        _clear_superseded(path, of_job)
+        manifest.begin(path, PARTS_FILE, of_job, what="parts of a job")
         return cls(path, shards)
 
     def part_file(self, number: int) -> Path:
@@ -102,6 +111,30 @@ class PartFolder:
         """Yield all parts, in the order of the shards, one at a time."""
         for number in range(self.shards):
             yield self.read(number)
+
+
+def mark_superseded(path: Path) -> None:
+    """Let a job with other settings replace the parts of a folder; one with the same keeps them.
+
+    Raises:
+        BrokenFileError: its manifest is damaged.
+    """
+    files.write_json(path / PARTS_FILE, {**read_object(path / PARTS_FILE), _SUPERSEDED: True})
+
+
+def _clear_superseded(path: Path, of_job: Settings) -> None:
+    """Remove parts that :func:`mark_superseded` gave up, if they are not those of this job."""
+    if not (path / PARTS_FILE).is_file():
+        return
+    with begin_alone(path):
+        there = read_object(path / PARTS_FILE)
+        if _SUPERSEDED not in there or not manifest.differences(
+            {key: there.get(key) for key in of_job}, json.loads(json.dumps(of_job))
+        ):
+            return
+        for part in path.glob("part-*.npz"):
+            part.unlink(missing_ok=True)
+        files.write_json(path / PARTS_FILE, {"format": manifest.FORMAT, **of_job})
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
-from shiftproof.io import manifest
+from shiftproof.errors import InputError
+from shiftproof.io import files, manifest
+from shiftproof.io.holding import at_error, begin_alone, hold
+from shiftproof.io.text import read_object
 from shiftproof.provenance import provenance
 from shiftproof.shards import Scheduled
+from shiftproof.shards.folder import PARTS_FILE, mark_superseded
 from shiftproof.similarity.sharded import Sharding
 from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import Settings
@@ -36,12 +41,15 @@ def describe(rows: Embeddings) -> Settings:
 def begin(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> None:
     """Create a run's folder, or resume an existing one.
 
-    Names of sources may differ: fingerprints identify them.
+    Names of sources may differ: fingerprints identify them. A run that ends in an InputError, such as
+    a pruning of which nothing would stay, leaves a folder that takes other settings: the parts that
+    fit them are kept, and the others replaced.
 
     Raises:
         RunMismatchError: the folder belongs to another run.
         InputError: it has other content, or is not writable.
     """
+    _take_over(folder, kind, settings, shared=isinstance(sharding.backend, Scheduled))
     manifest.begin(
         folder,
         RUN_FILE,
@@ -51,3 +59,38 @@ def begin(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> No
         unnamed=("source",),
         shared=isinstance(sharding.backend, Scheduled),
     )
+    at_error(functools.partial(_mark_refused, folder / RUN_FILE, settings))
+
+
+def _mark_refused(file: Path, settings: Settings, error: BaseException) -> None:
+    """Write into a run's file that its settings lead to nothing, if that is what the error says."""
+    # Not its subclasses: a damaged file or another run's parts may be mended without new settings.
+    if type(error) is not InputError:
+        return
+    told = read_object(file)
+    if told.get("settings") == settings:
+        files.write_json(file, {**told, "refused": str(error)})
+
+
+def _take_over(folder: Path, kind: str, settings: Settings, *, shared: bool) -> None:
+    """Give the folder of a refused run to the next one of the same kind, whatever its settings."""
+    file = folder / RUN_FILE
+    if not _is_refused(file, kind):
+        return
+    hold(folder, shared=shared)
+    with begin_alone(folder):
+        if not _is_refused(file, kind):
+            return  # another worker was here first
+        told = read_object(file)
+        del told["refused"]
+        if told.get("settings") != settings:
+            for part in sorted((folder / "parts").rglob(PARTS_FILE)):
+                mark_superseded(part.parent)
+        files.write_json(file, {**told, "settings": settings})
+
+
+def _is_refused(file: Path, kind: str) -> bool:
+    if not file.is_file():
+        return False
+    told = read_object(file)
+    return told.get("kind") == kind and "refused" in told

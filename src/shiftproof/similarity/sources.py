@@ -32,12 +32,15 @@ from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
 from shiftproof.storage.contents import check_whole
 from shiftproof.storage.store import OURS, Store
-from shiftproof.types import F32, Flags
+from shiftproof.types import F32, F64, Flags
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
 NORM_TOLERANCE = 0.01
 """Tolerance of a normalized row's length: float16 changes it by less than 0.001."""
+
+_SMALL = 1e-15
+"""Length below which squares of a row's values are too small for float32."""
 
 _READ_ROWS = 4096
 
@@ -149,7 +152,7 @@ class Embeddings:
         """
         for place in range(len(self.shards)) if shards is None else shards:
             start = 0
-            for values in _read_blocks(self._parts[place], self.width, rows):
+            for values in _read_blocks(self._parts[place], self.width, rows, scale=self.normalize):
                 yield self._make_block(place, start, values)
                 start += len(values)
 
@@ -329,8 +332,7 @@ class Embeddings:
         return shard, int(row - self.starts[shard])
 
     def _make_block(self, place: int, start: int, values: F32) -> Block:
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.sqrt(np.einsum("nd,nd->n", values, values))
+        norms = _measure_rows(values, scale=self.normalize)
         usable = np.isfinite(norms) & (norms > 0)
         if not self.normalize:
             usable &= np.abs(norms - 1) <= NORM_TOLERANCE
@@ -339,10 +341,10 @@ class Embeddings:
                 raise InputError(self._explain_unusable(place, start, norms, usable))
             values[~usable] = 0
         if self.normalize:
-            values /= np.where(usable, norms, 1)[:, None]
+            values /= np.where(usable, norms, 1).astype(np.float32)[:, None]
         return Block(place, start, int(self.starts[place]) + start, values, usable)
 
-    def _explain_unusable(self, place: int, start: int, norms: F32, usable: Flags) -> str:
+    def _explain_unusable(self, place: int, start: int, norms: F64, usable: Flags) -> str:
         row = int(np.flatnonzero(~usable)[0])
         where = f"{self.shards[place].name}: row {start + row}"
         norm = float(norms[row])
@@ -352,9 +354,9 @@ class Embeddings:
             else "or take it out: rows of a test set are not skipped"
         )
         if not math.isfinite(norm):
-            return f"{where} holds NaN or infinity. Mend it, {skip}."
+            return f"{where} holds NaN or infinity in float32. Mend it, {skip}."
         if norm == 0:
-            return f"{where} is all zeros. Mend it, {skip}."
+            return f"{where} is all zeros in float32. Mend it, {skip}."
         return (
             f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalized "
             f"(--normalize, normalize=True), {skip}."
@@ -577,12 +579,12 @@ def _read_header_of(file: Location, member: str | None) -> Header:
         return read_header(raw, str(file), size)
 
 
-def _read_blocks(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
-    """Yield a shard's rows as newly allocated float32 arrays."""
+def _read_blocks(part: _ShardFile, width: int, rows: int, *, scale: bool) -> Iterator[F32]:
+    """Yield a shard's rows as newly allocated float32 arrays; ``scale`` as for the conversion."""
     end = part.start + part.shard.rows
     if part.array is not None:
         for start in range(part.start, end, rows):
-            yield _convert_to_float32(part.array[start : min(start + rows, end)])
+            yield _convert_to_float32(part.array[start : min(start + rows, end)], scale=scale)
         return
     assert part.location is not None
     with _open_array(part.location, part.member) as (raw, size):
@@ -603,7 +605,7 @@ def _read_blocks(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
                 done = _read_into(raw, buffer.view(np.uint8).reshape(-1).data)
             if done < buffer.nbytes:
                 raise changed
-            yield buffer if dtype == np.float32 else _convert_to_float32(buffer)
+            yield buffer if dtype == np.float32 else _convert_to_float32(buffer, scale=scale)
 
 
 def _fingerprint_part(part: _ShardFile, known: dict[str, bytes], whole: bool) -> bytes:
@@ -654,9 +656,46 @@ def _read_into(raw: IO[bytes], target: memoryview) -> int:
     return done
 
 
-def _convert_to_float32(values: NDArray[Any]) -> F32:
-    with np.errstate(over="ignore"):
-        return np.array(values, dtype=np.float32, order="C")
+def _measure_rows(values: F32, *, scale: bool) -> F64:
+    """Return the rows' lengths ``(N,)`` as float64; NaN or infinity where a value is that.
+
+    Squares in float32 overflow above 1e19 and lose digits below 1e-19, so such rows are divided by
+    their largest absolute value before. With ``scale`` they stay divided, and the length is that of
+    what they have become.
+    """
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        norms: F64 = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
+    extreme = np.flatnonzero((norms < _SMALL) | np.isinf(norms))
+    if not extreme.size:
+        return norms
+    peaks = _find_peaks(values[extreme])
+    with np.errstate(invalid="ignore", under="ignore"):
+        divided = values[extreme] / peaks[:, None]
+        lengths = np.sqrt(np.einsum("nd,nd->n", divided, divided)).astype(np.float64)
+    norms[extreme] = np.where(np.isinf(peaks), np.inf, lengths * (1 if scale else peaks))
+    if scale:
+        values[extreme] = divided
+    return norms
+
+
+def _find_peaks(values: NDArray[Any]) -> NDArray[Any]:
+    """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
+    peaks = np.abs(values).max(axis=1, initial=0)
+    found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
+    return found
+
+
+def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
+    """Return rows as float32; with ``scale`` those of float64 that are out of its range divided by
+    their largest absolute value.
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        found = np.array(values, dtype=np.float32, order="C")
+        if scale and values.dtype.itemsize > 4:
+            largest = np.abs(found).max(axis=1, initial=0)
+            rows = np.flatnonzero((largest < _SMALL) | np.isinf(largest))
+            found[rows] = values[rows] / _find_peaks(values[rows])[:, None]
+        return found
 
 
 @contextlib.contextmanager

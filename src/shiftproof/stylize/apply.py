@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.rng import generator
 from shiftproof.stylize.contract import Engine, check_alpha, check_picture, check_result
@@ -98,7 +99,7 @@ def choose_style(styles: Styles, *, key: str, seed: int = 0, turn: int = 0) -> C
         except BrokenFileError as error:
             broken[title] = str(error)
     first = next(iter(broken.values()), "there is none")
-    raise InputError(f"None of the {len(styles)} styles can be read (first: {first}).")
+    raise InputError(f"None of the {plural(len(styles), 'style')} can be read (first: {first}).")
 
 
 def stylize_keyed(

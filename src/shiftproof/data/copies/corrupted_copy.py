@@ -84,14 +84,13 @@ def export_corrupted(
         source, extent.corruptions, extent.cells, seed, image_format, split=split, images=images,
         root=root,
     )  # fmt: skip
-    if show_progress is not False:
-        extent.tell()
     return export_copy(
         plan,
         target,
         edit,
         settings={**extent.settings, "seed": seed},
         before=extent.before if extent.is_extended else None,
+        begun=None if show_progress is False else extent.tell,
         title="Corrupting",
         workers=workers,
         backend=backend,

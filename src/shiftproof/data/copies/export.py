@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -44,9 +44,10 @@ from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
 from shiftproof.io.holding import begin_alone, frees_folders, work_alone
+from shiftproof.io.images import is_image
 from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.text import read_object
-from shiftproof.shards import Backend, Scheduled
+from shiftproof.shards import Backend, Ray, Scheduled
 from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
 
@@ -157,6 +158,7 @@ def export_copy(
     settings: Mapping[str, Any],
     before: Mapping[str, Any] | None = None,
     why: str = "",
+    begun: Callable[[], None] | None = None,
     title: str,
     workers: int | None = None,
     backend: Backend | None = None,
@@ -183,6 +185,7 @@ def export_copy(
             settings is refused.
         before: those of them that the target has, where the copy there gets more versions.
         why: a sentence for an error, such as why a copy cannot be extended.
+        begun: called once the target is known to be that of this copy, before anything long.
         title: label of the progress display.
         workers: processes; all cores by default.
         backend: distribution of the work: :class:`~shiftproof.shards.Scheduled` for one of several
@@ -193,12 +196,15 @@ def export_copy(
 
     Raises:
         UnfinishedError: this worker's share is done, but not all the others'.
-        InputError: a target with other content, or annotations whose paths leave the folder.
+        InputError: no image that can be read, a target with other content, or annotations whose
+            paths leave the folder.
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
     plan = _exclude_target(plan, target)
     tree, outputs = plan.tree, plan.outputs
+    if not isinstance(backend, Ray) and not (target / MANIFEST).is_file():
+        _check_readable(tree)
     about: dict[str, Any] = {
         "shiftproof": __version__,
         "source": tree.root.name,
@@ -213,6 +219,8 @@ def export_copy(
     shared = isinstance(backend, Scheduled)
     there = None if before is None else {**about, **before}
     known, told = _claim(target, about, tree.omissions, shared=shared, before=there, why=why)
+    if begun is not None:
+        begun()
     if backend is None:
         done = _copy_all(plan, target, edit, title, workers, show_progress)
     else:
@@ -224,6 +232,26 @@ def export_copy(
         {"format": manifest.FORMAT, **about, **told, "broken": broken},
     )
     return done
+
+
+def _check_readable(tree: Tree) -> None:
+    """Check that an image can be read, before a copy is begun; the first that can ends it.
+
+    Images in tars and tables are not looked at.
+    """
+    first = None
+    for name in () if tree.is_packed else tree.pictures:
+        try:
+            read_below(tree.root, name)
+        except BrokenFileError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise InputError(
+            f"None of the images of {tree.root} can be read. The first of {len(tree.pictures):,}: "
+            f"{first}"
+        )
 
 
 def _copy_all(
@@ -251,8 +279,27 @@ def _job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
     return Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format, tree.tables)
 
 
+_FILES = frozenset({".arrow", ".parquet", ".tar"})
+
+
+def _check_target(plan: CopyPlan, target: Path) -> None:
+    """Refuse a target that is named like a file: every copy is a folder, also that of one image."""
+    if target.is_dir() or not (is_image(target) or target.suffix.lower() in _FILES):
+        return
+    first = PurePosixPath(plan.folders[0], next(iter(plan.forms[0].outputs.values())))
+    raise InputError(
+        f"Expected a folder for the copy, got the name of a file, {target}. Give {target.with_suffix('')}, "
+        f"for one: {first} will lie in it."
+    )
+
+
 def _exclude_target(plan: CopyPlan, target: Path) -> CopyPlan:
-    """Leave out files in the target: a copy within its own source may have some already."""
+    """Leave out files in the target: a copy within its own source may have some already.
+
+    Raises:
+        InputError: nothing is left, or the target is named like a file.
+    """
+    _check_target(plan, target)
     root, inner = plan.tree.root.resolve(), target.resolve()
     if inner == root or not inner.is_relative_to(root):
         return plan

@@ -21,5 +21,6 @@ def load_open_clip_classifier(target: str, options: LoadOptions) -> Loaded:
         MissingExtraError: open_clip is not installed.
     """
     pretrained = options.pretrained is not False
-    model = open_image_text(target, pretrained=pretrained, device=options.device)
-    return load_zero_shot(model, options)
+    return load_zero_shot(
+        lambda: open_image_text(target, pretrained=pretrained, device=options.device), options
+    )

@@ -53,7 +53,7 @@ def load_transformers(target: str, options: LoadOptions) -> Loaded:
             "classes nor a text tower. As an encoder it works as it is: `shiftproof embed` and "
             "`shiftproof probe`, or load_encoder."
         )
-    return load_zero_shot(open_image_text(target, device=options.device), options)
+    return load_zero_shot(lambda: open_image_text(target, device=options.device), options)
 
 
 def load_transformers_encoder(target: str, options: LoadOptions) -> Loaded:

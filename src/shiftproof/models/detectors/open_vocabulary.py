@@ -51,6 +51,7 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
             "line), or a list of names."
         )
     names = make_class_names(classes)
+    template = _read_template(target, kind, options.template)
     transformers = open_transformers()
     what = "a detector that takes words"
     tokenizer = open_pretrained(transformers.AutoTokenizer, target, what)
@@ -58,12 +59,8 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
     network = open_pretrained(transformers.AutoModelForZeroShotObjectDetection, target, what)
     score = SCORE if options.score is None else options.score
     convention: OwlConvention | GroundingConvention | OmDetConvention
-    if options.template is not None and kind not in _OWL:
-        raise InputError(
-            f"transformers:{target} takes class names, no sentences; leave out the template."
-        )
     if kind in _OWL:
-        words, told = _owl_queries(tokenizer, network, names, options.template)
+        words, told = _owl_queries(tokenizer, network, names, template)
         convention = OwlConvention(processor, words, told, score, options.limit)
     elif kind in _OMDET:
         reader = transformers.OmDetTurboProcessor(processor, tokenizer)
@@ -77,6 +74,17 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
     return LoadedDetector(
         network.float().eval(), Classes(classes.names), convention, (f"asked in words, {told}",)
     )
+
+
+def _read_template(target: str, kind: str, given: str | None) -> str:
+    """Check a template before anything is loaded, and return it; by default the name alone."""
+    if given is None:
+        return "{}"
+    if kind not in _OWL:
+        raise InputError(
+            f"transformers:{target} takes class names, no sentences; leave out the template."
+        )
+    return read_templates([given])[0]
 
 
 # ---------------------------------------------------------------- OWL-ViT
@@ -129,20 +137,18 @@ class OwlConvention:
 
 
 def _owl_queries(
-    tokenizer: Any, network: Any, names: Sequence[str], given: str | None
+    tokenizer: Any, network: Any, names: Sequence[str], template: str
 ) -> tuple[dict[str, torch.Tensor], str]:
-    """Return a tokenized query for each name, and the template."""
-    template = "{}" if given is None else given
-    [sentence] = read_templates([template])
+    """Return a tokenized query for each name, and the template in words."""
     longest = int(network.config.text_config.max_position_embeddings)
     tokens = tokenizer(
-        [sentence.replace("{}", name) for name in names],
+        [template.replace("{}", name) for name in names],
         return_tensors="pt",
         padding=True,
         truncation=True,
         max_length=longest,
     )
-    return {name: tokens[name] for name in _WORDS[:2] if name in tokens}, f"{sentence!r}"
+    return {name: tokens[name] for name in _WORDS[:2] if name in tokens}, f"{template!r}"
 
 
 # ---------------------------------------------------------------- Grounding DINO

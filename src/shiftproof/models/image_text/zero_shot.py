@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shiftproof.classes import Classes, imagenet
@@ -16,17 +15,20 @@ if TYPE_CHECKING:
     import torch
 
 
-def load_zero_shot(model: ImageText, options: LoadOptions) -> Loaded:
+def load_zero_shot(open_model: Callable[[], ImageText], options: LoadOptions) -> Loaded:
     """Return the parts of a classifier whose classes are given by sentences.
 
-    Of the options ``classes`` (None: ImageNet's), ``templates`` and ``kept`` count.
+    Of the options ``classes`` (None: ImageNet's), ``templates`` and ``kept`` count. The sentences
+    are checked before ``open_model`` is called, which may take minutes.
 
     Raises:
         LabelError, InputError, BrokenFileError: as for :func:`make_prompts`.
         ModelError: the text tower gives no vectors.
     """
     classes: Classes = options.classes or imagenet()
-    vectors = _vectors(model, options.classes, options.templates, options.kept)
+    prompts = make_prompts(options.classes, options.templates)
+    model = open_model()
+    vectors = make_class_vectors(model.texts, prompts, kept=options.kept)
     templates = len(vectors.prompts.templates)
     return Loaded(
         build_zero_shot(model, vectors),
@@ -41,15 +43,6 @@ def load_zero_shot(model: ImageText, options: LoadOptions) -> Loaded:
             *model.assumed,
         ),
     )
-
-
-def _vectors(
-    model: ImageText,
-    classes: Classes | None,
-    templates: Iterable[str] | str | Path | None,
-    kept: Path | None,
-) -> ClassVectors:
-    return make_class_vectors(model.texts, make_prompts(classes, templates), kept=kept)
 
 
 def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:

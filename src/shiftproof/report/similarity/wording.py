@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.runs.scores.audit import AuditScores, TestSet
+from shiftproof.runs.scores.audit import AuditScores, PruningCosts, TestSet
 
 MANY_DUPLICATES = 0.01
 """The share of near-duplicates from which a score is said to need a second one without them."""
@@ -63,12 +63,12 @@ def verdict(tested: TestSet, scores: AuditScores) -> str:
 
 
 def _without(tested: TestSet, scores: AuditScores) -> str:
-    if tested.pruned is None:
+    if tested.pruned is None or not tested.pruned.rows:
         return ""
+    rows = wording.plural(tested.pruned.rows, "row that comes", "rows that come")
     return (
-        f" Only training without the {wording.plural(tested.pruned.rows, 'row')} that come closer "
-        f"({wording.share(tested.pruned.share)} of {scores.train.rows:,}) can tell: prune writes the "
-        "list of those that stay."
+        f" Only training without the {rows} closer ({wording.share(tested.pruned.share)} of "
+        f"{scores.train.rows:,}) can tell: prune writes the list of those that stay."
     )
 
 
@@ -110,13 +110,23 @@ def lead(scores: AuditScores) -> list[str]:
         ]
         found = [" ".join(found)]
     if scores.pruning is not None:
-        found.append(
-            f"Without the {wording.plural(scores.pruning.combined, 'row')} that come too close to any "
-            f"test set ({wording.share(scores.pruning.share)} of the training set), no test row is "
-            "closer to what is left than to the reference. Train on that, and see what stays of the "
-            "score: this page cannot say it."
-        )
+        found.append(_say_pruned(scores.pruning))
     return found
+
+
+def _say_pruned(pruning: PruningCosts) -> str:
+    """Say what is left without the rows that come too close, if there are any."""
+    if not pruning.combined:
+        return (
+            "No training row comes closer to a test row than the reference does, so there is nothing "
+            "to leave out."
+        )
+    rows = wording.plural(pruning.combined, "row that comes", "rows that come")
+    return (
+        f"Without the {rows} too close to any test set ({wording.share(pruning.share)} of the "
+        "training set), no test row is closer to what is left than to the reference. Train on that, "
+        "and see what stays of the score: this page cannot say it."
+    )
 
 
 def warnings(scores: AuditScores) -> list[str]:
@@ -131,8 +141,8 @@ def warnings(scores: AuditScores) -> list[str]:
     for name, source in (("training set", scores.train), ("reference", scores.reference)):
         if source is not None and source.skipped:
             found.append(
-                f"{wording.plural(source.skipped, 'row')} of the {name} could not be used and are in "
-                "no figure."
+                f"{wording.plural(source.skipped, 'row')} of the {name} could not be used and "
+                f"{'is' if source.skipped == 1 else 'are'} in no figure."
             )
     many = [each.name for each in scores.sets if each.near_duplicates.value >= MANY_DUPLICATES]
     if many:

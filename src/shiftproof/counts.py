@@ -1,0 +1,12 @@
+"""How counts are written in sentences."""
+
+from __future__ import annotations
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun, in the plural unless it is one.
+
+    >>> plural(1, "image"), plural(2000, "image"), plural(0, "class", "classes")
+    ('1 image', '2,000 images', '0 classes')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
