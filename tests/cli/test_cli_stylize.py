@@ -134,7 +134,7 @@ def test_a_folder_of_broken_pictures_ends_with_2(styles, tmp_path, capsys):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.jpg").write_bytes(b"no")
     assert run("stylize", tmp_path / "a", tmp_path / "out", "--styles", styles, "-w", 0) == 2
-    assert "not readable: x.jpg: not an image" in capsys.readouterr().err
+    assert "The first of 1: x.jpg: not an image" in capsys.readouterr().err
 
 
 def test_weights_are_handed_to_adain(coco, styles, tmp_path, monkeypatch, capsys):

@@ -44,11 +44,18 @@ def test_a_layout_of_ones_own_is_one_row(pictures, monkeypatch):
     assert [sample.id for sample in data.samples] == ["pixels/a.png"]
 
 
-@pytest.mark.parametrize("option", ["split", "images", "root"])
-def test_what_a_layout_does_not_take_is_refused(pictures, monkeypatch, option):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("split", "has no splits that are known"),
+        ("images", "has no effect"),
+        ("root", "has no effect"),
+    ],
+)
+def test_what_a_layout_does_not_take_is_refused(pictures, monkeypatch, option, message):
     row = Layout("a list of pixels", list_pixels, marks=lambda path: True)
     monkeypatch.setitem(LAYOUTS, "pixels", row)
-    with pytest.raises(InputError, match="has no effect"):
+    with pytest.raises(InputError, match=message):
         find_dataset(pictures, **{option: "pixels"})
 
 
