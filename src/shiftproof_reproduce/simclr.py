@@ -20,9 +20,8 @@ from shiftproof import Classes
 from shiftproof.compute.progress import console
 from shiftproof.contrastive import train
 from shiftproof.data import ImageData, open_data
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.io import fingerprint, make_folder
-from shiftproof.lazy import import_extra
 from shiftproof.metrics import bootstrap_mean
 from shiftproof.rng import generator
 from shiftproof.runs import provenance
@@ -467,8 +466,11 @@ def build_encoder(plan: Plan, channels: int) -> torch.nn.Sequential:
         torch.manual_seed(plan.seed)
         if plan.backbone == "small":
             return torch.nn.Sequential(_build_small_backbone(channels))
-        networks = import_extra("torchvision", "torch").models
-        network = getattr(networks, plan.backbone)(weights=None)
+        try:
+            import torchvision
+        except ImportError as error:
+            raise MissingExtraError.of("torchvision", "torch") from error
+        network = getattr(torchvision.models, plan.backbone)(weights=None)
         network.fc = torch.nn.Identity()
         if plan.side <= 64:
             # As SimCLR has it for CIFAR-10: no reduction before the first block.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof import Classes, Classifier, load_classifier
+from shiftproof.errors import MissingExtraError
 from shiftproof.io import make_folder, write_bytes
-from shiftproof.lazy import import_extra
 from shiftproof.rng import generator
 from shiftproof_reproduce.norm_networks import PREPROCESS, SIDE
 
@@ -106,4 +106,8 @@ def open_classifier(folder: Path, classes: Classes, *, template: str = TEMPLATE)
 
 
 def _open_clip() -> Any:
-    return import_extra("open_clip", "clip")
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingExtraError.of("open_clip", "clip") from error
+    return open_clip

@@ -210,9 +210,8 @@ def test_parquet_in_place_of_tars_is_told(tmp_path):  # rom1504/clip-retrieval#3
         with pytest.raises(InputError, match=r"has no column of images \(found url, caption\)\."):
             embed_rows(place, tmp_path / "out")
     (folder / "00000.parquet").rename(tmp_path / "00000.tar")
-    broken, rows = embed_rows(tmp_path / "00000.tar", tmp_path / "out")
-    assert not rows
-    assert "cannot be read as a tar" in broken["00000.tar"]
+    with pytest.raises(InputError, match=r"00000\.tar: cannot be read as a tar"):
+        embed_rows(tmp_path / "00000.tar", tmp_path / "out")
 
 
 # ---------------------------------------------------------------- COCO

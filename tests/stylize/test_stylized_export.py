@@ -342,7 +342,9 @@ def test_wrong_input(tmp_path, copy):
             copy(tmp_path / "a", tmp_path / "out", **more)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.png").write_bytes(b"no")
-    with pytest.raises(InputError, match="None of the 1 style  can be read"):
+    with pytest.raises(
+        InputError, match=r"None of the styles can be read\. The first of 1: x\.png: not an image"
+    ):
         copy(tmp_path / "a", tmp_path / "out", styles=tmp_path / "b")
     assert not (tmp_path / "out").exists()
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.rng import generator
 from shiftproof.stylize.contract import Engine, check_alpha, check_picture, check_result
@@ -98,8 +97,10 @@ def choose_style(styles: Styles, *, key: str, seed: int = 0, turn: int = 0) -> C
             return Chosen(title, styles.read(int(number)), broken)
         except BrokenFileError as error:
             broken[title] = str(error)
-    first = next(iter(broken.values()), "there is none")
-    raise InputError(f"None of the {plural(len(styles), 'style')} can be read (first: {first}).")
+    if not broken:
+        raise InputError("There is no style to choose from.")
+    first = next(iter(broken.values()))
+    raise InputError(f"None of the styles can be read. The first of {len(broken):,}: {first}")
 
 
 def stylize_keyed(
