@@ -82,7 +82,9 @@ def test_folders_without_styles_are_told(tmp_path):
         DrawnStyles(0)
     (tmp_path / "x.png").write_bytes(b"no")
     (tmp_path / "y.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"None of the styles can be read\. The first of 2: ") as told:
+    with pytest.raises(
+        InputError, match=r"None of the styles can be read\. The first of 2: "
+    ) as told:
         choose_style(open_styles(tmp_path), key="a")
     assert ".png: " in str(told.value)
     with pytest.raises(BrokenFileError):
