@@ -101,7 +101,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(photos, t
     with pytest.raises(InputError, match="one class only"):
         measure_stability(one, photos, out=out)
     (tmp_path / "none.csv").write_text("path\nnothing.png\n")
-    with pytest.raises(InputError, match=r"None of the 1 image of none\.csv can be read"):
+    with pytest.raises(InputError, match=r"None of the images of none\.csv can be read"):
         measure_stability(make_constant(), tmp_path / "none.csv", out=out)
     assert not out.exists()
 

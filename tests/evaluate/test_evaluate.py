@@ -178,7 +178,7 @@ def test_bad_input(photos, tmp_path):
     with pytest.raises(LabelError, match="evaluate them one by one"):
         evaluate({"one": make_model(), "two": other}, photos, out=out)
     (tmp_path / "none.csv").write_text("path,label\nnothing.png,red\n")
-    with pytest.raises(InputError, match=r"None of the 1 image of none\.csv can be read"):
+    with pytest.raises(InputError, match=r"None of the images of none\.csv can be read"):
         evaluate(make_model(), {"far": tmp_path / "none.csv"}, out=out)
     assert not out.exists()
 

@@ -9,9 +9,9 @@ from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, DetectionData, ImageData, SegmentationData
-from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.data.readable import check_any_readable
+from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.segmenters.segmenter import Segmenter
@@ -39,19 +39,7 @@ def check_readable(data: ImageData) -> None:
     Raises:
         InputError: no image is readable; the message has the error of the first.
     """
-    first = None
-    for sample in data.samples:
-        try:
-            data.read(sample)
-        except BrokenFileError as error:
-            first = first or error
-        else:
-            return
-    if first is not None:
-        raise InputError(
-            f"None of the {plural(len(data.samples), 'image')} of {data.name} can be read. The "
-            f"first: {first}"
-        )
+    check_any_readable(data.name, data.samples, data.read)
 
 
 def name_corruptions(

@@ -16,6 +16,7 @@ from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data import ImageData
+from shiftproof.data.readable import none_readable
 from shiftproof.embed.folder import MANIFEST, EmbeddingFolder, MetadataRow, same_probe
 from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
@@ -172,7 +173,7 @@ def check_readable(pictures: Pictures) -> None:
     name = show_name(pictures.name)
     if not count:
         raise InputError(f"{name} holds no images; expected one at least.")
-    raise InputError(f"None of the images of {name} can be read. The first of {count:,}: {first}")
+    raise none_readable(name, count, first)
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,7 @@ from shiftproof.data.copies.writing import (
 from shiftproof.data.disk import read_below
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.data.layouts import LAYOUTS
+from shiftproof.data.readable import check_any_readable
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
 from shiftproof.io.holding import begin_alone, frees_folders, work_alone
@@ -239,19 +240,8 @@ def _check_readable(tree: Tree) -> None:
 
     Images in tars and tables are not looked at.
     """
-    first = None
-    for name in () if tree.is_packed else tree.pictures:
-        try:
-            read_below(tree.root, name)
-        except BrokenFileError as error:
-            first = first or error
-        else:
-            return
-    if first is not None:
-        raise InputError(
-            f"None of the images of {tree.root} can be read. The first of {len(tree.pictures):,}: "
-            f"{first}"
-        )
+    if not tree.is_packed:
+        check_any_readable(str(tree.root), tree.pictures, lambda name: read_below(tree.root, name))
 
 
 def _copy_all(
