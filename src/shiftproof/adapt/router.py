@@ -95,9 +95,12 @@ class Router(Adapter):
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
-    >>> routed = Router(net, experts=["batchnorm"])
-    >>> outputs = routed(torch.rand(8, 3, 4, 4))
-    >>> routed.label(0, int(outputs[0].argmax()))
+    >>> routed = Router(net.eval(), experts=["batchnorm"])
+    >>> images = torch.rand(32, 3, 4, 4)
+    >>> outputs = routed(images)
+    >>> for place, label in enumerate(net(images).argmax(dim=1).tolist()):
+    ...     routed.label(place, label)  # the source is always right
+    >>> outputs = routed(images)
     >>> routed.answering
     'source'
     """
