@@ -89,6 +89,8 @@ def clean_text(text: str) -> str:
     surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line breaks
     and tabs become spaces. Everything else is kept, in any script.
     """
+    if text.isprintable():  # no control character, no surrogate: nearly every text
+        return text
     return "".join(
         " "
         if character in "\n\r\t"
