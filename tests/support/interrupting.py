@@ -217,7 +217,7 @@ def embed(root):
     name = "test_resnet"
     torch.save(timm.create_model(name, num_classes=3).state_dict(), root / "network.pt")
     return lambda out: command(
-        "embed", "-m", f"file:{root / 'network.pt'}?arch=timm:{name}", "-d", data, "-o", out,
+        "embed", "-m", f"file:{root / 'network.pt'}?arch=timm:{name}&size=32", "-d", data, "-o", out,
         "--shard-size", 5, "-w", WORKERS, "--device", "cpu",
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from shiftproof.adapt import Adapter
 from shiftproof.adapt.adapter import Event
@@ -67,6 +66,8 @@ class Learner(Adapter):
         return iter(())
 
     def state(self):
+        import torch  # here, as worker processes import this file in which none is needed
+
         return {"memory": torch.tensor(self.memory), "batches": torch.tensor(self.batches)}
 
     def load_state(self, state):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shiftproof import Encoder, Preprocess, bench
+from shiftproof import Classifier, Encoder, Preprocess, bench
 from shiftproof.data import ImageArrays, export_corrupted, open_data
 from shiftproof.embed import embed
 from shiftproof.evaluate import evaluate
@@ -34,17 +34,11 @@ def levels(batch):
 
 def measure_steadiness(photos, out, backend):
     names = [f"c{number}" for number in range(6)]
-    model = bench_classifier(levels, Preprocess((28, 28), 32), names)
+    model = Classifier(levels, Preprocess((28, 28), 32), names, name="levels")
     perturbations = ["translate", "brightness"]
     bench.measure_stability(
         model, photos, out=out, perturbations=perturbations, backend=backend, show_progress=False
     )
-
-
-def bench_classifier(function, preprocess, names):
-    from shiftproof import Classifier
-
-    return Classifier(function, preprocess, names, name="levels")
 
 
 def means(inputs):

@@ -16,10 +16,12 @@ class Node:
     children: list[Node | str] = field(default_factory=list)
 
     def walk(self) -> Iterator[Node]:
-        yield self
-        for child in self.children:
-            if isinstance(child, Node):
-                yield from child.walk()
+        ahead: list[Node | str] = [self]
+        while ahead:
+            node = ahead.pop()
+            if isinstance(node, Node):
+                yield node
+                ahead.extend(reversed(node.children))
 
     def all(self, tag: str | None = None, style: str | None = None) -> list[Node]:
         return [
