@@ -71,6 +71,8 @@ def pytest_collection():
     """Import and collect without the garbage collector, and keep what stays out of its later passes.
 
     Millions of objects of imported libraries and of tests otherwise cost a third of the collection.
+    Tests that make many small objects, as trees of a page, spend another eighth on looking for
+    garbage: rarer is enough.
     """
     gc.disable()
     try:
@@ -78,6 +80,7 @@ def pytest_collection():
     finally:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         gc.enable()
 
 

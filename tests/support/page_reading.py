@@ -68,9 +68,8 @@ class _Reader(HTMLParser):
         self.open = [self.root]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"an attribute is there twice: {tag} {names}"
         node = Node(tag, {name: value or "" for name, value in attrs})
+        assert len(node.attributes) == len(attrs), f"an attribute is there twice: {tag} {attrs}"
         self.open[-1].children.append(node)
         if tag not in VOID:
             self.open.append(node)
