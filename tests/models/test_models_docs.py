@@ -40,7 +40,10 @@ def test_the_table_says_yes_of_the_sources_that_there_are(loaders, column):
         for row in rows
         if (match := re.match(r"`(\w+)`", row[0])) and row[column].startswith("yes")
     }
-    assert said == set(loaders)
+    assert said == set(loaders), (
+        f"{sorted(said ^ set(loaders))}: docs/models.md has a row of each source, with yes in the column "
+        "of each verb that takes it"
+    )
 
 
 def test_the_python_of_the_page_runs(tmp_path, monkeypatch):
