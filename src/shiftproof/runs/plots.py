@@ -106,7 +106,9 @@ class Plots:
         kept: Sequence[Sheet] = () if self._gallery is None else self._gallery.sheets
         sheets = kept[:photographs]
         if not sheets:
-            raise InputError(f"{self._path} holds no pictures; its scores were made elsewhere.")
+            raise InputError(
+                f"{self._path} holds no pictures; its scores were made elsewhere, or its task keeps none."
+            )
         columns = _spread(list(sheets[0].files), cells)
         figure = make_figure(1.7 * len(columns), 1.9 * len(sheets))
         grid: Any = figure.subplots(len(sheets), len(columns), squeeze=False)
