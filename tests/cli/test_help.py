@@ -159,6 +159,27 @@ def test_every_choice_is_named_in_the_help_of_its_option():
                 assert not missing, f"{verb} --{name}: its help does not name {missing}"
 
 
+TABLES = [
+    ("bench", "model", "shiftproof.models.CLASSIFIER_LOADERS"),
+    ("evaluate", "model", "shiftproof.models.CLASSIFIER_LOADERS"),
+    ("detect", "model", "shiftproof.models.DETECTOR_LOADERS"),
+    ("segment", "model", "shiftproof.models.SEGMENTER_LOADERS"),
+    ("embed", "model", "shiftproof.models.ENCODER_LOADERS"),
+    ("probe", "model", "shiftproof.models.ENCODER_LOADERS"),
+    ("detect", "adapt", "shiftproof.adapt.dense_methods.METHODS"),
+    ("log", "to", "shiftproof.integrations.TRACKERS"),
+    ("reproduce", "recipe", "shiftproof_reproduce.RECIPES"),
+]
+
+
+@pytest.mark.parametrize(("verb", "name", "table"), TABLES, ids=lambda words: words)
+def test_help_names_every_row_of_its_table(verb, name, table):
+    module, _, rows = table.rpartition(".")
+    [told] = [one.help for one in load_verb(verb).params if one.name == name]
+    unnamed = set(getattr(importlib.import_module(module), rows)) - set(re.findall(r"[\w-]+", told))
+    assert not unnamed, f"the help of `{verb}` {name} does not name {sorted(unnamed)} of {table}"
+
+
 def test_every_path_may_be_a_url():
     known = places._FETCHED | places._FOLDERS | {name for _, name in places._FILES}
     found = {f"{verb} {name}" for verb, name, hints in list_hints() if Path in hints}
