@@ -49,7 +49,7 @@ def test_code_of_the_page_on_further_shifts_runs(tmp_path, monkeypatch):
     assert names["changed"].tolist() == [2 / 3]
     assert len(names["grid"]) == 10
     for name in SUITES:
-        assert f"`{name}`" in page, name
+        assert f"`{name}`" in page, f"docs/shifts.md does not name the set {name}"
 
 
 def test_the_pages_count_the_corruptions():
