@@ -73,8 +73,8 @@ def test_examples(name):
     # To look through what has none takes longer than to run the examples of what has some.
     if ">>>" in Path(module.__file__).read_text(encoding="utf-8"):
         failed, tried = doctest.testmod(module)
-    assert failed == 0
-    assert tried > 0 or name not in WITH_EXAMPLES
+    assert failed == 0, "an example prints something else than it says; see above"
+    assert tried > 0 or name not in WITH_EXAMPLES, "expected an example (>>>), as there was one"
 
 
 ARRAYS = re.compile(r"ArrayLike|NDArray|\b(F16|F32|F64|I32|I64|U8|Image|Images|Logits|Flags)\b")
@@ -96,12 +96,14 @@ def list_functions():
 @pytest.mark.parametrize("function", list_functions(), ids=list_functions().values())
 def test_a_public_function_says_what_it_raises_and_the_shapes_of_arrays(function):
     told = inspect.getdoc(function)
-    assert told, "no docstring"
+    assert told, "expected a docstring"
     source = inspect.getsource(inspect.unwrap(function))
     if re.search(r"^\s+raise [A-Z]", source, re.MULTILINE):
-        assert "Raises:" in told or ":func:" in told
+        assert "Raises:" in told or ":func:" in told, (
+            "it raises: say what and when below 'Raises:', or name the function that does (:func:)"
+        )
     if any(ARRAYS.search(str(hint)) for hint in function.__annotations__.values()):
-        assert SHAPE.search(told)
+        assert SHAPE.search(told), "it takes or gives arrays: say their shapes, as ``(N, K)``"
 
 
 def test_every_public_class_and_its_methods_have_a_docstring():
@@ -110,7 +112,8 @@ def test_every_public_class_and_its_methods_have_a_docstring():
             value = getattr(importlib.import_module(module), name)
             if not inspect.isclass(value) or not value.__module__.startswith("shiftproof"):
                 continue
-            assert inspect.getdoc(value), f"{module}.{name}"
+            assert inspect.getdoc(value), f"{module}.{name} needs a docstring"
             for own, method in vars(value).items():
                 if inspect.isfunction(method) and not own.startswith("_"):
-                    assert inspect.getdoc(getattr(value, own)), f"{module}.{name}.{own}"
+                    told = inspect.getdoc(getattr(value, own))
+                    assert told, f"{module}.{name}.{own} needs a docstring"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from shiftproof.cli import verbs
 from support import interrupting
 from support.interrupting import VERBS
 
@@ -39,6 +40,18 @@ def interrupt(tmp_path_factory):
 
         yield ask
         process.stdin.close()
+
+
+def test_every_verb_that_works_in_parts_is_among_them():
+    in_parts = {
+        verb
+        for verb in verbs.VERBS
+        if any(p.name == "worker" for p in verbs.load_verb(verb).params)
+    }
+    called = {"detect": "bench detection", "segment": "bench segmentation"}
+    tried = {word for name in VERBS for word in (name, name.partition(" ")[0])}
+    missing = {verb for verb in in_parts if called.get(verb, verb) not in tried}
+    assert not missing, f"add {sorted(missing)} to VERBS of support/interrupting.py"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -12,35 +13,16 @@ import shiftproof_reproduce
 ROOT = Path(shiftproof.__file__).parent
 EXPERIMENTS = Path(shiftproof_reproduce.__file__).parent
 
-LAYERS = [
-    {"_version"},
-    {
-        "types",
-        "errors",
-        "rng",
-        "lazy",
-        "classes",
-        "counts",
-        "display",
-        "specs",
-        "compute",
-        "provenance",
-        "shards",
-        "labels",
-        "io",
-        "storage",
-    },
-    {"corruptions"},
-    {"metrics", "models"},
-    {"data", "adapt", "runs"},
-    {"embed", "stylize"},
-    {"bench"},
-    {"contrastive", "similarity", "probe"},
-    {"evaluate"},
-    {"report"},
-    {"comparison", "integrations"},
-    {"cli", "testing"},
-]
+
+def read_layers() -> list[set[str]]:
+    """The layers that ARCHITECTURE.md draws, from the lowest."""
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = re.search(r"^## Layers.*\n\n(.+)\n", text, re.MULTILINE)[1]
+    return [set(names.split()) for names in re.findall(r"`([^`]+)`", drawn)]
+
+
+*BELOW, HIGHEST = read_layers()
+LAYERS = [{"_version"}, *BELOW, {*HIGHEST, "testing"}]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # Within the base layer, which a set cannot order: what each part may import of its peers.
@@ -123,7 +105,8 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if part_of(path) not in SURFA
 
 
 def test_every_part_has_a_layer():
-    assert {part_of(path) for path in FILES} <= set(LEVEL)
+    without = {part_of(path) for path in FILES} - set(LEVEL)
+    assert not without, f"{sorted(without)}: put it into a layer of ARCHITECTURE.md"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -133,10 +116,11 @@ def test_imports_point_down(path):
     for imported in set(imported_parts(imports_of(path), package)) - {part}:
         assert imported in LEVEL, f"{path.name} imports shiftproof.{imported}, which has no layer"
         if LEVEL[imported] == LEVEL[part] and part in BASE:
-            assert imported in BASE[part], f"{part} imports its peer {imported}"
+            assert imported in BASE[part], f"{part} imports its peer {imported}, not listed in BASE"
         else:
             assert LEVEL[imported] < LEVEL[part], (
-                f"{part} imports {imported}, which is not below it"
+                f"{part} imports {imported}, which is not below it in ARCHITECTURE.md: move what is "
+                "shared down, or import it for types alone"
             )
 
 
@@ -157,7 +141,9 @@ def test_optional_libraries_are_imported_by_one_function():
         for path in ROOT.rglob("*.py")
         if "MissingExtraError.of(" in path.read_text(encoding="utf-8")
     }
-    assert found == OWN_WORDS
+    assert found == OWN_WORDS, (
+        f"{sorted(found ^ OWN_WORDS)}: import optional libraries by lazy.import_extra"
+    )
 
 
 def test_the_check_sees_every_form_of_import():
@@ -225,5 +211,4 @@ def test_no_modules_import_each_other_in_a_circle():
     while free := [name for name, needs in left.items() if not needs & set(left)]:
         for name in free:
             del left[name]
-    # What remains lies on a circle, or leads to one.
-    assert sorted(left) == []
+    assert not left, f"{sorted(left)} lie on a circle of imports, or lead to one"

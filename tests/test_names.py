@@ -103,12 +103,14 @@ def find_in_files(root: Path, which: int) -> dict[str, list[str] | set[str]]:
 
 @pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
 def test_no_function_begins_with_a_past_participle(root):
-    assert find_in_files(root, 0) == {}
+    found = find_in_files(root, 0)
+    assert not found, f"{found}: name a function by a verb in the imperative, draw_fog or find_rows"
 
 
 @pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
 def test_names_have_american_spelling(root):
-    assert find_in_files(root, 1) == {}
+    found = find_in_files(root, 1)
+    assert not found, f"{found}: spell it the American way, as normalize, color, neighbor"
 
 
 def test_the_checks_see_what_they_are_for():

@@ -50,7 +50,9 @@ def list_pages(entries):
 
 def test_every_page_stands_once_in_the_navigation():
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert sorted(list_pages(settings["nav"])) == PAGES
+    assert sorted(list_pages(settings["nav"])) == PAGES, (
+        "name each page of docs/ in mkdocs.yml, nav"
+    )
 
 
 def test_nothing_of_the_theme_comes_from_a_network():
@@ -62,7 +64,8 @@ def test_nothing_of_the_theme_comes_from_a_network():
 
 def test_every_public_package_has_a_page_of_the_reference():
     shown = set(re.findall(r"^::: (\S+)", "\n".join(map(read, PAGES)), re.MULTILINE))
-    assert set(SURFACE) - {"shiftproof.compute"} <= shown  # that is its two modules
+    missing = set(SURFACE) - {"shiftproof.compute"} - shown  # that is its two modules
+    assert not missing, f"write `::: PACKAGE` on a page of docs/reference/ for {sorted(missing)}"
 
 
 def test_the_made_pages_are_made_from_the_files():
@@ -81,7 +84,8 @@ def test_the_gallery_has_a_picture_of_each_corruption_drawn_from_the_code():
     names = [name for names in gallery.list_groups().values() for name in names]
     assert sorted(names) == sorted(set(CORRUPTIONS) - set(FUNCTIONS))
     pictures = {path.stem: path for path in (DOCS / "gallery").iterdir()}
-    assert sorted(pictures) == sorted(names)
+    differing = sorted(set(pictures) ^ set(names))
+    assert not differing, f"{differing}: run python -m pages.generate --pictures"
     drawn = gallery.draw_strip(gallery.draw_scene(), "contrast").astype(int)
     shown = np.asarray(Image.open(pictures["contrast"])).astype(int)
     assert shown.shape == (gallery.SIDE, 5 * gallery.SIDE, 3)
@@ -146,7 +150,8 @@ def test_the_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monke
 def test_every_page_with_python_is_run_by_some_test():
     tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py"))
     with_python = [page for page in PAGES if "```python\n" in read(page)]
-    assert [page for page in with_python if f'"{page}"' not in tests] == []
+    unread = [page for page in with_python if f'"{page}"' not in tests]
+    assert not unread, f"{unread}: add them to RUN_HERE, or run them in a test of their own"
 
 
 def list_commands():

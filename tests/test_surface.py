@@ -211,10 +211,48 @@ FREE_OF = {
 @pytest.mark.parametrize("module", SURFACE)
 def test_the_public_names_are_these(module):
     imported = importlib.import_module(module)
-    assert set(imported.__all__) == SURFACE[module]
+    told = f"{{}}: write it down in {module}, SURFACE in {Path(__file__).name}, or make it private"
+    assert set(imported.__all__) == SURFACE[module], told.format(
+        sorted(set(imported.__all__) ^ SURFACE[module])
+    )
     for name in SURFACE[module]:
         assert getattr(imported, name) is not None
         assert name in dir(imported)
+
+
+def list_packages(text: str) -> set[str]:
+    """The packages whose ``__init__.py`` holds a text."""
+    root = Path(importlib.import_module("shiftproof").__file__).parent
+    return {
+        ".".join(["shiftproof", *path.parent.relative_to(root).parts])
+        for path in root.rglob("__init__.py")
+        if text in path.read_text(encoding="utf-8") and path.parent.name != "kernels"
+    }
+
+
+def find_imported_names(body: list[ast.stmt]) -> set[str]:
+    return {
+        alias.asname or alias.name
+        for node in body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+@pytest.mark.parametrize("module", sorted(list_packages("def __getattr__")))
+def test_a_name_that_is_loaded_lazily_stands_in_all_lists_of_its_package(module):
+    imported = importlib.import_module(module)
+    body = ast.parse(inspect.getsource(imported)).body
+    for_types = next(node.body for node in body if isinstance(node, ast.If))
+    typed, at_once = find_imported_names(for_types), find_imported_names(body)
+    public = set(imported.__all__)
+    unknown = public - typed - at_once
+    assert not unknown, f"{sorted(unknown)}: import it below TYPE_CHECKING, for who checks types"
+    hidden = typed - public
+    assert not hidden, f"{sorted(hidden)}: add it to __all__, or do not import it"
+    if hasattr(imported, "_NAMES"):
+        lazy = {*imported._NAMES, *getattr(imported, "_MODULES", ())}
+        assert not lazy ^ typed, f"{sorted(lazy ^ typed)}: add it to _NAMES, or take it out there"
 
 
 def own_names(module: str) -> set[str]:
@@ -232,17 +270,13 @@ def own_names(module: str) -> set[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_names_of_a_module_are_these(module):
-    assert own_names(module) == MODULES[module]
+    differing = own_names(module) ^ MODULES[module]
+    assert not differing, f"{sorted(differing)}: write it down in MODULES, or make it private (_)"
 
 
 def test_every_package_with_public_names_is_written_down():
-    root = Path(importlib.import_module("shiftproof").__file__).parent
-    packages = {
-        ".".join(["shiftproof", *path.parent.relative_to(root).parts])
-        for path in root.rglob("__init__.py")
-        if "__all__" in path.read_text(encoding="utf-8") and path.parent.name != "kernels"
-    }
-    assert packages <= set(SURFACE)
+    unlisted = list_packages("__all__") - set(SURFACE)
+    assert not unlisted, f"{sorted(unlisted)}: a package with an __all__ needs a row of SURFACE"
 
 
 @pytest.mark.parametrize("module", SURFACE)
@@ -258,7 +292,8 @@ def test_public_functions_and_classes_are_documented(module):
 def test_importing_it_does_not_import(module):
     code = f"import sys, {module}; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & FREE_OF[module]
+    heavy = set(done.stdout.split()) & FREE_OF[module]
+    assert not heavy, f"importing {module} imports {sorted(heavy)}: import it where it is used"
 
 
 def test_an_unknown_name_is_an_attribute_error():

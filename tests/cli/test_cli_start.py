@@ -87,13 +87,18 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
 
 
 def test_there_is_a_command_of_every_verb():
-    assert list(COMMANDS) == list(VERBS)
+    assert list(COMMANDS) == list(VERBS), (
+        "expected a command of each verb in support/verb_commands.py, in the order of VERBS"
+    )
 
 
 @forks
 @pytest.mark.parametrize("verb", [*VERBS, "a URL"])
 def test_no_verb_imports_what_is_heavy_before_its_first_line(verb, first_lines):
-    assert not set(first_lines[verb]["modules"]) & (HEAVY | UNUSED)
+    heavy = set(first_lines[verb]["modules"]) & (HEAVY | UNUSED)
+    assert not heavy, (
+        f"{sorted(heavy)}: call announce() first, and import what the work needs below it"
+    )
 
 
 @forks

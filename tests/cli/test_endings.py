@@ -17,13 +17,9 @@ from PIL import Image
 from shiftproof import cli
 from shiftproof.cli import ending
 from shiftproof.cli.printing import say_json
+from shiftproof.cli.verbs import VERBS
 
 PROGRAM = [sys.executable, "-m", "shiftproof"]
-
-VERBS = (
-    "demo", "bench", "score", "corrupt", "stylize", "embed", "audit", "prune", "dedup", "coreset",
-    "subset", "probe", "report", "reproduce", "models", "corruptions",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

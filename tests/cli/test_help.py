@@ -6,12 +6,15 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import Annotated, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 from typer.main import get_command
 
 from shiftproof import cli
+from shiftproof.cli import places
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.verbs import VERBS, load_verb
 
 FRAME = re.compile(r"[│╭╮╰╯─]")
@@ -43,7 +46,9 @@ def test_no_word_of_a_verbs_help_is_cut(verb, width, monkeypatch, capsys):
 
 def test_the_verbs_stand_in_one_screen_each_in_one_line(monkeypatch, capsys):
     shown = show_help([], 80, monkeypatch, capsys)
-    assert len(shown.splitlines()) < 54
+    assert len(shown.splitlines()) < 54, (
+        "the verbs no longer fit one screen: make yours an option of another verb, or let this limit grow"
+    )
     for verb, sentence in VERBS.items():
         assert re.search(rf"│ {verb} +{re.escape(sentence)} +│", shown), verb
 
@@ -88,23 +93,98 @@ def test_options_of_one_name_are_spelt_alike():
     assert devices == {"auto"}
 
 
+def list_hints():
+    """The verb, the parameter's name and the types of its value, for every parameter."""
+    for verb in VERBS:
+        function = getattr(importlib.import_module(f"shiftproof.cli.{verb}"), verb)
+        for name, parameter in inspect.signature(expand_groups(function)).parameters.items():
+            hint = parameter.annotation
+            hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+            yield verb, name, [hint, *get_args(hint)]
+
+
+def list_choices():
+    """The values of each option that takes some alone, by its name; ``VERB NAME`` where they differ."""
+    found = {}
+    for verb, name, hints in list_hints():
+        for hint in hints:
+            if get_origin(hint) is Literal:
+                found[f"{verb} {name}" if name == "rule" else name] = get_args(hint)
+    return found
+
+
 def test_choices_are_those_of_the_tables():
     from shiftproof.bench.detection_measures import MEASURES
+    from shiftproof.bench.on_device import CorruptOn
+    from shiftproof.bench.views import Encode
     from shiftproof.classes import LABEL_SETS
-    from shiftproof.cli.bench import LabelSet
-    from shiftproof.cli.detect import BoxOptions
-    from shiftproof.cli.options import Constants, MeasureName
     from shiftproof.corruptions import scale
+    from shiftproof.data.copies.writing import ImageFormat
     from shiftproof.data.detection.packed import BOX_FORMATS
+    from shiftproof.models.dtypes import DTYPES
+    from shiftproof.similarity.dedup import KeepingRule
+    from shiftproof.similarity.keeping import Rule
+    from shiftproof.similarity.search.options import PRECISIONS
+    from shiftproof.similarity.sources import UnusableRows
+    from shiftproof_reproduce.table import Scale
 
-    def choices(hint):
-        return get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
-
-    assert set(choices(LabelSet)) == {"none", *LABEL_SETS}
-    assert choices(MeasureName) == ("auto", *MEASURES)
-    assert get_args(choices(get_type_hints(BoxOptions)["box_format"])[0]) == BOX_FORMATS
-    for name in choices(Constants):
+    choices = list_choices()
+    tables = {
+        "box_format": BOX_FORMATS,
+        "corrupt_on": get_args(CorruptOn),
+        "dedup rule": get_args(KeepingRule),
+        "dtype": DTYPES,
+        "encode": get_args(Encode),
+        "image_format": get_args(ImageFormat),
+        "labels": ("none", *LABEL_SETS),
+        "measure": ("auto", *MEASURES),
+        "precision": PRECISIONS,
+        "prune rule": get_args(Rule),
+        "scale": get_args(Scale),
+        "unusable": get_args(UnusableRows),
+    }
+    for name, values in tables.items():
+        assert set(choices.pop(name)) == set(values), f"--{name}: expected its table's {values}"
+    for name in choices.pop("constants"):
         assert scale(name)
+    assert set(choices) == {"method", "table", "task"}, "name the table of a new choice above"
+
+
+def test_every_choice_is_named_in_the_help_of_its_option():
+    for verb, name, hints in list_hints():
+        [told] = [one.help for one in load_verb(verb).params if one.name == name]
+        for hint in hints:
+            if get_origin(hint) is Literal and name != "labels":
+                missing = [value for value in get_args(hint) if value not in told]
+                assert not missing, f"{verb} --{name}: its help does not name {missing}"
+
+
+TABLES = [
+    ("bench", "model", "shiftproof.models.CLASSIFIER_LOADERS"),
+    ("evaluate", "model", "shiftproof.models.CLASSIFIER_LOADERS"),
+    ("detect", "model", "shiftproof.models.DETECTOR_LOADERS"),
+    ("segment", "model", "shiftproof.models.SEGMENTER_LOADERS"),
+    ("embed", "model", "shiftproof.models.ENCODER_LOADERS"),
+    ("probe", "model", "shiftproof.models.ENCODER_LOADERS"),
+    ("detect", "adapt", "shiftproof.adapt.dense_methods.METHODS"),
+    ("log", "to", "shiftproof.integrations.TRACKERS"),
+    ("reproduce", "recipe", "shiftproof_reproduce.RECIPES"),
+]
+
+
+@pytest.mark.parametrize(("verb", "name", "table"), TABLES, ids=lambda words: words)
+def test_help_names_every_row_of_its_table(verb, name, table):
+    module, _, rows = table.rpartition(".")
+    [told] = [one.help for one in load_verb(verb).params if one.name == name]
+    unnamed = set(getattr(importlib.import_module(module), rows)) - set(re.findall(r"[\w-]+", told))
+    assert not unnamed, f"the help of `{verb}` {name} does not name {sorted(unnamed)} of {table}"
+
+
+def test_every_path_may_be_a_url():
+    known = places._FETCHED | places._FOLDERS | {name for _, name in places._FILES}
+    found = {f"{verb} {name}" for verb, name, hints in list_hints() if Path in hints}
+    unknown = {one for one in found if one.split()[1] not in known}
+    assert not unknown, f"{sorted(unknown)}: say in cli/places.py whether it is read or written"
 
 
 def test_help_of_all_imports_no_verb():

@@ -77,7 +77,10 @@ FOR_ZERO_SHOT = [
 def test_every_adapter_is_among_them():
     every = MERGED_PREDICTS + LEARNS_AFTER + FOR_ZERO_SHOT
     named = {part.partition(":")[0] for s in every for part in s.split("+")}
-    assert named == set(ADAPTERS)
+    assert named == set(ADAPTERS), (
+        f"{sorted(named ^ set(ADAPTERS))}: give a spec of it in MERGED_PREDICTS (what is merged answers "
+        "a batch as the adapter did), LEARNS_AFTER (it does not) or FOR_ZERO_SHOT"
+    )
 
 
 @pytest.mark.parametrize("spec", [*MERGED_PREDICTS, *LEARNS_AFTER])

@@ -3,11 +3,13 @@
 import random
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from shiftproof.corruptions import CORRUPTIONS, textures
+from shiftproof.corruptions.names import CorruptionName
 from shiftproof.errors import InputError
 from shiftproof.testing import check_corruption
 
@@ -24,6 +26,12 @@ def test_contract(name, variant):
         except InputError as error:
             pytest.skip(str(error))
     check_corruption(name, variant=variant)
+
+
+def test_the_type_of_names_has_those_of_the_table():
+    assert get_args(CorruptionName) == tuple(CORRUPTIONS), (
+        "CorruptionName in corruptions/names.py: expected the names of the table, in its order"
+    )
 
 
 def writes_into_its_input(image, severity, rng):

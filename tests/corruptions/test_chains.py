@@ -63,6 +63,17 @@ def test_specs_are_read_and_recorded():
     )
 
 
+@pytest.mark.parametrize("now", ["x = (\n", "x = '''\n", "    x\n  y\n", "x = 1\n"])
+def test_a_function_whose_file_has_changed_keeps_its_name(tmp_path, now):
+    file = tmp_path / "mine.py"
+    names = {"__name__": "mine"}
+    exec(
+        compile("def invert(image, severity, rng):\n    return 255 - image\n", file, "exec"), names
+    )
+    file.write_text(now)
+    assert identity_of(names["invert"]).split()[0] == "mine.invert"
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [

@@ -38,7 +38,7 @@ def test_every_corruption_was_measured_at_every_size():
 
 
 def test_code_of_the_page_on_further_shifts_runs(tmp_path, monkeypatch):
-    from shiftproof.corruptions import CORRUPTIONS, SUITES
+    from shiftproof.corruptions import SUITES
 
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "shifts.md").read_text(encoding="utf-8")
@@ -49,6 +49,18 @@ def test_code_of_the_page_on_further_shifts_runs(tmp_path, monkeypatch):
     assert names["changed"].tolist() == [2 / 3]
     assert len(names["grid"]) == 10
     for name in SUITES:
-        assert f"`{name}`" in page, name
-    counted = re.match(r"# Corruptions\n\nshiftproof has (\d+) corruptions", PAGE)
-    assert int(counted[1]) == len(CORRUPTIONS)
+        assert f"`{name}`" in page, f"docs/shifts.md does not name the set {name}"
+
+
+def test_the_pages_count_the_corruptions():
+    from shiftproof.corruptions import COMMON, CORRUPTIONS, EXTRA, HOLDOUT
+
+    of_papers = len(CORRUPTIONS) - len(COMMON) - len(HOLDOUT) - len(EXTRA)
+    written = {
+        "docs/corruptions.md": f"shiftproof has {len(CORRUPTIONS)} corruptions of images: the 15 of "
+        "the ImageNet-C benchmark, its 4 hold-out corruptions for choosing hyperparameters, "
+        f"{len(EXTRA)} of its own, and {of_papers} of further papers",
+        "README.md": f"models under {len(CORRUPTIONS)} corruptions",
+    }
+    for page, words in written.items():
+        assert words in (ROOT / page).read_text(encoding="utf-8"), f"{page}: expected {words!r}"

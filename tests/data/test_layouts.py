@@ -59,6 +59,13 @@ def test_what_a_layout_does_not_take_is_refused(pictures, monkeypatch, option, m
         find_dataset(pictures, **{option: "pixels"})
 
 
+def test_a_refusal_names_the_layouts_that_take_the_option(pictures, monkeypatch):
+    taker = Layout("a list of pixels", list_pixels, task="detection", takes=frozenset({"root"}))
+    monkeypatch.setitem(LAYOUTS, "pixels", taker)
+    with pytest.raises(InputError, match="is no YOLO or a list of pixels data"):
+        find_dataset(pictures, root="pixels")
+
+
 def test_layouts_have_titles_of_their_own():
     titles = [layout.title for layout in LAYOUTS.values()]
     assert len(set(titles)) == len(titles)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from shiftproof import models
 from shiftproof.io.urls import redact_urls
 
 SECRETS = [
@@ -62,3 +63,17 @@ PLAIN = [
 @pytest.mark.parametrize("text", PLAIN)
 def test_all_else_stays(text):
     assert redact_urls(text) == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    sorted(
+        {
+            *models.CLASSIFIER_LOADERS, *models.DETECTOR_LOADERS, *models.ENCODER_LOADERS,
+            *models.SEGMENTER_LOADERS, *models.TEXT_LOADERS,
+        }
+    ),
+)  # fmt: skip
+def test_the_source_of_a_model_is_no_scheme(source):
+    text = f"{source}:/home/ada@home/net?size=224"
+    assert redact_urls(text) == text, f"name the source {source} in io/urls.py, _OTHERS"

@@ -1,4 +1,4 @@
-"""The examples of docs/zero-shot.md and docs/models.md run, and the table has no empty cell."""
+"""The examples of docs/zero-shot.md and docs/models.md run, and the tables of models have no gap."""
 
 import re
 import shlex
@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from shiftproof.cli import run
-from shiftproof.models import CLASSIFIER_LOADERS, DETECTOR_LOADERS, ENCODER_LOADERS, TEXT_LOADERS
+from shiftproof.models import (
+    CLASSIFIER_LOADERS,
+    DETECTOR_LOADERS,
+    ENCODER_LOADERS,
+    SEGMENTER_LOADERS,
+    TEXT_LOADERS,
+)
 from support.photos_by_class import write_photos_by_class
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -40,7 +46,28 @@ def test_the_table_says_yes_of_the_sources_that_there_are(loaders, column):
         for row in rows
         if (match := re.match(r"`(\w+)`", row[0])) and row[column].startswith("yes")
     }
-    assert said == set(loaders)
+    assert said == set(loaders), (
+        f"{sorted(said ^ set(loaders))}: docs/models.md has a row of each source, with yes in the column "
+        "of each verb that takes it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "loaders"),
+    [
+        ("README.md", CLASSIFIER_LOADERS),
+        ("docs/detection.md", DETECTOR_LOADERS),
+        ("docs/segmentation.md", SEGMENTER_LOADERS),
+        ("docs/embed.md", ENCODER_LOADERS),
+    ],
+)
+def test_the_models_of_a_page_are_of_the_sources_that_there_are(page, loaders):
+    text = (DOCS.parent / page).read_text(encoding="utf-8")
+    sources = set(
+        re.findall(r"`(\w+):[^`\n]*`", "\n".join(re.findall(r"^\|.*", text, re.MULTILINE)))
+    )
+    unnamed = set(loaders) - sources - {"demo"}
+    assert not unnamed, f"{page}: its table of models does not name {sorted(unnamed)}"
 
 
 def test_the_python_of_the_page_runs(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ All but the table and the abstract base need torch, which is imported with the f
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.adapt.adapter import Adapter
@@ -16,6 +15,7 @@ from shiftproof.adapt.graphs.export import AdaptedGraph, AdaptedLayer, export_on
 from shiftproof.adapt.segmenter import AdaptedSegmenter
 from shiftproof.adapt.state import load, save
 from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
+from shiftproof.lazy import load_name
 from shiftproof.models.structure import require_torch
 
 if TYPE_CHECKING:
@@ -84,38 +84,37 @@ __all__ = [
 ]
 
 _NAMES = {
-    "ActMAD": "actmad",
-    "BatchNorm": "batchnorm",
-    "CLIPArTT": "clipartt",
-    "DeYO": "deyo",
-    "DenseLearning": "dense_learning",
-    "MeanTeacher": "mean_teacher",
-    "EATA": "eata",
-    "CoTTA": "cotta",
-    "Guard": "guard",
-    "LAME": "lame",
-    "MEMO": "memo",
-    "NOTE": "note",
-    "RDumb": "rdumb",
-    "ROID": "roid",
-    "SAR": "sar",
-    "RoTTA": "rotta",
-    "Router": "router",
-    "SelfLearning": "selflearning",
-    "T3A": "t3a",
-    "TDA": "tda",
-    "TPT": "tpt",
-    "ZERO": "zero",
-    "entropy": "losses",
-    "generalized_cross_entropy": "losses",
+    "EATA": "shiftproof.adapt.eata",
+    "LAME": "shiftproof.adapt.lame",
+    "MEMO": "shiftproof.adapt.memo",
+    "NOTE": "shiftproof.adapt.note",
+    "ROID": "shiftproof.adapt.roid",
+    "SAR": "shiftproof.adapt.sar",
+    "T3A": "shiftproof.adapt.t3a",
+    "TDA": "shiftproof.adapt.tda",
+    "TPT": "shiftproof.adapt.tpt",
+    "ZERO": "shiftproof.adapt.zero",
+    "ActMAD": "shiftproof.adapt.actmad",
+    "BatchNorm": "shiftproof.adapt.batchnorm",
+    "CLIPArTT": "shiftproof.adapt.clipartt",
+    "CoTTA": "shiftproof.adapt.cotta",
+    "DeYO": "shiftproof.adapt.deyo",
+    "DenseLearning": "shiftproof.adapt.dense_learning",
+    "Guard": "shiftproof.adapt.guard",
+    "MeanTeacher": "shiftproof.adapt.mean_teacher",
+    "RDumb": "shiftproof.adapt.rdumb",
+    "RoTTA": "shiftproof.adapt.rotta",
+    "Router": "shiftproof.adapt.router",
+    "SelfLearning": "shiftproof.adapt.selflearning",
+    "entropy": "shiftproof.adapt.losses",
+    "generalized_cross_entropy": "shiftproof.adapt.losses",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         require_torch()
-        return getattr(importlib.import_module(f"shiftproof.adapt.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'shiftproof.adapt' has no attribute {name!r}")
+    return load_name(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.voc import Rule, VocEvaluator
 from shiftproof.types import F64, Settings
 
-MeasureName: TypeAlias = Literal["coco", "voc", "voc-all-point", "coco-masks"]
-MEASURES: tuple[MeasureName, ...] = ("coco", "coco-masks", "voc", "voc-all-point")
+MeasureName: TypeAlias = Literal["coco", "coco-masks", "voc", "voc-all-point"]
+MEASURES: tuple[MeasureName, ...] = get_args(MeasureName)
 
 SIZES = ("small", "medium", "large")
 """COCO's ranges of area, up to 32 x 32 and 96 x 96 pixels and beyond."""

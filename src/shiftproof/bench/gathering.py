@@ -40,8 +40,8 @@ def task_of(run: Run, task: Task | None) -> Task:
         return _TASKS[run.kind]()
     if task is None or task.kind != run.kind:
         raise InputError(
-            f"{run.path} is a run of the kind {run.kind!r}; expected its task (task=), which knows how "
-            "to measure its records."
+            f"{run.path} is a run of the kind {run.kind!r}; expected its task, which knows how to measure "
+            "its records: task= in Python. The command line knows those of shiftproof alone."
         )
     return task
 

@@ -29,6 +29,7 @@ from shiftproof.cli.options import (
     parse_severities,
 )
 from shiftproof.errors import InputError
+from shiftproof.models.dtypes import Dtype
 
 if TYPE_CHECKING:
     from shiftproof.bench import Protocol
@@ -318,7 +319,7 @@ class DeviceOptions:
     """What a device does, and in which precision."""
 
     dtype: Annotated[
-        Literal["fp32", "bf16", "fp16"] | None,
+        Dtype | None,
         typer.Option(
             "--dtype",
             metavar="NAME",

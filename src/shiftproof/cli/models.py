@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from shiftproof.cli.printing import say_json, warn
 if TYPE_CHECKING:
     from shiftproof.cli.grid_options import ClassOptions
     from shiftproof.models import Classifier
+    from shiftproof.models.dtypes import Dtype
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def load_classifiers(
     *,
     device: str,
     kept: Path,
-    dtype: Literal["fp32", "bf16", "fp16"] | None = None,
+    dtype: Dtype | None = None,
 ) -> dict[str, Classifier]:
     """Load classifiers by the names of their specs, and say what was taken for granted."""
     from shiftproof.models import load_classifier

@@ -22,9 +22,9 @@ _NAMED_URL = re.compile(
 _DATA = frozenset({"calibrate", "data", "predictions", "source", "tars"})
 
 _FETCHED = _DATA | {
-    "audit", "baseline", "calibration", "candidate", "class_map", "classes", "clean", "corrupted",
-    "depth", "frost_dir", "images", "keep", "masks", "metadata", "root", "run", "runs", "styles",
-    "texts", "train_images", "weights",
+    "among", "audit", "baseline", "calibration", "candidate", "class_map", "classes", "clean",
+    "corrupted", "depth", "frost_dir", "images", "keep", "masks", "metadata", "root", "run", "runs",
+    "show", "styles", "texts", "train_images", "weights",
 }  # fmt: skip
 """Parameters of all verbs for inputs that are fetched. Embeddings (``train``, ``test``, ...) are read
 remotely."""

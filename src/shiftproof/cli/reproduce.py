@@ -34,7 +34,8 @@ def reproduce(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="bn-adaptation, self-learning, detection, aninfonce or train-test-similarity."
+            help="bn-adaptation, self-learning, detection, aninfonce, train-test-similarity or "
+            "adaptation-methods."
         ),
     ],
     out: Out,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tokenize
 
 from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import CorruptionFunction
@@ -30,5 +31,6 @@ def identity_of(corruption: str | CorruptionFunction) -> str:
     )
     try:
         return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}{of}"
-    except (OSError, TypeError):  # typed into a console, or not a function
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
+        # Typed into a console, not a function, or of a file that has changed since it was imported.
         return f"{name}{of}"

@@ -90,7 +90,7 @@ _ALL = (
         Suite(group, f"the {len(names)} of the family {group}", IMAGENET_C, _plain(names))
         for group, names in GROUPS.items()
     ),
-    Suite("further", "8 more, such as rain and low light", OURS, _plain(EXTRA)),
+    Suite("further", f"{len(EXTRA)} more, such as rain and low light", OURS, _plain(EXTRA)),
     Suite("cifar-10-c", "the 15 with the constants for 32 x 32 pixels", IMAGENET_C, _of_cifar),
     Suite("c-bar", "the 10 of ImageNet-C-bar", C_BAR, _plain(C_BAR_NAMES)),
     Suite(
@@ -165,4 +165,5 @@ def merge(parts: Sequence[Named]) -> dict[str, str | CorruptionFunction]:
     return merged
 
 
-assert all(any(name in one.corruptions for one in _ALL) for name in CORRUPTIONS)
+_WITHOUT = [name for name in CORRUPTIONS if not any(name in one.corruptions for one in _ALL)]
+assert not _WITHOUT, f"{_WITHOUT}: expected in a Suite, that of their paper"

@@ -8,7 +8,7 @@ from pathlib import Path
 from shiftproof.data.found import FoundDataset, Request
 from shiftproof.data.images.layouts import describe_tars, find_image_files
 from shiftproof.data.images.tars import TarFiles
-from shiftproof.data.layouts import LAYOUTS, layout_of, other_layouts
+from shiftproof.data.layouts import LAYOUTS, layout_of, name_takers, other_layouts
 from shiftproof.data.presence import is_address
 from shiftproof.errors import InputError
 from shiftproof.io.border import suggest_sibling
@@ -74,7 +74,7 @@ def _request(
     """Return the request for a path; raise an InputError for options that its layout lacks."""
     takes = LAYOUTS[name].takes
     if root is not None and "root" not in takes:
-        raise InputError(f"{path} is no YOLO data, so a root has no effect.")
+        raise InputError(f"{path} is no {name_takers('root')} data, so a root has no effect.")
     if split is not None and "split" not in takes:
         raise InputError(
             f"{path} ({LAYOUTS[name].title}) has no splits that are known; give the folder of {split!r} "
@@ -87,7 +87,9 @@ def _request(
         return Request(path, name, split, column=str(images), root=home)
     folder = _images_folder(path, Path(images))
     if "images" not in takes:
-        raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
+        raise InputError(
+            f"{path} is no {name_takers('images')} data, so a folder of images has no effect."
+        )
     return Request(path, name, split, folder, root=home)
 
 

@@ -228,3 +228,13 @@ def other_layouts(path: Path, name: str) -> list[str]:
         for other, layout in LAYOUTS.items()
         if other != name and layout.task == "detection" and layout.marks(path)
     ]
+
+
+def name_takers(option: str) -> str:
+    """Name the layouts of annotations to which an option of ``Layout.takes`` applies.
+
+    >>> name_takers("root")
+    'YOLO'
+    """
+    taking = (one for one in LAYOUTS.values() if one.task is not None and option in one.takes)
+    return " or ".join(layout.title for layout in taking)

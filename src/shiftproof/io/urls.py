@@ -6,7 +6,7 @@ import re
 
 HIDDEN = "***"
 
-_OTHERS = "demo|file|local|onnx|open_clip|timm|torchvision|transformers|ultralytics"
+_OTHERS = "demo|file|local|onnx|open_clip|python|timm|torchvision|transformers|ultralytics"
 _URL = re.compile(
     rf"\b(?:[A-Za-z][A-Za-z0-9+.\-]+://|(?!(?:{_OTHERS}):)[A-Za-z][A-Za-z0-9+.\-]+:/)(?=[^/\s])",
     re.IGNORECASE,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Dtype: TypeAlias = Literal["fp32", "bf16", "fp16"]
-DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 
 def autocast(device: str, dtype: Dtype) -> AbstractContextManager[object]:

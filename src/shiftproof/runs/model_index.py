@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import GridScores, Scored
 from shiftproof.runs.scores.reading import clean_text
+from shiftproof.runs.tasks import TASKS
 
 if TYPE_CHECKING:
     from shiftproof.runs.run import Head
-
-_TASKS = {
-    "classification": "image-classification",
-    "detection": "object-detection",
-    "segmentation": "image-segmentation",
-}
-"""The hub's names of tasks."""
 
 
 def make_model_index(
@@ -86,7 +80,7 @@ def _result(
     kind: str, title: str, config: str, args: Mapping[str, Any], metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
-        "task": {"type": _TASKS.get(kind, kind)},
+        "task": {"type": TASKS[kind].hub_name if kind in TASKS else kind},
         "dataset": {
             "type": re.sub(r"[^a-z0-9._-]+", "-", title.lower()).strip("-") or "images",
             "name": title,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
@@ -14,20 +14,13 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores import classification, detection, segmentation
 from shiftproof.runs.scores.grid import GridScores, Measure, Scored
 from shiftproof.runs.scores.tidy import TidyScores, draw_bars
+from shiftproof.runs.tasks import Gallery
 from shiftproof.types import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Sheet: TypeAlias = classification.Sheet | detection.Sheet | segmentation.Sheet
-Gallery: TypeAlias = classification.Gallery | detection.Gallery | segmentation.Gallery
-
-GALLERIES: Mapping[str, type[Gallery]] = {
-    "classification": classification.Gallery,
-    "detection": detection.Gallery,
-    "segmentation": segmentation.Gallery,
-}
-"""The type of ``gallery.json`` by the kind of the run; custom tasks have none."""
 
 _COLORS = ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f58518", "#72b7b2", "#9d755d", "#bab0ac")
 
@@ -113,7 +106,9 @@ class Plots:
         kept: Sequence[Sheet] = () if self._gallery is None else self._gallery.sheets
         sheets = kept[:photographs]
         if not sheets:
-            raise InputError(f"{self._path} holds no pictures; its scores were made elsewhere.")
+            raise InputError(
+                f"{self._path} holds no pictures; its scores were made elsewhere, or its task keeps none."
+            )
         columns = _spread(list(sheets[0].files), cells)
         figure = make_figure(1.7 * len(columns), 1.9 * len(sheets))
         grid: Any = figure.subplots(len(sheets), len(columns), squeeze=False)

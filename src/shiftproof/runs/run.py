@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 import msgspec
 
@@ -16,7 +16,6 @@ from shiftproof.io.arrays import read_array
 from shiftproof.runs.events import ModelEvent, read_events
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table
-from shiftproof.runs.records import classification, detection, segmentation
 from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe_names
 from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
@@ -29,16 +28,13 @@ from shiftproof.runs.scores.reading import clean_text, convert, read_form, show
 from shiftproof.runs.scores.tidy import TidyScores
 from shiftproof.runs.scores.trust import Trust
 from shiftproof.runs.showing import draw_scores, show_scores
+from shiftproof.runs.tasks import TASKS, CellRecords
 from shiftproof.types import CLEAN, Cell, Settings
 
 if TYPE_CHECKING:
     import pyarrow
 
     from shiftproof.runs.plots import Bars, Plots
-
-CellRecords: TypeAlias = (
-    classification.CellRecords | detection.DetectionRecords | segmentation.SegmentationRecords
-)
 
 Scores = TypeVar("Scores", bound=TidyScores)
 Form = TypeVar("Form", bound=msgspec.Struct)
@@ -221,10 +217,12 @@ class Run(AnyRun[GridScores]):
     @cached_property
     def plot(self) -> Plots:
         """Its figures by matplotlib: ``curve()``, ``heatmap()``, ``gallery()``."""
-        from shiftproof.runs.plots import GALLERIES, Plots
+        from shiftproof.runs.plots import Plots
 
-        form = GALLERIES.get(self.kind)
-        return Plots(self.scores, self.path, None if form is None else self.gallery(form))
+        stored = TASKS.get(self.kind)
+        return Plots(
+            self.scores, self.path, None if stored is None else self.gallery(stored.gallery)
+        )
 
     def trust(self) -> dict[str, Trust]:
         """Return by model how trustworthy classifiers' confidences are, for labeled images.
@@ -340,14 +338,10 @@ class Run(AnyRun[GridScores]):
         Raises:
             InputError: a kind of run whose records have no such form; use ``records``.
         """
-        path = self.folder.records_file(model, Cell(corruption, severity))
-        if self.kind == "classification":
-            return classification.read_cell(path)
-        if self.kind == "detection":
-            return detection.read_detections(path)
-        if self.kind == "segmentation":
-            return segmentation.read_segmentation(path)
-        raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
+        stored = TASKS.get(self.kind)
+        if stored is None:
+            raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
+        return stored.read_cell(self.folder.records_file(model, Cell(corruption, severity)))
 
     @cached_property
     def events(self) -> tuple[ModelEvent, ...]:

@@ -9,7 +9,7 @@ from shiftproof.data.detection.coco_files import tell_nearly_coco
 from shiftproof.data.detection.layouts import BoxReading
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
-from shiftproof.data.layouts import LAYOUTS, layout_of
+from shiftproof.data.layouts import LAYOUTS, layout_of, name_takers
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.errors import InputError
 
@@ -66,7 +66,9 @@ def open_detection_data(
         raise InputError(f"{path} says itself how boxes are meant, so a box format has no effect.")
     if layout.open_boxes is None:
         if images is not None:
-            raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
+            raise InputError(
+                f"{path} is no {name_takers('images')} data, so a folder of images has no effect."
+            )
         nearly = tell_nearly_coco(path) if path.is_dir() else ""
         raise InputError(f"{path} is no dataset with boxes: expected {_MARKS}{nearly}.")
     narrowed = None if layout.has_own_splits else split

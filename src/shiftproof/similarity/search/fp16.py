@@ -28,14 +28,13 @@ from shiftproof.compute.held_settings import HeldSettings, Setting
 from shiftproof.errors import InputError, RunError, UnknownNameError
 from shiftproof.similarity.search.certificate import BROKEN, CANDIDATES, RECHECKED, Tally
 from shiftproof.similarity.search.engine import Reduction
+from shiftproof.similarity.search.options import PRECISIONS
 from shiftproof.similarity.search.tiles import ROWS, Candidates
 from shiftproof.types import F32, F64, Flags
 
 if TYPE_CHECKING:
     import torch
 
-
-PRECISIONS = ("auto", "int8", "fp32", "fp16", "bf16")
 
 SCALES = {"fp16": 64.0, "bf16": 1.0}
 """Scale factor of rows, a power of two, which is exact. The smallest normal number of fp16 is 6e-5,
@@ -91,7 +90,7 @@ class Half:
 def choose_half(precision: str, device: str) -> Half | None:
     """Return how torch is to make the products, or None where it is not to.
 
-    ``precision`` is one of :data:`PRECISIONS`; "auto" is fp16 on a GPU, and none of torch's on the
+    ``precision`` is one of ``PRECISIONS``; "auto" is fp16 on a GPU, and none of torch's on the
     processor.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
@@ -11,6 +11,7 @@ from shiftproof.similarity.search.float32 import COLUMNS
 from shiftproof.similarity.search.tiles import ROWS
 
 Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
