@@ -27,6 +27,7 @@ from shiftproof.bench.unanswered import list_unanswered
 from shiftproof.bench.views import Encode, FromDisk, OnTheFly, View
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
+from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
@@ -258,7 +259,8 @@ def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> Non
         return
     if model.classes.names != first.classes.names:
         raise LabelError(
-            f"{name} answers {len(model.classes)} classes ({model.classes.title}), the first model "
+            f"{name} answers {plural(len(model.classes), 'class')} ({model.classes.title}), the "
+            f"first model "
             f"{len(first.classes)} ({first.classes.title}); run them one by one and compare the runs "
             "by `shiftproof report`."
         )

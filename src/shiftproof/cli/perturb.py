@@ -124,9 +124,7 @@ def perturb(
     for name, title in models.items():
         _print(scores, name, title.name)
         if len(title.classes) < TOP:
-            say(
-                f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class', 'classes')}"
-            )
+            say(f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class')}")
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
     say(f"scores   {out / SCORES_FILE}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shiftproof.counts import plural
 from shiftproof.data.disk import ImageListing, shorten
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.urls import redact_urls
@@ -170,6 +171,6 @@ def _sentence(title: str, part: Part, what: str) -> str:
     if part.problem is not None:
         return f"{heading}: cannot be used. {part.problem}"
     where = shorten(f"{folder}/" for folder in part.folders if folder != ".")
-    images = f"{len(part.pictures):,} {what}{'' if len(part.pictures) == 1 else 's'}"
+    images = plural(len(part.pictures), what)
     missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
     return f"{heading}, {images}{f' in {where}' if where else ''}{missing}{part.about}"

@@ -15,6 +15,7 @@ from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.sharing import Filling, fill_shared
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
+from shiftproof.counts import plural
 from shiftproof.data import ImageData
 from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
@@ -130,7 +131,8 @@ def _name_models(
     for name, one in named.items():
         if one.classes.names != first.classes.names:
             raise LabelError(
-                f"{name} answers {len(one.classes)} classes ({one.classes.title}), the first model "
+                f"{name} answers {plural(len(one.classes), 'class')} ({one.classes.title}), the "
+                f"first model "
                 f"{len(first.classes)} ({first.classes.title}); evaluate them one by one."
             )
     return named

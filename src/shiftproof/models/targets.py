@@ -6,6 +6,7 @@ from typing import Any
 
 from shiftproof.io.places import is_url
 
+from shiftproof.io.border import open_regular
 
 def fetch_target(target: str) -> str:
     """Return a model's name or path; of a URL the path of its copy here.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from shiftproof.counts import plural
 from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
 from shiftproof.data.detection.yolo import labels_of
@@ -183,14 +184,14 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
         others = set(whole.pictures) & carried
         carried -= others
         if others:
-            omissions.append(f"{len(others):,} images of other splits: left out")
+            omissions.append(f"{plural(len(others), 'image')} of other splits: left out")
     rest = sorted(name for name in carried if is_image(Path(name)))
     if rest and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
         shown = shorten(f"{folder}/" for folder in folders)
         is_maps = LAYOUTS[found.layout].task == "segmentation"
-        what = "label maps and other images" if is_maps else _UNNAMED
-        omissions.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
+        what = plural(len(rest), *(_MAPS if is_maps else _UNNAMED))
+        omissions.append(f"{what}, in {shown}: carried over as they are")
     named = {part.annotations: part.names for part in found.parts if part.names}
     return Tree(
         found.root,
@@ -245,7 +246,11 @@ def _name_other_columns(opened: Sequence[RowImages]) -> tuple[str, ...]:
     )
 
 
-_UNNAMED = "images that the annotations do not name"
+_MAPS = ("label map or other image", "label maps and other images")
+_UNNAMED = (
+    "image that the annotations do not name",
+    "images that the annotations do not name",
+)
 
 
 def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:

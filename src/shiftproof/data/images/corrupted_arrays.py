@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.counts import plural
 from shiftproof.data.disk import folders_in, shorten
 from shiftproof.data.images import cells
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
@@ -309,7 +310,7 @@ def _check_shapes(slabs: Mapping[Cell, _Slab], count: int) -> None:
             )
         if array.shape[0] != slab.rows:
             raise InputError(
-                f"{array.path}: expected {slab.rows} images, one per label, got {array.shape[0]}."
+                f"{array.path}: expected {plural(slab.rows, 'image')}, one per label, got {array.shape[0]}."
             )
         sizes.setdefault(array.shape[1:3], {})[str(array.path)] = None
     if len(sizes) > 1:

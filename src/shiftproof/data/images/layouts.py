@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.classes import Classes, LabelSet
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.coco_files import is_label_map
 from shiftproof.data.disk import all_files, find_images, shorten
@@ -135,7 +136,7 @@ def _columns_of(data: RowImages) -> str:
     if label is None:
         return f" in the column {show_name(data.column)}, without labels"
     names = class_names(data.features[label])
-    kinds = "" if names is None else f" ({len(names)} classes)"
+    kinds = "" if names is None else f" ({plural(len(names), 'class')})"
     return f" in the column {show_name(data.column)}, labels in {show_name(label)}{kinds}"
 
 
@@ -183,7 +184,7 @@ def find_image_files(request: Request) -> FoundDataset:
         _check_maps(path, names)
     if inner != ".":
         chosen = tuple(name for name in names if name.startswith(f"{inner}/"))
-        omissions.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
+        omissions.append(f"{plural(len(names) - len(chosen), 'image')} outside of {inner}/")
         names = chosen
     omissions += [f"{link}: a link to images that are there already" for link in found.links]
     omissions += [f"{output}/: what shiftproof has written there" for output in found.outputs]
@@ -204,9 +205,8 @@ def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
         return []
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
-    count = sum(kinds.values())
-    what = "file that is no image" if count == 1 else "files that are no images"
-    return [f"{count:,} {what} ({shown})"]
+    files = plural(sum(kinds.values()), "file that is no image", "files that are no images")
+    return [f"{files} ({shown})"]
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:

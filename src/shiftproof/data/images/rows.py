@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
@@ -267,7 +268,9 @@ def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[in
         return None
     for value in values:
         if not isinstance(value, int) or value >= len(names):
-            raise BrokenFileError(f"{place}: {value!r:.40} is none of {len(names)} classes.")
+            raise BrokenFileError(
+                f"{place}: {value!r:.40} is none of {plural(len(names), 'class')}."
+            )
     return list(values)
 
 

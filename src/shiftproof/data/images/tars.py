@@ -13,6 +13,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
@@ -90,7 +91,8 @@ class TarFiles:
         missing = [name for name, place in places.items() if not place.is_file()]
         if missing:
             raise InputError(
-                f"{Location(pattern)}: {len(missing)} of {len(every)} tars are not there: "
+                f"{Location(pattern)}: {len(missing)} of "
+                f"{plural(len(every), 'tar is', 'tars are')} not there: "
                 f"{shorten(missing)}."
             )
         return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
@@ -334,7 +336,8 @@ class _Statements:
         ]
         if without:
             raise LabelError(
-                f"{title}: {len(without)} of {len(index.ids)} images have no {self.key} (first: "
+                f"{title}: {len(without)} of {plural(len(index.ids), 'image')} have no {self.key} "
+                f"(first: "
                 f"{without[0]}); expected a label of all, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )

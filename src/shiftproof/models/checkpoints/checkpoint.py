@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.models.architecture import Architecture, Shape, Skeleton, skeleton_of
@@ -290,7 +291,7 @@ def _draft(
     notes = list(match.notes)
     if aside:
         shown = f"{', '.join(map(show_name, aside[:2]))}{', …' if len(aside) > 2 else ''}"
-        notes.append(f"{len(aside)} others left aside ({shown})")
+        notes.append(f"{plural(len(aside), 'other')} left aside ({shown})")
     needed = [name for name in skeleton.head if not name.startswith(architecture.optional)]
     headless = not needed or not any(name in state for name in needed) or not classes
     if headless and options.features:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, ShiftproofError
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
@@ -189,7 +190,8 @@ def _load(
         dtype=loaded.dtype if dtype is None else dtype,
     )
     if loaded.classes is None:
-        classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")
+        told = plural(len(classifier.classes), "numbered class")
+        classifier.assumed = (*classifier.assumed, told)
     _try(classifier)
     return classifier
 
@@ -228,7 +230,11 @@ def load_parts(
     meant = "as asked for" if options.classes else loaded.classes_from
     assumed = (
         told,
-        *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
+        *(
+            []
+            if classes is None
+            else [f"{plural(len(classes), 'class')}, {classes.title} ({meant})"]
+        ),
         *loaded.assumed,
     )
     return loaded._replace(

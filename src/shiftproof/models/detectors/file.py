@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.counts import plural
 from shiftproof.models.checkpoints.filling import fill_network, match_weights
 from shiftproof.models.checkpoints.names import Match, is_unrelated
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
@@ -68,7 +69,10 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         network,
         classes,
         TorchvisionConvention(labels),
-        (f"{len(classes)} classes, {'as asked for' if options.classes else 'COCO'}", *notes),
+        (
+            f"{plural(len(classes), 'class')}, {'as asked for' if options.classes else 'COCO'}",
+            *notes,
+        ),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
@@ -178,7 +179,7 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
         f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {options.decode}"
     ]
     if network.names is not None and options.classes is None:
-        assumed.append(f"{len(network.names)} classes of the file's metadata")
+        assumed.append(f"{plural(len(network.names), 'class')} of the file's metadata")
     return LoadedDetector(network, network.names, convention, tuple(assumed))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
 from shiftproof.models.detectors.boxes import run_lengths
@@ -107,7 +108,10 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
     set_thresholds(network, options)
     stated = "random weights" if options.pretrained is False else f"weights {weights}"
     return LoadedDetector(
-        network, classes, TorchvisionConvention(labels), (stated, f"{len(classes)} classes, COCO")
+        network,
+        classes,
+        TorchvisionConvention(labels),
+        (stated, f"{plural(len(classes), 'class')}, COCO"),
     )
 
 
@@ -216,7 +220,7 @@ def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]
         return labels > 0, labels[labels > 0] - 1
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(table):
         raise ModelError(
-            f"the network gives the label {labels.max()}, but {len(table)} labels are named. Give "
+            f"the network gives the label {labels.max()}, but {plural(len(table), 'label')} are named. Give "
             "the classes that it was trained on."
         )
     classes = np.array([-1 if index is None else index for index in table], np.int64)[labels]
