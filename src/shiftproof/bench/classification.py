@@ -34,6 +34,7 @@ from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
 from shiftproof.models import ClassifierLike, Preprocess, load_classifier
 from shiftproof.models.preprocess import Preprocessing
+from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
@@ -129,7 +130,9 @@ class Classification(Task):
     ) -> Prepared:
         """Load models given as specs, name them, and check that labels and classes match."""
         load = functools.partial(load_classifier, device=device, kept=self.kept)
-        named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier")
+        named: dict[str, ClassifierLike] = load_models(
+            models, load, check=check_classifier, noun="classifier"
+        )
         first = next(iter(named.values()))
         dataset = data if isinstance(data, ImageData) else open_data(data, classes=first.classes)
         check_labels(dataset, first.classes)

@@ -42,6 +42,7 @@ from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
+from shiftproof.models.detectors.load import check_detector
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
@@ -104,7 +105,9 @@ class Detection(Task):
         check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
         tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labeled=False)
         load = functools.partial(load_detector, device=device, vocabulary=dataset.classes)
-        plain: dict[str, DetectorLike] = load_models(models, load, noun="detector")
+        plain: dict[str, DetectorLike] = load_models(
+            models, load, check=check_detector, noun="detector"
+        )
         adapted = adapt_first(plain, adapters, AdaptedDetector, kind=Detector)
         named = {**plain, **adapted}
         recording = DetectorRecording(masks=measure == "coco-masks")

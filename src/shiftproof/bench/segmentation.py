@@ -41,6 +41,7 @@ from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.segmentation import class_ious, class_recalls, mean_iou, pixel_accuracy
 from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
+from shiftproof.models.segmenters.load import check_segmenter
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
@@ -103,7 +104,9 @@ class Segmentation(Task):
             raise InputError(f"{data.name} has no label maps; expected a dataset for segmentation.")
         dataset = open_segmentation_data(data)
         load = functools.partial(load_segmenter, device=device)
-        plain: dict[str, SegmenterLike] = load_models(models, load, noun="segmenter")
+        plain: dict[str, SegmenterLike] = load_models(
+            models, load, check=check_segmenter, noun="segmenter"
+        )
         adapted = adapt_first(plain, adapters, AdaptedSegmenter, kind=Segmenter)
         named = {**plain, **adapted}
         matches = {

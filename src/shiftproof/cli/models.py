@@ -43,6 +43,7 @@ def load_classifiers(
     """Load classifiers by the names of their specs, and say what was taken for granted."""
     from shiftproof.models import load_classifier
 
+    check_classifiers(specs, names)
     loaded = {
         name: load_classifier(
             spec,
@@ -57,6 +58,17 @@ def load_classifiers(
     for classifier in loaded.values():
         show_assumed(classifier)
     return loaded
+
+
+def check_classifiers(specs: Mapping[str, str], names: ClassOptions | None = None) -> None:
+    """Refuse specs that name no classifier, all of them before the first is loaded."""
+    from shiftproof.models.classifiers.load import check_classifier
+
+    for spec in specs.values():
+        if names is None:
+            check_classifier(spec)
+        else:
+            check_classifier(spec, classes=names.classes, templates=names.templates)
 
 
 class _Described(Protocol):

@@ -25,6 +25,7 @@ from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.preprocess import group_by_geometry
+from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -126,7 +127,9 @@ def _name_models(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str, out: Path
 ) -> dict[str, ClassifierLike]:
     load = functools.partial(load_classifier, device=device, kept=out)
-    named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier", single="model")
+    named: dict[str, ClassifierLike] = load_models(
+        models, load, check=check_classifier, noun="classifier", single="model"
+    )
     first = next(iter(named.values()))
     for name, one in named.items():
         if one.classes.names != first.classes.names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -113,6 +113,15 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
         TorchvisionConvention(labels),
         (stated, f"{plural(len(classes), 'class')}, COCO"),
     )
+
+
+def check_torchvision_detector(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name that torchvision does not have.
+
+    Raises:
+        UnknownNameError, MissingExtraError: as for :func:`load_torchvision_detector`.
+    """
+    find_detector_weights(*target.partition("@")[::2])
 
 
 def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
