@@ -39,7 +39,7 @@ from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
-from shiftproof.data.presence import check_presence
+from shiftproof.data.presence import check_presence, is_address
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class DataOptions:
         typer.Option(
             "--clean",
             metavar="DIR",
-            help="The clean images that belong to a -C tree.",
+            help="The clean images that belong to a -C tree: a folder, or tars or tables of one.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
@@ -93,7 +93,7 @@ class DataOptions:
 
     def check(self) -> None:
         """Refuse clean images that are not there, before a model is loaded."""
-        if self.clean is not None and not self.clean.exists():
+        if self.clean is not None and not (self.clean.exists() or is_address(self.clean)):
             raise InputError(f"--clean {self.clean}: expected clean images, found nothing there.")
 
     def open(
@@ -215,7 +215,6 @@ def bench(
     from shiftproof.bench import Classification
     from shiftproof.classes import label_set
     from shiftproof.data import read_class_map
-    from shiftproof.data.images.dataset import find_copies
 
     # Before a model is loaded, which may take a download.
     for spec in adapters:
@@ -225,7 +224,7 @@ def bench(
     job = command.prepare(
         backend,
         adapters,
-        find_copies(data, about.clean),
+        Copies.find(data, about.clean),
         depth=depth,
         images=images,
         precision=asked.precision,

@@ -109,7 +109,7 @@ class FoundDataset:
         """Descriptions of the dataset, a sentence for each part."""
         if not self.parts:
             return (f"{self.title}: {self.source}",)
-        what = "tar" if self.layout == "webdataset" else "image"
+        what = _NOUNS.get(self.layout, "image")
         return tuple(_sentence(self.title, part, what) for part in self.parts)
 
     @property
@@ -163,6 +163,10 @@ class FoundDataset:
             "left_aside": list(self.omissions),
             "notes": list(self.notes),
         }
+
+
+_NOUNS = {"webdataset": "tar", "packed tree": "file"}
+"""What is counted where it is not images, by layout."""
 
 
 def _sentence(title: str, part: Part, what: str) -> str:

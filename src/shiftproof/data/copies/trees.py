@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
+from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.rows import RowImages, RowTable, image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
@@ -25,6 +26,7 @@ from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
+from shiftproof.io.tars import is_tar
 from shiftproof.io.urls import redact_urls
 
 PAIRED = ("ade20k", "voc masks", "masks")
@@ -138,6 +140,8 @@ def open_tree(
         return Tree(found.root, "plain", (source.name,))
     if found.layout == "webdataset" and not source.is_dir():
         return Tree(found.root, "webdataset", found.pictures)
+    if found.layout == "packed tree":
+        return _tree_of_copies(found)
     if found.layout in ("table", "corrupted arrays"):
         raise InputError(f"{source} is {found.title}; expected an image or a folder of images.")
     for part in found.parts:
@@ -202,6 +206,20 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
         named,
         tuple(omissions),
     )
+
+
+def _tree_of_copies(found: FoundDataset) -> Tree:
+    """Return the tree of all cells of a corrupted copy of tars.
+
+    Raises:
+        InputError: the copy is of tables.
+    """
+    if not all(map(is_tar, found.pictures)):
+        raise InputError(
+            f"{found.source} holds corrupted copies in tables; give one of its cells, such as "
+            f"{find_first_cell(found.source)}."
+        )
+    return _tree_of_data_set(replace(found, layout="webdataset"), None)
 
 
 def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:

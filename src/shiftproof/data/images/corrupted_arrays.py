@@ -190,14 +190,16 @@ def is_corrupted_arrays(root: Path) -> bool:
     )
 
 
-def corruptions_of_arrays(root: Path) -> tuple[str, ...]:
-    """Return the names of the corruptions of arrays, without a look into them."""
+def cells_of_arrays(root: Path) -> tuple[Cell, ...]:
+    """Return the cells of arrays in order, by the names of the files alone."""
+    is_stacked = (root / _LABELS).is_file()
     found = (
         [path.stem for path in root.glob("*.npy") if path.name != _LABELS]
-        if (root / _LABELS).is_file()
+        if is_stacked
         else [path.parent.name for path in root.glob("*/*_images.npy")]
     )
-    return tuple(dict.fromkeys(map(canonical, sorted(found))))
+    severities = range(1, SEVERITIES + 1 if is_stacked else 2)
+    return order_cells({Cell(canonical(name), level) for name in found for level in severities})
 
 
 def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
