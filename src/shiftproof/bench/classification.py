@@ -29,12 +29,13 @@ from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
+from shiftproof.data.images.dataset import check_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
 from shiftproof.models import ClassifierLike, Preprocess, load_classifier
-from shiftproof.models.preprocess import Preprocessing
 from shiftproof.models.classifiers.load import check_classifier
+from shiftproof.models.preprocess import Preprocessing
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
@@ -129,6 +130,8 @@ class Classification(Task):
         device: str,
     ) -> Prepared:
         """Load models given as specs, name them, and check that labels and classes match."""
+        if not isinstance(data, ImageData):
+            check_data(data)
         load = functools.partial(load_classifier, device=device, kept=self.kept)
         named: dict[str, ClassifierLike] = load_models(
             models, load, check=check_classifier, noun="classifier"

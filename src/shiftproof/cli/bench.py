@@ -21,8 +21,8 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import GridCommand, GridJob, run_grid
-from shiftproof.cli.models import load_classifiers
+from shiftproof.cli.grid_run import Copies, GridCommand, GridJob, run_grid
+from shiftproof.cli.models import check_classifiers, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -95,6 +95,23 @@ class DataOptions:
         """Refuse clean images that are not there, before a model is loaded."""
         if self.clean is not None and not (self.clean.exists() or is_address(self.clean)):
             raise InputError(f"--clean {self.clean}: expected clean images, found nothing there.")
+
+    def check_data(
+        self, data: str, folder: str | None, class_map: Mapping[str, str] | None
+    ) -> None:
+        """Refuse data that cannot be opened, before there is a model; arguments as for :meth:`open`."""
+        from shiftproof.data.images.dataset import check_data
+
+        check_data(
+            data,
+            class_map=class_map,
+            labeled=False if self.unlabeled else None,
+            clean=self.clean,
+            split=self.split,
+            images=folder,
+            root=self.root,
+            label_key=self.label_key,
+        )
 
     def open(
         self,
@@ -230,6 +247,8 @@ def bench(
         precision=asked.precision,
         corrupt_on=gpu.corrupt_on,
     )
+    check_classifiers(specs, names)
+    about.check_data(data, folder, class_map)
     task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
@@ -274,9 +293,11 @@ def _check(
 def _check_calibration(asked: str | None) -> None:
     """Refuse a share that is none, and images that are not there."""
     from shiftproof.bench.calibrating import read_share
+    from shiftproof.data.images.dataset import check_data
 
     if asked is not None and read_share(asked) is None:
         check_presence(asked, "images")
+        check_data(asked)
 
 
 def _check_anytime(asked: AskedOptions, backend: Backend | None, *, is_device: bool) -> None:

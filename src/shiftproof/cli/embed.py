@@ -132,6 +132,7 @@ def embed(
     announce(f"Embedding {data or texts} by {model}", out, dry_run=plan.dry_run)
     from shiftproof.embed import open_pictures, open_texts
     from shiftproof.models import load_encoder, load_text_encoder
+    from shiftproof.models.encoders.load import check_encoder
 
     # What cannot be embedded is refused before a model is loaded.
     if texts is not None:
@@ -142,6 +143,7 @@ def embed(
         _embed_texts(text_encoder, opened, job)
         return
     asked["workers"] = workers
+    check_encoder(model)
     pictures = open_pictures(
         str(data), shard_size=shard_size, split=split, images=images, root=root
     )

@@ -219,7 +219,10 @@ def plan_dense_job(
 
     for spec in adapters:
         check_method_spec(spec, kind)
-    tree = None if corrupted is None else CorruptedTree(corrupted, labeled=False)
+    more.check_images()
+    copies = None
+    if corrupted is not None:
+        copies = Copies(corrupted.resolve().name, cells_of_tree(corrupted))
     return asked.prepare(
         backend,
         adapters,

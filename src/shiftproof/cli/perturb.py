@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shiftproof.cli.grid_options import name_specs, short_name
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import check_classifiers, show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
@@ -94,6 +94,7 @@ def perturb(
         check_choice,
         check_perturbations,
         measure_stability,
+        open_images,
     )
     from shiftproof.corruptions.sequences import PERTURBATIONS
     from shiftproof.metrics.perturbation import TOP
@@ -103,6 +104,8 @@ def perturb(
     names = list(PERTURBATIONS) if words == ["all"] else words
     # Before a model is loaded, which may take a download.
     check_perturbations(names)
+    check_classifiers(named)
+    images = open_images(data)
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     check_choice(models, names, referred, difficulty)
     for one in models.values():
@@ -110,7 +113,7 @@ def perturb(
     with parts.share():
         scores = measure_stability(
             models,
-            data,
+            images,
             out=out,
             perturbations=names,
             reference=referred,

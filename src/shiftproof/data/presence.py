@@ -38,6 +38,11 @@ def check_presence(source: str | Path, kind: Kind) -> None:
     raise InputError(f"{path} does not exist; expected {_EXPECTED[kind]}.{suggest_sibling(path)}")
 
 
+def is_demo(source: str | Path) -> bool:
+    """Return whether a source is the word for the demo photographs, and no file or folder."""
+    return str(source) == "demo" and not Path(source).exists()
+
+
 def is_address(source: str | Path) -> bool:
     """Return whether a source is a URL or brace pattern of tars and no existing file or folder."""
     text = str(source)

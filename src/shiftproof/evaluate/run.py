@@ -17,6 +17,7 @@ from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
 from shiftproof.counts import plural
 from shiftproof.data import ImageData
+from shiftproof.data.images.dataset import check_data
 from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
@@ -24,8 +25,8 @@ from shiftproof.evaluate.summary import summarize
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.models.assumed import collect_assumed
-from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.models.classifiers.load import check_classifier
+from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -87,6 +88,9 @@ def evaluate(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     check_at_least_one("batch_size", batch_size)
+    for source in data.values():
+        if not isinstance(source, ImageData):
+            check_data(source, class_map=class_map)
     named = _name_models(models, device, Path(out))
     sets = open_sets(data, labels or {}, named, class_map)
     if not RunFolder(Path(out)).run_file.is_file():
