@@ -258,6 +258,56 @@ def test_data_of_other_verbs_are_refused_before_a_model_is_loaded(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    "verb", ["bench", "breaking", "evaluate", "perturb", "probe", "embed", "detect", "segment"]
+)
+def test_folders_that_cannot_be_written_to_are_refused_before_a_model_is_loaded(
+    verb, nothing_loads, photos, capsys
+):
+    Path("full").mkdir()
+    Path("full", "notes.txt").write_text("x")
+    data = "val=photos" if verb == "evaluate" else "photos"
+    for out, says in (
+        ("full", "full is not empty and holds no"),
+        ("full/notes.txt", "full/notes.txt is a file; expected a folder"),
+        (
+            "full/notes.txt/run",
+            "full/notes.txt is a file; expected a folder for full/notes.txt/run",
+        ),
+    ):
+        assert run(verb, "-m", "demo", "-d", data, "-o", out) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in Path("full").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+@pytest.mark.parametrize("verb", ["bench", "breaking", "probe", "detect"])
+def test_a_number_of_images_below_one_is_refused_at_once(
+    verb, number, nothing_loads, photos, capsys
+):
+    assert run(verb, "-m", "demo", "-d", "photos", "-o", "out", f"--images={number}") == 2
+    assert f"--images: expected 1 image or more, got {number}." in capsys.readouterr().err
+
+
+def test_a_home_folder_that_no_shell_replaced_is(nothing_loads, photos, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(photos / "home"))
+    assert run("bench", "-m", "demo", "--data=~/gone", "-o", "out") == 2
+    assert f"{photos}/home/gone does not exist" in capsys.readouterr().err
+    Path("shiftproof.toml").write_text('data = "~/missing"\n')
+    assert run("bench", "-m", "demo", "-o", "out") == 2
+    assert f"{photos}/home/missing does not exist" in capsys.readouterr().err
+    assert run("evaluate", "-m", "demo", "-d", "val=~/gone", "-o", "out") == 2
+    assert f"{photos}/home/gone does not exist" in capsys.readouterr().err
+
+
+def test_a_pattern_that_no_shell_expanded_names_the_folder(photos, capsys):
+    for verb in ("corrupt", "bench"):
+        words = ["photos/*/a.png", "out"] if verb == "corrupt" else ["-d", "photos/*/a.png"]
+        words += ["-m", "demo", "-o", "out"] if verb == "bench" else []
+        assert run(verb, *words) == 2
+        assert "are not expanded: give the folder, photos." in capsys.readouterr().err
+
+
 def test_class_folders_beside_annotations_are_left_to_the_model(nothing_loads, photos, capsys):
     # Whether all folders are called by classes is known from the model alone.
     Path("photos", "masks").mkdir()

@@ -22,7 +22,7 @@ from shiftproof.cli.grid_options import (
     split_images,
 )
 from shiftproof.cli.grid_run import Copies, GridCommand, GridJob, run_grid
-from shiftproof.cli.models import check_classifiers, load_classifiers
+from shiftproof.cli.models import check_classifiers, check_out, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -249,6 +249,7 @@ def bench(
     )
     check_classifiers(specs, names)
     about.check_data(data, folder, class_map)
+    check_out(out, dry_run=plan.dry_run)
     task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)

@@ -14,7 +14,7 @@ from shiftproof.cli.grid_options import (
     name_specs,
     split_images,
 )
-from shiftproof.cli.models import check_classifiers, load_classifiers
+from shiftproof.cli.models import check_classifiers, check_out, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -107,6 +107,7 @@ def breaking(
     check_data(data, class_map=class_map, labeled=labeled, split=split, images=folder, root=root)
     if find_copies(data) is not None:
         raise refuse_copies()
+    check_out(out)
     classifiers = load_classifiers(specs, names, device=device, kept=out)
     dataset = open_data(
         data,

@@ -32,6 +32,7 @@ from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.embed import Embedded, EmbeddingForecast, Pictures, TextForecast, Texts
+    from shiftproof.embed.folder import Content
     from shiftproof.models import Encoder, TextEncoder
     from shiftproof.shards import Backend
 
@@ -138,6 +139,7 @@ def embed(
     if texts is not None:
         asked["shard_size"] = shard_size
         opened = open_texts(texts)
+        _check_out(job, "text")
         text_encoder = load_text_encoder(model, device=device, normalize=not raw)
         show_assumed(text_encoder)
         _embed_texts(text_encoder, opened, job)
@@ -147,6 +149,7 @@ def embed(
     pictures = open_pictures(
         str(data), shard_size=shard_size, split=split, images=images, root=root
     )
+    _check_out(job, "img")
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
     _embed_images(encoder, pictures, job)
@@ -162,6 +165,16 @@ class _Job:
     backend: Backend | None
     plan: PlanOptions
     as_json: bool
+
+
+def _check_out(job: _Job, content: Content) -> None:
+    """Refuse a folder that cannot be that of embeddings, before a model is loaded."""
+    from shiftproof.embed.folder import MANIFEST, EmbeddingFolder
+    from shiftproof.io.manifest import check_target
+
+    if not job.plan.dry_run:
+        ours = EmbeddingFolder(job.out, content).folders
+        check_target(job.out, MANIFEST, what="embeddings", ours=ours)
 
 
 def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:

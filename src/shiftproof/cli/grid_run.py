@@ -15,7 +15,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import check_out, show_assumed
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
@@ -220,6 +220,7 @@ def plan_dense_job(
     for spec in adapters:
         check_method_spec(spec, kind)
     more.check_images()
+    check_out(asked.out, dry_run=asked.plan.dry_run)
     copies = None
     if corrupted is not None:
         copies = Copies(corrupted.resolve().name, cells_of_tree(corrupted))

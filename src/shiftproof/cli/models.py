@@ -71,6 +71,19 @@ def check_classifiers(specs: Mapping[str, str], names: ClassOptions | None = Non
             check_classifier(spec, classes=names.classes, templates=names.templates)
 
 
+def check_out(out: Path, *, dry_run: bool = False) -> None:
+    """Refuse the folder of a run that cannot be one, before a model is loaded.
+
+    Raises:
+        InputError: it is a file, holds other things, or lies where nothing can be written.
+    """
+    from shiftproof.io.manifest import check_target
+    from shiftproof.runs.folder import RUN_FILE
+
+    if not dry_run:
+        check_target(out, RUN_FILE, what="a run")
+
+
 class _Described(Protocol):
     """A row of one of the tables."""
 

@@ -90,6 +90,7 @@ def perturb(
         out,
     )
     from shiftproof.bench.stability import (
+        RUN_FILE,
         SCORES_FILE,
         check_choice,
         check_perturbations,
@@ -97,6 +98,7 @@ def perturb(
         open_images,
     )
     from shiftproof.corruptions.sequences import PERTURBATIONS
+    from shiftproof.io.manifest import check_target
     from shiftproof.metrics.perturbation import TOP
     from shiftproof.models import load_classifier
 
@@ -106,6 +108,7 @@ def perturb(
     check_perturbations(names)
     check_classifiers(named)
     images = open_images(data)
+    check_target(out, RUN_FILE, what="a run", ours=("records",))
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     check_choice(models, names, referred, difficulty)
     for one in models.values():

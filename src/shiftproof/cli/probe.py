@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.grid_options import split_images
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import check_out, show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     IMAGES_HELP,
@@ -136,6 +136,7 @@ def probe(
         check_encoder(spec)
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)
     check_clean(dataset)
+    check_out(out)
     show_omissions(dataset.omissions)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:
