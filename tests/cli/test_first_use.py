@@ -308,6 +308,18 @@ def test_a_pattern_that_no_shell_expanded_names_the_folder(photos, capsys):
         assert "are not expanded: give the folder, photos." in capsys.readouterr().err
 
 
+def test_paths_that_a_shell_made_of_a_pattern_point_to_the_folder(photos, capsys):
+    for name in "bcd":
+        Image.new("RGB", (8, 8)).save(Path("photos/tench", f"{name}.png"))
+    paths = [str(path) for path in Path("photos/tench").iterdir()]
+    assert run("corrupt", *paths, "out") == 2
+    assert "give the folder" in capsys.readouterr().err
+    assert run("bench", "-m", "demo", "-o", "out", "-d", *paths) == 2
+    assert "give the folder" in capsys.readouterr().err
+    assert run("corrupt", "photos", "out", "more") == 2
+    assert "give the folder" not in capsys.readouterr().err
+
+
 def test_class_folders_beside_annotations_are_left_to_the_model(nothing_loads, photos, capsys):
     # Whether all folders are called by classes is known from the model alone.
     Path("photos", "masks").mkdir()
