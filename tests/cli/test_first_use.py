@@ -308,6 +308,13 @@ def test_a_pattern_that_no_shell_expanded_names_the_folder(photos, capsys):
         assert "are not expanded: give the folder, photos." in capsys.readouterr().err
 
 
+def test_a_link_that_leads_nowhere_says_where(photos, capsys):
+    Path("link").symlink_to("gone")
+    for words in (("bench", "-m", "demo", "-d", "link", "-o", "out"), ("data", "link")):
+        assert run(*words) == 2
+        assert "It is a link to gone, which is not there." in capsys.readouterr().err
+
+
 def test_paths_that_a_shell_made_of_a_pattern_point_to_the_folder(photos, capsys):
     for name in "bcd":
         Image.new("RGB", (8, 8)).save(Path("photos/tench", f"{name}.png"))
