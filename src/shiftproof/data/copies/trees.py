@@ -195,7 +195,8 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
         shown = shorten(f"{folder}/" for folder in folders)
         is_maps = LAYOUTS[found.layout].task == "segmentation"
         what = plural(len(rest), *(_MAPS if is_maps else _UNNAMED))
-        omissions.append(f"{what}, in {shown}: carried over as they are")
+        as_before = "as it is" if len(rest) == 1 else "as they are"
+        omissions.append(f"{what}, in {shown}: carried over {as_before}")
     named = {part.annotations: part.names for part in found.parts if part.names}
     return Tree(
         found.root,
