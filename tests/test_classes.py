@@ -126,7 +126,7 @@ def test_a_misspelt_label_gets_the_nearest_class():
 def test_of_many_classes_a_few_are_shown():
     with pytest.raises(LabelError) as caught:
         imagenet().index("qqqq")
-    assert "1000 classes (tench, goldfish" in str(caught.value)
+    assert "1,000 classes (tench, goldfish" in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
@@ -161,7 +161,7 @@ def test_classes_must_be_some_and_ids_as_many():
         name_classes([])
     with pytest.raises(LabelError, match="at least one class"):
         number_classes(0)
-    with pytest.raises(LabelError, match="got 1 ids for 2 classes"):
+    with pytest.raises(LabelError, match="got 1 id for 2 classes"):
         Classes(("cat", "dog"), wordnet_ids=("n02121808",))
 
 

@@ -27,14 +27,15 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # Within the base layer, which a set cannot order: what each part may import of its peers.
 BASE = {
-    "types": {"errors"},
+    "types": {"counts", "errors"},
     "errors": set(),
     "rng": set(),
     "lazy": {"errors"},
-    "classes": {"errors"},
+    "classes": {"counts", "errors"},
     "counts": set(),
-    "display": {"errors", "lazy"},
+    "display": {"counts", "errors", "lazy"},
     "specs": {"errors"},
+    "unit_rows": {"types"},
     "io": {"errors", "lazy", "types"},
     "compute": {"errors", "io"},
     "provenance": {"io", "types"},

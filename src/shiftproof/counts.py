@@ -6,7 +6,8 @@ from __future__ import annotations
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun, in the plural unless it is one.
 
-    >>> plural(1, "image"), plural(2000, "image"), plural(0, "class", "classes")
-    ('1 image', '2,000 images', '0 classes')
+    >>> plural(1, "image"), plural(2000, "image"), plural(0, "class"), plural(2, "key is", "keys are")
+    ('1 image', '2,000 images', '0 classes', '2 keys are')
     """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    regular = f"{one}es" if one.endswith(("s", "x", "ch", "sh")) else f"{one}s"
+    return f"{count:,} {one if count == 1 else many or regular}"

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from shiftproof.counts import plural
 from shiftproof.errors import MissingExtraError
 from shiftproof.lazy import import_extra
 
@@ -29,7 +30,7 @@ def write_table(
         + "</tr>"
         for row in rows[:MOST_ROWS]
     )
-    left = f"{len(rows) - MOST_ROWS} more rows. " if len(rows) > MOST_ROWS else ""
+    left = f"{plural(len(rows) - MOST_ROWS, 'more row')}. " if len(rows) > MOST_ROWS else ""
     below = f"<p><small>{html.escape(left + note)}</small></p>" if left or note else ""
     return (
         f"<div><strong>{html.escape(title)}</strong><table><thead><tr>{head}</tr></thead>"

@@ -18,7 +18,7 @@ A message is one sentence or two: what was expected, what came, what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "BrokenFileError",
@@ -46,6 +46,8 @@ class InputError(ShiftproofError, ValueError):
 class UnknownNameError(InputError):
     """A name that no table has.
 
+    Of a long table only the nearest names are listed if one is near; else all are.
+
     >>> UnknownNameError.of("corruption", "fgo", ["fog", "frost"])
     UnknownNameError("Unknown corruption 'fgo'. Did you mean 'fog'? Known: fog, frost.")
     """
@@ -54,9 +56,10 @@ class UnknownNameError(InputError):
     def of(cls, what: str, name: object, known: Iterable[str]) -> UnknownNameError:
         """Build the error for ``name``, which is not one of ``known``; ``what`` says what it names."""
         names = list(known)
-        return cls(
-            f"Unknown {what} {name!r}.{suggest_name(name, names)} Known: {', '.join(names)}."
-        )
+        near = suggest_name(name, names)
+        is_long = near and len(names) > _MOST_LISTED
+        listed = _list_nearest(what, name, names) if is_long else ", ".join(names)
+        return cls(f"Unknown {what} {name!r}.{near} Known: {listed}.")
 
 
 def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> str:
@@ -68,6 +71,32 @@ def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> 
     folded = {one.lower(): one for one in reversed(list(known))}
     close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=cutoff)
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+_MOST_LISTED = 8
+"""So many names are listed whole."""
+
+_NEAREST = 5
+"""So many are listed of a longer table."""
+
+_LISTED_BY = {
+    "corruption": "shiftproof corruptions",
+    "set of corruptions": "shiftproof corruptions",
+    "adapter": "shiftproof models",
+    "source of models": "shiftproof models",
+}
+"""The command that lists all names, by what they name."""
+
+
+def _list_nearest(what: str, name: object, names: Sequence[str]) -> str:
+    """Return the nearest of many names, the number of the others, and what lists them."""
+
+    def distance(one: str) -> float:
+        return -difflib.SequenceMatcher(None, str(name).lower(), one.lower()).ratio()
+
+    shown = ", ".join(sorted(names, key=distance)[:_NEAREST])
+    command = f": `{_LISTED_BY[what]}` lists them" if what in _LISTED_BY else ""
+    return f"{shown} and {len(names) - _NEAREST:,} more{command}"
 
 
 class ImageError(InputError):

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from shiftproof.errors import InputError, LabelError, ModelError, RunMismatchErr
 from shiftproof.io.images import read_image
 from shiftproof.metrics.intervals import Interval
 from support import blobs
+from support.coloured_images import write_tar
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -255,6 +258,51 @@ def test_corrupted_copies_on_disk_give_the_same_figures(blocks, finished, tmp_pa
             severities=[3],
             out=tmp_path / "other",
         )
+
+
+def pack(blocks, folder, kind):
+    """The blocks as a webdataset tar, or as Parquet of two splits."""
+    truth = json.loads((blocks / "annotations" / "blocks.json").read_text())
+    names = {record["id"]: record["name"] for record in truth["categories"]}
+    contents, stated = [], []
+    for record in truth["images"]:
+        own = [one for one in truth["annotations"] if one["image_id"] == record["id"]]
+        contents.append((blocks / "images" / record["file_name"]).read_bytes())
+        stated.append(
+            {
+                "bbox": [one["bbox"] for one in own],
+                "category": [names[one["category_id"]] for one in own],
+            }
+        )
+    if kind == "tars":
+        members = []
+        for number, (image, objects) in enumerate(zip(contents, stated, strict=True)):
+            members.append((f"{number:03}.png", image))
+            members.append((f"{number:03}.json", json.dumps({"objects": objects}).encode()))
+        write_tar(folder / "0.tar", members)
+        return folder
+    folder.mkdir()
+    images = pa.array(contents, pa.binary())
+    for split in ("test", "val"):
+        pq.write_table(pa.table({"image": images, "objects": stated}), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["tars", "tables"])
+def test_corrupted_copies_of_tars_and_tables_give_the_same_figures(
+    kind, blocks, tmp_path, few_resamples
+):
+    source = pack(blocks, tmp_path / "packed", kind)
+    export_corrupted(
+        source, tmp_path / "copies", corruptions=GRID["corruptions"], severities=[1, 5], workers=0
+    )
+    data = open_detection_data(source, split="val" if kind == "tables" else None)
+    detector = blobs.make_detector()
+    fly = bench.run(detector, data, task=bench.Detection(), out=tmp_path / "fly", **GRID)
+    task = bench.Detection(corrupted=tmp_path / "copies")
+    disk = bench.run(detector, data, task=task, out=tmp_path / "disk", **GRID)
+    assert disk.scores.models == fly.scores.models
+    assert everything(disk.path / "records") == everything(fly.path / "records")
 
 
 def test_copies_of_another_size_are_not_measured(blocks, tmp_path):

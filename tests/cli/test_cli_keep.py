@@ -225,4 +225,6 @@ def test_a_uid_that_is_there_twice(tmp_path, capsys):
     assert run(*words, "-w", 0, "--threshold", 0.9) == 0
     assert kept(tmp_path / "kept").sum() == 150
     assert not (tmp_path / "kept" / "uids.npy").exists()
-    assert "name both rows that stay and rows that go" in capsys.readouterr().err.replace("\n", " ")
+    assert "names both rows that stay and rows that go" in capsys.readouterr().err.replace(
+        "\n", " "
+    )

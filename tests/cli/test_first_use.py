@@ -17,6 +17,7 @@ from shiftproof.cli.outcome import doubt_clean
 from shiftproof.compute import progress as display
 from shiftproof.errors import InputError
 from support.command import run
+from support.detection_trees import coco_tree
 
 
 def write_answers(path, count, classes=4):
@@ -167,6 +168,8 @@ def nothing_loads(monkeypatch):
         ("bench", ["--adapt", "batchnrom"], "Unknown adapter 'batchnrom'"),
         ("bench", ["--adapt", "guard+rpl:lrr=1"], "Unknown option of rpl 'lrr'"),
         ("bench", ["--adapt", "rpl+ent"], "can stand before a plus"),
+        ("bench", ["--adapt", "router:experts=batchnorm+rpll"], "Unknown adapter 'rpll'"),
+        ("bench", ["--adapt", "router:experts=guard+ent:lrr=1"], "Unknown option of ent 'lrr'"),
         ("bench", ["--protocol", "onlin"], "onlin"),
         ("bench", ["--calibrate", "gone"], "gone does not exist"),
         ("bench", ["--calibrate", "fraction=2"], "between 0 and 1"),
@@ -191,6 +194,201 @@ def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
     assert run(verb, "-m", "demo", "-d", data, "-o", "out", *words) == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not Path("out").exists()
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """The working directory, with a class folder of one image, an empty folder, and a -C tree."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    for place in ("photos/tench", "copies/fog/1/tench", "copies/fog/3/tench"):
+        Path(place).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (200, 20, 20)).save(Path(place, "a.png"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "says"),
+    [
+        ("photos", ["--split", "val"], "has no splits that are known"),
+        ("photos", ["--root", "."], "no YOLO data, so a root has no effect"),
+        ("photos", ["--images", "gone"], "gone is no folder, nor is it in photos"),
+        ("empty", [], "empty holds no images"),
+        ("photos/tench/a.png", [], "is an image; expected a folder of images"),
+        ("photos", ["--clean", "photos"], "no -C tree"),
+        ("photos", ["--label-key", "cls"], "a label key says what states the label"),
+        ("copies", [], "copies has no cell "),
+        ("copies", ["-c", "fog", "-s", "1-3"], "copies has no cell fog-2. Choose what it has:"),
+        ("copies", ["-c", "snow", "-s", "1"], "--corruptions fog --severities 1,3"),
+        ("photos", ["--calibrate", "empty"], "empty holds no images"),
+    ],
+)
+def test_data_are_refused_before_a_model_is_loaded(
+    data, words, says, nothing_loads, photos, capsys
+):
+    assert run("bench", "-m", "demo", "-d", data, "-o", "out", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "data", "words", "says"),
+    [
+        ("breaking", "photos", ["--split", "val"], "has no splits that are known"),
+        ("breaking", "photos", ["--images", "gone"], "gone is no folder"),
+        ("breaking", "empty", [], "empty holds no images"),
+        ("breaking", "copies", [], "give the clean images"),
+        ("perturb", "empty", [], "empty holds no images"),
+        ("perturb", "copies", [], "holds corrupted copies alone; expected clean images"),
+        ("probe", "copies", [], "holds corrupted copies alone; expected clean images"),
+        ("probe", "photos", ["--root", "."], "a root has no effect"),
+        ("evaluate", "val=empty", [], "empty holds no images"),
+        ("evaluate", "val=copies", [], "val: copies holds corrupted copies"),
+        ("embed", "empty", [], "empty holds no images"),
+        ("embed", "photos", ["--images", "gone"], "gone is no folder"),
+    ],
+)
+def test_data_of_other_verbs_are_refused_before_a_model_is_loaded(
+    verb, data, words, says, nothing_loads, photos, capsys
+):
+    assert run(verb, "-m", "demo", "-d", data, "-o", "out", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", ["bench", "breaking", "evaluate", "perturb", "probe", "embed", "detect", "segment"]
+)
+def test_folders_that_cannot_be_written_to_are_refused_before_a_model_is_loaded(
+    verb, nothing_loads, photos, capsys
+):
+    Path("full").mkdir()
+    Path("full", "notes.txt").write_text("x")
+    data = "val=photos" if verb == "evaluate" else "photos"
+    for out, says in (
+        ("full", "full is not empty and holds no"),
+        ("full/notes.txt", "full/notes.txt is a file; expected a folder"),
+        (
+            "full/notes.txt/run",
+            "full/notes.txt is a file; expected a folder for full/notes.txt/run",
+        ),
+    ):
+        assert run(verb, "-m", "demo", "-d", data, "-o", out) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in Path("full").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("number", ["0", "-3"])
+@pytest.mark.parametrize("verb", ["bench", "breaking", "probe", "detect"])
+def test_a_number_of_images_below_one_is_refused_at_once(
+    verb, number, nothing_loads, photos, capsys
+):
+    assert run(verb, "-m", "demo", "-d", "photos", "-o", "out", f"--images={number}") == 2
+    assert f"--images: expected 1 image or more, got {number}." in capsys.readouterr().err
+
+
+def test_a_home_folder_that_no_shell_replaced_is(nothing_loads, photos, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(photos / "home"))
+    assert run("bench", "-m", "demo", "--data=~/gone", "-o", "out") == 2
+    assert f"{photos}/home/gone does not exist" in capsys.readouterr().err
+    Path("shiftproof.toml").write_text('data = "~/missing"\n')
+    assert run("bench", "-m", "demo", "-o", "out") == 2
+    assert f"{photos}/home/missing does not exist" in capsys.readouterr().err
+    assert run("evaluate", "-m", "demo", "-d", "val=~/gone", "-o", "out") == 2
+    assert f"{photos}/home/gone does not exist" in capsys.readouterr().err
+
+
+def test_a_pattern_that_no_shell_expanded_names_the_folder(photos, capsys):
+    for verb in ("corrupt", "bench"):
+        words = ["photos/*/a.png", "out"] if verb == "corrupt" else ["-d", "photos/*/a.png"]
+        words += ["-m", "demo", "-o", "out"] if verb == "bench" else []
+        assert run(verb, *words) == 2
+        assert "are not expanded: give the folder, photos." in capsys.readouterr().err
+
+
+def test_a_link_that_leads_nowhere_says_where(photos, capsys):
+    Path("link").symlink_to("gone")
+    for words in (("bench", "-m", "demo", "-d", "link", "-o", "out"), ("data", "link")):
+        assert run(*words) == 2
+        assert "It is a link to gone, which is not there." in capsys.readouterr().err
+
+
+def test_paths_that_a_shell_made_of_a_pattern_point_to_the_folder(photos, capsys):
+    for name in "bcd":
+        Image.new("RGB", (8, 8)).save(Path("photos/tench", f"{name}.png"))
+    paths = [str(path) for path in Path("photos/tench").iterdir()]
+    assert run("corrupt", *paths, "out") == 2
+    assert "give the folder" in capsys.readouterr().err
+    assert run("bench", "-m", "demo", "-o", "out", "-d", *paths) == 2
+    assert "give the folder" in capsys.readouterr().err
+    assert run("corrupt", "photos", "out", "more") == 2
+    assert "give the folder" not in capsys.readouterr().err
+
+
+def test_class_folders_beside_annotations_are_left_to_the_model(nothing_loads, photos, capsys):
+    # Whether all folders are called by classes is known from the model alone.
+    Path("photos", "masks").mkdir()
+    Image.new("L", (8, 8)).save(Path("photos", "masks", "a.png"))
+    assert run("bench", "-m", "demo", "-d", "photos", "-o", "out") != 2
+    assert "a model is loaded" in capsys.readouterr().err
+
+
+LOUD = "def make():\n    raise AssertionError('a model is loaded')\n\nother = make\n"
+
+WRONG_MODELS = [
+    ("tim:resnet18", "Unknown source of models 'tim'"),
+    ("python:loud:other?sise=3", "Unknown option 'sise'"),
+    ("python:loud", "names no function"),
+    ("python:nowhere:other", "the module 'nowhere' cannot be imported"),
+    ("onnx:gone.onnx", "gone.onnx: cannot be read"),
+    ("transformers:./gone", "expected a folder, found none"),
+    ("torchvision:resnet19", "Unknown torchvision model 'resnet19'"),
+]
+
+
+@pytest.mark.parametrize(("second", "says"), WRONG_MODELS)
+@pytest.mark.parametrize("verb", ["bench", "breaking", "evaluate", "perturb", "probe"])
+def test_a_wrong_second_model_is_seen_before_the_first_is_loaded(
+    verb, second, says, photos, capsys
+):
+    Path("loud.py").write_text(LOUD)
+    data = "val=photos" if verb == "evaluate" else "photos"
+    assert run(verb, "-m", "python:loud:make", "-m", second, "-d", data, "-o", "out") == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ("file:gone.pt", "A checkpoint needs its architecture"),
+        ("file:gone.pt?arch=keras:resnet18", "Unknown library of architectures 'keras'"),
+        ("file:gone.pt?arch=torchvision:resnet18", "gone.pt: cannot be read"),
+        ("python:loud:other?classes=gone.txt", "gone.txt: "),
+        ("demo:large", "The demo model takes no name"),
+        ("torchvision:resnet18@V9", "Unknown resnet18 weights 'V9'"),
+    ],
+)
+def test_more_wrong_second_classifiers(second, says, photos, capsys):
+    Path("loud.py").write_text(LOUD)
+    words = ("-d", "photos", "-o", "out", "--compare")
+    assert run("bench", "-m", "python:loud:make", "-m", second, *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_refused_command_runs_once_it_is_corrected(photos, capsys):
+    Path("red.py").write_text(
+        "import numpy as np\n\ndef make():\n    return lambda x: x.mean(axis=(2, 3)) * 9\n"
+    )
+    Path("names.txt").write_text("tench\ncow\nfox\n")
+    words = ["bench", "-d", "photos", "-o", "out", "-c", "contrast", "-s", "1", "-w", "0"]
+    words += ["--classes", "names.txt", "-m", "python:red:make?size=8"]
+    for wrong in (["-m", "onnx:gone.onnx"], ["--split", "val"], ["--adapt", "rpll"]):
+        assert run(*words, *wrong) == 2
+        assert not Path("out").exists()
+    capsys.readouterr()
+    assert run(*words) == 0
+    assert "1 image, severity 1" in " ".join(capsys.readouterr().out.split())
 
 
 def test_texts_that_are_missing_are_refused_before_a_model_is_loaded(
@@ -219,6 +417,54 @@ def test_detectors_and_segmenters_are_loaded_last(
     Path("photos").mkdir()
     assert run(verb, "-m", "onnx:a.onnx", "-d", "photos", "-o", "out", *words) == 2
     assert says in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--corrupted", "copies"], "has no cell gaussian_noise-1"),
+        (["--corrupted", "copies", "-c", "fog", "-s", "2"], "has no cell fog-2"),
+        (["--corrupted", "copies", "-c", "fog", "-s", "1"], "none of the 3 images of"),
+        (["--corrupted", "empty"], "no -C tree"),
+        (["--unlabeled", "empty"], "empty holds no images"),
+        (["--split", "test"], "no split 'test'"),
+        (["--images", "gone"], "gone is no folder"),
+        (["-m", "torchvision:fasterrcnn"], "Unknown torchvision detector 'fasterrcnn'"),
+        (["-m", "onnx:a.onnx?decode=yolov9x"], "Unknown decoding 'yolov9x'"),
+        (["-m", "onnx:a.onnx?decode=yolov8"], "a.onnx: cannot be read"),
+        (["-m", "file:a.pt?arch=torchvision:retinanet_resnet50_fpn"], "a.pt: cannot be read"),
+        (["-m", "torchvision:retinanet_resnet50_fpn?score=2"], "score: expected 0..1"),
+    ],
+)
+def test_what_a_detector_cannot_use_is_refused_before_one_is_loaded(words, says, photos, capsys):
+    Path("loud.py").write_text(LOUD)
+    coco_tree(Path("coco"))
+    assert run("detect", "-m", "python:loud:make", "-d", "coco", "-o", "out", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--corrupted", "copies"], "has no cell gaussian_noise-1"),
+        (["--corrupted", "copies", "-c", "fog", "-s", "1"], "none of the 1 image of"),
+        (["--split", "nowhere"], "nowhere"),
+        (["-m", "torchvision:fcn"], "Unknown torchvision segmentation network 'fcn'"),
+        (["-m", "onnx:a.onnx"], "a.onnx: cannot be read"),
+        (["-m", "torchvision:fcn_resnet50?weights=a.pt"], "a.pt: cannot be read"),
+        (["-m", "torchvision:fcn_resnet50?std=1,1"], "std: expected three numbers"),
+        (["-m", "python:loud:other?classes=a.txt"], "a.txt"),
+    ],
+)
+def test_what_a_segmenter_cannot_use_is_refused_before_one_is_loaded(words, says, photos, capsys):
+    Path("loud.py").write_text(LOUD)
+    for folder in ("images/validation", "annotations/validation"):
+        Path("ade", folder).mkdir(parents=True)
+        Image.new("L", (8, 8), 1).save(Path("ade", folder, "a.png"))
+    assert run("segment", "-m", "python:loud:make", "-d", "ade", "-o", "out", *words) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("verb", ["detect", "segment"])

@@ -172,7 +172,7 @@ def test_label_maps_of_yolo_and_voc_stay_as_they_are(tmp_path):
         done = copy(root, tmp_path / "out" / root.name)
         written = tmp_path / "out" / root.name / CELL / name
         assert written.read_bytes() == (root / name).read_bytes()
-        assert any("1 images that the annotations do not name" in text for text in done.omissions)
+        assert any("1 image that the annotations do not name" in text for text in done.omissions)
 
 
 def test_maps_of_a_plain_folder_are_carried_over_once_the_photographs_are_named(tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_a_label_that_is_no_class_is_named_with_its_line(table, classes, text, s
 
 
 def test_labels_that_are_insisted_on_must_be_there(table, classes):
-    with pytest.raises(LabelError, match=r"line 1: .*1 of 1 rows have no label"):
+    with pytest.raises(LabelError, match=r"line 1: .*1 of 1 row has no label"):
         ImageTable(table("a.png\n"), classes, labeled=True)
     with pytest.raises(LabelError, match="labels need classes; none were given"):
         ImageTable(table("a.png,cat\n"), labeled=True)

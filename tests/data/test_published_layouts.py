@@ -143,7 +143,7 @@ def test_an_image_that_is_all_frame_is_broken(tmp_path):
 
 def test_only_folders_that_are_left_out_are_refused(tmp_path, photo):
     photo(tmp_path / "squeegee" / "a.png")
-    with pytest.raises(LabelError, match=r"none of the 1 class folders is .* objectnet"):
+    with pytest.raises(LabelError, match=r"none of the 1 class folder is .* objectnet"):
         open_data(tmp_path, classes=label_set("objectnet"))
 
 

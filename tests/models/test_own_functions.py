@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftproof import load_classifier, load_detector, load_encoder, load_segmenter
 from shiftproof.cli import run
@@ -230,6 +231,7 @@ def test_what_cannot_be_a_model_is_refused(load, rest, message, place):
 def test_a_module_that_cannot_be_is_one_sentence_on_the_command_line(spec, message, place, capsys):
     (place / "broken_models.py").write_text("1 / 0\n")
     (place / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(place / "photos" / "a.png")
     assert run(["bench", "-m", spec, "-d", "photos", "-o", "run"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert message in said

@@ -11,6 +11,7 @@ import pytest
 from shiftproof.bench import parse_protocol
 from shiftproof.errors import BrokenFileError
 from shiftproof.report import write_report
+from shiftproof.report.sections import _spell_differing
 from support.page_reading import Node, parse
 from support.report_runs import scores, write_run
 
@@ -163,3 +164,14 @@ def test_damaged_events_are_named(tmp_path: Path, content: str, message: str) ->
     path.write_text(content, encoding="utf-8")
     with pytest.raises(BrokenFileError, match=message):
         write_report(run)
+
+
+def test_of_settings_with_many_parts_those_that_differ_are_named() -> None:
+    fly = {"source": "on the fly", "seed": 0, "encode": "none", "same": 1}
+    disk = {"source": "from disk", "same": 1, "tree": {"name": "copies", "images": 12}}
+    assert _spell_differing([fly, disk]) == [
+        "source on the fly, seed 0, encode none, and 2 more",
+        "source from disk, seed not stated, encode not stated, and 2 more",
+    ]
+    assert _spell_differing([fly, {**fly, "seed": 7}]) == ["seed 0", "seed 7"]
+    assert _spell_differing(["jpeg", None]) == ["jpeg", "not stated"]

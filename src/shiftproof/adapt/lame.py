@@ -16,6 +16,7 @@ from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
+from shiftproof.unit_rows import normalize_tensor
 
 Links = Literal["published", "symmetric"]
 
@@ -63,7 +64,7 @@ def laplacian_assignments(
     k = min(neighbors, len(logits) - 1)
     if k < 1:
         return log_p
-    unit = torch.nn.functional.normalize(features.float().flatten(1), dim=-1)
+    unit = normalize_tensor(features.float().flatten(1))
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-2)  # below any cosine: nobody is a neighbor of itself
     weights = torch.zeros_like(similarity)

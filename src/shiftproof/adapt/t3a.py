@@ -19,6 +19,7 @@ from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
+from shiftproof.unit_rows import normalize_tensor
 
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
@@ -51,9 +52,9 @@ def average_supports(supports: Supports, classes: int) -> torch.Tensor:
 
     Iwasawa & Matsuo 2021, eq. 3; a class without supports has the prototype 0.
     """
-    unit = torch.nn.functional.normalize(supports.features, dim=1)
+    unit = normalize_tensor(supports.features)
     sums = unit.new_zeros(classes, unit.shape[1]).index_add_(0, supports.labels, unit)
-    return torch.nn.functional.normalize(sums, dim=1)
+    return normalize_tensor(sums)
 
 
 UNSURE = 0.5

@@ -338,7 +338,11 @@ def check_adapter(spec: str) -> None:
     Raises:
         UnknownNameError, InputError: as for :func:`make_adapter`.
     """
-    _read_chain(spec)
+    for entry, options in _read_chain(spec):
+        if entry.gathers:
+            *_, name = entry.options
+            for one in cast("list[str]", options.get(name, [])):
+                check_adapter(one)
 
 
 def _read_chain(spec: str) -> list[_Choice]:

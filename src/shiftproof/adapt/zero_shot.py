@@ -12,6 +12,7 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.structure import structural_copy
+from shiftproof.unit_rows import normalize_tensor
 
 if TYPE_CHECKING:
     from shiftproof.models.image_text.towers import TextTower, TokenTower
@@ -151,7 +152,7 @@ class SentenceEncoder:
                 f"{self._method} changes what the text tower looks up for its tokens, and it has no "
                 "torch.nn.Embedding that looks them up."
             )
-        return torch.nn.functional.normalize(vectors.float(), dim=-1)
+        return normalize_tensor(vectors.float())
 
     def look_up(self, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the vectors ``(N, L, D)`` of tokens."""

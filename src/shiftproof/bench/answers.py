@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.counts import plural
 from shiftproof.data.disk import read_csv
 from shiftproof.data.images.cells import canonical
 from shiftproof.errors import BrokenFileError, InputError
@@ -137,7 +138,7 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     for line, cells in rows[1:]:
         if len(cells) != len(names):
             raise BrokenFileError(
-                f"{path}, line {line}: expected {len(names)} cells, one for each column, got "
+                f"{path}, line {line}: expected {plural(len(names), 'cell')}, one for each column, got "
                 f"{len(cells)}."
             )
     return {
@@ -201,7 +202,8 @@ def _check_lengths(answers: Answers) -> Answers:
     for what, values in (("images", answers.images), ("labels", answers.labels)):
         if values is not None and len(values) != len(answers):
             raise InputError(
-                f"{answers.where}: {len(values)} {what} and {len(answers)} rows of scores; expected "
+                f"{answers.where}: {len(values)} {what} and {plural(len(answers), 'row')} of scores; "
+                "expected "
                 "as many."
             )
     return answers

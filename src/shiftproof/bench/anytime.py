@@ -28,6 +28,7 @@ from shiftproof.bench.task import Grid, Prepared
 from shiftproof.bench.views import Encode
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON, GROUPS
+from shiftproof.counts import plural
 from shiftproof.data import ImageData
 from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
@@ -363,7 +364,8 @@ class _Work:
         ]
         what = f"{self._headline.title}{' difference' if self._compare else ''}"
         share = len(drawing) / drawing.total
-        return f"{what} {', '.join(told)}; {len(drawing):,} passes, {share:.2%} of the grid"
+        passes = plural(len(drawing), "pass")
+        return f"{what} {', '.join(told)}; {passes}, {share:.2%} of the grid"
 
     def _write(self, ended: Ended) -> None:
         write_form(self._folder.scores_file, self._score(ended))

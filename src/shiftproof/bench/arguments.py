@@ -9,7 +9,8 @@ from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data import CorruptedData, DetectionData, ImageData, SegmentationData
+from shiftproof.data import DetectionData, ImageData, SegmentationData
+from shiftproof.data.disk import shorten
 from shiftproof.data.readable import check_any_readable
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
@@ -128,14 +129,19 @@ def check_encode(encode: str) -> None:
         raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
 
 
-def check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
-    """Raise an InputError unless all cells except the clean one have corrupted copies."""
-    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in data.cells]
+def check_cells(name: str, there: Sequence[Cell], cells: Iterable[Cell]) -> None:
+    """Raise an InputError unless all cells except the clean one have corrupted copies.
+
+    Args:
+        name: of the copies.
+        there: the cells that they have.
+        cells: those that are asked for.
+    """
+    known = set(there)
+    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in known]
     if missing:
         raise InputError(
-            f"{data.name} has no cell {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            + f". Choose what it has: {_show_options(data.cells)}"
+            f"{name} has no cell {shorten(missing)}. Choose what it has: {_show_options(there)}"
         )
 
 

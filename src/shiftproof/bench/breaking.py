@@ -137,11 +137,16 @@ def find_breaking(
 
 def _view_levels(layout: Layout) -> LevelView:
     if not isinstance(layout.view, OnTheFly):
-        raise InputError(
-            "A breaking point takes severities between the whole ones, and corrupted copies have whole "
-            "ones alone; give the clean images."
-        )
+        raise refuse_copies()
     return LevelView(layout.view)
+
+
+def refuse_copies() -> InputError:
+    """Return the error for corrupted copies in the place of clean images."""
+    return InputError(
+        "A breaking point takes severities between the whole ones, and corrupted copies have whole "
+        "ones alone; give the clean images."
+    )
 
 
 @final

@@ -18,6 +18,7 @@ from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.stream import episodes
 from shiftproof.bench.views import View
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.data import ImageData, check_labels, open_data
 from shiftproof.data.subset import draw_samples
 from shiftproof.errors import InputError
@@ -105,7 +106,8 @@ def split_samples(
     rest = [sample for sample in samples if sample.id not in names]
     if not rest:
         raise InputError(
-            f"{share:g} of {len(samples):,} images are all of them, so that none is left to measure; "
+            f"{share:g} of {plural(len(samples), 'image is', 'images are')} all of them, so that "
+            "none is left to measure; "
             "hold out less."
         )
     return rest, held

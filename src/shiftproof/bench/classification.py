@@ -27,11 +27,14 @@ from shiftproof.bench.unanswered import list_unanswered
 from shiftproof.bench.views import Encode, FromDisk, OnTheFly, View
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
+from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
+from shiftproof.data.images.dataset import check_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
 from shiftproof.models import ClassifierLike, Preprocess, load_classifier
+from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import Preprocessing
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
@@ -127,8 +130,12 @@ class Classification(Task):
         device: str,
     ) -> Prepared:
         """Load models given as specs, name them, and check that labels and classes match."""
+        if not isinstance(data, ImageData):
+            check_data(data)
         load = functools.partial(load_classifier, device=device, kept=self.kept)
-        named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier")
+        named: dict[str, ClassifierLike] = load_models(
+            models, load, check=check_classifier, noun="classifier"
+        )
         first = next(iter(named.values()))
         dataset = data if isinstance(data, ImageData) else open_data(data, classes=first.classes)
         check_labels(dataset, first.classes)
@@ -258,7 +265,8 @@ def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> Non
         return
     if model.classes.names != first.classes.names:
         raise LabelError(
-            f"{name} answers {len(model.classes)} classes ({model.classes.title}), the first model "
+            f"{name} answers {plural(len(model.classes), 'class')} ({model.classes.title}), the "
+            f"first model "
             f"{len(first.classes)} ({first.classes.title}); run them one by one and compare the runs "
             "by `shiftproof report`."
         )

@@ -20,6 +20,7 @@ from shiftproof.bench.recorders import CellRecorder
 from shiftproof.bench.score_request import ScoreRequest
 from shiftproof.bench.shared_cells import share_cells
 from shiftproof.classes import Classes, imagenet, number_classes
+from shiftproof.counts import plural
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
@@ -225,7 +226,7 @@ class _Truth:
         if answers.logits.shape[1] != len(classes):
             raise InputError(
                 f"{answers.where}: {answers.logits.shape[1]} scores an image, and there are "
-                f"{len(classes)} classes ({classes.title})."
+                f"{plural(len(classes), 'class')} ({classes.title})."
             )
         return rows, answers.logits
 
@@ -253,7 +254,8 @@ class _Truth:
         if answers.images is None:
             if len(answers) != len(self.samples):
                 raise InputError(
-                    f"{answers.where}: {len(answers)} rows, and {len(self.samples)} images; expected "
+                    f"{answers.where}: {plural(len(answers), 'row')}, and "
+                    f"{plural(len(self.samples), 'image')}; expected "
                     "a row for each, in the order of the dataset, or the images' names beside them."
                 )
             return list(range(len(answers)))
@@ -267,7 +269,8 @@ class _Truth:
         if len(rows) < len(self.samples):
             lacking = sorted(set(range(len(self.samples))) - set(rows))
             raise InputError(
-                f"{answers.where}: {len(lacking)} of {len(self.samples)} images have no answer "
+                f"{answers.where}: {len(lacking)} of "
+                f"{plural(len(self.samples), 'image has', 'images have')} no answer "
                 f"(first: {self.samples[lacking[0]].id}); expected one for each."
             )
         return rows
@@ -276,8 +279,8 @@ class _Truth:
         found = self._ids.get(name, self._aliases.get(name))
         if found is None:
             raise InputError(
-                f"{where}: {name!r:.80} is none of the {len(self.samples)} images; expected such as "
-                f"{self.samples[0].id}."
+                f"{where}: {name!r:.80} is none of the {plural(len(self.samples), 'image')}; expected "
+                f"such as {self.samples[0].id}."
             )
         return int(found)
 

@@ -17,6 +17,7 @@ from shiftproof.bench.segmentation import TRUTH, Segmentation
 from shiftproof.bench.summary import SEED, replicate
 from shiftproof.bench.task import Measured, Task
 from shiftproof.compute.progress import progress
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.io.holding import frees_folders, hold
@@ -138,7 +139,7 @@ def _conditions_of(
     found = {image: str(metadata[image]) for image in images if image in metadata}
     if not found:
         raise InputError(
-            f"None of the {len(images):,} images of the run is in the metadata; expected names as "
+            f"None of the {plural(len(images), 'image')} of the run is in the metadata; expected names as "
             f"{show_name(images[0])}."
         )
     return found
@@ -150,7 +151,7 @@ def _group(images: Sequence[str], conditions: Mapping[str, str]) -> dict[str, fr
     if len(counts) < 2:
         raise InputError(
             f"Expected two conditions or more to compare, got {next(iter(counts))!r:.60} alone "
-            f"({len(conditions):,} of {len(images):,} images)."
+            f"({len(conditions):,} of {plural(len(images), 'image')})."
         )
     if len(counts) > MOST:
         raise InputError(

@@ -31,17 +31,18 @@ from shiftproof.bench.named_models import (
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.summary import average, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import View, view_full_size
+from shiftproof.bench.views import View, open_tree, view_full_size
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.counts import plural
-from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, open_detection_data
+from shiftproof.data import CorruptedData, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
+from shiftproof.models.detectors.load import check_detector
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
@@ -64,8 +65,9 @@ class Detection(Task):
     Args:
         measure: "coco", "coco-masks", "voc" (AP50, 11-point) or "voc-all-point"; "auto" takes the
             dataset's own: "voc" for Pascal VOC, else "coco".
-        corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, which are
-            read instead of corrupting images.
+        corrupted: corrupted copies, which are read instead of corrupting images: a folder,
+            ``corruption/severity/<path of the image>`` or with tars or tables in each severity, or
+            what was opened of one.
         class_map: from a detector's class to one of the dataset, if their names differ.
 
     Raises:
@@ -78,7 +80,7 @@ class Detection(Task):
         self,
         *,
         measure: str = "auto",
-        corrupted: str | Path | None = None,
+        corrupted: CorruptedData | str | Path | None = None,
         class_map: Mapping[str, str] | None = None,
     ) -> None:
         if measure != "auto" and measure not in MEASURES:
@@ -102,9 +104,11 @@ class Detection(Task):
         measure = measure_of(self.measure_name, dataset)
         truth = _without_outlines(dataset.ground_truth(), measure)
         check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
-        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labeled=False)
+        tree = open_tree(self.corrupted, dataset)
         load = functools.partial(load_detector, device=device, vocabulary=dataset.classes)
-        plain: dict[str, DetectorLike] = load_models(models, load, noun="detector")
+        plain: dict[str, DetectorLike] = load_models(
+            models, load, check=check_detector, noun="detector"
+        )
         adapted = adapt_first(plain, adapters, AdaptedDetector, kind=Detector)
         named = {**plain, **adapted}
         recording = DetectorRecording(masks=measure == "coco-masks")

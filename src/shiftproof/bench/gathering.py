@@ -13,6 +13,7 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.task import Grid, Task
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.runs.folder import RUN_FILE, RunFolder
@@ -163,7 +164,7 @@ def _check_labels(
             wrong = sum(one != other for one, other in zip(labels, expected, strict=True))
             raise RunMismatchError(
                 f"{runs[at].path} and {runs[names[0][0]].path} have other labels on {wrong} of the "
-                f"{len(labels)} images that both have. Measure both on the same data."
+                f"{plural(len(labels), 'image')} that both have. Measure both on the same data."
             )
 
 

@@ -14,21 +14,35 @@ Model = TypeVar("Model")
 
 
 def load_models(
-    given: Any, load: Callable[[str], Model], *, noun: str, single: str = SOURCE
+    given: Any,
+    load: Callable[[str], Model],
+    *,
+    check: Callable[[str], None],
+    noun: str,
+    single: str = SOURCE,
 ) -> dict[str, Model]:
     """Return models by names that can name folders.
 
+    Args:
+        given: a model, or name to model; text is loaded.
+        load: loads what a text names.
+        check: refuses a text; all are checked before the first model is loaded.
+        noun: what a model is called.
+        single: the name of a model that is given alone.
+
     Raises:
-        InputError: there is none, or two would have one name.
+        InputError: there is none, or two would have one name; what ``check`` and ``load`` raise.
     """
     pairs = given if isinstance(given, Mapping) else {single: given}
     if not pairs:
         raise InputError(f"Expected at least one {noun}, got none.")
-    named: dict[str, Model] = {}
+    named: dict[str, Model | str] = {}
     for name, model in pairs.items():
-        safe = choose_name(name, noun, named)
-        named[safe] = load(model) if isinstance(model, str) else model
-    return named
+        named[choose_name(name, noun, named)] = model
+    for model in named.values():
+        if isinstance(model, str):
+            check(model)
+    return {name: load(model) if isinstance(model, str) else model for name, model in named.items()}
 
 
 def choose_name(name: str, noun: str, others: Mapping[str, object]) -> str:

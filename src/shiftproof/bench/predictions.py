@@ -18,7 +18,7 @@ _SEVERITY = re.compile(r"(?:severity[-_ ]?|sev[-_ ]?|s)?0*([0-5])", re.IGNORECAS
 _JOINED = re.compile(
     r"(?P<name>.+?)[-_. ]?(?:severity[-_ ]?|sev[-_ ]?|s)?0*(?P<severity>[0-5])", re.IGNORECASE
 )
-_KINDS = {"boxes": ("bbox", "box", "boxes"), "masks": ("segm", "mask", "masks")}
+_KINDS = {"boxes": ("bbox", "box"), "masks": ("segm", "mask", "masks")}
 
 
 @dataclass(frozen=True)

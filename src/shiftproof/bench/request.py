@@ -157,8 +157,9 @@ class Layout:
 
     def check_copies(self) -> None:
         """Raise an InputError where corrupted copies are read and a cell has none."""
-        if self.prepared.corrupted is not None:
-            check_cells(self.prepared.corrupted, self.cells)
+        on_disk = self.prepared.corrupted
+        if on_disk is not None:
+            check_cells(on_disk.name, on_disk.cells, self.cells)
 
     def choose(self, images: int) -> Layout:
         """Return the grid of so many of the images."""

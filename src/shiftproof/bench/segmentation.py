@@ -26,10 +26,10 @@ from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import View, view_full_size
+from shiftproof.bench.views import View, open_tree, view_full_size
 from shiftproof.compute.progress import progress
 from shiftproof.data import (
-    CorruptedTree,
+    CorruptedData,
     ImageData,
     SegmentationData,
     check_masks,
@@ -41,6 +41,7 @@ from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.segmentation import class_ious, class_recalls, mean_iou, pixel_accuracy
 from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
+from shiftproof.models.segmenters.load import check_segmenter
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
@@ -73,8 +74,9 @@ class Segmentation(Task):
     intervals are over images. Classes that a segmenter has not are wrong everywhere.
 
     Args:
-        corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, to be
-            read in the place of corrupting here; label maps are read from the dataset.
+        corrupted: corrupted copies, which are read instead of corrupting images: a folder,
+            ``corruption/severity/<path of the image>``, or what was opened of one; label maps are read
+            from the dataset.
         class_map: from a segmenter's class to one of the dataset, where the names do not say.
     """
 
@@ -84,7 +86,7 @@ class Segmentation(Task):
     def __init__(
         self,
         *,
-        corrupted: str | Path | None = None,
+        corrupted: CorruptedData | str | Path | None = None,
         class_map: Mapping[str, str] | None = None,
     ) -> None:
         self.corrupted = corrupted
@@ -102,15 +104,17 @@ class Segmentation(Task):
         if isinstance(data, ImageData) and not isinstance(data, SegmentationData):
             raise InputError(f"{data.name} has no label maps; expected a dataset for segmentation.")
         dataset = open_segmentation_data(data)
+        tree = open_tree(self.corrupted, dataset)
         load = functools.partial(load_segmenter, device=device)
-        plain: dict[str, SegmenterLike] = load_models(models, load, noun="segmenter")
+        plain: dict[str, SegmenterLike] = load_models(
+            models, load, check=check_segmenter, noun="segmenter"
+        )
         adapted = adapt_first(plain, adapters, AdaptedSegmenter, kind=Segmenter)
         named = {**plain, **adapted}
         matches = {
             name: match_pixel_classes(model.classes, dataset.classes, mapping=self.class_map)
             for name, model in named.items()
         }
-        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labeled=False)
         recording = SegmenterRecording(dataset)
         for name, model in named.items():
             recording.add(model, matches[name])

@@ -19,6 +19,7 @@ from shiftproof.bench.shared_cells import share_cells
 from shiftproof.classes import Classes
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
+from shiftproof.counts import plural
 from shiftproof.data import ImageData, SegmentationData, check_masks, open_segmentation_data
 from shiftproof.data.segmentation.layouts import layout_in
 from shiftproof.errors import BrokenFileError, InputError, LabelError
@@ -214,8 +215,8 @@ class _Source:
             image = names.find(below)
             if image is None:
                 raise InputError(
-                    f"{path}: {show_name(inner)} is of none of the {len(ids)} images; expected such "
-                    f"as {cell.corruption}/{_level(cell)}{_map_name(ids[0])}."
+                    f"{path}: {show_name(inner)} is of none of the {plural(len(ids), 'image')}; expected "
+                    f"such as {cell.corruption}/{_level(cell)}{_map_name(ids[0])}."
                 )
             there = cells.setdefault(cell, {})
             if image in there and not (cell.is_clean and _same(path, there[image], inner)):
@@ -237,7 +238,8 @@ class _Source:
             lacking = [name for name in self._ids if name not in self.cells[cell]]
             if lacking:
                 raise InputError(
-                    f"{self.path}: {len(lacking)} of {len(self._ids)} images have no label map in "
+                    f"{self.path}: {len(lacking)} of "
+                    f"{plural(len(self._ids), 'image has', 'images have')} no label map in "
                     f"the cell {cell} (first: {lacking[0]}); expected one for each."
                 )
 

@@ -17,6 +17,8 @@ from shiftproof.bench.arguments import check_readable
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions.sequences import DIFFICULTIES, PERTURBATIONS, perturb
 from shiftproof.data import ImageData, open_data
+from shiftproof.data.images.cells import check_clean
+from shiftproof.data.presence import is_demo
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files, manifest
 from shiftproof.io.holding import frees_folders
@@ -123,7 +125,7 @@ def measure_stability(
     """
     named = models if isinstance(models, Mapping) else {"source": models}
     check_choice(named, perturbations, reference, difficulty)
-    images = data if isinstance(data, ImageData) else _open(data, next(iter(named.values())))
+    images = open_images(data)
     folder = Path(out)
     if not (folder / RUN_FILE).is_file():
         check_readable(images)
@@ -159,11 +161,18 @@ def measure_stability(
     return scores
 
 
-def _open(data: str | Path, model: ClassifierLike) -> ImageData:
-    # The photographs of the demo come with labels and cannot be had without.
-    if str(data) == "demo":
-        return open_data(data, classes=model.classes)
-    return open_data(data, classes=None, labeled=False)
+def open_images(data: ImageData | str | Path) -> ImageData:
+    """Open images without labels, which needs no model.
+
+    Raises:
+        InputError: no images, or corrupted copies without the clean images.
+    """
+    if isinstance(data, ImageData):
+        return data
+    # The photographs of the demo cannot be had without their labels.
+    found = open_data(data, classes=None, labeled=None if is_demo(data) else False)
+    check_clean(found)
+    return found
 
 
 def check_choice(

@@ -16,20 +16,14 @@ from PIL import Image as PillowImage
 from shiftproof.bench.kept_images import KeptImages
 from shiftproof.corruptions import corrupt
 from shiftproof.corruptions.depth_sources import bind_image
-from shiftproof.data.disk import twins
+from shiftproof.data.images.dataset import open_copies, pair_copies
 from shiftproof.errors import BrokenFileError, ImageError, InputError, ShiftproofError
 from shiftproof.io import files
 from shiftproof.io.images import decode_own
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
-    from shiftproof.data import (
-        CorruptedData,
-        CorruptedTree,
-        DetectionData,
-        ImageData,
-        SegmentationData,
-    )
+    from shiftproof.data import CorruptedData, DetectionData, ImageData, SegmentationData
 
 Encode = Literal["none", "jpeg"]
 Geometry = Callable[[Image], Image]
@@ -188,16 +182,10 @@ class FromTree:
         InputError: the tree has none of the images.
     """
 
-    def __init__(self, data: DetectionData | SegmentationData, tree: CorruptedTree) -> None:
+    def __init__(self, data: DetectionData | SegmentationData, tree: CorruptedData) -> None:
         self.data = data
         self.tree = tree
-        names = [sample.id for sample in data.samples]
-        self.twins = twins(names, [sample.id for sample in tree.samples])
-        if not any(self.twins.values()):
-            raise InputError(
-                f"{tree.name}: none of the {len(names)} images of {data.name} is there; expected the "
-                f"same paths below each severity, such as {names[0]}."
-            )
+        self.twins = pair_copies(data, tree)
 
     def load(self, sample: Sample, cell: Cell) -> Image:
         """Return the image of a cell, which must have the size that its annotations were made in."""
@@ -220,9 +208,22 @@ class FromTree:
         return {"source": "from disk", "tree": self.tree.settings()}
 
 
+def open_tree(
+    corrupted: CorruptedData | str | Path | None, data: DetectionData | SegmentationData
+) -> CorruptedData | None:
+    """Return the corrupted copies of data with annotations, opened if they are given by path.
+
+    Raises:
+        InputError: no such tree, or one that has none of the images.
+    """
+    if isinstance(corrupted, str | Path):
+        return open_copies(corrupted, data)
+    return corrupted
+
+
 def view_full_size(
     data: DetectionData | SegmentationData,
-    tree: CorruptedTree | None,
+    tree: CorruptedData | None,
     corruptions: Mapping[str, str | Callable[..., Image]],
     seed: int,
     encode: Encode,

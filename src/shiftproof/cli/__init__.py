@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -121,7 +122,7 @@ def run(arguments: list[str]) -> int:
                     complain(error.format_message())
                     return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
             error.show()
-            if hint := point_to_init(error):
+            if hint := point_to_init(error) or point_to_folder(error):
                 warn(hint, style=None)
             return int(error.exit_code)
         if debug:
@@ -176,6 +177,18 @@ def point_to_init(error: Any) -> str:
     if missing not in ("model", "data") or verb not in ("bench", "detect", "segment"):
         return ""
     return "`shiftproof init` asks for model and data, and writes them into shiftproof.toml."
+
+
+def point_to_folder(error: Any) -> str:
+    """Return a hint at the folder, where a shell put many paths in the place of a pattern."""
+    found = re.search(
+        r"unexpected extra argument\(?s?\)? \((.*)\)", str(getattr(error, "message", ""))
+    )
+    if found is None or not any(Path(word).is_file() for word in found[1].split()):
+        return ""
+    return (
+        "One path is taken, and a shell makes several of a pattern such as *.jpg: give the folder."
+    )
 
 
 def suggest_choice(message: str) -> str:

@@ -144,7 +144,8 @@ def _show(scores: AuditScores, console: Console) -> None:
                 f"{nearest.key or f'row {nearest.row}'} ({leak.similarity:.3f})"
             )
     if scores.train.skipped:
-        console.print(f"{scores.train.skipped:,} training rows could not be used", style="yellow")
+        skipped = plural(scores.train.skipped, "training row")
+        console.print(f"{skipped} could not be used", style="yellow")
     console.print(CAVEAT, style="dim", highlight=False)
 
 

@@ -21,8 +21,8 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.grid_run import GridCommand, GridJob, run_grid
-from shiftproof.cli.models import load_classifiers
+from shiftproof.cli.grid_run import Copies, GridCommand, GridJob, run_grid
+from shiftproof.cli.models import check_classifiers, check_out, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -39,7 +39,7 @@ from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
-from shiftproof.data.presence import check_presence
+from shiftproof.data.presence import check_presence, is_address
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class DataOptions:
         typer.Option(
             "--clean",
             metavar="DIR",
-            help="The clean images that belong to a -C tree.",
+            help="The clean images that belong to a -C tree: a folder, or tars or tables of one.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
@@ -93,8 +93,25 @@ class DataOptions:
 
     def check(self) -> None:
         """Refuse clean images that are not there, before a model is loaded."""
-        if self.clean is not None and not self.clean.exists():
+        if self.clean is not None and not (self.clean.exists() or is_address(self.clean)):
             raise InputError(f"--clean {self.clean}: expected clean images, found nothing there.")
+
+    def check_data(
+        self, data: str, folder: str | None, class_map: Mapping[str, str] | None
+    ) -> None:
+        """Refuse data that cannot be opened, before there is a model; arguments as for :meth:`open`."""
+        from shiftproof.data.images.dataset import check_data
+
+        check_data(
+            data,
+            class_map=class_map,
+            labeled=False if self.unlabeled else None,
+            clean=self.clean,
+            split=self.split,
+            images=folder,
+            root=self.root,
+            label_key=self.label_key,
+        )
 
     def open(
         self,
@@ -215,7 +232,6 @@ def bench(
     from shiftproof.bench import Classification
     from shiftproof.classes import label_set
     from shiftproof.data import read_class_map
-    from shiftproof.data.images.dataset import find_copies
 
     # Before a model is loaded, which may take a download.
     for spec in adapters:
@@ -225,12 +241,15 @@ def bench(
     job = command.prepare(
         backend,
         adapters,
-        find_copies(data, about.clean),
+        Copies.find(data, about.clean),
         depth=depth,
         images=images,
         precision=asked.precision,
         corrupt_on=gpu.corrupt_on,
     )
+    check_classifiers(specs, names)
+    about.check_data(data, folder, class_map)
+    check_out(out, dry_run=plan.dry_run)
     task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
     share = None if about.labels == "none" else label_set(about.labels)
     classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
@@ -275,9 +294,11 @@ def _check(
 def _check_calibration(asked: str | None) -> None:
     """Refuse a share that is none, and images that are not there."""
     from shiftproof.bench.calibrating import read_share
+    from shiftproof.data.images.dataset import check_data
 
     if asked is not None and read_share(asked) is None:
         check_presence(asked, "images")
+        check_data(asked)
 
 
 def _check_anytime(asked: AskedOptions, backend: Backend | None, *, is_device: bool) -> None:

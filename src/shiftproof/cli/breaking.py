@@ -14,7 +14,7 @@ from shiftproof.cli.grid_options import (
     name_specs,
     split_images,
 )
-from shiftproof.cli.models import load_classifiers
+from shiftproof.cli.models import check_classifiers, check_out, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     DATA_PANEL,
@@ -94,18 +94,26 @@ def breaking(
     check_presence(data, "images")
     announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
+    from shiftproof.bench.breaking import refuse_copies
     from shiftproof.data import open_data, read_class_map
+    from shiftproof.data.images.dataset import check_data, find_copies
 
     # Before a model is loaded, which may take a download.
     count, folder = split_images(images)
     corruptions = _choose(shifts)
     class_map = None if names.class_map is None else read_class_map(names.class_map)
+    labeled = False if unlabeled else None
+    check_classifiers(specs, names)
+    check_data(data, class_map=class_map, labeled=labeled, split=split, images=folder, root=root)
+    if find_copies(data) is not None:
+        raise refuse_copies()
+    check_out(out)
     classifiers = load_classifiers(specs, names, device=device, kept=out)
     dataset = open_data(
         data,
         classes=next(iter(classifiers.values())).classes,
         class_map=class_map,
-        labeled=False if unlabeled else None,
+        labeled=labeled,
         split=split,
         images=folder,
         root=root,

@@ -68,6 +68,18 @@ class DenseOptions:
                     f"{option} {path}: expected a folder of images, found nothing there."
                 )
 
+    def check_images(self) -> None:
+        """Refuse a folder without images, before a model is loaded.
+
+        Raises:
+            InputError: no images.
+        """
+        from shiftproof.data.images.dataset import check_data
+
+        for path in (self.calibrate, self.unlabeled):
+            if path is not None:
+                check_data(path, labeled=False)
+
     def estimate(
         self,
         models: Mapping[str, Any],

@@ -150,15 +150,19 @@ def detect(
     )
     from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
+    from shiftproof.bench.views import open_tree
     from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
+    from shiftproof.models.detectors.load import check_detector
 
-    task = Detection(
-        measure=about.measure,
-        corrupted=about.corrupted,
-        class_map=read_class_map(about.class_map) if about.class_map else None,
-    )
+    class_map = read_class_map(about.class_map) if about.class_map else None
     dataset = about.open(data, split_images(images)[1])
+    # Before a model is loaded, which may take a download.
+    for spec in specs.values():
+        check_detector(spec, classes=about.classes)
+    task = Detection(
+        measure=about.measure, corrupted=open_tree(about.corrupted, dataset), class_map=class_map
+    )
     detectors = {
         name: load_detector(
             spec, device=grid.device, classes=about.classes, vocabulary=dataset.classes

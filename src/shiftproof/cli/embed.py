@@ -32,6 +32,7 @@ from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.embed import Embedded, EmbeddingForecast, Pictures, TextForecast, Texts
+    from shiftproof.embed.folder import Content
     from shiftproof.models import Encoder, TextEncoder
     from shiftproof.shards import Backend
 
@@ -132,19 +133,23 @@ def embed(
     announce(f"Embedding {data or texts} by {model}", out, dry_run=plan.dry_run)
     from shiftproof.embed import open_pictures, open_texts
     from shiftproof.models import load_encoder, load_text_encoder
+    from shiftproof.models.encoders.load import check_encoder
 
     # What cannot be embedded is refused before a model is loaded.
     if texts is not None:
         asked["shard_size"] = shard_size
         opened = open_texts(texts)
+        _check_out(job, "text")
         text_encoder = load_text_encoder(model, device=device, normalize=not raw)
         show_assumed(text_encoder)
         _embed_texts(text_encoder, opened, job)
         return
     asked["workers"] = workers
+    check_encoder(model)
     pictures = open_pictures(
         str(data), shard_size=shard_size, split=split, images=images, root=root
     )
+    _check_out(job, "img")
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
     _embed_images(encoder, pictures, job)
@@ -160,6 +165,16 @@ class _Job:
     backend: Backend | None
     plan: PlanOptions
     as_json: bool
+
+
+def _check_out(job: _Job, content: Content) -> None:
+    """Refuse a folder that cannot be that of embeddings, before a model is loaded."""
+    from shiftproof.embed.folder import MANIFEST, EmbeddingFolder
+    from shiftproof.io.manifest import check_target
+
+    if not job.plan.dry_run:
+        ours = EmbeddingFolder(job.out, content).folders
+        check_target(job.out, MANIFEST, what="embeddings", ours=ours)
 
 
 def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:

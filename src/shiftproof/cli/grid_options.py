@@ -422,12 +422,14 @@ def split_images(text: str | None) -> tuple[int | str | None, str | None]:
     """Read ``--images`` as how many images or the name of a list, or as the place that they lie in.
 
     Raises:
-        InputError: it could be either.
+        InputError: it could be either, or is a number below 1.
     """
     if text is None:
         return None, None
     from shiftproof.data.subset import SUBSETS
 
+    if text in ("0", "-0") or (text[:1] == "-" and text[1:].isdecimal()):
+        raise InputError(f"--images: expected 1 image or more, got {text}.")
     if not (text.isdecimal() or text in SUBSETS):
         return None, text
     if Path(text).exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import check_out, show_assumed
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shiftproof.data import DetectionData, ImageData, SegmentationData
     from shiftproof.runs import Run
     from shiftproof.shards import Backend
+    from shiftproof.types import Cell
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class GridCommand:
         self,
         backend: Backend | None,
         adapters: Sequence[str],
-        copies: Sequence[str] | None,
+        copies: Copies | None,
         *,
         depth: str | None = None,
         images: str | None = None,
@@ -73,7 +74,7 @@ class GridCommand:
         Args:
             backend: see ``GridJob``, also of the other arguments.
             adapters: the specs.
-            copies: the corruptions of a -C tree, if one is read in place of corrupting images.
+            copies: the -C tree, if one is read in place of corrupting images.
             depth: where corruptions find depth maps.
             images: how many, the name of a list, or the place that they lie in.
             precision: in points.
@@ -83,16 +84,62 @@ class GridCommand:
         Raises:
             UnknownNameError, InputError: no such corruption, or none that can be had so.
         """
+        others = () if copies is None else copies.other_corruptions
+        corruptions = self.shifts.choose(others, depth, from_copies=copies is not None)
+        if copies is not None:
+            copies.check(corruptions, self.shifts.levels)
         return GridJob(
             self,
             backend,
-            self.shifts.choose(copies or (), depth, from_copies=copies is not None),
+            corruptions,
             adapters,
             split_images(images)[0],
             precision,
             budget,
             corrupt_on,
         )
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A -C tree that is read, before its images are listed.
+
+    Attributes:
+        name: of the tree.
+        cells: those that it has, by the names of its folders.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+
+    @classmethod
+    def find(cls, source: str | Path, clean: Path | None = None) -> Copies | None:
+        """Return the copies at a path; None where it holds other data.
+
+        Raises:
+            InputError: a severity outside 1 to 5, or a cell that occurs twice.
+        """
+        from shiftproof.data.images.dataset import find_copies
+
+        cells = find_copies(source, clean)
+        return None if cells is None else cls(Path(source).resolve().name, cells)
+
+    @property
+    def other_corruptions(self) -> tuple[str, ...]:
+        """The corruptions that are not in the table."""
+        from shiftproof.corruptions import CORRUPTIONS
+
+        return tuple(
+            dict.fromkeys(c.corruption for c in self.cells if c.corruption not in CORRUPTIONS)
+        )
+
+    def check(self, corruptions: Iterable[str], severities: Sequence[int]) -> None:
+        """Raise an InputError where the tree has not every cell that is asked for."""
+        from shiftproof.bench.arguments import check_cells
+        from shiftproof.types import Cell
+
+        asked = [Cell(name, severity) for name in corruptions for severity in severities]
+        check_cells(self.name, self.cells, asked)
 
 
 @dataclass(frozen=True)
@@ -168,15 +215,19 @@ def plan_dense_job(
     check_presence(asked.data, "boxes" if kind == "detector" else "label maps")
     asked.announce()
     from shiftproof.adapt.dense_methods import check_method_spec
-    from shiftproof.data import CorruptedTree
+    from shiftproof.data.images.cell_folders import cells_of_tree
 
     for spec in adapters:
         check_method_spec(spec, kind)
-    tree = None if corrupted is None else CorruptedTree(corrupted, labeled=False)
+    more.check_images()
+    check_out(asked.out, dry_run=asked.plan.dry_run)
+    copies = None
+    if corrupted is not None:
+        copies = Copies(corrupted.resolve().name, cells_of_tree(corrupted))
     return asked.prepare(
         backend,
         adapters,
-        None if tree is None else tree.other_corruptions,
+        copies,
         depth=depth,
         images=images,
         precision=precision,

@@ -24,6 +24,7 @@ from shiftproof.cli.first_settings import (
 )
 from shiftproof.cli.options import data_option, model_option
 from shiftproof.cli.printing import announce, complain, say
+from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.files import write_bytes
 
@@ -101,7 +102,8 @@ def _write_classes(model: Seen, data: Seen, *, force: bool) -> str | None:
         return str(CLASSES)
     write_bytes(CLASSES, names.encode("utf-8"))
     say(
-        f"Wrote {CLASSES}: the model's {model.numbered:,} classes take the names of the folders in "
+        f"Wrote {CLASSES}: the model's {plural(model.numbered, 'class')} take the names of the "
+        f"folders in "
         "alphabetical order, as torchvision's ImageFolder numbers them. Mend it if yours differ."
     )
     return str(CLASSES)

@@ -44,6 +44,7 @@ def load_classifiers(
     """Load classifiers by the names of their specs, and say what was taken for granted."""
     from shiftproof.models import load_classifier
 
+    check_classifiers(specs, names)
     loaded = {
         name: load_classifier(
             spec,
@@ -58,6 +59,30 @@ def load_classifiers(
     for classifier in loaded.values():
         show_assumed(classifier)
     return loaded
+
+
+def check_classifiers(specs: Mapping[str, str], names: ClassOptions | None = None) -> None:
+    """Refuse specs that name no classifier, all of them before the first is loaded."""
+    from shiftproof.models.classifiers.load import check_classifier
+
+    for spec in specs.values():
+        if names is None:
+            check_classifier(spec)
+        else:
+            check_classifier(spec, classes=names.classes, templates=names.templates)
+
+
+def check_out(out: Path, *, dry_run: bool = False) -> None:
+    """Refuse the folder of a run that cannot be one, before a model is loaded.
+
+    Raises:
+        InputError: it is a file, holds other things, or lies where nothing can be written.
+    """
+    from shiftproof.io.manifest import check_target
+    from shiftproof.runs.folder import RUN_FILE
+
+    if not dry_run:
+        check_target(out, RUN_FILE, what="a run")
 
 
 class _Described(Protocol):

@@ -100,7 +100,7 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
     models = plural(forecast.models, "model")
     say(
         f"{plural(forecast.images, 'image')} in {plural(forecast.cells, 'cell')}, {models}: "
-        f"{plural(forecast.passes, 'pass', 'passes')} of an image through a model"
+        f"{plural(forecast.passes, 'pass')} of an image through a model"
     )
     say(
         f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "

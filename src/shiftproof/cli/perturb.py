@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shiftproof.cli.grid_options import name_specs, short_name
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import check_classifiers, show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
@@ -90,12 +90,15 @@ def perturb(
         out,
     )
     from shiftproof.bench.stability import (
+        RUN_FILE,
         SCORES_FILE,
         check_choice,
         check_perturbations,
         measure_stability,
+        open_images,
     )
     from shiftproof.corruptions.sequences import PERTURBATIONS
+    from shiftproof.io.manifest import check_target
     from shiftproof.metrics.perturbation import TOP
     from shiftproof.models import load_classifier
 
@@ -103,6 +106,9 @@ def perturb(
     names = list(PERTURBATIONS) if words == ["all"] else words
     # Before a model is loaded, which may take a download.
     check_perturbations(names)
+    check_classifiers(named)
+    images = open_images(data)
+    check_target(out, RUN_FILE, what="a run", ours=("records",))
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     check_choice(models, names, referred, difficulty)
     for one in models.values():
@@ -110,7 +116,7 @@ def perturb(
     with parts.share():
         scores = measure_stability(
             models,
-            data,
+            images,
             out=out,
             perturbations=names,
             reference=referred,
@@ -124,9 +130,7 @@ def perturb(
     for name, title in models.items():
         _print(scores, name, title.name)
         if len(title.classes) < TOP:
-            say(
-                f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class', 'classes')}"
-            )
+            say(f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class')}")
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
     say(f"scores   {out / SCORES_FILE}")

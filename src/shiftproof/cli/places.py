@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -129,6 +130,26 @@ class Places:
             stack.enter_context(storage.write_to(url, worker=self.worker))
         for url in dict.fromkeys(self.files):
             stack.enter_context(storage.write_file_to(url))
+
+
+_HOME = re.compile(
+    r"(?:--[\w-]+=)?(?:[^-=:~/][^=:~/]*=)?(?:(?:file|onnx|transformers|ultralytics):)?(?=~(?:/|$))"
+)
+
+
+def expand_home(word: str) -> str:
+    """Return a word of a command with the home folder in place of a ``~`` that no shell has replaced.
+
+    A shell leaves it in ``--data=~/photos`` and ``onnx:~/net.onnx``, and in ``shiftproof.toml``
+    there is none.
+
+    >>> expand_home("~x"), expand_home("photos~/a")
+    ('~x', 'photos~/a')
+    """
+    found = _HOME.match(word)
+    if found is None or Path(word).exists():
+        return word
+    return found[0] + str(Path(word[found.end() :]).expanduser())
 
 
 def take_urls(

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from shiftproof.compute.progress import console
+from shiftproof.errors import UnknownNameError
 from shiftproof.io.border import show_folders, show_text
 
 _CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -36,8 +37,8 @@ def say_json(text: str) -> None:
     typer.echo(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text.rstrip("\n")))
 
 
-def warn(text: Any, *, style: str | None = "yellow") -> None:
-    """Print a warning to standard error."""
+def warn(text: Any, *, style: str | None = "yellow", between_words: bool = False) -> None:
+    """Print a warning to standard error; ``between_words`` breaks its lines there on a terminal."""
     # A colon on each side makes an emoji of a word, such as that of a module in python:bug:model.
     console.print(
         show_text(str(text)),
@@ -45,7 +46,7 @@ def warn(text: Any, *, style: str | None = "yellow") -> None:
         markup=False,
         emoji=False,
         highlight=False,
-        soft_wrap=True,
+        soft_wrap=not (between_words and console.is_terminal),
     )
 
 
@@ -68,4 +69,5 @@ def complain(text: Any) -> None:
     """Print an error to standard error, if it is writable."""
     with contextlib.suppress(OSError):
         console.print("[bold red]error:[/] ", end="")
-        warn(text, style=None)
+        # A command in another error is copied whole, and so has no breaks of ours.
+        warn(text, style=None, between_words=isinstance(text, UnknownNameError))

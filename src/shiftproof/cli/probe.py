@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.grid_options import split_images
-from shiftproof.cli.models import show_assumed
+from shiftproof.cli.models import check_out, show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     IMAGES_HELP,
@@ -124,13 +124,19 @@ def probe(
     check_presence(data, "images")
     announce(f"Probing {', '.join(specs)} on {data}, factors {factors}", out)
     from shiftproof.data import open_data
+    from shiftproof.data.images.cells import check_clean
     from shiftproof.models import load_encoder
+    from shiftproof.models.encoders.load import check_encoder
     from shiftproof.probe import probe as measure
     from shiftproof.probe.factors import choose_factors
 
     # Before a model is loaded, which may take a download.
     choose_factors(named)
+    for spec in specs:
+        check_encoder(spec)
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)
+    check_clean(dataset)
+    check_out(out)
     show_omissions(dataset.omissions)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:

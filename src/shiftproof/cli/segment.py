@@ -150,14 +150,17 @@ def segment(
     job = plan_dense_job(asked, "segmenter", more, corrupted=about.corrupted, budget=budget)
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
+    from shiftproof.bench.views import open_tree
     from shiftproof.data import read_class_map
     from shiftproof.models import load_segmenter
+    from shiftproof.models.segmenters.load import check_segmenter
 
-    task = Segmentation(
-        corrupted=about.corrupted,
-        class_map=read_class_map(about.class_map) if about.class_map else None,
-    )
+    class_map = read_class_map(about.class_map) if about.class_map else None
     dataset = about.open(data)
+    # Before a model is loaded, which may take a download.
+    for spec in specs.values():
+        check_segmenter(spec)
+    task = Segmentation(corrupted=open_tree(about.corrupted, dataset), class_map=class_map)
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
     run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
 

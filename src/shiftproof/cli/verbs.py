@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from shiftproof.cli.config import blame_file, read_defaults, tell_defaults
-from shiftproof.cli.places import take_urls
+from shiftproof.cli.places import expand_home, take_urls
 
 VERBS: dict[str, str] = {
     "demo": "A whole run on 20 photographs with a model, both included.",
@@ -79,16 +79,23 @@ def _make(
     defaults: dict[str, Any],
 ) -> Any:
     """Return the context of a verb; errors about values of ``shiftproof.toml`` name that file."""
+    given = {key: _expand_default(value) for key, value in defaults.items()}
     try:
         # The words are used up by it.
         return command.make_context(
-            name, list(words), parent, default_map=defaults or None, **extra
+            name, [*map(expand_home, words)], parent, default_map=given or None, **extra
         )
     except Exception as error:
         blamed = blame_file(error, defaults, words)
         if blamed is error:
             raise
         raise blamed from error
+
+
+def _expand_default(value: Any) -> Any:
+    if isinstance(value, list):
+        return [expand_home(one) if isinstance(one, str) else one for one in value]
+    return expand_home(value) if isinstance(value, str) else value
 
 
 class Verbs(TyperGroup):

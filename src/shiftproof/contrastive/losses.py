@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from shiftproof.errors import InputError, MissingExtraError, UnknownNameError
+from shiftproof.unit_rows import measure_tensor
 
 try:
     import torch
@@ -541,12 +542,7 @@ def _to_space(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
         raise InputError(f"{name}: {_rows_where(~torch.isfinite(vectors))} NaN or infinite values.")
     if space == "euclidean":
         return vectors
-    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    if not bool(((lengths.detach() > 1e-15) & torch.isfinite(lengths.detach())).all()):
-        # Their squares overflow or underflow float32: rescale all vectors first.
-        peak = vectors.detach().abs().amax(-1, keepdim=True)
-        vectors = vectors / torch.where(peak == 0, 1, peak)
-        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    vectors, lengths = measure_tensor(vectors)
     if bool((lengths.detach() == 0).any()):
         raise InputError(
             f"{name}: {_rows_where(lengths == 0)} a length of zero, which cannot be put on the "

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 from shiftproof.corruptions.checks import CorruptionFunction, check_severity
 from shiftproof.corruptions.pictures import like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, function_of
+from shiftproof.counts import plural
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.types import Image, Images
@@ -53,7 +54,9 @@ def corrupt_batch(
     (2, 8, 8, 3)
     """
     if len(images) != len(keys):
-        raise InputError(f"Each image needs a key: got {len(images)} images and {len(keys)} keys.")
+        raise InputError(
+            f"Each image needs a key: got {plural(len(images), 'image')} and {plural(len(keys), 'key')}."
+        )
 
     def one(index: int) -> Image:
         return corrupt(

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shiftproof.data.images.dataset import check_labels, open_data
     from shiftproof.data.images.demo import DemoPhotographs
     from shiftproof.data.images.folder import ImageFolder, read_class_map
+    from shiftproof.data.images.packed_tree import PackedTree
     from shiftproof.data.images.parquet import ParquetImages
     from shiftproof.data.images.saved import SavedDataset
     from shiftproof.data.images.tars import TarData
@@ -70,6 +71,7 @@ __all__ = [
     "ImageTable",
     "MaskCounts",
     "PackedDetectionData",
+    "PackedTree",
     "ParquetImages",
     "Part",
     "SavedDataset",
@@ -109,6 +111,7 @@ _NAMES = {
     "ImageTable": "shiftproof.data.images.csv_table",
     "MaskCounts": "shiftproof.data.segmentation.dataset",
     "PackedDetectionData": "shiftproof.data.detection.packed",
+    "PackedTree": "shiftproof.data.images.packed_tree",
     "ParquetImages": "shiftproof.data.images.parquet",
     "Part": "shiftproof.data.found",
     "SavedDataset": "shiftproof.data.images.saved",

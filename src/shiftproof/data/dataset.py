@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
@@ -52,7 +53,7 @@ class ImageData(ABC):
         without = [sample.id for sample in self.samples if sample.label is None]
         if without and len(without) < len(self.samples):
             raise LabelError(
-                f"{name}: {len(without)} of {len(self.samples)} images have no label (first: "
+                f"{name}: {len(without)} of {plural(len(self.samples), 'image')} have no label (first: "
                 f"{without[0]}); expected all or none."
             )
         self.classes = None if without else classes

@@ -7,14 +7,14 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, show_name, suggest_sibling
-from shiftproof.io.images import IMAGE_SUFFIXES, read_image, read_size
+from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
 from shiftproof.io.text import read_text
 from shiftproof.types import Image
 
@@ -143,6 +143,19 @@ def all_files(root: Path) -> Iterator[str]:
             path = Path(folder, name)
             if not name.startswith(".") and path.is_file():
                 yield path.relative_to(root).as_posix()
+
+
+def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
+    """Return whether a folder has files that hold many images each, and no images beside them.
+
+    ``is_packed`` says so of a name.
+    """
+    found = False
+    for name in all_files(root):
+        if is_image(Path(name)):
+            return False
+        found = found or is_packed(name)
+    return found
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shiftproof.counts import plural
 from shiftproof.data.disk import ImageListing, shorten
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.urls import redact_urls
@@ -108,7 +109,7 @@ class FoundDataset:
         """Descriptions of the dataset, a sentence for each part."""
         if not self.parts:
             return (f"{self.title}: {self.source}",)
-        what = "tar" if self.layout == "webdataset" else "image"
+        what = _NOUNS.get(self.layout, "image")
         return tuple(_sentence(self.title, part, what) for part in self.parts)
 
     @property
@@ -164,12 +165,16 @@ class FoundDataset:
         }
 
 
+_NOUNS = {"webdataset": "tar", "packed tree": "file"}
+"""What is counted where it is not images, by layout."""
+
+
 def _sentence(title: str, part: Part, what: str) -> str:
     name = part.annotations if part.annotations not in ("", ".") else ""
     heading = ", ".join(filter(None, [title, name, part.title if part.title != name else ""]))
     if part.problem is not None:
         return f"{heading}: cannot be used. {part.problem}"
     where = shorten(f"{folder}/" for folder in part.folders if folder != ".")
-    images = f"{len(part.pictures):,} {what}{'' if len(part.pictures) == 1 else 's'}"
+    images = plural(len(part.pictures), what)
     missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
     return f"{heading}, {images}{f' in {where}' if where else ''}{missing}{part.about}"

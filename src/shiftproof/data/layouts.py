@@ -29,13 +29,14 @@ from shiftproof.data.detection.voc import voc_folders
 from shiftproof.data.detection.voc_files import find_voc
 from shiftproof.data.detection.yolo import has_labels, is_yolo
 from shiftproof.data.found import FoundDataset, Request
-from shiftproof.data.images.corrupted import is_corrupted_tree
+from shiftproof.data.images.cell_folders import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.layouts import (
     ImageReading,
     find_arrays,
     find_image,
     find_image_files,
+    find_packed_tree,
     find_rows,
     find_table,
     find_tars,
@@ -45,10 +46,12 @@ from shiftproof.data.images.layouts import (
     open_corrupted_tree,
     open_folder,
     open_image,
+    open_packed_tree,
     open_rows,
     open_table,
     open_tars,
 )
+from shiftproof.data.images.packed_tree import is_packed_tree
 from shiftproof.data.images.parquet import is_parquet
 from shiftproof.data.images.saved import is_saved_dataset
 from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS, find_label_maps
@@ -155,6 +158,14 @@ LAYOUTS: dict[str, Layout] = {
         for name, layout in LABEL_MAP_LAYOUTS.items()
         if name != "cityscapes"  # has boxes, too, and its own row
     },
+    "packed tree": Layout(
+        "a -C tree of tars or tables",
+        find_packed_tree,
+        traces=is_packed_tree,
+        open_images=open_packed_tree,
+        takes=frozenset({"clean", "split", "column", "label_key"}),
+        has_own_splits=True,
+    ),
     "corrupted tree": Layout(
         "a -C tree",
         find_image_files,

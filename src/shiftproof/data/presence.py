@@ -35,7 +35,21 @@ def check_presence(source: str | Path, kind: Kind) -> None:
     is_elsewhere = kind != "results" and is_address(source)
     if path.exists() or is_demo or is_elsewhere:
         return
-    raise InputError(f"{path} does not exist; expected {_EXPECTED[kind]}.{suggest_sibling(path)}")
+    hint = _explain_pattern(path) or suggest_sibling(path)
+    raise InputError(f"{path} does not exist; expected {_EXPECTED[kind]}.{hint}")
+
+
+def _explain_pattern(path: Path) -> str:
+    """Return what to give in place of a pattern of file names that no shell has expanded, or ""."""
+    if not any(mark in str(path) for mark in "*?["):
+        return ""
+    folder = next((above for above in path.parents if above.is_dir()), path.parent)
+    return f" Patterns of names are not expanded: give the folder, {folder}."
+
+
+def is_demo(source: str | Path) -> bool:
+    """Return whether a source is the word for the demo photographs, and no file or folder."""
+    return str(source) == "demo" and not Path(source).exists()
 
 
 def is_address(source: str | Path) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from shiftproof.data import ImageData, ImageFolder, ParquetImages, SavedDataset, open_data
+from shiftproof.data.images.cell_folders import find_first_cell
+from shiftproof.data.images.cells import check_clean
+from shiftproof.data.images.packed_tree import find_packing
 from shiftproof.data.layouts import layout_of
 from shiftproof.data.presence import is_address
 from shiftproof.embed.pictures import Pictures, SplitPictures
@@ -27,10 +30,11 @@ def open_pictures(
     """Open images as the parts that become shards.
 
     Args:
-        source: a folder of images; a webdataset tar or a folder of them, a brace pattern or a URL
-            of such; a dataset in the layout of COCO, Pascal VOC, Cityscapes or YOLO; a folder
-            written by ``save_to_disk`` of Hugging Face's ``datasets``; Parquet files of images; a
-            ``.csv`` with rows ``path,label``; "demo"; or an opened source.
+        source: a folder of images; a webdataset tar or a folder of them (of corrupted copies, too,
+            whose cells are all embedded), a brace pattern or a URL of such; a dataset in the layout
+            of COCO, Pascal VOC, Cityscapes or YOLO; a folder written by ``save_to_disk`` of Hugging
+            Face's ``datasets``; Parquet files of images; a ``.csv`` with rows ``path,label``; "demo";
+            or an opened source.
         shard_size: images per shard, 10,000 by default. Each tar is one shard.
         split: which part of a dataset that has several.
         images: the folder of the images, if several are possible; for tables, the image column.
@@ -48,7 +52,7 @@ def open_pictures(
     if not isinstance(source, ImageData):
         path = Path(source)
         is_tars = is_address(source) or is_tar(path.name)
-        if is_tars or (path.exists() and layout_of(path) == "webdataset"):
+        if is_tars or (path.exists() and _holds_tars(path)):
             if any(given is not None for given in (shard_size, split, images, root)):
                 raise InputError(
                     f"{redact_urls(str(source))} holds tars, of which each becomes one shard: leave "
@@ -63,7 +67,24 @@ def open_pictures(
 def _data(
     path: Path, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> ImageData:
-    if path.is_dir() and layout_of(path) == "corrupted tree":
+    layout = layout_of(path) if path.is_dir() else None
+    if layout == "corrupted tree":
         # All its images are embedded, with or without annotations.
         return ImageFolder(path)
-    return open_data(path, classes=None, split=split, images=images, root=root)
+    if layout == "packed tree":
+        raise InputError(
+            f"{path} holds corrupted copies in tables; give one of its cells, such as "
+            f"{find_first_cell(path)}."
+        )
+    data = open_data(path, classes=None, split=split, images=images, root=root)
+    check_clean(data)
+    return data
+
+
+def _holds_tars(path: Path) -> bool:
+    """Return whether a path is a folder of tars, also of corrupted copies, which are all embedded."""
+    layout = layout_of(path)
+    if layout == "packed tree":
+        first = find_first_cell(path)
+        return first is not None and find_packing(first) == "webdataset"
+    return layout == "webdataset"

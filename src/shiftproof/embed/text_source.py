@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shiftproof.counts import plural
 from shiftproof.data.disk import read_csv
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
@@ -103,7 +104,7 @@ def _of_csv(path: Path) -> Texts:
     for line, cells in rows:
         if len(cells) != len(titles) or not cells[place]:
             raise BrokenFileError(
-                f"{path}, line {line}: expected {len(titles)} cells with a text among them, got "
+                f"{path}, line {line}: expected {plural(len(titles), 'cell')} with a text among them, got "
                 f"{','.join(cells)!r:.80}."
             )
     others = [number for number in range(len(titles)) if number != place]

@@ -6,23 +6,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import label_set
+from shiftproof.data.images.dataset import check_data, find_copies
 from shiftproof.errors import UnknownNameError
 from shiftproof.evaluate.audited import read_audit
-from shiftproof.evaluate.sets import ALL, check_name
+from shiftproof.evaluate.sets import ALL, check_name, refuse_copies
 
 
-def check_request(sets: Mapping[str, str], labels: Mapping[str, str], audit: Path | None) -> None:
-    """Check the names of test sets and label sets, and the audit.
+def check_request(
+    sets: Mapping[str, str],
+    labels: Mapping[str, str],
+    audit: Path | None,
+    class_map: Mapping[str, str] | None,
+) -> None:
+    """Check the test sets, the names of them and of label sets, and the audit.
 
     ``labels`` are from the name of a test set to a label set, or to "all".
 
     Raises:
         UnknownNameError: no such test set or label set; says the nearest.
-        InputError: a name that is no valid file name, or a folder that is no audit of these test
-            sets.
+        InputError: a name that is no valid file name, no images, corrupted copies, or a folder that
+            is no audit of these test sets.
     """
-    for name in sets:
+    for name, source in sets.items():
         check_name(name)
+        if find_copies(source) is not None:
+            raise refuse_copies(name, Path(source).resolve().name)
+        check_data(source, class_map=class_map)
     for name, labels_of in labels.items():
         if name not in sets:
             raise UnknownNameError.of("test set", name, sets)

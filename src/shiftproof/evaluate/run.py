@@ -15,7 +15,9 @@ from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.sharing import Filling, fill_shared
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
+from shiftproof.counts import plural
 from shiftproof.data import ImageData
+from shiftproof.data.images.dataset import check_data
 from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
@@ -23,6 +25,7 @@ from shiftproof.evaluate.summary import summarize
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.models.assumed import collect_assumed
+from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
@@ -85,6 +88,9 @@ def evaluate(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     check_at_least_one("batch_size", batch_size)
+    for source in data.values():
+        if not isinstance(source, ImageData):
+            check_data(source, class_map=class_map)
     named = _name_models(models, device, Path(out))
     sets = open_sets(data, labels or {}, named, class_map)
     if not RunFolder(Path(out)).run_file.is_file():
@@ -125,12 +131,15 @@ def _name_models(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str, out: Path
 ) -> dict[str, ClassifierLike]:
     load = functools.partial(load_classifier, device=device, kept=out)
-    named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier", single="model")
+    named: dict[str, ClassifierLike] = load_models(
+        models, load, check=check_classifier, noun="classifier", single="model"
+    )
     first = next(iter(named.values()))
     for name, one in named.items():
         if one.classes.names != first.classes.names:
             raise LabelError(
-                f"{name} answers {len(one.classes)} classes ({one.classes.title}), the first model "
+                f"{name} answers {plural(len(one.classes), 'class')} ({one.classes.title}), the "
+                f"first model "
                 f"{len(first.classes)} ({first.classes.title}); evaluate them one by one."
             )
     return named

@@ -97,9 +97,7 @@ def _open(
     chosen = _labels(name, asked, classes)
     opened = open_data(data, classes=chosen or classes, class_map=class_map)
     if isinstance(opened, CorruptedData):
-        raise InputError(
-            f"{name}: {opened.name} holds corrupted copies; measure them by `shiftproof bench`."
-        )
+        raise refuse_copies(name, opened.name)
     check_labels(opened, chosen.classes if chosen else classes)
     if not opened.is_labeled:
         raise InputError(
@@ -107,6 +105,13 @@ def _open(
             "a CSV of path,label."
         )
     return OpenSet(name, opened, chosen)
+
+
+def refuse_copies(name: str, copies: str) -> InputError:
+    """Return the error for corrupted copies in the place of a test set."""
+    return InputError(
+        f"{name}: {copies} holds corrupted copies; measure them by `shiftproof bench`."
+    )
 
 
 def _labels(name: str, asked: str | None, classes: Classes) -> LabelSet | None:

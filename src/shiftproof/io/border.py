@@ -134,8 +134,13 @@ def show_name(name: str) -> str:
 
 
 def suggest_sibling(path: Path) -> str:
-    """Return a question with the nearest existing name to a missing path, or ""."""
+    """Return a question with the nearest existing name to a missing path, or "".
+
+    Of a link that leads nowhere it says where that is.
+    """
     try:
+        if path.is_symlink():
+            return show_text(f" It is a link to {path.readlink()}, which is not there.")
         with os.scandir(path.parent) as entries:
             names = [
                 entry.name for entry in itertools.islice(entries, _SIBLINGS) if is_utf8(entry.name)

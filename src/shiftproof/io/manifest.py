@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -75,6 +77,24 @@ def begin(
     begun = {"format": FORMAT, **settings, **(about or {})}
     files.write_json(file, begun)
     return begun
+
+
+def check_target(folder: Path, name: str, *, what: str, ours: Collection[str] = ()) -> None:
+    """Refuse an output folder that cannot be one, before long work that ends in it; creates nothing.
+
+    Arguments as for :func:`begin`, which may still refuse a folder of other settings.
+
+    Raises:
+        InputError: it is a file, holds other things, or lies where nothing can be written.
+    """
+    if (folder / name).is_file():
+        return
+    _check_empty(folder, name, what, ours)
+    above = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"{above} is a file; expected a folder for {folder}.")
+    if above is not None and not os.access(above, os.W_OK | os.X_OK):
+        raise files.disk_error(above / name, PermissionError(errno.EACCES, "permission denied"))
 
 
 def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> None:

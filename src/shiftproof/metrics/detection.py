@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.files import fingerprint
 from shiftproof.metrics.annotations import ImageId
@@ -414,7 +415,7 @@ class CocoEvaluator:
         whole = given.dtype.kind in "iu" or (given.dtype.kind == "f" and (given % 1 == 0).all())
         if given.shape != (count,) or not whole or (given < 0).any():
             raise InputError(
-                f"Expected {count} weights, one per image, integers of 0 or more, got shape "
+                f"Expected {plural(count, 'weight')}, one per image, integers of 0 or more, got shape "
                 f"{given.shape}, {given.dtype}."
             )
         return given.astype(np.int64)

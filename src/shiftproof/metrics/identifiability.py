@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.lazy import import_extra
 from shiftproof.metrics.intervals import Interval
@@ -100,7 +101,8 @@ def linear_r2(
     test, train = order[:count], order[count:]
     if len(train) <= x.shape[1]:
         raise InputError(
-            f"{len(x)} samples are too few: {len(train)} of them to fit a map from {x.shape[1]} "
+            f"{plural(len(x), 'sample is', 'samples are')} too few: {len(train)} of "
+            f"them to fit a map from {x.shape[1]} "
             f"dimensions, which has {x.shape[1] + 1} numbers per latent; give more samples."
         )
     matrix, offset = _least_squares(x[train], z[train])
@@ -180,7 +182,8 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
     (x, of_x), (z, of_z) = _scale_by_exponent(x), _scale_by_exponent(z)
     if len(x) <= x.shape[1] + 1:
         raise InputError(
-            f"{len(x)} samples are too few for a map from {x.shape[1]} dimensions; give more."
+            f"{plural(len(x), 'sample is', 'samples are')} too few for a map from "
+            f"{x.shape[1]} dimensions; give more."
         )
     spread = z.var(0)
     _check_spread(spread)
@@ -295,7 +298,7 @@ def match_precision(
     if assignment is not None:
         chosen = np.asarray(assignment)
         if chosen.shape != truth.shape or not np.isin(chosen, np.arange(len(found))).all():
-            raise InputError(f"Expected a dimension for each of {len(truth)} latents.")
+            raise InputError(f"Expected a dimension for each of {plural(len(truth), 'latent')}.")
         found = found[chosen]
     elif len(found) == len(truth):
         ordered = np.empty_like(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from shiftproof.counts import plural
 from shiftproof.errors import InputError
 from shiftproof.metrics.classification import log_softmax
 from shiftproof.types import F64
@@ -38,13 +39,14 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     low, high = 1 / HOTTEST, 1 / COLDEST
     if _slope(low, shifted, missed) >= 0:
         raise InputError(
-            f"No temperature fits: on {len(missed):,} images the answers are no better than a guess, "
+            f"No temperature fits: on {plural(len(missed), 'image')} the answers are no better than a guess, "
             f"so that the best is above {HOTTEST:g}; see whether labels and classes belong together."
         )
     # A slope that underflows means that the loss decreases without a minimum.
     if _slope(high, shifted, missed) <= 1e-12:
         raise InputError(
-            f"No temperature fits: {len(missed):,} images are too few, or all are answered right, so "
+            f"No temperature fits: {plural(len(missed), 'image is', 'images are')} too few, or all are "
+            "answered right, so "
             f"that the best is below {COLDEST:g}; give more held-out images."
         )
     for _ in range(_STEPS):

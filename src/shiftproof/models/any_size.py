@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
 from shiftproof.models.module import HeldModule, classes_settings
 from shiftproof.types import Image, Settings
@@ -148,7 +149,7 @@ def choose_classes(
     if meant is None:
         raise InputError(f"{spec!r} does not say what its {outputs} mean: {ways}.")
     if own is not None and len(own) != len(meant):
-        raise InputError(f"{spec!r} has {len(own)} classes, but {len(meant)} are named.")
+        raise InputError(f"{spec!r} has {plural(len(own), 'class')}, but {len(meant)} are named.")
     return meant
 
 

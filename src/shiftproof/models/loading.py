@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from shiftproof.io.naming import hide_folders
+from shiftproof.io.places import is_url
 from shiftproof.models.targets import fetch_target
 from shiftproof.specs import (
     Readers,
@@ -16,6 +17,9 @@ from shiftproof.specs import (
     read_pixels,
     read_switch,
 )
+
+Check: TypeAlias = Callable[[str, Mapping[str, Any]], None]
+"""Refuses what stands behind the colon, or its options, by names and files alone; loads nothing."""
 
 Options = TypeVar("Options")
 
@@ -27,13 +31,14 @@ class Loader(Generic[Options, Parts]):
     """One row of a table of sources: how the models of one source are loaded.
 
     ``load`` gets what stands behind the colon. ``options`` names what it takes beside the options
-    that all sources of its table take.
+    that all sources of its table take. ``check`` is asked of all models before the first is loaded.
     """
 
     load: Callable[[str, Options], Parts]
     description: str
     example: str
     options: frozenset[str] = frozenset()
+    check: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,57 @@ def read_request(
         InputError: an option that this source does not take, given twice, or of the wrong kind.
         BrokenFileError, InputError, MissingExtraError, RunError: a URL, as by :func:`fetch_target`.
     """
-    own = {name: readers[name] for name in keywords}
-    source, target, written = parse_spec(spec, loaders, own, wrapped=wrapped)
-    options = merge_options(spec, keywords, written, source, loaders, common=common)
+    source, target, options = _read(
+        spec, keywords, loaders, common=common, wrapped=wrapped, readers=readers
+    )
     target = fetch_target(target)
     for name in ("size", "window", "stride"):
         if isinstance(options.get(name), int):
             options[name] = (options[name], options[name])
     name = hide_folders(f"{source}:{target}") if target else source
     return Request(loaders[source], target, name, options)
+
+
+def check_spec(
+    spec: str,
+    keywords: Mapping[str, Any],
+    loaders: Mapping[str, Loader[Options, Parts]],
+    *,
+    common: Container[str],
+    wrapped: str,
+    readers: Readers = READERS,
+) -> dict[str, Any]:
+    """Refuse a text that names no model, as far as names and files tell; nothing is loaded.
+
+    Arguments as for :func:`read_request`.
+
+    Returns:
+        the options of the text and of the call.
+
+    Raises:
+        UnknownNameError, InputError: as for :func:`read_request`.
+        ModelError, BrokenFileError, MissingExtraError: by the check of the source.
+    """
+    source, target, options = _read(
+        spec, keywords, loaders, common=common, wrapped=wrapped, readers=readers
+    )
+    check = loaders[source].check
+    if check is not None and not is_url(target):
+        check(target, options)
+    return options
+
+
+def _read(
+    spec: str,
+    keywords: Mapping[str, Any],
+    loaders: Mapping[str, Loader[Options, Parts]],
+    *,
+    common: Container[str],
+    wrapped: str,
+    readers: Readers,
+) -> tuple[str, str, dict[str, Any]]:
+    """Return the source, what stands behind its colon, and the options."""
+    own = {name: readers[name] for name in keywords}
+    source, target, written = parse_spec(spec, loaders, own, wrapped=wrapped)
+    options = merge_options(spec, keywords, written, source, loaders, common=common)
+    return source, target, options

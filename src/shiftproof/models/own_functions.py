@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +70,28 @@ class FunctionModel:
         return self._function(inputs)
 
 
+def check_function(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a text that names no function, or one of a module that is not there; nothing is imported.
+
+    Raises:
+        InputError: no function is named, or a file in the place of the module.
+        ModelError: there is no such module.
+    """
+    module, _ = _split_target(target)
+    package = module.partition(".")[0]
+    with _working_directory_first():
+        importlib.invalidate_caches()
+        try:
+            is_there = package in sys.modules or importlib.util.find_spec(package) is not None
+        except (ImportError, ValueError):
+            is_there = False
+    if not is_there:
+        raise ModelError(
+            f"python:{target}: the module {module!r} cannot be imported (there is no {package!r} "
+            "here, nor is it installed)."
+        )
+
+
 def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
     """Import ``MODULE:FUNCTION``, also from the working directory. Importing runs the module.
 
@@ -79,14 +102,7 @@ def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
         UnknownNameError: the module has no such function; says the nearest.
         ModelError: the module cannot be imported, or what is named is no function.
     """
-    module_name, _, name = target.partition(":")
-    if not module_name or not name:
-        raise InputError(f"python:{target} names no function; expected python:MODULE:FUNCTION.")
-    if module_name.endswith(".py"):
-        raise InputError(
-            f"python:{target} names a file; expected its module: "
-            f"python:{Path(module_name).stem}:{name}, started in the folder of the file."
-        )
+    module_name, name = _split_target(target)
     module = _import(module_name, target)
     if not hasattr(module, name):
         known = [one for one in vars(module) if not one.startswith("_")]
@@ -95,6 +111,19 @@ def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
     if not callable(function) and not isinstance(function, kinds):
         raise ModelError(f"python:{target} is a {type(function).__name__}; expected a function.")
     return OwnFunction(target, module, function)
+
+
+def _split_target(target: str) -> tuple[str, str]:
+    """Return the module and the function that ``MODULE:FUNCTION`` names."""
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise InputError(f"python:{target} names no function; expected python:MODULE:FUNCTION.")
+    if module_name.endswith(".py"):
+        raise InputError(
+            f"python:{target} names a file; expected its module: "
+            f"python:{Path(module_name).stem}:{name}, started in the folder of the file."
+        )
+    return module_name, name
 
 
 def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[OwnFunction, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from shiftproof.io.border import open_regular
 from shiftproof.io.places import is_url
 
 
@@ -30,3 +33,13 @@ def fetch_target(target: str) -> str:
 def fetch_classes(classes: Any) -> Any:
     """Return what classes were given as; of a URL the path of its copy here."""
     return fetch_target(classes) if isinstance(classes, str) else classes
+
+
+def check_file(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse the file of a model that is not there.
+
+    Raises:
+        BrokenFileError: it cannot be opened.
+    """
+    with open_regular(Path(target)):
+        pass

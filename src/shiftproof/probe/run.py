@@ -19,6 +19,7 @@ from shiftproof.errors import InputError
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.models.assumed import collect_assumed
+from shiftproof.models.encoders.load import check_encoder
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, random_twin
@@ -420,6 +421,9 @@ def _name_encoders(
         pairs = [(None, encoders)]
     if not pairs:
         raise InputError("Expected at least one encoder, got none.")
+    for _, one in pairs:
+        if isinstance(one, str):
+            check_encoder(one)
     named: dict[str, EncoderLike] = {}
     for name_or_none, one in pairs:
         encoder = load_encoder(one, device=device, normalize=False) if isinstance(one, str) else one

@@ -162,10 +162,8 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
     for aspect, get in aspects.items():
         values = [get(run) for run in runs]
         if any(value != values[0] for value in values):
-            each = "; ".join(
-                f"{name}: {_spell_setting(value)}"
-                for name, value in zip(names, values, strict=True)
-            )
+            spelled = _spell_differing(values)
+            each = "; ".join(f"{name}: {one}" for name, one in zip(names, spelled, strict=True))
             found.append(f"{aspect} ({each})")
     if not found:
         return []
@@ -210,6 +208,26 @@ def doubts(images: Images | ProbeImages, where: str) -> list[str]:
             + "could not be read everywhere. What was not read counts nowhere, and is listed below."
         )
     return found
+
+
+_MOST_DIFFERING = 3
+"""So many settings that differ are named of each run."""
+
+
+def _spell_differing(values: Sequence[object]) -> list[str]:
+    """Return a setting of each run in words; of settings with parts, the first parts that differ."""
+    if not all(isinstance(value, Mapping) and "description" not in value for value in values):
+        return [_spell_setting(value) for value in values]
+    parts = [dict(flat(value)) for value in values if isinstance(value, Mapping)]
+    keys = dict.fromkeys(key for one in parts for key in one)
+    differing = [key for key in keys if len({one.get(key) for one in parts}) > 1]
+    more = len(differing) - _MOST_DIFFERING
+    end = f", and {more} more" if more > 0 else ""
+    return [
+        ", ".join(f"{key} {one.get(key, 'not stated')}" for key in differing[:_MOST_DIFFERING])
+        + end
+        for one in parts
+    ]
 
 
 def _spell_setting(value: object) -> str:

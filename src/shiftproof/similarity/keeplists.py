@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import read_array
@@ -71,7 +72,7 @@ def write_datacomp(path: Path, train: Embeddings, keep: Flags) -> int:
     shared = np.unique(np.concatenate(both))
     if len(shared):
         raise InputError(
-            f"{len(shared)} uids name both rows that stay and rows that go, such as "
+            f"{plural(len(shared), 'uid names', 'uids name')} both rows that stay and rows that go, such as "
             f"{_as_text(shared[0])}. Such a list cannot tell them apart; write keys with their shards "
             "instead (write_keys)."
         )

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import Header, open_archive, read_header
@@ -33,14 +34,12 @@ from shiftproof.io.urls import redact_urls
 from shiftproof.storage.contents import check_whole
 from shiftproof.storage.store import OURS, Store
 from shiftproof.types import F32, F64, Flags
+from shiftproof.unit_rows import SMALLEST, find_peaks, measure_rows
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
 NORM_TOLERANCE = 0.01
 """Tolerance of a normalized row's length: float16 changes it by less than 0.001."""
-
-_SMALL = 1e-15
-"""Length below which squares of a row's values are too small for float32."""
 
 _READ_ROWS = 4096
 
@@ -332,7 +331,7 @@ class Embeddings:
         return shard, int(row - self.starts[shard])
 
     def _make_block(self, place: int, start: int, values: F32) -> Block:
-        norms = _measure_rows(values, scale=self.normalize)
+        norms = measure_rows(values, scale=self.normalize)
         usable = np.isfinite(norms) & (norms > 0)
         if not self.normalize:
             usable &= np.abs(norms - 1) <= NORM_TOLERANCE
@@ -467,7 +466,7 @@ def _check_metadata(metadata: Location, file: Location, rows: int) -> None:
         count = table.metadata.num_rows
     if count != rows:
         raise InputError(
-            f"{metadata} describes {count} rows, but {file.name} holds {rows}. Make the two in one "
+            f"{metadata} describes {plural(count, 'row')}, but {file.name} holds {rows}. Make the two in one "
             "go again, or move the metadata away to go without."
         )
 
@@ -656,35 +655,6 @@ def _read_into(raw: IO[bytes], target: memoryview) -> int:
     return done
 
 
-def _measure_rows(values: F32, *, scale: bool) -> F64:
-    """Return the rows' lengths ``(N,)`` as float64; NaN or infinity where a value is that.
-
-    Squares in float32 overflow above 1e19 and lose digits below 1e-19, so such rows are divided by
-    their largest absolute value before. With ``scale`` they stay divided, and the length is that of
-    what they have become.
-    """
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        norms: F64 = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
-    extreme = np.flatnonzero((norms < _SMALL) | np.isinf(norms))
-    if not extreme.size:
-        return norms
-    peaks = _find_peaks(values[extreme])
-    with np.errstate(invalid="ignore", under="ignore"):
-        divided = values[extreme] / peaks[:, None]
-        lengths = np.sqrt(np.einsum("nd,nd->n", divided, divided)).astype(np.float64)
-    norms[extreme] = np.where(np.isinf(peaks), np.inf, lengths * (1 if scale else peaks))
-    if scale:
-        values[extreme] = divided
-    return norms
-
-
-def _find_peaks(values: NDArray[Any]) -> NDArray[Any]:
-    """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
-    peaks = np.abs(values).max(axis=1, initial=0)
-    found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
-    return found
-
-
 def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
     """Return rows as float32; with ``scale`` those of float64 that are out of its range divided by
     their largest absolute value.
@@ -693,8 +663,8 @@ def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
         found = np.array(values, dtype=np.float32, order="C")
         if scale and values.dtype.itemsize > 4:
             largest = np.abs(found).max(axis=1, initial=0)
-            rows = np.flatnonzero((largest < _SMALL) | np.isinf(largest))
-            found[rows] = values[rows] / _find_peaks(values[rows])[:, None]
+            rows = np.flatnonzero((largest < SMALLEST) | np.isinf(largest))
+            found[rows] = values[rows] / find_peaks(values[rows])[:, None]
         return found
 
 
@@ -734,7 +704,7 @@ def check_flags(flags: NDArray[Any], rows: int, name: str) -> Flags:
     values = np.asarray(flags)
     if values.shape != (rows,):
         raise InputError(
-            f"Expected one value in {name} for each of {rows} rows, got shape {values.shape}."
+            f"Expected one value in {name} for each of {plural(rows, 'row')}, got shape {values.shape}."
         )
     if values.dtype != np.bool_:
         raise InputError(

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
@@ -203,7 +204,8 @@ def _choose_keys(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
     both = stay & go
     if both:
         raise InputError(
-            f"{len(both)} keys of {where} name both samples that stay and samples that go, such as "
+            f"{plural(len(both), 'key')} of {where} {'names' if len(both) == 1 else 'name'} both "
+            f"samples that stay and samples that go, such as "
             f"{min(both)!r}. Filter with as many tars as there are shards, in the same order."
         )
     return stay

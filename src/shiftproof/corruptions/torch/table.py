@@ -17,6 +17,7 @@ from shiftproof.corruptions.checks import check_severity
 from shiftproof.corruptions.table import COMMON, HOLDOUT, corrupt
 from shiftproof.corruptions.torch import blur, digital, jpeg, noise, weather
 from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, full_floats
+from shiftproof.counts import plural
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
 
@@ -53,7 +54,9 @@ def corrupt_tensor(
     if images.numel() == 0:
         raise ImageError(f"A batch has at least one image of one pixel; got {tuple(images.shape)}.")
     if len(keys) != len(images):
-        raise InputError(f"Each image needs a key: got {len(images)} images and {len(keys)} keys.")
+        raise InputError(
+            f"Each image needs a key: got {plural(len(images), 'image')} and {plural(len(keys), 'key')}."
+        )
     if images.device.type == "cpu":
         return _corrupt_on_cpu(images, name, level, keys, seed)
     return corrupt_on_device(images, name, level, keys, seed)

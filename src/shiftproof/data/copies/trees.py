@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from shiftproof.counts import plural
 from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
+from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.rows import RowImages, RowTable, image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
@@ -24,6 +26,7 @@ from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
+from shiftproof.io.tars import is_tar
 from shiftproof.io.urls import redact_urls
 
 PAIRED = ("ade20k", "voc masks", "masks")
@@ -137,6 +140,8 @@ def open_tree(
         return Tree(found.root, "plain", (source.name,))
     if found.layout == "webdataset" and not source.is_dir():
         return Tree(found.root, "webdataset", found.pictures)
+    if found.layout == "packed tree":
+        return _tree_of_copies(found)
     if found.layout in ("table", "corrupted arrays"):
         raise InputError(f"{source} is {found.title}; expected an image or a folder of images.")
     for part in found.parts:
@@ -183,14 +188,15 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
         others = set(whole.pictures) & carried
         carried -= others
         if others:
-            omissions.append(f"{len(others):,} images of other splits: left out")
+            omissions.append(f"{plural(len(others), 'image')} of other splits: left out")
     rest = sorted(name for name in carried if is_image(Path(name)))
     if rest and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
         shown = shorten(f"{folder}/" for folder in folders)
         is_maps = LAYOUTS[found.layout].task == "segmentation"
-        what = "label maps and other images" if is_maps else _UNNAMED
-        omissions.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
+        what = plural(len(rest), *(_MAPS if is_maps else _UNNAMED))
+        as_before = "as it is" if len(rest) == 1 else "as they are"
+        omissions.append(f"{what}, in {shown}: carried over {as_before}")
     named = {part.annotations: part.names for part in found.parts if part.names}
     return Tree(
         found.root,
@@ -201,6 +207,20 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
         named,
         tuple(omissions),
     )
+
+
+def _tree_of_copies(found: FoundDataset) -> Tree:
+    """Return the tree of all cells of a corrupted copy of tars.
+
+    Raises:
+        InputError: the copy is of tables.
+    """
+    if not all(map(is_tar, found.pictures)):
+        raise InputError(
+            f"{found.source} holds corrupted copies in tables; give one of its cells, such as "
+            f"{find_first_cell(found.source)}."
+        )
+    return _tree_of_data_set(replace(found, layout="webdataset"), None)
 
 
 def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
@@ -245,7 +265,11 @@ def _name_other_columns(opened: Sequence[RowImages]) -> tuple[str, ...]:
     )
 
 
-_UNNAMED = "images that the annotations do not name"
+_MAPS = ("label map or other image", "label maps and other images")
+_UNNAMED = (
+    "image that the annotations do not name",
+    "images that the annotations do not name",
+)
 
 
 def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:

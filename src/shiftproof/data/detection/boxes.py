@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import fingerprints_below, read_below
 from shiftproof.errors import InputError
@@ -172,7 +173,7 @@ class DetectionData(ImageData):
             self.category_ids
         ) != len(classes):
             raise InputError(
-                f"{name}: expected rising category ids, one for each of {len(classes)} classes, got "
+                f"{name}: expected rising category ids, one for each of {plural(len(classes), 'class')}, got "
                 f"{list(self.category_ids)}."
             )
         for key in objects:
@@ -181,7 +182,9 @@ class DetectionData(ImageData):
 
     def __repr__(self) -> str:
         boxes = sum(len(found) for found in self.objects.values())
-        return f"{type(self).__name__}({self.name!r}, {len(self)} images with {boxes} boxes)"
+        return (
+            f"{type(self).__name__}({self.name!r}, {plural(len(self), 'image')} with {boxes} boxes)"
+        )
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB.

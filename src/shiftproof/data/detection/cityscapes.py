@@ -11,6 +11,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.data.detection.boxes import (
     HIDDEN,
     NO_ANNOTATIONS,
@@ -210,7 +211,7 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
         crossings += rows * len(polygon.corners)
     if pixels > MOST_PIXELS or crossings > MOST_CROSSINGS:
         raise BrokenFileError(
-            f"{where}: {len(polygons)} polygons with {sum(len(one.corners) for one in polygons)} "
+            f"{where}: {plural(len(polygons), 'polygon')} with {sum(len(one.corners) for one in polygons)} "
             f"corners over {pixels} pixels are more than any image has."
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from shiftproof.classes import Classes, name_classes, number_classes
+from shiftproof.counts import plural
 from shiftproof.data.detection.boxes import (
     NO_ANNOTATIONS,
     NO_FILE,
@@ -268,7 +269,9 @@ def _classes(name: str, rows: Sequence[Sequence[_Object]], names: Sequence[str] 
         return name_classes(texts)
     highest = max(numbers, default=0)
     if names is not None and highest >= len(names):
-        raise InputError(f"{name}: the category {highest} is none of {len(names)} classes.")
+        raise InputError(
+            f"{name}: the category {highest} is none of {plural(len(names), 'class')}."
+        )
     return number_classes(highest + 1) if names is None else name_classes(names)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.classes import Classes, number_classes
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.errors import ImageError, InputError, LabelError
 from shiftproof.io import files
@@ -55,7 +56,7 @@ class ImageArrays(ImageData):
         keys = [f"{number:06}" for number in range(len(arrays))] if ids is None else list(ids)
         if len(keys) != len(arrays) or not all(isinstance(key, str) and key for key in keys):
             raise InputError(
-                f"Expected one text per image as its id, got {len(keys)} ids for {len(arrays)} "
+                f"Expected one text per image as its id, got {plural(len(keys), 'id')} for {len(arrays)} "
                 f"images: {keys!r:.80}."
             )
         targets = _targets(labels, len(arrays), classes)

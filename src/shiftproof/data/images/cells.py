@@ -72,6 +72,19 @@ class CorruptedData(ImageData):
         return InputError(f"{self.name} has no cell {cell}; it has {there}.")
 
 
+def check_clean(data: ImageData) -> None:
+    """Refuse corrupted copies without clean images where clean images are wanted.
+
+    Raises:
+        InputError: such copies.
+    """
+    if isinstance(data, CorruptedData) and not data.has_clean:
+        raise InputError(
+            f"{data.name} holds corrupted copies alone; expected clean images. Give the folder of one "
+            "of its cells to take those as they are."
+        )
+
+
 def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Return the corrupted ones of ``cells``: the table's corruptions first, in its order."""
     known = {name: place for place, name in enumerate(CORRUPTIONS)}

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.corruptions import CORRUPTIONS, GROUPS
-from shiftproof.data.disk import find_images, fingerprints_below, folders_in, read_below, twins
+from shiftproof.data.disk import find_images, fingerprints_below, read_below
 from shiftproof.data.images import cells
-from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
-from shiftproof.data.images.folder import FolderLabels, name_of, without_border
+from shiftproof.data.images.cell_folders import (
+    CellFolders,
+    find_cells,
+    keep_only,
+    pair_with_clean,
+)
+from shiftproof.data.images.folder import FolderLabels, without_border
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
 
-_SEVERITY = re.compile(r"(?:severity_)?(\d{1,3})")
-
-# The tars of ImageNet-C unpack to these folders, each with some corruptions in it.
-_GROUP_FOLDERS = {*GROUPS, "extra"}
-
 
 @final
-class CorruptedTree(CorruptedData):
+class CorruptedTree(CellFolders):
     """The images of ``ROOT/<corruption>/<severity>/<class>/<file>``.
 
     ``severity_3`` is read as 3, and an additional folder is allowed above the corruption
     (``noise``, ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of
     any name are found; those that are neither among the 15 nor holdout are listed in
-    ``other_corruptions``.
+    ``other_corruptions``. Cells whose images are in tars or tables are a
+    :class:`~shiftproof.data.PackedTree`.
 
     An image's id is its path below the severity, so it is the same in every cell. The samples are
     the union of all corrupted cells; if a cell lacks an image, ``missing`` lists it and reading it
@@ -58,70 +57,27 @@ class CorruptedTree(CorruptedData):
         labeled: bool | None = None,
         clean: str | Path | None = None,
     ) -> None:
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise InputError(f"{root} is no folder; expected a -C tree.")
+        home = Path(root)
         if clean is not None and not Path(clean).is_dir():
             raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
-        clean_folder = Path(clean) if clean is not None else self.root / "clean"
-        self._folders, self.passed_over = _cells(self.root, clean_folder)
-        names, missing = _pair(self._folders)
+        clean_folder = Path(clean) if clean is not None else home / "clean"
+        folders, passed_over = find_cells(home, clean_folder)
+        names, missing = _pair(folders)
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
         self.folders_left_out = labels.count_left_out(names)
         self.border = labels.border
         names = [sample.id for sample in samples]
-        self.missing = _only(missing, names)
-        self._clean_names: dict[str, str] = {}
-        self.clean_without_twin = 0
+        missing = keep_only(missing, names)
+        self._clean_names: Mapping[str, str] = {}
+        unused = 0
         if clean_folder.is_dir():
-            self._folders[CLEAN] = clean_folder
-            self._add_clean(names, find_images(clean_folder).names)
-        super().__init__(name_of(self.root), samples, labels.classes)
-
-    def _add_clean(self, names: list[str], clean_names: Iterable[str]) -> None:
-        clean_names = list(clean_names)
-        found = twins(names, clean_names)
-        # Only the differing names are stored, since the tree is sent to every worker.
-        self._clean_names = {
-            name: twin for name, twin in found.items() if twin is not None and twin != name
-        }
-        without = tuple(name for name, twin in found.items() if twin is None)
-        if len(without) == len(names):
-            raise InputError(
-                f"{self._folders[CLEAN]}: none of the {len(names)} images of the tree has a clean "
-                f"twin there; expected the same paths, such as {names[0]}."
-            )
-        if without:
-            self.missing[CLEAN] = without
-        self.clean_without_twin = len(set(clean_names) - set(found.values()))
-
-    def narrow(self, samples: Sequence[Sample], rule: str) -> CorruptedTree:
-        """Return the tree restricted to some of its images; see :class:`ImageData`."""
-        narrowed = super().narrow(samples, rule)
-        narrowed.missing = _only(self.missing, (sample.id for sample in samples))
-        return narrowed
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """The existing corrupted cells: the table's corruptions first, in its order."""
-        return order_cells(self._folders)
-
-    @property
-    def has_clean(self) -> bool:
-        """Whether there are clean images."""
-        return CLEAN in self._folders
-
-    def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return the samples of a cell.
-
-        Raises:
-            InputError: the tree has no such cell.
-        """
-        if cell not in self._folders:
-            raise self._no_cell(cell)
-        lacking = set(self.missing.get(cell, ()))
-        return tuple(sample for sample in self.samples if sample.id not in lacking)
+            found = pair_with_clean(clean_folder, names, find_images(clean_folder).names)
+            self._clean_names, unused = found.others, found.unused
+            folders[CLEAN] = clean_folder
+            if found.without:
+                missing[CLEAN] = found.without
+        super().__init__(home, folders, passed_over, missing, unused, samples, labels.classes)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
@@ -129,8 +85,7 @@ class CorruptedTree(CorruptedData):
         Raises:
             BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
         """
-        if cell not in self._folders:
-            raise BrokenFileError(f"{sample.id}: the tree {self.name} has no {cell}.")
+        self._check_cell(sample, cell)
         try:
             image = read_below(self._folders[cell], self._file(sample.id, cell))
             return without_border(image, self.border, sample.id)
@@ -168,67 +123,9 @@ class CorruptedTree(CorruptedData):
         return {
             **super().settings(),
             "fingerprint of": "contents; of more than 2 GB sizes, and contents of some files",
-            "missing": {str(cell): len(names) for cell, names in sorted(self.missing.items())},
-            "corruptions not in the table": list(self.other_corruptions),
-            "folders that are no corruption": list(self.passed_over),
-            "clean images without a corrupted twin": self.clean_without_twin,
             "images of no class": sum(self.folders_left_out.values()),
             "pixels cut off each side": self.border,
         }
-
-
-def is_corrupted_tree(root: Path) -> bool:
-    """Return whether a folder is a -C tree: has a known corruption with severities in it."""
-    return any(
-        canonical(corruption.name) in CORRUPTIONS
-        and any(_SEVERITY.fullmatch(folder.name) for folder in folders_in(corruption))
-        for first in folders_in(root)
-        if first.name in _GROUP_FOLDERS or canonical(first.name) in CORRUPTIONS
-        for corruption in _corruption_folders(first)
-    )
-
-
-def corruptions_of_tree(root: Path, clean: str | Path | None = None) -> tuple[str, ...]:
-    """Return the names of the corruptions of a -C tree, without a look at its images."""
-    there, _ = _cells(root, root / "clean" if clean is None else Path(clean))
-    return tuple(dict.fromkeys(cell.corruption for cell in there))
-
-
-def _corruption_folders(first: Path) -> list[Path]:
-    """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
-    if first.name not in _GROUP_FOLDERS:
-        return [first]
-    inner = folders_in(first)
-    # A corruption itself may be named "noise" or "blur".
-    return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
-
-
-def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
-    """Return the folder of each cell, and the folders in the root that are no corruptions."""
-    found: dict[Cell, Path] = {}
-    passed_over: list[str] = []
-    for first in folders_in(root):
-        if first.resolve() == clean.resolve() or first.name == "clean":
-            continue
-        for corruption in _corruption_folders(first):
-            severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
-            if not severities:
-                passed_over.append(corruption.relative_to(root).as_posix())
-            for folder in severities:
-                match = _SEVERITY.fullmatch(folder.name)
-                assert match is not None
-                severity = int(match[1])
-                if not 1 <= severity <= 5:
-                    raise InputError(f"{folder}: expected severities 1 to 5; remove the folder.")
-                cell = Cell(canonical(corruption.name), severity)
-                if cell in found:
-                    raise InputError(f"{cell} is there twice: {found[cell]} and {folder}.")
-                found[cell] = folder
-    if not found:
-        raise InputError(
-            f"{root} is no -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
-        )
-    return found, tuple(passed_over)
 
 
 def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
@@ -250,15 +147,6 @@ def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str
     return sorted(first | added), {
         cell: tuple(sorted(names)) for cell, names in missing.items() if names
     }
-
-
-def _only(
-    missing: Mapping[Cell, tuple[str, ...]], names: Iterable[str]
-) -> dict[Cell, tuple[str, ...]]:
-    """Restrict the missing images to ``names``."""
-    kept = set(names)
-    lacking = {cell: tuple(name for name in gone if name in kept) for cell, gone in missing.items()}
-    return {cell: gone for cell, gone in lacking.items() if gone}
 
 
 def _size(path: Path) -> int | None:

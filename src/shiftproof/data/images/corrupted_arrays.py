@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.counts import plural
 from shiftproof.data.disk import folders_in, shorten
 from shiftproof.data.images import cells
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
@@ -189,14 +190,16 @@ def is_corrupted_arrays(root: Path) -> bool:
     )
 
 
-def corruptions_of_arrays(root: Path) -> tuple[str, ...]:
-    """Return the names of the corruptions of arrays, without a look into them."""
+def cells_of_arrays(root: Path) -> tuple[Cell, ...]:
+    """Return the cells of arrays in order, by the names of the files alone."""
+    is_stacked = (root / _LABELS).is_file()
     found = (
         [path.stem for path in root.glob("*.npy") if path.name != _LABELS]
-        if (root / _LABELS).is_file()
+        if is_stacked
         else [path.parent.name for path in root.glob("*/*_images.npy")]
     )
-    return tuple(dict.fromkeys(map(canonical, sorted(found))))
+    severities = range(1, SEVERITIES + 1 if is_stacked else 2)
+    return order_cells({Cell(canonical(name), level) for name in found for level in severities})
 
 
 def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
@@ -309,7 +312,7 @@ def _check_shapes(slabs: Mapping[Cell, _Slab], count: int) -> None:
             )
         if array.shape[0] != slab.rows:
             raise InputError(
-                f"{array.path}: expected {slab.rows} images, one per label, got {array.shape[0]}."
+                f"{array.path}: expected {plural(slab.rows, 'image')}, one per label, got {array.shape[0]}."
             )
         sizes.setdefault(array.shape[1:3], {})[str(array.path)] = None
     if len(sizes) > 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, compose
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import fingerprints_below, read_below, read_csv
 from shiftproof.errors import BrokenFileError, InputError, LabelError
@@ -78,7 +79,7 @@ class ImageTable(ImageData):
         if without and (known or labeled):
             raise LabelError(
                 f"{source}, line {lines[without[0]]}: expected path,label; {len(without)} of "
-                f"{len(labels)} rows have no label, this one first."
+                f"{plural(len(labels), 'row has', 'rows have')} no label, this one first."
             )
         samples = [Sample(name, found) for name, found in labels.items()]
         super().__init__(source.name, samples, classes)

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
-from shiftproof.data.disk import folders_in
+from shiftproof.data.disk import folders_in, twins
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
-from shiftproof.data.images.corrupted import corruptions_of_tree, is_corrupted_tree
-from shiftproof.data.images.corrupted_arrays import corruptions_of_arrays, is_corrupted_arrays
+from shiftproof.data.images.cell_folders import (
+    cells_of_tree,
+    find_cells,
+    is_corrupted_tree,
+)
+from shiftproof.data.images.cells import CorruptedData
+from shiftproof.data.images.corrupted import CorruptedTree
+from shiftproof.data.images.corrupted_arrays import cells_of_arrays, is_corrupted_arrays
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
+from shiftproof.data.images.packed_tree import PackedTree, find_packing
 from shiftproof.data.layouts import LAYOUTS, layout_of
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.urls import redact_urls
+from shiftproof.types import Cell
 
 
 def open_data(
@@ -46,7 +55,8 @@ def open_data(
     Args:
         source: "demo" for the 20 demo photographs (unless a file or folder has that name); a folder
             with one folder per class, or flat; a ``.csv`` with rows ``path,label``; a -C tree
-            ``corruption/severity/class/file``, opened as a :class:`CorruptedTree`; ``.npy`` files
+            ``corruption/severity/class/file``, opened as a :class:`CorruptedTree`, or with tars or
+            tables in each severity, as a :class:`PackedTree`; ``.npy`` files
             as those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; the photographs of a
             dataset with boxes, without labels; webdataset tars, also by a brace pattern or a URL,
             as :class:`TarData`; a folder saved by ``datasets``, as :class:`SavedDataset`; Parquet
@@ -78,22 +88,91 @@ def open_data(
         if classes is not None:
             check_labels(source, _of_model(classes))
         return source
-    path = Path(source)
     reading = ImageReading(classes, class_map, labeled, clean, split, images, root, label_key)
-    if path.exists() or is_address(source):
-        return _open(source if is_address(source) else path, reading)
-    if any(given is not None for given in (split, images, root, label_key)):
+    if _is_demo(source):
+        _check_demo(source, reading)
+        return DemoPhotographs(None if classes is None else _of_model(classes))
+    return _open(source if is_address(source) else Path(source), reading)
+
+
+def check_data(
+    source: str | Path,
+    *,
+    class_map: Mapping[str, str] | None = None,
+    labeled: bool | None = None,
+    clean: str | Path | None = None,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+    label_key: str | None = None,
+) -> None:
+    """Refuse data that could be opened with no classes, before there is a model that has some.
+
+    Names of files and folders are looked at, and no image. Arguments as for :func:`open_data`.
+
+    Raises:
+        InputError, BrokenFileError, UnknownNameError: as for :func:`open_data`.
+    """
+    reading = ImageReading(None, class_map, labeled, clean, split, images, root, label_key)
+    if _is_demo(source):
+        _check_demo(source, reading)
+        return
+    if not is_address(source) and layout_of(Path(source)) in _TREES:
+        # All that is in their cells is listed when they are opened.
+        _check_reading(layout_of(Path(source)), str(source), reading)
+        return
+    try:
+        name = _check_openable(_find(source, reading), reading)
+    except InputError:
+        # All folders may be called by classes of the model, and are then read whatever lies beside.
+        is_settled = labeled is False or split is not None or root is not None
+        if is_settled or not _can_be_plain(Path(source), images):
+            raise
+        name = "plain"
+    _check_reading(name, str(source), reading)
+
+
+_TREES = ("corrupted tree", "packed tree")
+
+
+def _check_openable(found: FoundDataset, reading: ImageReading) -> str:
+    """Open without labels what can be opened by its names alone, and return its layout."""
+    if found.layout not in ("webdataset", "plain"):
+        open_images = LAYOUTS[found.layout].open_images or _open_photographs
+        open_images(found, dataclasses.replace(reading, labeled=False))
+    return found.layout
+
+
+def _can_be_plain(path: Path, images: str | Path | None) -> bool:
+    """Return whether a folder can be read as class folders alone."""
+    if not path.is_dir() or not folders_in(path):
+        return False
+    try:
+        find_plain(path, images=path if images is None else images)
+    except InputError:
+        return False
+    return True
+
+
+def _is_demo(source: str | Path) -> bool:
+    """Return whether a source is no path and no address, and so can only be the word "demo"."""
+    return not Path(source).exists() and not is_address(source)
+
+
+def _check_demo(source: str | Path, reading: ImageReading) -> None:
+    """Refuse what is not there, and what changes the demo photographs."""
+    given = (reading.split, reading.images, reading.root, reading.label_key)
+    if any(one is not None for one in given):
         raise InputError(
-            f"{path} has no parts to choose from: leave out split, images, root and label key."
+            f"{source} has no parts to choose from: leave out split, images, root and label key."
         )
     check_presence(source, "images")
-    if class_map is not None or labeled is not None:
+    if reading.class_map is not None or reading.labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")
-    return DemoPhotographs(None if classes is None else _of_model(classes))
 
 
-def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[str, ...] | None:
-    """Return the ``other_corruptions`` of corrupted copies at a path; None where it holds other data.
+def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[Cell, ...] | None:
+    """Return the cells of corrupted copies at a path, in order; None where it holds other data.
 
     This needs no classes, and looks at no image. The clean images of arrays may be among them.
 
@@ -102,20 +181,66 @@ def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[st
     """
     path = Path(source)
     layout = layout_of(path) if path.is_dir() else None
-    if layout == "corrupted tree":
-        found = corruptions_of_tree(path, clean)
-    elif layout == "corrupted arrays":
-        found = corruptions_of_arrays(path)
+    if layout in ("corrupted tree", "packed tree"):
+        return cells_of_tree(path, clean)
+    return cells_of_arrays(path) if layout == "corrupted arrays" else None
+
+
+def open_copies(root: str | Path, data: ImageData) -> CorruptedData:
+    """Open the corrupted copies of a dataset with annotations, without labels.
+
+    Args:
+        root: a -C tree, whose images are files, or in tars or tables.
+        data: the dataset.
+
+    Raises:
+        InputError: no such tree, or one that has none of the images.
+        BrokenFileError: a tar or table that is damaged.
+    """
+    folders, _ = find_cells(Path(root), Path(root, "clean"))
+    packing = find_packing(next(iter(folders.values())))
+    tree: CorruptedData
+    if packing is None:
+        tree = CorruptedTree(root, labeled=False)
+    elif packing == "webdataset":
+        tree = PackedTree(root, labeled=False)
     else:
-        return None
-    return tuple(name for name in found if name not in CORRUPTIONS)
+        # The ids of rows begin with their split.
+        split = data.samples[0].id.rpartition("/")[0]
+        tree = PackedTree(root, labeled=False, split=split or None)
+    pair_copies(data, tree)
+    return tree
+
+
+def pair_copies(data: ImageData, tree: CorruptedData) -> dict[str, str | None]:
+    """Return the corrupted copy of each image of a dataset, whose suffix may be another; or None.
+
+    Raises:
+        InputError: the tree has none of the images.
+    """
+    names = [sample.id for sample in data.samples]
+    found = twins(names, [sample.id for sample in tree.samples])
+    if not any(found.values()):
+        raise InputError(
+            f"{tree.name}: none of the {plural(len(names), 'image')} of {data.name} is there; expected "
+            f"the same paths below each severity, such as {names[0]}."
+        )
+    return found
 
 
 def _open(source: str | Path, reading: ImageReading) -> ImageData:
     """Open what a path or an address was found to be."""
     found = _find(source, reading)
-    layout = LAYOUTS[found.layout]
-    path = redact_urls(found.address or str(found.source))
+    _check_reading(found.layout, found.address or str(found.source), reading)
+    open_images = LAYOUTS[found.layout].open_images or _open_photographs
+    data = open_images(found, reading)
+    data.omissions = (*data.omissions, *found.omissions, *found.notes)
+    return data
+
+
+def _check_reading(name: str, source: str, reading: ImageReading) -> None:
+    """Refuse options that a layout does not take."""
+    layout, path = LAYOUTS[name], redact_urls(source)
     if reading.clean is not None and "clean" not in layout.takes:
         raise InputError(
             f"{path} is no -C tree (corruption/severity/class/file), so it has no clean twin."
@@ -127,13 +252,9 @@ def _open(source: str | Path, reading: ImageReading) -> ImageData:
         )
     if reading.label_key is not None and "label_key" not in layout.takes:
         raise InputError(
-            f"{path} is {found.title}; a label key says what states the label in tars, "
+            f"{path} is {layout.title}; a label key says what states the label in tars, "
             "saved datasets and Parquet files."
         )
-    open_images = layout.open_images or _open_photographs
-    data = open_images(found, reading)
-    data.omissions = (*data.omissions, *found.omissions, *found.notes)
-    return data
 
 
 def _find(source: str | Path, reading: ImageReading) -> FoundDataset:
@@ -192,7 +313,7 @@ def check_labels(data: ImageData, classes: Classes) -> None:
         if sample.label is not None and not 0 <= sample.label < len(classes):
             raise LabelError(
                 f"{data.name}: {sample.id} has the label {sample.label}, but the model has "
-                f"{len(classes)} classes: expected 0 to {len(classes) - 1}."
+                f"{plural(len(classes), 'class')}: expected 0 to {len(classes) - 1}."
             )
     own = data.classes
     if own is None or own.is_numbered or classes.is_numbered or own.names == classes.names:

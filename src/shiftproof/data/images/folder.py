@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
     ImageListing,
@@ -90,8 +91,8 @@ class ImageFolder(ImageData):
             outputs = label_set(title).outputs
             if all(len(group) == 1 for group in outputs) and classes == {g[0] for g in outputs}:
                 return (
-                    f"{self.name} has exactly the {len(outputs)} classes of {title}, whose published "
-                    f"errors are over these alone. For those, open it with label_set({title!r}) as "
+                    f"{self.name} has exactly the {plural(len(outputs), 'class')} of {title}, whose "
+                    f"published errors are over these alone. For those, open it with label_set({title!r}) as "
                     f"its classes and measure model.restrict(label_set({title!r}))."
                 )
         return None
@@ -159,7 +160,8 @@ class FolderLabels:
         loose = [name for name in names if "/" not in name]
         if loose:
             raise LabelError(
-                f"{self._where}: {len(loose)} of {len(names)} images lie in no class folder (first: "
+                f"{self._where}: {len(loose)} of {plural(len(names), 'image lies', 'images lie')} in no "
+                f"class folder (first: "
                 f"{loose[0]}). Put them into one, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )
@@ -167,7 +169,7 @@ class FolderLabels:
         kept = [folder for folder in folders if folder not in left_out]
         if not kept:
             raise LabelError(
-                f"{self._where}: none of the {len(folders)} class folders is of a class of "
+                f"{self._where}: none of the {plural(len(folders), 'class folder')} is of a class of "
                 f"{self.classes.title}, which leaves them all out: {shorten(folders)}."
             )
         where = f"{self._where}, class map"
@@ -250,7 +252,7 @@ def _unknown_folders(
         )
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (
-        f"{where}: the model knows {known} of the {len(folders)} class folders. Unknown: "
+        f"{where}: the model knows {known} of the {plural(len(folders), 'class folder')}. Unknown: "
         f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
         f"classes ({shown}). {todo}"
     )

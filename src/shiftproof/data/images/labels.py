@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from shiftproof.classes import Classes, compose
+from shiftproof.counts import plural
 from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
 
@@ -75,9 +76,9 @@ class StatedLabels:
                 self.classes.names if len(self.classes) <= 20 else (*self.classes.names[:5], "…")
             )
             raise LabelError(
-                f"{where}: the model knows {len(known) or 'none'} of the {len(numbers)} classes that "
-                f"the images are of. Unknown: {shorten(unknown)}. Expected names of its "
-                f"{len(self.classes)} classes ({', '.join(shown)}). Give a class map (--class-map "
+                f"{where}: the model knows {len(known) or 'none'} of the {plural(len(numbers), 'class')} "
+                f"that the images are of. Unknown: {shorten(unknown)}. Expected names of its "
+                f"{plural(len(self.classes), 'class')} ({', '.join(shown)}). Give a class map (--class-map "
                 "FILE, rows of folder,class), or measure without labels (--unlabeled, "
                 "labeled=False)."
             )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.classes import Classes, LabelSet
+from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.coco_files import is_label_map
-from shiftproof.data.disk import all_files, find_images, shorten
+from shiftproof.data.disk import all_files, find_images, holds_packed, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
+from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.corrupted import CorruptedTree
 from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.folder import ImageFolder
+from shiftproof.data.images.packed_tree import PackedTree, find_packing
 from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, class_names
 from shiftproof.data.images.saved import SavedDataset, list_splits
@@ -57,21 +60,12 @@ class ImageReading:
 
 def holds_tars(root: Path) -> bool:
     """Whether a folder has tars and no images beside them."""
-    return _holds_only(root, is_tar)
+    return holds_packed(root, is_tar)
 
 
 def holds_parquet(root: Path) -> bool:
     """Whether a folder has Parquet files and no images beside them."""
-    return _holds_only(root, is_parquet)
-
-
-def _holds_only(root: Path, is_packed: Callable[[str], bool]) -> bool:
-    found = False
-    for name in all_files(root):
-        if is_image(Path(name)):
-            return False
-        found = found or is_packed(name)
-    return found
+    return holds_packed(root, is_parquet)
 
 
 _LOOKED_AT = 100
@@ -99,6 +93,19 @@ def describe_tars(title: str, tars: TarFiles) -> Part:
     return Part(
         title, "", (".",), tuple(tars.places), about=f"; the first holds {shown or 'nothing'}"
     )
+
+
+def find_packed_tree(request: Request) -> FoundDataset:
+    """Find the tars or tables of all cells of a -C tree, without opening more than one of them."""
+    path = request.path
+    first = find_first_cell(path)
+    assert first is not None  # the layout was recognized by it
+    if find_packing(first) == "webdataset":
+        part = describe_tars("tars", TarFiles.find(path))
+    else:
+        names = sorted(name for name in all_files(path) if name.endswith((".arrow", ".parquet")))
+        part = Part("tables", "", (".",), tuple(names))
+    return FoundDataset(path, request.layout, path, (part,))
 
 
 def find_rows(request: Request) -> FoundDataset:
@@ -135,7 +142,7 @@ def _columns_of(data: RowImages) -> str:
     if label is None:
         return f" in the column {show_name(data.column)}, without labels"
     names = class_names(data.features[label])
-    kinds = "" if names is None else f" ({len(names)} classes)"
+    kinds = "" if names is None else f" ({plural(len(names), 'class')})"
     return f" in the column {show_name(data.column)}, labels in {show_name(label)}{kinds}"
 
 
@@ -183,7 +190,7 @@ def find_image_files(request: Request) -> FoundDataset:
         _check_maps(path, names)
     if inner != ".":
         chosen = tuple(name for name in names if name.startswith(f"{inner}/"))
-        omissions.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
+        omissions.append(f"{plural(len(names) - len(chosen), 'image')} outside of {inner}/")
         names = chosen
     omissions += [f"{link}: a link to images that are there already" for link in found.links]
     omissions += [f"{output}/: what shiftproof has written there" for output in found.outputs]
@@ -204,9 +211,8 @@ def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
         return []
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
-    count = sum(kinds.values())
-    what = "file that is no image" if count == 1 else "files that are no images"
-    return [f"{count:,} {what} ({shown})"]
+    files = plural(sum(kinds.values()), "file that is no image", "files that are no images")
+    return [f"{files} ({shown})"]
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:
@@ -305,6 +311,20 @@ def open_corrupted_tree(found: FoundDataset, reading: ImageReading) -> ImageData
         class_map=reading.class_map,
         labeled=reading.labeled,
         clean=reading.clean,
+    )
+
+
+def open_packed_tree(found: FoundDataset, reading: ImageReading) -> ImageData:
+    """Open a -C tree of tars or tables."""
+    return PackedTree(
+        found.source,
+        reading.model_classes,
+        class_map=reading.class_map,
+        labeled=reading.labeled,
+        clean=reading.clean,
+        split=reading.split,
+        column=None if reading.images is None else str(reading.images),
+        label_key=reading.label_key,
     )
 
 

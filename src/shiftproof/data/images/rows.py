@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.data.dataset import ImageData
+from shiftproof.counts import plural
 from shiftproof.data.disk import shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
+from shiftproof.data.images.packed import PackedImages
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
-from shiftproof.io.images import read_image
-from shiftproof.types import Image, Sample
+from shiftproof.types import Sample
 
 LABELS = ("label", "labels", "cls", "class")
 """Columns that state the label by their names; else it is the only one of classes."""
@@ -52,7 +52,7 @@ def row_id(prefix: str, row: int) -> str:
     return f"{prefix}{row:08}"
 
 
-class RowImages(ImageData):
+class RowImages(PackedImages):
     """Images of which each is a row of a table; ids are the rows' numbers.
 
     Each kind of file gives the bytes of a row, and the values of a column.
@@ -78,7 +78,6 @@ class RowImages(ImageData):
         self.features = dict(features)
         self.prefix = prefix
         ids = [row_id(prefix, row) for row in range(count)]
-        self._rows = {key: row for row, key in enumerate(ids)}
         self.label_key: str | None = None
         labels, classes = self._labels(where, stated)
         texts = self._texts()
@@ -86,10 +85,7 @@ class RowImages(ImageData):
         if texts is not None:
             pairs = zip(ids, texts, strict=True)
             self.captions = {key: text for key, text in pairs if text is not None}
-        samples = [
-            Sample(key, None if labels is None else labels[row]) for row, key in enumerate(ids)
-        ]
-        super().__init__(name, samples, classes)
+        super().__init__(name, ids, labels, classes)
 
     @abstractmethod
     def image_bytes(self, row: int) -> bytes | None:
@@ -107,18 +103,6 @@ class RowImages(ImageData):
             BrokenFileError: it is not there, or damaged.
         """
 
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read, or lies outside of the dataset.
-        """
-        try:
-            return read_image(self.content(sample))
-        except BrokenFileError as error:
-            reason = str(error).removeprefix(f"{sample.id}: ").removeprefix("image: ")
-            raise BrokenFileError(f"{sample.id}: {reason}") from error
-
     def content(self, sample: Sample) -> bytes:
         """Return the bytes of an image's file.
 
@@ -131,6 +115,10 @@ class RowImages(ImageData):
                 f"{sample.id}: the image is not in the dataset, which has only its path."
             )
         return data
+
+    def count_bytes(self) -> int:
+        """Return the size of all tables together."""
+        return sum(table.path.stat().st_size for table in self.tables())
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes."""
@@ -267,7 +255,9 @@ def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[in
         return None
     for value in values:
         if not isinstance(value, int) or value >= len(names):
-            raise BrokenFileError(f"{place}: {value!r:.40} is none of {len(names)} classes.")
+            raise BrokenFileError(
+                f"{place}: {value!r:.40} is none of {plural(len(names), 'class')}."
+            )
     return list(values)
 
 

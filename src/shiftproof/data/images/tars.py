@@ -13,16 +13,16 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
-from shiftproof.data.dataset import ImageData
+from shiftproof.counts import plural
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
+from shiftproof.data.images.packed import PackedImages
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, convert_errors
-from shiftproof.io.images import read_image
 from shiftproof.io.places import Location, expand_braces, has_braces, is_url
 from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
-from shiftproof.types import Image, Sample, Settings
+from shiftproof.types import Sample, Settings
 
 MEMBER = "cls"
 """The member of a sample that states its label, by webdataset's custom."""
@@ -90,14 +90,15 @@ class TarFiles:
         missing = [name for name, place in places.items() if not place.is_file()]
         if missing:
             raise InputError(
-                f"{Location(pattern)}: {len(missing)} of {len(every)} tars are not there: "
+                f"{Location(pattern)}: {len(missing)} of "
+                f"{plural(len(every), 'tar is', 'tars are')} not there: "
                 f"{shorten(missing)}."
             )
         return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
 
 
 @final
-class TarData(ImageData):
+class TarData(PackedImages):
     """The images of webdataset tars, with the labels that their samples state.
 
     Ids are the tar's name and the member's, ``train-0000.tar/0001.jpg``: the keys by which
@@ -144,32 +145,24 @@ class TarData(ImageData):
             raise InputError(f"{tars.title}: {_explain_none(index)}")
         self._places = dict(tars.places)
         self._index = index
-        self._rows = {key: row for row, key in enumerate(index.ids)}
         labels = states.labels(tars.title, index) if stated.are_read else None
         self.label_key = states.key
         # Workers are sent the index; whoever takes notes alone needs the keys.
         self.sample_keys = () if note is None else tuple(index.keys)
         index.keys.clear()
-        samples = [Sample(key, None if labels is None else labels[key]) for key in index.ids]
-        super().__init__(tars.title, samples, classes)
+        listed = None if labels is None else [labels[key] for key in index.ids]
+        super().__init__(tars.title, index.ids, listed, classes)
+        index.ids.clear()
         self.omissions = tuple(index.omissions)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read; the message has the sample's id.
-        """
-        try:
-            return read_image(self.content(sample))
-        except BrokenFileError as error:
-            reason = str(error).removeprefix("image: ")
-            raise BrokenFileError(f"{sample.id}: {reason}") from error
 
     def content(self, sample: Sample) -> bytes:
         """Return the bytes of an image's file."""
         tar, offset, size = self._index.spot(self._rows[sample.id])
         return self._places[tar].read(offset, size)
+
+    def count_bytes(self) -> int:
+        """Return the size of all tars together."""
+        return sum(place.size() for place in self._places.values())
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes; behind a URL, of its tar's state and place."""
@@ -334,7 +327,8 @@ class _Statements:
         ]
         if without:
             raise LabelError(
-                f"{title}: {len(without)} of {len(index.ids)} images have no {self.key} (first: "
+                f"{title}: {len(without)} of {plural(len(index.ids), 'image')} have no {self.key} "
+                f"(first: "
                 f"{without[0]}); expected a label of all, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )

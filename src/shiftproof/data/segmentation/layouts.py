@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from shiftproof.counts import plural
 from shiftproof.data.detection.cityscapes import is_cityscapes
 from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
@@ -254,7 +255,7 @@ def _find_voc(root: Path, split: str) -> MaskPairs:
         gone = [stem for stem in wanted if stem not in images]
         if gone:
             raise InputError(
-                f"{listed}: {len(gone):,} of its {len(wanted):,} images are not in "
+                f"{listed}: {len(gone):,} of its {plural(len(wanted), 'image is', 'images are')} not in "
                 f"{_join(above, 'JPEGImages')} (first: {gone[0]})."
             )
         images = {stem: images[stem] for stem in wanted}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.models.architecture import Architecture, Shape, Skeleton, skeleton_of
@@ -29,6 +30,7 @@ from shiftproof.models.classifiers import timm, torchvision
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import require_torch
+from shiftproof.models.targets import check_file
 
 if TYPE_CHECKING:
     import torch
@@ -68,14 +70,9 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (nothing of it is run), does not fit, or has no head.
     """
-    if options.arch is None:
-        raise InputError(
-            f"A checkpoint needs its architecture: file:{target}?arch=timm:resnet18 "
-            "(or torchvision:NAME). A network class of your own is built and filled by a function "
-            "of yours: python:MODULE:FUNCTION."
-        )
+    arch = _need_arch(target, options.arch)
     require_torch()
-    library, _, name = options.arch.partition(":")
+    library, _, name = arch.partition(":")
     name, _, tag = name.partition("@")
     path = Path(target)
     content = read_content(path)
@@ -90,7 +87,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         fitted = fit(tensors, architecture, path, options)
         preprocess, source = torchvision.preprocess_of(weights), f"torchvision's for {weights}"
     else:
-        raise UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
+        raise _unknown_library(library)
     preprocess, told = _adjust(preprocess, fitted)
     classes, classes_from = _name_classes(content, fitted.classes)
     return Loaded(
@@ -101,6 +98,38 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         classes_from=classes_from,
         assumed=(*fitted.notes, *told),
     )
+
+
+def check_checkpoint(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without an architecture that there is, or whose file is not there.
+
+    Raises:
+        InputError, UnknownNameError, BrokenFileError, MissingExtraError: as for
+            :func:`load_checkpoint`.
+    """
+    library, _, name = _need_arch(target, options["arch"]).partition(":")
+    if library == "timm":
+        timm.check_timm(name, {"pretrained": False})
+    elif library == "torchvision":
+        torchvision.find_weights(*name.partition("@")[::2])
+    else:
+        raise _unknown_library(library)
+    check_file(target, options)
+
+
+def _need_arch(target: str, arch: str | None) -> str:
+    """Return the architecture of a checkpoint, or raise an InputError if none is given."""
+    if arch is None:
+        raise InputError(
+            f"A checkpoint needs its architecture: file:{target}?arch=timm:resnet18 "
+            "(or torchvision:NAME). A network class of your own is built and filled by a function "
+            "of yours: python:MODULE:FUNCTION."
+        )
+    return arch
+
+
+def _unknown_library(library: str) -> UnknownNameError:
+    return UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
 
 
 def _name_classes(content: Any, count: int | None) -> tuple[Classes | None, str]:
@@ -290,7 +319,7 @@ def _draft(
     notes = list(match.notes)
     if aside:
         shown = f"{', '.join(map(show_name, aside[:2]))}{', …' if len(aside) > 2 else ''}"
-        notes.append(f"{len(aside)} others left aside ({shown})")
+        notes.append(f"{plural(len(aside), 'other')} left aside ({shown})")
     needed = [name for name in skeleton.head if not name.startswith(architecture.optional)]
     headless = not needed or not any(name in state for name in needed) or not classes
     if headless and options.features:

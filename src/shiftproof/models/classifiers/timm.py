@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet
@@ -55,6 +56,26 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
         classes_from="timm's configuration",
         assumed=() if pretrained else ("random weights",),
     )
+
+
+def check_timm(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name that timm does not have, or has no pretrained weights of.
+
+    Raises:
+        UnknownNameError, ModelError, MissingExtraError: as for :func:`load_timm`.
+    """
+    _check_name(target, pretrained=options["pretrained"] is not False)
+
+
+def check_timm_classifier(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name that timm does not have, or a model without a head.
+
+    Raises:
+        UnknownNameError, ModelError, MissingExtraError: as for :func:`load_timm`.
+    """
+    check_timm(target, options)
+    if not _is_on_the_hub(target):
+        _check_head(target, _timm().get_pretrained_cfg_value(target, "num_classes"))
 
 
 def _check_head(name: str, num_classes: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
@@ -48,6 +48,16 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
         classes_from="torchvision's weights",
         assumed=("random weights",) if options.pretrained is False else (),
     )
+
+
+def check_torchvision(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name that torchvision does not have, or weights without a head.
+
+    Raises:
+        UnknownNameError, ModelError, MissingExtraError: as for :func:`load_torchvision`.
+    """
+    name, _, tag = target.partition("@")
+    classes_of(find_weights(name, tag))
 
 
 def download(target: str, weights: Any) -> Any:

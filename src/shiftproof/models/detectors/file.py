@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.checkpoints.filling import fill_network, match_weights
 from shiftproof.models.checkpoints.names import Match, is_unrelated
@@ -19,6 +21,7 @@ from shiftproof.models.detectors.torchvision import (
     set_thresholds,
 )
 from shiftproof.models.structure import require_torch
+from shiftproof.models.targets import check_file
 
 if TYPE_CHECKING:
     import torch
@@ -39,15 +42,7 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (which is not executed), or does not fit.
     """
-    if options.arch is None:
-        raise InputError(
-            "A checkpoint needs its architecture: "
-            f"file:{target}?arch=torchvision:fasterrcnn_resnet50_fpn. A network class of your own is "
-            "built and filled by a function of yours: python:MODULE:FUNCTION."
-        )
-    library, _, name = options.arch.partition(":")
-    if library != "torchvision":
-        raise UnknownNameError.of("library of detectors", library, ["torchvision"])
+    name = _name_of_arch(target, options.arch)
     require_torch()
     weights = find_detector_weights(name, "")
     classes, labels = compact_classes(weights.meta["categories"])
@@ -68,8 +63,36 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         network,
         classes,
         TorchvisionConvention(labels),
-        (f"{len(classes)} classes, {'as asked for' if options.classes else 'COCO'}", *notes),
+        (
+            f"{plural(len(classes), 'class')}, {'as asked for' if options.classes else 'COCO'}",
+            *notes,
+        ),
     )
+
+
+def check_detector_checkpoint(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without an architecture that there is, or whose file is not there.
+
+    Raises:
+        InputError, UnknownNameError, BrokenFileError, MissingExtraError: as for
+            :func:`load_detector_checkpoint`.
+    """
+    find_detector_weights(_name_of_arch(target, options["arch"]), "")
+    check_file(target, options)
+
+
+def _name_of_arch(target: str, arch: str | None) -> str:
+    """Return the name that ``torchvision:NAME`` gives, or raise an InputError."""
+    if arch is None:
+        raise InputError(
+            "A checkpoint needs its architecture: "
+            f"file:{target}?arch=torchvision:fasterrcnn_resnet50_fpn. A network class of your own is "
+            "built and filled by a function of yours: python:MODULE:FUNCTION."
+        )
+    library, _, name = arch.partition(":")
+    if library != "torchvision":
+        raise UnknownNameError.of("library of detectors", library, ["torchvision"])
+    return name
 
 
 def _own_names(match: Match) -> dict[str, torch.Tensor]:

@@ -9,17 +9,22 @@ from typing import Any, TypeAlias
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
 from shiftproof.models.any_size import choose_classes, try_on_black
-from shiftproof.models.classifiers.class_names import read_classes
+from shiftproof.models.classifiers.class_names import check_names, read_classes
 from shiftproof.models.detectors.detector import Detector
-from shiftproof.models.detectors.file import load_detector_checkpoint
+from shiftproof.models.detectors.file import check_detector_checkpoint, load_detector_checkpoint
 from shiftproof.models.detectors.function import load_function_detector
-from shiftproof.models.detectors.onnx import load_onnx_detector
+from shiftproof.models.detectors.onnx import check_onnx_detector, load_onnx_detector
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
-from shiftproof.models.detectors.torchvision import load_torchvision_detector
+from shiftproof.models.detectors.torchvision import (
+    check_torchvision_detector,
+    load_torchvision_detector,
+)
 from shiftproof.models.detectors.transformers import load_transformers_detector
 from shiftproof.models.detectors.ultralytics import load_ultralytics
-from shiftproof.models.loading import Loader, read_request
-from shiftproof.models.targets import fetch_classes
+from shiftproof.models.image_text.pretrained import check_pretrained
+from shiftproof.models.loading import Loader, check_spec, read_request
+from shiftproof.models.own_functions import check_function
+from shiftproof.models.targets import check_file, fetch_classes
 from shiftproof.specs import Pixels
 
 DetectorLoader: TypeAlias = Loader[DetectorOptions, LoadedDetector]
@@ -31,36 +36,42 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
         "A torchvision detector with its published weights (COCO).",
         "torchvision:fasterrcnn_resnet50_fpn@COCO_V1",
         frozenset({"pretrained", "score", "overlap", "limit"}),
+        check=check_torchvision_detector,
     ),
     "transformers": DetectorLoader(
         load_transformers_detector,
         "A Hugging Face detector (DETR and its kin); OWL-ViT and its like are asked in words.",
         "transformers:facebook/detr-resnet-50",
         frozenset({"score", "limit", "template"}),
+        check=check_pretrained,
     ),
     "ultralytics": DetectorLoader(
         load_ultralytics,
         "A YOLO or YOLO-World checkpoint of Ultralytics; it runs code, so one that you trust.",
         "ultralytics:yolov8n.pt",
         frozenset({"size", "score", "overlap", "limit"}),
+        check=check_file,
     ),
     "onnx": DetectorLoader(
         load_onnx_detector,
         "An ONNX file, run by ONNX Runtime, with what its outputs mean.",
         "onnx:yolov8n.onnx?decode=yolov8&classes=coco.names",
         frozenset({"decode", "size", "score", "overlap", "limit"}),
+        check=check_onnx_detector,
     ),
     "file": DetectorLoader(
         load_detector_checkpoint,
         "Weights on disk (.pt, .pth, .safetensors) for a detector of torchvision.",
         "file:checkpoint.pt?arch=torchvision:fasterrcnn_resnet50_fpn",
         frozenset({"arch", "weights", "score", "overlap", "limit"}),
+        check=check_detector_checkpoint,
     ),
     "python": DetectorLoader(
         load_function_detector,
         "A function of yours that returns a network that follows torchvision, a function from images "
         "to Detections, or a Detector; importing it runs its module.",
         "python:my_nets:make_detector?classes=names.txt",
+        check=check_function,
     ),
 }
 """Sources of detectors by the prefix that ``load_detector`` and the command line take."""
@@ -133,14 +144,35 @@ def load_detector(
     return _load(spec, keywords, device, words)
 
 
+def check_detector(spec: str, *, classes: str | None = None) -> None:
+    """Refuse a text that names no detector, as far as names and files tell; nothing is loaded.
+
+    Whoever loads several models checks all of them before the first is loaded.
+
+    Args:
+        spec: as for :func:`load_detector`.
+        classes: likewise.
+
+    Raises:
+        UnknownNameError, InputError, BrokenFileError, ModelError, MissingExtraError: as for
+            :func:`load_detector`.
+    """
+    keywords = {**dict.fromkeys(_KEYWORDS), "classes": classes}
+    options = check_spec(spec, keywords, DETECTOR_LOADERS, common=_COMMON, wrapped=_WRAPPED)
+    _check_ranges(options)
+    check_names(options["classes"])
+
+
+_KEYWORDS = (
+    "classes", "pretrained", "arch", "weights", "decode", "size", "score", "overlap", "limit",
+    "template",
+)  # fmt: skip
+_COMMON = ("classes",)
+_WRAPPED = "Detector(module, classes)"
+
+
 def _load(spec: str, keywords: dict[str, Any], device: str, words: Classes | None) -> Detector:
-    request = read_request(
-        spec,
-        keywords,
-        DETECTOR_LOADERS,
-        common=("classes",),
-        wrapped="Detector(module, classes)",
-    )
+    request = read_request(spec, keywords, DETECTOR_LOADERS, common=_COMMON, wrapped=_WRAPPED)
     asked = request.options
     _check_ranges(asked)
     if asked["classes"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
@@ -20,6 +21,7 @@ from shiftproof.models.detectors.boxes import suppress_overlaps
 from shiftproof.models.detectors.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.preprocess import ModelInput
+from shiftproof.models.targets import check_file
 from shiftproof.types import F32, Detections, Image, Settings
 
 SCORE = 0.001
@@ -134,6 +136,30 @@ class OnnxConvention:
         return Detections(placed, scores[kept], labels[kept])
 
 
+def check_onnx_detector(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a file that is not there, or whose outputs nothing says how to read.
+
+    Raises:
+        InputError, UnknownNameError, BrokenFileError: as for :func:`load_onnx_detector`.
+    """
+    _choose_decoding(target, options["decode"], options["overlap"])
+    check_file(target, options)
+
+
+def _choose_decoding(target: str, decode: str | None, overlap: float | None) -> str:
+    """Return the name of what the outputs mean, or raise an InputError."""
+    if decode is None:
+        raise InputError(
+            "An ONNX file does not say what its outputs mean: "
+            f"onnx:{target}?decode=NAME with one of {', '.join(DECODINGS)}."
+        )
+    if decode not in DECODINGS:
+        raise UnknownNameError.of("decoding", decode, DECODINGS)
+    if DECODINGS[decode].overlap is None and overlap is not None:
+        raise InputError(f"overlap: the graph of {decode} drops doubles by itself.")
+    return decode
+
+
 def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
     """Load an ONNX file whose outputs ``decode`` names.
 
@@ -146,17 +172,8 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
         ModelError: the graph's input is of another kind, or fixed at another size.
         MissingExtraError: onnxruntime is not installed.
     """
-    known = ", ".join(DECODINGS)
-    if options.decode is None:
-        raise InputError(
-            "An ONNX file does not say what its outputs mean: "
-            f"onnx:{target}?decode=NAME with one of {known}."
-        )
-    if options.decode not in DECODINGS:
-        raise UnknownNameError.of("decoding", options.decode, DECODINGS)
-    decoding = DECODINGS[options.decode]
-    if decoding.overlap is None and options.overlap is not None:
-        raise InputError(f"overlap: the graph of {options.decode} drops doubles by itself.")
+    name = _choose_decoding(target, options.decode, options.overlap)
+    decoding = DECODINGS[name]
     network = OnnxGraph(Path(target), device=options.device)
     size = options.size or network.size
     if size is None:
@@ -167,18 +184,16 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
             f"{size[0]} x {size[1]} was asked for."
         )
     convention = OnnxConvention(
-        options.decode,
+        name,
         size,
         SCORE if options.score is None else options.score,
         decoding.overlap if options.overlap is None else options.overlap,
         LIMIT if options.limit is None else options.limit,
     )
     fit = "stretched" if decoding.fit == "stretch" else "letterboxed"
-    assumed = [
-        f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {options.decode}"
-    ]
+    assumed = [f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {name}"]
     if network.names is not None and options.classes is None:
-        assumed.append(f"{len(network.names)} classes of the file's metadata")
+        assumed.append(f"{plural(len(network.names), 'class')} of the file's metadata")
     return LoadedDetector(network, network.names, convention, tuple(assumed))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import plural
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
 from shiftproof.models.detectors.boxes import run_lengths
@@ -107,8 +108,20 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
     set_thresholds(network, options)
     stated = "random weights" if options.pretrained is False else f"weights {weights}"
     return LoadedDetector(
-        network, classes, TorchvisionConvention(labels), (stated, f"{len(classes)} classes, COCO")
+        network,
+        classes,
+        TorchvisionConvention(labels),
+        (stated, f"{plural(len(classes), 'class')}, COCO"),
     )
+
+
+def check_torchvision_detector(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name that torchvision does not have.
+
+    Raises:
+        UnknownNameError, MissingExtraError: as for :func:`load_torchvision_detector`.
+    """
+    find_detector_weights(*target.partition("@")[::2])
 
 
 def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
@@ -216,7 +229,7 @@ def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]
         return labels > 0, labels[labels > 0] - 1
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(table):
         raise ModelError(
-            f"the network gives the label {labels.max()}, but {len(table)} labels are named. Give "
+            f"the network gives the label {labels.max()}, but {plural(len(table), 'label')} are named. Give "
             "the classes that it was trained on."
         )
     classes = np.array([-1 if index is None else index for index in table], np.int64)[labels]

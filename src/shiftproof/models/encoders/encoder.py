@@ -19,6 +19,7 @@ from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
 from shiftproof.models.preprocess import ModelInput, Preprocessing
 from shiftproof.models.structure import input_dtype
 from shiftproof.types import Image, Images, Settings
+from shiftproof.unit_rows import normalize_rows
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +160,7 @@ class Encoder(HeldModule):
                 f"{self.name}: expected vectors ({len(images)}, {self.width}), got shape "
                 f"{vectors.shape}."
             )
-        return _unit(vectors) if self.normalize else vectors
+        return normalize_rows(vectors) if self.normalize else vectors
 
     def _run(self, images: Images | Sequence[Image]) -> Vectors:
         inputs = self.preprocess.normalize(images)
@@ -199,12 +200,3 @@ class Encoder(HeldModule):
                 "or flatten the output first."
             )
         return int(shape[1])
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    # In float64, where the square of no float32 overflows.
-    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    usable = np.isfinite(norms) & (norms > 0)
-    scaled: Vectors = vectors.copy()
-    scaled[usable] = (vectors[usable] / norms[usable, None]).astype(np.float32)
-    return scaled

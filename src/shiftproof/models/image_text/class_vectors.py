@@ -19,6 +19,7 @@ from shiftproof.io.arrays import read_array
 from shiftproof.models.image_text.prompts import Prompts
 from shiftproof.models.image_text.towers import TextTower
 from shiftproof.types import F32, Settings
+from shiftproof.unit_rows import measure_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +165,8 @@ def _average_names(texts: TextTower, prompts: Prompts, names: Sequence[str]) -> 
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    unit: torch.Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    rows, lengths = measure_tensor(vectors)
+    unit: torch.Tensor = rows / lengths
     return unit
 
 

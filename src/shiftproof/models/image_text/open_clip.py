@@ -50,6 +50,16 @@ def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
             raise told from error
 
 
+def check_open_clip(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name or a tag that OpenCLIP does not have.
+
+    Raises:
+        UnknownNameError, ModelError, MissingExtraError: as for :func:`create_open_clip`.
+    """
+    if not target.startswith(_SCHEMES):
+        _split(_open_clip(), target, options["pretrained"] is not False)
+
+
 def _split(open_clip: Any, target: str, pretrained: bool) -> tuple[str, str]:
     name, _, tag = target.partition("/")
     known = open_clip.list_models()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,18 @@ def open_transformers() -> Any:
     """Return the library, or raise a MissingExtraError that says the pip line."""
     require_torch()
     return import_extra("transformers", "hf")
+
+
+def check_pretrained(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse the path of a folder that is not there; names of the hub are not looked up.
+
+    Raises:
+        BrokenFileError: it is no folder.
+        MissingExtraError: transformers is not installed.
+    """
+    open_transformers()
+    if target.startswith((".", "/", "~")) and not Path(target).expanduser().is_dir():
+        raise BrokenFileError(f"transformers:{target}: expected a folder, found none.")
 
 
 def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
@@ -32,8 +44,7 @@ def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
     """
     import torch
 
-    if target.startswith((".", "/", "~")) and not Path(target).expanduser().is_dir():
-        raise BrokenFileError(f"transformers:{target}: expected a folder, found none.")
+    check_pretrained(target, {})
     place = str(Path(target).expanduser()) if Path(target).expanduser().is_dir() else target
     with torch.random.fork_rng(devices=[]), _quietly():
         try:

@@ -10,6 +10,7 @@ from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.image_text.class_vectors import ClassVectors, make_class_vectors
 from shiftproof.models.image_text.prompts import make_prompts
 from shiftproof.models.image_text.towers import ImageText
+from shiftproof.unit_rows import normalize_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,7 @@ def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
             self.texts, self.scale, self.shift = model.texts, model.scale, model.bias
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            unit = torch.nn.functional.normalize(self.image(inputs), dim=-1)
+            unit = normalize_tensor(self.image(inputs))
             logits: torch.Tensor = self.head(unit.to(self.head.weight.dtype))
             return logits
 

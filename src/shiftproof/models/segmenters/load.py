@@ -8,16 +8,22 @@ from typing import Any, TypeAlias
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
+from shiftproof.io.places import is_url
 from shiftproof.models.any_size import choose_classes, try_on_black
-from shiftproof.models.loading import READERS, Loader, read_request
+from shiftproof.models.image_text.pretrained import check_pretrained
+from shiftproof.models.loading import READERS, Loader, check_spec, read_request
+from shiftproof.models.own_functions import check_function
 from shiftproof.models.segmenters.function import load_function_segmenter
 from shiftproof.models.segmenters.label_spaces import names_of
 from shiftproof.models.segmenters.onnx import load_onnx_segmenter
 from shiftproof.models.segmenters.options import LoadedSegmenter, Resize, SegmenterOptions
 from shiftproof.models.segmenters.segmenter import Segmenter
-from shiftproof.models.segmenters.torchvision import load_torchvision_segmenter
+from shiftproof.models.segmenters.torchvision import (
+    check_torchvision_segmenter,
+    load_torchvision_segmenter,
+)
 from shiftproof.models.segmenters.transformers import load_transformers_segmenter
-from shiftproof.models.targets import fetch_classes
+from shiftproof.models.targets import check_file, fetch_classes
 from shiftproof.specs import Pixels, read_pixels
 
 SegmenterLoader: TypeAlias = Loader[SegmenterOptions, LoadedSegmenter]
@@ -32,23 +38,27 @@ SEGMENTER_LOADERS: dict[str, SegmenterLoader] = {
         "DeepLabV3, FCN or LR-ASPP of torchvision, with published weights or ?weights=FILE.",
         "torchvision:deeplabv3_resnet50",
         frozenset({"pretrained", "weights", "mean", "std"}),
+        check=check_torchvision_segmenter,
     ),
     "transformers": SegmenterLoader(
         load_transformers_segmenter,
         "A network of the Hugging Face hub, or a folder of save_pretrained (SegFormer, UperNet).",
         "transformers:nvidia/segformer-b0-finetuned-ade-512-512",
+        check=check_pretrained,
     ),
     "onnx": SegmenterLoader(
         load_onnx_segmenter,
         "An ONNX file that gives logits or label maps, run by ONNX Runtime.",
         "onnx:net.onnx?classes=cityscapes&window=512&stride=341",
         frozenset({"output", "mean", "std"}),
+        check=check_file,
     ),
     "python": SegmenterLoader(
         load_function_segmenter,
         "A function of yours, from images to logits or label maps, or one without arguments that returns "
         "a network or a Segmenter; importing it runs its module.",
         "python:my_models:segment?classes=voc",
+        check=check_function,
     ),
 }
 """Sources of segmenters by the prefix that ``load_segmenter`` and the command line take."""
@@ -115,13 +125,41 @@ def load_segmenter(
     return _load(spec, keywords, device)
 
 
+def check_segmenter(spec: str) -> None:
+    """Refuse a text that names no segmenter, as far as names and files tell; nothing is loaded.
+
+    Whoever loads several models checks all of them before the first is loaded.
+
+    Args:
+        spec: as for :func:`load_segmenter`.
+
+    Raises:
+        UnknownNameError, InputError, BrokenFileError, ModelError, MissingExtraError: as for
+            :func:`load_segmenter`.
+    """
+    options = check_spec(
+        spec, dict.fromkeys(_KEYWORDS), SEGMENTER_LOADERS,
+        common=COMMON, wrapped=_WRAPPED, readers={**READERS, "resize": _read_resize},
+    )  # fmt: skip
+    _check_channels(options)
+    classes = options["classes"]
+    if classes is not None and not is_url(classes):
+        names_of(classes)
+
+
+_KEYWORDS = (
+    "classes", "pretrained", "weights", "output", "resize", "window", "stride", "mean", "std",
+)  # fmt: skip
+_WRAPPED = "Segmenter(module, classes)"
+
+
 def _load(spec: str, keywords: dict[str, Any], device: str) -> Segmenter:
     request = read_request(
         spec,
         keywords,
         SEGMENTER_LOADERS,
         common=COMMON,
-        wrapped="Segmenter(module, classes)",
+        wrapped=_WRAPPED,
         readers={**READERS, "resize": _read_resize},
     )
     given = request.options

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.counts import plural
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors, show_name
@@ -139,7 +140,9 @@ def load_onnx_segmenter(target: str, options: SegmenterOptions) -> LoadedSegment
         )
     count, meant = graph.classes, options.classes
     if count is not None and meant is not None and count != len(meant):
-        raise ModelError(f"{path}: its output has {count} classes, but {len(meant)} are named.")
+        raise ModelError(
+            f"{path}: its output has {plural(count, 'class')}, but {len(meant)} are named."
+        )
     mean, std = options.mean or MEAN, options.std or STD
     reading = "label maps" if graph.gives_labels else "logits"
     usual = "" if options.mean or options.std else " (ImageNet's)"

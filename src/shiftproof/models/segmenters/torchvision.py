@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io.places import is_url
 from shiftproof.models.checkpoints.filling import fill_network, match_weights
 from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
 from shiftproof.models.segmenters.normalized import NormalizedSegmentation
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
+from shiftproof.models.targets import check_file
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +53,19 @@ def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> Loaded
     return LoadedSegmenter(
         network, classes, NormalizedSegmentation(mean, std), framing, (stated, framing.words())
     )
+
+
+def check_torchvision_segmenter(target: str, options: Mapping[str, Any]) -> None:
+    """Refuse a name that torchvision does not have, or a file of weights that is not there.
+
+    Raises:
+        UnknownNameError, BrokenFileError, MissingExtraError: as for
+            :func:`load_torchvision_segmenter`.
+    """
+    find_segmenter_weights(*target.partition("@")[::2])
+    weights = options["weights"]
+    if weights is not None and not is_url(weights):
+        check_file(weights, options)
 
 
 def build_torchvision_segmenter(name: str, classes: int) -> torch.nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 from shiftproof.classes import name_classes
@@ -68,11 +69,13 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
     library = import_extra("transformers", "hf")
     import torch
 
+    folder = Path(target).expanduser()
+    place = str(folder) if folder.is_dir() else target
     # Building a network draws its first weights from the global generator: put that back.
     with torch.random.fork_rng(devices=[]):
         try:
-            processor = library.AutoImageProcessor.from_pretrained(target)
-            network = library.AutoModelForSemanticSegmentation.from_pretrained(target)
+            processor = library.AutoImageProcessor.from_pretrained(place)
+            network = library.AutoModelForSemanticSegmentation.from_pretrained(place)
         except (OSError, ValueError) as error:
             known = download_error(f"transformers:{target}", "torchvision:NAME", error)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from shiftproof.counts import plural
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
@@ -217,7 +218,7 @@ def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[
             f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the answers were wrong "
             f"where it said {wording.share(worst.estimate)}). The interval reaches 1.96 times that "
             "root mean square to either side, and in quadrature what chance adds by the choice of "
-            f"the images; in {best.within:,} of those {best.cells:,} cells the truth lay within "
+            f"the images; in {best.within:,} of those {plural(best.cells, 'cell')} the truth lay within "
             "that reach."
         ),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shiftproof.counts import plural
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.falls import MOST_LISTED, FallRow, falls_section
@@ -77,7 +78,7 @@ def _class_words(scores: GridScores, order: Sequence[ClassFall], model: str | No
     """Say what the classes are ordered by, and how little stands behind some; None is the only model."""
     few = sum(one.objects is not None and one.objects < _FEW_OBJECTS for one in order)
     doubt = (
-        f", and {few} of the {len(order)} classes {'has' if few == 1 else 'have'} fewer than "
+        f", and {few} of the {plural(len(order), 'class')} {'has' if few == 1 else 'have'} fewer than "
         f"{_FEW_OBJECTS} objects: there a single one moves the figure by points."
     )
     return (

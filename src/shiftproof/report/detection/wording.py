@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shiftproof.counts import plural
 from shiftproof.report import wording
 from shiftproof.report.grid.words import over
 from shiftproof.runs.scores.detection import Detail
@@ -60,7 +61,9 @@ def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: Gri
     if detail.classes and not counted:
         return text + "There are no such objects here, so that changes nothing."
     share = (
-        f"{len(counted)} of the {len(objects)} classes with objects here " if counted else "they "
+        f"{len(counted)} of the {plural(len(objects), 'class')} with objects here "
+        if counted
+        else "they "
     )
     return text + (
         f"In the {scores.measure.name}, a mean over the classes, {share}"

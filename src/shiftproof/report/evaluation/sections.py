@@ -50,7 +50,7 @@ def overview_section(scores: EvaluationScores, looks: dict[str, SeriesStyle]) ->
 
 def _classes(count: int, labels: str | None, used: int) -> str:
     of_set = f", those of {labels}" if labels is not None else ""
-    return f"{wording.plural(used, 'image')}, {wording.plural(count, 'class', 'classes')}{of_set}"
+    return f"{wording.plural(used, 'image')}, {wording.plural(count, 'class')}{of_set}"
 
 
 def _row(

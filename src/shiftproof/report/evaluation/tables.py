@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shiftproof.counts import plural
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
@@ -59,7 +60,8 @@ def summarize(scores: EvaluationScores) -> Table:
 
 def _notes(scores: EvaluationScores, level: str) -> list[str]:
     counts = ", ".join(
-        f"{one.name} {one.used:,} images of {one.classes:,} classes" for one in scores.sets
+        f"{one.name} {plural(one.used, 'image')} of {plural(one.classes, 'class')}"
+        for one in scores.sets
     )
     notes = [f"accuracy in %, {level} intervals over images; {counts}"]
     if scores.audit is not None:

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from shiftproof.counts import plural
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.words import inside
@@ -266,4 +267,4 @@ def _terminal_rule(scores: GridScores, ranking: Ranking) -> str:
     said = f"told apart: the {level} interval of the paired difference leaves out 0"
     if len(ranking.pairs) == 1:
         return said
-    return f"{said}; *: after Holm's correction for {len(ranking.pairs)} pairs"
+    return f"{said}; *: after Holm's correction for {plural(len(ranking.pairs), 'pair')}"

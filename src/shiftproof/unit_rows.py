@@ -1,0 +1,87 @@
+"""Rows of vectors scaled to length 1, also where float32 does not hold the squares of their values.
+
+Squares in float32 overflow above 1e19, and lose digits below 1e-19. Rows of such lengths are divided by
+their largest absolute value first; all others keep the bits that a plain division gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.types import F32, F64
+
+if TYPE_CHECKING:
+    import torch
+
+SMALLEST = 1e-15
+"""Length below which squares of a row's values are too small for float32."""
+
+
+def measure_rows(values: F32, *, scale: bool) -> F64:
+    """Return the lengths of rows ``(N, D)`` as ``(N,)`` float64; NaN or infinity where a value is that.
+
+    With ``scale`` rows whose squares float32 does not hold are divided in place by their largest
+    absolute value, and the length is that of what they have become.
+    """
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        norms: F64 = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
+    extreme = np.flatnonzero((norms < SMALLEST) | np.isinf(norms))
+    if not extreme.size:
+        return norms
+    peaks = find_peaks(values[extreme])
+    with np.errstate(invalid="ignore", under="ignore"):
+        divided = values[extreme] / peaks[:, None]
+        lengths = np.sqrt(np.einsum("nd,nd->n", divided, divided)).astype(np.float64)
+    norms[extreme] = np.where(np.isinf(peaks), np.inf, lengths * (1 if scale else peaks))
+    if scale:
+        values[extreme] = divided
+    return norms
+
+
+def find_peaks(values: NDArray[Any]) -> NDArray[Any]:
+    """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
+    peaks = np.abs(values).max(axis=1, initial=0)
+    found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
+    return found
+
+
+def normalize_rows(values: F32) -> F32:
+    """Return rows ``(N, D)`` of length 1; rows of zeros, and with NaN or infinity, as they are.
+
+    Lengths are taken in float64, where the square of no float32 overflows.
+    """
+    norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    usable = np.isfinite(norms) & (norms > 0)
+    scaled: F32 = values.copy()
+    scaled[usable] = (values[usable] / norms[usable, None]).astype(np.float32)
+    return scaled
+
+
+def normalize_tensor(values: torch.Tensor) -> torch.Tensor:
+    """Return a tensor ``(..., D)`` with rows of length 1; rows of zeros stay zeros.
+
+    Gradients flow as through a plain division by the length.
+    """
+    rows, lengths = measure_tensor(values)
+    unit: torch.Tensor = rows / lengths.where(lengths > 0, lengths.new_ones(()))
+    return unit
+
+
+def measure_tensor(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what to divide of rows ``(..., D)``, and by what, ``(..., 1)``, for rows of length 1.
+
+    That is the rows and their lengths; rows whose squares their type does not hold are divided by
+    their largest absolute value before.
+    """
+    import torch
+
+    with torch.no_grad():
+        lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+        peaks = values.abs().amax(-1, keepdim=True)
+        extreme = (lengths < SMALLEST) | torch.isinf(lengths)
+        scales = torch.where(extreme & (peaks > 0) & torch.isfinite(peaks), peaks, 1)
+    rows = values / scales  # dividing by 1 changes no bit
+    return rows, torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
