@@ -23,7 +23,7 @@ LIMITS = {
     "classes of a classifier": [np.iinfo(classification.CellRecords().prediction.dtype).max],
     "classes of a YOLO dataset": [yolo.MAX_CLASSES],
     "numbers in a label map": [label_spaces.MOST],
-    "corners and edges of one polygon": [masks.MOST_STEPS],
+    "corners and edges of one polygon": [masks.MAX_STEPS],
     "a YAML file": [yaml.MAX_BYTES, yaml._MOST_VALUES, expansion.DEEPEST],
     "a pickle of results": [pickles.MAX_BYTES],
     "a Parquet table": [

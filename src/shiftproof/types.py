@@ -1,4 +1,4 @@
-"""The values that travel between the layers, with their dtypes, shapes and ranges."""
+"""Common types, with their dtypes, shapes and ranges."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LabelMap: TypeAlias = NDArray[np.int16]
 """``(H, W)`` int16: the class of each pixel, or -1 where it has none."""
 
 Settings: TypeAlias = dict[str, Any]
-"""What reproduces an object: strings, numbers, booleans, None, and lists and dicts of these."""
+"""Settings that reproduce an object: strings, numbers, booleans, None, lists and dicts of these."""
 
 Mask: TypeAlias = Mapping[str, Any]
 """COCO run-length code: ``{"size": [height, width], "counts": bytes, str or list of integers}``."""
@@ -71,7 +71,7 @@ class Sample:
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One place of the corruption grid: ``severity`` 1 to 5, or the clean cell with severity 0."""
+    """A cell of the corruption grid: ``severity`` 1 to 5, or the clean cell with severity 0."""
 
     corruption: str
     severity: int
@@ -86,7 +86,7 @@ class Cell:
 
 
 CLEAN = Cell("clean", 0)
-"""The cell of the images as they are."""
+"""The cell of the uncorrupted images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,8 @@ class Detections:
         masks: N masks of the image's size, or None.
 
     Raises:
-        InputError: shapes that do not fit, a number that is not finite, a box with its corners
-            turned round, a score outside 0..1, or labels that are no classes.
+        InputError: wrong shapes, a number that is not finite, a box with swapped corners, a score
+            outside 0..1, or labels that are no classes.
 
     >>> Detections([[10, 20, 30, 40]], [0.9], [2]).boxes
     array([[10., 20., 30., 40.]], dtype=float32)

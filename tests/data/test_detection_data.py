@@ -173,7 +173,7 @@ def test_a_turned_photograph_has_the_size_in_which_it_is_read(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (48, 40)).save(tmp_path / "a.jpg", exif=exif)
-    assert boxes.image_sizes(tmp_path, ["a.jpg", "none.jpg"]) == [(40, 48), None]
+    assert boxes.read_image_sizes(tmp_path, ["a.jpg", "none.jpg"]) == [(40, 48), None]
 
 
 def test_coco_without_area_crowd_or_size(tmp_path):

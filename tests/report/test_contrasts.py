@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix
 
 from shiftproof.report.classification.answers import Tally
 from shiftproof.report.grid.contrasts import fit_line
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.runs import Run
 from shiftproof.types import Cell
 from support import simulated_runs
@@ -152,7 +152,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_answers_are_counted_as_scikit_learn_counts_them(run: Path) -> None:
-    [entry, _] = Shown.of([Run(run)]).entries
+    [entry, _] = PageContent.of([Run(run)]).entries
     cells = [Cell("fog", 1), Cell("fog", 5)]
     tally = Tally.over(entry, cells)
     records = [Run(run).cell("source", cell.corruption, cell.severity) for cell in cells]

@@ -14,7 +14,7 @@ from support.report_runs import measure_of, scores, write_run
 
 
 @pytest.mark.parametrize(
-    ("spelling", "value", "figure", "change", "signed"),
+    ("number_format", "value", "figure", "change", "signed"),
     [
         (SHARES, 0.5789, "57.9", "+57.9", "57.9\N{NO-BREAK SPACE}%"),
         (SHARES, -0.0004, "0.0", "0.0", "0.0\N{NO-BREAK SPACE}%"),
@@ -32,10 +32,10 @@ from support.report_runs import measure_of, scores, write_run
         (NUMBERS, None, "–", "–", "–"),
     ],
 )
-def test_the_digits(spelling, value, figure, change, signed):
-    assert spelling.figure(value) == figure
-    assert spelling.change(value) == change
-    assert spelling.with_sign(value) == signed
+def test_the_digits(number_format, value, figure, change, signed):
+    assert number_format.figure(value) == figure
+    assert number_format.change(value) == change
+    assert number_format.with_sign(value) == signed
 
 
 def test_the_ends_of_an_interval():

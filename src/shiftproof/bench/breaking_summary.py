@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shiftproof.bench.batching import list_cells
 from shiftproof.bench.classification import CLASS_NAMES, why_no_mce
-from shiftproof.bench.grid import cells_of
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import Grid
 from shiftproof.metrics import intervals
 from shiftproof.metrics.breaking import LEVELS, STEPS, SURVIVES, severities_of
-from shiftproof.metrics.corruption import mce_weights
+from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
@@ -105,7 +105,7 @@ def read_breaking_tables(
 
 def _why_no_mce(folder: RunFolder, corruptions: Sequence[str], labeled: bool) -> str | None:
     classes = read_form(folder.path / CLASS_NAMES, ClassNames)
-    grid = Grid(cells_of(list(corruptions), [1, 2, 3, 4, 5], clean=False))
+    grid = Grid(list_cells(list(corruptions), [1, 2, 3, 4, 5], clean=False))
     return why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
 
 
@@ -167,7 +167,7 @@ def _error(severity: Replicates, clean_right: Replicates, whole: float) -> Repli
 def _mce(figures: Mapping[str, F64], whole: float) -> Replicates:
     """Return mCE from the shares that are right at the five whole severities."""
     places = [1 + LEVELS.index(severity) for severity in (1.0, 2.0, 3.0, 4.0, 5.0)]
-    weights = mce_weights([name for name in figures for _ in places])
+    weights = compute_mce_weights([name for name in figures for _ in places])
     errors = np.concatenate(
         [whole - one[:, [_RIGHT + place for place in places]] for one in figures.values()], axis=1
     )

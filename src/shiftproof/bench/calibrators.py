@@ -20,7 +20,7 @@ from shiftproof.metrics.conformal import (
 )
 from shiftproof.metrics.scaling import fit_temperature, scale_logits
 from shiftproof.rng import generator
-from shiftproof.runs.records.classification import CalibratedAnswers
+from shiftproof.runs.records.classification import CalibratedPredictions
 from shiftproof.runs.scores.trust import Calibration
 from shiftproof.types import F64, I32, Logits
 
@@ -100,9 +100,9 @@ class Calibrator:
 
     calibration: Calibration
 
-    def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedAnswers:
+    def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedPredictions:
         """Return the records of ``(N, K)`` logits; a row with NaN has no answer."""
-        found = CalibratedAnswers.empty(len(targets))
+        found = CalibratedPredictions.empty(len(targets))
         probabilities = _probabilities(logits, self.calibration.divisor)
         answered = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
         probabilities, classes = probabilities[answered], targets[answered]

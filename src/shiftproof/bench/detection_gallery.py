@@ -17,14 +17,14 @@ from shiftproof.bench.views import View
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, read_detections
+from shiftproof.runs.records.detection import DetectionRecords, ImageDetections, read_detections
 from shiftproof.runs.scores.detection import (
     Box,
     Gallery,
+    GalleryPicture,
     GroundTruthBox,
     PredictedBox,
     Sheet,
-    Shown,
     Worst,
 )
 from shiftproof.runs.scores.reading import write_form
@@ -135,7 +135,7 @@ def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objec
     ]
 
 
-def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
+def assign(found: ImageDetections, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
     """Return the detections above ``threshold`` by decreasing score, each with its object or -1.
 
     A detection goes to the object of its class that it overlaps most, if that is enough and the
@@ -274,7 +274,7 @@ class _Pictures:
             key=lambda one: (-len(clean - kept[one]), one.severity, one.corruption),
         )
         place = files.make_folder(self.folder.path / "gallery" / "worst")
-        shown: list[Shown] = []
+        shown: list[GalleryPicture] = []
         size = None
         for where, path in (
             (CLEAN, place / f"{number}-clean.jpg"),
@@ -284,7 +284,7 @@ class _Pictures:
             if size is None:
                 return None
             file = path.relative_to(self.folder.path).as_posix()
-            shown.append(Shown(str(where), file, self._list_found(first, where, row)))
+            shown.append(GalleryPicture(str(where), file, self._list_found(first, where, row)))
         assert size is not None
         share, count = _share_lost(kept)
         return Worst(

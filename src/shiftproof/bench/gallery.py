@@ -18,7 +18,7 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_cell
-from shiftproof.runs.scores.classification import Gallery, Prediction, Sheet, Shown, Worst
+from shiftproof.runs.scores.classification import Gallery, GalleryPicture, Prediction, Sheet, Worst
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, Cell, Sample
@@ -141,7 +141,9 @@ class _Pictures:
             if not file.is_file() and not _save_picture(file, self.view, sample, which):
                 return None
             name = file.relative_to(self.folder.path).as_posix()
-            shown.append(Shown(str(which), name, _predict(table[which], row, self.classes)))
+            shown.append(
+                GalleryPicture(str(which), name, _predict(table[which], row, self.classes))
+            )
         return Worst(sample.id, self._label(sample), wrong, seen, *shown)
 
     def _label(self, sample: Sample) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shiftproof.bench.naming import aliases
+from shiftproof.bench.naming import find_aliases
 from shiftproof.data.disk import read_csv
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.border import show_name
@@ -69,7 +69,7 @@ def _read_parts(images: Sequence[str], place: int) -> dict[str, str]:
 
 def _match(source: Path, by: str, images: Sequence[str]) -> dict[str, str]:
     known = set(images)
-    other = aliases([{"file_name": image, "id": image} for image in images])
+    other = find_aliases([{"file_name": image, "id": image} for image in images])
     found: dict[str, str] = {}
     first = ""
     for name, condition in _read_rows(source, by):

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shiftproof.adapt import AdaptedSegmenter
-from shiftproof.bench.detection import MOVED, summarize_performance
+from shiftproof.bench.detection import BIAS_CORRECTED, summarize_performance
 from shiftproof.bench.detection_measures import Performance
 from shiftproof.bench.named_models import (
     adapt_first,
@@ -26,7 +26,7 @@ from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import View, view_full_size
+from shiftproof.bench.views import View, make_full_size_view
 from shiftproof.compute.progress import progress
 from shiftproof.data import (
     CorruptedTree,
@@ -37,7 +37,7 @@ from shiftproof.data import (
 )
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import intervals
-from shiftproof.metrics.intervals import without_bias
+from shiftproof.metrics.intervals import correct_bias
 from shiftproof.metrics.segmentation import class_ious, class_recalls, mean_iou, pixel_accuracy
 from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
@@ -79,7 +79,7 @@ class Segmentation(Task):
     """
 
     kind = "segmentation"
-    asks_again = True
+    gallery_needs_models = True
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Segmentation(Task):
                 "measure": MIOU.name,
             },
             about={"classes": describe_classes(dataset, pixels)},
-            make_view=functools.partial(view_full_size, dataset, tree),
+            make_view=functools.partial(make_full_size_view, dataset, tree),
             corrupted=tree,
             device=str(next(iter(plain.values())).settings.get("device", "cpu")),
             batch_size=4,
@@ -168,7 +168,7 @@ class Segmentation(Task):
             grid,
             MIOU.name,
             MIOU.title,
-            interval=describe_resampling(MOVED),
+            interval=describe_resampling(BIAS_CORRECTED),
             images=Images(len(first), int(used.sum()), broken),
             changed=why_other_corruptions(folder),
         )
@@ -251,7 +251,9 @@ def _figures(
     figures: dict[str, dict[Cell, CellFigures]] = {name: {} for name in tables}
     # The sums of so many cells are in memory at once; all have the same resamples, by their seed.
     several = max(1, SUMS_BYTES // (8 * 3 * classes * (1 + intervals.REPLICATES)))
-    with progress("Measure", intervals.blocks_of(count) * len(keys), show=show_progress) as advance:
+    with progress(
+        "Measure", intervals.count_blocks(count) * len(keys), show=show_progress
+    ) as advance:
         for start in range(0, len(keys), several):
             group = keys[start : start + several]
             makers = [
@@ -281,7 +283,7 @@ def _of_sums(sums: F64, classes: int) -> CellFigures:
 
 def _center(drawn: F64) -> F64:
     """Return bias-corrected resamples, clipped to the range of shares."""
-    return np.clip(without_bias(drawn), 0, 1)
+    return np.clip(correct_bias(drawn), 0, 1)
 
 
 def _detail(

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.bench.task import Grid
-from shiftproof.metrics.intervals import Interval, percentile_interval, without_bias
+from shiftproof.metrics.intervals import Interval, correct_bias, percentile_interval
 from shiftproof.metrics.segmentation import class_ious, class_recalls, marginals, mean_iou
 from shiftproof.runs.records.segmentation import SegmentationRecords
 from shiftproof.runs.resamples import round_figure
-from shiftproof.runs.scores.detection import Fall
+from shiftproof.runs.scores.detection import Drop
 from shiftproof.runs.scores.segmentation import (
-    ClassFall,
+    ClassDrop,
     Confusion,
     Detail,
-    RangedFall,
+    DropWithIntervals,
     Ranges,
     Taker,
     Truth,
@@ -75,7 +75,7 @@ class Resamples:
 
 def _interval(values: F64 | None, least: int) -> Interval | None:
     """Return the interval moved by its bias, as that of mIoU is, within ``least`` to 1."""
-    found = None if values is None else percentile_interval(without_bias(values))
+    found = None if values is None else percentile_interval(correct_bias(values))
     if found is None:
         return None
     ends = (min(max(round_figure(end), least), 1.0) for end in (found.lower, found.upper))
@@ -130,12 +130,12 @@ def _classes(
     corrupted: Sequence[I64],
     shares: _Shares,
     drawn: Resamples,
-) -> tuple[ClassFall, ...]:
+) -> tuple[ClassDrop, ...]:
     """Return the classes that have pixels or are predicted, the largest loss first."""
     clean_iou = np.full(len(names), np.nan) if clean is None else _ious(clean)
     mean_ious = _nan_mean([_ious(one) for one in corrupted], len(names))
     rows = [
-        ClassFall(
+        ClassDrop(
             name=name,
             index=index,
             pixels=int(there[:, index].sum()),
@@ -143,7 +143,7 @@ def _classes(
             clean=_number(clean_iou[index]),
             mean=_number(mean_ious[index]),
             ranges=drawn.ranges(index),
-            recall=Fall(
+            recall=Drop(
                 clean=None if shares.clean is None else _number(shares.clean[index, index]),
                 mean=None if shares.mean is None else _number(shares.mean[index, index]),
             ),
@@ -204,7 +204,7 @@ def images_by_condition(truth: Truth, ids: Sequence[str]) -> dict[str, Flags]:
     return {name: of_image == name for name in dict.fromkeys(truth.conditions.values())}
 
 
-def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, RangedFall]:
+def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, DropWithIntervals]:
     """Return mIoU by the condition under which images were taken; empty where there is one only."""
     if not truth.conditions:
         return {}
@@ -219,7 +219,7 @@ def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, RangedFall]
         among = cells.used & taken
         if among.any():
             corrupted = [iou(cell, among) for cell in grid.averaged]
-            found[name] = RangedFall(
+            found[name] = DropWithIntervals(
                 clean=_number(iou(CLEAN, among)) if grid.has_clean else None,
                 mean=_number(float(np.mean(corrupted))) if corrupted else None,
                 ranges=cells.conditions[name].ranges(),

@@ -41,7 +41,7 @@ Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class GalleryPicture:
     """The data and models from which the pictures of a run are made.
 
     Attributes:
@@ -75,10 +75,10 @@ def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Seque
 
     learners = [name for name, one in prepared.models.items() if isinstance(one, Learner)]
     plain = [name for name in prepared.models if name not in learners]
-    save_shown(folder, Shown(data, plain, view.load, answer, learners), cells)
+    save_shown(folder, GalleryPicture(data, plain, view.load, answer, learners), cells)
 
 
-def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
+def save_shown(folder: RunFolder, source: GalleryPicture, cells: Sequence[Cell]) -> None:
     """Write ``gallery.json`` and the pictures it names, for a run whose records are complete."""
     data, shown = source.data, source.models[:MODELS]
     tables = {
@@ -161,7 +161,7 @@ class _Painter:
     """Paints the pictures of one run."""
 
     folder: RunFolder
-    source: Shown
+    source: GalleryPicture
     tables: Mapping[str, Mapping[Cell, SegmentationRecords]]
     named: set[str] = field(default_factory=set)
     """Classes that examples have."""

@@ -19,7 +19,7 @@ from shiftproof.corruptions.sequences import DIFFICULTIES, PERTURBATIONS, pertur
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files, manifest
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics.classification import top_classes
 from shiftproof.metrics.intervals import Interval, percentile_interval, sum_resamples
 from shiftproof.metrics.perturbation import TOP, flips, top5_distances
@@ -82,7 +82,7 @@ class Stability:
     path: Path
 
 
-@frees_folders
+@releases_locks
 def measure_stability(
     models: ClassifierLike | Mapping[str, ClassifierLike],
     data: ImageData | str | Path,
@@ -122,8 +122,8 @@ def measure_stability(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     named = models if isinstance(models, Mapping) else {"source": models}
-    check_choice(named, perturbations, reference, difficulty)
-    images = data if isinstance(data, ImageData) else _open(data, next(iter(named.values())))
+    check_arguments(named, perturbations, reference, difficulty)
+    images = data if isinstance(data, ImageData) else _open_images(data, next(iter(named.values())))
     folder = Path(out)
     if not (folder / RUN_FILE).is_file():
         check_readable(images)
@@ -146,27 +146,27 @@ def measure_stability(
         shared=isinstance(backend, Scheduled),
         why="A run over sequences cannot be extended; one of `bench` can.",
     )
-    steps = _Steps(named, images, perturbations, difficulty, seed)
-    parts = FileParts(folder, [[_file(Path(), *one).as_posix()] for one in steps.pairs])
+    tables = _Tables(named, images, perturbations, difficulty, seed)
+    parts = FileParts(folder, [[_table_path(Path(), *one).as_posix()] for one in tables.pairs])
     if isinstance(backend, Ray):
-        fill_parts(WHAT, _make_table, steps, parts, backend, show=show_progress)
+        fill_parts(WHAT, _make_table, tables, parts, backend, show=show_progress)
     mine = parts.missing() if backend is None else backend.share(parts.missing())
-    _record(folder, steps, [steps.pairs[number] for number in mine], show_progress)
+    _record(folder, tables, [tables.pairs[number] for number in mine], show_progress)
     if backend is not None:
         check_finished(WHAT, parts, backend)
     scores = _score(folder, list(named), perturbations, reference, difficulty)
-    files.write_json(folder / SCORES_FILE, as_json(scores))
+    files.write_json(folder / SCORES_FILE, to_json(scores))
     return scores
 
 
-def _open(data: str | Path, model: ClassifierLike) -> ImageData:
+def _open_images(data: str | Path, model: ClassifierLike) -> ImageData:
     # The photographs of the demo come with labels and cannot be had without.
     if str(data) == "demo":
         return open_data(data, classes=model.classes)
     return open_data(data, classes=None, labeled=False)
 
 
-def check_choice(
+def check_arguments(
     models: Mapping[str, ClassifierLike],
     perturbations: Sequence[str],
     reference: str | None,
@@ -201,7 +201,7 @@ def check_perturbations(names: Sequence[str]) -> None:
         raise InputError(f"Expected perturbations, each once, got {list(names)}.")
 
 
-def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
+def resize_without_crop(image: Image, preprocess: Preprocess) -> Image:
     """Resize an image as a model does before its center crop."""
     if isinstance(preprocess.resize, int):
         side = preprocess.resize
@@ -216,12 +216,12 @@ def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _file(folder: Path, model: str, perturbation: str) -> Path:
+def _table_path(folder: Path, model: str, perturbation: str) -> Path:
     return folder / "records" / model / f"{perturbation}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
-class _Steps:
+class _Tables:
     """The tables to record."""
 
     models: Mapping[str, ClassifierLike]
@@ -236,12 +236,12 @@ class _Steps:
         return [(model, name) for name in self.perturbations for model in self.models]
 
 
-def _make_table(steps: _Steps, number: int) -> Arrays:
+def _make_table(tables: _Tables, number: int) -> Arrays:
     """Return one table as a file, made on a machine of a cluster."""
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
-        model, name = steps.pairs[number]
-        _record(Path(scratch), steps, [(model, name)], False)
-        ids, _, broken = _read(_file(Path(scratch), model, name), name)
+        model, name = tables.pairs[number]
+        _record(Path(scratch), tables, [(model, name)], False)
+        ids, _, broken = _read(_table_path(Path(scratch), model, name), name)
         if broken and not ids:
             raise unseen("the images", broken[0].removesuffix("."))
         return pack_files(Path(scratch))
@@ -249,7 +249,7 @@ def _make_table(steps: _Steps, number: int) -> Arrays:
 
 def _record(
     folder: Path,
-    steps: _Steps,
+    tables: _Tables,
     pairs: Sequence[tuple[str, str]],
     show_progress: bool | None,
 ) -> None:
@@ -257,42 +257,42 @@ def _record(
     todo: dict[str, list[str]] = {}
     for model, name in pairs:
         todo.setdefault(name, []).append(model)
-    data, models = steps.data, steps.models
+    data, models = tables.data, tables.models
     with progress(WHAT, len(data.samples) * len(todo), show=show_progress) as advance:
         for name, missing in todo.items():
             chosen = {one: models[one] for one in missing}
             rows: dict[str, list[tuple[str, I32 | None, str | None]]] = {one: [] for one in missing}
-            for sample, shown in _frames(chosen, data, name, steps.difficulty, steps.seed):
+            for sample, frames in _make_frames(chosen, data, name, tables.difficulty, tables.seed):
                 for one in missing:
-                    rows[one].append(_row(sample, shown, one, chosen[one]))
+                    rows[one].append(_make_row(sample, frames, one, chosen[one]))
                 advance(1, note=f"{name} {sample.id}")
             for one in missing:
-                files.make_folder(_file(folder, one, name).parent)
-                write_table(_file(folder, one, name), _table(rows[one]))
+                files.make_folder(_table_path(folder, one, name).parent)
+                write_table(_table_path(folder, one, name), _table(rows[one]))
 
 
-Shown = dict[str, Images] | BrokenFileError
+Frames = dict[str, Images] | BrokenFileError
 
 
-def _row(
-    sample: Sample, shown: Shown, name: str, model: ClassifierLike
+def _make_row(
+    sample: Sample, frames: Frames, name: str, model: ClassifierLike
 ) -> tuple[str, I32 | None, str | None]:
-    if isinstance(shown, BrokenFileError):
-        return sample.id, None, str(shown)
-    return sample.id, top_classes(model.predict(shown[name]), min(TOP, len(model.classes))), None
+    if isinstance(frames, BrokenFileError):
+        return sample.id, None, str(frames)
+    return sample.id, top_classes(model.predict(frames[name]), min(TOP, len(model.classes))), None
 
 
-def _frames(
+def _make_frames(
     models: Mapping[str, ClassifierLike], data: ImageData, name: str, difficulty: int, seed: int
-) -> Iterator[tuple[Sample, Shown]]:
+) -> Iterator[tuple[Sample, Frames]]:
     """Yield the frames of each image for each model; the next image's are made meanwhile."""
 
-    def make(sample: Sample) -> Shown:
+    def make(sample: Sample) -> Frames:
         try:
             image = data.read(sample)
         except BrokenFileError as error:
             return error
-        shown: dict[str, Images] = {}
+        frames: dict[str, Images] = {}
         by_size: dict[tuple[object, ...], Images] = {}
         for one, model in models.items():
             preprocess = model.preprocess
@@ -300,23 +300,23 @@ def _frames(
             key = (preprocess.size, preprocess.resize, preprocess.interpolation)
             if key not in by_size:
                 by_size[key] = perturb(
-                    resize_uncut(image, preprocess),
+                    resize_without_crop(image, preprocess),
                     name,
                     size=preprocess.size,
                     difficulty=difficulty,
                     seed=seed,
                     key=sample.id,
                 )
-            shown[one] = by_size[key]
-        return shown
+            frames[one] = by_size[key]
+        return frames
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, data.samples[0])
         for sample, following in zip(data.samples, (*data.samples[1:], None), strict=True):
-            shown = ahead.result()
+            frames = ahead.result()
             if following is not None:
                 ahead = pool.submit(make, following)
-            yield sample, shown
+            yield sample, frames
 
 
 def _schema() -> pyarrow.Schema:
@@ -344,15 +344,15 @@ def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
     Rankings of a model of K < 5 classes are ``(N, F, K)``.
     """
     with open_table(path, _schema()) as table:
-        told = table.column("classes").to_pylist()
+        rows = table.column("classes").to_pylist()
         ids = table.column("id").to_pylist()
         frames = PERTURBATIONS[perturbation].count
-        kept = [row for row in told if row is not None]
+        kept = [row for row in rows if row is not None]
         top = len(kept[0]) // frames if kept else TOP
         rankings = np.array(kept, np.int32).reshape(len(kept), frames, top)
         broken = [str(reason) for reason in table.column("error").to_pylist() if reason is not None]
         return (
-            [name for name, row in zip(ids, told, strict=True) if row is not None],
+            [name for name, row in zip(ids, rows, strict=True) if row is not None],
             rankings,
             broken,
         )
@@ -370,7 +370,7 @@ def _score(
     columns: list[NDArray[np.float64]] = []
     for model in models:
         for name in perturbations:
-            path = _file(folder, model, name)
+            path = _table_path(folder, model, name)
             ids, rankings, broken = _read(path, name)
             if not ids:
                 raise BrokenFileError(f"{folder}: none of the images could be read. {broken[0]}")
@@ -418,10 +418,10 @@ def _figures(
     return figures
 
 
-def as_json(scores: Stability) -> dict[str, object]:
+def to_json(scores: Stability) -> dict[str, object]:
     """Return the results for JSON."""
 
-    def spell(figure: Interval) -> dict[str, float | None]:
+    def write_interval(figure: Interval) -> dict[str, float | None]:
         return {"value": figure.value, "low": figure.low, "high": figure.high}
 
     return {
@@ -430,7 +430,7 @@ def as_json(scores: Stability) -> dict[str, object]:
         "reference": scores.reference,
         "models": {
             model: {
-                name: {measure: spell(figure) for measure, figure in row.items()}
+                name: {measure: write_interval(figure) for measure, figure in row.items()}
                 for name, row in rows.items()
             }
             for model, rows in scores.figures.items()

@@ -15,7 +15,7 @@ from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.cli.printing import announce, print_json, print_line, warn
 from shiftproof.counts import plural
 from shiftproof.data.presence import check_presence
 
@@ -73,7 +73,7 @@ def perturb(
     ] = 1,
     seed: Seed = 0,
     device: Device = "auto",
-    as_json: AsJson = False,
+    to_json: AsJson = False,
     *,
     parts: PartOptions,
 ) -> None:
@@ -91,7 +91,7 @@ def perturb(
     )
     from shiftproof.bench.stability import (
         SCORES_FILE,
-        check_choice,
+        check_arguments,
         check_perturbations,
         measure_stability,
     )
@@ -104,7 +104,7 @@ def perturb(
     # Before a model is loaded, which may take a download.
     check_perturbations(names)
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
-    check_choice(models, names, referred, difficulty)
+    check_arguments(models, names, referred, difficulty)
     for one in models.values():
         show_assumed(one)
     with parts.share():
@@ -118,27 +118,27 @@ def perturb(
             seed=seed,
             backend=backend,
         )
-    if as_json:
-        say_json((out / SCORES_FILE).read_text(encoding="utf-8"))
+    if to_json:
+        print_json((out / SCORES_FILE).read_text(encoding="utf-8"))
         return
     for name, title in models.items():
         _print(scores, name, title.name)
         if len(title.classes) < TOP:
-            say(
+            print_line(
                 f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class', 'classes')}"
             )
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
-    say(f"scores   {out / SCORES_FILE}")
+    print_line(f"scores   {out / SCORES_FILE}")
 
 
 def _print(scores: Stability, model: str, title: str) -> None:
     from shiftproof.bench.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
 
-    shown = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
+    frames = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
     heads = {FLIP: "FP, %", DISTANCE: "uT5D", FLIP_RATE: "FR, %", DISTANCE_RATE: "T5D, %"}
     rows = scores.figures[model]
-    measures = [one for one in shown if any(one in row for row in rows.values())]
+    measures = [one for one in frames if any(one in row for row in rows.values())]
     table = Table(
         "perturbation", *(heads[one] for one in measures), box=None, header_style="bold",
         pad_edge=False, title=f"{title}, {plural(scores.images, 'image')}", title_justify="left",
@@ -147,7 +147,7 @@ def _print(scores: Stability, model: str, title: str) -> None:
         cells = []
         for one in measures:
             figure = row.get(one)
-            scale = shown[one]
+            scale = frames[one]
             cells.append(
                 "-"
                 if figure is None

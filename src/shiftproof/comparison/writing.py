@@ -12,7 +12,7 @@ from rich.text import Text
 from shiftproof.comparison.figures import fold
 from shiftproof.comparison.result import Check, Comparison, Difference, Finding, Side
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report.wording import Spelling, level, plural, spelling_of
+from shiftproof.report.wording import NumberFormat, find_number_format, level, plural
 
 _WORDS: dict[Finding, str] = {
     "better": "better",
@@ -21,7 +21,7 @@ _WORDS: dict[Finding, str] = {
     "same": "the same",
 }
 _STYLES: dict[Finding, str] = {"better": "green", "worse": "bold red", "not shown": "", "same": ""}
-_VERDICTS = {"fail": "fails", "unclear": "cannot be told", "pass": "passes"}
+_VERDICTS = {"fail": "fails", "unclear": "unclear", "pass": "passes"}
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -38,10 +38,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     console.print(table)
     for check in comparison.checks:
         style = "bold red" if check.failed else "yellow" if check.verdict == "unclear" else "green"
-        console.print(Text(_tell_check(check), style=style))
+        console.print(Text(_describe_check(check), style=style))
 
 
-def tell_outcome(comparison: Comparison) -> str:
+def describe_outcome(comparison: Comparison) -> str:
     """Return a sentence on whether the gate passes; empty without conditions."""
     if not comparison.checks:
         return ""
@@ -49,7 +49,11 @@ def tell_outcome(comparison: Comparison) -> str:
     if failed:
         return f"The gate fails: {failed} of {plural(len(comparison.checks), 'check')}."
     unclear = sum(check.verdict == "unclear" for check in comparison.checks)
-    told = f" {unclear} cannot be told; --strict would fail them." if unclear else ""
+    told = (
+        f" {plural(unclear, 'check is', 'checks are')} unclear; --strict would fail them."
+        if unclear
+        else ""
+    )
     return f"The gate holds: {plural(len(comparison.checks), 'check')}.{told}"
 
 
@@ -57,7 +61,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Return a summary for a pull request: the conditions first, then the differences."""
     lines = [f"### {_heading(comparison)}", "", _describe_pair(comparison), ""]
     for warning in comparison.warnings:
-        lines += [f"> **Not like for like:** {_escape(warning)}", ""]
+        lines += [f"> **Not comparable:** {_escape(warning)}", ""]
     if comparison.checks:
         lines += ["| condition | measured | |", "|---|---|---|"]
         lines += [_check_row(check) for check in comparison.checks]
@@ -81,7 +85,7 @@ def _heading(comparison: Comparison) -> str:
 def _check_row(check: Check) -> str:
     mark = "❌" if check.failed else "⚠️" if check.verdict == "unclear" else "✅"
     code = check.condition.replace("`", "'").replace("|", "\\|")  # the one mark of a table's own
-    return f"| `{code}` | {_escape(_tell_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
+    return f"| `{code}` | {_escape(_describe_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
 
 
 def _difference_rows(comparison: Comparison, role: str) -> list[str]:
@@ -137,8 +141,8 @@ def _add_case(suite: ElementTree.Element, check: Check, pair: str) -> None:
     )
     told = ElementTree.SubElement(case, "failure" if check.failed else "system-out")
     if check.failed:
-        told.attrib.update(message=_clean(_tell_check(check)), type=check.verdict)
-    told.text = _clean(f"{pair}\n{_tell_check(check)}")
+        told.attrib.update(message=_clean(_describe_check(check)), type=check.verdict)
+    told.text = _clean(f"{pair}\n{_describe_check(check)}")
 
 
 def _clean(text: str) -> str:
@@ -170,27 +174,27 @@ def _name(side: Side) -> str:
 
 def _figures(one: Difference) -> tuple[str, str, str, str]:
     """Return both values, their difference (shares in percentage points), and its interval."""
-    spelling = spelling_of(one.unit)
+    number_format = find_number_format(one.unit)
     return (
-        spelling.with_sign(one.baseline.value),
-        spelling.with_sign(one.candidate.value),
-        spelling.change(one.difference.value),
-        spelling.change_span(one.difference),
+        number_format.with_sign(one.baseline.value),
+        number_format.with_sign(one.candidate.value),
+        number_format.change(one.difference.value),
+        number_format.change_span(one.difference),
     )
 
 
-def _tell_check(check: Check) -> str:
-    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_tell_figure(check)}"
+def _describe_check(check: Check) -> str:
+    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_describe_figure(check)}"
 
 
-def _tell_figure(check: Check) -> str:
-    spelling = spelling_of(check.unit)
-    what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, spelling)}"
+def _describe_figure(check: Check) -> str:
+    number_format = find_number_format(check.unit)
+    what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, number_format)}"
     return what if check.level == 0.95 else f"{what}, {level(round(check.level, 4))}"
 
 
-def _spell(check: Check, spelling: Spelling) -> str:
+def _spell(check: Check, number_format: NumberFormat) -> str:
     interval: Interval = check.interval
     if check.change:
-        return spelling.change_with_span(interval)
-    return spelling.with_span(interval)
+        return number_format.change_with_span(interval)
+    return number_format.with_span(interval)

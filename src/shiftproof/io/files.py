@@ -52,7 +52,7 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         InputError: the folder is read-only or not there.
     """
     try:
-        descriptor, name = _begin_file(path)
+        descriptor, name = _create_temporary(path)
     except OSError as error:
         raise disk_error(path, error) from error
     temporary = Path(name)
@@ -90,7 +90,7 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             os.close(held)
 
 
-def _begin_file(path: Path) -> tuple[int, str]:
+def _create_temporary(path: Path) -> tuple[int, str]:
     """Create the locked temporary file for ``path``; the lock shows that its writer is alive."""
     while True:
         descriptor, name = tempfile.mkstemp(

@@ -9,18 +9,18 @@ from typing import Any, TypeAlias
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files
-from shiftproof.io.holding import hold
+from shiftproof.io.folder_locks import lock_folder
 from shiftproof.io.text import read_json, read_object
 
 FORMAT = 1
 
-_SPELLED_BEFORE = {"labelled": "labeled"}
+_RENAMED_KEYS = {"labelled": "labeled"}
 """Renamed keys of settings in folders of earlier versions."""
 
 _NOT_DECISIVE = ("broken", "format", "left aside", "provenance")
 """Keys of a copy's manifest, which has its settings beside them."""
 
-_TOLD = 3
+_MAX_SHOWN = 3
 
 
 def begin(
@@ -37,7 +37,7 @@ def begin(
 ) -> dict[str, Any]:
     """Create a folder for these settings, or resume an existing one.
 
-    Within a function that :func:`~shiftproof.io.holding.frees_folders` marks, the folder is held: no
+    Within a function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, the folder is held: no
     other process may begin there until the function ends.
 
     Args:
@@ -61,14 +61,14 @@ def begin(
         InputError: it holds other things, cannot be written to, or another process works there.
     """
     file = folder / name
-    # Before anything is created: a refused folder is not changed.
+    # Checked before anything is created, so that a refused folder stays unchanged.
     if not file.is_file():
         _check_empty(folder, name, what, ours)
         files.make_folder(folder)
     else:
         _read_same(file, settings, what, unnamed, why)
-    hold(folder, shared=shared)
-    # It may have been begun a moment ago.
+    lock_folder(folder, shared=shared)
+    # Another process may just have created it.
     if file.is_file():
         return _read_same(file, settings, what, unnamed, why)
     _check_empty(folder, name, what, ours)
@@ -85,7 +85,7 @@ def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> N
         return
     try:
         others = [path for path in folder.iterdir() if path.name[0] != "."]
-        strange = [path for path in others if path.name not in ours or not _is_bare(path)]
+        strange = [path for path in others if path.name not in ours or not _has_no_output(path)]
     except OSError as error:
         raise files.disk_error(folder / name, error) from error
     if strange and not (folder / name).is_file():
@@ -95,7 +95,7 @@ def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> N
         )
 
 
-def _is_bare(path: Path) -> bool:
+def _has_no_output(path: Path) -> bool:
     return path.is_dir() and all(inner.name[0] == "." for inner in path.iterdir())
 
 
@@ -119,7 +119,7 @@ def spell(settings: Any) -> Any:
     """Return settings of an earlier version with the keys that this one has."""
     if not isinstance(settings, dict):
         return settings
-    return {_SPELLED_BEFORE.get(key, key): spell(value) for key, value in settings.items()}
+    return {_RENAMED_KEYS.get(key, key): spell(value) for key, value in settings.items()}
 
 
 def _without(settings: Any, unnamed: Collection[str]) -> Any:
@@ -130,10 +130,10 @@ def _without(settings: Any, unnamed: Collection[str]) -> Any:
     }
 
 
-def check_mark(here: Path, theirs: Path) -> None:
+def check_same_work(here: Path, theirs: Path) -> None:
     """Check that two files of settings, which two commands have begun, are of the same work.
 
-    What tells how the work came about may differ, as may what it has found so far.
+    Provenance and results so far may differ.
 
     Raises:
         RunMismatchError: they are of other work.
@@ -157,9 +157,9 @@ def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -
     """
     found = differences(there, here)
     if found:
-        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        more = f"; and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
         raise RunMismatchError(
-            f"{path} holds {what} with other settings: {'; '.join(found[:_TOLD])}{more}. "
+            f"{path} holds {what} with other settings: {'; '.join(found[:_MAX_SHOWN])}{more}. "
             f"{why and why + ' '}Choose another output folder, or delete this one to start anew."
         )
 
@@ -172,7 +172,7 @@ def differences(there: Any, here: Any) -> list[str]:
     >>> differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
     ['data: shard size was 2, now 3', 'data: another content']
     """
-    # Fingerprints come last: the sentence shows the first few, and they say least.
+    # Fingerprints come last: the sentence shows the first few, and these say least.
     found = sorted(
         _find_differences(there, here), key=lambda one: (_has_fingerprints(one), len(one[0]))
     )
@@ -203,7 +203,7 @@ def _has_fingerprints(found: Differing) -> bool:
 
 
 def _describe_difference(found: Differing) -> str:
-    """Say a difference in words; "settings" is the outermost key of all, and tells nothing."""
+    """Describe a difference; the outermost key "settings" is omitted."""
     keys, there, here = found
     words = [_WORDS.get(key, key) for key in (keys[1:] if keys[:1] == ("settings",) else keys)]
     if _has_fingerprints(found):

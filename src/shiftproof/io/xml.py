@@ -1,4 +1,4 @@
-"""Untrusted XML: decoded here, as expat knows few encodings, and without document types."""
+"""Untrusted XML: decoded here, since expat knows few encodings; document types are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXT_CODECS = re.compile(
 host names (idna), of escapes, and of bytes to bytes (zlib)."""
 
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
-"""What files of that label hold in truth: the common supersets, as browsers read them (WHATWG)."""
+"""Supersets of encodings that files with these labels really use, as in browsers (WHATWG)."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

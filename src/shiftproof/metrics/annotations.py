@@ -358,7 +358,7 @@ class _Rows:
         """Yield each row with its value of a field, None without one."""
         return ((at, record.get(key)) for at, record in enumerate(self.records))
 
-    def blame(self, at: int, reason: str, *, kept: bool, detail: str = "") -> None:
+    def add_fault(self, at: int, reason: str, *, kept: bool, detail: str = "") -> None:
         """Add a fault of a row."""
         self.faults.append(Fault(f"{self.where}, {self.places[at]}", reason, kept, detail))
 
@@ -368,7 +368,7 @@ class _Rows:
         for at, identity in self.column("id"):
             if isinstance(identity, (int, str)):
                 if identity in seen:
-                    self.blame(at, ID_TWICE, kept=True)
+                    self.add_fault(at, ID_TWICE, kept=True)
                 seen.add(identity)
 
     def find_all(self, key: str, ids: Ids) -> list[Any]:
@@ -378,10 +378,10 @@ class _Rows:
         for at, value in self.column(key):
             identity, as_it_should = ids.find(value)
             if identity is None:
-                self.blame(at, unknown, kept=False, detail=f"{key} {show_value(value)}")
+                self.add_fault(at, unknown, kept=False, detail=f"{key} {show_value(value)}")
             elif not as_it_should:
                 detail = f"{key} {show_value(value)} for {show_value(identity)}"
-                self.blame(at, ID_AS_TEXT, kept=True, detail=detail)
+                self.add_fault(at, ID_AS_TEXT, kept=True, detail=detail)
             found.append(identity)
         return found
 
@@ -392,7 +392,7 @@ class _Rows:
         boxes, as_text = read_boxes([record.get("bbox") for record in self.records])
         for at in as_text:
             detail = f"bbox {show_value(self.records[at]['bbox'])}"
-            self.blame(at, NUMBER_AS_TEXT, kept=True, detail=detail)
+            self.add_fault(at, NUMBER_AS_TEXT, kept=True, detail=detail)
         check_sizes(f"{self.where}: annotations", boxes, sizes)
         return boxes
 
@@ -408,7 +408,7 @@ class _Rows:
             odd = not 0 <= area[at] < LARGEST
             if odd or isinstance(value, str):
                 reason = ODD_AREA if odd else NUMBER_AS_TEXT
-                self.blame(at, reason, kept=True, detail=f"area {show_value(value)}")
+                self.add_fault(at, reason, kept=True, detail=f"area {show_value(value)}")
         return area, has_area
 
     def read_flags(self, key: str) -> Flags:
@@ -422,7 +422,7 @@ class _Rows:
             flag = read_flag(value)
             flags[at] = bool(flag)
             if flag is None or isinstance(value, str) or value not in (0, 1):
-                self.blame(at, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
+                self.add_fault(at, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
         return flags
 
     def read_outlines(self) -> list[Any]:
@@ -431,7 +431,7 @@ class _Rows:
         for at, value in self.column("segmentation"):
             outline = _outline(value)
             if outline is None and value is not None and value != []:
-                self.blame(at, ODD_OUTLINE, kept=True, detail=show_value(value))
+                self.add_fault(at, ODD_OUTLINE, kept=True, detail=show_value(value))
             outlines.append(outline)
         return outlines
 

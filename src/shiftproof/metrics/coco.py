@@ -40,11 +40,11 @@ from shiftproof.metrics.faults import (
     UNKNOWN_CLASS,
     UNKNOWN_IMAGE,
     Fault,
-    box_fault,
+    find_box_fault,
     read_number,
     show_value,
 )
-from shiftproof.metrics.masks import Code, areas_of, readable_codes
+from shiftproof.metrics.masks import Code, compute_areas, encode_readable_masks
 from shiftproof.types import F64, I64, Detections, Flags
 
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
@@ -113,10 +113,10 @@ def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
         MissingExtraError: masks, and pycocotools is not installed.
     """
     where, value = _load(source)
-    return objects_of(where, read_annotations(where, value), masks=masks)
+    return make_objects(where, read_annotations(where, value), masks=masks)
 
 
-def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects:
+def make_objects(where: str, read: Annotations, *, masks: bool = False) -> Objects:
     """Return the objects of parsed annotations; errors as for :func:`read_objects`."""
     image_ids = tuple(sorted(read.images, key=lambda one: (isinstance(one, str), one)))
     place = {identity: at for at, identity in enumerate(image_ids)}
@@ -141,7 +141,7 @@ def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects
             for at, reason in reasons.items()
         ]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
-        own = areas_of([code for code in codes if code is not None])
+        own = compute_areas([code for code in codes if code is not None])
         boxes = np.nan_to_num(boxes)  # not used for masks
     else:
         faults += _box_faults(where, read)
@@ -171,7 +171,7 @@ def _box_faults(where: str, read: Annotations) -> list[Fault]:
     for at, (place, image, category, (x, y, width, height)) in enumerate(rows):
         record = read.images[image]
         name = f"{record.file_name or where}, {place}"
-        fault = box_fault(
+        fault = find_box_fault(
             name,
             (x, y, width, height),
             record.size,
@@ -263,7 +263,7 @@ def _from_results(
         faults += [Fault(rows.name(at), NO_MASK, False, text) for at, text in reasons.items()]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
         known = tuple(code for code in codes if code is not None)
-        boxes, area = np.zeros((len(known), 4)), areas_of(known)
+        boxes, area = np.zeros((len(known), 4)), compute_areas(known)
     else:
         boxes = _read_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
         kept = _are_numbers(boxes)
@@ -441,7 +441,7 @@ def _from_records(
         at, reason = next(iter(reasons.items()))
         raise InputError(f"{where}: mask {at}: {reason}.")
     whole = tuple(code for code in codes if code is not None)
-    return DetectionColumns(image, category, boxes, areas_of(whole), score, whole)
+    return DetectionColumns(image, category, boxes, compute_areas(whole), score, whole)
 
 
 def _load(source: Any) -> tuple[str, Any]:
@@ -482,7 +482,7 @@ def _codes(
     reasons = {at: needed[index] for at, index in enumerate(image.tolist()) if index in needed}
     there = [at for at in range(len(outlines)) if at not in reasons]
     of_each = [size for at in there if (size := sizes[image[at]]) is not None]
-    found, wrong = readable_codes([outlines[at] for at in there], of_each)
+    found, wrong = encode_readable_masks([outlines[at] for at in there], of_each)
     codes: list[Code | None] = [None] * len(outlines)
     for at, code in zip(there, found, strict=True):
         codes[at] = code

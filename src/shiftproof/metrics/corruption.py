@@ -155,7 +155,7 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
     return float(corruption_errors(table, COMMON).mean())
 
 
-def mce_weights(names: Sequence[str]) -> F64:
+def compute_mce_weights(names: Sequence[str]) -> F64:
     """Return the weights by which the errors of cells sum to mCE: its denominators are constants.
 
     Args:

@@ -174,9 +174,9 @@ def precision_at(curves: Curves, values: CurveValues, needed: I64) -> F64:
         needed: ``(K, R)``, ascending along R from 0: true positives of each category at each
             recall. If a cell never reaches that number, the precision is 0.
     """
-    from shiftproof.metrics.envelope import envelope_at
+    from shiftproof.metrics.envelope import compute_envelope
 
-    return envelope_at(curves.start, values.hits, values.precision, needed)
+    return compute_envelope(curves.start, values.hits, values.precision, needed)
 
 
 def average_over_recall(curves: Curves, values: CurveValues, weights: I64, positives: I64) -> F64:

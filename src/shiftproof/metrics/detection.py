@@ -36,18 +36,18 @@ from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    correct_bias,
     percentile_interval,
     resample_weights,
-    without_bias,
 )
-from shiftproof.metrics.masks import mask_pairs
+from shiftproof.metrics.masks import find_mask_pairs
 from shiftproof.metrics.matching import (
     Pairs,
-    box_pairs,
-    by_group_and_score,
-    by_overlap,
-    by_preference,
-    greedy_match,
+    find_box_pairs,
+    match_greedily,
+    sort_by_group_and_score,
+    sort_by_overlap,
+    sort_by_preference,
 )
 from shiftproof.types import F64, I64, Flags
 
@@ -247,11 +247,11 @@ class CocoEvaluator:
         """
         found = read_detection_columns(detections, self._objects, masks=self.kind == "masks")
         group = found.category * len(self.image_ids) + found.image
-        order, rank = by_group_and_score(group, found.score, LIMITS[-1])
+        order, rank = sort_by_group_and_score(group, found.score, LIMITS[-1])
         group = group[order]
         objects = self._objects
         if found.masks is not None and objects.masks is not None:
-            pairs = mask_pairs(
+            pairs = find_mask_pairs(
                 group,
                 [found.masks[at] for at in order],
                 self._group,
@@ -260,7 +260,7 @@ class CocoEvaluator:
                 THRESHOLDS[0],
             )
         else:
-            pairs = box_pairs(
+            pairs = find_box_pairs(
                 group,
                 found.boxes[order],
                 self._group,
@@ -298,17 +298,17 @@ class CocoEvaluator:
         class_start = np.searchsorted(category, classes)
         # Objects of a group are adjacent: the index of the first one identifies the group.
         group = np.searchsorted(self._group, self._group, "left")
-        pairs = by_overlap(pairs)
+        pairs = sort_by_overlap(pairs)
         areas = []
         for ignored, beyond in zip(self._ignored, outside, strict=True):
-            wishes = by_preference(pairs, ignored)
+            wishes = sort_by_preference(pairs, ignored)
             # An unmatched detection counts if its own area is within the range.
             listed = ~beyond[ranking]
             events = []
             for threshold in THRESHOLDS:
                 # As in pycocotools, where an overlap of 1 suffices despite rounding.
                 enough = np.flatnonzero(wishes.overlap >= min(threshold, 1 - 1e-10))
-                detection, finds = greedy_match(wishes.take(enough), self._crowd, group)
+                detection, finds = match_greedily(wishes.take(enough), self._crowd, group)
                 right, inside = ~ignored[finds], ~beyond[detection]
                 known = np.flatnonzero(right | inside)
                 known = known[np.argsort(place[detection[known]])]
@@ -503,7 +503,7 @@ def coco_intervals(
 
     Average precision is biased upwards on resamples if a category has few objects: copies of an
     image are detected as easily, and fewer distinct images compete. The resamples are corrected for
-    that bias, see :func:`~shiftproof.metrics.intervals.without_bias`. For the same reason the
+    that bias, see :func:`~shiftproof.metrics.intervals.correct_bias`. For the same reason the
     metric is higher on few images than on many of the same distribution; compare detectors only on
     the same images.
 
@@ -544,4 +544,4 @@ def coco_difference_intervals(
 
 
 def _interval(replicates: F64, level: float) -> Interval | None:
-    return percentile_interval(without_bias(replicates), level=level)
+    return percentile_interval(correct_bias(replicates), level=level)

@@ -13,7 +13,7 @@ from shiftproof.errors import InputError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.lazy import import_extra
 from shiftproof.metrics.faults import show_value
-from shiftproof.metrics.matching import Pairs, join_pairs, run_starts
+from shiftproof.metrics.matching import Pairs, find_run_starts, join_pairs
 from shiftproof.types import F64, I64, Flags
 
 Code: TypeAlias = Mapping[str, Any]
@@ -24,7 +24,7 @@ def _library() -> Any:
     return import_extra("pycocotools.mask", "detection")
 
 
-def run_length_codes(
+def encode_masks(
     where: str, segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> tuple[Code, ...]:
     """Return the compressed codes of polygons, of uncompressed or of compressed codes.
@@ -41,19 +41,19 @@ def run_length_codes(
         InputError: a segmentation of another kind, or not of the image's size.
         MissingExtraError: pycocotools is not installed.
     """
-    codes, wrong = readable_codes(segmentations, sizes)
+    codes, wrong = encode_readable_masks(segmentations, sizes)
     if wrong:
         at, reason = next(iter(wrong.items()))
         raise InputError(f"{where}[{at}]: {reason}.")
     return tuple(code for code in codes if code is not None)
 
 
-def readable_codes(
+def encode_readable_masks(
     segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> tuple[list[Code | None], dict[int, str]]:
     """Return the compressed codes, None for invalid masks, and the reasons by index.
 
-    Arguments as for :func:`run_length_codes`.
+    Arguments as for :func:`encode_masks`.
     """
     library = _library()
     codes: list[Code | None] = []
@@ -129,12 +129,12 @@ def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
         raise ValueError(f"a polygon reaches far beyond its {height} x {width} image")
     corners = np.array(points).reshape(-1, 2)
     steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
-    if steps > MOST_STEPS:
+    if steps > MAX_STEPS:
         raise ValueError(f"a polygon whose edges are {steps:.0f} pixels long goes to and fro")
     return points
 
 
-MOST_STEPS = 4_000_000
+MAX_STEPS = 4_000_000
 """Maximum length of an outline, through every pixel of 2,000 x 2,000; this bounds the memory."""
 
 
@@ -167,12 +167,12 @@ def _pixels(counts: Sequence[bytes]) -> I64:
     number -= np.where(values[end] & 16, 1 << (5 * np.minimum(size, 6)), 0)
 
     # Three chains in each code: the first run alone, then the odd ones and the even ones.
-    first = run_starts(code)
+    first = find_run_starts(code)
     index = np.arange(len(code)) - np.repeat(first, np.diff(np.append(first, len(code))))
     chain = 3 * code + np.where(index == 0, 0, 1 + index % 2)
     order = np.argsort(chain, kind="stable")
     sums = np.cumsum(number[order])
-    first = run_starts(chain[order])
+    first = find_run_starts(chain[order])
     before = np.where(first > 0, sums[first - 1], 0)
     run = sums - np.repeat(before, np.diff(np.append(first, len(order))))
     damaged[code[order][run < 0]] = True
@@ -182,7 +182,7 @@ def _pixels(counts: Sequence[bytes]) -> I64:
     return total
 
 
-def areas_of(codes: Sequence[Code]) -> F64:
+def compute_areas(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
     library = _library()
     # Some versions of pycocotools store the number of masks as uint8, so at most 255 at once.
@@ -190,7 +190,7 @@ def areas_of(codes: Sequence[Code]) -> F64:
     return np.concatenate([np.empty(0), *parts])
 
 
-def mask_pairs(
+def find_mask_pairs(
     detection_group: I64,
     detection_masks: Sequence[Code],
     object_group: I64,
@@ -200,11 +200,11 @@ def mask_pairs(
 ) -> Pairs:
     """Return the pairs of the same group whose masks overlap by at least ``least``.
 
-    Arguments and overlap as for :func:`~shiftproof.metrics.matching.box_pairs`.
+    Arguments and overlap as for :func:`~shiftproof.metrics.matching.find_box_pairs`.
     """
     library = _library()
     found = []
-    bounds = np.append(run_starts(detection_group), len(detection_group)).tolist()
+    bounds = np.append(find_run_starts(detection_group), len(detection_group)).tolist()
     for first, last in pairwise(bounds):
         group = detection_group[first]
         left = int(np.searchsorted(object_group, group, "left"))

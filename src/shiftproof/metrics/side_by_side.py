@@ -32,7 +32,7 @@ class SideBySide:
 
     @classmethod
     def of(cls, tables: Sequence[F64]) -> SideBySide:
-        """Put tables side by side whose sums are exact, as :func:`intervals.summable` makes them."""
+        """Put tables side by side whose sums are exact, as :func:`intervals.make_summable` makes them."""
         whole: list[F64] = []
         others: list[F64] = []
         places: list[list[int]] = []

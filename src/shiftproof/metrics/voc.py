@@ -31,11 +31,16 @@ from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    correct_bias,
     percentile_interval,
     resample_weights,
-    without_bias,
 )
-from shiftproof.metrics.matching import box_pairs, by_group_and_score, by_overlap, run_starts
+from shiftproof.metrics.matching import (
+    find_box_pairs,
+    find_run_starts,
+    sort_by_group_and_score,
+    sort_by_overlap,
+)
 from shiftproof.types import F64, I64, Flags
 
 Rule: TypeAlias = Literal["11-point", "all-point"]
@@ -205,7 +210,7 @@ def voc_interval(
     drawn = voc_replicates(
         ground_truth, detections, rule=rule, overlap=overlap, replicates=replicates, seed=seed
     )
-    return percentile_interval(without_bias(drawn), level=level)
+    return percentile_interval(correct_bias(drawn), level=level)
 
 
 def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
@@ -214,9 +219,9 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
     order = np.argsort(group, kind="stable")
     difficult = _difficult(objects)[order]
     found_group = found.category * images + found.image
-    by_group, rank = by_group_and_score(found_group, found.score)
-    pairs = by_overlap(
-        box_pairs(
+    by_group, rank = sort_by_group_and_score(found_group, found.score)
+    pairs = sort_by_overlap(
+        find_box_pairs(
             found_group[by_group],
             found.boxes[by_group],
             group[order],
@@ -226,7 +231,7 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
         ),
         last=False,
     )
-    best = run_starts(pairs.detection)
+    best = find_run_starts(pairs.detection)
     detection, finds = pairs.detection[best], pairs.object[best]
     # The first detection assigned to an object has the highest score.
     first = np.zeros(len(finds), dtype=np.bool_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shiftproof.io.places import is_url
+from shiftproof.io.locations import is_url
 
 
 def fetch_target(target: str) -> str:

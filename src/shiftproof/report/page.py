@@ -14,7 +14,7 @@ from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.lazy import import_extra
 from shiftproof.report import gallery, wording
-from shiftproof.report.detection.pictures import MOST_DRAWN
+from shiftproof.report.detection.pictures import MAX_DRAWN
 from shiftproof.report.parts import plan_parts
 from shiftproof.report.sections import Document
 from shiftproof.report.svg import colors
@@ -84,7 +84,7 @@ def write_report(
 def _render(environment: jinja2.Environment, parts: Sequence[Document]) -> bytes:
     style = (
         environment.get_template("style.css.j2")
-        .render({**_palettes(), "most_drawn": MOST_DRAWN})
+        .render({**_palettes(), "most_drawn": MAX_DRAWN})
         .strip()
     )
     script = environment.get_template("script.js.j2").render().strip()

@@ -20,13 +20,13 @@ from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.tidy import TidyScores
 
 Scores = TypeVar("Scores", bound=TidyScores)
-Shown = TypeVar("Shown", bound=AnyRun[Any])
+RunType = TypeVar("RunType", bound=AnyRun[Any])
 
 PROVENANCE = (
     "Provenance: of the command that began the run; the number of workers changes no figure"
 )
 
-MOST_BROKEN = 300
+MAX_BROKEN = 300
 """Maximum length of the list, to keep the page small; the run's files have the rest."""
 
 
@@ -58,7 +58,7 @@ class Document:
     warnings: Sequence[str] = ()
 
 
-def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
+def name_runs(runs: Sequence[AnyRun[Any]]) -> list[str]:
     """Return a unique name for each run: its folder's, with a number if necessary."""
     folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [
@@ -79,7 +79,7 @@ def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Series
     if several runs are shown.
     """
     number = 0
-    for run, name in zip(runs, run_names(runs), strict=True):
+    for run, name in zip(runs, name_runs(runs), strict=True):
         for model in run.scores.models:
             own = title_alone(run.scores.models, model) or model.name
             label = own if len(runs) == 1 else f"{name}: {own}"
@@ -97,7 +97,7 @@ def kicker(runs: Sequence[AnyRun[Any]]) -> str:
     return "Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
 
 
-def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
+def describe_corruptions(runs: Sequence[AnyRun[Any]]) -> str:
     """Return ``under 15 corruptions``, without the number if it differs between the runs."""
     first = runs[0].scores.corruptions
     if any(run.scores.corruptions != first for run in runs):
@@ -105,7 +105,7 @@ def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
     return f"under {wording.plural(len(first), 'corruption')}"
 
 
-def byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
+def make_byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
     """Return a line with model, data and date; ``counts`` are numbers of images, objects, ..."""
     data = run.settings.get("data")
     stated = data.get("name") if isinstance(data, Mapping) else data
@@ -119,7 +119,7 @@ def describe_start(run: AnyRun[Any]) -> list[str]:
     return [started[:10]] if isinstance(started, str) else []
 
 
-def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
+def describe_generated_frost(run: AnyRun[Any]) -> str | None:
     """Return a note if a run used generated frost in place of the published photographs."""
     corruptions = run.settings.get("corruptions")
     told = [str(one) for one in corruptions.values()] if isinstance(corruptions, Mapping) else []
@@ -128,22 +128,24 @@ def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
     ):
         return None
     return (
-        "The frost was drawn, as the published photographs of ice were not there: its figures, and "
-        "every mean that it enters, come from other pictures than published ones. `pip install "
-        "'shiftproof[frost]'` or --frost-dir brings the photographs."
+        "The frost textures were generated, since the published photographs of ice were not installed: "
+        "the figures of frost, and all means with it, cannot be compared with published ones. `pip "
+        "install 'shiftproof[frost]'` or --frost-dir provides the photographs."
     )
 
 
 # ---------------------------------------------------------------- comparing runs
 
 
-def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]]) -> list[str]:
+def describe_setting_differences(
+    runs: Sequence[RunType], own: Mapping[str, Callable[[RunType], object]]
+) -> list[str]:
     """Describe differences between runs that make their figures incomparable.
 
     ``own`` are further aspects that are specific to runs of this kind.
     """
-    names = run_names(runs)
-    aspects: dict[str, Callable[[Shown], object]] = {
+    names = name_runs(runs)
+    aspects: dict[str, Callable[[RunType], object]] = {
         "data": lambda run: (
             look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
         ),
@@ -170,23 +172,23 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
     if not found:
         return []
     return [
-        "These runs are not like for like, so their figures should not be compared. "
+        "These runs are not comparable, so their figures should not be compared. "
         f"They differ in {wording.listing(found)}."
     ]
 
 
-def _protocol(run: AnyRun[Any]) -> str | None:
+def _read_protocol(run: AnyRun[Any]) -> str | None:
     """The description of the protocol in the run's record."""
     stated = run.settings.get("protocol")
     words = stated.get("description") if isinstance(stated, Mapping) else stated
     return clean_text(words) if isinstance(words, str) else None
 
 
-def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
+def list_protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
     """Descriptions of the protocols, with the names of their runs if there are several."""
     found: dict[str, list[str]] = {}
-    for run, name in zip(runs, run_names(runs), strict=True):
-        if (words := _protocol(run)) is not None:
+    for run, name in zip(runs, name_runs(runs), strict=True):
+        if (words := _read_protocol(run)) is not None:
             found.setdefault(words, []).append(name)
     return [
         {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
@@ -194,7 +196,7 @@ def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
     ]
 
 
-def doubts(images: Images | ProbeImages, where: str) -> list[str]:
+def list_limitations(images: Images | ProbeImages, where: str) -> list[str]:
     """Describe limitations of a run's figures; ``where`` names the run, and may be empty."""
     found = []
     if images.used is not None and images.used < wording.FEW_IMAGES:
@@ -207,7 +209,7 @@ def doubts(images: Images | ProbeImages, where: str) -> list[str]:
         found.append(
             f"{where}{wording.plural(len(images.broken), 'image')} "
             + (f"of {images.total:,} " if images.total is not None else "")
-            + "could not be read everywhere. What was not read counts nowhere, and is listed below."
+            + "could not be read in some cells. They are excluded, and listed below."
         )
     return found
 
@@ -218,7 +220,7 @@ def _spell_setting(value: object) -> str:
     if isinstance(value, Mapping) and isinstance(value.get("description"), str):
         return clean_text(value["description"])
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spelled}" for key, spelled in flat(value))
+        return ", ".join(f"{key} {spelled}" for key, spelled in flatten(value))
     return clean_text(str(value))
 
 
@@ -244,7 +246,7 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
             "cells": wording.NONE if image.cells is None else f"{image.cells:,}",
             "first": wording.cell_title(image.first_cell) if image.first_cell else "",
         }
-        for run, name in zip(runs, run_names(runs), strict=True)
+        for run, name in zip(runs, name_runs(runs), strict=True)
         for image in run.scores.images.broken
     ]
     if not rows:
@@ -255,8 +257,8 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
         "Broken files",
         "broken.html.j2",
         {
-            "rows": rows[:MOST_BROKEN],
-            "more": max(0, len(rows) - MOST_BROKEN),
+            "rows": rows[:MAX_BROKEN],
+            "more": max(0, len(rows) - MAX_BROKEN),
             "several": len(runs) > 1,
             "rule": rule,
             "used": sum(run.scores.used or 0 for run in runs),
@@ -278,15 +280,15 @@ def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
                         *_setting_blocks(run.settings),
-                        ("Taken for granted on loading", flat(run.head.assumed)),
-                        ("Classes", flat(run.head.classes)),
+                        ("Assumed on loading", flatten(run.head.assumed)),
+                        ("Classes", flatten(run.head.classes)),
                         ("Images used", _images(run.scores)),
-                        ("Intervals", flat(msgspec.to_builtins(run.scores.interval))),
-                        (PROVENANCE, flat(run.provenance)),
+                        ("Intervals", flatten(msgspec.to_builtins(run.scores.interval))),
+                        (PROVENANCE, flatten(run.provenance)),
                         *_extension_blocks(run.head.extended),
                     ],
                 }
-                for run, name in zip(runs, run_names(runs), strict=True)
+                for run, name in zip(runs, name_runs(runs), strict=True)
             ]
         },
     )
@@ -296,7 +298,7 @@ def _extension_blocks(
     extended: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return a block for each time that a run was extended."""
-    return [("Extended", flat(dict(entry))) for entry in extended]
+    return [("Extended", flatten(dict(entry))) for entry in extended]
 
 
 def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -304,8 +306,8 @@ def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
     nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
     plain = {key: value for key, value in settings.items() if key not in nested}
     return [
-        ("Settings", flat(plain)),
-        *((wording.corruption_title(clean_text(key)), flat(nested[key])) for key in nested),
+        ("Settings", flatten(plain)),
+        *((wording.corruption_title(clean_text(key)), flatten(nested[key])) for key in nested),
     ]
 
 
@@ -326,7 +328,7 @@ def _count(images: int | None) -> str:
     return "not known" if images is None else f"{images:,}"
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Flatten nested settings to lines such as ``data.name`` and value; a plain list is one line."""
     lines: list[tuple[str, str]] = []
     if settings and all(key == value for key, value in settings.items()):
@@ -337,9 +339,11 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     for key, value in settings.items():
         name = f"{prefix}{clean_text(str(key))}"
         if isinstance(value, Mapping) and value:
-            lines.extend(flat(value, f"{name}."))
+            lines.extend(flatten(value, f"{name}."))
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            lines.extend(flat({str(place): item for place, item in enumerate(value)}, f"{name}."))
+            lines.extend(
+                flatten({str(place): item for place, item in enumerate(value)}, f"{name}.")
+            )
         elif isinstance(value, list):
             lines.append((name, ", ".join(_plain(item) for item in value) or "none"))
         else:
@@ -378,21 +382,25 @@ def numbers_section(
     ``unit`` is the unit of the figures of all cells: fractions, ...
     """
     listed = []
-    for run, name in zip(runs, run_names(runs), strict=True):
+    for run, name in zip(runs, name_runs(runs), strict=True):
         table = summarize(run.scores)
         listed.append(
             {
                 "name": name if len(runs) > 1 else None,
-                "csv": table_writing.as_csv(table),
-                "latex": table_writing.as_latex(table),
-                "stored": _list_units(one.stored for one in table.spellings),
-                "printed": _list_units(one.printed for one in table.spellings),
+                "csv": table_writing.to_csv(table),
+                "latex": table_writing.to_latex(table),
+                "stored": _list_units(one.stored for one in table.number_formats),
+                "printed": _list_units(one.printed for one in table.number_formats),
                 "cells": write_cells(run.scores),
                 "unit": unit,
             }
         )
     return Section(
-        "numbers", "The table, to copy", "CSV and LaTeX", "numbers.html.j2", {"runs": listed}
+        "numbers",
+        "The table as CSV and LaTeX",
+        "CSV and LaTeX",
+        "numbers.html.j2",
+        {"runs": listed},
     )
 
 

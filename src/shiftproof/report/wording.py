@@ -1,6 +1,6 @@
 """Formatting of values, numbers and names: digits, units, counts, lists, titles.
 
-A :class:`Spelling` formats the values of a unit (shares in percent, losses in nats, other numbers).
+A :class:`NumberFormat` formats the values of a unit (shares in percent, losses in nats, other numbers).
 Differences have a sign. Shares have one decimal and nats two; other numbers have at least two
 significant digits: 17.4, 1.74, 0.17, 0.017. The functions below format values that are always
 shares.
@@ -25,7 +25,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
-class Spelling:
+class NumberFormat:
     """The number format of one unit; texts are empty if the unit has no name.
 
     Attributes:
@@ -135,7 +135,7 @@ def _write_number(value: float) -> str:
     return f"{value:.{max(decimals, 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-SHARES = Spelling(
+SHARES = NumberFormat(
     unit="share",
     write=lambda value: f"{100 * value:.1f}",
     scale=100.0,
@@ -149,7 +149,7 @@ SHARES = Spelling(
     stored="fractions",
     printed="percent",
 )
-NATS = Spelling(
+NATS = NumberFormat(
     unit="nats",
     write=lambda value: f"{value:.2f}",
     scale=1.0,
@@ -163,7 +163,7 @@ NATS = Spelling(
     stored="nats",
     printed="nats",
 )
-NUMBERS = Spelling(
+NUMBERS = NumberFormat(
     unit="number",
     write=_write_number,
     scale=1.0,
@@ -178,10 +178,10 @@ NUMBERS = Spelling(
     printed="the measure's own unit",
 )
 
-_BY_UNIT: dict[Unit, Spelling] = {one.unit: one for one in (SHARES, NATS, NUMBERS)}
+_BY_UNIT: dict[Unit, NumberFormat] = {one.unit: one for one in (SHARES, NATS, NUMBERS)}
 
 
-def spelling_of(unit: Unit) -> Spelling:
+def find_number_format(unit: Unit) -> NumberFormat:
     """Return the number format of a unit."""
     return _BY_UNIT[unit]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 from shiftproof.runs.scores.reading import clean_text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def make_model_index(
     }
 
 
-def _headlines(scores: GridScores, model: Scored) -> Iterator[tuple[str, str, Interval]]:
+def _headlines(scores: GridScores, model: ModelScores) -> Iterator[tuple[str, str, Interval]]:
     for one in scores.headlines:
         figure = model.summary.get(one.name)
         if figure is not None:

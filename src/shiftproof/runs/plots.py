@@ -12,7 +12,7 @@ from shiftproof.io.border import show_name
 from shiftproof.io.images import read_image
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores import classification, detection, segmentation
-from shiftproof.runs.scores.grid import GridScores, Measure, Scored
+from shiftproof.runs.scores.grid import GridScores, Measure, ModelScores
 from shiftproof.runs.scores.tidy import TidyScores, draw_bars
 from shiftproof.types import Cell
 
@@ -141,7 +141,7 @@ class Plots:
             raise UnknownNameError.of("measure", name, measures)
         return measures[name] if name is not None else self._scores.measure
 
-    def _models(self, names: Sequence[str] | None) -> list[Scored]:
+    def _models(self, names: Sequence[str] | None) -> list[ModelScores]:
         models = {one.name: one for one in self._scores.models}
         for name in names or ():
             if name not in models:
@@ -175,7 +175,7 @@ class Bars:
         return draw_bars([row for row in rows if measure in (None, row[key])])
 
 
-def draw_heatmap(scores: GridScores, model: Scored, measure: Measure) -> Figure:
+def draw_heatmap(scores: GridScores, model: ModelScores, measure: Measure) -> Figure:
     """Draw a measure of one model in every cell: corruptions down, severities across.
 
     Raises:
@@ -202,7 +202,7 @@ def draw_heatmap(scores: GridScores, model: Scored, measure: Measure) -> Figure:
 
 
 def _points(
-    model: Scored, measure: Measure, corruptions: Sequence[str]
+    model: ModelScores, measure: Measure, corruptions: Sequence[str]
 ) -> tuple[list[int], list[float]]:
     """Return severities, and the mean over corruptions at each."""
     clean = model.of_clean(measure.name)

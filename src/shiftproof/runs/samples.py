@@ -143,7 +143,7 @@ def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
 
 
 def _find(
-    found: detection.FoundInImage, there: Mapping[str, Any], classes: Sequence[str]
+    found: detection.ImageDetections, there: Mapping[str, Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the boxes of an image by falling score, each with whether it is right."""
     taken: set[int] = set()

@@ -15,7 +15,7 @@ import numpy as np
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.io.tars import copy_header, open_tar, sort_key, split_key
 from shiftproof.similarity.sources import Embeddings, Source, check_flags, open_embeddings
 from shiftproof.types import Flags
@@ -65,7 +65,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
     return keep
 
 
-@frees_folders
+@releases_locks
 def write_subset(
     train: Source, keep: Flags | str | Path, out: str | Path, *, tars: str | Path | None = None
 ) -> Subset:

@@ -18,18 +18,18 @@ from typing import Any
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import files
-from shiftproof.io.holding import describe_owner, own_name
+from shiftproof.io.folder_locks import describe_owner, describe_process
 from shiftproof.storage.copies import Copy
 from shiftproof.storage.store import OURS, Store
 
-RENEWED_EVERY = 60
+RENEWAL_INTERVAL = 60
 """Seconds between renewals."""
 
-LAPSES_AFTER = 600
+EXPIRES_AFTER = 600
 """Seconds without renewal after which a claim expires."""
 
 ALONE = "claim"
-"""The line of claims of commands that share an output with no other."""
+"""The line of claims of commands that do not share an output."""
 
 _CLAIM = re.compile(rf"{re.escape(OURS)}/(claim|worker-\d{{4,}}-of-\d{{4,}})-(\d{{6,}})\.json")
 
@@ -63,7 +63,7 @@ class Claim:
         """
         line = line_of(worker)
         there = check_claims(store, base, worker)
-        about = {"token": secrets.token_hex(16), **own_name(), "renewed": time.time()}
+        about = {"token": secrets.token_hex(16), **describe_process(), "renewed": time.time()}
         claim = cls(store, line, max(there, default=0) + 1, about)
         files.write_bytes(base / _TOKEN_FILE, str(about["token"]).encode(), durable=False)
         if not store.create(claim.name, claim._encode()):
@@ -88,7 +88,7 @@ class Claim:
             RunError: another machine has claimed the output meanwhile.
         """
         self.check()
-        if time.time() - self.about["renewed"] >= RENEWED_EVERY:
+        if time.time() - self.about["renewed"] >= RENEWAL_INTERVAL:
             self.about["renewed"] = time.time()
             self.store.write(self.name, self._encode())
 
@@ -101,7 +101,7 @@ class Claim:
         if max(_numbers(self.store, self.line), default=0) != self.number:
             raise RunError(
                 f"{self.store} was taken over by another command, since this one was not heard of for "
-                f"{LAPSES_AFTER // 60} minutes. Nothing more is written there."
+                f"{EXPIRES_AFTER // 60} minutes. Nothing more is written there."
             )
 
     def release(self) -> None:
@@ -199,7 +199,7 @@ def _find_newest(store: Store) -> dict[str, int]:
 def _is_alive(about: dict[str, Any]) -> bool:
     renewed = about.get("renewed")
     age = time.time() - renewed if isinstance(renewed, (int, float)) else float("inf")
-    return age < LAPSES_AFTER
+    return age < EXPIRES_AFTER
 
 
 def _has_ended_here(store: Store, line: str, about: dict[str, Any]) -> bool:
@@ -208,7 +208,7 @@ def _has_ended_here(store: Store, line: str, about: dict[str, Any]) -> bool:
     mine = copy.base / _TOKEN_FILE
     if not mine.is_file() or mine.read_text("utf-8") != about.get("token"):
         return False
-    with contextlib.suppress(InputError), copy.hold(wait=False):
+    with contextlib.suppress(InputError), copy.lock(wait=False):
         return True
     return False
 
@@ -224,6 +224,6 @@ def _read(store: Store, name: str) -> dict[str, Any]:
 def _refusal(store: Store, about: dict[str, Any]) -> str:
     return (
         f"Another command writes to {store}{describe_owner(about)}; one at a time may. Wait until it "
-        f"has ended (one that was lost lets go after {LAPSES_AFTER // 60} minutes), or choose another "
+        f"has ended (one that was lost lets go after {EXPIRES_AFTER // 60} minutes), or choose another "
         "output folder."
     )

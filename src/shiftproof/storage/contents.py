@@ -3,9 +3,8 @@
 A store writes single files atomically, but not several together. So files are uploaded first, and
 become valid when the next commit lists them; readers accept an output that has ``contents.json``.
 
-A store overwrites and removes files whatever others have done to them meanwhile. So commands that share
-an output keep all commits while one of them is at work: a list that is written late, or removed early,
-takes nothing with it that the commits do not say, too.
+A store overwrites and removes files regardless of other writers. So commands that share an output keep all
+commits while one of them is working: nothing is lost if a list is written late or removed early.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Contents:
         Raises:
             BrokenFileError: a list is damaged.
         """
-        return _while_others_remove(store, listed, lambda names: cls._read_all(store, names))
+        return _retry_if_removed(store, listed, lambda names: cls._read_all(store, names))
 
     @classmethod
     def _read_all(cls, store: Store, names: set[str]) -> Contents:
@@ -108,15 +107,13 @@ class Contents:
             last=max(self.last, _number(name)),
         )
 
-    def read_on(self, store: Store) -> Contents:
+    def read_later_commits(self, store: Store) -> Contents:
         """Return the contents after all commits of other commands, too.
 
         Raises:
             BrokenFileError: a list is damaged.
         """
-        return _while_others_remove(
-            store, store.list(OURS), lambda names: self._go_on(store, names)
-        )
+        return _retry_if_removed(store, store.list(OURS), lambda names: self._go_on(store, names))
 
     def _go_on(self, store: Store, names: set[str]) -> Contents:
         if FINISHED in names:
@@ -149,7 +146,7 @@ class Contents:
         told = {"files": _as_json(sent), "coming": _as_json(coming), "removed": sorted(removed)}
         contents = self
         while shared and not store.create(contents.next_name(), _encode(told)):
-            contents = contents.read_on(store)
+            contents = contents.read_later_commits(store)
             if contents.is_finished:
                 contents = contents.reopen(store, shared=True)
         if not shared:
@@ -166,7 +163,7 @@ class Contents:
         """
         if shared:
             return self._reopen_shared(store)
-        told = self._tell_all()
+        told = self._describe_all()
         begun = Contents(last=self.last)
         store.write(begun.next_name(), _encode(told))
         store.remove(sorted(self.commits))
@@ -175,15 +172,15 @@ class Contents:
 
     def _reopen_shared(self, store: Store) -> Contents:
         contents = self
-        while not store.create(contents.next_name(), _encode(told := contents._tell_all())):
-            contents = contents.read_on(store)
+        while not store.create(contents.next_name(), _encode(told := contents._describe_all())):
+            contents = contents.read_later_commits(store)
             if contents.commits and not contents.is_finished:  # another command has reopened it
                 return contents
         store.remove([FINISHED])
         opened = replace(contents, is_finished=False)
         return opened.add(told, contents.next_name(), store)
 
-    def _tell_all(self) -> dict[str, Any]:
+    def _describe_all(self) -> dict[str, Any]:
         return {"files": _as_json(self.files), "coming": {}, "removed": []}
 
     def finish(self, store: Store, *, shared: bool = False) -> Contents:
@@ -198,11 +195,11 @@ class Contents:
             self._write_list(store)
             store.remove(sorted(self.commits))
             return replace(self, commits=(), is_finished=True)
-        contents = self.read_on(store)
+        contents = self.read_later_commits(store)
         while not (contents.is_finished and contents._is_listed(store)):
             contents._write_list(store)
             # Others may have sent more meanwhile, or have written a list with less over this one.
-            contents = contents.read_on(store)
+            contents = contents.read_later_commits(store)
         return contents
 
     def _is_listed(self, store: Store) -> bool:
@@ -225,7 +222,7 @@ class Contents:
             store.remove(sorted(self.commits))
 
 
-def _while_others_remove(
+def _retry_if_removed(
     store: Store, listed: Iterable[str], read: Callable[[set[str]], Contents]
 ) -> Contents:
     """Read lists, and if one is not there any more that was listed, all that are there now."""
@@ -244,7 +241,7 @@ def _choose_lists(listed: Iterable[str]) -> set[str]:
     return {name for name in listed if name == FINISHED or _COMMIT.fullmatch(name)}
 
 
-def check_whole(store: Store, listed: dict[str, Listed]) -> None:
+def check_complete(store: Store, listed: dict[str, Listed]) -> None:
     """Refuse to read a folder that is or contains an unfinished output.
 
     Raises:

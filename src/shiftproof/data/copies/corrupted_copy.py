@@ -9,7 +9,8 @@ from pathlib import Path
 
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
-from shiftproof.data.copies.export import CopyPlan, Estimate, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.estimate import Estimate, estimate_copy
+from shiftproof.data.copies.export import CopyPlan, export_copy, plan_copy
 from shiftproof.data.copies.extending import find_extent
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
@@ -90,7 +91,7 @@ def export_corrupted(
         edit,
         settings={**extent.settings, "seed": seed},
         before=extent.before if extent.is_extended else None,
-        begun=None if show_progress is False else extent.tell,
+        begun=None if show_progress is False else extent.print_extent,
         title="Corrupting",
         workers=workers,
         backend=backend,

@@ -14,7 +14,7 @@ from shiftproof.data.copies.trees import Tree
 from shiftproof.data.detection.coco_files import read_names, rename, starts_like_coco
 from shiftproof.data.detection.voc import parse_xml
 from shiftproof.data.detection.voc_files import stem_in
-from shiftproof.data.detection.yolo import SPLITS, inside_of, is_yolo, read_config
+from shiftproof.data.detection.yolo import SPLITS, is_yolo, make_relative, read_config
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
@@ -66,7 +66,7 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     If there are several forms, every form of an image is a separate image. Files of one image by
     name (VOC's XML, label maps, YOLO's labels, the files in ``gtFine``) are copied once for each
     form, under the form's name; COCO's images and annotations are repeated for each form, with new
-    ids (see :func:`fresh_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
+    ids (see :func:`make_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
 
     Raises:
         BrokenFileError: an annotation file that cannot be read.
@@ -185,7 +185,7 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     annotations = value.get("annotations")
     notes = annotations if isinstance(annotations, list) else []
     notes = [note for note in notes if isinstance(note, dict)]
-    new_images = [fresh_ids([item.get("id") for item in images], form.mark, place)
+    new_images = [make_ids([item.get("id") for item in images], form.mark, place)
                   for place, form in enumerate(forms)]  # fmt: skip
     added = []
     for place, form in enumerate(forms[1:], start=1):
@@ -195,7 +195,7 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
                 shown[item["id"]] = identity
                 file_name = _new_name(item["file_name"], shown_as, form)
                 every.append({**item, "id": identity, "file_name": file_name})
-        numbers = fresh_ids([note.get("id") for note in notes], form.mark, place)
+        numbers = make_ids([note.get("id") for note in notes], form.mark, place)
         for note, number in zip(notes, numbers, strict=True):
             owner = note.get("image_id")
             if isinstance(owner, (int, str)) and owner in shown:
@@ -222,7 +222,7 @@ def _pictures_of(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str
     return {text: best.picture(text) for text in said}
 
 
-def fresh_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
+def make_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
     """Return new ids for the form with index ``place``; index 0 keeps the ids.
 
     ``place`` times a power of ten, larger than all ids and at least a million, is added to an
@@ -349,7 +349,7 @@ def _picture_of_line(tree: Tree, here: str, word: str) -> str | None:
     """Return the image of a list's line; "./" is the folder of the list."""
     slashed = word.replace("\\", "/")
     bases = (here,) if slashed.startswith("./") else (".", here)
-    found = (inside_of(tree.root, str(Path(base, slashed))) for base in bases)
+    found = (make_relative(tree.root, str(Path(base, slashed))) for base in bases)
     return next((name for name in found if name in tree.known), None)
 
 
@@ -359,7 +359,7 @@ def _lines(lines: Iterable[str]) -> bytes:
 
 def _below_root(tree: Tree, name: str, word: str) -> str:
     """Return a path relative to the tree: a copy must not refer to the clean images."""
-    inside = inside_of(tree.root, word.replace("\\", "/"))
+    inside = make_relative(tree.root, word.replace("\\", "/"))
     if inside is None:
         raise InputError(
             f"{name}: {word} leaves {tree.root}, so a copy would lead back to it; write the path "
@@ -380,7 +380,7 @@ def _yolo_config(tree: Tree, name: str) -> bytes | None:
             written = _entry_below(tree, name, str(here), str(part), written)
     path = value.get("path")
     if isinstance(path, str) and path:
-        inside = inside_of(tree.root, path)
+        inside = make_relative(tree.root, path)
         is_kept = not Path(path).is_absolute() and not path.startswith("..") and inside is not None
         if not (is_kept and (tree.root / path).is_dir()):
             # It points outside the tree, or to a path of other programs: not to the copy.
@@ -398,11 +398,11 @@ def _entry_below(tree: Tree, name: str, here: str, entry: str, data: bytes) -> b
         "a copy would lead back to the clean images."
     )
     if Path(entry).is_absolute():
-        inside = inside_of(tree.root, entry)
+        inside = make_relative(tree.root, entry)
         if inside is None:
             raise leads_out
         return data.replace(entry.encode(), inside.encode())
     for text in (entry, entry.removeprefix("../")):
-        if inside_of(tree.root, str(Path(here, text))) is not None:
+        if make_relative(tree.root, str(Path(here, text))) is not None:
             return data
     raise leads_out

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.data.copies.writing import Exported, ImageFormat, Job, Version, encode
-from shiftproof.data.copies.writing import name_in_table as name_of
+from shiftproof.data.copies.writing import name_in_table as name_folder
 from shiftproof.data.images import parquet, saved
 from shiftproof.data.images.rows import RowTable
 from shiftproof.errors import BrokenFileError
@@ -64,7 +64,7 @@ def first_rows(
             data, path = _content(cell)
             with contextlib.suppress(BrokenFileError):
                 if data is not None:
-                    yield table.row_id(row), name_of(path, data, image_format), read_image(data)
+                    yield table.row_id(row), name_folder(path, data, image_format), read_image(data)
         return
 
 
@@ -110,7 +110,7 @@ class _Change:
             self.done.broken[key] = f"{key}: {reason}"
             return dict.fromkeys(versions)
         self.done.decode_seconds += time.process_time() - start
-        name = name_of(path, data, self.job.image_format)
+        name = name_folder(path, data, self.job.image_format)
         return {
             version: _cell(cell, self._encode(image, version, key, name), name)
             for version in versions

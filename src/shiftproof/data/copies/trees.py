@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
-from shiftproof.data.detection.yolo import labels_of
+from shiftproof.data.detection.yolo import find_label_file
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.parquet import ParquetImages
-from shiftproof.data.images.rows import RowImages, RowTable, image_columns
+from shiftproof.data.images.rows import RowImages, RowTable, list_image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.data.presence import check_presence
@@ -98,7 +98,7 @@ class Tree:
 def _owner(layout: str, picture: str) -> str:
     path = PurePosixPath(picture)
     if layout == "yolo":
-        path = PurePosixPath(labels_of(picture))
+        path = PurePosixPath(find_label_file(picture))
     elif layout == "cityscapes":
         # Below the folders of all kinds: leftImg8bit, gtFine, disparity, ...
         return f"{'/'.join(path.parts[1:-1])}/{cityscapes_stem(path.stem)[0]}"
@@ -238,7 +238,7 @@ def _beside_tables(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...
 
 def _name_other_columns(opened: Sequence[RowImages]) -> tuple[str, ...]:
     others = dict.fromkeys(
-        name for data in opened for name in image_columns(data.features) if name != data.column
+        name for data in opened for name in list_image_columns(data.features) if name != data.column
     )
     return tuple(
         f"images in the column {show_name(name)}: carried over as they are" for name in others
@@ -248,7 +248,7 @@ def _name_other_columns(opened: Sequence[RowImages]) -> tuple[str, ...]:
 _UNNAMED = "images that the annotations do not name"
 
 
-def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
+def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
     """Return the new name of every picture of a tree; tars and tables keep theirs.
 
     Where two would share a name, the old suffix stays, too; where annotations find their image by its

@@ -17,10 +17,10 @@ from shiftproof.data.detection.boxes import (
     below,
     check_boxes,
     check_inside,
-    image_sizes,
-    size_faults,
+    find_size_faults,
+    read_image_sizes,
 )
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import PARTS, Annotations, ImageId, read_annotations
@@ -81,9 +81,9 @@ class CocoData(DetectionData):
         if not named:
             raise _nothing(where, "images", faults)
         rows = _rows(where, read, named, faults)
-        sizes = image_sizes(home, named.values())
+        sizes = read_image_sizes(home, named.values())
         said = [read.images[identity].size for identity in named]
-        faults += size_faults(list(named.values()), sizes, said)
+        faults += find_size_faults(list(named.values()), sizes, said)
         objects: dict[str, ImageObjects] = {}
         for (identity, name), size, own in zip(named.items(), said, sizes, strict=True):
             if name in objects:
@@ -93,7 +93,7 @@ class CocoData(DetectionData):
             objects[name], wrong = check_boxes(name, whole, rows[identity], keep_negative=True)
             faults += wrong
         super().__init__(
-            f"{name_of(home)} ({path.stem})",
+            f"{name_folder(home)} ({path.stem})",
             home,
             objects,
             Classes(tuple(read.categories.values())),

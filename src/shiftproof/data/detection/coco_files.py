@@ -24,7 +24,7 @@ from shiftproof.metrics.annotations import PARTS
 _ENOUGH = 100
 """Number of a JSON's images, evenly spread, that are searched in candidate folders."""
 
-_DEEPEST = 6
+_MAX_DEPTH = 6
 """Maximum number of leading folders that are dropped from a name that is not found."""
 
 ANNOTATION_FOLDERS = frozenset(
@@ -82,7 +82,7 @@ def is_label_map(folder: str) -> bool:
     return any(_MAP_FOLDERS.fullmatch(part) for part in PurePosixPath(folder).parts)
 
 
-def coco_candidates(root: Path) -> list[Path]:
+def list_coco_candidates(root: Path) -> list[Path]:
     """Return the JSON files that may be COCO annotations.
 
     They are in the folder, or in its subfolders for annotations or splits. They begin like COCO, or
@@ -91,7 +91,7 @@ def coco_candidates(root: Path) -> list[Path]:
     return [path for path in _jsons(root) if _may_be(path)]
 
 
-def tell_nearly_coco(root: Path) -> str:
+def describe_nearly_coco(root: Path) -> str:
     """Return which JSON is nearly COCO annotations, and what it lacks, as a sentence; or ""."""
     for path in _jsons(root):
         with contextlib.suppress(BrokenFileError):
@@ -355,7 +355,7 @@ def read_names(
         said = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
     checked = list(dict.fromkeys(said))
     deepest = max((len(_parts(where, text)) for text in checked), default=1)
-    for dropped in range(min(deepest, _DEEPEST + 1)):
+    for dropped in range(min(deepest, _MAX_DEPTH + 1)):
         found = []
         for folder in folders:
             reading = Reading(where, folder, dropped, len(checked), 0, exists)

@@ -11,12 +11,12 @@ from shiftproof.data.detection.cityscapes import CityscapesData
 from shiftproof.data.detection.coco import CocoData, lacking
 from shiftproof.data.detection.coco_files import (
     CocoFile,
-    coco_candidates,
+    describe_nearly_coco,
     find_coco,
-    tell_nearly_coco,
+    list_coco_candidates,
 )
-from shiftproof.data.detection.packed import boxes_of_rows, boxes_of_tars
-from shiftproof.data.detection.voc import VocData, voc_folders
+from shiftproof.data.detection.packed import read_row_boxes, read_tar_boxes
+from shiftproof.data.detection.voc import VocData, list_voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, YoloData, is_yolo
 from shiftproof.data.disk import find_images, folders_in, shorten
@@ -52,7 +52,7 @@ def find_coco_data(request: Request) -> FoundDataset:
     """Find the JSON files of a folder, or read one, and the images of each."""
     path, split, images = request.path, request.split, request.images
     root = path
-    candidates = [path] if path.is_file() else coco_candidates(path)
+    candidates = [path] if path.is_file() else list_coco_candidates(path)
     if path.is_file():
         # A JSON file is one part, whatever its name.
         files, others = find_coco(path.parent, candidates, images=images)
@@ -71,7 +71,7 @@ def find_coco_data(request: Request) -> FoundDataset:
         if not files:
             there = shorten(other.relative_to(path).as_posix() for other in candidates)
             asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
-            raise InputError(f"{path} has {asked}; there are {there}{tell_nearly_coco(path)}.")
+            raise InputError(f"{path} has {asked}; there are {there}{describe_nearly_coco(path)}.")
         files, persons = _main(files)
         others += persons
         root = next((file.home for file in files if file.problem is None), path)
@@ -152,7 +152,7 @@ def _locate_json(found: FoundDataset, name: str) -> Path:
 # ---------------------------------------------------------------- YOLO
 
 
-def yolo_files(root: Path) -> list[Path]:
+def list_yolo_files(root: Path) -> list[Path]:
     """Return the YAML files in a folder that describe YOLO data."""
     return sorted(path for path in root.iterdir() if is_yolo(path))
 
@@ -161,7 +161,7 @@ def find_yolo_data(request: Request) -> FoundDataset:
     """Find the splits of YOLO data, with or without a YAML file."""
     path, split, root = request.path, request.split, request.root
     config = path
-    if path.is_dir() and (there := yolo_files(path)):
+    if path.is_dir() and (there := list_yolo_files(path)):
         if len(there) > 1:
             names = shorten(file.name for file in there)
             raise InputError(f"{path} holds {names}; give one of them.")
@@ -213,7 +213,7 @@ def open_yolo(found: FoundDataset, reading: BoxReading) -> DetectionData:
 def find_voc_data(request: Request) -> FoundDataset:
     """Find the folders of images and XML files, in the published layout or by file names."""
     path, split = request.path, request.split
-    devkits = voc_folders(path)
+    devkits = list_voc_folders(path)
     if devkits:
         every = [
             VocFiles(folder, _in(folder, "JPEGImages"), _in(folder, "Annotations"))
@@ -243,7 +243,7 @@ def _in(folder: str, name: str) -> str:
 def open_voc(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open Pascal VOC: by the lists of ``ImageSets/Main``, or a folder of images."""
     split = reading.split
-    if voc_folders(found.root):
+    if list_voc_folders(found.root):
         return VocData(found.root, split)
     if split is None or files.is_file(found.root / "ImageSets" / "Main" / f"{split}.txt"):
         part = found.the_part()
@@ -292,11 +292,11 @@ def open_cityscapes(found: FoundDataset, reading: BoxReading) -> DetectionData:
 def open_tar_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open the boxes of webdataset tars."""
     tars = TarFiles.find(found.address or found.source)
-    return boxes_of_tars(tars, box_format=reading.box_format)
+    return read_tar_boxes(tars, box_format=reading.box_format)
 
 
 def open_row_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open the boxes of a saved dataset, or of Parquet files."""
     kind = SavedDataset if found.layout == "saved" else ParquetImages
     opened = kind(found.source, reading.split, labeled=False, column=reading.column)
-    return boxes_of_rows(opened, box_format=reading.box_format)
+    return read_row_boxes(opened, box_format=reading.box_format)

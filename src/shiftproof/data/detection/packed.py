@@ -16,12 +16,12 @@ from shiftproof.data.detection.boxes import (
     ImageObjects,
     RawObject,
     check_boxes,
-    number,
 )
 from shiftproof.data.images.rows import RowImages, class_names
 from shiftproof.data.images.tars import Beside, TarData, TarFiles, read_object
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.images import read_size
+from shiftproof.metrics.faults import read_number
 from shiftproof.types import Sample
 
 OBJECTS = ("objects", "annotations")
@@ -130,7 +130,7 @@ def _read_size(images: TarData | RowImages, sample: Sample) -> tuple[int, int] |
         return None
 
 
-def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectionData:
+def read_tar_boxes(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectionData:
     """Open the images of tars with the boxes in their samples' JSON.
 
     Raises:
@@ -148,7 +148,7 @@ def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectio
     return PackedDetectionData(images, stated, box_format=box_format)
 
 
-def boxes_of_rows(images: RowImages, *, box_format: str = "xywh") -> PackedDetectionData:
+def read_row_boxes(images: RowImages, *, box_format: str = "xywh") -> PackedDetectionData:
     """Open the images of a table with the boxes of its column of objects.
 
     Raises:
@@ -209,8 +209,8 @@ def _objects(key: str, value: Any) -> Iterator[_Object]:
         box = next((one[name] for name in _BOXES if name in one), None)
         category = _category(f"{key}, {place}", one)
         four = box if isinstance(box, list | tuple) and len(box) == 4 else [None] * 4
-        x, y, width, height = (number(each) for each in four)
-        area = number(one.get("area"))
+        x, y, width, height = (read_number(each) for each in four)
+        area = read_number(one.get("area"))
         crowd = next((one[name] for name in _CROWDS if name in one), 0)
         yield _Object(
             place,

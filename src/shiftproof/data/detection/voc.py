@@ -23,18 +23,17 @@ from shiftproof.data.detection.boxes import (
     below,
     check_boxes,
     check_inside,
-    image_sizes,
-    number,
-    size_faults,
+    find_size_faults,
+    read_image_sizes,
 )
 from shiftproof.data.disk import find_images, folders_in, shorten
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.images import is_image
 from shiftproof.io.text import read_text
 from shiftproof.io.xml import parse_xml as parse_xml
-from shiftproof.metrics.faults import read_flag, show_value
+from shiftproof.metrics.faults import read_flag, read_number, show_value
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -105,15 +104,15 @@ class VocData(DetectionData):
             raise InputError(f"{base} has no image with annotations that can be read{first}.")
         names = {word for one in found.values() for word, _ in one.rows}
         titles = tuple(classes) if classes is not None else _titles(names)
-        sizes = image_sizes(home, found)
-        faults += size_faults(list(found), sizes, [one.size for one in found.values()])
+        sizes = read_image_sizes(home, found)
+        faults += find_size_faults(list(found), sizes, [one.size for one in found.values()])
         objects = {}
         for (name, one), size in zip(found.items(), sizes, strict=True):
             rows, wrong = _label_rows(name, one, titles)
             faults += wrong
             objects[name], wrong = check_boxes(name, one.size or size or (2**31, 2**31), rows)
             faults += wrong
-        title = name_of(base) + (f" {split}" if split else "")
+        title = name_folder(base) + (f" {split}" if split else "")
         super().__init__(title, home, objects, Classes(titles), faults=faults)
 
 
@@ -218,7 +217,7 @@ def _read(path: Path) -> _Annotated:
                 instead=_instead_of_a_box(item),
             )
             rows.append((name, row))
-        width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+        width, height = (read_number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
     known = math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1
     return _Annotated((int(width), int(height)) if known else None, rows, faults)
 
@@ -229,11 +228,12 @@ def _corners(item: Element) -> tuple[float, float, float, float]:
     if item.find("bndbox") is None and polygon is not None:
         count = len(polygon) // 2
         xs, ys = (
-            [number(polygon.findtext(f"{axis}{at}")) for at in range(1, count + 1)] for axis in "xy"
+            [read_number(polygon.findtext(f"{axis}{at}")) for at in range(1, count + 1)]
+            for axis in "xy"
         )
         if count >= 2 and all(map(math.isfinite, [*xs, *ys])):
             return min(xs), min(ys), max(xs), max(ys)
-    x1, y1, x2, y2 = (number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
+    x1, y1, x2, y2 = (read_number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
     return x1, y1, x2, y2
 
 
@@ -261,7 +261,7 @@ def is_voc(root: Path, images: str = "JPEGImages", annotations: str = "Annotatio
     return (root / images).is_dir() and (root / annotations).is_dir()
 
 
-def voc_folders(root: Path) -> list[str]:
+def list_voc_folders(root: Path) -> list[str]:
     """Return the folders of VOC data relative to ``root``: itself, or what lies one or two below."""
     if is_voc(root):
         return ["."]
@@ -275,7 +275,7 @@ def _inner(home: Path, images: str, annotations: str) -> str:
         raise InputError(f"{home} is no folder; expected one of Pascal VOC.")
     if is_voc(home, images, annotations):
         return "."
-    inner = voc_folders(home)
+    inner = list_voc_folders(home)
     if len(inner) == 1:
         return inner[0]
     if inner:

@@ -12,7 +12,7 @@ from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.data.disk import find_images, fingerprints_below, folders_in, read_below, twins
 from shiftproof.data.images import cells
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
-from shiftproof.data.images.folder import FolderLabels, name_of, without_border
+from shiftproof.data.images.folder import FolderLabels, crop_border, name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
@@ -64,7 +64,7 @@ class CorruptedTree(CorruptedData):
         if clean is not None and not Path(clean).is_dir():
             raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
         clean_folder = Path(clean) if clean is not None else self.root / "clean"
-        self._folders, self.passed_over = _cells(self.root, clean_folder)
+        self._folders, self.ignored = _cells(self.root, clean_folder)
         names, missing = _pair(self._folders)
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
@@ -77,7 +77,7 @@ class CorruptedTree(CorruptedData):
         if clean_folder.is_dir():
             self._folders[CLEAN] = clean_folder
             self._add_clean(names, find_images(clean_folder).names)
-        super().__init__(name_of(self.root), samples, labels.classes)
+        super().__init__(name_folder(self.root), samples, labels.classes)
 
     def _add_clean(self, names: list[str], clean_names: Iterable[str]) -> None:
         clean_names = list(clean_names)
@@ -133,7 +133,7 @@ class CorruptedTree(CorruptedData):
             raise BrokenFileError(f"{sample.id}: the tree {self.name} has no {cell}.")
         try:
             image = read_below(self._folders[cell], self._file(sample.id, cell))
-            return without_border(image, self.border, sample.id)
+            return crop_border(image, self.border, sample.id)
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {error}") from error
 
@@ -170,7 +170,7 @@ class CorruptedTree(CorruptedData):
             "fingerprint of": "contents; of more than 2 GB sizes, and contents of some files",
             "missing": {str(cell): len(names) for cell, names in sorted(self.missing.items())},
             "corruptions not in the table": list(self.other_corruptions),
-            "folders that are no corruption": list(self.passed_over),
+            "folders that are no corruption": list(self.ignored),
             "clean images without a corrupted twin": self.clean_without_twin,
             "images of no class": sum(self.folders_left_out.values()),
             "pixels cut off each side": self.border,
@@ -188,7 +188,7 @@ def is_corrupted_tree(root: Path) -> bool:
     )
 
 
-def corruptions_of_tree(root: Path, clean: str | Path | None = None) -> tuple[str, ...]:
+def list_tree_corruptions(root: Path, clean: str | Path | None = None) -> tuple[str, ...]:
     """Return the names of the corruptions of a -C tree, without a look at its images."""
     there, _ = _cells(root, root / "clean" if clean is None else Path(clean))
     return tuple(dict.fromkeys(cell.corruption for cell in there))
@@ -206,14 +206,14 @@ def _corruption_folders(first: Path) -> list[Path]:
 def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
     """Return the folder of each cell, and the folders in the root that are no corruptions."""
     found: dict[Cell, Path] = {}
-    passed_over: list[str] = []
+    ignored: list[str] = []
     for first in folders_in(root):
         if first.resolve() == clean.resolve() or first.name == "clean":
             continue
         for corruption in _corruption_folders(first):
             severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
             if not severities:
-                passed_over.append(corruption.relative_to(root).as_posix())
+                ignored.append(corruption.relative_to(root).as_posix())
             for folder in severities:
                 match = _SEVERITY.fullmatch(folder.name)
                 assert match is not None
@@ -228,7 +228,7 @@ def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
         raise InputError(
             f"{root} is no -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
         )
-    return found, tuple(passed_over)
+    return found, tuple(ignored)
 
 
 def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:

@@ -16,7 +16,7 @@ from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.disk import folders_in, shorten
 from shiftproof.data.images import cells
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import ArrayFile, open_array
@@ -94,7 +94,7 @@ class CorruptedArrays(CorruptedData):
         else:
             _check_range(labels, classes, self.root)
             samples = [Sample(f"{number:06}", int(label)) for number, label in enumerate(labels)]
-        super().__init__(name_of(self.root), samples, classes)
+        super().__init__(name_folder(self.root), samples, classes)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -189,7 +189,7 @@ def is_corrupted_arrays(root: Path) -> bool:
     )
 
 
-def corruptions_of_arrays(root: Path) -> tuple[str, ...]:
+def list_array_corruptions(root: Path) -> tuple[str, ...]:
     """Return the names of the corruptions of arrays, without a look into them."""
     found = (
         [path.stem for path in root.glob("*.npy") if path.name != _LABELS]

@@ -13,8 +13,8 @@ from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
-from shiftproof.data.images.corrupted import corruptions_of_tree, is_corrupted_tree
-from shiftproof.data.images.corrupted_arrays import corruptions_of_arrays, is_corrupted_arrays
+from shiftproof.data.images.corrupted import is_corrupted_tree, list_tree_corruptions
+from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays, list_array_corruptions
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
@@ -103,9 +103,9 @@ def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[st
     path = Path(source)
     layout = layout_of(path) if path.is_dir() else None
     if layout == "corrupted tree":
-        found = corruptions_of_tree(path, clean)
+        found = list_tree_corruptions(path, clean)
     elif layout == "corrupted arrays":
-        found = corruptions_of_arrays(path)
+        found = list_array_corruptions(path)
     else:
         return None
     return tuple(name for name in found if name not in CORRUPTIONS)

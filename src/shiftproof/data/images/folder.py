@@ -66,7 +66,7 @@ class ImageFolder(ImageData):
         samples = labels.samples(found.names)
         self.folders_left_out = labels.count_left_out(found.names)
         self.border = labels.border
-        super().__init__(name_of(self.root), samples, labels.classes)
+        super().__init__(name_folder(self.root), samples, labels.classes)
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB.
@@ -74,7 +74,7 @@ class ImageFolder(ImageData):
         Raises:
             BrokenFileError: it cannot be read; the message has the sample's id.
         """
-        return without_border(read_below(self.root, sample.id), self.border, sample.id)
+        return crop_border(read_below(self.root, sample.id), self.border, sample.id)
 
     @property
     def hint(self) -> str | None:
@@ -111,7 +111,7 @@ class ImageFolder(ImageData):
         }
 
 
-def name_of(root: Path) -> str:
+def name_folder(root: Path) -> str:
     """Return the name of a folder, also if it is given as ``.``."""
     return root.resolve().name or str(root)
 
@@ -200,7 +200,7 @@ class FolderLabels:
         }
 
 
-def without_border(image: Image, border: int, name: str) -> Image:
+def crop_border(image: Image, border: int, name: str) -> Image:
     """Return the image without a frame of ``border`` pixels.
 
     Raises:

@@ -17,7 +17,7 @@ from shiftproof.data.images.corrupted import CorruptedTree
 from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.folder import ImageFolder
-from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
+from shiftproof.data.images.parquet import ParquetImages, is_parquet, list_parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, class_names
 from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.images.tars import TarData, TarFiles
@@ -108,7 +108,7 @@ def find_rows(request: Request) -> FoundDataset:
     if layout == "saved":
         splits = list(list_splits(path)) or [None]
     else:
-        splits = [found.split or None for found in parquet_splits(path)]
+        splits = [found.split or None for found in list_parquet_splits(path)]
     if split is not None and split not in splits:
         raise UnknownNameError.of(f"split of {path}", split, [name for name in splits if name])
     parts = []

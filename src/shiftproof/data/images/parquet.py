@@ -15,7 +15,7 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.data.disk import all_files
 from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, state_of
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_state
 from shiftproof.data.splits import split_of
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import check_names, convert_errors, open_regular
@@ -46,7 +46,7 @@ class ParquetFiles:
     paths: tuple[Path, ...]
 
 
-def parquet_splits(root: Path) -> list[ParquetFiles]:
+def list_parquet_splits(root: Path) -> list[ParquetFiles]:
     """Return the splits of Parquet files, by their names.
 
     ``train-00000-of-00002.parquet`` is of the split ``train``; ``0000.parquet`` of the split that
@@ -130,7 +130,7 @@ class ParquetImages(RowImages):
         number, group = self._groups[place]
         path = self._paths[number]
         with convert_errors(path, "it has changed while it was read"):
-            images = _images(path, state_of(path), group, self.column)
+            images = _images(path, read_state(path), group, self.column)
             value = images[row - int(self._starts[place])].as_py()
         found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
         return found
@@ -156,7 +156,7 @@ class ParquetImages(RowImages):
 
 
 def _choose(root: Path, split: str | None) -> ParquetFiles:
-    splits = {found.split: found for found in parquet_splits(root)}
+    splits = {found.split: found for found in list_parquet_splits(root)}
     if not splits:
         raise InputError(f"{root} holds no Parquet files.")
     if split is not None and root.is_file():
@@ -173,7 +173,7 @@ def _choose(root: Path, split: str | None) -> ParquetFiles:
 
 
 def _open(path: Path) -> Any:
-    return _open_state(path, state_of(path))
+    return _open_state(path, read_state(path))
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Images in the rows of tables, with the labels that a column states."""
+"""Images in the rows of tables, with labels from a column."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from shiftproof.io.images import read_image
 from shiftproof.types import Image, Sample
 
 LABELS = ("label", "labels", "cls", "class")
-"""Columns that state the label by their names; else it is the only one of classes."""
+"""Usual names of the label column; otherwise it is the only column of classes."""
 
 _CAPTIONS = ("caption", "text")
 
 
 @dataclass(frozen=True)
 class RowTable:
-    """A file with some of the rows of a dataset, one after the other.
+    """A file with consecutive rows of a dataset.
 
     Attributes:
         path: the file.
-        column: of the images.
-        prefix: what stands before the number of a row in its id.
-        start: the number of its first row in the whole dataset.
-        rows: how many it has.
+        column: the column of the images.
+        prefix: prefix of the row number in ids.
+        start: index of its first row in the whole dataset.
+        rows: number of rows.
     """
 
     path: Path
@@ -48,18 +48,18 @@ class RowTable:
 
 
 def row_id(prefix: str, row: int) -> str:
-    """Return what a row of a dataset is called."""
+    """Return the id of a row of a dataset."""
     return f"{prefix}{row:08}"
 
 
 class RowImages(ImageData):
-    """Images of which each is a row of a table; ids are the rows' numbers.
+    """Images in the rows of tables; ids are the row numbers.
 
-    Each kind of file gives the bytes of a row, and the values of a column.
+    Subclasses read the bytes of a row and the values of a column for their kind of file.
 
     Attributes:
-        column: of the images.
-        prefix: what stands before a row's number in its id.
+        column: the column of the images.
+        prefix: prefix of the row number in ids.
         label_key: the column of the labels, or None.
         captions: id to text, of a column "caption" or "text", or None.
     """
@@ -93,7 +93,7 @@ class RowImages(ImageData):
 
     @abstractmethod
     def image_bytes(self, row: int) -> bytes | None:
-        """Return the image file of a row, or None where the row has none."""
+        """Return the image file of a row, or None if the row has none."""
 
     @abstractmethod
     def tables(self) -> list[RowTable]:
@@ -189,8 +189,8 @@ class RowImages(ImageData):
         return texts
 
 
-def state_of(path: Path) -> str:
-    """Return what changes with a file, by which what was read of it is kept; "" where it is gone."""
+def read_state(path: Path) -> str:
+    """Return a version of a file, the key of caches of its content; "" if it does not exist."""
     try:
         found = path.stat()
     except (OSError, ValueError):  # whoever opens it says so
@@ -198,7 +198,7 @@ def state_of(path: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def image_columns(features: Mapping[str, Any]) -> list[str]:
+def list_image_columns(features: Mapping[str, Any]) -> list[str]:
     """Return the columns that hold images."""
     return [
         name
@@ -213,7 +213,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
     Raises:
         InputError: there is none, or there are several and none is called ``image``.
     """
-    there = image_columns(features)
+    there = list_image_columns(features)
     if asked is not None:
         if asked not in there:
             shown = show_name(shorten(there)) or "none"
@@ -249,7 +249,7 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
 
 
 def class_names(feature: Any) -> list[str] | None:
-    """Return the names that a column of the type ClassLabel gives its numbers, or None."""
+    """Return the class names of a ClassLabel column, or None."""
     if not _is_of_classes(feature):
         return None
     names = feature.get("names")
@@ -262,7 +262,7 @@ def _is_of_classes(feature: Any) -> bool:
 
 
 def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
-    """Return the numbers of a column of classes; None where they are kept secret, and so -1."""
+    """Return the numbers of a column of classes; None if they are withheld (-1)."""
     if any(value is None or (isinstance(value, int) and value < 0) for value in values):
         return None
     for value in values:

@@ -12,7 +12,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, state_of
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_state
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import convert_errors, is_utf8, open_regular, show_name
 from shiftproof.io.text import read_json
@@ -149,7 +149,7 @@ def _file_name(where: Path, name: Any) -> str:
 
 
 def _table(path: Path) -> Any:
-    return _table_as(path, state_of(path))
+    return _table_as(path, read_state(path))
 
 
 @functools.lru_cache(maxsize=64)

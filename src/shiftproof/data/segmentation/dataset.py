@@ -16,14 +16,14 @@ from shiftproof.compute.tuning import default_processes
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.disk import find_images, fingerprints_below, read_below
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.data.segmentation.layouts import (
     CLEAR,
     LABEL_MAP_LAYOUTS,
     MaskPairs,
     choose_split,
     find_beside,
-    layout_in,
+    find_layout,
 )
 from shiftproof.data.segmentation.pairs import pair_by_stem
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
@@ -260,13 +260,13 @@ def open_segmentation_data(
         raise InputError(f"{path} {what}; expected the folder of a dataset with label maps.")
     if masks is not None:
         return _two_folders(path, Path(masks), split, classes, tuple(void), condition)
-    name = layout_in(path)
+    name = find_layout(path)
     if name is None:
         raise InputError(f"{path} is no dataset with label maps: expected {_MARKS}.")
     layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
     found = _of_condition(layout.find(path, chosen), condition, path)
-    title = name_of(path) + ("" if chosen == "all" else f" {chosen}")
+    title = name_folder(path) + ("" if chosen == "all" else f" {chosen}")
     if found.space is None:
         return _with_space(title, path, path, found, classes, tuple(void))
     if classes is not None:
@@ -316,10 +316,10 @@ def _two_folders(
         raise InputError(f"{masks} is no folder; expected the folder of the label maps.")
     if folder.resolve().is_relative_to(images.resolve()):
         found = _inside(images, folder)
-        return _with_space(name_of(images), images, images, found, classes, void)
+        return _with_space(name_folder(images), images, images, found, classes, void)
     pictures, maps = ({name: name for name in find_images(one).names} for one in (images, folder))
     found = MaskPairs(pair_by_stem(pictures, maps, where=str(images)), None)
-    return _with_space(name_of(images), images, folder, found, classes, void)
+    return _with_space(name_folder(images), images, folder, found, classes, void)
 
 
 def _inside(images: Path, folder: Path) -> MaskPairs:

@@ -61,7 +61,7 @@ class LabelMapLayout:
     find: Callable[[Path, str], MaskPairs]
 
 
-def layout_in(root: Path) -> str | None:
+def find_layout(root: Path) -> str | None:
     """Return the layout of a folder, a key of ``LABEL_MAP_LAYOUTS``, or None."""
     return next((name for name, one in LABEL_MAP_LAYOUTS.items() if one.is_there(root)), None)
 
@@ -269,7 +269,7 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "photos")
 _MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label_maps", "SegmentationClass")
 
 
-def mask_folders(root: Path) -> tuple[str, str] | None:
+def find_mask_folders(root: Path) -> tuple[str, str] | None:
     """Return the folder of images and the folder of label maps if there is one of each, or None.
 
     Label maps are recognized by their files, which have one channel.
@@ -300,7 +300,7 @@ def find_beside(root: Path, images: str, masks: str) -> MaskPairs:
 
 
 def _find_masks(root: Path, split: str) -> MaskPairs:
-    folders = mask_folders(root)
+    folders = find_mask_folders(root)
     assert folders is not None
     return find_beside(root, *folders)
 
@@ -345,7 +345,7 @@ LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
     ),
     "masks": LabelMapLayout(
         "images and label maps",
-        lambda root: mask_folders(root) is not None,
+        lambda root: find_mask_folders(root) is not None,
         _only("all"),
         "all",
         _find_masks,
@@ -366,12 +366,12 @@ def find_label_maps(request: Request) -> FoundDataset:
         except InputError as error:
             parts.append(Part(name, "", (), (), problem=error))
             continue
-        maps = folders_of(found.masks.values())
-        parts.append(Part(name, maps[0], folders_of(found.masks), tuple(found.masks)))
+        maps = list_top_folders(found.masks.values())
+        parts.append(Part(name, maps[0], list_top_folders(found.masks), tuple(found.masks)))
     return FoundDataset(path, request.layout, path, tuple(parts))
 
 
-def folders_of(names: Iterable[str]) -> tuple[str, ...]:
+def list_top_folders(names: Iterable[str]) -> tuple[str, ...]:
     """Return the unique first two folders of paths."""
     tops = ("/".join(PurePosixPath(name).parts[:-1][:2]) or "." for name in names)
     return tuple(dict.fromkeys(tops))

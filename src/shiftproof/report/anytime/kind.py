@@ -10,16 +10,16 @@ from shiftproof.errors import InputError
 from shiftproof.report import wording
 from shiftproof.report.anytime import tables
 from shiftproof.report.anytime.sections import draws_section, overview_section, reading_of
-from shiftproof.report.anytime.wording import tell_end
+from shiftproof.report.anytime.wording import describe_end
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    byline,
-    describe_drawn_frost,
+    describe_generated_frost,
     list_broken_files,
+    make_byline,
+    name_runs,
     numbers_section,
-    run_names,
     settings_section,
 )
 from shiftproof.report.table_writing import Table
@@ -48,7 +48,7 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
             )
         [run] = runs
         scores = run.scores
-        frost = describe_drawn_frost(run)
+        frost = describe_generated_frost(run)
         sections = [
             overview_section(scores),
             draws_section(scores),
@@ -63,8 +63,8 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
             title=f"{scores.headline.title} of {wording.listing(names)}",
             kicker="Anytime run",
             short="One number, anytime",
-            byline=[byline(run, run_names(runs)[0], counts)],
-            lead=[tell_end(scores)],
+            byline=[make_byline(run, name_runs(runs)[0], counts)],
+            lead=[describe_end(scores)],
             sections=[section for section in sections if section is not None],
             warnings=[] if frost is None else [frost],
         )

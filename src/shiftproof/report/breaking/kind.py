@@ -11,20 +11,20 @@ from shiftproof.report import gallery, wording
 from shiftproof.report.breaking import tables
 from shiftproof.report.breaking.sections import (
     curves_section,
+    describe_models,
     gallery_section,
     overview_section,
     reading_of,
-    tell_models,
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    byline,
-    describe_drawn_frost,
+    describe_generated_frost,
     list_broken_files,
+    make_byline,
+    name_runs,
     numbers_section,
-    run_names,
     settings_section,
 )
 from shiftproof.report.svg.charts import SeriesStyle
@@ -60,7 +60,7 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             )
             for place, model in enumerate(scores.models)
         ]
-        frost = describe_drawn_frost(run)
+        frost = describe_generated_frost(run)
         sections = [
             overview_section(scores, looks),
             curves_section(scores, looks),
@@ -75,12 +75,12 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             wording.plural(len(scores.corruptions), "corruption"),
         ]
         return Document(
-            title=f"Where {wording.listing([look.label for look in looks])} "
+            title=f"Where {wording.listing([series.label for series in looks])} "
             + ("breaks" if len(looks) == 1 else "break"),
             kicker="Breaking points",
             short="Breaking points",
-            byline=[byline(run, run_names(runs)[0], counts)],
-            lead=tell_models(scores)[:1],
+            byline=[make_byline(run, name_runs(runs)[0], counts)],
+            lead=describe_models(scores)[:1],
             sections=[section for section in sections if section is not None],
             warnings=[] if frost is None else [frost],
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.breaking.tables import tell_recovered
+from shiftproof.report.breaking.tables import describe_recovered
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section, reading_section
 from shiftproof.report.svg import charts
@@ -24,10 +24,10 @@ def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Se
             "title": wording.corruption_title(name),
             "bars": charts.bars(
                 [
-                    (look, model.corruptions[place].severity)
-                    for look, model in zip(looks, scores.models, strict=True)
+                    (series, model.corruptions[place].severity)
+                    for series, model in zip(looks, scores.models, strict=True)
                 ],
-                title=wording.corruption_title(name), top=5.0, spelling=NUMBERS,
+                title=wording.corruption_title(name), top=5.0, number_format=NUMBERS,
             ),
             "figures": [
                 {
@@ -46,10 +46,10 @@ def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Se
         "Breaking severity",
         "breaking_overview.html.j2",
         {
-            "words": tell_models(scores),
-            "legend": charts.legend((look, "", "") for look in looks),
-            "axis": charts.axis(5.0, spelling=NUMBERS),
-            "labels": [look.label for look in looks],
+            "words": describe_models(scores),
+            "legend": charts.legend((series, "", "") for series in looks),
+            "axis": charts.axis(5.0, number_format=NUMBERS),
+            "labels": [series.label for series in looks],
             "rows": rows,
             "level": wording.level(scores.interval.level),
             "reason": scores.reason,
@@ -57,7 +57,7 @@ def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Se
     )
 
 
-def tell_models(scores: BreakingScores) -> list[str]:
+def describe_models(scores: BreakingScores) -> list[str]:
     """Say of each model where its answers break, and of each other whether it holds longer."""
     found = []
     for model in scores.models:
@@ -67,7 +67,7 @@ def tell_models(scores: BreakingScores) -> list[str]:
             f"{wording.share(model.error.value)} over severities 1 to 5"
         )
         mce = "" if model.mce is None else f", and an mCE of {wording.share(model.mce.value)}"
-        found += [f"{said}{mce}.", tell_recovered(model)]
+        found += [f"{said}{mce}.", describe_recovered(model)]
     for one in scores.differences:
         change = f"{NUMBERS.change(one.severity.value)} ({NUMBERS.change_span(one.severity)})"
         decided = "" if not one.severity.spans_zero else "; that may be chance"
@@ -86,10 +86,10 @@ def curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Sect
     for place, name in enumerate(scores.corruptions):
         lines = [
             Line(
-                look,
+                series,
                 list(zip((0.0, *scores.levels), model.corruptions[place].curve, strict=True)),
             )
-            for look, model in zip(looks, scores.models, strict=True)
+            for series, model in zip(looks, scores.models, strict=True)
         ]
         title = wording.corruption_title(name)
         panels.append(
@@ -110,7 +110,7 @@ def curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Sect
         "Curves",
         "breaking_curves.html.j2",
         {
-            "legend": charts.legend((look, "", "") for look in looks),
+            "legend": charts.legend((series, "", "") for series in looks),
             "panels": panels,
             "level": wording.level(scores.interval.level),
         },

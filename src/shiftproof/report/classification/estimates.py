@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
 from shiftproof.runs.scores.classification import Detail, Estimator
@@ -18,46 +18,51 @@ from shiftproof.types import CLEAN, Cell
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import CellEstimate, ModelEstimate, StreamEstimate
 
-BELIEF = "How right is it on your images?"
-"""The title of the section of a stream; other sections point at it."""
+TITLE = "How accurate is it on your images?"
+"""Title of the section on a stream, to which other sections refer."""
 
 _NOTES = {
-    "atc": "Answers below a threshold of confidence count as wrong. The threshold is where, on "
-    "clean images, as many answers lie below as are wrong. Garg et al. 2022.",
-    "doc": "The accuracy is taken to fall by what the mean confidence falls by. Guillory et al. 2021.",
-    "disagreement": "The images that a model answers otherwise than the first one count as wrong. "
-    "Jiang et al. 2022 meant two networks trained apart; an adapted model shares its mistakes.",
+    "atc": "Predictions below a confidence threshold count as wrong. On the clean images, as many "
+    "predictions lie below the threshold as are wrong. Garg et al. 2022.",
+    "doc": "The accuracy is assumed to fall by as much as the mean confidence. Guillory et al. 2021.",
+    "disagreement": "Images whose prediction differs from the first model's count as wrong. Jiang et al. "
+    "2022 compare two independently trained networks; an adapted model shares the mistakes of its source.",
 }
 
 
 # ---------------------------------------------------------------- a run with labels
 
 
-def estimators_section(shown: Shown) -> Section | None:
-    """Build the section that holds the guesses against the truth; None where nothing was guessed."""
-    guessed = [entry for entry in shown.entries if entry.detail(Detail).estimators]
-    if not guessed:
+def estimators_section(shown: PageContent) -> Section | None:
+    """Build the section that compares estimated with true errors; None without estimates."""
+    estimated = [entry for entry in shown.entries if entry.detail(Detail).estimators]
+    if not estimated:
         return None
     titles = {
         estimator.name: estimator.title
-        for entry in guessed
+        for entry in estimated
         for estimator in entry.detail(Detail).estimators
     }
     return Section(
-        "known",
-        "How well could it have been known without labels?",
+        "estimators",
+        "How well can it be estimated without labels?",
         "Without labels",
-        "known.html.j2",
+        "estimators.html.j2",
         {
             "legend": [
-                {"label": entry.label, "key": figures.dot(entry.look), "title": "", "settings": ""}
-                for entry in guessed
+                {
+                    "label": entry.label,
+                    "key": figures.dot(entry.series),
+                    "title": "",
+                    "settings": "",
+                }
+                for entry in estimated
             ],
-            "panels": _draw_panels(guessed, titles),
-            "sentences": [_sentence(entry) for entry in guessed],
+            "panels": _draw_panels(estimated, titles),
+            "sentences": [_sentence(entry) for entry in estimated],
             "rows": [
                 _estimator_row(entry, estimator)
-                for entry in guessed
+                for entry in estimated
                 for estimator in entry.detail(Detail).estimators
             ],
             "titles": [_capital(title) for title in titles.values()],
@@ -66,23 +71,23 @@ def estimators_section(shown: Shown) -> Section | None:
                     "model": entry.label,
                     "cell": wording.cell_title(str(cell)),
                     "error": wording.percent(error),
-                    "estimates": [wording.percent(guesses.get(name)) for name in titles],
+                    "estimates": [wording.percent(estimates.get(name)) for name in titles],
                 }
-                for entry in guessed
-                for cell, error, guesses in _cells(entry)
+                for entry in estimated
+                for cell, error, estimates in _cells(entry)
             ],
         },
     )
 
 
-def _draw_panels(guessed: Sequence[Entry], titles: Mapping[str, str]) -> list[dict[str, object]]:
+def _draw_panels(estimated: Sequence[Entry], titles: Mapping[str, str]) -> list[dict[str, object]]:
     """Return a chart of estimated against true errors for each estimator, on common axes."""
-    spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
+    spots = {name: _spots(estimated, name, title) for name, title in titles.items()}
     furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
     top = figures.nice_top(furthest)
 
     def draw(name: str, title: str) -> dict[str, object]:
-        said = f"{_capital(title)}: estimated against true error. {_spoken(guessed, name)}"
+        said = f"{_capital(title)}: estimated against true error. {_spoken(estimated, name)}"
         chart = figures.scatter(
             spots[name], title=said, across="true error, %", upward="estimated error, %", top=top
         )
@@ -114,25 +119,25 @@ def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:
     ]
 
 
-def _spots(guessed: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
+def _spots(estimated: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
     return [
         figures.Spot(
-            entry.look,
+            entry.series,
             error,
-            guesses[name],
+            estimates[name],
             f"{entry.label}, {wording.cell_title(str(cell))}: {title} "
-            f"{wording.share(guesses[name])}, true error {wording.share(error)}",
+            f"{wording.share(estimates[name])}, true error {wording.share(error)}",
         )
-        for entry in guessed
-        for cell, error, guesses in _cells(entry)
-        if name in guesses
+        for entry in estimated
+        for cell, error, estimates in _cells(entry)
+        if name in estimates
     ]
 
 
-def _spoken(guessed: Sequence[Entry], name: str) -> str:
+def _spoken(estimated: Sequence[Entry], name: str) -> str:
     return "; ".join(
         f"{entry.label}: {said.off_by(estimator)}"
-        for entry in guessed
+        for entry in estimated
         for estimator in entry.detail(Detail).estimators
         if estimator.name == name
     )
@@ -149,18 +154,18 @@ def _sentence(entry: Entry) -> str:
 # ---------------------------------------------------------------- a run without labels
 
 
-def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
+def stream_section(stream: StreamEstimate, shown: PageContent) -> Section:
     """Build the section on the estimates for a stream and their calibration."""
     looks = {entry.scored.name: entry for entry in shown.entries}
-    believed = [(looks[model.name], model) for model in stream.models if model.name in looks]
+    estimated = [(looks[model.name], model) for model in stream.models if model.name in looks]
     return Section(
-        "belief",
-        BELIEF,
+        "estimate",
+        TITLE,
         "Estimate",
-        "belief.html.j2",
+        "stream_estimate.html.j2",
         {
-            "models": [_belief(entry, model, stream) for entry, model in believed],
-            "doubts": [doubt for entry, model in believed for doubt in _doubts(entry, model)],
+            "models": [_describe_model(entry, model, stream) for entry, model in estimated],
+            "doubts": [doubt for entry, model in estimated for doubt in _list_doubts(entry, model)],
             "corruptions": wording.listing(
                 [wording.corruption_title(clean_text(name)) for name in stream.corruptions]
             ),
@@ -176,7 +181,7 @@ def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
                     "best": name == model.best,
                     "estimator": _capital(_title(name)),
                 }
-                for entry, model in believed
+                for entry, model in estimated
                 for cell in model.cells
                 for name, right in (
                     (name, _right(cell, name))
@@ -187,38 +192,40 @@ def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
     )
 
 
-def belief_lead(stream: StreamEstimate, shown: Shown) -> list[str]:
+def stream_lead(stream: StreamEstimate, shown: PageContent) -> list[str]:
     """Return the sentences under the title: the estimates for the images without corruption."""
     labels = {entry.scored.name: entry.label for entry in shown.entries}
     return [
-        said.belief(labels[model.name], _right(clean, model.best))
+        said.describe_accuracy(labels[model.name], _right(clean, model.best))
         for model in stream.models
         if model.name in labels and (clean := _clean(model)) is not None
     ]
 
 
-def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[str, object]:
+def _describe_model(
+    entry: Entry, model: ModelEstimate, stream: StreamEstimate
+) -> dict[str, object]:
     best = model.quality[model.best]
     clean = _clean(model)
     right = None if clean is None else _right(clean, model.best)
     run = clean_text(stream.calibration.resolve().name or str(stream.calibration))
     worst = best.worst
     return {
-        "dot": figures.dot(entry.look),
+        "dot": figures.dot(entry.series),
         "label": entry.label,
         **_headline(entry, right),
         "title": _capital(_title(model.best)),
         "note": _NOTES.get(model.best, ""),
         "rests": (
             f"Learned on {wording.plural(stream.images, 'labeled image')} of the run “{run}”. In its "
-            f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this guess "
+            f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this estimator "
             f"was off by {wording.percent(best.root_mean_square)} points (root mean square), and at "
             f"worst by {wording.percent(abs(worst.estimate - worst.error))} "
             f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the answers were wrong "
             f"where it said {wording.share(worst.estimate)}). The interval reaches 1.96 times that "
-            "root mean square to either side, and in quadrature what chance adds by the choice of "
-            f"the images; in {best.within:,} of those {best.cells:,} cells the truth lay within "
-            "that reach."
+            "root mean square to either side, combined in quadrature with the sampling error of the "
+            f"images; in {best.within:,} of those {best.cells:,} cells the truth lay within 1.96 times "
+            "the root mean square."
         ),
     }
 
@@ -231,21 +238,21 @@ def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
     return {
         "value": said.rough_span(right) if wide else said.give_or_take(right),
         "span": "too wide to be of use" if wide else wording.span(right),
-        "strip": figures.strip(entry.look, right, top=1.0),
+        "strip": figures.strip(entry.series, right, top=1.0),
     }
 
 
-def _doubts(entry: Entry, model: ModelEstimate) -> list[str]:
-    """Say what speaks against the estimate in these very images."""
+def _list_doubts(entry: Entry, model: ModelEstimate) -> list[str]:
+    """Return reasons to doubt the estimate for these images."""
     clean = _clean(model)
     if clean is None:
         return []
     found = []
     best = clean.estimates[model.best]
-    if best.value > model.hardest:
+    if best.value > model.max_error:
         found.append(
-            f"{entry.label}: the estimate lies beyond all that was seen with labels (at most "
-            f"{wording.share(model.hardest)} wrong). How far it is off out there, nobody has measured."
+            f"{entry.label}: the estimate exceeds all errors measured with labels (at most "
+            f"{wording.share(model.max_error)} wrong). Its accuracy there is unknown."
         )
     apart = [
         name

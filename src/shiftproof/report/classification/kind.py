@@ -11,17 +11,17 @@ from shiftproof.report.classification.answers import answers_sections
 from shiftproof.report.classification.corruption_errors import corruption_errors_section
 from shiftproof.report.classification.wording import has_labels, headline, words_of
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, reading_section, run_names
+from shiftproof.report.sections import Section, name_runs, reading_section
 from shiftproof.runs.scores.classification import Gallery
 
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import StreamEstimate
 
 
-def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+def _sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return [
         corruption_errors_section(shown),
         *answers_sections(shown),
@@ -32,7 +32,7 @@ def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     ]
 
 
-def _reading(shown: Shown, pictures: Pictures) -> Section:
+def _reading(shown: PageContent, pictures: Pictures) -> Section:
     scores = shown.first.scores
     return reading_section(
         "reading.html.j2",
@@ -44,17 +44,17 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
     )
 
 
-def warn(shown: Shown, *, believed: bool = False) -> list[str]:
+def warn(shown: PageContent, *, estimated: bool = False) -> list[str]:
     """Warn of lost coverage of prediction sets, and of the limits of a run without labels.
 
-    ``believed``: whether its errors are estimated.
+    ``estimated``: whether its errors are estimated.
     """
     found = trust.warn_of_lost_sets(shown)
-    for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
+    for run, name in zip(shown.runs, name_runs(shown.runs), strict=True):
         where = "" if len(shown.runs) == 1 else f"{name}: "
         if has_labels(run.scores):
             continue
-        every = f"Outside “{estimates.BELIEF}” every percentage" if believed else "Every percentage"
+        every = f"Outside “{estimates.TITLE}” every percentage" if estimated else "Every percentage"
         found.append(
             f"{where}These images have no labels. {every} is the share of images whose prediction "
             "differs from the same model's prediction for the clean image. There is no clean error, "
@@ -79,11 +79,11 @@ CLASSIFICATION = TaskPage(
 )
 
 
-def believe(stream: StreamEstimate) -> TaskPage:
+def make_stream_page(stream: StreamEstimate) -> TaskPage:
     """Return the page parts for a run without labels whose errors are estimated."""
     return dataclasses.replace(
         CLASSIFICATION,
-        warnings=functools.partial(warn, believed=True),
-        first=functools.partial(estimates.belief_section, stream),
-        lead=functools.partial(estimates.belief_lead, stream),
+        warnings=functools.partial(warn, estimated=True),
+        first=functools.partial(estimates.stream_section, stream),
+        lead=functools.partial(estimates.stream_lead, stream),
     )

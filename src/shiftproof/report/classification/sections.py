@@ -8,26 +8,32 @@ from typing import Any
 from shiftproof.report import wording
 from shiftproof.report.classification.wording import has_labels
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.grid.entries import Change, Entry, PageContent
 from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.classification import ClassErrors, Detail, Gallery, Prediction, Sheet
-from shiftproof.runs.scores.classification import Shown as ShownPicture
+from shiftproof.runs.scores.classification import (
+    ClassErrors,
+    Detail,
+    Gallery,
+    GalleryPicture,
+    Prediction,
+    Sheet,
+)
 from shiftproof.types import CLEAN
 
 MOST = 10
 """Number of classes in a list of the worst."""
 
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 """Limit of a list, for the sake of browsers; the run's files have the rest."""
 
 # ---------------------------------------------------------------- gallery
 
 
-def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the gallery of photographs with predictions in every cell; None without photographs."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
@@ -82,7 +88,7 @@ def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
         if cell != str(CLEAN) and prediction.name is not None
     ]
     return {
-        "dot": figures.dot(entry.look),
+        "dot": figures.dot(entry.series),
         "label": entry.label,
         "right": sum(verdict is True for verdict in verdicts),
         "cells": len(verdicts),
@@ -108,7 +114,7 @@ def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str
             continue
         found.append(
             {
-                "dot": figures.dot(entry.look),
+                "dot": figures.dot(entry.series),
                 "model": entry.label,
                 "name": prediction.name,
                 "confidence": _confidence(prediction),
@@ -145,7 +151,7 @@ def _confidence(prediction: Prediction) -> str:
 # errors
 
 
-def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
+def worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the classes and images with most errors; None without data."""
     runs, changes = shown.runs, shown.changes
     lists = [found for run in runs if (found := _list_classes(shown.of_run(run))) is not None]
@@ -180,7 +186,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
             "labeled": has_labels(runs[0].scores),
             "measure": shown.measure,
             "most": MOST,
-            "most_classes": MOST_CLASSES,
+            "most_classes": MAX_CLASSES,
         },
     )
 
@@ -191,7 +197,7 @@ def _list_classes(shown: Sequence[Entry]) -> dict[str, object] | None:
     if not classes:
         return None
     few = sorted(classes, key=lambda score: (-score.error, -score.images))[:MOST]
-    every = sorted(classes, key=lambda score: -score.error)[:MOST_CLASSES]
+    every = sorted(classes, key=lambda score: -score.error)[:MAX_CLASSES]
     return {
         "model": shown[0].label,
         "entries": shown,
@@ -262,7 +268,7 @@ def _compare_classes(change: Change) -> dict[str, Any]:
     }
 
 
-def _picture(shown: ShownPicture | None, pictures: Pictures) -> dict[str, object] | None:
+def _picture(shown: GalleryPicture | None, pictures: Pictures) -> dict[str, object] | None:
     if shown is None:
         return None
     return {

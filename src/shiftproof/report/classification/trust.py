@@ -13,13 +13,20 @@ from shiftproof.metrics.selective import risk_coverage
 from shiftproof.report import wording
 from shiftproof.report.classification.answers import list_cells
 from shiftproof.report.grid import figures
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_change, write_figure
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.listing import (
+    Chart,
+    Item,
+    Listing,
+    build_section,
+    write_change,
+    write_figure,
+)
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Trace
-from shiftproof.report.wording import NUMBERS, SHARES, Spelling, spelling_of
-from shiftproof.runs.records.classification import read_answers
+from shiftproof.report.wording import NUMBERS, SHARES, NumberFormat, find_number_format
+from shiftproof.runs.records.classification import read_class_predictions
 from shiftproof.runs.scores.classification import Detail
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.trust import FIGURES, CellTrust, Trust
@@ -33,9 +40,9 @@ SELECTS = ("aurc", "excess_aurc", "risk80")
 CURVE_POINTS = 100
 """Points of a drawn curve of risk against coverage."""
 
-_SPELLINGS: dict[str, Spelling] = {
+_SPELLINGS: dict[str, NumberFormat] = {
     "brier": NUMBERS,
-    "loss": spelling_of("nats"),
+    "loss": find_number_format("nats"),
 }
 
 
@@ -47,7 +54,7 @@ class _Trusted:
     trust: Trust
 
 
-def trust_sections(shown: Shown) -> list[Section | None]:
+def trust_sections(shown: PageContent) -> list[Section | None]:
     """Build the sections on temperatures, prediction sets and selective prediction."""
     trusted = list_trusted(shown)
     calibrated = [one for one in trusted if one.trust.calibration is not None]
@@ -58,22 +65,22 @@ def trust_sections(shown: Shown) -> list[Section | None]:
     ]
 
 
-def list_trusted(shown: Shown) -> list[_Trusted]:
+def list_trusted(shown: PageContent) -> list[_Trusted]:
     """Return the models with measured reliability."""
     found = ((entry, entry.detail(Detail).trust) for entry in shown.entries)
     return [_Trusted(entry, trust) for entry, trust in found if trust is not None and trust.cells]
 
 
-def warn_of_lost_sets(shown: Shown) -> list[str]:
+def warn_of_lost_sets(shown: PageContent) -> list[str]:
     """Return warnings of models whose prediction sets lose the promised coverage in some cells."""
     return [
         sentence
         for one in list_trusted(shown)
-        for sentence in tell_lost(one.entry.label, one.trust)
+        for sentence in describe_lost(one.entry.label, one.trust)
     ]
 
 
-def tell_lost(label: str, trust: Trust) -> list[str]:
+def describe_lost(label: str, trust: Trust) -> list[str]:
     """Describe in which cells prediction sets lose the promised coverage, if any do."""
     lost = {method: trust.find_lost(method) for method in METHODS}
     method = max(lost, key=lambda name: len(lost[name]))
@@ -89,7 +96,7 @@ def tell_lost(label: str, trust: Trust) -> list[str]:
     ]
 
 
-def tell_calibration(label: str, trust: Trust) -> list[str]:
+def describe_calibration(label: str, trust: Trust) -> list[str]:
     """Describe the calibration of a model and its limits."""
     fitted = trust.calibration
     if fitted is None:
@@ -123,7 +130,7 @@ def tell_calibration(label: str, trust: Trust) -> list[str]:
 
 
 def _temperature_section(trusted: Sequence[_Trusted]) -> Section:
-    return lay_out(
+    return build_section(
         "temperature",
         "Does its confidence hold after a temperature?",
         "Temperature",
@@ -131,20 +138,20 @@ def _temperature_section(trusted: Sequence[_Trusted]) -> Section:
             "One number divides all logits of a model, so that its confidences fit on labeled "
             "clean images that were held out (Guo et al. 2017). No answer changes. Whether it "
             "still fits under corruption is measured here.",
-            *(said for one in trusted for said in tell_calibration(one.entry.label, one.trust)),
-            *(said for one in trusted if (said := _tell_gain(one))),
+            *(said for one in trusted for said in describe_calibration(one.entry.label, one.trust)),
+            *(said for one in trusted if (said := _describe_gain(one))),
         ],
         tables=[_change_table(one, _short(one.trust)) for one in trusted],
         folded=[_change_table(one, one.trust.cells) for one in trusted],
         notes=[
             "Calibration error over 15 bins in %; Brier score (the squared distance of the "
             "probabilities from the truth, 0 to 2); loss in nats. Less is better. A change is bold "
-            "where its interval, paired by image, leaves out 0."
+            "where its interval, paired by image, excludes 0."
         ],
     )
 
 
-def _tell_gain(one: _Trusted) -> str:
+def _describe_gain(one: _Trusted) -> str:
     clean, mean = one.trust.clean, one.trust.mean
     if clean is None or mean is None:
         return ""
@@ -180,10 +187,10 @@ def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 # ---------------------------------------------------------------- sets
 
 
-def _sets_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
-    lost = [said for one in trusted for said in tell_lost(one.entry.label, one.trust)]
+def _sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
+    lost = [said for one in trusted for said in describe_lost(one.entry.label, one.trust)]
     kept = "" if lost else "No cell is below what was promised by more than chance explains."
-    return lay_out(
+    return build_section(
         "sets",
         "Do sets of classes keep their promise?",
         "Prediction sets",
@@ -228,7 +235,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     return Listing(one.entry.label, heads, rows)
 
 
-def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> Chart:
+def _coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str) -> Chart:
     """Draw coverage against severity, the mean over the corruptions without an interval."""
     curves = []
     for one in trusted:
@@ -240,7 +247,7 @@ def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> C
             (severity, Interval(float(np.mean(values))))
             for severity, values in sorted(by_severity.items())
         ]
-        curves.append(charts.Curve(one.entry.look, points))
+        curves.append(charts.Curve(one.entry.series, points))
     name = SET_NAMES[method]
     drawn = charts.severity_curves(
         curves,
@@ -254,14 +261,14 @@ def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> C
 # ---------------------------------------------------------------- selective prediction
 
 
-def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
+def _selective_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
     clean = [(one, _curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
     corrupted = [(one, _curve(one, list_cells(one.entry))) for one in trusted]
     curves = [
         (title, [(one, curve) for one, curve in found if curve is not None])
         for title, found in (("Clean images", clean), ("Corrupted images", corrupted))
     ]
-    return lay_out(
+    return build_section(
         "selective",
         "Is it right where it is sure?",
         "Selective",
@@ -270,7 +277,7 @@ def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
             "share that it answers; upward, how many of these answers are wrong. A confidence that "
             "tells right from wrong answers keeps the curve low until the end (Geifman & El-Yaniv "
             "2017).",
-            *(said for one in trusted if (said := _tell_selection(one))),
+            *(said for one in trusted if (said := _describe_selection(one))),
         ],
         legend=figures.legend([one.entry for one in trusted]),
         charts=[_risk_chart(title, found) for title, found in curves if found],
@@ -284,7 +291,7 @@ def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
     )
 
 
-def _tell_selection(one: _Trusted) -> str:
+def _describe_selection(one: _Trusted) -> str:
     clean, mean = one.trust.clean, one.trust.mean
     found = [
         f"{wording.share(risk.value)} {where}"
@@ -319,7 +326,7 @@ def _curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | 
     """Return points of the risk-coverage curve over all answers of the cells."""
     folder, name = one.entry.run.folder, one.entry.scored.name
     paths = [path for cell in cells if (path := folder.records_file(name, cell)).is_file()]
-    answers = [read_answers(path) for path in paths]
+    answers = [read_class_predictions(path) for path in paths]
     if not sum(len(target) for target, _, _ in answers):
         return None
     wrong = np.concatenate([target != prediction for target, prediction, _ in answers])
@@ -342,7 +349,7 @@ def _risk_chart(title: str, found: Sequence[tuple[_Trusted, list[tuple[float, fl
         across="answered, %",
         upward="wrong, %",
         top=1.0,
-        traces=[Trace(points, one.entry.look) for one, points in found],
+        traces=[Trace(points, one.entry.series) for one, points in found],
         diagonal=False,
     )
     return Chart(drawn, title)
@@ -362,7 +369,7 @@ def _title(cell: CellTrust) -> str:
     return wording.cell_title(clean_text(str(cell.cell)))
 
 
-def _spell(name: str) -> Spelling:
+def _spell(name: str) -> NumberFormat:
     return _SPELLINGS.get(name, SHARES)
 
 
@@ -370,7 +377,9 @@ def list_lines(found: Sequence[tuple[str, Trust]]) -> list[str]:
     """Return lines for a terminal: the calibration, and a table of clean and corrupted figures."""
     lines = []
     for label, trust in found:
-        lines += [said.replace(wording.NO_BREAK, " ") for said in tell_calibration(label, trust)]
+        lines += [
+            said.replace(wording.NO_BREAK, " ") for said in describe_calibration(label, trust)
+        ]
         lines += [line.rstrip() for line in _tabulate(label, trust)]
     return lines
 
@@ -379,15 +388,15 @@ def _tabulate(label: str, trust: Trust) -> list[str]:
     cells = (trust.clean, trust.mean)
     lines = [_line(label, [("Clean", "scaled"), ("Corrupted", "scaled")])]
     for name, title in FIGURES.items():
-        spelling = _spell(name)
-        unit = spelling.short_phrase.replace(" in ", ", ")
+        number_format = _spell(name)
+        unit = number_format.short_phrase.replace(" in ", ", ")
         lines.append(
             _line(
                 f"{wording.capital(title)}{unit}",
                 [
                     (
-                        _digits(spelling, None if cell is None else cell.figures.get(name)),
-                        _digits(spelling, None if cell is None else cell.scaled.get(name)),
+                        _digits(number_format, None if cell is None else cell.figures.get(name)),
+                        _digits(number_format, None if cell is None else cell.scaled.get(name)),
                     )
                     for cell in cells
                 ],
@@ -407,8 +416,8 @@ def _line(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     return f"  {title:<26}" + "".join(f"{before:>10}{after:>17}" for before, after in pairs)
 
 
-def _digits(spelling: Spelling, figure: Interval | None) -> str:
-    return "" if figure is None else spelling.figure(figure.value)
+def _digits(number_format: NumberFormat, figure: Interval | None) -> str:
+    return "" if figure is None else number_format.figure(figure.value)
 
 
 def _with_ends(figure: Interval | None) -> str:

@@ -6,7 +6,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.words import Words, over
 from shiftproof.runs.scores.classification import Estimator
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 WITH_LABELS = Words(
     same="{subject} changes no prediction that counts: the {measure} is the same {compared}."
@@ -29,7 +29,7 @@ def words_of(scores: GridScores) -> Words:
     return WITH_LABELS if has_labels(scores) else WITHOUT_LABELS
 
 
-def headline(scores: GridScores, model: Scored, label: str) -> str:
+def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     """Say in one or two sentences how a model fares."""
     mean = model.summary.get("mean")
     if mean is None:
@@ -55,7 +55,7 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
 
 
 def rough(fraction: float) -> str:
-    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than a guess has."""
+    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than an estimate deserves."""
     text = f"{100 * fraction:.0f}"
     return f"{100 * fraction:.1f}".replace("0.0", "0") if text == "0" else text
 
@@ -73,7 +73,7 @@ def complement(interval: Interval) -> Interval:
 
 
 TOO_WIDE = 0.2
-"""A belief that may be off by this much to a side is of no use as a number."""
+"""Half-width of an interval from which on an estimate is of no use as a number."""
 
 
 def is_too_wide(interval: Interval) -> bool:
@@ -86,27 +86,25 @@ def rough_span(interval: Interval) -> str:
     return f"{rough(interval.lower)}{wording.DASH}{rough(interval.upper)}{wording.PERCENT}"
 
 
-def belief(label: str, interval: Interval) -> str:
+def describe_accuracy(label: str, interval: Interval) -> str:
     """Describe the estimated accuracy of a model, or that it is uncertain."""
     if is_too_wide(interval):
         return (
-            f"How often {label} is right on your images cannot be told without labels: believable is "
-            f"anything within {rough_span(interval)}."
+            f"How often {label} is right on your images cannot be estimated without labels: "
+            f"anything within {rough_span(interval)} is plausible."
         )
-    return (
-        f"We believe that {label} is right on {give_or_take(interval)} of your images as they are."
-    )
+    return f"{label} is estimated to be right on {give_or_take(interval)} of your original images."
 
 
 def leaning(bias: float) -> str:
-    """Say to which side a guess of the error is off on average; half a point is neither."""
+    """Describe the bias of an estimator of the error; less than half a point is none."""
     if abs(bias) < 0.005:
-        return "it leans to neither side"
+        return "it has no bias"
     return f"on the whole it is too {'optimistic' if bias < 0 else 'pessimistic'}"
 
 
 def off_by(estimator: Estimator) -> str:
-    """Say how far a guess is off, on average and at worst."""
+    """Describe the errors of an estimator, on average and at worst."""
     return (
         f"off by {wording.percent(estimator.mean_absolute_error)} points on average over "
         f"{wording.plural(estimator.cells, 'cell')}, and by "

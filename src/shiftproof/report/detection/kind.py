@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from shiftproof.report.detection import pictures as drawn
 from shiftproof.report.detection.sections import classes_section, sizes_section
-from shiftproof.report.detection.wording import headline, short_title, tell_missing
+from shiftproof.report.detection.wording import describe_missing, headline, short_title
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.missing_classes import warn_of_missing_classes
 from shiftproof.report.grid.references import reference_mpc_section
 from shiftproof.report.grid.task_page import TaskPage
@@ -15,7 +15,7 @@ from shiftproof.report.sections import Section, reading_section
 from shiftproof.runs.scores.detection import Detail, Gallery
 
 
-def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+def _sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return [
         reference_mpc_section(shown),
         sizes_section(shown),
@@ -25,7 +25,7 @@ def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     ]
 
 
-def _reading(shown: Shown, pictures: Pictures) -> Section:
+def _reading(shown: PageContent, pictures: Pictures) -> Section:
     scores = shown.first.scores
     return reading_section(
         "detection_reading.html.j2",
@@ -47,7 +47,7 @@ DETECTION = TaskPage(
     headline=headline,
     sections=_sections,
     reading=_reading,
-    warnings=lambda shown: warn_of_missing_classes(shown, Detail, tell_missing),
+    warnings=lambda shown: warn_of_missing_classes(shown, Detail, describe_missing),
     spell=short_title,
     differing={"measure": lambda run: run.settings.get("measure")},
     broken=(

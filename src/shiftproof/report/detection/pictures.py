@@ -6,19 +6,24 @@ from collections.abc import Sequence
 
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import boxes
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.detection import Gallery, GroundTruthBox, PredictedBox, Sheet
-from shiftproof.runs.scores.detection import Shown as ShownPicture
+from shiftproof.runs.scores.detection import (
+    Gallery,
+    GalleryPicture,
+    GroundTruthBox,
+    PredictedBox,
+    Sheet,
+)
 from shiftproof.types import CLEAN, Cell
 
 PICTURE_SIZES = ((384, 80), (320, 78), (288, 76), (256, 74), (224, 72), (192, 70), (160, 68))
 """Long side and JPEG quality of the pictures, best first: boxes want more room than a class name."""
 
-MOST_DRAWN = 6
+MAX_DRAWN = 6
 """So many models can be chosen in the pictures."""
 
 FEWEST_BOXES, ALL_BOXES = 5, 4000
@@ -32,16 +37,16 @@ _KINDS = (
 )
 
 
-def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the photographs in every cell, with boxes; None where the runs have none."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
         return None
     run, kept = found
-    own = shown.of_run(run)[:MOST_DRAWN]
+    own = shown.of_run(run)[:MAX_DRAWN]
     sheets = [sheet for sheet in kept.sheets[: pictures.sheets] if sheet.files]
     count = sum(len(sheet.files) for sheet in sheets) * len(own)
-    most = max(FEWEST_BOXES, min(boxes.MOST_BOXES, ALL_BOXES // max(count, 1)))
+    most = max(FEWEST_BOXES, min(boxes.MAX_BOXES, ALL_BOXES // max(count, 1)))
     return Section(
         "gallery",
         "What it finds, and what it loses",
@@ -50,7 +55,7 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
         {
             "sheets": [_sheet(run, own, sheet, pictures, most) for sheet in sheets],
             "entries": list_dots(own),
-            "more": max(0, len(run.scores.models) - MOST_DRAWN),
+            "more": max(0, len(run.scores.models) - MAX_DRAWN),
             "kinds": _legend(),
             "rule": _rule(kept, own, most),
             **describe_gallery(shown, run, len(kept.sheets), pictures),
@@ -152,7 +157,7 @@ def _draw(
     *,
     style: str = "",
     is_clean: bool,
-    most: int = boxes.MOST_BOXES,
+    most: int = boxes.MAX_BOXES,
 ) -> dict[str, object]:
     found = boxes.marks(things, here, clean)
     return {
@@ -173,7 +178,7 @@ def _list_things(things: Sequence[GroundTruthBox]) -> str:
     return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())
 
 
-def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
+def worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the images with the largest losses, clean and corrupted; None without any."""
     found = shown.find_pictured(Gallery, "worst")
     if found is None or not pictures.uris:
@@ -214,7 +219,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
 def _show(
     size: tuple[int, int],
     things: Sequence[GroundTruthBox],
-    shown: ShownPicture,
+    shown: GalleryPicture,
     clean: Sequence[PredictedBox] | None,
     pictures: Pictures,
     name: str,

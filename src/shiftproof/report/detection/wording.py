@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shiftproof.report import wording
 from shiftproof.report.grid.words import over
 from shiftproof.runs.scores.detection import Detail
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 
 def short_title(title: str) -> str:
@@ -19,7 +19,7 @@ def short_title(title: str) -> str:
     return title.rstrip("/").rpartition("/")[2] or title
 
 
-def headline(scores: GridScores, model: Scored, label: str) -> str:
+def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     """Say in one sentence how a detector fares."""
     clean, mean = model.summary.get("clean"), model.summary.get("mean")
     if mean is None:
@@ -42,7 +42,7 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
     )
 
 
-def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
+def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
     """Name the classes of the data that a detector lacks, and the effect on its P."""
     objects = {one.name: one.objects for one in detail.classes}
     counted = [name for name in missing if name in objects]
@@ -51,9 +51,9 @@ def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: Gri
             f"{name} ({wording.plural(objects[name] or 0, 'object')})"
             if objects.get(name)
             else name
-            for name in missing[:_MOST_CLASSES]
+            for name in missing[:_MAX_CLASSES]
         ]
-        + ([f"{len(missing) - _MOST_CLASSES} more"] if len(missing) > _MOST_CLASSES else [])
+        + ([f"{len(missing) - _MAX_CLASSES} more"] if len(missing) > _MAX_CLASSES else [])
     )
     it = "it" if len(missing) == 1 else "them"
     text = f"{label} can never find {listed}: no class of the detector stands for {it}. "
@@ -69,4 +69,4 @@ def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: Gri
     )
 
 
-_MOST_CLASSES = 12
+_MAX_CLASSES = 12

@@ -23,7 +23,7 @@ _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 class Spot:
     """A mark: a model's accuracy at a similarity, and what is written beside it."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     similarity: float
     accuracy: Interval
     label: str
@@ -34,7 +34,7 @@ class Spot:
 class Curve:
     """A model's accuracies along the similarity, rising."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     points: Sequence[tuple[float, Interval]]
 
 
@@ -45,8 +45,8 @@ def plot_sets(spots: Sequence[Spot], *, axis: str) -> Html:
     named: set[str] = set()
     for spot in spots:
         x, y = frame.x(spot.similarity), frame.y(spot.accuracy.value)
-        pieces.append(_whisker(frame, spot.look, x, spot.accuracy))
-        pieces.append(marker(spot.look, x, y, 3.6, spot.words))
+        pieces.append(_whisker(frame, spot.series, x, spot.accuracy))
+        pieces.append(marker(spot.series, x, y, 3.6, spot.words))
         if spot.label not in named:
             named.add(spot.label)
             beyond = x > frame.width - 90
@@ -65,12 +65,12 @@ def plot_within(curves: Sequence[Curve], *, title: str) -> Html:
         upper = [(frame.x(at), frame.y(figure.upper)) for at, figure in curve.points]
         lower = [(frame.x(at), frame.y(figure.lower)) for at, figure in curve.points]
         line = [(frame.x(at), frame.y(figure.value)) for at, figure in curve.points]
-        pieces.append(shapes.polygon(f"band {curve.look.style}", [*upper, *lower[::-1]]))
-        pieces.append(shapes.polyline(f"line {curve.look.style}", line, curve.look.dash))
+        pieces.append(shapes.polygon(f"band {curve.series.style}", [*upper, *lower[::-1]]))
+        pieces.append(shapes.polyline(f"line {curve.series.style}", line, curve.series.dash))
         pieces += [
             marker(
-                curve.look, x, y, 2.6,
-                f"{curve.look.label}: {wording.share(figure.value)} at {_cosine(at)}",
+                curve.series, x, y, 2.6,
+                f"{curve.series.label}: {wording.share(figure.value)} at {_cosine(at)}",
             )
             for (x, y), (at, figure) in zip(line, curve.points, strict=True)
         ]  # fmt: skip
@@ -129,9 +129,9 @@ def _frame(
     return _Frame(first, last, step, top, width, height)
 
 
-def _whisker(frame: _Frame, look: SeriesStyle, x: float, figure: Interval) -> Html:
+def _whisker(frame: _Frame, series: SeriesStyle, x: float, figure: Interval) -> Html:
     low, high = frame.y(figure.lower), frame.y(figure.upper)
-    return shapes.line(f"line {look.style}", x1=x, x2=x, y1=low, y2=high)
+    return shapes.line(f"line {series.style}", x1=x, x2=x, y1=low, y2=high)
 
 
 def _cosine(value: float) -> str:

@@ -20,10 +20,10 @@ from shiftproof.report.kind import PageKind
 from shiftproof.report.listing import Step, steps_section
 from shiftproof.report.sections import (
     Document,
-    byline,
     list_broken_files,
+    make_byline,
+    name_runs,
     numbers_section,
-    run_names,
     settings_section,
 )
 from shiftproof.report.svg.charts import SeriesStyle
@@ -73,7 +73,7 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
             + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
             kicker="Evaluation",
             short="Evaluation",
-            byline=[byline(run, run_names(runs)[0], counts)],
+            byline=[make_byline(run, name_runs(runs)[0], counts)],
             lead=_lead(scores),
             sections=[section for section in sections if section is not None],
             warnings=_warnings(scores),
@@ -101,16 +101,16 @@ def _list_steps(scores: EvaluationScores) -> list[Step]:
                 "shiftproof report EVALUATION AUDIT",
             )
         )
-    untold = [
+    similar = [
         one.name
         for one in scores.differences
         if all(figure.accuracy.spans_zero for figure in one.sets.values())
     ]
-    if untold:
+    if similar:
         found.append(
             Step(
-                f"{wording.listing(untold)} cannot be told from {scores.models[0].name} on any test set: "
-                "choose by size or speed, or measure on more images."
+                f"No significant difference of {wording.listing(similar)} from {scores.models[0].name} on "
+                "any test set: choose by size or speed, or measure on more images."
             )
         )
     return found

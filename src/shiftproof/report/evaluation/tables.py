@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
 from shiftproof.runs.scores.evaluation import Closeness, EvaluationScores
 
 _TOP = 5
@@ -100,7 +100,7 @@ def write_figures(scores: EvaluationScores) -> str:
                 [curve.model, "", curve.test, "accuracy", one.similarity, *ends(one.accuracy)]
                 for one in curve.bins
             ]
-    return csv_text(lines)
+    return write_csv(lines)
 
 
 def _figures(found: Closeness) -> list[tuple[str, Interval]]:

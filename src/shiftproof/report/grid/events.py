@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import Section
 from shiftproof.runs.events import ModelEvent
 
@@ -13,7 +13,7 @@ FIRST = 3
 """Number of events of a kind that are shown in full; the run's folder has more."""
 
 
-def events_section(shown: Shown) -> Section | None:
+def events_section(shown: PageContent) -> Section | None:
     """Build the section: counts per model and kind, and the first few events; None without
     events.
     """

@@ -12,7 +12,7 @@ from shiftproof.report.grid.entries import Entry
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import SeriesStyle
-from shiftproof.report.wording import Spelling
+from shiftproof.report.wording import NumberFormat
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
 
@@ -55,7 +55,7 @@ def severities_phrase(runs: Sequence[Run]) -> str:
 def legend(shown: Sequence[Entry], *, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
     """Return the legend of all models: sample, name, title as ``spell`` spells it, and adapter."""
     return figures.legend(
-        (one.look, _title(one, spell), wording.adapter_words(one.adapter)) for one in shown
+        (one.series, _title(one, spell), wording.adapter_words(one.adapter)) for one in shown
     )
 
 
@@ -72,7 +72,7 @@ def bars(
     changes: Sequence[Column],
     *,
     clean: bool,
-    spelling: Spelling,
+    number_format: NumberFormat,
 ) -> dict[str, object]:
     """Return the groups of rows with a bar for each model, and the axis that they share.
 
@@ -83,7 +83,7 @@ def bars(
         for column in columns
         for interval in (column.clean if clean else None, *column.corruptions.values())
     )
-    low, top = figures.nice_ends(shown, spelling)
+    low, top = figures.nice_ends(shown, number_format)
 
     def row(
         title: str, get: Callable[[Column], Interval | None], *, total: bool = False
@@ -93,9 +93,9 @@ def bars(
         return {
             "title": title,
             "total": total,
-            "bars": figures.bars(pairs, title=title, top=top, low=low, spelling=spelling),
-            "figures": [spelling.cell(interval) for interval in intervals],
-            "deltas": [spelling.change_cell(get(change)) for change in changes],
+            "bars": figures.bars(pairs, title=title, top=top, low=low, number_format=number_format),
+            "figures": [number_format.cell(interval) for interval in intervals],
+            "deltas": [number_format.change_cell(get(change)) for change in changes],
         }
 
     def of_corruption(name: str) -> dict[str, object]:
@@ -115,7 +115,7 @@ def bars(
     if clean:
         first = row("Clean images", lambda column: column.clean)
         groups.insert(0, {"title": "No corruption", "rows": [first]})
-    return {"groups": groups, "axis": figures.axis(top, low, spelling)}
+    return {"groups": groups, "axis": figures.axis(top, low, number_format)}
 
 
 # ---------------------------------------------------------------- heat maps
@@ -126,11 +126,11 @@ CellPaint: TypeAlias = dict[str, str]
 Paint: TypeAlias = Callable[[Interval, str], CellPaint]
 
 
-def scale_of(columns: Sequence[Column], spelling: Spelling) -> tuple[float, float]:
+def scale_of(columns: Sequence[Column], number_format: NumberFormat) -> tuple[float, float]:
     """Return the ends of the scale that the cells of all models share; of shares, 0 and 1."""
-    if spelling.end is not None:
-        return 0.0, spelling.end
-    return figures.nice_ends(map(_without_ends, _figures_of(columns)), spelling)
+    if number_format.end is not None:
+        return 0.0, number_format.end
+    return figures.nice_ends(map(_without_ends, _figures_of(columns)), number_format)
 
 
 def _figures_of(columns: Sequence[Column]) -> list[Interval]:
@@ -146,54 +146,60 @@ def _without_ends(interval: Interval) -> Interval:
     return Interval(interval.value)
 
 
-def reach_of(changes: Sequence[Column], spelling: Spelling) -> float:
+def reach_of(changes: Sequence[Column], number_format: NumberFormat) -> float:
     """Return the reach of the scale that the cells of all differences share."""
     furthest = max(
         (abs(interval.value) for change in changes for interval in change.cells.values()),
         default=0.0,
     )
-    reach = figures.nice_reach(furthest, spelling)
+    reach = figures.nice_reach(furthest, number_format)
     # A difference of a few points is to look small.
-    return reach if spelling.end is None else max(0.1 * spelling.end, reach)
+    return reach if number_format.end is None else max(0.1 * number_format.end, reach)
 
 
 def paint_difference(
-    interval: Interval, title: str, reach: float, *, lower_is_better: bool, spelling: Spelling
+    interval: Interval,
+    title: str,
+    reach: float,
+    *,
+    lower_is_better: bool,
+    number_format: NumberFormat,
 ) -> CellPaint:
-    """Return the cell of a difference: blue is better, and bold is beyond chance."""
+    """Return the cell of a difference: blue is better, and bold is significant."""
     worse = interval.value if lower_is_better else -interval.value
     return {
-        "text": spelling.change(interval.value),
+        "text": number_format.change(interval.value),
         "style": f"d{colors.diverging_level(worse, reach)}"
         + ("" if interval.spans_zero else " sure"),
-        "title": f"{title}: {spelling.change_with_span(interval)}",
+        "title": f"{title}: {number_format.change_with_span(interval)}",
     }
 
 
 def difference_scale(
-    reach: float, *, lower_is_better: bool, spelling: Spelling
+    reach: float, *, lower_is_better: bool, number_format: NumberFormat
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the steps of the scale of differences, from better to worse."""
     sign = 1 if lower_is_better else -1
     steps = [
         (
             f"d{colors.diverging_level(share * reach, reach)}",
-            spelling.tick_change(sign * share * reach),
+            number_format.tick_change(sign * share * reach),
         )
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
     ]
-    return steps, f"{spelling.points.strip()}, better to worse".removeprefix(", ")
+    return steps, f"{number_format.points.strip()}, better to worse".removeprefix(", ")
 
 
-def _are_long(column: Column, spelling: Spelling) -> bool:
+def _are_long(column: Column, number_format: NumberFormat) -> bool:
     """Whether figures need small letters to stay in their cells; shares never do."""
-    return spelling.end is None and any(
-        len(spelling.figure(interval.value)) > len("17.4") for interval in _figures_of([column])
+    return number_format.end is None and any(
+        len(number_format.figure(interval.value)) > len("17.4")
+        for interval in _figures_of([column])
     )
 
 
 def heat_map(
-    column: Column, paint: Paint, *, difference: bool, clean: bool, spelling: Spelling
+    column: Column, paint: Paint, *, difference: bool, clean: bool, number_format: NumberFormat
 ) -> dict[str, object]:
     """Return corruption by severity; ``paint`` makes a cell from a figure and its title."""
     scores = column.run.scores
@@ -217,8 +223,8 @@ def heat_map(
     return {
         "title": column.label,
         "difference": difference,
-        "small": difference or _are_long(column, spelling),
-        "unit": (spelling.points if difference else spelling.sign).strip(),
+        "small": difference or _are_long(column, number_format),
+        "unit": (number_format.points if difference else number_format.sign).strip(),
         "severities": scores.severities,
         "clean": cell(column.clean, "Clean") if clean else None,
         "mean": cell(column.mean, "Mean over corruptions"),
@@ -244,17 +250,17 @@ def curve_groups(
     columns: Sequence[Column],
     *,
     clean: bool,
-    spelling: Spelling,
+    number_format: NumberFormat,
 ) -> list[dict[str, object]]:
     """Return a panel per corruption, by group, all on the same axis."""
-    low, top = figures.nice_ends(_figures_of(columns), spelling)
+    low, top = figures.nice_ends(_figures_of(columns), number_format)
     severities = sorted({severity for run in runs for severity in run.scores.severities})
 
     def panel(name: str) -> dict[str, object]:
         title = wording.corruption_title(name)
         curves = [
-            figures.Curve(look, points)
-            for look, column in zip(looks, columns, strict=True)
+            figures.Curve(series, points)
+            for series, column in zip(looks, columns, strict=True)
             if (points := _points(column, name, clean=clean))
         ]
         chart = figures.severity_curves(
@@ -263,7 +269,7 @@ def curve_groups(
             severities=severities,
             top=top,
             low=low,
-            spelling=spelling,
+            number_format=number_format,
         )
         return {"title": title, "chart": chart}
 

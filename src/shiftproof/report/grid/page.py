@@ -17,7 +17,7 @@ from shiftproof.report.grid.contrasts import (
     robustness_section,
     separation_section,
 )
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.events import events_section
 from shiftproof.report.grid.overview import overview_section, write_lead
 from shiftproof.report.grid.ranking import ranking_section
@@ -29,20 +29,20 @@ from shiftproof.report.listing import steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
-    byline,
-    describe_drawn_frost,
-    differing,
-    doubts,
+    describe_corruptions,
+    describe_generated_frost,
+    describe_setting_differences,
     kicker,
     list_broken_files,
+    list_limitations,
+    make_byline,
+    name_runs,
     numbers_section,
     reading_section,
-    run_names,
     settings_section,
-    under_corruption,
 )
 from shiftproof.report.table_writing import Table
-from shiftproof.report.wording import spelling_of
+from shiftproof.report.wording import find_number_format
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.ranking import Ranking
@@ -66,12 +66,12 @@ class GridPage(PageKind[Run, GridScores]):
 
     def describe_differences(self, runs: Sequence[Run]) -> list[str]:
         """Describe differences between runs that make their figures incomparable; empty without any."""
-        return _differing(Shown.of(runs), self.task)
+        return _describe_setting_differences(PageContent.of(runs), self.task)
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
         """Return the page of one run, or of several side by side."""
-        shown, task = Shown.of(runs), self.task
-        grid, alarms = Grid.of(shown, task.spell), _differing(shown, task)
+        shown, task = PageContent.of(runs), self.task
+        grid, alarms = Grid.of(shown, task.spell), _describe_setting_differences(shown, task)
         ranking = self.ranking if len(runs) > 1 else shown.first.scores.ranking
         found = [
             task.first(shown),
@@ -101,8 +101,8 @@ class GridPage(PageKind[Run, GridScores]):
             kicker=kicker(runs),
             short=wording.capital(task.models),
             byline=[
-                byline(run, name, _counts(run.scores))
-                for run, name in zip(runs, run_names(runs), strict=True)
+                make_byline(run, name, _counts(run.scores))
+                for run, name in zip(runs, name_runs(runs), strict=True)
             ],
             lead=[*task.lead(shown), *write_lead(shown, task)],
             sections=[section for section in found if section is not None],
@@ -131,11 +131,11 @@ class GridPage(PageKind[Run, GridScores]):
         return tables.summarize(scores)
 
 
-def _title(shown: Shown, task: TaskPage) -> str:
+def _title(shown: PageContent, task: TaskPage) -> str:
     plain = [entry for entry in shown.entries if entry.adapter is None] or shown.entries[:1]
     titles = list(dict.fromkeys(task.spell(one.scored.title or one.label) for one in plain))
     named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} {task.models}"
-    return f"{named} {under_corruption(shown.runs)}"
+    return f"{named} {describe_corruptions(shown.runs)}"
 
 
 def _counts(scores: GridScores) -> list[str]:
@@ -144,21 +144,21 @@ def _counts(scores: GridScores) -> list[str]:
 
 
 def _units(scores: GridScores) -> str:
-    units = dict.fromkeys(spelling_of(measure.unit).stored for measure in scores.measures)
+    units = dict.fromkeys(find_number_format(measure.unit).stored for measure in scores.measures)
     return wording.listing(list(units))
 
 
 # ---------------------------------------------------------------- what must be said first
 
 
-def _differing(shown: Shown, task: TaskPage) -> list[str]:
+def _describe_setting_differences(shown: PageContent, task: TaskPage) -> list[str]:
     def batch_size(run: Run) -> object:
         # A run without adapters is like any other there.
         adapted = [one for one in shown.runs if one.adapts]
         return (run if run.adapts else adapted[0]).settings.get("batch_size")
 
     adapts = any(run.adapts for run in shown.runs)
-    return differing(
+    return describe_setting_differences(
         shown.runs,
         {
             "measure": lambda run: run.scores.measure.title,
@@ -194,9 +194,9 @@ def _corruption_settings(run: Run) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _warnings(shown: Shown, task: TaskPage) -> list[str]:
+def _warnings(shown: PageContent, task: TaskPage) -> list[str]:
     found = [*task.warnings(shown), *describe_software(shown.runs)]
-    for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
+    for run, name in zip(shown.runs, name_runs(shown.runs), strict=True):
         scores = run.scores
         claimed = f", so no {scores.grid.claim} is claimed" if scores.grid.claim else ""
         where = "" if len(shown.runs) == 1 else f"{name}: "
@@ -213,16 +213,16 @@ def _warnings(shown: Shown, task: TaskPage) -> list[str]:
                 f"{where}These figures have no intervals: they come from a table of results, and there "
                 "are no images to resample. A small difference may be chance."
             )
-        frost = describe_drawn_frost(run)
+        frost = describe_generated_frost(run)
         found += [] if frost is None else [f"{where}{frost}"]
-        found += [f"{where}{line}" for line in _doubt_adapters(shown, run)]
+        found += [f"{where}{line}" for line in _warn_about_adapters(shown, run)]
         found += [f"{where}{note}." for note in tables.describe_unanswered(scores)]
         found += [f"{where}{line}" for line in run.faults]
-        found += doubts(scores.images, where)
+        found += list_limitations(scores.images, where)
     return found
 
 
-def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
+def _warn_about_adapters(shown: PageContent, run: Run) -> list[str]:
     """Return warnings of adapters in a run with harmful settings."""
     size, protocol = run.settings.get("batch_size"), run.settings.get("protocol")
     order = protocol.get("order") if isinstance(protocol, Mapping) else None
@@ -238,7 +238,7 @@ def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
     return found
 
 
-def _reading(shown: Shown) -> Section:
+def _reading(shown: PageContent) -> Section:
     scores = shown.first.scores
     return reading_section(
         "grid_reading.html.j2",

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.words import level, spelling
+from shiftproof.report.grid.words import level, number_format
 from shiftproof.report.sections import title_alone
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
-from shiftproof.report.wording import spelling_of
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
+from shiftproof.report.wording import find_number_format
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 
 def summarize(scores: GridScores) -> Table:
@@ -20,7 +20,7 @@ def summarize(scores: GridScores) -> Table:
     """
     scored = [*scores.models, *scores.differences]
     interval = level(scores)
-    form = spelling(scores)
+    form = number_format(scores)
     severities = wording.severities_phrase(scores.severities)
     parts = [
         f"{wording.capital(_title(scores))}{form.short_phrase}, {severities}",
@@ -34,7 +34,7 @@ def summarize(scores: GridScores) -> Table:
         rows=tuple(row for row in _rows(scores, scored) if any(row.figures)),
         caption="; ".join(part for part in parts if part) + ".",
         notes=tuple(_notes(scores, interval)),
-        spelling=form,
+        number_format=form,
     )
 
 
@@ -43,11 +43,11 @@ def _title(scores: GridScores) -> str:
     return scores.measure.title
 
 
-def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
+def _rows(scores: GridScores, scored: Sequence[ModelScores]) -> list[Row]:
     name = scores.measure.name
 
     def row(kind: str, key: str, title: str, group: str, figures: list[Interval | None]) -> Row:
-        return Row(kind, key, title, group, name, tuple(figures), spelling(scores))
+        return Row(kind, key, title, group, name, tuple(figures), number_format(scores))
 
     rows = []
     if any(one.name == "clean" for one in scores.headlines):
@@ -68,13 +68,13 @@ def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
         if one.name != "clean" and one.name != "calibration_error":
             figures = [each.summary.get(one.name) for each in scored]
             title = "Mean over corruptions" if " under " in one.title else one.title
-            form = spelling_of(one.unit)
+            form = find_number_format(one.unit)
             rows.append(Row("summary", one.name, title, "", one.name, tuple(figures), form))
     return rows
 
 
 def _notes(scores: GridScores, interval: str) -> list[str]:
-    what = [f"{_title(scores)}{spelling(scores).short_phrase}"]
+    what = [f"{_title(scores)}{number_format(scores).short_phrase}"]
     if scores.used is not None:
         what.append(wording.plural(scores.used, "image"))
     if scores.images.objects is not None:
@@ -125,7 +125,7 @@ def write_cells(scores: GridScores) -> str:
                 line += ends(found.figures.get(name))
             values = [found.numbers.get(name) for name in numbers]
             lines.append([*line, *("" if value is None else value for value in values)])
-    return csv_text(lines)
+    return write_csv(lines)
 
 
 def number_names(all_scores: Sequence[GridScores]) -> list[str]:

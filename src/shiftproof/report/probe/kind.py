@@ -22,13 +22,13 @@ from shiftproof.report.probe.sections import (
 from shiftproof.report.sections import (
     Document,
     Section,
-    byline,
-    differing,
+    describe_setting_differences,
     label_models,
     list_broken_files,
+    make_byline,
+    name_runs,
     numbers_section,
     reading_section,
-    run_names,
     settings_section,
 )
 from shiftproof.report.table_writing import Table
@@ -65,12 +65,14 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
             kicker="Probe" if len(runs) == 1 else f"Comparison of {len(runs)} probes",
             short="Encoders",
             byline=[
-                byline(run, name, _counts(run.scores))
-                for run, name in zip(runs, run_names(runs), strict=True)
+                make_byline(run, name, _counts(run.scores))
+                for run, name in zip(runs, name_runs(runs), strict=True)
             ],
             lead=[_tell(entry, len(runs)) for entry in encoders[:4]],
             sections=[section for section in sections if section is not None],
-            alarms=differing(runs, {"versions": lambda run: run.settings.get("versions")}),
+            alarms=describe_setting_differences(
+                runs, {"versions": lambda run: run.settings.get("versions")}
+            ),
             warnings=[
                 words for run in runs if (words := probe_wording.warn_few(run.scores)) is not None
             ][:1],

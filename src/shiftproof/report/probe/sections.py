@@ -22,12 +22,12 @@ class ProbeEntry:
 
     run: ProbeRun
     scored: Probed
-    look: SeriesStyle
+    series: SeriesStyle
 
     @property
     def label(self) -> str:
         """The model's name, with the run's name before it where several runs are shown."""
-        return self.look.label
+        return self.series.label
 
 
 def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
@@ -115,7 +115,7 @@ _GROUP_TITLES = {
 
 def _legend_row(entry: ProbeEntry) -> tuple[SeriesStyle, str, str]:
     scored = entry.scored
-    return entry.look, scored.title if scored.title != scored.name else "", ""
+    return entry.series, scored.title if scored.title != scored.name else "", ""
 
 
 def _most(entry: ProbeEntry, name: str) -> float:
@@ -143,7 +143,7 @@ def _bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
             words if len(verdicts) == 1 else f"{label}: {words}" for label, words in verdicts
         ),
         "bars": figures.bars(
-            [(entry.look, interval) for entry, interval in zip(shown, bars, strict=True)],
+            [(entry.series, interval) for entry, interval in zip(shown, bars, strict=True)],
             title=factor.title,
             top=1.0,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.report import wording
 from shiftproof.report.probe import wording as probe_wording
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
 from shiftproof.runs.scores.probe import READINGS, Probed, ProbeScores
 
 
@@ -64,7 +64,7 @@ def write_readings(scores: ProbeScores) -> str:
     ]
     for one in (*scores.models, *scores.differences):
         lines += _lines(scores, one)
-    return csv_text(lines)
+    return write_csv(lines)
 
 
 def _lines(scores: ProbeScores, one: Probed) -> list[list[object]]:

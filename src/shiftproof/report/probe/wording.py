@@ -8,7 +8,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.runs.scores.probe import Factor, FactorReadouts, Probed, ProbeScores
 
-MOST_NAMED = 6
+MAX_NAMED = 6
 """Factors that a sentence lists."""
 
 
@@ -42,23 +42,23 @@ def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     if kept:
         shares = [
             f"{wording.share(_value(model.factors[factor.name].beside))} of {factor_name(factor)}"
-            for factor in kept[:MOST_NAMED]
+            for factor in kept[:MAX_NAMED]
         ]
-        if len(kept) > MOST_NAMED:
-            less = wording.plural(len(kept) - MOST_NAMED, "other factor")
+        if len(kept) > MAX_NAMED:
+            less = wording.plural(len(kept) - MAX_NAMED, "other factor")
             shares.append(f"less of {less}")
         found.append(f"{label} keeps {wording.listing(shares)}.")
     else:
-        found.append(f"{label} keeps nothing that a linear probe reads beyond chance.")
+        found.append(f"{label} keeps nothing that a linear probe reads above chance.")
     if hidden:
         found.append(f"Only a network reads {_names(hidden)}.")
     if collapsed:
         found.append(
-            f"It has collapsed {_names(collapsed)}. {_tell_controls(scores, model, collapsed)}".rstrip()
+            f"It has collapsed {_names(collapsed)}. {_describe_controls(scores, model, collapsed)}".rstrip()
         )
     if undecided:
         found.append(
-            f"Whether it keeps {_names(undecided, 'or')} cannot be told from "
+            f"Whether it keeps {_names(undecided, 'or')} is unclear from "
             f"{wording.plural(scores.used, 'image')}."
         )
     if unread:
@@ -70,7 +70,7 @@ def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
 
 
 def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -> str:
-    """Say which factors one encoder keeps more of than another, beyond chance."""
+    """Say which factors one encoder keeps more of than another, significantly."""
     more: list[tuple[Factor, Interval]] = []
     less: list[tuple[Factor, Interval]] = []
     for factor in scores.factors:
@@ -124,20 +124,20 @@ def _list_moves(moved: Sequence[tuple[Factor, Interval]]) -> str:
     strongest = sorted(moved, key=lambda item: -abs(item[1].value))
     names = [
         f"{factor_name(factor)} ({wording.points(interval.value)})"
-        for factor, interval in strongest[:MOST_NAMED]
+        for factor, interval in strongest[:MAX_NAMED]
     ]
-    if len(strongest) > MOST_NAMED:
-        names.append(wording.plural(len(strongest) - MOST_NAMED, "other factor"))
+    if len(strongest) > MAX_NAMED:
+        names.append(wording.plural(len(strongest) - MAX_NAMED, "other factor"))
     return wording.listing(names)
 
 
 _CONTROLS = {"pixels": "the pixels", "random": "an untrained network"}
 
 
-def _tell_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
+def _describe_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
     """Describe how much of the collapsed factors a control retains, and by which probe."""
     shares = []
-    for factor in factors[:MOST_NAMED]:
+    for factor in factors[:MAX_NAMED]:
         if (best := _find_best_control(scores, model, factor)) is not None:
             value, control, probe = best
             source = _CONTROLS.get(control, control)
@@ -148,7 +148,7 @@ def _tell_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]
 def _find_best_control(
     scores: ProbeScores, model: Probed, factor: Factor
 ) -> tuple[float, str, str] | None:
-    """Return the most that is read beyond chance from a control, from which, and by which probe."""
+    """Return the most that is read above chance from a control, from which, and by which probe."""
     found = [
         (interval.value, other.control, probe)
         for other in scores.models

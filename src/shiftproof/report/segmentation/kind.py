@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.report.detection.wording import short_title
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.missing_classes import warn_of_missing_classes
 from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.grid.words import level
@@ -15,11 +15,11 @@ from shiftproof.report.segmentation.sections import (
     conditions_section,
     takers_section,
 )
-from shiftproof.report.segmentation.wording import headline, tell_missing
+from shiftproof.report.segmentation.wording import describe_missing, headline
 from shiftproof.runs.scores.segmentation import Detail, Gallery
 
 
-def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+def _sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return [
         gallery_section(shown, pictures),
         examples_section(shown, pictures),
@@ -29,7 +29,7 @@ def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     ]
 
 
-def _reading(shown: Shown, pictures: Pictures) -> Section:
+def _reading(shown: PageContent, pictures: Pictures) -> Section:
     scores = shown.first.scores
     return reading_section(
         "segmentation_reading.html.j2",
@@ -49,7 +49,7 @@ SEGMENTATION = TaskPage(
     headline=headline,
     sections=_sections,
     reading=_reading,
-    warnings=lambda shown: warn_of_missing_classes(shown, Detail, tell_missing),
+    warnings=lambda shown: warn_of_missing_classes(shown, Detail, describe_missing),
     spell=short_title,
     broken=(
         "An image that cannot be read in one cell is left out of all of them, and of every model "

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.entries import PageContent
+from shiftproof.report.sections import Section, name_runs
 from shiftproof.report.svg import shapes
 from shiftproof.report.svg.markup import Html, element
 from shiftproof.runs.scores.segmentation import Example, Gallery, Sheet
@@ -16,7 +16,7 @@ PICTURE_SIZES = ((320, 82), (288, 80), (256, 78), (224, 76), (192, 72), (160, 70
 """Long side and JPEG quality of the pictures, best first."""
 
 
-def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the images that lose most; None where the runs have none."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None or not pictures.sheets:
@@ -38,7 +38,7 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
             "unreadable": len(pictures.unreadable),
             "run_name": None
             if len(shown.runs) == 1
-            else run_names(shown.runs)[list(shown.runs).index(run)],
+            else name_runs(shown.runs)[list(shown.runs).index(run)],
         },
     )
 
@@ -81,7 +81,7 @@ def _case(
     }
 
 
-def examples_section(shown: Shown, pictures: Pictures) -> Section | None:
+def examples_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build two images in a cell of every corruption, with all answers; None where the runs have none."""
     found = shown.find_pictured(Gallery, "examples")
     if found is None:

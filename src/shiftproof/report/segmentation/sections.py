@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.falls import (
-    MOST_LISTED,
-    MOST_OPEN,
-    FallRow,
+from shiftproof.report.grid.drops import (
+    MAX_LISTED,
+    MAX_OPEN,
+    DropRow,
     describe_ranges,
-    falls_section,
+    drops_section,
 )
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.words import over
 from shiftproof.report.sections import Section
-from shiftproof.report.segmentation.wording import name_of, tell_worst
+from shiftproof.report.segmentation.wording import describe_worst, name_folder
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.runs.scores.segmentation import Confusion, Detail, Taker
@@ -22,16 +22,16 @@ TAKERS = 3
 """Number of classes named as confusions in a row."""
 
 
-def classes_section(shown: Shown) -> Section | None:
+def classes_section(shown: PageContent) -> Section | None:
     """Build the IoU of each class, the largest loss first; None without classes."""
     details = [entry.detail(Detail) for entry in shown.entries]
     place = next((at for at, detail in enumerate(details) if detail.classes), None)
     if place is None:
         return None
-    order = list(details[place].classes)[:MOST_LISTED]
+    order = list(details[place].classes)[:MAX_LISTED]
     by_name = [{one.name: one for one in detail.classes} for detail in details]
     rows = [
-        FallRow(
+        DropRow(
             one.name,
             [found.get(one.name) for found in by_name],
             [wording.count(one.images), wording.count(one.pixels)],
@@ -40,8 +40,8 @@ def classes_section(shown: Shown) -> Section | None:
     ]
     first = shown.entries[place]
     whose = f" of {first.label}" if len(shown.entries) > 1 else ""
-    worst = tell_worst(first.label, order)
-    return falls_section(
+    worst = describe_worst(first.label, order)
+    return drops_section(
         "classes",
         "Class by class",
         "Classes",
@@ -58,15 +58,15 @@ def classes_section(shown: Shown) -> Section | None:
     )
 
 
-def conditions_section(shown: Shown) -> Section | None:
+def conditions_section(shown: PageContent) -> Section | None:
     """Build mIoU by recording condition; None if there is only one."""
     details = [entry.detail(Detail) for entry in shown.entries]
     names = list(dict.fromkeys(name for detail in details for name in detail.conditions))
     if not names:
         return None
-    rows = [FallRow(name, [one.conditions.get(name) for one in details]) for name in names]
-    told = describe_ranges(fall for row in rows for fall in row.falls)
-    return falls_section(
+    rows = [DropRow(name, [one.conditions.get(name) for one in details]) for name in names]
+    told = describe_ranges(drop for row in rows for drop in row.drops)
+    return drops_section(
         "conditions",
         "By the weather and light of the images",
         "Conditions",
@@ -83,7 +83,7 @@ def conditions_section(shown: Shown) -> Section | None:
 # ---------------------------------------------------------------- where the pixels go
 
 
-def takers_section(shown: Shown) -> Section | None:
+def takers_section(shown: PageContent) -> Section | None:
     """Build the confusions of each class; None if unknown."""
     details = [(entry, entry.detail(Detail)) for entry in shown.entries]
     tables = [
@@ -115,16 +115,16 @@ def _takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
     ]
     return {
         "label": entry.label,
-        "dot": figures.dot(entry.look),
-        "rows": rows[:MOST_OPEN],
-        "folded": rows[MOST_OPEN:MOST_LISTED],
+        "dot": figures.dot(entry.series),
+        "rows": rows[:MAX_OPEN],
+        "folded": rows[MAX_OPEN:MAX_LISTED],
         "matrix": None if detail.confusion is None else _matrix(detail.confusion),
     }
 
 
 def _taker(taker: Taker) -> dict[str, str]:
     clean = "" if taker.clean is None else f"{wording.percent(taker.clean)} → "
-    return {"name": name_of(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
+    return {"name": name_folder(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
 
 
 def _matrix(confusion: Confusion) -> dict[str, object]:

@@ -28,10 +28,10 @@ SEARCHES = {
 
 TRAIN, REFERENCE = SeriesStyle("training set", 0), SeriesStyle("reference", 1)
 
-MOST_CLASSES = 25
+MAX_CLASSES = 25
 """Number of classes shown; the others are collapsed."""
 
-MOST_LISTED = 1500
+MAX_LISTED = 1500
 """Limit of a list, for the sake of browsers; the run's files have the rest."""
 
 
@@ -125,7 +125,8 @@ def curves_section(scores: AuditScores) -> Section:
         "similarity_curves.html.j2",
         {
             "legend": figures.legend(
-                (look, "", "") for look in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
+                (series, "", "")
+                for series in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
             ),
             "sets": [
                 {
@@ -138,8 +139,8 @@ def curves_section(scores: AuditScores) -> Section:
                     ),
                     "cumulative": similarity_figures.cumulative(
                         [
-                            Line(look, shares)
-                            for look, shares in _sides(
+                            Line(series, shares)
+                            for series, shares in _sides(
                                 each.cumulative.train, each.cumulative.reference
                             )
                         ],
@@ -226,7 +227,7 @@ def _list_classes(tested: TestSet) -> dict[str, Any]:
     order = sorted(
         tested.classes,
         key=lambda each: -((each.gap if by_gap else each.similarity) or 0.0),
-    )[:MOST_LISTED]
+    )[:MAX_LISTED]
     rows = [
         [
             each.label,
@@ -239,7 +240,7 @@ def _list_classes(tested: TestSet) -> dict[str, Any]:
         ]
         for each in order
     ]
-    return {"name": tested.name, "rows": rows[:MOST_CLASSES], "folded": rows[MOST_CLASSES:]}
+    return {"name": tested.name, "rows": rows[:MAX_CLASSES], "folded": rows[MAX_CLASSES:]}
 
 
 # ---------------------------------------------------------------- certificates

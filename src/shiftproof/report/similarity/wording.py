@@ -1,6 +1,6 @@
 """Sentences of an audit: what the similarity of training and test set can and cannot explain.
 
-A sentence claims that the training set comes closer only where the paired interval leaves out 0, and
+A sentence claims that the training set comes closer only where the paired interval excludes 0, and
 no sentence says that a score is owed to it: that, only training without those rows can say.
 """
 
@@ -39,15 +39,15 @@ def verdict(tested: TestSet, scores: AuditScores) -> str:
     """Describe whether the training set is closer than the reference, and the consequences."""
     if tested.gap is None or tested.share_closer is None:
         return (
-            f"How close is close cannot be said of {tested.name}: there is no reference training set "
-            "to compare with (--reference)."
+            f"Whether the training set is close to {tested.name} is unknown without a reference training "
+            "set (--reference)."
         )
     gap = f"{cosine_change(tested.gap.value)} on average, {span(tested.gap, signed=True)}"
     if tested.gap.spans_zero:
         return (
-            f"Whether the training set comes closer to {tested.name} than the reference cannot be told "
-            f"from {wording.plural(tested.rows, 'test row')} ({gap}). Nothing here says that a better "
-            "score is owed to similar images, nor that it is not."
+            f"Whether the training set comes closer to {tested.name} than the reference is unclear from "
+            f"{wording.plural(tested.rows, 'test row')} ({gap}). A better score may or may not be due to "
+            "similar images."
         )
     if tested.gap.value < 0:
         return (
@@ -103,7 +103,7 @@ def lead(scores: AuditScores) -> list[str]:
             for names, sentence in (
                 (closer, "The training set comes closer than the reference to {}."),
                 (farther, "It comes less close to {}."),
-                (open_, "For {} the two cannot be told apart."),
+                (open_, "For {} their difference is not significant."),
             )
             if names
             for sentence in [sentence.format(wording.listing(names))]

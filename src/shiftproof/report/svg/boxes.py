@@ -18,10 +18,10 @@ KEPT, LOST, EXTRA, MISSED, ASIDE = "kept", "lost", "extra", "missed", "aside"
 SIGNS = {KEPT: "✓", LOST: "✗", EXTRA: "?"}
 """Prefixes of the names; the other two kinds have no names."""
 
-MOST_BOXES = 20
+MAX_BOXES = 20
 """More boxes of one kind would hide the picture."""
 
-MOST_LABELS = 5
+MAX_LABELS = 5
 """Maximum number of names in one image, for legibility."""
 
 _LONGEST_NAME = 14
@@ -84,7 +84,7 @@ def count(drawn: Sequence[Mark], kind: str) -> int:
 
 
 def draw(
-    size: tuple[int, int], drawn: Sequence[Mark], *, style: str = "", most: int = MOST_BOXES
+    size: tuple[int, int], drawn: Sequence[Mark], *, style: str = "", most: int = MAX_BOXES
 ) -> Html:
     """Draw marks over an image of ``size``, width and height.
 
@@ -179,7 +179,7 @@ def _labels(shown: Sequence[Mark], size: tuple[int, int]) -> list[Html]:
     written: list[Html] = []
     for kind in (LOST, KEPT, EXTRA):
         for mark in _surest(shown, kind):
-            if len(written) == MOST_LABELS:
+            if len(written) == MAX_LABELS:
                 return written
             text = f"{SIGNS[kind]} {_short(mark)}"
             place = _free_place(mark, _wide(text) * letters, 1.4 * letters, size, taken)

@@ -63,22 +63,22 @@ def draw_curves(
     for position, name in enumerate(columns):
         pieces.append(_text(x(position), _BOTTOM + 16, name, "middle"))
     pieces.append(_text(_LEFT, _BOTTOM + 32, axis, "start"))
-    looks = [SeriesStyle(name, number) for number, name in enumerate(rows)]
-    series = [
+    all_series = [SeriesStyle(name, number) for number, name in enumerate(rows)]
+    values_by_series = [
         [(at, value) for at, value in enumerate(values) if value is not None]
         for values in rows.values()
     ]
-    for look, values in zip(looks, series, strict=True):
+    for series, values in zip(all_series, values_by_series, strict=True):
         high = [(x(at), y(value.upper)) for at, value in values]
         low = [(x(at), y(value.lower)) for at, value in reversed(values)]
-        pieces.append(shapes.polygon(f"band {look.style}", [*high, *low]))
-    for look, values in zip(looks, series, strict=True):
+        pieces.append(shapes.polygon(f"band {series.style}", [*high, *low]))
+    for series, values in zip(all_series, values_by_series, strict=True):
         points = [(x(at), y(interval.value)) for at, interval in values]
-        pieces.append(shapes.polyline(f"line {look.style}", points, look.dash))
+        pieces.append(shapes.polyline(f"line {series.style}", points, series.dash))
         for at, interval in values:
-            words = f"{look.label}, {columns[at]}: {wording.share(interval.value)}"
-            pieces.append(marker(look, x(at), y(interval.value), 3.0, words))
-    pieces += _draw_legend(looks)
+            words = f"{series.label}, {columns[at]}: {wording.share(interval.value)}"
+            pieces.append(marker(series, x(at), y(interval.value), 3.0, words))
+    pieces += _draw_legend(all_series)
     height = _BOTTOM + 48 + _LEGEND * ((len(rows) + 1) // 2)
     return _write_file(pieces, height=height, title=title)
 
@@ -161,15 +161,15 @@ def _judge(interval: Interval) -> str:
     return "better" if interval.value < 0 else "worse"
 
 
-def _draw_legend(looks: Sequence[SeriesStyle]) -> list[Html]:
+def _draw_legend(all_series: Sequence[SeriesStyle]) -> list[Html]:
     """In two columns below the plot."""
     pieces: list[Html] = []
-    for position, look in enumerate(looks):
+    for position, series in enumerate(all_series):
         left, y = _LEFT + position % 2 * 290.0, _BOTTOM + 52 + _LEGEND * (position // 2)
-        style, end = f"line {look.style}", left + 26
-        pieces.append(shapes.line(style, look.dash, x1=left, x2=end, y1=y, y2=y))
-        pieces.append(marker(look, left + 13, y))
-        pieces.append(_text(left + 32, y + 4, look.label, "start"))
+        style, end = f"line {series.style}", left + 26
+        pieces.append(shapes.line(style, series.dash, x1=left, x2=end, y1=y, y2=y))
+        pieces.append(marker(series, left + 13, y))
+        pieces.append(_text(left + 32, y + 4, series.label, "start"))
     return pieces
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.breaking import SURVIVES, severities_of
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import open_table, schema_of, write_table
@@ -124,5 +124,5 @@ def read_breaking(path: Path) -> BreakingRecords:
             answer=whole["answer"].astype(np.int32),
             checked=places[1],
             recovered=whole["recovered"].astype(bool),
-            error=texts_of(table["error"].combine_chunks()),
+            error=decode_texts(table["error"].combine_chunks()),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
@@ -92,7 +92,7 @@ def read_block(path: Path) -> DrawRecords:
             target=np.asarray(table["target"].fill_null(-1), np.int32),
             prediction=np.asarray(table["prediction"].fill_null(-1), np.int32),
             confidence=np.asarray(table["confidence"].fill_null(np.nan), np.float32),
-            error=texts_of(table["error"].combine_chunks()),
+            error=decode_texts(table["error"].combine_chunks()),
         )
     pairs = set(zip(records.ids, records.cells, strict=True))
     if len(pairs) < len(records):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import I32, Logits
 
@@ -72,5 +72,5 @@ def read_logits(path: Path) -> LogitRecords:
             ids=column["id"].to_pylist(),
             target=np.asarray(column["target"], dtype=np.int32),
             logits=logits,
-            error=texts_of(column["error"]),
+            error=decode_texts(column["error"]),
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F64, I16, I32, I64, Flags
 
@@ -41,10 +41,10 @@ class PixelCounts:
 NO_PIXELS = PixelCounts(np.empty(0, np.int16), np.empty(0, np.int16), np.empty(0, np.int64))
 
 
-def as_counts(confusion: I64) -> PixelCounts:
+def to_counts(confusion: I64) -> PixelCounts:
     """Return the entries above 0 of a ``(K, K + 1)`` confusion, whose last column is no class.
 
-    >>> as_counts(np.array([[3, 0, 1], [0, 2, 0]])).prediction
+    >>> to_counts(np.array([[3, 0, 1], [0, 2, 0]])).prediction
     array([ 0, -1,  1], dtype=int16)
     """
     truth, prediction = np.nonzero(confusion)
@@ -170,7 +170,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
                 PixelCounts(*(values[start:stop] for values in parts.values()))
                 for start, stop in itertools.pairwise(ends)
             ],
-            error=texts_of(column["error"]),
+            error=decode_texts(column["error"]),
         )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.shared import Count, Resampling, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 
 
 class CorruptionBreaking(msgspec.Struct, frozen=True):
@@ -137,7 +137,7 @@ def _rows(
         if figure is not None:
             yield {
                 "model": model.name, "against": model.against, "corruption": corruption,
-                "measure": measure, **ends_of(figure),
+                "measure": measure, **list_ends(figure),
             }  # fmt: skip
 
 

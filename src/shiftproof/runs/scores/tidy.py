@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = dict[str, str | int | float | None]
 
-MOST_BARS = 30
+MAX_BARS = 30
 
 _FIGURES = ("value", "low", "high")
 
@@ -74,7 +74,7 @@ class TidyScores(msgspec.Struct, frozen=True):
 
     def _repr_png_(self) -> bytes | None:
         """Show the first figures as bars in a notebook; None without matplotlib."""
-        return encode_figure(lambda: draw_bars(list(self.rows())[:MOST_BARS]))
+        return encode_figure(lambda: draw_bars(list(self.rows())[:MAX_BARS]))
 
 
 def spell(value: str | float | None) -> str:
@@ -84,7 +84,7 @@ def spell(value: str | float | None) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def ends_of(interval: Interval | None) -> Mapping[str, float | None]:
+def list_ends(interval: Interval | None) -> Mapping[str, float | None]:
     """Return the columns of a figure."""
     if interval is None:
         return {"value": None, "low": None, "high": None}
