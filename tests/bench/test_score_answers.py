@@ -58,13 +58,13 @@ def save_tenfold(path, logits):
     np.save(path, 10 * logits)
 
 
-def name_folder(cell, suffix):
+def name_of(cell, suffix):
     return f"clean{suffix}" if cell.is_clean else f"{cell.corruption}/{cell.severity}{suffix}"
 
 
 def write_all(root, logits, write, suffix):
     for cell, values in logits.items():
-        path = root / name_folder(cell, suffix)
+        path = root / name_of(cell, suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, values)
     return root
@@ -139,7 +139,7 @@ def test_the_best_classes_in_tables(world, tmp_path):
     photos, run, ids, logits = world
     root = tmp_path / "answers"
     for cell, values in logits.items():
-        write_csv(root / name_folder(cell, ".csv"), list(rows_of(ids, values))[::-1])
+        write_csv(root / name_of(cell, ".csv"), list(rows_of(ids, values))[::-1])
     scored = bench.score(root, photos, out=tmp_path / "run", classes=CLASSES)
     names = ("error", "top5_error", "calibration_error")
     close(figures(scored, names), figures(run, names))

@@ -55,13 +55,13 @@ def world(tmp_path_factory):
     return data, run, said
 
 
-def name_folder(cell):
+def name_of(cell):
     return "clean" if cell.is_clean else f"weather/{cell.corruption}/{cell.severity}"
 
 
 def write_answers(root, said, change=lambda labels: labels, suffix=".png", palette=False):
     for (cell, image), labels in said.items():
-        path = root / name_folder(cell) / image.replace(".png", suffix)
+        path = root / name_of(cell) / image.replace(".png", suffix)
         save(path, np.asarray(change(labels)).astype(np.uint8), palette)
     return root
 

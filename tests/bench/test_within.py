@@ -25,7 +25,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture
 def small_rounds(monkeypatch):
-    monkeypatch.setattr(within, "FIRST", 4)
+    monkeypatch.setattr(within, "FIRST_ROUND", 4)
 
 
 def records_of(folder):
@@ -95,13 +95,13 @@ def test_an_interrupted_round_is_taken_up(many, tmp_path, monkeypatch):
     def fail(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(within._Rounds, "_join", fail)
+    monkeypatch.setattr(within._Rounds, "_join_rounds", fail)
     with pytest.raises(KeyboardInterrupt):
         run_within(many, tmp_path / "run", HOURS)
     assert len(list((tmp_path / "run/rounds").iterdir())) == 3
     (tmp_path / "run/rounds/0003/records/source/contrast-5.parquet").unlink()
     (tmp_path / "run/rounds/0003/round.json").write_text('{"images": 14, "seconds": null}')
-    monkeypatch.setattr(within._Rounds, "_join", join)
+    monkeypatch.setattr(within._Rounds, "_join_rounds", join)
     run = run_within(many, tmp_path / "run", HOURS)
     assert records_of(run.path) == records_of(run_on(many, None, tmp_path / "whole").path)
 

@@ -499,7 +499,7 @@ def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):
 
 @pytest.mark.parametrize("sampled", [1, 12])
 def test_the_estimate_is_near_what_is_written_and_writes_nothing(tmp_path, monkeypatch, sampled):
-    monkeypatch.setattr(export, "SAMPLED_IMAGES", sampled)
+    monkeypatch.setattr(estimate, "SAMPLED_IMAGES", sampled)
     coco_tree(tmp_path / "coco")
     settings = {"corruptions": ["brightness", "contrast"], "severities": [1, 3], "workers": 2}
     told = estimate_export(tmp_path / "coco", tmp_path / "out", **settings)

@@ -31,10 +31,10 @@ def another_process(script, *words):
 HOLDER = """
     import sys
     from pathlib import Path
-    from shiftproof.io.folder_locks import releases_locks, hold
+    from shiftproof.io.folder_locks import releases_locks, lock_folder
     @releases_locks
     def work():
-        hold(Path(sys.argv[1]), shared=len(sys.argv) > 2)
+        lock_folder(Path(sys.argv[1]), shared=len(sys.argv) > 2)
         print("there", flush=True)
         sys.stdin.read()
     work()

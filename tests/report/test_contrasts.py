@@ -217,7 +217,7 @@ def test_the_next_step_says_how_many_images_would_tell(tmp_path: Path) -> None:
     }  # fmt: skip
     run = write_run(tmp_path / "run", content, sheets=0)
     # The interval falls with the root of the number: half of 8 points to 2 points, 4 times 500.
-    assert f"about {500 * math.ceil((0.04 / 0.02) ** 2):,} images would tell" in steps_of(run)
+    assert f"about {500 * math.ceil((0.04 / 0.02) ** 2):,} images would show it" in steps_of(run)
 
 
 def test_a_model_that_guesses_is_said_to_be_loaded_wrongly(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_alike_runs_are_ranked_in_their_part(page: Node, runs: list[Path]) -> No
 def test_folders_of_images_are_refused_where_no_audit_is(runs: list[Path], tmp_path: Path) -> None:
     from shiftproof.report import write_report
 
-    with pytest.raises(InputError, match="named for an audit"):
+    with pytest.raises(InputError, match="only be given for an audit"):
         write_report(runs[:3], tmp_path / "page.html", images=[tmp_path])
     assert not (tmp_path / "page.html").exists()
 

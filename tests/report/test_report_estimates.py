@@ -228,7 +228,7 @@ def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> 
         "In its 75 corrupted cells, where the truth is known, this estimator was off by 3.0 points",
         "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the answers were wrong where it said "
         "61.0 %)",
-        "in 71 of those 75 cells the truth lay within that reach",
+        "in 71 of those 75 cells the truth lay within 1.96 times the root mean square",
         "When not to trust it",
         "unlike the corruptions on which the estimator was validated (Fog and Glass blur; severities 1 to 5)",
     ):
@@ -286,7 +286,7 @@ def test_a_guess_has_no_more_digits_than_it_deserves(fraction: float, text: str)
 
 @pytest.mark.parametrize(
     ("bias", "says"),
-    [(-0.02, "optimistic"), (0.02, "pessimistic"), (0.004, "neither"), (-0.004, "neither")],
+    [(-0.02, "optimistic"), (0.02, "pessimistic"), (0.004, "no bias"), (-0.004, "no bias")],
 )
 def test_a_guess_leans_to_a_side(bias: float, says: str) -> None:
     assert says in wording.leaning(bias)

@@ -222,7 +222,7 @@ class SourceCheck:
 
     def _note(self, logits: object) -> None:
         if self._answers is None:
-            self._answers = read_class_predictions(logits)
+            self._answers = read_answers(logits)
 
     def _explain(self, inputs: torch.Tensor, outputs: object) -> bool:
         if self._probe is None:
@@ -236,7 +236,7 @@ class SourceCheck:
 
     def _explain_with(self, answers: torch.Tensor, distance: float, logits: object) -> bool:
         """Explain a distance, given the logits with the batch's statistics, if they are known."""
-        adapted = read_class_predictions(logits)
+        adapted = read_answers(logits)
         trust = 1.0 if adapted is None else float(_confidence(adapted) / _confidence(answers))
         return explain_by_classes(self._join(answers)[-IMAGES:], distance, trust)
 
@@ -273,7 +273,7 @@ class SourceCheck:
         chosen = chosen.to(inputs.device)
         with torch.no_grad(), measuring(self._network.module, len(chosen)) as found:
             logits = self._network.forward(inputs[chosen])
-        return _Probe(read_class_predictions(logits), logits, average(found), chosen)
+        return _Probe(read_answers(logits), logits, average(found), chosen)
 
     def _join(self, answers: torch.Tensor) -> torch.Tensor:
         """Return the answers after those of earlier batches."""
@@ -365,7 +365,7 @@ def _confidence(probabilities: torch.Tensor) -> torch.Tensor:
     return probabilities.amax(1).mean()
 
 
-def read_class_predictions(logits: object) -> torch.Tensor | None:
+def read_answers(logits: object) -> torch.Tensor | None:
     """Return the finite rows of logits as probabilities ``(M, K)`` on the CPU.
 
     None where there are no logits ``(N, K)`` with K of 2 or more, or no finite row.

@@ -9,7 +9,7 @@ from typing import Any
 from onnx import TensorProto
 
 from shiftproof.adapt.graphs.moments import Moments
-from shiftproof.adapt.graphs.norms import CONVOLUTIONS, FLOATING, Norm, name_folder
+from shiftproof.adapt.graphs.norms import CONVOLUTIONS, FLOATING, Norm, name_of
 from shiftproof.adapt.graphs.operators import Names
 from shiftproof.adapt.graphs.scopes import Scope
 
@@ -69,7 +69,7 @@ def _make_norm(node: Any, scope: Scope, moments: Moments, names: Names) -> Norm:
     known = scope.look_up(result)
     shape = known.shape if known else None
     return Norm(
-        name_folder(node),
+        name_of(node),
         scope,
         node,
         names.make("before"),

@@ -12,7 +12,7 @@ from onnx import ModelProto
 from shiftproof.adapt.graphs.files import opset_of
 from shiftproof.adapt.graphs.folded import find_folded, make_norms
 from shiftproof.adapt.graphs.moments import measure_values
-from shiftproof.adapt.graphs.norms import FLOATING, Norm, find_norms, name_folder
+from shiftproof.adapt.graphs.norms import FLOATING, Norm, find_norms, name_of
 from shiftproof.adapt.graphs.operators import Names, Operators
 from shiftproof.adapt.graphs.rewriting import remove_unread, rename_results, rewrite_norm
 from shiftproof.adapt.graphs.scopes import (
@@ -79,12 +79,12 @@ def _find(
     norms = [norm for scope in scopes for norm in find_norms(scope, rows)]
     folded = [] if calibration is None else find_folded(scopes[0], has_norms=bool(norms))
     _check_found(norms, folded, source, calibration is not None)
-    known = [norm.name for norm in norms] + [name_folder(node) for node in folded]
+    known = [norm.name for norm in norms] + [name_of(node) for node in folded]
     chosen = set(choose_layers(known, settings.layers))
     norms = [norm for norm in norms if norm.name in chosen]
     images = 0
     if calibration is not None:
-        nodes = [node for node in folded if name_folder(node) in chosen]
+        nodes = [node for node in folded if name_of(node) in chosen]
         made, images = _measure(model, scopes[0], nodes, calibration, source, names)
         norms = _order(scopes[0], norms + made)
     if settings.prior == "measured" and any(norm.scope.is_nested for norm in norms):

@@ -79,7 +79,7 @@ def find_norms(scope: Scope, rows: int | str | None) -> list[Norm]:
     ]
 
 
-def name_folder(node: Any) -> str:
+def name_of(node: Any) -> str:
     """Return what a node is called; its first output's name where it has none."""
     return str(node.name or node.output[0])
 
@@ -96,7 +96,7 @@ def find_convolution(scope: Scope, values: str) -> Any:
 
 def _read_norm(node: Any, scope: Scope, rows: int | str | None) -> Norm:
     settings = {attribute.name: attribute for attribute in node.attribute}
-    name = name_folder(node)
+    name = name_of(node)
     if ("training_mode" in settings and settings["training_mode"].i) or len(list(node.output)) > 1:
         raise ModelError(
             f"The batch norm {show_name(name)} is in training mode; expected a graph for "

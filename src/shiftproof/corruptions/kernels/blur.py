@@ -61,7 +61,7 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
 
 
 @compile_inner
-def _commit_replaced(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> None:
+def _settle(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> None:
     """Write what becomes of sums that lie on whole numbers, of which ``doubtful`` has the bits.
 
     What the published code makes of a flat area, where the exact sum is a whole number, depends on
@@ -277,7 +277,7 @@ def blur_by_disk(
             length = min(FLOATS, size - start)
             doubtful = truncate_block(total, NEAR, start, length, spare, out[y])
             if doubtful:
-                _commit_replaced(doubtful, block, flat, start, out[y])
+                _settle(doubtful, block, flat, start, out[y])
 
 
 @compile_inner

@@ -28,7 +28,7 @@ _AVERAGED = {"ema", "swa", "shadow", "teacher", "averaged", "polyak"}
 _NO_WEIGHTS = re.compile(r"optim|sched|scaler|exp_avg|momentum_buffer|grad(ient)?s?$")
 """Keys of tensors that repeat the weights' names but are not weights."""
 
-_MAX_DEPTH = 6
+_DEEPEST = 6
 """Deepest nesting that is searched. Real files nest two or three deep; a malicious one may nest
 without end."""
 
@@ -91,7 +91,7 @@ def flatten(content: Any) -> Content:
         place, depth, value = waiting.pop()
         if isinstance(value, torch.Tensor):
             tensors[place] = value
-        elif isinstance(value, Mapping) and depth < _MAX_DEPTH and id(value) not in seen:
+        elif isinstance(value, Mapping) and depth < _DEEPEST and id(value) not in seen:
             # A dict that contains itself, or is referenced several times, is visited once.
             seen.add(id(value))
             if depth == 1:

@@ -216,13 +216,13 @@ def to_image(
     how the image was fitted into the input.
     """
     _, _, top, left = placement(decoding, size, image_size)
-    (rows, columns), (image_rows, list_image_columns) = size, image_size
-    scale_y, scale_x = image_rows / rows, list_image_columns / columns
+    (rows, columns), (image_rows, image_columns) = size, image_size
+    scale_y, scale_x = image_rows / rows, image_columns / columns
     if decoding.fit == "letterbox":
-        scale_x = scale_y = 1 / min(rows / image_rows, columns / list_image_columns)
+        scale_x = scale_y = 1 / min(rows / image_rows, columns / image_columns)
     shift = np.array([left, top, left, top], np.float32)
     scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
-    border = np.array([list_image_columns, image_rows, list_image_columns, image_rows], np.float32)
+    border = np.array([image_columns, image_rows, image_columns, image_rows], np.float32)
     placed: F32 = np.clip((boxes - shift) * scale, 0, border)
     return placed
 

@@ -263,7 +263,7 @@ def _terminal_rule(scores: GridScores, ranking: Ranking) -> str:
     if not _has_places(ranking):
         return "no intervals: the significance of differences is unknown"
     level = wording.level(scores.interval.level)
-    said = f"significant: the {level} interval of the paired difference excludes 0"
+    said = f"significant: the paired {level} interval excludes 0"
     if len(ranking.pairs) == 1:
         return said
     return f"{said}; *: after Holm's correction for {len(ranking.pairs)} pairs"

@@ -13,7 +13,7 @@ from shiftproof.report.grid.drops import (
 from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.words import over
 from shiftproof.report.sections import Section
-from shiftproof.report.segmentation.wording import describe_worst, name_folder
+from shiftproof.report.segmentation.wording import describe_worst, name_taker
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.runs.scores.segmentation import Confusion, Detail, Taker
@@ -124,7 +124,7 @@ def _takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
 
 def _taker(taker: Taker) -> dict[str, str]:
     clean = "" if taker.clean is None else f"{wording.percent(taker.clean)} → "
-    return {"name": name_folder(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
+    return {"name": name_taker(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
 
 
 def _matrix(confusion: Confusion) -> dict[str, object]:

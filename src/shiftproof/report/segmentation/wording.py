@@ -40,10 +40,10 @@ def describe_worst(label: str, classes: Sequence[ClassDrop]) -> str:
     taker = next((one for one in row.takers if one.mean), None)
     if taker is None:
         return f"{text}."
-    return f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_folder(taker.name)}."
+    return f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_taker(taker.name)}."
 
 
-def name_folder(taker: str | None) -> str:
+def name_taker(taker: str | None) -> str:
     """Return the name of a class that takes pixels; None stands for no class of the data."""
     return "none of the classes" if taker is None else taker
 
