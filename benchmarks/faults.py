@@ -45,7 +45,7 @@ from shiftproof.cli.ending import Stopped, describe_stopped, handle_signals
 from shiftproof.cli.printing import complain
 from shiftproof.compute import processes
 from shiftproof.errors import InputError, ShiftproofError
-from shiftproof.io import files, holding
+from shiftproof.io import files, folder_locks
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -478,7 +478,7 @@ def start_twice(command: Command) -> Outcome:
                 os.kill(os.getpid(), signal.SIGSTOP)
             clear(*arguments, **options)
 
-        holding.files.clear_unfinished = pause
+        folder_locks.files.clear_unfinished = pause
 
     first = command.start(setup=pause_when_it_holds)
     _, status = os.waitpid(first, os.WUNTRACED)

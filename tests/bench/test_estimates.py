@@ -346,7 +346,10 @@ def test_the_page_has_the_estimates(folder, tmp_path):
     belief = (
         f"{100 * (1 - interval.value):.0f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{100 * half:.0f}"
     )
-    assert f"source is estimated to be right on {belief}\N{NO-BREAK SPACE}% of your original images" in page
+    assert (
+        f"source is estimated to be right on {belief}\N{NO-BREAK SPACE}% of your original images"
+        in page
+    )
 
 
 def test_the_command_line_takes_a_calibration(folder, tmp_path, capsys):

@@ -24,7 +24,7 @@ from shiftproof.data import ImageFolder, ImageTable, export_corrupted, open_dete
 from shiftproof.embed import embed
 from shiftproof.errors import InputError, ShiftproofError
 from shiftproof.io.images import FORMATS, read_image, read_size
-from shiftproof.report.gallery import _open
+from shiftproof.report.gallery import _read_picture
 from shiftproof.report.sheet import write_sheet
 from shiftproof.stylize.styles import Paintings
 
@@ -172,7 +172,7 @@ def through_frost(photos, out):
 
 def through_the_page(photos, out):
     for path in photos.iterdir():
-        assert (_open(photos, path.name) is None) == (path.name != "good.png")
+        assert (_read_picture(photos, path.name) is None) == (path.name != "good.png")
 
 
 def through_the_sheet(photos, out):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shiftproof.report.gallery import SIZES, Pictures, Encoding
+from shiftproof.report.gallery import SIZES, Encoding, Pictures
 from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.words import Words, headline
 from shiftproof.report.sections import Section

@@ -40,7 +40,9 @@ def describe_worst(label: str, classes: Sequence[ClassDrop]) -> str:
     taker = next((one for one in row.takers if one.mean), None)
     if taker is None:
         return f"{text}."
-    return f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_taker(taker.name)}."
+    return (
+        f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_taker(taker.name)}."
+    )
 
 
 def name_taker(taker: str | None) -> str:
