@@ -68,6 +68,11 @@ class Sample:
     id: str
     label: int | None = None
 
+    @property
+    def target(self) -> int:
+        """The label as in records: -1 where the image has none."""
+        return -1 if self.label is None else self.label
+
 
 @dataclass(frozen=True, order=True)
 class Cell:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.runs.records.classification import CellRecords, _schema, read_cell, write_cell
+from shiftproof.runs.records.classification import CellRecords, _make_schema, read_cell, write_cell
 from shiftproof.runs.records.detection import (
     DetectionRecords,
     ImageDetections,
@@ -27,7 +27,9 @@ def table_of(ids, **columns):
         "error": pa.nulls(count, pa.string()),
         **columns,
     }
-    return pa.Table.from_arrays([pa.array(ids, pa.string()), *plain.values()], schema=_schema())
+    return pa.Table.from_arrays(
+        [pa.array(ids, pa.string()), *plain.values()], schema=_make_schema()
+    )
 
 
 @pytest.mark.parametrize("count", [100_000, 2_000_000])

@@ -7,7 +7,7 @@ import pytest
 
 from shiftproof.errors import InputError
 from shiftproof.metrics import confidence_resamples
-from shiftproof.metrics.calibration import BINS, calibration_columns
+from shiftproof.metrics.calibration import BINS, stack_calibration_columns
 from shiftproof.metrics.confidence_order import by_image, order_by_confidence, walk
 from shiftproof.metrics.confidence_resamples import PredictionTable, count_blocks, resample_tables
 from shiftproof.metrics.intervals import resample_weights, sum_resamples
@@ -39,7 +39,7 @@ def test_sums_and_bins_are_those_of_plain_columns_to_the_bit(table):
     [found] = resample_tables([functools.partial(make, *table)], COUNT, 40, seed=3)
     plain = np.zeros((COUNT, 3 + BINS))
     plain[:, :3] = np.stack([counts, counts & wrong, np.pi * counts], axis=1)
-    plain[counts, 3:] = calibration_columns(confidence[counts], ~wrong[counts])
+    plain[counts, 3:] = stack_calibration_columns(confidence[counts], ~wrong[counts])
     [expected] = sum_resamples([lambda: plain], COUNT, 40, seed=3)
     np.testing.assert_array_equal(found.sums, expected[:, :3])
     np.testing.assert_array_equal(found.calibration, expected[:, 3:])

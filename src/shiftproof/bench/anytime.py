@@ -273,7 +273,7 @@ class _AnytimeSession:
         self._sampler.add(block, wrong.astype(np.float64))
         self._passes.append(len(self._sampler))
         for path, interval in zip(self._paths.values(), self._sampler.intervals, strict=True):
-            path.append(as_interval(interval))
+            path.append(to_interval(interval))
 
     def _find_stop_reason(self) -> StopReason | None:
         intervals = self._sampler.target_intervals
@@ -322,7 +322,7 @@ class _AnytimeSession:
             return {name: DrawRecords() for name in names}
         found = {name: read_block(path) for name, path in paths.items()}
         shortest = min(found.values(), key=len)
-        return {name: _head(records, len(shortest)) for name, records in found.items()}
+        return {name: _take_first(records, len(shortest)) for name, records in found.items()}
 
     def _predict_rest(self, answers: _BlockAnswers, clock: Clock) -> None:
         """Run the models on the rest of a block, batch by batch, until the time is up."""
@@ -459,7 +459,7 @@ class _BlockAnswers:
         return DrawRecords(
             ids=kept.ids + [sample.id for sample in samples],
             cells=kept.cells + [self._cells[which] for which in self._cell_indices[head]],
-            target=np.concatenate([kept.target, [_label(sample) for sample in samples]]).astype(
+            target=np.concatenate([kept.target, [sample.target for sample in samples]]).astype(
                 np.int32
             ),
             prediction=np.concatenate([kept.prediction, self._prediction[model][head]]),
@@ -468,18 +468,14 @@ class _BlockAnswers:
         )
 
 
-def as_interval(sequence: ConfidenceSequence) -> Interval:
+def to_interval(sequence: ConfidenceSequence) -> Interval:
     """Return a confidence sequence as it is now, rounded as the figures of runs are."""
     low, high = round(sequence.low, 6), round(sequence.high, 6)
     return Interval(min(max(round(sequence.estimate, 6), low), high), low, high)
 
 
-def _head(records: DrawRecords, count: int) -> DrawRecords:
+def _take_first(records: DrawRecords, count: int) -> DrawRecords:
     return DrawRecords(
         records.ids[:count], records.cells[:count], records.target[:count],
         records.prediction[:count], records.confidence[:count], records.error[:count],
     )  # fmt: skip
-
-
-def _label(sample: Sample) -> int:
-    return -1 if sample.label is None else sample.label

@@ -130,12 +130,12 @@ def find_breaking(
         device=device, show_progress=show_progress,
     )  # fmt: skip
     grid = request.load(Path(out))
-    search = _BreakingSearch(Path(out), grid, _view_levels(grid))
+    search = _BreakingSearch(Path(out), grid, _make_level_view(grid))
     search.run()
     return search.summarize()
 
 
-def _view_levels(grid: LoadedGrid) -> LevelView:
+def _make_level_view(grid: LoadedGrid) -> LevelView:
     if not isinstance(grid.view, OnTheFly):
         raise InputError(
             "Breaking points need fractional severities, and corrupted copies have only whole ones; give "
@@ -213,7 +213,7 @@ class _BreakingSearch:
         advance: Callable[..., None],
     ) -> BreakingRecords:
         """Return the breaking points of a model under a corruption."""
-        labels = np.array([-1 if one.label is None else one.label for one in self._samples])
+        labels = np.array([sample.target for sample in self._samples])
         target = np.where(labels < 0, clean, labels)
         broken = np.array([error is not None for error in errors])
         right, wrong = begin_search(len(target))

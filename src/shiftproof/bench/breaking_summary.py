@@ -45,9 +45,11 @@ def summarize_breaking(
     """
     tables = {name: read_breaking_tables(folder, name, corruptions) for name in titles}
     first = next(iter(next(iter(tables.values())).values()))
-    reason = _why_no_mce(folder, corruptions, labeled)
+    reason = _explain_missing_mce(folder, corruptions, labeled)
     columns = [
-        functools.partial(_columns, table) for one in tables.values() for table in one.values()
+        functools.partial(_stack_columns, table)
+        for one in tables.values()
+        for table in one.values()
     ]
     sums = intervals.sum_resamples(columns, len(first), seed=SEED)
     figures = {
@@ -103,13 +105,15 @@ def read_breaking_tables(
     return read_alike(paths, read_breaking)
 
 
-def _why_no_mce(folder: RunFolder, corruptions: Sequence[str], labeled: bool) -> str | None:
+def _explain_missing_mce(
+    folder: RunFolder, corruptions: Sequence[str], labeled: bool
+) -> str | None:
     classes = read_form(folder.path / CLASS_NAMES, ClassNames)
     grid = Grid(list_cells(list(corruptions), [1, 2, 3, 4, 5], clean=False))
     return why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
 
 
-def _columns(records: BreakingRecords) -> F64:
+def _stack_columns(records: BreakingRecords) -> F64:
     counts = records.readable
     right = records.place[:, None] > np.arange(SURVIVES)
     severity = severities_of(records.place)
@@ -140,18 +144,18 @@ def _score(
         name=name,
         severity=_make(severity),
         clean=_make(whole - first[:, _RIGHT]),
-        error=_make(_error(severity, right, whole)),
+        error=_make(_compute_error(severity, right, whole)),
         corruptions=tuple(
             CorruptionBreaking(
                 corruption,
                 severity=_make(one[:, _SEVERITY]),
                 survived=_make(one[:, -1]),
-                error=_make(_error(one[:, _SEVERITY], one[:, _RIGHT], whole)),
+                error=_make(_compute_error(one[:, _SEVERITY], one[:, _RIGHT], whole)),
                 curve=() if against else tuple(_make(column) for column in one[:, _RIGHT:].T),
             )
             for corruption, one in figures.items()
         ),
-        mce=None if reason else _make(_mce(figures, whole)),
+        mce=None if reason else _make(_compute_mce(figures, whole)),
         title=title,
         against=against,
         checked=sum(int((table.checked > 0).sum()) for table in checked),
@@ -159,12 +163,12 @@ def _score(
     )
 
 
-def _error(severity: Replicates, clean_right: Replicates, whole: float) -> Replicates:
+def _compute_error(severity: Replicates, clean_right: Replicates, whole: float) -> Replicates:
     """Return the mean error of ``metrics.breaking.mean_error``, also of a difference."""
     return np.asarray(whole - (severity - clean_right) / 4)
 
 
-def _mce(figures: Mapping[str, F64], whole: float) -> Replicates:
+def _compute_mce(figures: Mapping[str, F64], whole: float) -> Replicates:
     """Return mCE from the shares that are right at the five whole severities."""
     places = [1 + LEVELS.index(severity) for severity in (1.0, 2.0, 3.0, 4.0, 5.0)]
     weights = compute_mce_weights([name for name in figures for _ in places])

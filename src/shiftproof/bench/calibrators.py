@@ -50,7 +50,7 @@ def calibrate_model(
     logits, targets = logits[answered], targets[answered]
     names = [ids[row] for row in answered.tolist()]
     temperature, reason = _try_temperature(logits, targets)
-    probabilities = _probabilities(logits, temperature or 1.0)
+    probabilities = _compute_probabilities(logits, temperature or 1.0)
     uniforms = draw_uniforms(names)
     rows = np.arange(len(targets))
     return Calibration(
@@ -103,7 +103,7 @@ class Calibrator:
     def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedPredictions:
         """Return the records of ``(N, K)`` logits; a row with NaN has no answer."""
         found = CalibratedPredictions.empty(len(targets))
-        probabilities = _probabilities(logits, self.calibration.divisor)
+        probabilities = _compute_probabilities(logits, self.calibration.divisor)
         answered = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
         probabilities, classes = probabilities[answered], targets[answered]
         rows = np.arange(len(answered))
@@ -127,5 +127,5 @@ def _try_temperature(logits: Logits, targets: I32) -> tuple[float | None, str | 
         return None, str(error)
 
 
-def _probabilities(logits: Logits, temperature: float) -> F64:
+def _compute_probabilities(logits: Logits, temperature: float) -> F64:
     return np.asarray(np.exp(log_softmax(scale_logits(logits, temperature))))

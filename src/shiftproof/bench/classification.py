@@ -361,14 +361,14 @@ def _replicate_disagreement(
     records: Sequence[tuple[CellRecords, CellRecords | None]], show_progress: bool | None
 ) -> list[dict[str, Replicates]]:
     count = len(records[0][0])
-    columns = [functools.partial(_disagreement_columns, one, clean) for one, clean in records]
+    columns = [functools.partial(_stack_disagreement, one, clean) for one, clean in records]
     blocks = intervals.count_blocks(count)
     with progress("Intervals", len(columns) * blocks, show=show_progress) as advance:
         sums = intervals.sum_resamples(columns, count, seed=SEED, done=advance)
     return [{"disagreement": divide(one[:, 1], one[:, 0])} for one in sums]
 
 
-def _disagreement_columns(record: CellRecords, clean: CellRecords | None) -> F64:
+def _stack_disagreement(record: CellRecords, clean: CellRecords | None) -> F64:
     """``(N, 2)``: whether the image counts, and whether the answer is another than on the clean one."""
     assert clean is not None
     counts = record.readable & clean.readable

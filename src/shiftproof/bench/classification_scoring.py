@@ -24,7 +24,7 @@ from shiftproof.bench.classifier_results import (
 from shiftproof.bench.recorders import CellRecorder
 from shiftproof.bench.result_files import find_predictions
 from shiftproof.bench.score_request import ScoreRequest
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
@@ -56,7 +56,7 @@ def holds_class_predictions(path: Path) -> bool:
 def score_class_predictions(request: ScoreRequest) -> Run:
     """Score predictions of classifiers; see :func:`shiftproof.bench.score`."""
     sources = {name: _Source.find(path) for name, path in request.given.items()}
-    shared = share_cells({name: one.cells for name, one in sources.items()})
+    shared = find_shared_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
     truth, known = _find_truth(request, next(iter(sources.values())).read(cells[0]))
     held = (
@@ -188,7 +188,7 @@ class _Truth:
         if predictions.labels is None:
             labels: list[int | None] = [None] * len(predictions)
         else:
-            labels = [_index(one, classes, predictions.where) for one in predictions.labels]
+            labels = [_find_index(one, classes, predictions.where) for one in predictions.labels]
         samples = [
             Sample(name, label) for name, label in zip(predictions.images, labels, strict=True)
         ]
@@ -254,13 +254,13 @@ class _Truth:
         top = np.full((count, TOP), -1, np.int32)
         confidence = np.full(count, np.nan, np.float32)
         for place, (row, best) in enumerate(zip(rows, predictions.top, strict=True)):
-            top[row, : len(best)] = [_index(one, classes, predictions.where) for one in best]
+            top[row, : len(best)] = [_find_index(one, classes, predictions.where) for one in best]
             if predictions.confidence is not None:
                 confidence[row] = predictions.confidence[place]
         return CellRecords(
             ids=[sample.id for sample in self.samples],
             position=np.arange(count, dtype=np.int32),
-            target=np.array([-1 if s.label is None else s.label for s in self.samples], np.int32),
+            target=np.array([sample.target for sample in self.samples], np.int32),
             prediction=top[:, 0].copy(),
             confidence=confidence,
             loss=np.full(count, np.nan, np.float32),
@@ -363,7 +363,7 @@ def _check_once(predictions: ClassPredictions, names: Sequence[str]) -> None:
         )
 
 
-def _index(text: str, classes: Classes | None, where: str) -> int:
+def _find_index(text: str, classes: Classes | None, where: str) -> int:
     try:
         if classes is not None:
             return classes.index(text)

@@ -71,7 +71,7 @@ def replicate_figures(
     blocks = count_blocks(count)
     with progress(title, len(makers) * blocks, show=show_progress) as advance:
         found = resample_tables(makers, count, seed=SEED, done=advance)
-    return [_figures(one) for one in found]
+    return [_name_figures(one) for one in found]
 
 
 def _order(
@@ -81,14 +81,14 @@ def _order(
     places = np.flatnonzero(scores.counts)
     confidence = scores.confidence[places]
     if np.isnan(confidence).any():  # NaN cannot be sorted
-        return PredictionTable(_columns(scores), None)
+        return PredictionTable(_stack_columns(scores), None)
     order = order_by_confidence(
         confidence, ~scores.right[places], places=places, binned_of=len(scores.counts)
     )
-    return PredictionTable(_columns(scores), order)
+    return PredictionTable(_stack_columns(scores), order)
 
 
-def _columns(scores: PredictionScores) -> F64:
+def _stack_columns(scores: PredictionScores) -> F64:
     """``(N, 5)``: readable, wrong, not in the top 5, loss, Brier score."""
     values = (~scores.right, scores.missed, scores.loss, scores.brier)
     # Each column in one piece: all that follows goes through them one by one.
@@ -103,7 +103,7 @@ def _miss_top(record: CellRecords, classes: int) -> F64:
     return np.where(short, np.nan, ~in_top)
 
 
-def _figures(found: Resampled) -> dict[str, Replicates]:
+def _name_figures(found: Resampled) -> dict[str, Replicates]:
     counted, wrong, missed, loss, brier = found.sums.T
     calibration = divide(calibration_error_of(found.calibration), counted)
     return {

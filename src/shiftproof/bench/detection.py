@@ -160,7 +160,7 @@ class Detection(Task):
         # What was measured with a cell counted all images.
         kept = {} if broken else _find_kept(folder, keys, cell_measure)
         performance = _measure(folder, keys, cell_measure, kept, workers, show_progress)
-        objects = _objects_per_class(truth)
+        objects = _count_objects(truth)
         return summarize_performance(
             {name: {cell: performance[name, cell] for cell in grid.cells} for name in models},
             grid,
@@ -236,10 +236,10 @@ def summarize_performance(
         objects: number of objects of each class.
         changed: why the corruptions differ from the benchmark's, if they do.
     """
-    reason = _why_no_mpc(grid) or changed
+    reason = _explain_missing_mpc(grid) or changed
     return Measured(
         measures=(Measure(name, title, lower_is_better=False, unit="share"),),
-        headlines=_headlines(name, complete=reason is None),
+        headlines=_make_headlines(name, complete=reason is None),
         cells={
             model: {cell: {name: one.replicates} for cell, one in cells.items()}
             for model, cells in performance.items()
@@ -387,7 +387,7 @@ def _explain_wrong_truth(path: Path, error: Exception) -> BrokenFileError:
     )
 
 
-def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
+def _count_objects(truth: Mapping[str, Any]) -> list[int]:
     """Return the number of objects of each class, without crowds and difficult ones."""
     wanted = [
         one["category_id"]
@@ -400,7 +400,7 @@ def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
 # ---------------------------------------------------------------- the grid
 
 
-def _why_no_mpc(grid: Grid) -> str | None:
+def _explain_missing_mpc(grid: Grid) -> str | None:
     absent = [name for name in COMMON if name not in grid.corruptions]
     if absent:
         are = "is" if len(absent) == 1 else "are"
@@ -414,7 +414,7 @@ def _why_no_mpc(grid: Grid) -> str | None:
     return why_cells_lack(grid)
 
 
-def _headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
+def _make_headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
     """Return the headlines; for the complete grid they have the names of the benchmark."""
     mean = (
         ("mPC", f"mean {name} over the 15 × 5 corruptions")

@@ -74,7 +74,7 @@ def save_performance(folder: RunFolder, model: str, cell: Cell, performance: Per
     Raises:
         RunError: the disk is full.
     """
-    path = _performance_file(folder, model, cell)
+    path = _locate_performance(folder, model, cell)
     files.make_folder(path.parent)
     write_arrays(
         path,
@@ -91,7 +91,7 @@ def find_performance(
     folder: RunFolder, model: str, cell: Cell, cell_measure: CellMeasure
 ) -> Performance | None:
     """Return P of a cell where it was kept for the same resamples; None if it has to be measured."""
-    path = _performance_file(folder, model, cell)
+    path = _locate_performance(folder, model, cell)
     if not path.is_file():
         return None
     try:
@@ -105,5 +105,5 @@ def find_performance(
     return Performance(drawn, dict(zip(names, numbers, strict=True)), per_class)
 
 
-def _performance_file(folder: RunFolder, model: str, cell: Cell) -> Path:
+def _locate_performance(folder: RunFolder, model: str, cell: Cell) -> Path:
     return folder.cache / "measured" / model / f"{cell}.npz"

@@ -19,7 +19,7 @@ from shiftproof.bench.detection_measures import MEASURES, check_wanted, make_mea
 from shiftproof.bench.naming import NameIndex
 from shiftproof.bench.result_files import PredictionFiles, find_predictions
 from shiftproof.bench.score_request import ScoreRequest
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -55,14 +55,16 @@ def score_detections(request: ScoreRequest) -> Run:
     found = {
         name: find_predictions(path, masks=truth.has_masks) for name, path in request.given.items()
     }
-    shared = share_cells({name: one.files for name, one in found.items()})
+    shared = find_shared_cells({name: one.files for name, one in found.items()})
     cells = shared.grid.cells
-    by_name = {name: _names_images(one, cells, truth.names) for name, one in found.items()}
+    by_name = {name: _uses_image_names(one, cells, truth.names) for name, one in found.items()}
     faults = msgspec.to_builtins(summarize_faults(truth.faults)) if truth.faults else None
     folder = request.create_folder(
         "detection",
         {
-            "models": {name: _about(request.given[name], one) for name, one in found.items()},
+            "models": {
+                name: _describe_source(request.given[name], one) for name, one in found.items()
+            },
             "measure": truth.measure,
             "data": truth.settings,
             "images": {"source": "result files of another framework"},
@@ -120,7 +122,7 @@ def _read_truth(data: object, measure: str) -> _Truth:
     if measure == "coco-masks":
         objects = read_objects(annotations, masks=True)
         names = {record["id"]: record["file_name"] for record in annotations["images"]}
-        annotations = _as_coco(objects, names)
+        annotations = _to_coco(objects, names)
         faults += [fault for fault in objects.faults if fault.reason == NO_MASK]
     return _Truth(
         annotations,
@@ -136,7 +138,7 @@ def _read_coco(path: Path, measure: str) -> _Truth:
     """Read a COCO file alone, without its images."""
     read = read_annotations(path.name, read_json(path))
     objects = make_objects(path.name, read, masks=measure == "coco-masks")
-    annotations = _as_coco(objects, _file_names(read))
+    annotations = _to_coco(objects, _list_file_names(read))
     return _Truth(
         annotations,
         NameIndex(annotations, has_ids=True),
@@ -155,7 +157,7 @@ def _read_coco(path: Path, measure: str) -> _Truth:
     )
 
 
-def _file_names(read: Annotations) -> dict[Any, str]:
+def _list_file_names(read: Annotations) -> dict[Any, str]:
     """Return for each image a file name that no other has."""
     counts = Counter(record.file_name for record in read.images.values())
     return {
@@ -166,7 +168,7 @@ def _file_names(read: Annotations) -> dict[Any, str]:
     }
 
 
-def _as_coco(objects: Objects, names: Mapping[Any, str]) -> dict[str, Any]:
+def _to_coco(objects: Objects, names: Mapping[Any, str]) -> dict[str, Any]:
     """Return what can be measured in COCO's form: the images in the order of ``names``."""
     sizes = dict(zip(objects.image_ids, objects.sizes, strict=True))
     images = []
@@ -205,7 +207,7 @@ def _measure_of(measure: str, *, is_voc: bool) -> str:
     return measure
 
 
-def _about(root: Path, found: PredictionFiles) -> Settings:
+def _describe_source(root: Path, found: PredictionFiles) -> Settings:
     return {
         "name": root.name,
         "predictions": {
@@ -267,7 +269,7 @@ def _describe(results: Sequence[Any], faults: Sequence[Fault]) -> CellReading:
     )
 
 
-def _names_images(found: PredictionFiles, cells: Sequence[Cell], names: NameIndex) -> bool:
+def _uses_image_names(found: PredictionFiles, cells: Sequence[Cell], names: NameIndex) -> bool:
     """Return whether the result files of a detector name images by file instead of by id.
 
     One file alone may name images that could be either; all together show what is meant.
@@ -288,12 +290,12 @@ def _names_images(found: PredictionFiles, cells: Sequence[Cell], names: NameInde
 
 
 def _save_reading(folder: RunFolder, model: str, cell: Cell, reading: CellReading) -> None:
-    path = _reading_file(folder, model, cell)
+    path = _add_file_name(folder, model, cell)
     files.make_folder(path.parent)
     write_form(path, reading)
 
 
-def _reading_file(folder: RunFolder, model: str, cell: Cell) -> Path:
+def _add_file_name(folder: RunFolder, model: str, cell: Cell) -> Path:
     return folder.cache / "read" / model / f"{cell}.json"
 
 
@@ -319,7 +321,7 @@ def _settle_readings(folder: RunFolder, models: Sequence[str], cells: Sequence[C
     """
     faults: dict[str, dict[Cell, FaultCounts]] = {}
     for name in models:
-        found = {cell: _find_reading(_reading_file(folder, name, cell)) for cell in cells}
+        found = {cell: _find_reading(_add_file_name(folder, name, cell)) for cell in cells}
         read = {cell: one for cell, one in found.items() if one is not None}
         if len(read) == len(cells):
             _check_any_of_the_images(list(read.values()))

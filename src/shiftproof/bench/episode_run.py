@@ -217,7 +217,7 @@ class EpisodeRun:
         # Older tables may lie there; each is written anew in its visit.
         for cell in self._episode.visits[visit].cells:
             if cell in self._recorders:
-                self._recording.write(_table_file(place, cell), self._recorders[cell])
+                self._recording.write(_locate_table(place, cell), self._recorders[cell])
         state = None
         if self._adapter is not None:
             state = f"state-{visit + 1}.safetensors"
@@ -252,7 +252,7 @@ class EpisodeRun:
                 return
             cells = [Cell(corruption, severity) for corruption, severity in saved.unfinished]
             recorders = {
-                cell: self._recording.resume(_table_file(place, cell), self._samples)
+                cell: self._recording.resume(_locate_table(place, cell), self._samples)
                 for cell in cells
             }
             _, state = read_state(place / str(saved.state)) if self._adapter else ({}, {})
@@ -263,7 +263,7 @@ class EpisodeRun:
         self._next = visits
 
 
-def _table_file(place: Path, cell: Cell) -> Path:
+def _locate_table(place: Path, cell: Cell) -> Path:
     return place / f"{cell}.parquet"
 
 

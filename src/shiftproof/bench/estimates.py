@@ -145,10 +145,10 @@ def measure_quality(
         if cell in errors:
             for name, estimate in by_name.items():
                 misses.setdefault(name, []).append(Miss(cell, estimate, errors[cell]))
-    return {name: _quality(found) for name, found in misses.items()}
+    return {name: _summarize_misses(found) for name, found in misses.items()}
 
 
-def _quality(misses: Sequence[Miss]) -> Quality:
+def _summarize_misses(misses: Sequence[Miss]) -> Quality:
     deviations = np.array([miss.estimate - miss.error for miss in misses])
     spread = math.sqrt(np.mean(deviations**2))
     return Quality(
@@ -182,7 +182,7 @@ def _estimate_cells(
         for source, target in fitted:
             for name, values in _per_image(source, record, counts & target).items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
-        found[cell] = {name: _fraction(total / counts.sum()) for name, total in sums.items()}
+        found[cell] = {name: _clip_fraction(total / counts.sum()) for name, total in sums.items()}
         if other is not None:
             found[cell]["disagreement"] = float(
                 _find_differences(record, other[cell])[counts].mean()
@@ -210,7 +210,7 @@ class _Source:
 
 
 def _fit(clean: CellRecords, counts: Flags) -> _Source:
-    confidence = _confidence(clean, counts)
+    confidence = _read_confidence(clean, counts)
     right = (clean.prediction == clean.target)[counts]
     return _Source(
         confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
@@ -221,14 +221,14 @@ def _per_image(source: _Source, record: CellRecords, counts: Flags) -> dict[str,
     """By estimator a value per image; the estimate is their mean, clipped to 0..1."""
     if not counts.any():
         return {}
-    confidence = _confidence(record, counts)
+    confidence = _read_confidence(record, counts)
     return {
         "atc": error_shares(confidence, source.threshold),
         "doc": source.error_and_confidence - confidence,
     }
 
 
-def _confidence(record: CellRecords, counts: Flags) -> F64:
+def _read_confidence(record: CellRecords, counts: Flags) -> F64:
     """Return scores with NaN as the least confident."""
     confidence = record.confidence[counts].astype(np.float64)
     return np.nan_to_num(confidence, copy=False, nan=0.0)
@@ -241,11 +241,11 @@ def _find_differences(record: CellRecords, other: CellRecords) -> Flags:
     return np.asarray((record.prediction != other.prediction) | (record.prediction < 0))
 
 
-def _fraction(value: float) -> float:
+def _clip_fraction(value: float) -> float:
     return min(1.0, max(0.0, float(value)))
 
 
-def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
+def _measure_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
     return {
         cell: float((record.prediction != record.target)[counts].mean())
         for cell, record in table.items()
@@ -284,7 +284,7 @@ def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> Str
     grid = estimate_grid(labeled)
     models = []
     for name, twin in pairs.items():
-        errors = _true_errors(labeled[twin])
+        errors = _measure_errors(labeled[twin])
         quality = measure_quality(grid[twin], errors)
         if not quality:
             raise InputError(
@@ -320,7 +320,7 @@ def _estimate_cells_without_labels(
     """Return the estimates of every cell of one model, with intervals over its images."""
     read = {cell: record for cell, record in table.items() if record.readable.any()}
     columns = [
-        functools.partial(_columns, source, record, None if other is None else other[cell])
+        functools.partial(_stack_columns, source, record, None if other is None else other[cell])
         for cell, record in read.items()
     ]
     if not columns:
@@ -352,7 +352,7 @@ def _estimate_cells_without_labels(
     return tuple(found)
 
 
-def _columns(source: _Source, record: CellRecords, other: CellRecords | None) -> F64:
+def _stack_columns(source: _Source, record: CellRecords, other: CellRecords | None) -> F64:
     """``(N, 4)``: whether the image counts, then the per-image term of each of ``ESTIMATORS``."""
     counts = record.readable
     columns = np.zeros((len(record), 1 + len(ESTIMATORS)))
@@ -372,8 +372,8 @@ def _widen_interval(replicates: F64, spread: float) -> Interval:
     value = interval.value
     return Interval(
         value,
-        _fraction(value - math.hypot(value - interval.lower, WIDTH * spread)),
-        _fraction(value + math.hypot(interval.upper - value, WIDTH * spread)),
+        _clip_fraction(value - math.hypot(value - interval.lower, WIDTH * spread)),
+        _clip_fraction(value + math.hypot(interval.upper - value, WIDTH * spread)),
     )
 
 

@@ -52,7 +52,7 @@ def fill(
     steps = [
         (episode, number, active)
         for episode in workload.episodes
-        if (runs := _episode_runs(folder, episode, workload, recording))
+        if (runs := _start_episode_runs(folder, episode, workload, recording))
         for number in range(len(episode.visits))
         if (active := [run for run in runs if run.needs_visit(number)])
     ]
@@ -71,7 +71,7 @@ def fill(
             with contextlib.ExitStack() as contexts:
                 for run in active:
                     contexts.enter_context(run.enter_visit(number))
-                for batch, images in _of_one_visit(shown):
+                for batch, images in _iterate_visit(shown):
                     for run in active:
                         run.predict_batch(number, batch, images)
                     advance(len(batch), note=_add_event(episode, number))
@@ -79,7 +79,7 @@ def fill(
                 run.finish(number)
 
 
-def _episode_runs(
+def _start_episode_runs(
     folder: RunFolder, episode: Episode, workload: Workload, recording: Recording
 ) -> list[EpisodeRun]:
     runs = [
@@ -91,7 +91,7 @@ def _episode_runs(
     return [run for run in runs if not run.is_done]
 
 
-def _of_one_visit(
+def _iterate_visit(
     shown: Iterator[tuple[batching.Batch, Any]],
 ) -> Iterator[tuple[batching.Batch, Any]]:
     for batch, images in shown:

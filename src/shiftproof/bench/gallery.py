@@ -46,7 +46,7 @@ def save_gallery(
         name: {cell: read_cell(folder.records_file(name, cell)) for cell in cells}
         for name in models
     }
-    wrong, seen = _wrong_by_image(tables[models[0]])
+    wrong, seen = _count_wrong(tables[models[0]])
     pictures = _Pictures(folder, view, samples, tables, classes)
     shown = enumerate(_choose_worst(wrong, seen) if CLEAN in cells else ())
     worst = (pictures.pair(number, row, int(wrong[row]), int(seen[row])) for number, row in shown)
@@ -60,7 +60,7 @@ def save_gallery(
     write_form(folder.gallery_file, content)
 
 
-def _wrong_by_image(table: Mapping[Cell, CellRecords]) -> tuple[Any, Any]:
+def _count_wrong(table: Mapping[Cell, CellRecords]) -> tuple[Any, Any]:
     """Return each image's number of errors over the corrupted cells, and of cells in which it was
     read.
     """

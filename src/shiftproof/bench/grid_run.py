@@ -155,7 +155,7 @@ def _plan_images(
     pilot = dataclasses.replace(
         request, adapters=(), protocol=Protocol(), images=planning.PILOT_IMAGES
     )
-    done = fill_grid(pilot, planning.pilot_folder(out), backend)
+    done = fill_grid(pilot, planning.locate_pilot(out), backend)
     return dataclasses.replace(request, images=planning.plan_images(done, precision))
 
 

@@ -97,11 +97,11 @@ class NameIndex:
 def find_aliases(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
     """Return the unique names of images beside their ids."""
     return _keep_unambiguous(
-        (name, record["id"]) for record in images for name in _names(record["file_name"])
+        (name, record["id"]) for record in images for name in _list_names(record["file_name"])
     )
 
 
-def _names(file_name: str) -> list[Any]:
+def _list_names(file_name: str) -> list[Any]:
     path = PurePosixPath(file_name.replace("\\", "/"))
     names: list[Any] = [file_name, str(path), path.name, str(path.with_suffix("")), path.stem]
     names += [int(path.stem)] if re.fullmatch(r"[0-9]{1,18}", path.stem) else []

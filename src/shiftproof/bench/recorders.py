@@ -80,7 +80,7 @@ class CellRecorder:
     def add(self, rows: Sequence[int], logits: Logits, positions: Sequence[int]) -> None:
         """Record a batch of samples, given by their indices; ``logits`` is ``(N, K)`` for those N."""
         where = np.array(rows, dtype=np.int64)
-        target = np.array([_label(self._samples[row]) for row in rows], dtype=np.int32)
+        target = np.array([self._samples[row].target for row in rows], dtype=np.int32)
         top = classification.top_classes(logits, TOP)
         self._seen[where] = True
         self._position[where] = positions
@@ -110,7 +110,7 @@ class CellRecorder:
         return CellRecords(
             ids=[sample.id for sample in samples],
             position=self._position[rows],
-            target=np.array([_label(sample) for sample in samples], dtype=np.int32),
+            target=np.array([sample.target for sample in samples], dtype=np.int32),
             prediction=self._prediction[rows],
             confidence=self._confidence[rows],
             loss=self._loss[rows],
@@ -167,7 +167,3 @@ class ClassifierRecording:
     def write(self, path: Path, recorder: CellRecorder) -> None:
         """Write the table of a recorder."""
         write_cell(path, recorder.finish())
-
-
-def _label(sample: Sample) -> int:
-    return -1 if sample.label is None else sample.label

@@ -126,11 +126,11 @@ def _find_cell(parts: Sequence[str]) -> tuple[Cell, int] | None:
             return CLEAN, at + 1
         joined = _JOINED.fullmatch(part)
         if joined and canonical(joined["name"]) in CORRUPTIONS:
-            return _cell(joined["name"], int(joined["severity"])), at + 1
+            return _make_cell(joined["name"], int(joined["severity"])), at + 1
         following = parts[at + 1] if at + 1 < len(parts) else ""
         severity = _SEVERITY.fullmatch(following)
         if severity and (canonical(part) in CORRUPTIONS or at == group):
-            return _cell(part, int(severity[1])), at + 2
+            return _make_cell(part, int(severity[1])), at + 2
     return None
 
 
@@ -169,7 +169,7 @@ def order_cells(cells: Iterable[Cell]) -> list[Cell]:
     )
 
 
-def _cell(name: str, severity: int) -> Cell:
+def _make_cell(name: str, severity: int) -> Cell:
     return Cell(canonical(name), severity) if severity else CLEAN
 
 

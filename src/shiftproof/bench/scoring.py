@@ -14,7 +14,7 @@ from shiftproof.bench.detection_scoring import score_detections
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
 from shiftproof.bench.score_request import Named, ScoreRequest
 from shiftproof.bench.segmentation_scoring import holds_label_maps, score_label_maps
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.bench.summary import SEED
 from shiftproof.bench.summary import score as score_measured
 from shiftproof.data import DetectionData, ImageData
@@ -226,7 +226,7 @@ def guess_task(given: Mapping[str, Path]) -> str:
 
 def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Path]:
     if not isinstance(predictions, Mapping):
-        return {"detector": _there(predictions)}
+        return {"detector": _check_path(predictions)}
     if not predictions:
         raise InputError("Expected at least one folder of predictions, got none.")
     for name in predictions:
@@ -235,10 +235,10 @@ def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> d
                 f"A model cannot be called {name!r}: it names a folder, so letters, digits, '_', "
                 "'.', '+' and '-' only, and no '.' in front."
             )
-    return {name: _there(path) for name, path in predictions.items()}
+    return {name: _check_path(path) for name, path in predictions.items()}
 
 
-def _there(path: Predictions) -> Path:
+def _check_path(path: Predictions) -> Path:
     check_presence(path, "results")
     return Path(path)
 
@@ -256,7 +256,7 @@ def _score_tables(request: ScoreRequest) -> Run:
     if len(names) > 1:
         raise InputError(f"The tables have different measures: {' and '.join(sorted(names))}.")
     performance = {name: cells for name, (_, cells) in read.items()}
-    shared = share_cells(performance)
+    shared = find_shared_cells(performance)
     grid = shared.grid
     called = names.pop()
     title = f"{called}, as the table has it" + (" (masks)" if kind == "segm" else "")
@@ -281,7 +281,7 @@ def _score_tables(request: ScoreRequest) -> Run:
         title,
         interval=Resampling(level=LEVEL, method="none", replicates=0, seed=SEED),
         images=Images(None, None),
-        classes=_voc_classes(performance),
+        classes=_find_voc_classes(performance),
     )
     titles = {name: name for name in performance}
     write_form(folder.scores_file, score_measured("detection", measured, titles, grid))
@@ -289,7 +289,7 @@ def _score_tables(request: ScoreRequest) -> Run:
     return Run(folder.path)
 
 
-def _voc_classes(performance: Mapping[str, Mapping[Cell, Performance]]) -> Sequence[str]:
+def _find_voc_classes(performance: Mapping[str, Mapping[Cell, Performance]]) -> Sequence[str]:
     """The names of the classes, where a table has Pascal VOC's twenty."""
     counts = {len(one.per_class) for cells in performance.values() for one in cells.values()}
     return VOC_CLASSES if counts == {len(VOC_CLASSES)} else ()

@@ -21,7 +21,7 @@ from shiftproof.bench.named_models import (
     write_settings,
 )
 from shiftproof.bench.published import why_other_corruptions
-from shiftproof.bench.segmentation_detail import Cells, Resamples, detail_of, images_by_condition
+from shiftproof.bench.segmentation_detail import Cells, Resamples, detail_of, group_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
@@ -157,10 +157,10 @@ class Segmentation(Task):
         used = np.array([name not in left_out for name in first.ids], dtype=bool)
         if not used.any():
             raise BrokenFileError(f"{folder.path}: no image of the run could be read in all cells.")
-        figures = _figures(tables, used, len(truth.classes), show_progress)
+        figures = _compute_figures(tables, used, len(truth.classes), show_progress)
         by_condition = {
-            name: _figures(tables, used & among, len(truth.classes), show_progress)
-            for name, among in images_by_condition(truth, first.ids).items()
+            name: _compute_figures(tables, used & among, len(truth.classes), show_progress)
+            for name, among in group_by_condition(truth, first.ids).items()
             if (used & among).any()
         }
         measured = summarize_performance(
@@ -175,7 +175,7 @@ class Segmentation(Task):
         return dataclasses.replace(
             measured,
             measures=(MIOU, ACCURACY),
-            headlines=(*measured.headlines, *_accuracy_headlines(grid)),
+            headlines=(*measured.headlines, *_make_accuracy_headlines(grid)),
             cells={
                 name: {
                     cell: {MIOU.name: one[0].replicates, ACCURACY.name: one[1]}
@@ -184,7 +184,7 @@ class Segmentation(Task):
                 for name, cells in figures.items()
             },
             summaries={
-                name: {**measured.summaries.get(name, {}), **_accuracies(cells, grid)}
+                name: {**measured.summaries.get(name, {}), **_compute_accuracies(cells, grid)}
                 for name, cells in figures.items()
             },
             details=_detail(tables, used, figures, by_condition, grid, truth),
@@ -239,7 +239,7 @@ CellFigures: TypeAlias = tuple[Performance, Replicates, F64]
 and their resamples."""
 
 
-def _figures(
+def _compute_figures(
     tables: Mapping[str, Mapping[Cell, SegmentationRecords]],
     used: Flags,
     classes: int,
@@ -262,7 +262,7 @@ def _figures(
             ]
             sums = intervals.sum_resamples(makers, count, seed=SEED, done=advance)
             for (name, cell), one in zip(group, sums, strict=True):
-                figures[name][cell] = _of_sums(one, classes)
+                figures[name][cell] = _divide_sums(one, classes)
     return figures
 
 
@@ -270,18 +270,18 @@ def _select_marginals(table: SegmentationRecords, classes: int, used: Flags) -> 
     return table.marginals(classes)[used]
 
 
-def _of_sums(sums: F64, classes: int) -> CellFigures:
+def _divide_sums(sums: F64, classes: int) -> CellFigures:
     hits, truth, predicted = np.split(sums, [classes, 2 * classes], axis=1)
     ious = class_ious(hits, truth, predicted)
     accuracy = pixel_accuracy(hits, truth)
     mean = mean_iou(ious)
     recall = mean_iou(class_recalls(hits[0], truth[0]))
     numbers = {"mean class accuracy": float(recall)}
-    performance = Performance(_center(mean), numbers, ious[0].tolist())
-    return performance, _center(accuracy), ious
+    performance = Performance(_correct_share_bias(mean), numbers, ious[0].tolist())
+    return performance, _correct_share_bias(accuracy), ious
 
 
-def _center(drawn: F64) -> F64:
+def _correct_share_bias(drawn: F64) -> F64:
     """Return bias-corrected resamples, clipped to the range of shares."""
     return np.clip(correct_bias(drawn), 0, 1)
 
@@ -307,7 +307,7 @@ def _detail(
     return found
 
 
-def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
+def _make_accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
     clean = Headline(
         "accuracy", "Clean pixel accuracy", "share of the pixels whose class is right",
         lower_is_better=False, unit="share", card=False,
@@ -319,7 +319,7 @@ def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
     return (clean, mean) if grid.has_clean else (mean,)
 
 
-def _accuracies(cells: Mapping[Cell, CellFigures], grid: Grid) -> dict[str, Replicates]:
+def _compute_accuracies(cells: Mapping[Cell, CellFigures], grid: Grid) -> dict[str, Replicates]:
     found: dict[str, Replicates] = {}
     if grid.has_clean:
         found["accuracy"] = cells[CLEAN][1]

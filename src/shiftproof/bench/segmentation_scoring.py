@@ -15,7 +15,7 @@ from shiftproof.bench.score_request import Named, ScoreRequest
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
 from shiftproof.bench.segmentation_gallery import GalleryPicture, save_shown
 from shiftproof.bench.segmentation_recorders import Truths
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.classes import Classes
 from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
@@ -56,7 +56,7 @@ def holds_label_maps(path: Path) -> bool:
         return False
     others = {".json", *ANSWERS}
     has_images = False
-    for inner in _files_below(path):
+    for inner in _list_files(path):
         if PurePosixPath(inner).suffix.lower() in others and parse_cell(inner) is not None:
             return False
         has_images = has_images or (split_cell(inner) is not None and is_image(path / inner))
@@ -68,7 +68,7 @@ def score_label_maps(request: ScoreRequest) -> Run:
     dataset = _open(request)
     meaning = Meaning.of(request.classes, request.class_map, dataset)
     sources = {name: _Source.find(path, dataset) for name, path in request.given.items()}
-    shared = share_cells({name: one.cells for name, one in sources.items()})
+    shared = find_shared_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
     for source in sources.values():
         source.check_complete(cells)
@@ -144,9 +144,9 @@ class Meaning:
                 the indices.
         """
         if classes is None and class_map and all(key.isdecimal() for key in class_map):
-            space = _of_numbers([int(key) for key in class_map])
+            space = _map_numbers([int(key) for key in class_map])
         else:
-            space = _space_of(classes, data)
+            space = _read_space(classes, data)
         mapping = class_map or None
         return cls(space, match_pixel_classes(space.classes, data.classes, mapping=mapping))
 
@@ -160,7 +160,7 @@ class Meaning:
         return translate_labels(self.match, self.space.to_classes(read_indices(path)))
 
 
-def _space_of(classes: Named | None, data: SegmentationData) -> LabelSpace:
+def _read_space(classes: Named | None, data: SegmentationData) -> LabelSpace:
     if classes == LABEL_MAPS:
         return data.space
     if classes is not None and classes != INDEX:
@@ -178,7 +178,7 @@ def _space_of(classes: Named | None, data: SegmentationData) -> LabelSpace:
     return LabelSpace(data.classes, numbers, frozenset({VOID}) - set(numbers))
 
 
-def _of_numbers(numbers: Sequence[int]) -> LabelSpace:
+def _map_numbers(numbers: Sequence[int]) -> LabelSpace:
     names = Classes(tuple(map(str, numbers)), title="the class map's numbers")
     places = {number: place for place, number in enumerate(numbers)}
     return LabelSpace(names, places, frozenset({VOID}) - set(numbers))
@@ -205,7 +205,7 @@ class _Source:
         ids = [sample.id for sample in data.samples]
         names = _ImageNames(ids)
         cells: dict[Cell, dict[str, str]] = {}
-        for inner in _files_below(path):
+        for inner in _list_files(path):
             place = split_cell(inner)
             if place is None or not is_image(path / inner):
                 continue
@@ -215,10 +215,10 @@ class _Source:
             if image is None:
                 raise InputError(
                     f"{path}: {show_name(inner)} is of none of the {len(ids)} images; expected such "
-                    f"as {cell.corruption}/{_level(cell)}{_map_name(ids[0])}."
+                    f"as {cell.corruption}/{_read_level(cell)}{_map_name(ids[0])}."
                 )
             there = cells.setdefault(cell, {})
-            if image in there and not (cell.is_clean and _same(path, there[image], inner)):
+            if image in there and not (cell.is_clean and _match_exactly(path, there[image], inner)):
                 raise InputError(
                     f"{path}: {show_name(there[image])} and {show_name(inner)} are both of {image} "
                     f"in the cell {cell}; expected one."
@@ -273,7 +273,7 @@ class _ImageNames:
         return None if found is None else str(found)
 
 
-def _files_below(root: Path) -> list[str]:
+def _list_files(root: Path) -> list[str]:
     """Return all files except hidden ones, in an order that does not depend on the locale."""
     paths = (path for path in root.rglob("*") if path.is_file())
     inner = (path.relative_to(root) for path in paths)
@@ -290,11 +290,11 @@ def _check_png(root: Path, inner: str) -> None:
         )
 
 
-def _same(root: Path, one: str, other: str) -> bool:
+def _match_exactly(root: Path, one: str, other: str) -> bool:
     return files.file_fingerprint(root / one) == files.file_fingerprint(root / other)
 
 
-def _level(cell: Cell) -> str:
+def _read_level(cell: Cell) -> str:
     return "" if cell.is_clean else f"{cell.severity}/"
 
 

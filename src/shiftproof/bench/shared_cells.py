@@ -42,11 +42,11 @@ class SharedCells:
             notes["cells_lacking"] = {
                 name: [str(cell) for cell in cells] for name, cells in self.lacking.items()
             }
-        alike = suggest_corruptions([*self.grid.corruptions, *_names(self.lacking)])
+        alike = suggest_corruptions([*self.grid.corruptions, *_list_names(self.lacking)])
         return {**notes, "names_alike": alike} if alike else notes
 
 
-def share_cells(of_models: Mapping[str, Iterable[Cell]]) -> SharedCells:
+def find_shared_cells(of_models: Mapping[str, Iterable[Cell]]) -> SharedCells:
     """Return the cells that all models have, and which of them lacks which.
 
     Raises:
@@ -74,5 +74,5 @@ def suggest_corruptions(names: Iterable[str]) -> dict[str, str]:
     return {name: found[0] for name, found in close.items() if found}
 
 
-def _names(lacking: Mapping[str, Iterable[Cell]]) -> list[str]:
+def _list_names(lacking: Mapping[str, Iterable[Cell]]) -> list[str]:
     return list_corruptions(cell for cells in lacking.values() for cell in cells)

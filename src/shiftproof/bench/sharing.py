@@ -69,7 +69,7 @@ def fill_shared(
         UnfinishedError: this worker's share is done, others' are not.
         RunError: a machine of the cluster does not see the images.
     """
-    parts = FileParts(folder.path, tuple(_files_of(job)))
+    parts = FileParts(folder.path, tuple(_list_files(job)))
     if isinstance(backend, Ray):
         fill_parts(WHAT, make_cells, job, parts, backend, show=show_progress)
         return
@@ -107,7 +107,7 @@ def make_cells(job: FillJob, part: int) -> Arrays:
     return {path: content for path, content in found.items() if not path.startswith("cache/")}
 
 
-def _files_of(job: FillJob) -> Iterable[tuple[str, ...]]:
+def _list_files(job: FillJob) -> Iterable[tuple[str, ...]]:
     inner = RunFolder(Path())
     for _, episode, name in job.parts:
         yield tuple(inner.records_file(name, cell).as_posix() for cell in episode.cells)

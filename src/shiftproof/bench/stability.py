@@ -147,7 +147,7 @@ def measure_stability(
         why="A run over sequences cannot be extended; one of `bench` can.",
     )
     tables = _Tables(named, images, perturbations, difficulty, seed)
-    parts = FileParts(folder, [[_table_path(Path(), *one).as_posix()] for one in tables.pairs])
+    parts = FileParts(folder, [[_locate_table(Path(), *one).as_posix()] for one in tables.pairs])
     if isinstance(backend, Ray):
         fill_parts(WHAT, _make_table, tables, parts, backend, show=show_progress)
     mine = parts.missing() if backend is None else backend.share(parts.missing())
@@ -216,7 +216,7 @@ def resize_without_crop(image: Image, preprocess: Preprocess) -> Image:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _table_path(folder: Path, model: str, perturbation: str) -> Path:
+def _locate_table(folder: Path, model: str, perturbation: str) -> Path:
     return folder / "records" / model / f"{perturbation}.parquet"
 
 
@@ -241,7 +241,7 @@ def _make_table(tables: _Tables, number: int) -> Arrays:
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         model, name = tables.pairs[number]
         _record(Path(scratch), tables, [(model, name)], False)
-        ids, _, broken = _read(_table_path(Path(scratch), model, name), name)
+        ids, _, broken = _read(_locate_table(Path(scratch), model, name), name)
         if broken and not ids:
             raise unseen("the images", broken[0].removesuffix("."))
         return pack_files(Path(scratch))
@@ -267,8 +267,8 @@ def _record(
                     rows[one].append(_make_row(sample, frames, one, chosen[one]))
                 advance(1, note=f"{name} {sample.id}")
             for one in missing:
-                files.make_folder(_table_path(folder, one, name).parent)
-                write_table(_table_path(folder, one, name), _table(rows[one]))
+                files.make_folder(_locate_table(folder, one, name).parent)
+                write_table(_locate_table(folder, one, name), _make_arrow_table(rows[one]))
 
 
 Frames = dict[str, Images] | BrokenFileError
@@ -319,11 +319,11 @@ def _make_frames(
             yield sample, frames
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of({"id": "string", "classes": "[int32]", "error": "string"}, required=())
 
 
-def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
+def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
     """Return rows as a table: ``classes`` holds the five classes of each frame, one after the other.
 
     Of models of fewer classes it holds all of them.
@@ -335,7 +335,7 @@ def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
         "classes": [None if row[1] is None else row[1].reshape(-1).tolist() for row in rows],
         "error": [row[2] for row in rows],
     }
-    return pa.table(columns, schema=_schema())
+    return pa.table(columns, schema=_make_schema())
 
 
 def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
@@ -343,7 +343,7 @@ def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
 
     Rankings of a model of K < 5 classes are ``(N, F, K)``.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         rows = table.column("classes").to_pylist()
         ids = table.column("id").to_pylist()
         frames = PERTURBATIONS[perturbation].count
@@ -370,7 +370,7 @@ def _score(
     columns: list[NDArray[np.float64]] = []
     for model in models:
         for name in perturbations:
-            path = _table_path(folder, model, name)
+            path = _locate_table(folder, model, name)
             ids, rankings, broken = _read(path, name)
             if not ids:
                 raise BrokenFileError(f"{folder}: none of the images could be read. {broken[0]}")
@@ -382,24 +382,24 @@ def _score(
             counted = ids
             is_noise = PERTURBATIONS[name].is_noise
             columns.append(flips(rankings[:, :, 0], is_noise=is_noise, step=difficulty))
-            columns.append(_distances(rankings, is_noise=is_noise, step=difficulty))
+            columns.append(_compute_distances(rankings, is_noise=is_noise, step=difficulty))
     [sums] = sum_resamples([lambda: np.stack(columns, axis=1)], len(counted))
     means = (sums / len(counted)).T.reshape(len(models), len(perturbations), 2, -1)
     divisor = None if reference is None else means[models.index(reference)]
     figures = {
-        model: _figures(means[at], divisor, perturbations) for at, model in enumerate(models)
+        model: _make_figures(means[at], divisor, perturbations) for at, model in enumerate(models)
     }
     return Stability(figures, len(counted), broken, reference, folder)
 
 
-def _distances(rankings: I32, *, is_noise: bool, step: int) -> NDArray[np.float64]:
+def _compute_distances(rankings: I32, *, is_noise: bool, step: int) -> NDArray[np.float64]:
     """Return the top-5 distances ``(N,)``; NaN where there are fewer classes."""
     if rankings.shape[2] < TOP:
         return np.full(len(rankings), np.nan)
     return top5_distances(rankings, is_noise=is_noise, step=step)
 
 
-def _figures(
+def _make_figures(
     means: NDArray[np.float64], divisor: NDArray[np.float64] | None, perturbations: Sequence[str]
 ) -> dict[str, dict[str, Interval]]:
     """Return the figures of a model from ``(perturbations, 2, 1 + R)`` means over images."""

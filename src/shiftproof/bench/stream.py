@@ -94,7 +94,7 @@ def list_episodes(
             f"The protocol {protocol} puts the images into an order by their labels, and these "
             "have none; expected labels, or order=shuffled."
         )
-    labels = np.array([-1 if s.label is None else s.label for s in samples], dtype=np.int64)
+    labels = np.array([sample.target for sample in samples], dtype=np.int64)
     orders = _Orders(labels, protocol, seed)
     return [
         _make_episode(name, segments, orders, protocol)

@@ -45,7 +45,7 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         print_line(f"shiftproof {__version__}")
         raise typer.Exit
@@ -55,7 +55,11 @@ def _version(asked: bool) -> None:
 def _common(
     context: typer.Context,
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version and leave."
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Show the version and leave.",
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     no_config: bool = typer.Option(False, "--no-config", help="Do not read shiftproof.toml."),

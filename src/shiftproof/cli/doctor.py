@@ -180,16 +180,16 @@ def _print_extras(extras: dict[str, dict[str, str | None]]) -> None:
     table = _begin_table("extra", "here", "brings")
     for name, versions in extras.items():
         brings = ", ".join(f"{one} {version or '(missing)'}" for one, version in versions.items())
-        table.add_row(Text(name), _tell(None in versions.values()), Text(brings))
+        table.add_row(Text(name), _mark_missing(None in versions.values()), Text(brings))
     Console(file=sys.stdout).print(table)
 
 
 def _print_options(options: dict[str, dict[str, Any]]) -> None:
     table = _begin_table("what you type", "works")
-    table.add_row(Text(ALWAYS), _tell(False))
+    table.add_row(Text(ALWAYS), _mark_missing(False))
     for typed, needs in options.items():
         install = f"\n  {needs['pip']}" if needs["missing"] else ""
-        table.add_row(Text(f"{typed}{install}"), _tell(bool(needs["missing"])))
+        table.add_row(Text(f"{typed}{install}"), _mark_missing(bool(needs["missing"])))
     Console(file=sys.stdout).print(table)
 
 
@@ -200,5 +200,5 @@ def _begin_table(*titles: str) -> Table:
     return table
 
 
-def _tell(is_missing: bool) -> Text:
+def _mark_missing(is_missing: bool) -> Text:
     return Text("no", style="yellow") if is_missing else Text("yes", style="green")

@@ -461,7 +461,7 @@ def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
         return {"source": specs[0]}
     named: dict[str, str] = {}
     for spec in specs:
-        name = short_name(spec)
+        name = make_short_name(spec)
         if name in named:
             raise InputError(
                 f"Two models are called {name!r}; run them one by one and compare the runs by "
@@ -483,7 +483,7 @@ def _holds_several(out: Path) -> bool:
     return isinstance(models, dict) and bool(models) and list(models) != ["source"]
 
 
-def short_name(spec: str) -> str:
+def make_short_name(spec: str) -> str:
     """Return the name of a model among several: the model part of its spec, as the name of a folder.
 
     It is never ``source``, the name of a single model.

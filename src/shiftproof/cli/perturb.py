@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shiftproof.cli.grid_options import name_specs, short_name
+from shiftproof.cli.grid_options import make_short_name, name_specs
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
@@ -80,7 +80,7 @@ def perturb(
     """Measure how often predictions flip while images change a little (ImageNet-P)."""
     backend = parts.choose()
     named = name_specs(model or ["demo"])
-    referred = None if reference is None else short_name(reference)
+    referred = None if reference is None else make_short_name(reference)
     if reference is not None and referred is not None:
         named[referred] = reference
     check_presence(data, "images")

@@ -31,9 +31,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for heading in (comparison.baseline.run, comparison.candidate.run, "difference", "interval"):
         table.add_column(Text(heading), justify="right", overflow="fold")
     table.add_column("")
-    for one in _main_rows(comparison):
+    for one in _list_main_rows(comparison):
         found = Text(_WORDS[one.finding], style=_STYLES[one.finding])
-        table.add_row(Text(one.title), *_figures(one), found)
+        table.add_row(Text(one.title), *_format_figures(one), found)
     console.print(Text(_describe_pair(comparison)))
     console.print(table)
     for check in comparison.checks:
@@ -59,16 +59,16 @@ def describe_outcome(comparison: Comparison) -> str:
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return a summary for a pull request: the conditions first, then the differences."""
-    lines = [f"### {_heading(comparison)}", "", _describe_pair(comparison), ""]
+    lines = [f"### {_write_heading(comparison)}", "", _describe_pair(comparison), ""]
     for warning in comparison.warnings:
         lines += [f"> **Not comparable:** {_escape(warning)}", ""]
     if comparison.checks:
         lines += ["| condition | measured | |", "|---|---|---|"]
         lines += [_check_row(check) for check in comparison.checks]
         lines += [""]
-    lines += _difference_rows(comparison, "headline")
+    lines += _write_differences(comparison, "headline")
     detail = "set" if comparison.kind == "evaluation" else "corruption"
-    rows = _difference_rows(comparison, detail)
+    rows = _write_differences(comparison, detail)
     if rows:
         what = "test set" if detail == "set" else "corruption"
         lines += ["<details>", f"<summary>Each {what}</summary>", "", *rows, "</details>", ""]
@@ -76,7 +76,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _heading(comparison: Comparison) -> str:
+def _write_heading(comparison: Comparison) -> str:
     if not comparison.checks:
         return "Robustness"
     return "Robustness: the gate fails" if comparison.failed else "Robustness: the gate holds"
@@ -88,7 +88,7 @@ def _check_row(check: Check) -> str:
     return f"| `{code}` | {_escape(_describe_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
 
 
-def _difference_rows(comparison: Comparison, role: str) -> list[str]:
+def _write_differences(comparison: Comparison, role: str) -> list[str]:
     found = [one for one in comparison.differences if one.role == role]
     if not found:
         return []
@@ -97,7 +97,7 @@ def _difference_rows(comparison: Comparison, role: str) -> list[str]:
         f"| | {_escape(names[0])} | {_escape(names[1])} | difference | interval | |",
         "|---|---:|---:|---:|---:|---|",
         *(
-            f"| {_escape(one.title)} | {' | '.join(_figures(one))} | {_WORDS[one.finding]} |"
+            f"| {_escape(one.title)} | {' | '.join(_format_figures(one))} | {_WORDS[one.finding]} |"
             for one in found
         ),
         "",
@@ -125,7 +125,9 @@ def comparison_junit(comparison: Comparison) -> str:
     for check in comparison.checks:
         _add_case(suite, check, _describe_pair(comparison))
     if comparison.warnings:
-        ElementTree.SubElement(suite, "system-err").text = _clean("\n".join(comparison.warnings))
+        ElementTree.SubElement(suite, "system-err").text = _strip_invalid(
+            "\n".join(comparison.warnings)
+        )
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -137,15 +139,15 @@ def _add_case(suite: ElementTree.Element, check: Check, pair: str) -> None:
     several = fold(check.name) not in fold(check.condition)
     name = f"{check.condition}: {check.name}" if several else check.condition
     case = ElementTree.SubElement(
-        suite, "testcase", classname="shiftproof.compare", name=_clean(name), time="0"
+        suite, "testcase", classname="shiftproof.compare", name=_strip_invalid(name), time="0"
     )
     told = ElementTree.SubElement(case, "failure" if check.failed else "system-out")
     if check.failed:
-        told.attrib.update(message=_clean(_describe_check(check)), type=check.verdict)
-    told.text = _clean(f"{pair}\n{_describe_check(check)}")
+        told.attrib.update(message=_strip_invalid(_describe_check(check)), type=check.verdict)
+    told.text = _strip_invalid(f"{pair}\n{_describe_check(check)}")
 
 
-def _clean(text: str) -> str:
+def _strip_invalid(text: str) -> str:
     """Remove characters that XML 1.0 (section 2.2) does not allow."""
     return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
@@ -153,7 +155,7 @@ def _clean(text: str) -> str:
 # ---------------------------------------------------------------- shared by all formats
 
 
-def _main_rows(comparison: Comparison) -> list[Difference]:
+def _list_main_rows(comparison: Comparison) -> list[Difference]:
     return [one for one in comparison.differences if one.role != "cell"]
 
 
@@ -172,7 +174,7 @@ def _name(side: Side) -> str:
     return side.title or side.model
 
 
-def _figures(one: Difference) -> tuple[str, str, str, str]:
+def _format_figures(one: Difference) -> tuple[str, str, str, str]:
     """Return both values, their difference (shares in percentage points), and its interval."""
     number_format = find_number_format(one.unit)
     return (

@@ -136,7 +136,7 @@ def lock_for_setup(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise files.disk_error(folder / LOCK_FILE, error) from error
+        raise files.explain_disk_error(folder / LOCK_FILE, error) from error
     try:
         lock(descriptor, wait=True)
         yield
@@ -164,7 +164,7 @@ def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
     try:
         descriptor = _open_locked(path, shared=shared)
     except OSError as error:
-        raise files.disk_error(path, error) from error
+        raise files.explain_disk_error(path, error) from error
     try:
         # The owner's details are not worth an error on a full disk.
         with contextlib.suppress(OSError):
@@ -196,12 +196,12 @@ def _take(descriptor: int, path: Path, *, shared: bool) -> None:
     locked = lock(descriptor, shared=shared)
     if locked:
         return
-    owner = _owner(descriptor)
+    owner = _read_owner(descriptor)
     if locked is False:
-        raise InputError(_refusal(path, owner, ""))
+        raise InputError(_explain_refusal(path, owner, ""))
     # On a disk without locks, only the content of the file shows an owner.
     if owner and not shared and not _is_dead(owner):
-        raise InputError(_refusal(path, owner, f", or delete {path} if that has ended"))
+        raise InputError(_explain_refusal(path, owner, f", or delete {path} if that has ended"))
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -227,7 +227,7 @@ def describe_owner(owner: Mapping[str, Any]) -> str:
     return f" ({' '.join(words)})" if words else ""
 
 
-def _owner(descriptor: int) -> dict[str, Any]:
+def _read_owner(descriptor: int) -> dict[str, Any]:
     """Return the content of the lock file; empty if it is invalid."""
     try:
         value = json.loads(os.pread(descriptor, 4096, 0))
@@ -249,7 +249,7 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     return process == os.getpid()
 
 
-def _refusal(path: Path, owner: dict[str, Any], more: str) -> str:
+def _explain_refusal(path: Path, owner: dict[str, Any], more: str) -> str:
     return (
         f"Another command is at work in {path.parent}{describe_owner(owner)}. Wait until it has "
         f"ended{more}, or choose another output folder."

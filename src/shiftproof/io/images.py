@@ -94,7 +94,7 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenFileError(
-                    f"{name}: {width} x {height} pixels is {_above_the_limit(MAX_PIXELS)}"
+                    f"{name}: {width} x {height} pixels is {_describe_limit(MAX_PIXELS)}"
                 )
             return convert(_decode(image, data))
     except BrokenFileError:
@@ -102,7 +102,7 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
     except PillowImage.DecompressionBombError as error:
         # Pillow counts the pixels first; its own limit can be lowered, and then it is the one.
         limit = min(MAX_PIXELS, 2 * (PillowImage.MAX_IMAGE_PIXELS or MAX_PIXELS))
-        raise BrokenFileError(f"{name}: the image is {_above_the_limit(limit)}") from error
+        raise BrokenFileError(f"{name}: the image is {_describe_limit(limit)}") from error
     except UnidentifiedImageError as error:
         raise BrokenFileError(f"{name}: not an image that can be decoded.") from error
     except Exception as error:
@@ -124,7 +124,7 @@ def read_sixteen_bits(path: Path) -> U16:
             raise BrokenFileError(f"{path}: {expected}, got one of mode {picture.mode}.")
         if picture.width * picture.height > MAX_PIXELS:
             raise BrokenFileError(
-                f"{path}: {picture.width} x {picture.height} pixels is {_above_the_limit(MAX_PIXELS)}"
+                f"{path}: {picture.width} x {picture.height} pixels is {_describe_limit(MAX_PIXELS)}"
             )
         return np.asarray(picture).astype(np.uint16)
     except BrokenFileError:
@@ -160,7 +160,7 @@ def read_size(source: Path | bytes) -> tuple[int, int] | None:
         warnings.simplefilter("ignore")
         if isinstance(source, bytes) or source.is_file():
             with _open(source) as image:
-                width, height = _size_in_file(image)
+                width, height = _read_stored_size(image)
                 is_turned = _read_orientation(image) in _QUARTER_TURNS
                 return (height, width) if is_turned else (width, height)
     return None
@@ -184,13 +184,13 @@ def _open(source: bytes | Path) -> PillowImage.Image:
     """Open an image by its header; damaged metadata of a PNG is passed over."""
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        return PillowImage.open(file, formats=_formats())
+        return PillowImage.open(file, formats=_list_formats())
     except Exception:
         data = source if isinstance(source, bytes) else source.read_bytes()
         plain = drop_metadata(data)
         if plain == data:
             raise
-        return PillowImage.open(io.BytesIO(plain), formats=_formats())
+        return PillowImage.open(io.BytesIO(plain), formats=_list_formats())
 
 
 def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
@@ -201,12 +201,12 @@ def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
         plain = drop_metadata(data)
         if plain == data:
             raise
-        image = PillowImage.open(io.BytesIO(plain), formats=_formats())
+        image = PillowImage.open(io.BytesIO(plain), formats=_list_formats())
         image.load()
     return image
 
 
-def _size_in_file(image: PillowImage.Image) -> tuple[int, int]:
+def _read_stored_size(image: PillowImage.Image) -> tuple[int, int]:
     """Return width and height as they are stored; of a TIFF some versions of Pillow turn them."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(image.tag_v2[_WIDTH_TAG]), int(image.tag_v2[_HEIGHT_TAG])
@@ -216,12 +216,12 @@ def _size_in_file(image: PillowImage.Image) -> tuple[int, int]:
 _WIDTH_TAG, _HEIGHT_TAG = 256, 257
 
 
-def _formats() -> list[str]:
+def _list_formats() -> list[str]:
     PillowImage.init()
     return [name for name in FORMATS if name in PillowImage.OPEN]
 
 
-def _above_the_limit(pixels: int) -> str:
+def _describe_limit(pixels: int) -> str:
     return f"more than the limit of {pixels // 1_000_000} megapixels; scale it down first."
 
 

@@ -87,7 +87,7 @@ def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> N
         others = [path for path in folder.iterdir() if path.name[0] != "."]
         strange = [path for path in others if path.name not in ours or not _has_no_output(path)]
     except OSError as error:
-        raise files.disk_error(folder / name, error) from error
+        raise files.explain_disk_error(folder / name, error) from error
     if strange and not (folder / name).is_file():
         raise InputError(
             f"{folder} is not empty and holds no {what.removeprefix('a ')} (no {name}). Choose "
@@ -139,10 +139,10 @@ def check_same_work(here: Path, theirs: Path) -> None:
         RunMismatchError: they are of other work.
         BrokenFileError: one is damaged.
     """
-    check_same(here.parent, _decisive(theirs), _decisive(here), what="work")
+    check_same(here.parent, _read_decisive(theirs), _read_decisive(here), what="work")
 
 
-def _decisive(file: Path) -> dict[str, Any]:
+def _read_decisive(file: Path) -> dict[str, Any]:
     told = read_object(file)
     if "settings" in told:
         return {name: told[name] for name in ("kind", "job", "shards", "settings") if name in told}
@@ -155,7 +155,7 @@ def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -
     Raises:
         RunMismatchError: they differ.
     """
-    found = differences(there, here)
+    found = describe_differences(there, here)
     if found:
         more = f"; and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
         raise RunMismatchError(
@@ -164,12 +164,12 @@ def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -
         )
 
 
-def differences(there: Any, here: Any) -> list[str]:
+def describe_differences(there: Any, here: Any) -> list[str]:
     """Return the differences of two settings, one phrase each, the outermost first.
 
-    >>> differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
+    >>> describe_differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
     ['tests: art was 5, now 6']
-    >>> differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
+    >>> describe_differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
     ['data: shard size was 2, now 3', 'data: another content']
     """
     # Fingerprints come last: the sentence shows the first few, and these say least.
@@ -209,10 +209,10 @@ def _describe_difference(found: Differing) -> str:
     if _has_fingerprints(found):
         owners = words[:-1] if words[-1] == "fingerprint" else words
         return ": ".join([*owners, "another content"])
-    return f"{': '.join(words)} was {_short(there)}, now {_short(here)}"
+    return f"{': '.join(words)} was {_shorten(there)}, now {_shorten(here)}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if value is None:
         return "not set"
     if isinstance(value, bool):

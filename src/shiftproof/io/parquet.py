@@ -76,7 +76,7 @@ def read_parquet(
             table = file.read(use_threads=False)
             table.validate(full=True)
             return table
-        source = None if known is None else _source_of(footer, data, unique)
+        source = None if known is None else _find_source(footer, data, unique)
         names = None if known is None else known.find(source)
         if names is None:
             names = _read_names(file, unique)
@@ -127,7 +127,7 @@ _PATH, _COMPRESSED, _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = 3, 7, 9, 10, 11
 """Fields of ColumnMetaData; the last three are places in the file."""
 
 
-def _source_of(footer: Fields, data: bytes, column: str) -> Any:
+def _find_source(footer: Fields, data: bytes, column: str) -> Any:
     """Return the bytes of a column and its metadata, which determine its values.
 
     None without such a column.
@@ -154,7 +154,7 @@ def check_footer(file: IO[bytes], size: int) -> Fields:
     Raises:
         ValueError: no footer, or claims that the file has no room for.
     """
-    footer = read_struct(_footer(file, size))
+    footer = read_struct(_read_footer(file, size))
     most = _VALUES_PER_BYTE * size + _FREE_VALUES
     _check_at_most(footer[_NUM_ROWS], most, "values")
     for group in footer[_ROW_GROUPS]:
@@ -164,7 +164,7 @@ def check_footer(file: IO[bytes], size: int) -> Fields:
     return footer
 
 
-def _footer(file: IO[bytes], size: int) -> bytes:
+def _read_footer(file: IO[bytes], size: int) -> bytes:
     """Return the struct before the last eight bytes, which are its length and a mark."""
     if size < 12:
         raise ValueError(f"{size} bytes are too few")

@@ -59,7 +59,7 @@ def read_plain_pickle(path: Path) -> Any:
                 f"{path}: above {MAX_BYTES // 1_000_000} MB; no table of results."
             )
         value = _Reader().read(data)
-        check_expansion(value, len(data), _parts_of)
+        check_expansion(value, len(data), _list_parts)
         return value
 
 
@@ -214,7 +214,7 @@ def _fill(mapping: Any, pairs: list[Any]) -> dict[Any, Any]:
     return mapping
 
 
-def _parts_of(value: Any) -> Iterable[Any] | None:
+def _list_parts(value: Any) -> Iterable[Any] | None:
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, (list, tuple)):

@@ -65,12 +65,12 @@ def parse_xml(data: bytes, where: str) -> Element:
 
 
 def _decode(data: bytes, where: str) -> str:
-    name = _encoding(data, where)
+    name = _find_encoding(data, where)
     with convert_errors(where, f"not valid XML in the encoding {name}"):
         return data.decode(name).removeprefix("\ufeff")
 
 
-def _encoding(data: bytes, where: str) -> str:
+def _find_encoding(data: bytes, where: str) -> str:
     for mark, name in _MARKS:
         if data.startswith(mark):
             return name

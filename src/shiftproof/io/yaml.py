@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> Any:
                 node = loader.get_single_node()
                 if node is None:
                     return None
-                check_expansion(node, size, _parts_of)
+                check_expansion(node, size, _list_parts)
                 return loader.construct_document(node)
             finally:
                 loader.dispose()
@@ -68,7 +68,7 @@ def _limit_count(compose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any
     return compose_counted
 
 
-def _parts_of(node: Any) -> list[Any] | None:
+def _list_parts(node: Any) -> list[Any] | None:
     if isinstance(node.value, str):
         _check_scalar(node)
         return None

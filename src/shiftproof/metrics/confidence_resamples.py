@@ -83,7 +83,7 @@ def resample_tables(
     """
     blocks = resample_weights(count, replicates, seed=seed)
     found: list[Resampled] = []
-    for group in _groups(makers):
+    for group in _group_tables(makers):
         found += _resample(group, count, blocks, done)
         # Each group draws the same resamples again, which is cheaper than storing them.
         blocks = resample_weights(count, replicates, seed=seed)
@@ -97,7 +97,9 @@ def count_blocks(count: int, replicates: int = REPLICATES) -> int:
     return -(-replicates // together)
 
 
-def _groups(makers: Sequence[Callable[[], PredictionTable]]) -> Iterator[list[PredictionTable]]:
+def _group_tables(
+    makers: Sequence[Callable[[], PredictionTable]],
+) -> Iterator[list[PredictionTable]]:
     group: list[PredictionTable] = []
     for make in makers:
         table = make()

@@ -26,10 +26,10 @@ from shiftproof.metrics.coco import (
 from shiftproof.metrics.curves import (
     Curves,
     Events,
+    compute_precision,
     count_hits,
     evaluate_curves,
     make_curves,
-    precision_at,
 )
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import (
@@ -195,7 +195,7 @@ class CocoEvaluator:
         self._order = order
         self._group = group[order]
         self._crowd = objects.crowd[order]
-        self._ignored = _outside(objects.area[order]) | self._crowd
+        self._ignored = _find_outside(objects.area[order]) | self._crowd
         image, category = objects.image[order], objects.category[order]
         self._wanted = [(image[~ignored], category[~ignored]) for ignored in self._ignored]
         self._fingerprint = fingerprint(
@@ -274,7 +274,7 @@ class CocoEvaluator:
                 found.category[order],
                 found.image[order],
                 found.score[order],
-                _outside(found.area[order]),
+                _find_outside(found.area[order]),
                 rank,
             ),
             self._fingerprint,
@@ -345,9 +345,9 @@ class CocoEvaluator:
         recall = np.empty((len(AREAS), *shape, len(LIMITS)))
         for at, curves in enumerate(matches.curves):
             positives = self._positives(at, weight)
-            precision[at] = _precision(curves, weight, positives)
+            precision[at] = _compute_precision(curves, weight, positives)
             for place, limit in enumerate(LIMITS):
-                recall[at, :, :, place] = _recall(curves.hits(limit), weight, positives)
+                recall[at, :, :, place] = _compute_recall(curves.hits(limit), weight, positives)
         return CocoScores(precision, recall, self.categories)
 
     def replicates(
@@ -393,7 +393,7 @@ class CocoEvaluator:
             curves = curves.cells(threshold * count, (threshold + 1) * count)
         if measure == "recall":
             curves = curves.hits(limit)
-        of_curves = _precision if measure == "precision" else _recall
+        of_curves = _compute_precision if measure == "precision" else _compute_recall
 
         def read(weight: I64) -> float:
             return _mean(of_curves(curves, weight, self._positives(at, weight)))
@@ -427,20 +427,22 @@ class CocoEvaluator:
             )
 
 
-def _outside(area: F64) -> Flags:
+def _find_outside(area: F64) -> Flags:
     """Return ``(areas, N)`` whether an area is outside each range."""
     return np.array([(area < low) | (area > high) for low, high in AREAS.values()])
 
 
-def _precision(curves: Curves, weight: I64, positives: I64) -> F64:
+def _compute_precision(curves: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K, recalls)``, NaN for categories without objects."""
-    precision = precision_at(curves, evaluate_curves(curves, weight), _hits_needed(positives))
+    precision = compute_precision(
+        curves, evaluate_curves(curves, weight), _count_hits_needed(positives)
+    )
     table = precision.reshape(-1, len(positives), len(RECALLS))
     table[:, positives == 0] = np.nan
     return table
 
 
-def _hits_needed(positives: I64) -> I64:
+def _count_hits_needed(positives: I64) -> I64:
     """Return ``(K, recalls)`` the smallest number of objects that reaches a recall as float."""
     count = np.maximum(positives, 1)[:, None]
     needed = np.ceil(RECALLS * count)
@@ -449,7 +451,7 @@ def _hits_needed(positives: I64) -> I64:
     return np.maximum(needed, 0).astype(np.int64)
 
 
-def _recall(hits: Curves, weight: I64, positives: I64) -> F64:
+def _compute_recall(hits: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K)``, NaN for categories without objects."""
     found = count_hits(hits, weight).reshape(-1, len(positives)).astype(np.float64)
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
@@ -520,7 +522,7 @@ def coco_intervals(
         UnknownNameError: not one of the twelve.
     """
     drawn = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
-    return {name: _interval(values, level) for name, values in drawn.items()}
+    return {name: _make_interval(values, level) for name, values in drawn.items()}
 
 
 def coco_difference_intervals(
@@ -540,8 +542,8 @@ def coco_difference_intervals(
     """
     these = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
     those = evaluator.replicates(reference, metrics, replicates=replicates, seed=seed)
-    return {name: _interval(these[name] - those[name], level) for name in metrics}
+    return {name: _make_interval(these[name] - those[name], level) for name in metrics}
 
 
-def _interval(replicates: F64, level: float) -> Interval | None:
+def _make_interval(replicates: F64, level: float) -> Interval | None:
     return percentile_interval(correct_bias(replicates), level=level)

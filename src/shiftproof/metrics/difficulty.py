@@ -99,7 +99,7 @@ class Difficulty:
         for _ in range(SWEEPS):
             for kind, place in enumerate(indices):
                 size, precision = len(effects[kind]), _PRECISION[kind]
-                probability = _logistic(odds)
+                probability = _compute_logistic(odds)
                 gradient = np.bincount(place, wrong - probability, size) - precision * effects[kind]
                 curvature = np.bincount(place, probability * (1 - probability), size) + precision
                 curvatures[kind] = np.asarray(curvature, dtype=np.float64)
@@ -137,7 +137,7 @@ class Difficulty:
         )
 
 
-def _logistic(odds: F64) -> F64:
+def _compute_logistic(odds: F64) -> F64:
     return np.asarray(1 / (1 + np.exp(-odds)))
 
 

@@ -83,7 +83,7 @@ def resample_weights(count: int, replicates: int = REPLICATES, *, seed: int = 0)
         InputError: no images, or no resamples.
     """
     _check_counts(count, replicates)
-    return _weights(count, replicates, seed)
+    return _draw_weights(count, replicates, seed)
 
 
 def _check_counts(count: int, replicates: int) -> None:
@@ -93,7 +93,7 @@ def _check_counts(count: int, replicates: int) -> None:
         raise InputError(f"Expected at least one resample, got {replicates}.")
 
 
-def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
+def _draw_weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
     rows = count_block_rows(count)
     together = max(1, _DRAWN_TOGETHER // count)
     random = generator(seed, "bootstrap", str(count))
@@ -136,14 +136,14 @@ def sum_resamples(
     """
     sums: list[F64] = []
     _check_counts(count, replicates)
-    for group in _groups(tables, count):
+    for group in _group_tables(tables, count):
         # One matrix product for all tables takes half the time of one for each; sums are exact.
         ends = np.cumsum([values.shape[1] for values in group])[:-1]
         side_by_side = np.concatenate(group, axis=1)
         several = len(group)
         group.clear()
         rows = [side_by_side.sum(axis=0)[None]]
-        for weights in _weights(count, replicates, seed):
+        for weights in _draw_weights(count, replicates, seed):
             rows.append(weights.astype(np.float64) @ side_by_side)
             if done is not None:
                 for _ in range(several):
@@ -152,7 +152,7 @@ def sum_resamples(
     return sums
 
 
-def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
+def _group_tables(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
     """Yield groups of tables that fit in memory: computing a table takes longer than summing it."""
     group: list[F64] = []
     for table in tables:

@@ -20,7 +20,7 @@ Code: TypeAlias = Mapping[str, Any]
 """``{"size": [height, width], "counts": bytes}``, compressed."""
 
 
-def _library() -> Any:
+def _import_library() -> Any:
     return import_extra("pycocotools.mask", "detection")
 
 
@@ -55,17 +55,17 @@ def encode_readable_masks(
 
     Arguments as for :func:`encode_masks`.
     """
-    library = _library()
+    library = _import_library()
     codes: list[Code | None] = []
     wrong: dict[int, str] = {}
     for at, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
         try:
-            codes.append(_code(library, segmentation, size))
+            codes.append(_encode_mask(library, segmentation, size))
         except ValueError as error:
             wrong[at] = str(error)
             codes.append(None)
     there = [at for at, code in enumerate(codes) if code is not None]
-    filled = _pixels([code["counts"] for code in codes if code is not None])
+    filled = _count_pixels([code["counts"] for code in codes if code is not None])
     for at, count in zip(there, filled.tolist(), strict=True):
         height, width = sizes[at]
         if count != height * width:
@@ -77,7 +77,7 @@ def encode_readable_masks(
     return codes, dict(sorted(wrong.items()))
 
 
-def _code(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
+def _encode_mask(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
     """Return the code of a mask; raises a ValueError with the reason if it is invalid."""
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
@@ -86,7 +86,7 @@ def _code(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
     if isinstance(segmentation, Mapping):
         return _run_lengths(library, segmentation, size)
     if isinstance(segmentation, (list, tuple)) and segmentation:
-        polygons = [_polygon(polygon, size) for polygon in segmentation]
+        polygons = [_read_polygon(polygon, size) for polygon in segmentation]
         code: Code = library.merge(library.frPyObjects(polygons, *size))
         return code
     raise ValueError(
@@ -113,7 +113,7 @@ def _run_lengths(library: Any, segmentation: Mapping[str, Any], size: tuple[int,
     raise ValueError(f"expected the counts of a mask, got {show_value(counts)}")
 
 
-def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
+def _read_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
     height, width = size
     try:
         points = [float(value) for value in polygon]
@@ -138,7 +138,7 @@ MAX_STEPS = 4_000_000
 """Maximum length of an outline, through every pixel of 2,000 x 2,000; this bounds the memory."""
 
 
-def _pixels(counts: Sequence[bytes]) -> I64:
+def _count_pixels(counts: Sequence[bytes]) -> I64:
     """Return ``(N,)`` the sum of the runs of each compressed code, -1 if it is damaged.
 
     A byte minus 48 has 5 bits of a number, low ones first; the sixth bit means that more follow,
@@ -184,7 +184,7 @@ def _pixels(counts: Sequence[bytes]) -> I64:
 
 def compute_areas(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
-    library = _library()
+    library = _import_library()
     # Some versions of pycocotools store the number of masks as uint8, so at most 255 at once.
     parts = [library.area(list(codes[at : at + 255])) for at in range(0, len(codes), 255)]
     return np.concatenate([np.empty(0), *parts])
@@ -202,7 +202,7 @@ def find_mask_pairs(
 
     Arguments and overlap as for :func:`~shiftproof.metrics.matching.find_box_pairs`.
     """
-    library = _library()
+    library = _import_library()
     found = []
     bounds = np.append(find_run_starts(detection_group), len(detection_group)).tolist()
     for first, last in pairwise(bounds):

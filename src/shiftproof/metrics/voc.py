@@ -22,9 +22,9 @@ from shiftproof.metrics.curves import (
     Curves,
     Events,
     average_over_recall,
+    compute_precision,
     evaluate_curves,
     make_curves,
-    precision_at,
 )
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import (
@@ -100,7 +100,7 @@ class VocEvaluator:
     @property
     def wanted(self) -> int:
         """Number of objects to detect: all that are not difficult."""
-        return int((~_difficult(self.objects)).sum())
+        return int((~_find_difficult(self.objects)).sum())
 
     def match(self, detections: DetectionSource) -> Curves:
         """Match detections with objects; the other methods take the result.
@@ -112,13 +112,13 @@ class VocEvaluator:
 
     def scores(self, matches: Curves) -> VocScores:
         """Return the scores on all images."""
-        averages = _averages(self.objects, matches, self.rule)(self._once())
+        averages = _make_average(self.objects, matches, self.rule)(self._once())
         per_category = dict(zip(self.categories, averages.tolist(), strict=True))
         return VocScores(_mean(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
         """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples."""
-        averages = _averages(self.objects, matches, self.rule)
+        averages = _make_average(self.objects, matches, self.rule)
         values = [_mean(averages(self._once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
             values += [_mean(averages(drawn.astype(np.int64))) for drawn in block]
@@ -217,7 +217,7 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
     images = len(objects.image_ids)
     group = objects.category * images + objects.image
     order = np.argsort(group, kind="stable")
-    difficult = _difficult(objects)[order]
+    difficult = _find_difficult(objects)[order]
     found_group = found.category * images + found.image
     by_group, rank = sort_by_group_and_score(found_group, found.score)
     pairs = sort_by_overlap(
@@ -258,13 +258,13 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
     return make_curves(found.image[ranking], listed, start, [events])
 
 
-def _difficult(objects: Objects) -> Flags:
+def _find_difficult(objects: Objects) -> Flags:
     return objects.difficult | objects.crowd
 
 
-def _averages(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F64]:
+def _make_average(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F64]:
     """Return a function from the images' weights to ``(K,)`` average precisions."""
-    wanted = ~_difficult(objects)
+    wanted = ~_find_difficult(objects)
     image, category = objects.image[wanted], objects.category[wanted]
 
     def averages(weights: I64) -> F64:
@@ -275,7 +275,7 @@ def _averages(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F
             return average_over_recall(curves, run, weights, positives)
         # The smallest number of objects that is at least k tenths of all, in integers.
         needed = -(-positives[:, None] * np.arange(11) // 10)
-        precision = precision_at(curves, run, needed)
+        precision = compute_precision(curves, run, needed)
         return np.where(positives > 0, precision.mean(axis=1), np.nan)
 
     return averages

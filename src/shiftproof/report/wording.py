@@ -238,11 +238,6 @@ def corruption_title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def group_title(group: str) -> str:
-    """Return the heading of a corruption group."""
-    return corruption_title(group)
-
-
 def cell_title(cell: str) -> str:
     """Return ``Fog, severity 3`` for ``fog-3`` and ``Clean`` for ``clean``."""
     name, dash, severity = cell.rpartition("-")

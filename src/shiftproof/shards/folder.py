@@ -128,7 +128,7 @@ def _clear_superseded(path: Path, of_job: Settings) -> None:
         return
     with lock_for_setup(path):
         there = read_object(path / PARTS_FILE)
-        if _SUPERSEDED not in there or not manifest.differences(
+        if _SUPERSEDED not in there or not manifest.describe_differences(
             {key: there.get(key) for key in of_job}, json.loads(json.dumps(of_job))
         ):
             return

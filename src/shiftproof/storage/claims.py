@@ -67,7 +67,7 @@ class Claim:
         claim = cls(store, line, max(there, default=0) + 1, about)
         files.write_bytes(base / _TOKEN_FILE, str(about["token"]).encode(), durable=False)
         if not store.create(claim.name, claim._encode()):
-            raise InputError(_refusal(store, {}))
+            raise InputError(_explain_refusal(store, {}))
         try:
             # One of another line may have begun at the same moment.
             _check_others(store, line)
@@ -98,7 +98,7 @@ class Claim:
         Raises:
             RunError: it is not, since this process did not renew it in time.
         """
-        if max(_numbers(self.store, self.line), default=0) != self.number:
+        if max(_list_numbers(self.store, self.line), default=0) != self.number:
             raise RunError(
                 f"{self.store} was taken over by another command, since this one was not heard of for "
                 f"{EXPIRES_AFTER // 60} minutes. Nothing more is written there."
@@ -107,7 +107,7 @@ class Claim:
     def release(self) -> None:
         """Remove the claim."""
         with contextlib.suppress(RunError, InputError):
-            numbers = _numbers(self.store, self.line)
+            numbers = _list_numbers(self.store, self.line)
             if max(numbers, default=0) == self.number:
                 self.store.remove(_name(self.line, number) for number in sorted(numbers))
 
@@ -125,7 +125,7 @@ def check_claims(store: Store, base: Path, worker: tuple[int, int] | None) -> li
     if worker is not None:
         store.check_sharable()
     line = line_of(worker)
-    there = _numbers(store, line)
+    there = _list_numbers(store, line)
     if there:
         _check_free(store, _name(line, max(there)), base)
     _check_others(store, line)
@@ -152,7 +152,7 @@ def _list_claims(store: Store) -> list[tuple[str, int]]:
     return [(one[1], int(one[2])) for one in found if one is not None]
 
 
-def _numbers(store: Store, line: str) -> list[int]:
+def _list_numbers(store: Store, line: str) -> list[int]:
     return [number for other, number in _list_claims(store) if other == line]
 
 
@@ -164,7 +164,7 @@ def _check_free(store: Store, name: str, base: Path) -> None:
     if mine.is_file() and mine.read_text("utf-8") == about.get("token"):
         return
     if _is_alive(about):
-        raise InputError(_refusal(store, about))
+        raise InputError(_explain_refusal(store, about))
 
 
 def _check_others(store: Store, line: str) -> None:
@@ -173,7 +173,7 @@ def _check_others(store: Store, line: str) -> None:
         if other != line and ALONE in (other, line):
             about = _read(store, _name(other, number))
             if _is_held(store, other, about):
-                raise InputError(_refusal(store, about))
+                raise InputError(_explain_refusal(store, about))
 
 
 def is_claimed(store: Store) -> bool:
@@ -221,7 +221,7 @@ def _read(store: Store, name: str) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _refusal(store: Store, about: dict[str, Any]) -> str:
+def _explain_refusal(store: Store, about: dict[str, Any]) -> str:
     return (
         f"Another command writes to {store}{describe_owner(about)}; one at a time may. Wait until it "
         f"has ended (one that was lost lets go after {EXPIRES_AFTER // 60} minutes), or choose another "

@@ -81,8 +81,8 @@ class Contents:
         if FINISHED in names:
             told = _read(store, FINISHED)
             if type(told["last"]) is not int:
-                raise _damage(store, FINISHED)
-            contents = cls(_entries(store, told["files"]), is_finished=True, last=told["last"])
+                raise _explain_damage(store, FINISHED)
+            contents = cls(_read_entries(store, told["files"]), is_finished=True, last=told["last"])
         return contents._add_new(store, names)
 
     def _add_new(self, store: Store, listed: Iterable[str]) -> Contents:
@@ -96,13 +96,13 @@ class Contents:
     def add(self, told: Mapping[str, Any], name: str, store: Store) -> Contents:
         """Return the contents after a commit."""
         kept = {file: entry for file, entry in self.files.items() if file not in told["removed"]}
-        sent = _entries(store, told["files"])
+        sent = _read_entries(store, told["files"])
         # Between the two commits of a file that is replaced another command's may stand.
         coming = {file: entry for file, entry in self.coming.items() if file not in sent}
         return replace(
             self,
             files=kept | sent,
-            coming=coming | _entries(store, told["coming"]),
+            coming=coming | _read_entries(store, told["coming"]),
             commits=(*self.commits, name),
             last=max(self.last, _number(name)),
         )
@@ -143,7 +143,7 @@ class Contents:
             removed: files that are no longer valid, and may be removed.
             shared: whether others write commits, too: then theirs are read before.
         """
-        told = {"files": _as_json(sent), "coming": _as_json(coming), "removed": sorted(removed)}
+        told = {"files": _to_json(sent), "coming": _to_json(coming), "removed": sorted(removed)}
         contents = self
         while shared and not store.create(contents.next_name(), _encode(told)):
             contents = contents.read_later_commits(store)
@@ -181,7 +181,7 @@ class Contents:
         return opened.add(told, contents.next_name(), store)
 
     def _describe_all(self) -> dict[str, Any]:
-        return {"files": _as_json(self.files), "coming": {}, "removed": []}
+        return {"files": _to_json(self.files), "coming": {}, "removed": []}
 
     def finish(self, store: Store, *, shared: bool = False) -> Contents:
         """Mark the output as finished.
@@ -205,12 +205,12 @@ class Contents:
     def _is_listed(self, store: Store) -> bool:
         """Return whether the list of the finished output is this one."""
         try:
-            return bool(_read(store, FINISHED)["files"] == _as_json(self.files))
+            return bool(_read(store, FINISHED)["files"] == _to_json(self.files))
         except BrokenFileError:  # there is none
             return False
 
     def _write_list(self, store: Store) -> None:
-        store.write(FINISHED, _encode({"files": _as_json(self.files), "last": self.last}))
+        store.write(FINISHED, _encode({"files": _to_json(self.files), "last": self.last}))
 
     def clear(self, store: Store) -> None:
         """Remove the commits of a finished output, when no other command is at work on it.
@@ -254,7 +254,7 @@ def check_complete(store: Store, listed: dict[str, Listed]) -> None:
                 f"{store.at(home) if home else store} is not finished: the command that writes it is at "
                 "work or was interrupted. Start that command again, or give another folder."
             )
-        for name, entry in _entries(store, _read(store, home + FINISHED)["files"]).items():
+        for name, entry in _read_entries(store, _read(store, home + FINISHED)["files"]).items():
             there = listed.get(home + name)
             if there is None or there.size != entry.size:
                 came = "it is not there" if there is None else f"it has {there.size:,}"
@@ -268,7 +268,7 @@ def _encode(told: Mapping[str, Any]) -> bytes:
     return json.dumps({"format": FORMAT, **told}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _as_json(entries: Mapping[str, Entry]) -> dict[str, list[int | str]]:
+def _to_json(entries: Mapping[str, Entry]) -> dict[str, list[int | str]]:
     return {name: entries[name].as_json() for name in sorted(entries)}
 
 
@@ -276,9 +276,9 @@ def _read(store: Store, name: str) -> dict[str, Any]:
     try:
         told = json.loads(store.read(name).decode("utf-8-sig"))
     except ValueError as error:
-        raise _damage(store, name) from error
+        raise _explain_damage(store, name) from error
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
-        raise _damage(store, name)
+        raise _explain_damage(store, name)
     return {"coming": {}, "removed": [], "last": -1, **told}
 
 
@@ -287,17 +287,17 @@ def _number(commit: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _entries(store: Store, told: Any) -> dict[str, Entry]:
+def _read_entries(store: Store, told: Any) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for name, pair in told.items() if isinstance(told, dict) else ():
         inside = not {"", ".", ".."}.intersection(PurePosixPath(name).parts) and name[0] != "/"
         if not (inside and isinstance(pair, list) and [type(one) for one in pair] == [int, str]):
-            raise _damage(store, OURS)
+            raise _explain_damage(store, OURS)
         found[name] = Entry(*pair)
     return found
 
 
-def _damage(store: Store, name: str) -> BrokenFileError:
+def _explain_damage(store: Store, name: str) -> BrokenFileError:
     return BrokenFileError(
         f"{store}: {name} says in no known way which files are there. Delete the folder "
         f"{OURS} there, and the output with it, to start anew."

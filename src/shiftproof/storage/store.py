@@ -103,12 +103,12 @@ class Store:
     def _walk(system: Any, below: str) -> dict[str, dict[str, Any]]:
         try:
             found = dict(system.find(below, detail=True))
-            if not found and "http" in _protocols(system):
+            if not found and "http" in _list_protocols(system):
                 system.ls(below)  # find hides connection errors; ls raises them
             return found
         except FileNotFoundError:
             # Object stores have no folders, so only a missing bucket is an error.
-            if {"file", "memory"}.intersection(_protocols(system)) or system.exists(
+            if {"file", "memory"}.intersection(_list_protocols(system)) or system.exists(
                 below.split("/")[0]
             ):
                 return {}
@@ -197,7 +197,7 @@ class Store:
             InputError: it is none of those that create a file only if it does not exist.
         """
         system, _ = self._find_writable("")
-        if _CONDITIONAL_WRITES.isdisjoint(_protocols(system)):
+        if _CONDITIONAL_WRITES.isdisjoint(_list_protocols(system)):
             raise InputError(
                 f"{self} cannot be shared by several commands (--worker): this kind of store does not "
                 "say who was first to write a file, as s3 and gs do. Leave --worker out, or give a "
@@ -235,7 +235,7 @@ class Store:
 
     def _find_writable(self, name: str) -> tuple[Any, str]:
         system, path = find_system(self.at(name))
-        if not _READ_ONLY.isdisjoint(_protocols(system)):
+        if not _READ_ONLY.isdisjoint(_list_protocols(system)):
             raise InputError(
                 f"{self} cannot be written to: nothing is sent to web servers. Outputs go to stores such "
                 "as s3, gs, abfs and hdfs."
@@ -251,10 +251,10 @@ class Store:
 
 
 def _has_atomic_writes(system: Any) -> bool:
-    return not _ATOMIC_WRITES.isdisjoint(_protocols(system))
+    return not _ATOMIC_WRITES.isdisjoint(_list_protocols(system))
 
 
-def _protocols(system: Any) -> tuple[str, ...]:
+def _list_protocols(system: Any) -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 

@@ -133,7 +133,7 @@ def estimate_export(
     return dataclasses.replace(estimate, extent=extent.describe())
 
 
-def cell_folder(cell: Cell) -> str:
+def name_cell_folder(cell: Cell) -> str:
     """Return where the images of a cell lie below the target."""
     return f"{cell.corruption}/{cell.severity}"
 
@@ -185,7 +185,7 @@ def _plan(
 ) -> tuple[CopyPlan, _Corrupting]:
     plan = plan_copy(
         source,
-        [Version(cell_folder(cell)) for cell in cells],
+        [Version(name_cell_folder(cell)) for cell in cells],
         image_format=image_format,
         split=split,
         images=images,
@@ -193,5 +193,5 @@ def _plan(
     )
     if not cells:
         raise InputError("Expected at least one corruption and one severity, got none.")
-    by_folder = {cell_folder(cell): cell for cell in cells}
+    by_folder = {name_cell_folder(cell): cell for cell in cells}
     return plan, _Corrupting(dict(corruptions), by_folder, seed)

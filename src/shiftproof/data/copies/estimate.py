@@ -18,10 +18,10 @@ from shiftproof.data.copies.export import (
     exclude_target,
     make_job,
 )
-from shiftproof.data.copies.tables import count_others, first_rows
-from shiftproof.data.copies.tars import count_members, first_pictures
+from shiftproof.data.copies.tables import count_others, read_first_rows
+from shiftproof.data.copies.tars import count_members, read_first_pictures
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree
-from shiftproof.data.copies.writing import Edit, encode, output_name
+from shiftproof.data.copies.writing import Edit, encode, name_output
 from shiftproof.data.disk import read_below
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import Image
@@ -127,20 +127,20 @@ def _list_sources(plan: CopyPlan) -> _Sources:
     # Files of one image are written once for each form; so are the objects in a JSON.
     other_bytes = _count_carried_bytes(tree, versions + plan.with_originals)
     if plan.with_originals:
-        other_bytes += sum(_file_size(tree.root / name) for name in tree.pictures)
+        other_bytes += sum(_read_file_size(tree.root / name) for name in tree.pictures)
     if tree.layout == "webdataset":
         counts = [count_members(tree.root / name) for name in tree.pictures]
         other_bytes += versions * sum(size for _, _, size in counts)
         tar = tree.pictures[0]
         tried = (
-            (f"{tar}/{name}", output_name(name, plan.image_format), image)
-            for name, image in first_pictures(tree.root / tar, count)
+            (f"{tar}/{name}", name_output(name, plan.image_format), image)
+            for name, image in read_first_pictures(tree.root / tar, count)
         )
         return _Sources(sum(members for members, _, _ in counts), other_bytes, tried)
     if tree.tables:
         tables = list(tree.tables.values())
         other_bytes += versions * sum(count_others(tree.layout, table) for table in tables)
-        rows = first_rows(tree.layout, tables[0], plan.image_format, count)
+        rows = read_first_rows(tree.layout, tables[0], plan.image_format, count)
         return _Sources(sum(table.rows for table in tables), other_bytes, rows)
     return _Sources(len(tree.pictures), other_bytes, _read_samples(plan))
 
@@ -176,7 +176,7 @@ def _read_samples(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
             yield name, plan.outputs[name], read_below(plan.tree.root, name)
 
 
-def _file_size(path: Path) -> int:
+def _read_file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:  # a broken link; reported when it is read

@@ -210,7 +210,7 @@ def export_copy(
         "encoder": ENCODER[plan.image_format],
     }
     if tree.layout != "plain":
-        about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
+        about |= {"layout": tree.layout, "fingerprints": _compute_fingerprints(tree)}
     if tree.is_packed:
         about["tables" if tree.tables else "tars"] = about.pop("images")
     shared = isinstance(backend, Scheduled)
@@ -493,7 +493,7 @@ def _copy(original: Path, path: Path) -> None:
         raise BrokenFileError(f"{original}: cannot be read ({error.strerror}).") from error
 
 
-def _fingerprints(tree: Tree) -> dict[str, str]:
+def _compute_fingerprints(tree: Tree) -> dict[str, str]:
     """Return fingerprints of the source's pictures and of its other files."""
     found = {}
     for what, names in (("images", tree.pictures), ("other files", tree.carried)):

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from shiftproof.data.copies.tars import check_names
-from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
+from shiftproof.data.copies.writing import ImageFormat, find_cityscapes_stem, name_output
 from shiftproof.data.detection.yolo import find_label_file
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import find_dataset
@@ -101,7 +101,7 @@ def _owner(layout: str, picture: str) -> str:
         path = PurePosixPath(find_label_file(picture))
     elif layout == "cityscapes":
         # Below the folders of all kinds: leftImg8bit, gtFine, disparity, ...
-        return f"{'/'.join(path.parts[1:-1])}/{cityscapes_stem(path.stem)[0]}"
+        return f"{'/'.join(path.parts[1:-1])}/{find_cityscapes_stem(path.stem)[0]}"
     return str(path.with_suffix(""))
 
 
@@ -265,7 +265,7 @@ def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
                 continue  # named when its turn comes
     if tree.is_packed:
         return {name: name for name in tree.pictures}
-    plain = {name: output_name(name, image_format) for name in tree.pictures}
+    plain = {name: name_output(name, image_format) for name in tree.pictures}
     # What is carried over keeps its name: a map of labels beside its photograph, for one.
     shared = Counter([*plain.values(), *tree.carried])
     doubled = [name for name, output in plain.items() if shared[output] > 1]

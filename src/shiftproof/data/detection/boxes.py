@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,6 @@ __all__ = [
     "Fault",
     "ImageObjects",
     "RawObject",
-    "below",
     "check_boxes",
     "check_inside",
     "find_size_faults",
@@ -364,8 +363,3 @@ def find_size_faults(
             detail = f"{size[0]} x {size[1]} pixels, annotated as {said[0]} x {said[1]}"
             faults.append(Fault(name, OTHER_SIZE, kept=True, detail=detail))
     return faults
-
-
-def below(folder: str, name: str) -> str:
-    """Join two relative paths with ``/``; ``folder`` may be ``.``."""
-    return str(PurePosixPath(folder) / name)

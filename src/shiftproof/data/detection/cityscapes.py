@@ -82,7 +82,7 @@ class CityscapesData(DetectionData):
                 faults.append(Fault(name, NO_ANNOTATIONS, kept=False, detail=detail))
                 continue
             try:
-                size, rows, wrong = visible_objects(read_json(path), path.name)
+                size, rows, wrong = find_visible_objects(read_json(path), path.name)
             except BrokenFileError as error:
                 faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
                 continue
@@ -116,7 +116,9 @@ def find_polygon_file(name: str) -> str:
     return f"gtFine/{stem}_gtFine_polygons.json"
 
 
-def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
+def find_visible_objects(
+    value: Any, where: str
+) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
     """Return (width, height), the visible objects, and the faults of the others.
 
     Raises:
@@ -132,7 +134,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
         )
     if width * height > MAX_PIXELS:
         raise BrokenFileError(f"{where}: {width} x {height} pixels is above the limit.")
-    polygons, faults = _polygons(value["objects"], where)
+    polygons, faults = _read_polygons(value["objects"], where)
     _check_effort(polygons, (width, height), where)
     canvas = PillowImage.new("I", (width, height), 0)
     draw = ImageDraw.Draw(canvas)
@@ -144,7 +146,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
     for polygon in polygons:
         if polygon.label not in CITYSCAPES_CLASSES:
             continue
-        row = _visible(pixels, polygon)
+        row = _find_visible(pixels, polygon)
         if row is None:
             faults.append(Fault(f"{where}, objects[{polygon.at}]", HIDDEN, False, polygon.label))
         else:
@@ -169,7 +171,7 @@ class _Polygon:
         return high, wide
 
 
-def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]]:
+def _read_polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]]:
     """Return the polygons, in the order of the file, and the faults."""
     polygons: list[_Polygon] = []
     faults: list[Fault] = []
@@ -185,7 +187,7 @@ def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]
         name = label.removesuffix("group") if is_group else label
         if name not in CITYSCAPES_CLASSES and name not in _OTHERS:
             faults.append(Fault(f"{where}, {place}", UNKNOWN_CLASS, False, show_value(label)))
-        corners = _corners(item.get("polygon"))
+        corners = _read_corners(item.get("polygon"))
         if corners is None:
             faults.append(Fault(f"{where}, {place}", NOT_FINITE, False, "its polygon"))
             continue
@@ -214,7 +216,7 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
         )
 
 
-def _visible(pixels: I32, polygon: _Polygon) -> RawObject | None:
+def _find_visible(pixels: I32, polygon: _Polygon) -> RawObject | None:
     """Return the visible part of a polygon as an object; None if it is fully occluded."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
@@ -262,7 +264,7 @@ def _run_lengths(seen: Flags, left: int, top: int, size: tuple[int, int]) -> dic
     return {"size": [height, width], "counts": counts}
 
 
-def _corners(polygon: Any) -> list[tuple[float, float]] | None:
+def _read_corners(polygon: Any) -> list[tuple[float, float]] | None:
     if not isinstance(polygon, list) or len(polygon) < 2:
         return None
     corners = []

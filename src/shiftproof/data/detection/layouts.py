@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.cityscapes import CityscapesData
-from shiftproof.data.detection.coco import CocoData, lacking
+from shiftproof.data.detection.coco import CocoData, describe_lacking
 from shiftproof.data.detection.coco_files import (
     CocoFile,
     describe_nearly_coco,
@@ -19,7 +19,7 @@ from shiftproof.data.detection.packed import read_row_boxes, read_tar_boxes
 from shiftproof.data.detection.voc import VocData, list_voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, YoloData, is_yolo
-from shiftproof.data.disk import find_images, folders_in, shorten
+from shiftproof.data.disk import find_images, folders_in, join_below, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
@@ -56,14 +56,14 @@ def find_coco_data(request: Request) -> FoundDataset:
     if path.is_file():
         # A JSON file is one part, whatever its name.
         files, others = find_coco(path.parent, candidates, images=images)
-        beside = _images_beside(path)
+        beside = _find_images_beside(path)
         if images is None and files and files[0].is_absent and beside is not None:
             above = path.absolute().parent.parent
             files, others = find_coco(above, candidates, images=beside)
         if not files:
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
-                f"categories{lacking(read_json(path))}."
+                f"categories{describe_lacking(read_json(path))}."
             )
         root = files[0].home
     else:
@@ -72,10 +72,10 @@ def find_coco_data(request: Request) -> FoundDataset:
             there = shorten(other.relative_to(path).as_posix() for other in candidates)
             asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
             raise InputError(f"{path} has {asked}; there are {there}{describe_nearly_coco(path)}.")
-        files, persons = _main(files)
+        files, persons = _choose_main(files)
         others += persons
         root = next((file.home for file in files if file.problem is None), path)
-    parts = tuple(_coco_part(root, file) for file in files)
+    parts = tuple(_make_coco_part(root, file) for file in files)
     found = FoundDataset(root, "coco", path, parts, tuple(others))
     notes = [
         f"{part.annotations}: {part.missing:,} of the images that it names are not there"
@@ -85,7 +85,7 @@ def find_coco_data(request: Request) -> FoundDataset:
     return replace(found, notes=tuple(notes))
 
 
-def _images_beside(path: Path) -> Path | None:
+def _find_images_beside(path: Path) -> Path | None:
     """Return the only sibling of a JSON's folder with a usual name such as ``images``.
 
     A sibling with another name may be another dataset, whose images may have the same names.
@@ -95,7 +95,7 @@ def _images_beside(path: Path) -> Path | None:
     return there[0] if len(there) == 1 else None
 
 
-def _coco_part(root: Path, file: CocoFile) -> Part:
+def _make_coco_part(root: Path, file: CocoFile) -> Part:
     missing = set(file.missing)
     pictures = dict.fromkeys(path for text, path in file.names.items() if text not in missing)
     here, above = file.path.resolve(), root.resolve()
@@ -113,7 +113,7 @@ def _coco_part(root: Path, file: CocoFile) -> Part:
     )
 
 
-def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
+def _choose_main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
     """Return COCO's instance files without its other files (keypoints, ...), and notes on these."""
     instances = [file for file in files if file.path.stem.startswith("instances_")]
     others = [
@@ -173,12 +173,12 @@ def find_yolo_data(request: Request) -> FoundDataset:
             layout.images(split)  # raises an error that lists the splits
         split = asked[0]
     wanted = list(layout.splits) if split is None else [split]
-    parts = tuple(_yolo_part(layout, name, config) for name in wanted)
+    parts = tuple(_make_yolo_part(layout, name, config) for name in wanted)
     notes = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
     return FoundDataset(layout.home, "yolo", config, parts, (), tuple(notes))
 
 
-def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
+def _make_yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
     annotations = config.name if config.is_file() else ""
     folders = tuple(layout.folders(split))
     try:
@@ -216,7 +216,7 @@ def find_voc_data(request: Request) -> FoundDataset:
     devkits = list_voc_folders(path)
     if devkits:
         every = [
-            VocFiles(folder, _in(folder, "JPEGImages"), _in(folder, "Annotations"))
+            VocFiles(folder, join_below(folder, "JPEGImages"), join_below(folder, "Annotations"))
             for folder in devkits
         ]
     else:
@@ -234,10 +234,6 @@ def find_voc_data(request: Request) -> FoundDataset:
             f"{path} has no split {split!r}; there are the splits {shorten(there) or 'none'}."
         )
     return FoundDataset(path, "voc", path, tuple(parts))
-
-
-def _in(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"
 
 
 def open_voc(found: FoundDataset, reading: BoxReading) -> DetectionData:
@@ -267,13 +263,13 @@ def find_cityscapes(request: Request) -> FoundDataset:
             if split is not None and inner.name != split:
                 continue
             name = f"{folder.name}/{inner.name}"
-            pictures = tuple(f"{name}/{found}" for found in _images_in(inner))
+            pictures = tuple(f"{name}/{found}" for found in _list_images(inner))
             title = inner.name if folder.name == "leftImg8bit" else name
             parts.append(Part(title, f"gtFine/{inner.name}", (name,), pictures))
     return FoundDataset(path, "cityscapes", path, tuple(parts))
 
 
-def _images_in(folder: Path) -> tuple[str, ...]:
+def _list_images(folder: Path) -> tuple[str, ...]:
     try:
         return find_images(folder).names
     except InputError:  # none

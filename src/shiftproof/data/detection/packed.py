@@ -17,7 +17,7 @@ from shiftproof.data.detection.boxes import (
     RawObject,
     check_boxes,
 )
-from shiftproof.data.images.rows import RowImages, class_names
+from shiftproof.data.images.rows import RowImages, read_class_names
 from shiftproof.data.images.tars import Beside, TarData, TarFiles, read_object
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.images import read_size
@@ -89,8 +89,10 @@ class PackedDetectionData(DetectionData):
                 f"{images.name} has no boxes: expected {' or '.join(OBJECTS)}, of each image the "
                 "lists bbox and category, as a column or in the JSON of a sample."
             )
-        rows = [list(_objects(key, each.value)) for key, each in zip(keys, stated, strict=True)]
-        classes = _classes(images.name, rows, names)
+        rows = [
+            list(_list_objects(key, each.value)) for key, each in zip(keys, stated, strict=True)
+        ]
+        classes = _find_classes(images.name, rows, names)
         sizes = [
             each.size or _read_size(images, sample) or _ANY_SIZE
             for each, sample in zip(stated, images.samples, strict=True)
@@ -161,7 +163,7 @@ def read_row_boxes(images: RowImages, *, box_format: str = "xywh") -> PackedDete
         _parse_objects({name: values[row] for name, values in columns.items()})
         for row in range(len(images))
     ]
-    names = None if column is None else _names_in(images.features[column])
+    names = None if column is None else _find_names(images.features[column])
     return PackedDetectionData(images, stated, names=names, box_format=box_format)
 
 
@@ -198,16 +200,16 @@ class _Object:
         )
 
 
-def _objects(key: str, value: Any) -> Iterator[_Object]:
+def _list_objects(key: str, value: Any) -> Iterator[_Object]:
     """Yield the annotated objects of an image.
 
     Raises:
         BrokenFileError: lists of other lengths, or an object without box or category.
     """
-    for at, one in enumerate(_as_dicts(key, value), start=1):
+    for at, one in enumerate(_to_dicts(key, value), start=1):
         place = f"object {at}"
         box = next((one[name] for name in _BOXES if name in one), None)
-        category = _category(f"{key}, {place}", one)
+        category = _read_category(f"{key}, {place}", one)
         four = box if isinstance(box, list | tuple) and len(box) == 4 else [None] * 4
         x, y, width, height = (read_number(each) for each in four)
         area = read_number(one.get("area"))
@@ -222,7 +224,7 @@ def _objects(key: str, value: Any) -> Iterator[_Object]:
         )
 
 
-def _category(place: str, one: Mapping[str, Any]) -> int | str:
+def _read_category(place: str, one: Mapping[str, Any]) -> int | str:
     value = next((one[name] for name in _CATEGORIES if one.get(name) is not None), None)
     number_of_class = _count(value)
     if isinstance(value, str):
@@ -234,7 +236,7 @@ def _category(place: str, one: Mapping[str, Any]) -> int | str:
     return number_of_class
 
 
-def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
+def _to_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
     """Return objects one by one, from a list of objects or a list of each property."""
     if value is None:
         return []
@@ -255,7 +257,9 @@ def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
     ]
 
 
-def _classes(name: str, rows: Sequence[Sequence[_Object]], names: Sequence[str] | None) -> Classes:
+def _find_classes(
+    name: str, rows: Sequence[Sequence[_Object]], names: Sequence[str] | None
+) -> Classes:
     found = {one.category for each in rows for one in each}
     texts = sorted(each for each in found if isinstance(each, str))
     numbers = [each for each in found if isinstance(each, int)]
@@ -294,13 +298,13 @@ def _check_format(
         )
 
 
-def _names_in(feature: Any) -> list[str] | None:
+def _find_names(feature: Any) -> list[str] | None:
     """Return the names of the classes of a column of objects, wherever they stand in it."""
     if isinstance(feature, list) and len(feature) == 1:
-        return _names_in(feature[0])
+        return _find_names(feature[0])
     if not isinstance(feature, Mapping):
         return None
-    if (names := class_names(feature)) is not None:
+    if (names := read_class_names(feature)) is not None:
         return names
     inner = [feature[name] for name in (*_CATEGORIES, "feature") if name in feature]
-    return next((found for each in inner if (found := _names_in(each)) is not None), None)
+    return next((found for each in inner if (found := _find_names(each)) is not None), None)

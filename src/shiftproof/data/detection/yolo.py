@@ -18,11 +18,10 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     RawObject,
-    below,
     check_boxes,
     read_image_sizes,
 )
-from shiftproof.data.disk import find_images, folders_in
+from shiftproof.data.disk import find_images, folders_in, join_below
 from shiftproof.data.images.folder import name_folder
 from shiftproof.data.splits import splits_in
 from shiftproof.errors import BrokenFileError, InputError
@@ -97,7 +96,7 @@ class YoloData(DetectionData):
                     faults.append(Fault(f"{name}, {place}", UNKNOWN_CLASS, False, words[0][:40]))
                     continue
                 numbers = [read_number(word) for word in words[1:]]
-                rows.append(_row(place, places[int(label)], numbers, size, layout.key_points))
+                rows.append(_parse_row(place, places[int(label)], numbers, size, layout.key_points))
             objects[name], wrong = check_boxes(name, size, rows)
             faults += wrong
         if not objects:
@@ -136,8 +135,8 @@ class YoloConfig:
             self.numbered = "names" not in value
         else:
             value = read_config(config)
-        self.names = _names(self.where, value)
-        self.key_points = _key_points(self.where, value.get("kpt_shape"))
+        self.names = _read_names(self.where, value)
+        self.key_points = _count_key_points(self.where, value.get("kpt_shape"))
         self.splits = {name: value[name] for name in (*SPLITS, ALL) if value.get(name)}
         if "val" not in self.splits and value.get("validation"):
             self.splits["val"] = value["validation"]
@@ -151,7 +150,7 @@ class YoloConfig:
         inside = make_relative(self.home, text)
         if inside is not None and (self.home / inside).is_dir():
             return inside
-        entries = [part for entry in self.splits.values() for part in _parts(entry)]
+        entries = [part for entry in self.splits.values() for part in _split_entry(entry)]
         if not (self.home / text).exists() and any(self._find(".", part) for part in entries):
             return "."  # of another machine, or of the place where it was made
         raise InputError(
@@ -168,18 +167,18 @@ class YoloConfig:
         if split not in self.splits:
             there = ", ".join(self.splits) or "none"
             raise InputError(f"{self.where} has no split {split!r}; it has {there}.")
-        found = [name for part in _parts(self.splits[split]) for name in self._images(part)]
+        found = [name for part in _split_entry(self.splits[split]) for name in self._images(part)]
         return list(dict.fromkeys(found))
 
     def folders(self, split: str) -> list[str]:
         """Return the existing folders and lists of a split, relative to ``home``."""
-        entries = [part for part in _parts(self.splits[split]) if isinstance(part, str)]
+        entries = [part for part in _split_entry(self.splits[split]) if isinstance(part, str)]
         found = [self._find(self._inner, part) for part in entries]
         return [name for name in found if name is not None]
 
     def leads_out(self, split: str) -> bool:
         """Whether an entry of a split can only be read as a path out of ``home``."""
-        return any(self._leads_out(part) for part in _parts(self.splits[split]))
+        return any(self._leads_out(part) for part in _split_entry(self.splits[split]))
 
     def _leads_out(self, entry: Any) -> bool:
         return all(
@@ -223,7 +222,7 @@ class YoloConfig:
             raise InputError(f"{self.where}: {entry} does not exist in {self.home / self._inner}.")
         path = self.home / name
         if path.is_dir():
-            return [below(name, found) for found in find_images(path).names]
+            return [join_below(name, found) for found in find_images(path).names]
         if path.suffix == ".txt" and path.is_file():
             return [image for _, image in self.read_list(name)]
         raise InputError(f"{self.where}: {entry} is no folder and no .txt with one image a line.")
@@ -281,12 +280,12 @@ def has_labels(root: Path) -> bool:
     Those are ``images`` and ``labels`` with texts of the same names in them, in the folder or in
     those of its splits; or texts beside the images and a file with the names of the classes.
     """
-    if any((base / "labels").is_dir() and (base / "images").is_dir() for base in _bases(root)):
-        return any(_has_twin(base) for base in _bases(root))
-    return _class_file(root) is not None and any(
+    if any((base / "labels").is_dir() and (base / "images").is_dir() for base in _list_bases(root)):
+        return any(_has_twin(base) for base in _list_bases(root))
+    return _find_class_file(root) is not None and any(
         (path.parent / (path.stem + suffix)).is_file()
         for folder in (root, *folders_in(root))
-        for path in _first(folder.glob("*.txt"))
+        for path in _take_first(folder.glob("*.txt"))
         for suffix in IMAGE_SUFFIXES
     )
 
@@ -295,23 +294,23 @@ def _has_twin(base: Path) -> bool:
     labels, images = base / "labels", base / "images"
     if not (labels.is_dir() and images.is_dir()):
         return False
-    for path in _first(labels.rglob("*.txt")):
+    for path in _take_first(labels.rglob("*.txt")):
         folder = images / path.parent.relative_to(labels)
         if folder.is_dir() and any(other.stem == path.stem for other in folder.iterdir()):
             return True
     return False
 
 
-def _first(paths: Iterable[Path]) -> list[Path]:
+def _take_first(paths: Iterable[Path]) -> list[Path]:
     """Return some of many files; of a dataset's labels nearly all have an image."""
     return list(itertools.islice(paths, 50))
 
 
-def _bases(root: Path) -> list[Path]:
+def _list_bases(root: Path) -> list[Path]:
     return [root, *(folder for folder in folders_in(root) if splits_in(folder.name))]
 
 
-def _class_file(root: Path) -> Path | None:
+def _find_class_file(root: Path) -> Path | None:
     named = [root / name for name in ("classes.txt", "obj.names", "labels/classes.txt")]
     return next((p for p in (*named, *sorted(root.glob("*.names"))) if p.is_file()), None)
 
@@ -319,7 +318,7 @@ def _class_file(root: Path) -> Path | None:
 def _infer_config(root: Path) -> dict[str, Any]:
     """Return the content that a YAML file of a folder without one would have."""
     value: dict[str, Any] = {}
-    for base in _bases(root):
+    for base in _list_bases(root):
         images = base / "images"
         if images.is_dir() and base != root:
             value.setdefault(_split_name(base.name), f"{base.name}/images")
@@ -330,13 +329,13 @@ def _infer_config(root: Path) -> dict[str, Any]:
                 value[ALL] = "images"
     if not value:
         value[ALL] = "."
-    names = _class_file(root)
+    names = _find_class_file(root)
     if names is not None:
         lines = read_text(names).splitlines()
         value["names"] = [line.strip() for line in lines if line.strip()]
         return value
     highest = -1
-    for folder in (base / "labels" for base in _bases(root)):
+    for folder in (base / "labels" for base in _list_bases(root)):
         for path in folder.rglob("*.txt") if folder.is_dir() else ():
             for line in read_text(path, errors="replace").splitlines():
                 first = read_number((line.split() or ["nan"])[0])
@@ -360,7 +359,7 @@ def find_label_file(name: str) -> str:
     return "/".join(parts)
 
 
-def _row(
+def _parse_row(
     place: str,
     label: int,
     values: Sequence[float],
@@ -384,10 +383,10 @@ def _row(
     ys = [y * height for y in values[1::2]]
     outline = [[value for point in zip(xs, ys, strict=True) for value in point]]
     box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return RawObject(place, label, box, area=_polygon_area(xs, ys), outline=outline)
+    return RawObject(place, label, box, area=_compute_area(xs, ys), outline=outline)
 
 
-def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
+def _compute_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return the area by Gauss's formula."""
     count = len(xs)
     return 0.5 * abs(
@@ -395,7 +394,7 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     )
 
 
-def _names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
+def _read_names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
     names = value.get("names")
     count = value.get("nc")
     if names is None and type(count) is int and 0 < count <= MAX_CLASSES:
@@ -413,7 +412,7 @@ def _names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
-def _key_points(where: str, shape: Any) -> int | None:
+def _count_key_points(where: str, shape: Any) -> int | None:
     """Return the number of values of the key points in a row."""
     if shape is None:
         return None
@@ -429,7 +428,7 @@ def _key_points(where: str, shape: Any) -> int | None:
     return int(shape[0] * shape[1])
 
 
-def _parts(entry: Any) -> list[Any]:
+def _split_entry(entry: Any) -> list[Any]:
     return entry if isinstance(entry, list) else [entry]
 
 

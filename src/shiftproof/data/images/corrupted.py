@@ -64,14 +64,14 @@ class CorruptedTree(CorruptedData):
         if clean is not None and not Path(clean).is_dir():
             raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
         clean_folder = Path(clean) if clean is not None else self.root / "clean"
-        self._folders, self.ignored = _cells(self.root, clean_folder)
+        self._folders, self.ignored = _find_cells(self.root, clean_folder)
         names, missing = _pair(self._folders)
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
         self.folders_left_out = labels.count_left_out(names)
         self.border = labels.border
         names = [sample.id for sample in samples]
-        self.missing = _only(missing, names)
+        self.missing = _restrict(missing, names)
         self._clean_names: dict[str, str] = {}
         self.clean_without_twin = 0
         if clean_folder.is_dir():
@@ -99,7 +99,7 @@ class CorruptedTree(CorruptedData):
     def narrow(self, samples: Sequence[Sample], rule: str) -> CorruptedTree:
         """Return the tree restricted to some of its images; see :class:`ImageData`."""
         narrowed = super().narrow(samples, rule)
-        narrowed.missing = _only(self.missing, (sample.id for sample in samples))
+        narrowed.missing = _restrict(self.missing, (sample.id for sample in samples))
         return narrowed
 
     @property
@@ -150,7 +150,8 @@ class CorruptedTree(CorruptedData):
         places = sorted(self._folders)
         names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in places}
         sizes = {
-            cell: [_size(self._folders[cell] / name) for name in names[cell]] for cell in places
+            cell: [_read_size(self._folders[cell] / name) for name in names[cell]]
+            for cell in places
         }
         total = sum(size for row in sizes.values() for size in row if size is not None)
         whole = total <= cells.FINGERPRINT_BYTES
@@ -184,17 +185,17 @@ def is_corrupted_tree(root: Path) -> bool:
         and any(_SEVERITY.fullmatch(folder.name) for folder in folders_in(corruption))
         for first in folders_in(root)
         if first.name in _GROUP_FOLDERS or canonical(first.name) in CORRUPTIONS
-        for corruption in _corruption_folders(first)
+        for corruption in _list_corruption_folders(first)
     )
 
 
 def list_tree_corruptions(root: Path, clean: str | Path | None = None) -> tuple[str, ...]:
     """Return the names of the corruptions of a -C tree, without a look at its images."""
-    there, _ = _cells(root, root / "clean" if clean is None else Path(clean))
+    there, _ = _find_cells(root, root / "clean" if clean is None else Path(clean))
     return tuple(dict.fromkeys(cell.corruption for cell in there))
 
 
-def _corruption_folders(first: Path) -> list[Path]:
+def _list_corruption_folders(first: Path) -> list[Path]:
     """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
     if first.name not in _GROUP_FOLDERS:
         return [first]
@@ -203,14 +204,14 @@ def _corruption_folders(first: Path) -> list[Path]:
     return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
 
 
-def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
+def _find_cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
     """Return the folder of each cell, and the folders in the root that are no corruptions."""
     found: dict[Cell, Path] = {}
     ignored: list[str] = []
     for first in folders_in(root):
         if first.resolve() == clean.resolve() or first.name == "clean":
             continue
-        for corruption in _corruption_folders(first):
+        for corruption in _list_corruption_folders(first):
             severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
             if not severities:
                 ignored.append(corruption.relative_to(root).as_posix())
@@ -252,7 +253,7 @@ def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str
     }
 
 
-def _only(
+def _restrict(
     missing: Mapping[Cell, tuple[str, ...]], names: Iterable[str]
 ) -> dict[Cell, tuple[str, ...]]:
     """Restrict the missing images to ``names``."""
@@ -261,7 +262,7 @@ def _only(
     return {cell: gone for cell, gone in lacking.items() if gone}
 
 
-def _size(path: Path) -> int | None:
+def _read_size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except OSError:

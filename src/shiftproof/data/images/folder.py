@@ -174,7 +174,9 @@ class FolderLabels:
         index = {folder: _find(folder, self.classes, self._class_map, where) for folder in kept}
         unknown = [folder for folder, label in index.items() if label is None]
         if unknown:
-            raise LabelError(_unknown_folders(self._where, names, kept, unknown, self.classes))
+            raise LabelError(
+                _explain_unknown_folders(self._where, names, kept, unknown, self.classes)
+            )
         found = ((name, name.split("/")[0]) for name in names)
         return [Sample(name, index[folder]) for name, folder in found if folder in index]
 
@@ -227,7 +229,7 @@ def _find(folder: str, classes: Classes, class_map: Mapping[str, str], where: st
         raise LabelError(f"{where}, folder {folder!r}: {error}") from error
 
 
-def _unknown_folders(
+def _explain_unknown_folders(
     where: str, names: Sequence[str], folders: list[str], unknown: list[str], classes: Classes
 ) -> str:
     shown = ", ".join(classes.names) if len(classes) <= 20 else "the model's names"
@@ -266,13 +268,13 @@ def read_class_map(path: str | Path) -> dict[str, str]:
         LabelError: a folder is given twice.
     """
     path = Path(path)
-    table = _json_map(path) if path.suffix.lower() == ".json" else _csv_map(path)
+    table = _read_json_map(path) if path.suffix.lower() == ".json" else _read_csv_map(path)
     if not table:
         raise BrokenFileError(f"{path}: expected rows of folder,class; got none.")
     return table
 
 
-def _json_map(path: Path) -> dict[str, str]:
+def _read_json_map(path: Path) -> dict[str, str]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise BrokenFileError(f"{path}: expected a JSON object of folder to class.")
@@ -284,7 +286,7 @@ def _json_map(path: Path) -> dict[str, str]:
     return {folder: str(name) for folder, name in content.items()}
 
 
-def _csv_map(path: Path) -> dict[str, str]:
+def _read_csv_map(path: Path) -> dict[str, str]:
     table: dict[str, str] = {}
     for place, (line, row) in enumerate(read_csv(path)):
         if place == 0 and [cell.lower() for cell in row] == ["folder", "class"]:

@@ -108,7 +108,7 @@ class ParquetImages(RowImages):
     ) -> None:
         found = _choose(Path(root), split)
         self._paths = found.paths
-        features = _features(found.paths[0])
+        features = _read_features(found.paths[0])
         chosen = choose_image_column(found.home, features, column)
         groups = [
             (number, group, rows)
@@ -186,16 +186,16 @@ def _open_state(path: Path, state: str) -> Any:
         return pq.ParquetFile(path, memory_map=True)
 
 
-def _features(path: Path) -> dict[str, Any]:
+def _read_features(path: Path) -> dict[str, Any]:
     """Return the feature of each column, from ``datasets``' metadata or by its type."""
     schema = _open(path).schema_arrow
     with convert_errors(path, "what datasets wrote of its columns is not as it writes it"):
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = dict(((told.get("info") or {}).get("features")) or {})
-    return {field.name: features.get(field.name) or _by_type(field.type) for field in schema}
+    return {field.name: features.get(field.name) or _guess_feature(field.type) for field in schema}
 
 
-def _by_type(kind: Any) -> dict[str, str]:
+def _guess_feature(kind: Any) -> dict[str, str]:
     import pyarrow as pa
 
     held = kind.field("bytes").type if _has_bytes(kind) else kind
@@ -247,7 +247,7 @@ def _group_sizes(path: Path, column: str) -> list[int]:
     with convert_errors(path, f"expected images in the column {column}"):
         file = _open(path)
         kind = file.schema_arrow.field(column).type
-        if _by_type(kind) != {"_type": "Image"}:
+        if _guess_feature(kind) != {"_type": "Image"}:
             raise TypeError(f"it holds {kind}")
         sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
         if min(sizes, default=0) < 0 or sum(sizes) > path.stat().st_size:

@@ -44,10 +44,10 @@ class RowTable:
 
     def row_id(self, row: int) -> str:
         """Return the id of a row, counted from the first of this file."""
-        return row_id(self.prefix, self.start + row)
+        return make_row_id(self.prefix, self.start + row)
 
 
-def row_id(prefix: str, row: int) -> str:
+def make_row_id(prefix: str, row: int) -> str:
     """Return the id of a row of a dataset."""
     return f"{prefix}{row:08}"
 
@@ -77,7 +77,7 @@ class RowImages(ImageData):
         self.column = column
         self.features = dict(features)
         self.prefix = prefix
-        ids = [row_id(prefix, row) for row in range(count)]
+        ids = [make_row_id(prefix, row) for row in range(count)]
         self._rows = {key: row for row, key in enumerate(ids)}
         self.label_key: str | None = None
         labels, classes = self._labels(where, stated)
@@ -151,7 +151,7 @@ class RowImages(ImageData):
                 )
             return None, None
         values = self.values(self.label_key)
-        names = class_names(self.features[self.label_key])
+        names = read_class_names(self.features[self.label_key])
         place = f"{where}, column {show_name(self.label_key)}"
         if names is None and _is_of_classes(self.features[self.label_key]):
             raise LabelError(
@@ -160,9 +160,9 @@ class RowImages(ImageData):
                 "labeled=False)."
             )
         if names is None:
-            meant = {value: stated.index(value, place) for value in _distinct(values, place)}
+            meant = {value: stated.index(value, place) for value in _list_distinct(values, place)}
             return [meant[value] for value in values], stated.classes
-        numbers = _numbers(values, names, place)
+        numbers = _read_numbers(values, names, place)
         if numbers is None:
             if stated.labeled:
                 raise LabelError(f"{place}: the labels are kept secret (-1).")
@@ -172,10 +172,10 @@ class RowImages(ImageData):
 
     def _own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
         """Return the labels of a column ``label`` that brings its classes."""
-        names = class_names(self.features.get("label"))
+        names = read_class_names(self.features.get("label"))
         if names is None:
             return None, None
-        numbers = _numbers(self.values("label"), names, f"{where}, column label")
+        numbers = _read_numbers(self.values("label"), names, f"{where}, column label")
         self.label_key = None if numbers is None else "label"
         return numbers, None if numbers is None else name_classes(names)
 
@@ -245,10 +245,10 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
     found = choose_key(features, LABELS, where)
     if found is not None:
         return found
-    return choose_key(features, [n for n in features if class_names(features[n])], where)
+    return choose_key(features, [n for n in features if read_class_names(features[n])], where)
 
 
-def class_names(feature: Any) -> list[str] | None:
+def read_class_names(feature: Any) -> list[str] | None:
     """Return the class names of a ClassLabel column, or None."""
     if not _is_of_classes(feature):
         return None
@@ -261,7 +261,7 @@ def _is_of_classes(feature: Any) -> bool:
     return isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel"
 
 
-def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
+def _read_numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
     """Return the numbers of a column of classes; None if they are withheld (-1)."""
     if any(value is None or (isinstance(value, int) and value < 0) for value in values):
         return None
@@ -271,7 +271,7 @@ def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[in
     return list(values)
 
 
-def _distinct(values: Sequence[Any], place: str) -> Iterator[Any]:
+def _list_distinct(values: Sequence[Any], place: str) -> Iterator[Any]:
     seen = set()
     for row, value in enumerate(values):
         check_label(value, f"{place}, row {row}")

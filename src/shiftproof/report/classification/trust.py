@@ -61,7 +61,7 @@ def trust_sections(shown: PageContent) -> list[Section | None]:
     return [
         _temperature_section(calibrated) if calibrated else None,
         _sets_section(shown, calibrated) if calibrated else None,
-        _selective_section(shown, trusted) if trusted else None,
+        _selective_section(trusted) if trusted else None,
     ]
 
 
@@ -261,7 +261,7 @@ def _coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str
 # ---------------------------------------------------------------- selective prediction
 
 
-def _selective_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
+def _selective_section(trusted: Sequence[_Trusted]) -> Section:
     clean = [(one, _curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
     corrupted = [(one, _curve(one, list_cells(one.entry))) for one in trusted]
     curves = [

@@ -43,7 +43,7 @@ def overview_section(scores: EvaluationScores, looks: dict[str, SeriesStyle]) ->
             "labels": [model.name for model in scores.models],
             "level": wording.level(scores.interval.level),
             "rows": rows,
-            "differences": [_difference(one, scores) for one in scores.differences],
+            "differences": [_difference(one) for one in scores.differences],
         },
     )
 
@@ -76,7 +76,7 @@ def _row(
     }
 
 
-def _difference(one: Evaluated, scores: EvaluationScores) -> str:
+def _difference(one: Evaluated) -> str:
     """Describe on which test sets a model is significantly better or worse than the first."""
     said = []
     for word, sign in (("better", 1), ("worse", -1)):

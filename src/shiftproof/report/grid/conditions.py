@@ -233,7 +233,7 @@ def summarize(scores: ConditionScores) -> Table:
         *(Column(name, scores.against) for name in scores.models),
     ]
     rows = [
-        _row(scores, headline, condition)
+        _row(headline, condition)
         for headline in scores.headlines
         for condition in scores.conditions
     ]
@@ -250,7 +250,7 @@ def summarize(scores: ConditionScores) -> Table:
     )
 
 
-def _row(scores: ConditionScores, headline: Headline, condition: Condition) -> Row:
+def _row(headline: Headline, condition: Condition) -> Row:
     return Row(
         kind=headline.name,
         name=condition.name,

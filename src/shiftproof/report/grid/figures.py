@@ -102,7 +102,7 @@ def bars(
         return row(wording.corruption_title(name), lambda column: column.corruptions.get(name))
 
     def of_group(group: str, names: Sequence[str]) -> dict[str, object]:
-        title = wording.group_title(group)
+        title = wording.corruption_title(group)
         rows = [of_corruption(name) for name in names]
         if any(group in column.groups for column in columns):
             mean = f"Mean over {title.lower()}"
@@ -230,8 +230,8 @@ def heat_map(
         "mean": cell(column.mean, "Mean over corruptions"),
         "groups": [
             {
-                "title": wording.group_title(group),
-                "mean": cell(column.groups[group], f"{wording.group_title(group)}, mean")
+                "title": wording.corruption_title(group),
+                "mean": cell(column.groups[group], f"{wording.corruption_title(group)}, mean")
                 if group in column.groups
                 else None,
                 "rows": [row(name) for name in names],
@@ -274,7 +274,7 @@ def curve_groups(
         return {"title": title, "chart": chart}
 
     return [
-        {"title": wording.group_title(group), "panels": [panel(name) for name in names]}
+        {"title": wording.corruption_title(group), "panels": [panel(name) for name in names]}
         for group, names in groups_of(columns).items()
     ]
 

@@ -61,7 +61,7 @@ def _rows(scores: GridScores, scored: Sequence[ModelScores]) -> list[Row]:
             title = wording.corruption_title(corruption)
             rows.append(row("corruption", corruption, title, group, figures))
     for group in scores.groups():
-        title = f"Mean over {wording.group_title(group).lower()}"
+        title = f"Mean over {wording.corruption_title(group).lower()}"
         figures = [found.get(group) for found in groups]
         rows.append(row("group", f"mean_{group}", title, "", figures))
     for one in scores.headlines:

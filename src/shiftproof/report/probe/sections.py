@@ -85,7 +85,7 @@ def factor_sections(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> li
         Section(
             group,
             _GROUP_TITLES[group],
-            wording.group_title(group),
+            wording.corruption_title(group),
             "probe_factors.html.j2",
             {
                 "title": _GROUP_TITLES[group],

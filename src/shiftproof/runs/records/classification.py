@@ -126,7 +126,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id", "position"))
 
 
@@ -142,7 +142,7 @@ def _with_calibrated() -> pyarrow.Schema:
 
 def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
     """Open a table, of today or from before some of its columns were kept."""
-    return open_table(path, _schema(), newer=[_with_brier(), _with_calibrated()], known=known)
+    return open_table(path, _make_schema(), newer=[_with_brier(), _with_calibrated()], known=known)
 
 
 def write_cell(path: Path, records: CellRecords) -> None:
@@ -161,7 +161,7 @@ def write_cell(path: Path, records: CellRecords) -> None:
         pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
         pa.array(records.error, pa.string()),
     ]  # fmt: skip
-    schema = _schema()
+    schema = _make_schema()
     if records.brier is not None:
         columns.append(pa.array(records.brier, pa.float32(), mask=np.isnan(records.brier)))
         schema = _with_brier()
@@ -200,14 +200,14 @@ def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:
             raise ValueError("a row has no position")
         return CellRecords(
             ids=known.list_texts(column["id"]),
-            position=_numpy(column["position"], np.int32, -1),
-            target=_numpy(column["target"], np.int32, -1),
-            prediction=_numpy(column["prediction"], np.int32, -1),
-            confidence=_numpy(column["confidence"], np.float32, np.nan),
-            loss=_numpy(column["loss"], np.float32, np.nan),
+            position=_to_numpy(column["position"], np.int32, -1),
+            target=_to_numpy(column["target"], np.int32, -1),
+            prediction=_to_numpy(column["prediction"], np.int32, -1),
+            confidence=_to_numpy(column["confidence"], np.float32, np.nan),
+            loss=_to_numpy(column["loss"], np.float32, np.nan),
             top=_read_top(column["top5"]),
             error=decode_texts(column["error"]),
-            brier=_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
+            brier=_to_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
             calibrated=_read_calibrated(column) if _SCALED[0] in column else None,
         )
 
@@ -219,24 +219,26 @@ def _read_top(column: Any) -> I32:
     values = column.flatten()
     if values.null_count:
         raise ValueError("a class has no number")
-    lengths = _numpy(pc.list_value_length(column), np.int64, 0)
+    lengths = _to_numpy(pc.list_value_length(column), np.int64, 0)
     if (lengths == TOP).all():
-        return _numpy(values, np.int32, -1).reshape(len(column), TOP)
+        return _to_numpy(values, np.int32, -1).reshape(len(column), TOP)
     starts = np.cumsum(lengths) - lengths
     places = np.arange(TOP)
     there = places < lengths[:, None]
     top = np.full(there.shape, -1, dtype=np.int32)
-    top[there] = _numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
+    top[there] = _to_numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
     return top
 
 
 def _read_calibrated(column: dict[str, Any]) -> CalibratedPredictions:
     return CalibratedPredictions(
-        confidence=_numpy(column["scaled_confidence"], np.float32, np.nan),
-        loss=_numpy(column["scaled_loss"], np.float32, np.nan),
-        brier=_numpy(column["scaled_brier"], np.float32, np.nan),
-        sizes=np.stack([_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
-        covers=np.stack([_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1),
+        confidence=_to_numpy(column["scaled_confidence"], np.float32, np.nan),
+        loss=_to_numpy(column["scaled_loss"], np.float32, np.nan),
+        brier=_to_numpy(column["scaled_brier"], np.float32, np.nan),
+        sizes=np.stack([_to_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
+        covers=np.stack(
+            [_to_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1
+        ),
     )
 
 
@@ -251,7 +253,7 @@ def read_class_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDAr
     """
     with _open(path) as table:
         target, prediction, confidence = (
-            _numpy(_join_chunks(table.column(name)), dtype, missing)
+            _to_numpy(_join_chunks(table.column(name)), dtype, missing)
             for name, dtype, missing in (
                 ("target", np.int32, -1), ("prediction", np.int32, -1),
                 ("confidence", np.float32, np.nan),
@@ -282,7 +284,7 @@ def _join_chunks(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
+def _to_numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
     if array.null_count:
         array = array.fill_null(missing)
     if dtype is bool:  # bits in Arrow, bytes in numpy

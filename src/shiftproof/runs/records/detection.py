@@ -84,7 +84,7 @@ class DetectionRecords:
         kept = [(place, one) for place, one in zip(places, self.found, strict=True) if place >= 0]
         counts = [len(one) for _, one in kept]
         positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
-        masks = None if sizes is None else _codes(kept, sizes)
+        masks = None if sizes is None else _read_codes(kept, sizes)
         return DetectionColumns(
             image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
             category=np.concatenate(
@@ -97,7 +97,7 @@ class DetectionRecords:
         )
 
 
-def _codes(
+def _read_codes(
     kept: Sequence[tuple[int, ImageDetections]], sizes: Sequence[tuple[int, int] | None]
 ) -> tuple[Code, ...]:
     codes: list[Code] = []
@@ -108,7 +108,7 @@ def _codes(
     return tuple(codes)
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     import pyarrow as pa
 
     return pa.schema(
@@ -149,7 +149,7 @@ def write_detections(path: Path, records: DetectionRecords) -> None:
         masks,
         pa.array(records.error, pa.string()),
     ]
-    table = pa.Table.from_arrays(columns, names=_schema().names).cast(_schema())
+    table = pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
     write_table(path, table)
 
 
@@ -159,7 +159,7 @@ def read_detections(path: Path) -> DetectionRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         offsets = np.asarray(column["label"].offsets)
         labels = np.asarray(column["label"].flatten(), dtype=np.int32)

@@ -123,7 +123,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id", "position"))
 
 
@@ -144,7 +144,9 @@ def write_segmentation(path: Path, records: SegmentationRecords) -> None:
         *(lists(name) for name in ("truth", "prediction", "pixels")),
         pa.array(records.error, pa.string()),
     ]
-    write_table(path, pa.Table.from_arrays(columns, names=_schema().names).cast(_schema()))
+    write_table(
+        path, pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
+    )
 
 
 def read_segmentation(path: Path) -> SegmentationRecords:
@@ -153,7 +155,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(column[name].null_count for name in ("position", "truth", "prediction", "pixels")):
             raise ValueError("a row has no position or no list")

@@ -104,10 +104,10 @@ class BreakingScores(TidyScores, frozen=True):
                 "severity": model.severity, "clean": model.clean, "error": model.error,
                 "mCE": model.mce,
             }  # fmt: skip
-            yield from _rows(model, None, whole)
+            yield from _list_rows(model, None, whole)
             for one in model.corruptions:
                 own = {"severity": one.severity, "survived": one.survived, "error": one.error}
-                yield from _rows(model, one.corruption, own)
+                yield from _list_rows(model, one.corruption, own)
 
     @property
     def measure(self) -> str:
@@ -130,7 +130,7 @@ class BreakingScores(TidyScores, frozen=True):
         return ()
 
 
-def _rows(
+def _list_rows(
     model: ModelBreaking, corruption: str | None, figures: Mapping[str, Interval | None]
 ) -> Iterator[Row]:
     for measure, figure in figures.items():

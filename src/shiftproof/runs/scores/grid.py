@@ -354,12 +354,12 @@ def _check_ranges(
     for measure in measures:
         high = measure.high
         low = (None if high is None else -high) if differences else measure.low
-        for place, figure in _figures_of(measure.name, whole, models):
+        for place, figure in _list_figures(measure.name, whole, models):
             if is_outside(figure.value, low, high):
                 raise ValueError(f"{describe_range(low, high)}{AT}{place}.value")
 
 
-def _figures_of(
+def _list_figures(
     measure: str, whole: str, models: Sequence[ModelScores]
 ) -> Iterator[tuple[str, Interval]]:
     """Yield every value of a measure with its place in the file."""

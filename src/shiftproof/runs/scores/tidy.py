@@ -103,7 +103,9 @@ def draw_bars(rows: list[Row], title: str = "") -> Figure:
     values = [float(row["value"] or 0) for row in drawn]
     names = [_name(row) for row in drawn]
     places = range(len(drawn))
-    axes.barh(places, values, color="#4c78a8", xerr=_errors(drawn, values), ecolor="#555555")
+    axes.barh(
+        places, values, color="#4c78a8", xerr=_compute_errors(drawn, values), ecolor="#555555"
+    )
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_title(title)
@@ -115,7 +117,7 @@ def _name(row: Row) -> str:
     return " ".join(str(value) for value in told if value not in (None, ""))
 
 
-def _errors(rows: list[Row], values: list[float]) -> list[list[float]]:
+def _compute_errors(rows: list[Row], values: list[float]) -> list[list[float]]:
     """Return how far the ends are below and above; none where there are none."""
     lows = [
         value if row["low"] is None else float(row["low"])
