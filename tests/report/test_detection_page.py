@@ -408,12 +408,12 @@ def test_without_the_clean_image_nothing_is_called_lost() -> None:
         GroundTruthBox("cat", (0, 0, 9, 9), counts=False),
     ]
     found = PredictedBox("dog", 0.5, (0, 0, 9, 9), 0)
-    assert [mark.kind for mark in boxes.marks(things, [], None)] == ["missed"]
-    assert [mark.kind for mark in boxes.marks(things, [], [found])] == ["lost"]
-    assert [mark.kind for mark in boxes.marks(things, [], [])] == ["missed"]
-    assert [mark.kind for mark in boxes.marks(things, [found], [])] == ["kept"]
+    assert [mark.kind for mark in boxes.draw_marks(things, [], None)] == ["missed"]
+    assert [mark.kind for mark in boxes.draw_marks(things, [], [found])] == ["lost"]
+    assert [mark.kind for mark in boxes.draw_marks(things, [], [])] == ["missed"]
+    assert [mark.kind for mark in boxes.draw_marks(things, [found], [])] == ["kept"]
     aside = PredictedBox("cat", 0.5, (0, 0, 9, 9), 1)
-    assert [mark.kind for mark in boxes.marks(things, [aside], [])] == ["aside", "missed"]
+    assert [mark.kind for mark in boxes.draw_marks(things, [aside], [])] == ["aside", "missed"]
 
 
 def test_the_worst_stand_clean_beside_corrupted(tmp_path: Path) -> None:

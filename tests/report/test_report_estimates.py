@@ -281,7 +281,7 @@ def test_a_calibration_needs_one_run_without_labels(tmp_path: Path) -> None:
     [(0.713, "71"), (0.0061, "1"), (0.004, "0.4"), (0.0, "0"), (0.0002, "0"), (1.0, "100")],
 )
 def test_a_guess_has_no_more_digits_than_it_deserves(fraction: float, text: str) -> None:
-    assert wording.rough(fraction) == text
+    assert wording.round_percent(fraction) == text
 
 
 @pytest.mark.parametrize(
@@ -289,4 +289,4 @@ def test_a_guess_has_no_more_digits_than_it_deserves(fraction: float, text: str)
     [(-0.02, "optimistic"), (0.02, "pessimistic"), (0.004, "no bias"), (-0.004, "no bias")],
 )
 def test_a_guess_leans_to_a_side(bias: float, says: str) -> None:
-    assert says in wording.leaning(bias)
+    assert says in wording.describe_bias(bias)

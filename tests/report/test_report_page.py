@@ -581,13 +581,13 @@ def test_the_policy_stands_before_all_that_it_governs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [True, False])
 def test_text_on_heat_cells_can_be_read(dark: bool) -> None:
-    for level in (*colours.sequential(dark=dark), *colours.diverging(dark=dark)):
+    for level in (*colours.make_sequential(dark=dark), *colours.make_diverging(dark=dark)):
         assert wcag(level.ground, level.text) >= 4.5
 
 
 def test_palettes_are_steady_in_lightness() -> None:
-    light = [luminance(level.ground) for level in colours.sequential(dark=False)]
-    dark = [luminance(level.ground) for level in colours.sequential(dark=True)]
+    light = [luminance(level.ground) for level in colours.make_sequential(dark=False)]
+    dark = [luminance(level.ground) for level in colours.make_sequential(dark=True)]
     assert light == sorted(light, reverse=True)
     assert dark == sorted(dark)
 

@@ -11,7 +11,7 @@ from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.comparison.figures import Figure, Pair, find_worst, fold
 from shiftproof.errors import RunMismatchError
 from shiftproof.report import corruption_title
-from shiftproof.report.wording import cell_title
+from shiftproof.report.wording import title_cell
 from shiftproof.runs.resamples import Key, Replicates
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
@@ -126,7 +126,7 @@ def _list_figures(measured: Measured, grid: Grid) -> list[Figure]:
         *corruptions,
         *(
             Figure(
-                str(cell), cell_title(str(cell)), "cell", first.unit, first.lower_is_better, *pair
+                str(cell), title_cell(str(cell)), "cell", first.unit, first.lower_is_better, *pair
             )
             for cell in grid.corrupted
             if (pair := both.get(("cell", cell, first.name))) is not None

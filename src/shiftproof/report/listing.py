@@ -92,7 +92,7 @@ def build_section(
     return Section(anchor, title, short, "listing.html.j2", context)
 
 
-def steps_section(steps: Sequence[Step]) -> Section | None:
+def build_steps_section(steps: Sequence[Step]) -> Section | None:
     """Build what to do next; None where nothing follows from the numbers."""
     if not steps:
         return None

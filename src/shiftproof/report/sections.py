@@ -81,13 +81,13 @@ def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Series
     number = 0
     for run, name in zip(runs, name_runs(runs), strict=True):
         for model in run.scores.models:
-            own = title_alone(run.scores.models, model) or model.name
+            own = find_single_title(run.scores.models, model) or model.name
             label = own if len(runs) == 1 else f"{name}: {own}"
             yield run, model, SeriesStyle(label, number)
             number += 1
 
 
-def title_alone(models: Sequence[Any], model: Any) -> str:
+def find_single_title(models: Sequence[Any], model: Any) -> str:
     """Return the title of a run's only model; empty if the run has several."""
     return show_text(str(model.title)) if len(models) == 1 and models[0] is model else ""
 
@@ -150,8 +150,8 @@ def describe_setting_differences(
             look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
         ),
         "images used": lambda run: run.scores.used,
-        "corruptions": lambda run: wording.listing(list(run.scores.corruptions)),
-        "severities": lambda run: wording.listing([str(s) for s in run.scores.severities]),
+        "corruptions": lambda run: wording.join_list(list(run.scores.corruptions)),
+        "severities": lambda run: wording.join_list([str(s) for s in run.scores.severities]),
         **own,
         "corrupted images": lambda run: (
             look_up(run.settings, "images") or run.settings.get("encode")
@@ -173,7 +173,7 @@ def describe_setting_differences(
         return []
     return [
         "These runs are not comparable, so their figures should not be compared. "
-        f"They differ in {wording.listing(found)}."
+        f"They differ in {wording.join_list(found)}."
     ]
 
 
@@ -191,7 +191,7 @@ def list_protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
         if (words := _read_protocol(run)) is not None:
             found.setdefault(words, []).append(name)
     return [
-        {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
+        {"words": words, "runs": wording.join_list(names) if len(runs) > 1 else ""}
         for words, names in found.items()
     ]
 
@@ -244,7 +244,7 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
             "id": image.id,
             "reason": image.reason,
             "cells": wording.NONE if image.cells is None else f"{image.cells:,}",
-            "first": wording.cell_title(image.first_cell) if image.first_cell else "",
+            "first": wording.title_cell(image.first_cell) if image.first_cell else "",
         }
         for run, name in zip(runs, name_runs(runs), strict=True)
         for image in run.scores.images.broken
@@ -267,7 +267,7 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
     )
 
 
-def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
+def build_settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
     """Build the list of all settings and provenance in the runs' files."""
     return Section(
         "settings",
@@ -279,13 +279,13 @@ def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
                 {
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
-                        *_setting_blocks(run.settings),
+                        *_make_setting_blocks(run.settings),
                         ("Assumed on loading", flatten(run.head.assumed)),
                         ("Classes", flatten(run.head.classes)),
-                        ("Images used", _images(run.scores)),
+                        ("Images used", _make_images(run.scores)),
                         ("Intervals", flatten(msgspec.to_builtins(run.scores.interval))),
                         (PROVENANCE, flatten(run.provenance)),
-                        *_extension_blocks(run.head.extended),
+                        *_make_extension_blocks(run.head.extended),
                     ],
                 }
                 for run, name in zip(runs, name_runs(runs), strict=True)
@@ -294,14 +294,14 @@ def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
     )
 
 
-def _extension_blocks(
+def _make_extension_blocks(
     extended: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return a block for each time that a run was extended."""
     return [("Extended", flatten(dict(entry))) for entry in extended]
 
 
-def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _make_setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return a block for each nested setting, after one with the flat settings."""
     nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
     plain = {key: value for key, value in settings.items() if key not in nested}
@@ -311,7 +311,7 @@ def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
     ]
 
 
-def _images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
+def _make_images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
     if isinstance(scores, AuditScores):
         return []  # rows of embeddings have no images
     found = [
@@ -359,7 +359,7 @@ def _plain(value: Any) -> str:
     return clean_text(str(value))
 
 
-def reading_section(template: str, context: Mapping[str, Any]) -> Section:
+def build_reading_section(template: str, context: Mapping[str, Any]) -> Section:
     """Build the explanations at the end of the page."""
     return Section(
         "reading",
@@ -370,7 +370,7 @@ def reading_section(template: str, context: Mapping[str, Any]) -> Section:
     )
 
 
-def numbers_section(
+def build_numbers_section(
     runs: Sequence[AnyRun[Scores]],
     summarize: Callable[[Scores], Table],
     write_cells: Callable[[Scores], str],
@@ -405,4 +405,4 @@ def numbers_section(
 
 
 def _list_units(units: Iterable[str]) -> str:
-    return wording.listing(list(dict.fromkeys(units)))
+    return wording.join_list(list(dict.fromkeys(units)))

@@ -108,11 +108,13 @@ def write_csv(lines: Sequence[Sequence[object]]) -> str:
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     for line in lines:
-        writer.writerow([_safe(value) if isinstance(value, str) else value for value in line])
+        writer.writerow(
+            [_escape_formula(value) if isinstance(value, str) else value for value in line]
+        )
     return target.getvalue()
 
 
-def _safe(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Keep a spreadsheet from running a name that begins like a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
@@ -162,7 +164,7 @@ def to_latex(table: Table) -> str:
             lines.append(r"    \midrule")
             section = (row.kind, row.group)
         figures = [
-            _latex_figure(table, row, column, figure)
+            _make_latex_figure(table, row, column, figure)
             for column, figure in zip(table.columns, row.figures, strict=True)
         ]
         lines.append("    " + " & ".join([escape_latex(row.title), *figures]) + r" \\")
@@ -170,7 +172,7 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
+def _make_latex_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
     if interval is None:
         return "--"
     value, span = _spell(table, row, column, interval)
@@ -213,14 +215,14 @@ def to_markdown(table: Table) -> str:
     ]
     for row in table.rows:
         figures = [
-            _markdown_figure(table, row, column, figure)
+            _make_markdown_figure(table, row, column, figure)
             for column, figure in zip(table.columns, row.figures, strict=True)
         ]
         lines.append(f"| {' | '.join([escape_markdown(row.title), *figures])} |")
     return "\n".join(lines) + "\n"
 
 
-def _markdown_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
+def _make_markdown_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
     if interval is None:
         return wording.DASH
     value, span = _spell(table, row, column, interval)
@@ -256,17 +258,17 @@ def to_terminal(table: Table) -> Group:
             compared |= {column.name, column.against}
     alone = [[at] for name, at in place.items() if name not in compared]
     return Group(
-        *(_terminal_block(table, block) for block in alone + pairs),
-        *(Text(plain_text(note), style="dim") for note in table.notes),
+        *(_make_terminal_block(table, block) for block in alone + pairs),
+        *(Text(to_plain_text(note), style="dim") for note in table.notes),
     )
 
 
-def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
+def _make_terminal_block(table: Table, block: Sequence[int]) -> RichTable:
     written = begin_table(1)
     written.add_column("", no_wrap=True, overflow="ellipsis", max_width=22)
     for at in block:
         column = table.columns[at]
-        label = plain_text(column.label) if column.against is None else "difference"
+        label = to_plain_text(column.label) if column.against is None else "difference"
         written.add_column(Text(label), justify="right", no_wrap=True, overflow="ellipsis")
     section = ""
     for row in table.rows:
@@ -277,22 +279,22 @@ def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
         section = row.kind
         style = "bold" if row.kind == "summary" else ""
         written.add_row(
-            Text(plain_text(row.title), style=style),
-            *(_terminal_figure(table, row, at) for at in block),
+            Text(to_plain_text(row.title), style=style),
+            *(_make_terminal_figure(table, row, at) for at in block),
         )
     return written
 
 
-def _terminal_figure(table: Table, row: Row, at: int) -> Text:
+def _make_terminal_figure(table: Table, row: Row, at: int) -> Text:
     column, interval = table.columns[at], row.figures[at]
     if interval is None:
         return Text("-", style="dim")
     value, span = _spell(table, row, column, interval)
     sure = column.against is not None and not interval.spans_zero
-    text = Text(plain_text(value), style="bold" if sure else "")
+    text = Text(to_plain_text(value), style="bold" if sure else "")
     if interval.bare:
         return text
-    return text.append(f" {plain_text(span)}", style="dim")
+    return text.append(f" {to_plain_text(span)}", style="dim")
 
 
 def begin_table(gap: int = 2) -> RichTable:
@@ -312,11 +314,11 @@ def describe_figure(
         else (number_format.figure(interval.value), number_format.span(interval))
     )
     text = Text(
-        plain_text(value), style="bold" if is_difference and not interval.spans_zero else ""
+        to_plain_text(value), style="bold" if is_difference and not interval.spans_zero else ""
     )
-    return text.append(f" {plain_text(span)}", style="dim not bold") if span else text
+    return text.append(f" {to_plain_text(span)}", style="dim not bold") if span else text
 
 
-def plain_text(text: str) -> str:
+def to_plain_text(text: str) -> str:
     """Return ``text`` with plain signs and nothing that turns a terminal's writing direction."""
     return text.translate(_PLAIN)

@@ -216,7 +216,7 @@ def count(number: int | None) -> str:
     return NONE if number is None else f"{number:,}"
 
 
-def value_of(interval: Interval | None) -> float | None:
+def get_value(interval: Interval | None) -> float | None:
     """Return the value without its interval."""
     return None if interval is None else interval.value
 
@@ -226,7 +226,7 @@ def span(interval: Interval | None) -> str:
     return SHARES.span(interval)
 
 
-def capital(text: str) -> str:
+def capitalize(text: str) -> str:
     """Return ``text`` with its first letter large, and all others as they are; ``mIoU`` stays so."""
     return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
@@ -238,7 +238,7 @@ def corruption_title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def cell_title(cell: str) -> str:
+def title_cell(cell: str) -> str:
     """Return ``Fog, severity 3`` for ``fog-3`` and ``Clean`` for ``clean``."""
     name, dash, severity = cell.rpartition("-")
     if dash and severity.isdecimal():
@@ -246,7 +246,7 @@ def cell_title(cell: str) -> str:
     return corruption_title(cell)
 
 
-def listing(items: Sequence[str]) -> str:
+def join_list(items: Sequence[str]) -> str:
     """Return ``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
@@ -258,24 +258,24 @@ def level(share: float) -> str:
     return f"{100 * share:g}{PERCENT}"
 
 
-def axis_number(fraction: float) -> str:
+def format_tick(fraction: float) -> str:
     """Return ``−20`` or ``2.5``: a tick of an axis, no longer than it must be."""
     return SHARES.tick_change(fraction)
 
 
-def severities_phrase(severities: Sequence[int]) -> str:
+def describe_severities(severities: Sequence[int]) -> str:
     """Return ``severity 3`` or ``severities 1, 3 and 5``."""
     word = "severity" if len(severities) == 1 else "severities"
     if len(severities) > 2 and list(severities) == list(range(severities[0], severities[-1] + 1)):
         return f"{word} {severities[0]} to {severities[-1]}"
-    return f"{word} {listing([str(severity) for severity in severities])}"
+    return f"{word} {join_list([str(severity) for severity in severities])}"
 
 
 _HIDDEN_SETTINGS = {"name", "title", "format", "adapted", "untracked", "learnt", "values"}
 """Settings of an adapter that are not chosen by the user."""
 
 
-def adapter_words(adapter: Settings | None) -> str:
+def describe_adapter(adapter: Settings | None) -> str:
     """Return an adapter's settings as ``prior 16, batch size 64``; empty for the plain model.
 
     Counts (adapted layers, learned values) are only in the list of all settings.

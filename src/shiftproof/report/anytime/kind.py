@@ -9,18 +9,22 @@ from typing import final
 from shiftproof.errors import InputError
 from shiftproof.report import wording
 from shiftproof.report.anytime import tables
-from shiftproof.report.anytime.sections import draws_section, overview_section, reading_of
+from shiftproof.report.anytime.sections import (
+    build_draws_section,
+    build_overview_section,
+    reading_of,
+)
 from shiftproof.report.anytime.wording import describe_end
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
+    build_numbers_section,
+    build_settings_section,
     describe_generated_frost,
     list_broken_files,
     make_byline,
     name_runs,
-    numbers_section,
-    settings_section,
 )
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnytimeRun
@@ -50,17 +54,17 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
         scores = run.scores
         frost = describe_generated_frost(run)
         sections = [
-            overview_section(scores),
-            draws_section(scores),
+            build_overview_section(scores),
+            build_draws_section(scores),
             list_broken_files(runs, BROKEN),
-            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
-            settings_section(runs),
+            build_numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            build_settings_section(runs),
             reading_of(scores),
         ]
         names = [one.title or one.name for one in scores.models]
         counts = [wording.plural(scores.used or 0, "image"), f"{len(scores.cells)} cells"]
         return Document(
-            title=f"{scores.headline.title} of {wording.listing(names)}",
+            title=f"{scores.headline.title} of {wording.join_list(names)}",
             kicker="Anytime run",
             short="One number, anytime",
             byline=[make_byline(run, name_runs(runs)[0], counts)],

@@ -7,7 +7,7 @@ from typing import Any
 
 from shiftproof.report import wording
 from shiftproof.report.anytime.wording import describe_difference, describe_end, describe_model
-from shiftproof.report.sections import Section, reading_section
+from shiftproof.report.sections import Section, build_reading_section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.lines import Axis, Line, plot_lines, write_percent
@@ -17,7 +17,7 @@ _START = 0.25
 """Before this share of the path every interval is so wide that it would hide the rest."""
 
 
-def overview_section(scores: AnytimeScores) -> Section:
+def build_overview_section(scores: AnytimeScores) -> Section:
     """Build the number in words, and how it narrowed."""
     asked = scores.differences if scores.compare else scores.models
     return Section(
@@ -31,7 +31,7 @@ def overview_section(scores: AnytimeScores) -> Section:
                 *(describe_difference(scores, one) for one in scores.differences),
                 describe_end(scores),
             ],
-            "legend": charts.legend(
+            "legend": charts.make_legend(
                 (series, one.title, "") for series, one in zip(_looks(asked), asked, strict=True)
             ),
             "chart": _plot_path(scores, asked),
@@ -71,7 +71,7 @@ def _plot_path(scores: AnytimeScores, asked: Sequence[AnytimeEstimate]) -> Any:
     )
 
 
-def draws_section(scores: AnytimeScores) -> Section:
+def build_draws_section(scores: AnytimeScores) -> Section:
     """Build the number of evaluated images and the estimated error of each cell."""
     found: dict[str, dict[int, CellDraws]] = {}
     for cell in scores.cells:
@@ -89,7 +89,8 @@ def draws_section(scores: AnytimeScores) -> Section:
                 {
                     "title": wording.corruption_title(name),
                     "cells": [
-                        _cell(row.get(severity), most, scores) for severity in scores.severities
+                        _make_cell(row.get(severity), most, scores)
+                        for severity in scores.severities
                     ],
                 }
                 for name, row in found.items()
@@ -98,7 +99,7 @@ def draws_section(scores: AnytimeScores) -> Section:
     )
 
 
-def _cell(cell: CellDraws | None, most: int, scores: AnytimeScores) -> dict[str, object]:
+def _make_cell(cell: CellDraws | None, most: int, scores: AnytimeScores) -> dict[str, object]:
     if cell is None:
         return {"images": wording.NONE, "share": 0, "errors": ""}
     return {
@@ -110,7 +111,7 @@ def _cell(cell: CellDraws | None, most: int, scores: AnytimeScores) -> dict[str,
 
 def reading_of(scores: AnytimeScores) -> Section:
     """Build the words on how to read the page."""
-    return reading_section(
+    return build_reading_section(
         "anytime_reading.html.j2",
         {
             "level": wording.level(scores.interval.level),

@@ -10,22 +10,22 @@ from shiftproof.errors import InputError
 from shiftproof.report import gallery, wording
 from shiftproof.report.breaking import tables
 from shiftproof.report.breaking.sections import (
-    curves_section,
+    build_curves_section,
+    build_gallery_section,
+    build_overview_section,
     describe_models,
-    gallery_section,
-    overview_section,
     reading_of,
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
+    build_numbers_section,
+    build_settings_section,
     describe_generated_frost,
     list_broken_files,
     make_byline,
     name_runs,
-    numbers_section,
-    settings_section,
 )
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
@@ -62,12 +62,12 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
         ]
         frost = describe_generated_frost(run)
         sections = [
-            overview_section(scores, looks),
-            curves_section(scores, looks),
-            gallery_section(run, pictures),
+            build_overview_section(scores, looks),
+            build_curves_section(scores, looks),
+            build_gallery_section(run, pictures),
             list_broken_files(runs, BROKEN),
-            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
-            settings_section(runs),
+            build_numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            build_settings_section(runs),
             reading_of(scores),
         ]
         counts = [
@@ -75,7 +75,7 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             wording.plural(len(scores.corruptions), "corruption"),
         ]
         return Document(
-            title=f"Where {wording.listing([series.label for series in looks])} "
+            title=f"Where {wording.join_list([series.label for series in looks])} "
             + ("breaks" if len(looks) == 1 else "break"),
             kicker="Breaking points",
             short="Breaking points",

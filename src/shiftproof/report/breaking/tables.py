@@ -16,20 +16,22 @@ def summarize(scores: BreakingScores) -> Table:
     """Return the mean breaking severity over and under each corruption, and the errors that it means."""
     scored = [*scores.models, *scores.differences]
     rows = [
-        _row(
+        _make_row(
             "summary",
             "severity",
             "Breaking severity",
             [one.severity for one in scored],
             NUMBERS,
         ),
-        _row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
-        _row("summary", "error", "Error it means", [one.error for one in scored], SHARES),
+        _make_row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
+        _make_row("summary", "error", "Error it means", [one.error for one in scored], SHARES),
     ]
     if scores.reason is None:
-        rows.append(_row("summary", "mce", "mCE it means", [one.mce for one in scored], SHARES))
+        rows.append(
+            _make_row("summary", "mce", "mCE it means", [one.mce for one in scored], SHARES)
+        )
     rows += [
-        _row(
+        _make_row(
             "corruption", name, wording.corruption_title(name),
             [one.corruptions[place].severity for one in scored], NUMBERS,
         )
@@ -54,7 +56,7 @@ def summarize(scores: BreakingScores) -> Table:
     )
 
 
-def _row(
+def _make_row(
     kind: str,
     name: str,
     title: str,

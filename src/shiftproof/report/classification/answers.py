@@ -84,7 +84,7 @@ class _Counted:
     corrupted: Tally
 
 
-def answers_sections(shown: PageContent) -> list[Section]:
+def build_answers_sections(shown: PageContent) -> list[Section]:
     """Build the reliability diagram and the confusions; none for runs without records."""
     counted = [
         _Counted(entry, Tally.over(entry, [CLEAN]), Tally.over(entry, list_cells(entry)))
@@ -93,7 +93,7 @@ def answers_sections(shown: PageContent) -> list[Section]:
     ]
     if not counted or not any(one.clean.answers.sum() for one in counted):
         return []
-    return [_reliability(shown, counted), _confusions(counted)]
+    return [_make_reliability(shown, counted), _make_confusions(counted)]
 
 
 def list_cells(entry: Entry) -> list[Cell]:
@@ -112,7 +112,7 @@ def _has_records(entry: Entry) -> bool:
 # ---------------------------------------------------------------- reliability
 
 
-def _reliability(shown: PageContent, counted: Sequence[_Counted]) -> Section:
+def _make_reliability(shown: PageContent, counted: Sequence[_Counted]) -> Section:
     clean = [(one.entry, one.clean) for one in counted]
     corrupted = [(one.entry, one.corrupted) for one in counted]
     return build_section(
@@ -125,7 +125,7 @@ def _reliability(shown: PageContent, counted: Sequence[_Counted]) -> Section:
             "is right in 80 of 100 cases; below it the model is too sure.",
             *(_describe_calibration(one) for one in counted),
         ],
-        legend=figures.legend([entry for entry in shown.entries if _has_records(entry)]),
+        legend=figures.make_legend([entry for entry in shown.entries if _has_records(entry)]),
         charts=[
             _draw(title, tallies)
             for title, tallies in (("Clean images", clean), ("Corrupted images", corrupted))
@@ -155,7 +155,7 @@ def _draw(title: str, tallies: Sequence[tuple[Entry, Tally]]) -> Chart:
             for (x, y), count in zip(points, counts.tolist(), strict=True)
         ]  # fmt: skip
     told = "; ".join(spot.words for spot in spots)
-    drawn = charts.scatter(
+    drawn = charts.draw_scatter(
         spots,
         title=f"{title}: right against confidence. {told}",
         across="confidence, %",
@@ -168,7 +168,7 @@ def _draw(title: str, tallies: Sequence[tuple[Entry, Tally]]) -> Chart:
 
 def _describe_calibration(one: _Counted) -> str:
     """Say by how many points a model is too sure, clean and corrupted, and what follows."""
-    clean, corrupted = (_excess(tally) for tally in (one.clean, one.corrupted))
+    clean, corrupted = (_make_excess(tally) for tally in (one.clean, one.corrupted))
     if clean is None or corrupted is None:
         return ""
     return (
@@ -177,7 +177,7 @@ def _describe_calibration(one: _Counted) -> str:
     )
 
 
-def _excess(tally: Tally) -> float | None:
+def _make_excess(tally: Tally) -> float | None:
     total = tally.answers.sum()
     return float((tally.sure.sum() - tally.right.sum()) / total) if total else None
 
@@ -189,7 +189,7 @@ def _spell_excess(excess: float) -> str:
 # ---------------------------------------------------------------- confusions
 
 
-def _confusions(counted: Sequence[_Counted]) -> Section:
+def _make_confusions(counted: Sequence[_Counted]) -> Section:
     shown = counted[:MAX_MODELS]
     left = len(counted) - len(shown)
     return build_section(

@@ -12,7 +12,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.wording import SHARES
 
 
-def corruption_errors_section(shown: PageContent) -> Section | None:
+def build_corruption_errors_section(shown: PageContent) -> Section | None:
     """Build CE per corruption, and the runs' mCE among published ones; None if mCE is not
     claimed.
     """
@@ -46,7 +46,7 @@ def corruption_errors_section(shown: PageContent) -> Section | None:
             place_among(
                 "Among published models",
                 "mCE, %",
-                [(entry, figure) for entry in claimed if (figure := _mce(entry))],
+                [(entry, figure) for entry in claimed if (figure := _make_mce(entry))],
                 PUBLISHED_MCE,
                 lower_is_better=True,
                 note="Published figures are over all 50,000 validation images of ImageNet, corrupted "
@@ -56,7 +56,7 @@ def corruption_errors_section(shown: PageContent) -> Section | None:
     )
 
 
-def _mce(entry: Entry) -> Interval | None:
+def _make_mce(entry: Entry) -> Interval | None:
     return entry.scored.summary.get("mce")
 
 
@@ -66,4 +66,6 @@ def _describe_worst(entry: Entry) -> str:
         for name, figure in entry.scored.of_corruptions("ce").items()
         if figure.value > 1
     ]
-    return f"{entry.label} is worse than AlexNet under {wording.listing(beyond)}." if beyond else ""
+    return (
+        f"{entry.label} is worse than AlexNet under {wording.join_list(beyond)}." if beyond else ""
+    )

@@ -33,7 +33,7 @@ _NOTES = {
 # ---------------------------------------------------------------- a run with labels
 
 
-def estimators_section(shown: PageContent) -> Section | None:
+def build_estimators_section(shown: PageContent) -> Section | None:
     """Build the section that compares estimated with true errors; None without estimates."""
     estimated = [entry for entry in shown.entries if entry.detail(Detail).estimators]
     if not estimated:
@@ -52,16 +52,16 @@ def estimators_section(shown: PageContent) -> Section | None:
             "legend": [
                 {
                     "label": entry.label,
-                    "key": figures.dot(entry.series),
+                    "key": figures.draw_dot(entry.series),
                     "title": "",
                     "settings": "",
                 }
                 for entry in estimated
             ],
             "panels": _draw_panels(estimated, titles),
-            "sentences": [_sentence(entry) for entry in estimated],
+            "sentences": [_make_sentence(entry) for entry in estimated],
             "rows": [
-                _estimator_row(entry, estimator)
+                _make_estimator_row(entry, estimator)
                 for entry in estimated
                 for estimator in entry.detail(Detail).estimators
             ],
@@ -69,7 +69,7 @@ def estimators_section(shown: PageContent) -> Section | None:
             "cells": [
                 {
                     "model": entry.label,
-                    "cell": wording.cell_title(str(cell)),
+                    "cell": wording.title_cell(str(cell)),
                     "error": wording.percent(error),
                     "estimates": [wording.percent(estimates.get(name)) for name in titles],
                 }
@@ -82,13 +82,13 @@ def estimators_section(shown: PageContent) -> Section | None:
 
 def _draw_panels(estimated: Sequence[Entry], titles: Mapping[str, str]) -> list[dict[str, object]]:
     """Return a chart of estimated against true errors for each estimator, on common axes."""
-    spots = {name: _spots(estimated, name, title) for name, title in titles.items()}
+    spots = {name: _make_spots(estimated, name, title) for name, title in titles.items()}
     furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
-    top = figures.nice_top(furthest)
+    top = figures.choose_top(furthest)
 
     def draw(name: str, title: str) -> dict[str, object]:
-        said = f"{_capital(title)}: estimated against true error. {_spoken(estimated, name)}"
-        chart = figures.scatter(
+        said = f"{_capital(title)}: estimated against true error. {_make_spoken(estimated, name)}"
+        chart = figures.draw_scatter(
             spots[name], title=said, across="true error, %", upward="estimated error, %", top=top
         )
         return {"title": _capital(title), "note": _NOTES.get(name, ""), "chart": chart}
@@ -96,14 +96,14 @@ def _draw_panels(estimated: Sequence[Entry], titles: Mapping[str, str]) -> list[
     return [draw(name, title) for name, title in titles.items()]
 
 
-def _estimator_row(entry: Entry, estimator: Estimator) -> dict[str, str]:
+def _make_estimator_row(entry: Entry, estimator: Estimator) -> dict[str, str]:
     return {
         "model": entry.label,
         "estimator": _capital(estimator.title),
         "mean": wording.percent(estimator.mean_absolute_error),
         "spread": wording.percent(estimator.root_mean_square),
         "bias": wording.points(estimator.bias),
-        "worst": wording.cell_title(str(estimator.worst.cell)),
+        "worst": wording.title_cell(str(estimator.worst.cell)),
         "estimate": wording.percent(estimator.worst.estimate),
         "error": wording.percent(estimator.worst.error),
     }
@@ -119,13 +119,13 @@ def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:
     ]
 
 
-def _spots(estimated: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
+def _make_spots(estimated: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
     return [
         figures.Spot(
             entry.series,
             error,
             estimates[name],
-            f"{entry.label}, {wording.cell_title(str(cell))}: {title} "
+            f"{entry.label}, {wording.title_cell(str(cell))}: {title} "
             f"{wording.share(estimates[name])}, true error {wording.share(error)}",
         )
         for entry in estimated
@@ -134,27 +134,27 @@ def _spots(estimated: Sequence[Entry], name: str, title: str) -> list[figures.Sp
     ]
 
 
-def _spoken(estimated: Sequence[Entry], name: str) -> str:
+def _make_spoken(estimated: Sequence[Entry], name: str) -> str:
     return "; ".join(
-        f"{entry.label}: {said.off_by(estimator)}"
+        f"{entry.label}: {said.describe_errors(estimator)}"
         for entry in estimated
         for estimator in entry.detail(Detail).estimators
         if estimator.name == name
     )
 
 
-def _sentence(entry: Entry) -> str:
+def _make_sentence(entry: Entry) -> str:
     best = min(entry.detail(Detail).estimators, key=lambda estimator: estimator.root_mean_square)
     return (
-        f"For {entry.label} the {best.title} comes nearest: it is {said.off_by(best)}; "
-        f"{said.leaning(best.bias)}."
+        f"For {entry.label} the {best.title} comes nearest: it is {said.describe_errors(best)}; "
+        f"{said.describe_bias(best.bias)}."
     )
 
 
 # ---------------------------------------------------------------- a run without labels
 
 
-def stream_section(stream: StreamEstimate, shown: PageContent) -> Section:
+def build_stream_section(stream: StreamEstimate, shown: PageContent) -> Section:
     """Build the section on the estimates for a stream and their calibration."""
     looks = {entry.scored.name: entry for entry in shown.entries}
     estimated = [(looks[model.name], model) for model in stream.models if model.name in looks]
@@ -166,10 +166,10 @@ def stream_section(stream: StreamEstimate, shown: PageContent) -> Section:
         {
             "models": [_describe_model(entry, model, stream) for entry, model in estimated],
             "doubts": [doubt for entry, model in estimated for doubt in _list_doubts(entry, model)],
-            "corruptions": wording.listing(
+            "corruptions": wording.join_list(
                 [wording.corruption_title(clean_text(name)) for name in stream.corruptions]
             ),
-            "severities": wording.severities_phrase(stream.severities),
+            "severities": wording.describe_severities(stream.severities),
             "few": wording.FEW_IMAGES,
             "rows": [
                 {
@@ -179,7 +179,7 @@ def stream_section(stream: StreamEstimate, shown: PageContent) -> Section:
                     "value": wording.percent(right.value),
                     "span": wording.span(right),
                     "best": name == model.best,
-                    "estimator": _capital(_title(name)),
+                    "estimator": _capital(_make_title(name)),
                 }
                 for entry, model in estimated
                 for cell in model.cells
@@ -211,10 +211,10 @@ def _describe_model(
     run = clean_text(stream.calibration.resolve().name or str(stream.calibration))
     worst = best.worst
     return {
-        "dot": figures.dot(entry.series),
+        "dot": figures.draw_dot(entry.series),
         "label": entry.label,
         **_headline(entry, right),
-        "title": _capital(_title(model.best)),
+        "title": _capital(_make_title(model.best)),
         "note": _NOTES.get(model.best, ""),
         "rests": (
             f"Learned on {wording.plural(stream.images, 'labeled image')} of the run “{run}”. In its "
@@ -236,7 +236,7 @@ def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
         return {"value": None, "span": "", "strip": ""}
     wide = said.is_too_wide(right)
     return {
-        "value": said.rough_span(right) if wide else said.give_or_take(right),
+        "value": said.format_rough_span(right) if wide else said.format_half_width(right),
         "span": "too wide to be of use" if wide else wording.span(right),
         "strip": figures.strip(entry.series, right, top=1.0),
     }
@@ -261,8 +261,8 @@ def _list_doubts(entry: Entry, model: ModelEstimate) -> list[str]:
     ]
     for name in apart:
         found.append(
-            f"{entry.label}: the {_title(name)} says {said.give_or_take(_right(clean, name))}, "
-            f"which cannot be reconciled with {said.give_or_take(_right(clean, model.best))}. At "
+            f"{entry.label}: the {_make_title(name)} says {said.format_half_width(_right(clean, name))}, "
+            f"which cannot be reconciled with {said.format_half_width(_right(clean, model.best))}. At "
             "least one of the two is wrong here; do not rely on either."
         )
     if clean.images < wording.FEW_IMAGES:
@@ -276,15 +276,15 @@ def _clean(model: ModelEstimate) -> CellEstimate | None:
 
 def _right(cell: CellEstimate, name: str) -> Interval:
     wrong = cell.estimates[name]
-    return said.complement(wrong)
+    return said.invert_share(wrong)
 
 
 def _cell_title(cell: Cell) -> str:
     # The estimates come from another run's files, past the reading that cleans this run's names.
-    return wording.cell_title(clean_text(str(cell)))
+    return wording.title_cell(clean_text(str(cell)))
 
 
-def _title(name: str) -> str:
+def _make_title(name: str) -> str:
     from shiftproof.bench.estimates import ESTIMATORS
 
     return ESTIMATORS[name]

@@ -7,38 +7,38 @@ import functools
 from typing import TYPE_CHECKING
 
 from shiftproof.report.classification import estimates, sections, trust
-from shiftproof.report.classification.answers import answers_sections
-from shiftproof.report.classification.corruption_errors import corruption_errors_section
-from shiftproof.report.classification.wording import has_labels, headline, words_of
+from shiftproof.report.classification.answers import build_answers_sections
+from shiftproof.report.classification.corruption_errors import build_corruption_errors_section
+from shiftproof.report.classification.wording import choose_words, has_labels, write_headline
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.task_page import TaskPage
-from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, name_runs, reading_section
+from shiftproof.report.grid.words import describe_level
+from shiftproof.report.sections import Section, build_reading_section, name_runs
 from shiftproof.runs.scores.classification import Gallery
 
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import StreamEstimate
 
 
-def _sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
+def _make_sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return [
-        corruption_errors_section(shown),
-        *answers_sections(shown),
-        *trust.trust_sections(shown),
-        estimates.estimators_section(shown),
-        sections.gallery_section(shown, pictures),
-        sections.worst_section(shown, pictures),
+        build_corruption_errors_section(shown),
+        *build_answers_sections(shown),
+        *trust.build_trust_sections(shown),
+        estimates.build_estimators_section(shown),
+        sections.build_gallery_section(shown, pictures),
+        sections.build_worst_section(shown, pictures),
     ]
 
 
-def _reading(shown: PageContent, pictures: Pictures) -> Section:
+def _make_reading(shown: PageContent, pictures: Pictures) -> Section:
     scores = shown.first.scores
-    return reading_section(
+    return build_reading_section(
         "reading.html.j2",
         {
             "labeled": has_labels(scores),
-            "level": level(scores),
+            "level": describe_level(scores),
             "interval": scores.interval,
         },
     )
@@ -67,10 +67,10 @@ def warn(shown: PageContent, *, estimated: bool = False) -> list[str]:
 CLASSIFICATION = TaskPage(
     gallery=Gallery,
     models="classifiers",
-    words=words_of,
-    headline=headline,
-    sections=_sections,
-    reading=_reading,
+    words=choose_words,
+    headline=write_headline,
+    sections=_make_sections,
+    reading=_make_reading,
     warnings=warn,
     broken=(
         "A file that cannot be read is left out of the cells in which it could not, and of every "
@@ -84,6 +84,6 @@ def make_stream_page(stream: StreamEstimate) -> TaskPage:
     return dataclasses.replace(
         CLASSIFICATION,
         warnings=functools.partial(warn, estimated=True),
-        first=functools.partial(estimates.stream_section, stream),
+        first=functools.partial(estimates.build_stream_section, stream),
         lead=functools.partial(estimates.stream_lead, stream),
     )

@@ -33,7 +33,7 @@ MAX_CLASSES = 1000
 # ---------------------------------------------------------------- gallery
 
 
-def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
+def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the gallery of photographs with predictions in every cell; None without photographs."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
@@ -47,7 +47,7 @@ def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
         "gallery.html.j2",
         {
             "sheets": [
-                _sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
+                _make_sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
             ],
             "labeled": has_labels(run.scores),
             "entries": list_dots(own),
@@ -56,7 +56,9 @@ def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     )
 
 
-def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -> dict[str, object]:
+def _make_sheet(
+    run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures
+) -> dict[str, object]:
     thumbs = []
     for cell in [cell for cell in order_cells(run.scores) if str(cell) in sheet.files]:
         name = str(cell)
@@ -65,7 +67,7 @@ def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -
                 "corruption": wording.corruption_title(cell.corruption),
                 "severity": cell.severity,
                 "uri": pictures.uri(sheet.files[name]),
-                "alt": f"{sheet.label or sheet.id}: {wording.cell_title(name)}",
+                "alt": f"{sheet.label or sheet.id}: {wording.title_cell(name)}",
                 "said": _list_said(shown, sheet, name),
             }
         )
@@ -88,7 +90,7 @@ def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
         if cell != str(CLEAN) and prediction.name is not None
     ]
     return {
-        "dot": figures.dot(entry.series),
+        "dot": figures.draw_dot(entry.series),
         "label": entry.label,
         "right": sum(verdict is True for verdict in verdicts),
         "cells": len(verdicts),
@@ -114,7 +116,7 @@ def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str
             continue
         found.append(
             {
-                "dot": figures.dot(entry.series),
+                "dot": figures.draw_dot(entry.series),
                 "model": entry.label,
                 "name": prediction.name,
                 "confidence": _confidence(prediction),
@@ -151,7 +153,7 @@ def _confidence(prediction: Prediction) -> str:
 # errors
 
 
-def worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
+def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the classes and images with most errors; None without data."""
     runs, changes = shown.runs, shown.changes
     lists = [found for run in runs if (found := _list_classes(shown.of_run(run))) is not None]
@@ -164,8 +166,8 @@ def worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
             "label": case.label,
             "errors": case.errors,
             "cells": case.cells,
-            "clean": _picture(case.clean, pictures),
-            "corrupted": _picture(case.corrupted, pictures),
+            "clean": _make_picture(case.clean, pictures),
+            "corrupted": _make_picture(case.corrupted, pictures),
         }
         for case in kept.worst
     ]
@@ -201,14 +203,14 @@ def _list_classes(shown: Sequence[Entry]) -> dict[str, object] | None:
     return {
         "model": shown[0].label,
         "entries": shown,
-        "rows": [_class_row(shown, score) for score in few],
+        "rows": [_make_class_row(shown, score) for score in few],
         "total": len(classes),
-        "all": [_class_row(shown, score) for score in every],
+        "all": [_make_class_row(shown, score) for score in every],
         "images": max(score.images for score in classes),
     }
 
 
-def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
+def _make_class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
     return {
         "name": score.name,
         "images": f"{score.images:,}",
@@ -216,7 +218,7 @@ def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
         "errors": [
             {
                 "text": wording.percent(found.error),
-                "style": f"s{colors.sequential_level(found.error)}",
+                "style": f"s{colors.find_sequential_level(found.error)}",
             }
             if (found := _class_of(entry, score)) is not None
             else {"text": wording.NONE, "style": "none"}
@@ -268,12 +270,12 @@ def _compare_classes(change: Change) -> dict[str, Any]:
     }
 
 
-def _picture(shown: GalleryPicture | None, pictures: Pictures) -> dict[str, object] | None:
+def _make_picture(shown: GalleryPicture | None, pictures: Pictures) -> dict[str, object] | None:
     if shown is None:
         return None
     return {
         "uri": pictures.uri(shown.file),
-        "cell": wording.cell_title(shown.cell),
+        "cell": wording.title_cell(shown.cell),
         "mark": None
         if shown.prediction.correct is None
         else _mark(shown.prediction.correct, labeled=True),

@@ -54,14 +54,14 @@ class _Trusted:
     trust: Trust
 
 
-def trust_sections(shown: PageContent) -> list[Section | None]:
+def build_trust_sections(shown: PageContent) -> list[Section | None]:
     """Build the sections on temperatures, prediction sets and selective prediction."""
     trusted = list_trusted(shown)
     calibrated = [one for one in trusted if one.trust.calibration is not None]
     return [
-        _temperature_section(calibrated) if calibrated else None,
-        _sets_section(shown, calibrated) if calibrated else None,
-        _selective_section(trusted) if trusted else None,
+        _build_temperature_section(calibrated) if calibrated else None,
+        _build_sets_section(shown, calibrated) if calibrated else None,
+        _build_selective_section(trusted) if trusted else None,
     ]
 
 
@@ -91,7 +91,7 @@ def describe_lost(label: str, trust: Trust) -> list[str]:
         f"{label}: coverage is lost. Sets that promise the right class in "
         f"{wording.share(trust.calibration.coverage)} of the images break that promise in "
         f"{len(lost[method])} of {wording.plural(len(trust.corrupted), 'corrupted cell')} "
-        f"({SET_NAMES[method]}); under {_title(worst)} they hold it in "
+        f"({SET_NAMES[method]}); under {_make_title(worst)} they hold it in "
         f"{SHARES.with_span(worst.sets[method].coverage)}."
     ]
 
@@ -129,7 +129,7 @@ def describe_calibration(label: str, trust: Trust) -> list[str]:
 # ---------------------------------------------------------------- a temperature
 
 
-def _temperature_section(trusted: Sequence[_Trusted]) -> Section:
+def _build_temperature_section(trusted: Sequence[_Trusted]) -> Section:
     return build_section(
         "temperature",
         "Does its confidence hold after a temperature?",
@@ -172,8 +172,8 @@ def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     ]  # fmt: skip
     rows = [
         [
-            Item(_title(cell)),
-            Item(wording.capital(FIGURES[name])),
+            Item(_make_title(cell)),
+            Item(wording.capitalize(FIGURES[name])),
             write_figure(_spell(name), cell.figures.get(name)),
             write_figure(_spell(name), cell.scaled.get(name)),
             write_change(_spell(name), cell.change.get(name)),
@@ -187,7 +187,7 @@ def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 # ---------------------------------------------------------------- sets
 
 
-def _sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
+def _build_sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
     lost = [said for one in trusted for said in describe_lost(one.entry.label, one.trust)]
     kept = "" if lost else "No cell is below what was promised by more than chance explains."
     return build_section(
@@ -201,10 +201,10 @@ def _sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
             "class, and of how many classes it is.",
             *(lost or [kept]),
         ],
-        legend=figures.legend([one.entry for one in trusted]),
-        charts=[_coverage_chart(shown, trusted, method) for method in METHODS],
-        tables=[_sets_table(one, _short(one.trust)) for one in trusted],
-        folded=[_sets_table(one, one.trust.cells) for one in trusted],
+        legend=figures.make_legend([one.entry for one in trusted]),
+        charts=[_make_coverage_chart(shown, trusted, method) for method in METHODS],
+        tables=[_make_sets_table(one, _short(one.trust)) for one in trusted],
+        folded=[_make_sets_table(one, one.trust.cells) for one in trusted],
         notes=[
             "LAC: Sadinle et al. 2019, the smallest sets; APS: Romano et al. 2020, which gives hard "
             "images larger ones; RAPS: Angelopoulos et al. 2021, APS with a penalty beyond five "
@@ -214,7 +214,7 @@ def _sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
     )
 
 
-def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+def _make_sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     fitted = one.trust.calibration
     floor = 0.0 if fitted is None else fitted.floor
     heads = [("Cell", False)]
@@ -222,7 +222,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
         heads += [(f"{SET_NAMES[name]}: holds it, %", True), ("Classes", True)]
     rows = []
     for cell in cells:
-        row, lost = [Item(_title(cell))], cell.find_lost_sets(floor)
+        row, lost = [Item(_make_title(cell))], cell.find_lost_sets(floor)
         for name in METHODS:
             found = cell.sets.get(name)
             held = write_figure(SHARES, None if found is None else found.coverage)
@@ -235,7 +235,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     return Listing(one.entry.label, heads, rows)
 
 
-def _coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str) -> Chart:
+def _make_coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str) -> Chart:
     """Draw coverage against severity, the mean over the corruptions without an interval."""
     curves = []
     for one in trusted:
@@ -249,7 +249,7 @@ def _coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str
         ]
         curves.append(charts.Curve(one.entry.series, points))
     name = SET_NAMES[method]
-    drawn = charts.severity_curves(
+    drawn = charts.draw_severity_curves(
         curves,
         title=f"{name}: images whose set holds the right class",
         severities=shown.first.scores.severities,
@@ -261,9 +261,9 @@ def _coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str
 # ---------------------------------------------------------------- selective prediction
 
 
-def _selective_section(trusted: Sequence[_Trusted]) -> Section:
-    clean = [(one, _curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
-    corrupted = [(one, _curve(one, list_cells(one.entry))) for one in trusted]
+def _build_selective_section(trusted: Sequence[_Trusted]) -> Section:
+    clean = [(one, _make_curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
+    corrupted = [(one, _make_curve(one, list_cells(one.entry))) for one in trusted]
     curves = [
         (title, [(one, curve) for one, curve in found if curve is not None])
         for title, found in (("Clean images", clean), ("Corrupted images", corrupted))
@@ -279,10 +279,10 @@ def _selective_section(trusted: Sequence[_Trusted]) -> Section:
             "2017).",
             *(said for one in trusted if (said := _describe_selection(one))),
         ],
-        legend=figures.legend([one.entry for one in trusted]),
-        charts=[_risk_chart(title, found) for title, found in curves if found],
-        tables=[_selective_table(one, _short(one.trust)) for one in trusted],
-        folded=[_selective_table(one, one.trust.cells) for one in trusted],
+        legend=figures.make_legend([one.entry for one in trusted]),
+        charts=[_make_risk_chart(title, found) for title, found in curves if found],
+        tables=[_make_selective_table(one, _short(one.trust)) for one in trusted],
+        folded=[_make_selective_table(one, one.trust.cells) for one in trusted],
         notes=[
             "AURC: the area under the curve, the mean error over all shares; E-AURC: what of it "
             "would be gone if all right answers came first (Geifman et al. 2019). All in %. Behind "
@@ -302,19 +302,19 @@ def _describe_selection(one: _Trusted) -> str:
         return ""
     return (
         f"{one.entry.label}: of the 80 % of the images of which it is surest it gets wrong "
-        f"{wording.listing(found)}."
+        f"{wording.join_list(found)}."
     )
 
 
-def _selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+def _make_selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     compared = any(cell.against for cell in cells)
     heads = [("Cell", False)]
     for name in SELECTS:
-        heads.append((wording.capital(FIGURES[name]), True))
+        heads.append((wording.capitalize(FIGURES[name]), True))
         heads += [("difference", True)] if compared else []
     rows = []
     for cell in cells:
-        row = [Item(_title(cell))]
+        row = [Item(_make_title(cell))]
         for name in SELECTS:
             row.append(write_figure(SHARES, cell.figures.get(name)))
             row += [write_change(SHARES, cell.against.get(name))] if compared else []
@@ -322,7 +322,7 @@ def _selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     return Listing(one.entry.label, heads, rows)
 
 
-def _curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | None:
+def _make_curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | None:
     """Return points of the risk-coverage curve over all answers of the cells."""
     folder, name = one.entry.run.folder, one.entry.scored.name
     paths = [path for cell in cells if (path := folder.records_file(name, cell)).is_file()]
@@ -339,11 +339,13 @@ def _thin(across: F64, upward: F64) -> list[tuple[float, float]]:
     return list(zip(across[places].tolist(), upward[places].tolist(), strict=True))
 
 
-def _risk_chart(title: str, found: Sequence[tuple[_Trusted, list[tuple[float, float]]]]) -> Chart:
+def _make_risk_chart(
+    title: str, found: Sequence[tuple[_Trusted, list[tuple[float, float]]]]
+) -> Chart:
     told = "; ".join(
         f"{one.entry.label}: {wording.share(points[-1][1])} wrong of all" for one, points in found
     )
-    drawn = charts.scatter(
+    drawn = charts.draw_scatter(
         [],
         title=f"{title}: share of wrong answers against share of images answered. {told}",
         across="answered, %",
@@ -363,10 +365,10 @@ def _short(trust: Trust) -> list[CellTrust]:
     return [one for one in (trust.clean, trust.mean) if one is not None]
 
 
-def _title(cell: CellTrust) -> str:
+def _make_title(cell: CellTrust) -> str:
     if cell.corruption == "mean" and cell.severity == 0:
         return "Mean under corruption"
-    return wording.cell_title(clean_text(str(cell.cell)))
+    return wording.title_cell(clean_text(str(cell.cell)))
 
 
 def _spell(name: str) -> NumberFormat:
@@ -392,7 +394,7 @@ def _tabulate(label: str, trust: Trust) -> list[str]:
         unit = number_format.short_phrase.replace(" in ", ", ")
         lines.append(
             _line(
-                f"{wording.capital(title)}{unit}",
+                f"{wording.capitalize(title)}{unit}",
                 [
                     (
                         _digits(number_format, None if cell is None else cell.figures.get(name)),

@@ -37,7 +37,7 @@ _KINDS = (
 )
 
 
-def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
+def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the photographs in every cell, with boxes; None where the runs have none."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
@@ -53,24 +53,24 @@ def gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
         "Pictures",
         "detection_gallery.html.j2",
         {
-            "sheets": [_sheet(run, own, sheet, pictures, most) for sheet in sheets],
+            "sheets": [_make_sheet(run, own, sheet, pictures, most) for sheet in sheets],
             "entries": list_dots(own),
             "more": max(0, len(run.scores.models) - MAX_DRAWN),
-            "kinds": _legend(),
-            "rule": _rule(kept, own, most),
+            "kinds": _make_legend(),
+            "rule": _make_rule(kept, own, most),
             **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
 
 
-def _legend() -> list[dict[str, object]]:
+def _make_legend() -> list[dict[str, object]]:
     return [
         {"sample": boxes.sample(kind), "sign": boxes.SIGNS.get(kind, ""), "words": words}
         for kind, words in _KINDS
     ]
 
 
-def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
+def _make_rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     """Say which boxes are drawn, and when a box is on an object."""
     thresholds = [
         f"{100 * kept.thresholds[entry.scored.name]:.0f}"
@@ -81,7 +81,7 @@ def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     overlap = kept.overlap
     return (
         (
-            f"Drawn are boxes with a score of at least {wording.listing(thresholds)}, where right and "
+            f"Drawn are boxes with a score of at least {wording.join_list(thresholds)}, where right and "
             "wrong boxes balance best on the clean images; AP counts those below as well. "
             if thresholds
             else ""
@@ -94,7 +94,7 @@ def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     )
 
 
-def _sheet(
+def _make_sheet(
     run: Run,
     shown: Sequence[Entry],
     sheet: Sheet,
@@ -103,9 +103,9 @@ def _sheet(
 ) -> dict[str, object]:
     return {
         "id": sheet.id,
-        "clean": _picture(sheet, CLEAN, shown, pictures, most),
+        "clean": _make_picture(sheet, CLEAN, shown, pictures, most),
         "thumbs": [
-            _picture(sheet, cell, shown, pictures, most)
+            _make_picture(sheet, cell, shown, pictures, most)
             for cell in order_cells(run.scores)
             if str(cell) in sheet.files
         ],
@@ -113,7 +113,7 @@ def _sheet(
     }
 
 
-def _picture(
+def _make_picture(
     sheet: Sheet,
     cell: Cell,
     shown: Sequence[Entry],
@@ -142,7 +142,7 @@ def _picture(
         )
     return {
         "uri": None if file is None else pictures.uri(file),
-        "alt": f"{sheet.id}: {wording.cell_title(name)}",
+        "alt": f"{sheet.id}: {wording.title_cell(name)}",
         "corruption": wording.corruption_title(cell.corruption),
         "severity": cell.severity,
         "drawn": drawn,
@@ -159,7 +159,7 @@ def _draw(
     is_clean: bool,
     most: int = boxes.MAX_BOXES,
 ) -> dict[str, object]:
-    found = boxes.marks(things, here, clean)
+    found = boxes.draw_marks(things, here, clean)
     return {
         "svg": boxes.draw(size, found, style=style, most=most),
         "style": style,
@@ -178,7 +178,7 @@ def _list_things(things: Sequence[GroundTruthBox]) -> str:
     return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())
 
 
-def worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
+def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the images with the largest losses, clean and corrupted; None without any."""
     found = shown.find_pictured(Gallery, "worst")
     if found is None or not pictures.uris:
@@ -192,7 +192,7 @@ def worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
         "detection_worst.html.j2",
         {
             "model": model,
-            "kinds": _legend(),
+            "kinds": _make_legend(),
             "cases": [
                 {
                     "id": case.id,
@@ -224,7 +224,7 @@ def _show(
     pictures: Pictures,
     name: str,
 ) -> dict[str, object]:
-    title = wording.cell_title(shown.cell)
+    title = wording.title_cell(shown.cell)
     return {
         "uri": pictures.uri(shown.file),
         "alt": f"{name}: {title}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import wording
-from shiftproof.report.grid.words import over
+from shiftproof.report.grid.words import describe_grid
 from shiftproof.runs.scores.detection import Detail
 from shiftproof.runs.scores.grid import GridScores, ModelScores
 
@@ -24,7 +24,7 @@ def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     clean, mean = model.summary.get("clean"), model.summary.get("mean")
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    under = f"{wording.share(mean.value)} under corruption ({over(scores)})"
+    under = f"{wording.share(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
         return (
             f"{label} reaches an {scores.measure.name} of {under}. How it does on clean images is not "
@@ -46,7 +46,7 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     """Name the classes of the data that a detector lacks, and the effect on its P."""
     objects = {one.name: one.objects for one in detail.classes}
     counted = [name for name in missing if name in objects]
-    listed = wording.listing(
+    listed = wording.join_list(
         [
             f"{name} ({wording.plural(objects[name] or 0, 'object')})"
             if objects.get(name)

@@ -53,11 +53,11 @@ def summarize(scores: EvaluationScores) -> Table:
         rows=tuple(rows),
         caption=f"Accuracy in %, {level} intervals over the images of each test set"
         + ("; differences in percentage points." if scores.differences else "."),
-        notes=tuple(_notes(scores, level)),
+        notes=tuple(_make_notes(scores, level)),
     )
 
 
-def _notes(scores: EvaluationScores, level: str) -> list[str]:
+def _make_notes(scores: EvaluationScores, level: str) -> list[str]:
     counts = ", ".join(
         f"{one.name} {one.used:,} images of {one.classes:,} classes" for one in scores.sets
     )
@@ -93,7 +93,7 @@ def write_figures(scores: EvaluationScores) -> str:
         for name, closeness in scores.audit.sets.items():
             lines += [
                 ["", "", name, _CLOSENESS[measure], "", *ends(figure)]
-                for measure, figure in _figures(closeness)
+                for measure, figure in _make_figures(closeness)
             ]
         for curve in scores.audit.by_similarity:
             lines += [
@@ -103,6 +103,6 @@ def write_figures(scores: EvaluationScores) -> str:
     return write_csv(lines)
 
 
-def _figures(found: Closeness) -> list[tuple[str, Interval]]:
+def _make_figures(found: Closeness) -> list[tuple[str, Interval]]:
     figures = [(name, getattr(found, name)) for name in _CLOSENESS]
     return [(name, figure) for name, figure in figures if figure is not None]

@@ -86,7 +86,7 @@ def _suggest_more_images(scores: GridScores, ranking: Ranking | None) -> Step | 
     if pair is None or pair.difference.bare or not pair.difference.spans_zero:
         return None
     needed = _images_for(scores.used, pair.difference, abs(pair.difference.value))
-    said = f"{first} and {second} do not differ significantly on {words.images(scores)}"
+    said = f"{first} and {second} do not differ significantly on {words.count_images(scores)}"
     if needed is None:
         return Step(f"{said}, and hardly differ: choose by size, speed or other criteria.")
     return Step(f"{said}. If the difference is real, about {needed:,} images would show it.")
@@ -135,7 +135,7 @@ def _recommend_change(change: Change) -> Step | None:
         )
     cost = [one.title for one, _ in words.list_losses(scores, change.scored)]
     cost_sentence = (
-        f" Its cost is the {wording.listing([words.lower_first(one) for one in cost])}: recalibrate, or "
+        f" Its cost is the {wording.join_list([words.lower_first(one) for one in cost])}: recalibrate, or "
         "adapt only while the images are corrupted."
         if cost
         else ""
@@ -165,7 +165,7 @@ def _look_at_worst(shown: PageContent) -> Step | None:
         return None
     lower = entry.run.scores.measure.lower_is_better
     worst = sorted(found, key=lambda name: found[name].value, reverse=lower)[:3]
-    names = wording.listing([wording.corruption_title(name).lower() for name in worst])
+    names = wording.join_list([wording.corruption_title(name).lower() for name in worst])
     return Step(
         f"{entry.label} does worst under {names}. If your images can look like that, train with it; "
         "judge by the corruptions that were not trained with.",

@@ -21,9 +21,9 @@ from shiftproof.report.table_writing import (
     Table,
     begin_table,
     describe_figure,
-    plain_text,
     to_csv,
     to_latex,
+    to_plain_text,
 )
 from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.run import Run
@@ -44,7 +44,7 @@ def list_conditions(run: Run) -> list[ConditionScores]:
     return [read_form(path, ConditionScores) for path in run.folder.conditions_files]
 
 
-def conditions_sections(shown: PageContent, *, spell: Callable[[str], str]) -> list[Section]:
+def build_conditions_sections(shown: PageContent, *, spell: Callable[[str], str]) -> list[Section]:
     """Build a section for each column of metadata that a run was scored by."""
     names = name_runs(shown.runs)
     listed = [
@@ -78,25 +78,25 @@ def _section(
 ) -> Section:
     number_format = find_number_format(scores.measure.unit)
     rows = _list_rows(scores, entries)
-    low, top = charts.nice_ends((one for row in rows for one in row.figures), number_format)
+    low, top = charts.choose_axis_range((one for row in rows for one in row.figures), number_format)
     highest = max((one.upper for row in rows for one in row.figures if one is not None), default=0)
     ends = (low, max(top, highest))
-    title = by_title(scores.by)
+    title = title_column(scores.by)
     table = summarize(scores)
     return Section(
         f"conditions-by-{number}",
         f"By {title}{of_run}",
-        f"{wording.capital(title)}{of_run}",
+        f"{wording.capitalize(title)}{of_run}",
         "conditions.html.j2",
         {
-            "words": tell(scores),
-            "notes": _notes(scores),
-            "legend": figures.legend(entries, spell=spell),
+            "words": describe_conditions(scores),
+            "notes": _make_notes(scores),
+            "legend": figures.make_legend(entries, spell=spell),
             "entries": entries,
             "changes": [_Change(f"{entry.label} against {scores.against}") for entry in entries],
-            "first": wording.capital(title),
-            "caption": f"{wording.capital(scores.measure.name)} of every model by {title}",
-            "axis": charts.axis(ends[1], ends[0], number_format),
+            "first": wording.capitalize(title),
+            "caption": f"{wording.capitalize(scores.measure.name)} of every model by {title}",
+            "axis": charts.draw_axis(ends[1], ends[0], number_format),
             "groups": [
                 {
                     "title": headline.title,
@@ -161,7 +161,7 @@ def _draw(
     return {
         "title": title,
         "total": False,
-        "bars": charts.bars(
+        "bars": charts.draw_bars(
             list(zip(looks, row.figures, strict=True)),
             title=f"{title}, {row.headline.title}",
             top=top,
@@ -176,7 +176,7 @@ def _draw(
 # ---------------------------------------------------------------- words
 
 
-def by_title(by: str) -> str:
+def title_column(by: str) -> str:
     """Return ``time of day`` for ``time_of_day``, and ``folder 2`` for ``part:2``."""
     name, colon, number = by.partition(":")
     if name == "part" and colon and number.isdecimal():
@@ -184,20 +184,20 @@ def by_title(by: str) -> str:
     return by.replace("_", " ")
 
 
-def tell(scores: ConditionScores) -> str:
+def describe_conditions(scores: ConditionScores) -> str:
     """Describe the table and its intervals."""
     number_format = find_number_format(scores.measure.unit)
     level = wording.level(scores.interval.level)
     return (
-        f"{wording.capital(scores.measure.title)}{number_format.phrase} over the images of each condition, "
-        f"clean and under corruption, with {level} intervals over its own images. Differences are "
+        f"{wording.capitalize(scores.measure.title)}{number_format.phrase} over the images of each "
+        f"condition, clean and under corruption, with {level} intervals over its own images. Differences are "
         f"to {scores.against}; conditions have different images, so the intervals are those of "
         "independent samples. A difference in bold has an interval that excludes 0. Conditions may "
         "also differ in other respects: places, hours, objects."
     )
 
 
-def _notes(scores: ConditionScores) -> list[str]:
+def _make_notes(scores: ConditionScores) -> list[str]:
     found = []
     if scores.unmatched:
         found.append(
@@ -207,14 +207,14 @@ def _notes(scores: ConditionScores) -> list[str]:
     single = [one.name for one in scores.conditions if one.images == 1]
     if single:
         found.append(
-            f"{wording.listing(single)}: one image, so there is no interval, and the significance of "
+            f"{wording.join_list(single)}: one image, so there is no interval, and the significance of "
             "differences is unknown."
         )
     few = [one for one in scores.conditions if 1 < one.images < wording.FEW_IMAGES]
     if few:
         named = [f"{one.name} ({one.images:,})" for one in few]
         found.append(
-            f"Few images in {wording.listing(named)}: the intervals are wide, and large "
+            f"Few images in {wording.join_list(named)}: the intervals are wide, and large "
             "differences may be chance."
         )
     left = len(scores.conditions) - MAX_CONDITIONS
@@ -233,7 +233,7 @@ def summarize(scores: ConditionScores) -> Table:
         *(Column(name, scores.against) for name in scores.models),
     ]
     rows = [
-        _row(headline, condition)
+        _make_row(headline, condition)
         for headline in scores.headlines
         for condition in scores.conditions
     ]
@@ -242,15 +242,15 @@ def summarize(scores: ConditionScores) -> Table:
         columns=tuple(columns),
         rows=tuple(row for row in rows if any(row.figures)),
         caption=(
-            f"{wording.capital(scores.measure.title)}{number_format.short_phrase} by "
-            f"{by_title(scores.by)}; differences to {scores.against}, not paired."
+            f"{wording.capitalize(scores.measure.title)}{number_format.short_phrase} by "
+            f"{title_column(scores.by)}; differences to {scores.against}, not paired."
         ),
-        notes=tuple(_notes(scores)),
+        notes=tuple(_make_notes(scores)),
         number_format=number_format,
     )
 
 
-def _row(headline: Headline, condition: Condition) -> Row:
+def _make_row(headline: Headline, condition: Condition) -> Row:
     return Row(
         kind=headline.name,
         name=condition.name,
@@ -269,35 +269,35 @@ def format_conditions(scores: ConditionScores) -> Group:
     """Return a block for each model and headline: the figure of each condition, and differences."""
     return Group(
         *(
-            _terminal_block(scores, headline, name)
+            _make_terminal_block(scores, headline, name)
             for name in scores.models
             for headline in list_charted(scores)
         ),
         *(
-            Text(plain_text(note), style="dim")
-            for note in [_terminal_rule(scores), *_notes(scores)]
+            Text(to_plain_text(note), style="dim")
+            for note in [_make_terminal_rule(scores), *_make_notes(scores)]
         ),
     )
 
 
-def _terminal_rule(scores: ConditionScores) -> str:
+def _make_terminal_rule(scores: ConditionScores) -> str:
     return (
         f"{scores.measure.name}{find_number_format(scores.measure.unit).short_phrase}; differences to "
         f"{scores.against}, bold if the {wording.level(scores.interval.level)} interval excludes 0"
     )
 
 
-def _terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
+def _make_terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
     number_format = find_number_format(headline.unit)
     table = begin_table()
-    table.add_column(Text(plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column(Text(to_plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
     for title in ("images", headline.title, "difference"):
         table.add_column(title, justify="right", no_wrap=True)
     for condition in scores.conditions:
         found = next(one for one in condition.models if one.name == model)
         difference = found.difference.get(headline.name)
         table.add_row(
-            Text(plain_text(condition.name)),
+            Text(to_plain_text(condition.name)),
             f"{condition.images:,}",
             describe_figure(found.summary.get(headline.name), number_format),
             describe_figure(difference, number_format, is_difference=True),

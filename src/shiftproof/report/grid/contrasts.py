@@ -43,13 +43,13 @@ class _Spread:
         return abs(self.found[-1][1].value - self.found[0][1].value)
 
 
-def separation_section(grid: Grid) -> Section | None:
+def build_separation_section(grid: Grid) -> Section | None:
     """Build the corruptions sorted by the range of the models' scores; None for one model."""
     spreads = _list_spreads(grid)
     if not spreads:
         return None
     number_format = grid.number_format
-    low, top = charts.nice_ends(
+    low, top = charts.choose_axis_range(
         (one for spread in spreads for _, one in spread.found), number_format
     )
     heads = [("Corruption", False), ("Best", False), ("Worst", False),
@@ -73,12 +73,12 @@ def separation_section(grid: Grid) -> Section | None:
         "What separates",
         words=[
             f"The {grid.measure} of the models differs most under "
-            f"{_title(first)} ({number_format.figure(first.reach)}{number_format.points}) and least under "
-            f"{_title(last)} ({number_format.figure(last.reach)}{number_format.points}).",
+            f"{_make_title(first)} ({number_format.figure(first.reach)}{number_format.points}) and least "
+            f"under {_make_title(last)} ({number_format.figure(last.reach)}{number_format.points}).",
             "Significant: the paired interval of the difference between best and worst excludes 0; "
             "without a paired interval, the intervals of the two models do not overlap.",
         ],
-        legend=figures.legend(grid.shown.entries, spell=grid.spell),
+        legend=figures.make_legend(grid.shown.entries, spell=grid.spell),
         tables=[Listing("", heads, rows)],
     )
 
@@ -87,7 +87,7 @@ def _list_spreads(grid: Grid) -> list[_Spread]:
     entries = grid.shown.entries
     sign = 1 if grid.lower_is_better else -1
     found = []
-    for name in itertools.chain.from_iterable(figures.groups_of(grid.columns).values()):
+    for name in itertools.chain.from_iterable(figures.group_corruptions(grid.columns).values()):
         known = [
             (entry, column.corruptions[name])
             for entry, column in zip(entries, grid.columns, strict=True)
@@ -98,7 +98,7 @@ def _list_spreads(grid: Grid) -> list[_Spread]:
     return sorted(found, key=lambda spread: -spread.reach)
 
 
-def _title(spread: _Spread) -> str:
+def _make_title(spread: _Spread) -> str:
     title = wording.corruption_title(spread.name)
     return title if title[1:2].isupper() or title.startswith("Gaussian") else title.lower()
 
@@ -122,7 +122,7 @@ def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> Html:
     )
     rows = [(entry.series, figure) for entry, figure in spread.found]
     title = f"{wording.corruption_title(spread.name)}: {told}"
-    return charts.dots(rows, title=title, top=top, low=low, number_format=grid.number_format)
+    return charts.draw_dots(rows, title=title, top=top, low=low, number_format=grid.number_format)
 
 
 # ---------------------------------------------------------------- clean against corrupted
@@ -137,7 +137,7 @@ class _Standing:
     corrupted: float
 
 
-def robustness_section(grid: Grid) -> Section | None:
+def build_robustness_section(grid: Grid) -> Section | None:
     """Build clean against corrupted scores, and effective robustness relative to unadapted models.
 
     Effective robustness (Taori et al. 2020, "Measuring Robustness to Natural Distribution Shifts in
@@ -151,7 +151,7 @@ def robustness_section(grid: Grid) -> Section | None:
     what = "accuracy" if grid.lower_is_better else grid.measure
     plain = [one for one in standings if one.entry.adapter is None]
     line = fit_line([(one.clean, one.corrupted) for one in plain])
-    top = charts.nice_top(max(max(one.clean, one.corrupted) for one in standings))
+    top = charts.choose_top(max(max(one.clean, one.corrupted) for one in standings))
     heads = [("Model", False), (f"Clean {what}, %", True), ("Under corruption, %", True),
              ("Lost, points", True)]  # fmt: skip
     if line is not None:
@@ -162,9 +162,9 @@ def robustness_section(grid: Grid) -> Section | None:
         "Clean against corrupted",
         "Clean and robust",
         words=_describe_line(line is not None, len(plain), what),
-        legend=figures.legend(grid.shown.entries, spell=grid.spell),
+        legend=figures.make_legend(grid.shown.entries, spell=grid.spell),
         charts=[Chart(_draw_standings(standings, line, top, what))],
-        tables=[Listing("", heads, [_standing_row(one, line) for one in ordered])],
+        tables=[Listing("", heads, [_make_standing_row(one, line) for one in ordered])],
     )
 
 
@@ -255,9 +255,9 @@ def _count_plain(plain: int) -> str:
     return f"{'is' if plain == 1 else 'are'} {plain}"
 
 
-def _standing_row(one: _Standing, line: Line | None) -> list[Item]:
+def _make_standing_row(one: _Standing, line: Line | None) -> list[Item]:
     row = [
-        Item(one.entry.label, drawn=charts.dot(one.entry.series)),
+        Item(one.entry.label, drawn=charts.draw_dot(one.entry.series)),
         Item(wording.percent(one.clean)),
         Item(wording.percent(one.corrupted)),
         Item(wording.percent(one.clean - one.corrupted)),
@@ -290,7 +290,7 @@ def _draw_standings(
     ]  # fmt: skip
     traces = [] if line is None else [Trace(_follow(line))]
     told = "; ".join(spot.words for spot in spots)
-    return charts.scatter(
+    return charts.draw_scatter(
         spots,
         title=f"Clean against corrupted {what}. {told}",
         across=f"clean {what}, %",
@@ -309,7 +309,7 @@ def _follow(line: Line) -> list[tuple[float, float]]:
 # ---------------------------------------------------------------- gains
 
 
-def gains_section(grid: Grid) -> Section | None:
+def build_gains_section(grid: Grid) -> Section | None:
     """Build the gains of each change by corruption, largest first; None without changes."""
     changes = grid.shown.changes
     if not changes:
@@ -319,7 +319,7 @@ def gains_section(grid: Grid) -> Section | None:
     sign = 1 if grid.lower_is_better else -1
     first = next(iter(moves.values()))
     names.sort(key=lambda name: sign * first[name].value if name in first else math.inf)
-    reach = figures.reach_of(grid.differences, grid.number_format)
+    reach = figures.find_reach(grid.differences, grid.number_format)
     heads = [("Corruption", False), *((label, True) for label in moves)]
     rows = [
         [
@@ -370,4 +370,4 @@ def _describe_gains(label: str, found: Mapping[str, Interval], sign: int) -> str
                 f"{word} significantly under {len(names)} of {len(found)}, most under "
                 f"{wording.corruption_title(most).lower()}"
             )
-    return f"{label}: {wording.listing(parts) or 'nothing significant'}."
+    return f"{label}: {wording.join_list(parts) or 'nothing significant'}."

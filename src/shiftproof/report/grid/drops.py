@@ -30,7 +30,7 @@ class DropRow:
     counts: Sequence[str] = ()
 
 
-def drops_section(
+def build_drops_section(
     anchor: str,
     title: str,
     short: str,
@@ -48,7 +48,7 @@ def drops_section(
     drawn = [_draw(entries, row) for row in rows[:MAX_LISTED]]
     context = {
         "words": words, "first": first, "counted": counted, "entries": list_dots(entries),
-        "axis": charts.axis(1.0), "rows": drawn[:MAX_OPEN], "folded": drawn[MAX_OPEN:],
+        "axis": charts.draw_axis(1.0), "rows": drawn[:MAX_OPEN], "folded": drawn[MAX_OPEN:],
     }  # fmt: skip
     return Section(anchor, title, short, "drops.html.j2", context)
 
@@ -59,7 +59,7 @@ def _draw(entries: Sequence[Entry], row: DropRow) -> dict[str, object]:
     return {
         "title": row.title,
         "counts": row.counts,
-        "chart": charts.drops(drawn, title=row.title, top=1.0),
+        "chart": charts.draw_drops(drawn, title=row.title, top=1.0),
         "drops": [_spell(drop) for drop in drops],
     }
 
@@ -71,12 +71,12 @@ def _spell(drop: Drop) -> dict[str, object]:
         "mean": wording.percent(drop.mean),
         "span": wording.span(ranges.mean),
         "change": wording.points(None if drop.lost is None else -drop.lost),
-        "change_span": _change_span(ranges.lost),
+        "change_span": _make_change_span(ranges.lost),
         "sure": ranges.lost is not None and not ranges.lost.spans_zero,
     }
 
 
-def _change_span(lost: Interval | None) -> str:
+def _make_change_span(lost: Interval | None) -> str:
     """Return the interval of a change, the negative of the loss."""
     if lost is None or lost.bare:
         return ""

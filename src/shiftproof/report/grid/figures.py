@@ -34,7 +34,7 @@ class Column:
     groups: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def groups_of(columns: Sequence[Column]) -> dict[str, list[str]]:
+def group_corruptions(columns: Sequence[Column]) -> dict[str, list[str]]:
     """Return the corruptions of all runs by group."""
     merged: dict[str, list[str]] = {}
     for column in columns:
@@ -44,29 +44,32 @@ def groups_of(columns: Sequence[Column]) -> dict[str, list[str]]:
     return merged
 
 
-def severities_phrase(runs: Sequence[Run]) -> str:
+def describe_severities(runs: Sequence[Run]) -> str:
     """Return ``severities 1 to 5``, or that each run has its own."""
     first = runs[0].scores.severities
     if all(run.scores.severities == first for run in runs):
-        return wording.severities_phrase(first)
+        return wording.describe_severities(first)
     return "the severities of each run"
 
 
-def legend(shown: Sequence[Entry], *, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
+def make_legend(
+    shown: Sequence[Entry], *, spell: Callable[[str], str] = str
+) -> list[dict[str, object]]:
     """Return the legend of all models: sample, name, title as ``spell`` spells it, and adapter."""
-    return figures.legend(
-        (one.series, _title(one, spell), wording.adapter_words(one.adapter)) for one in shown
+    return figures.make_legend(
+        (one.series, _make_title(one, spell), wording.describe_adapter(one.adapter))
+        for one in shown
     )
 
 
-def _title(entry: Entry, spell: Callable[[str], str]) -> str:
+def _make_title(entry: Entry, spell: Callable[[str], str]) -> str:
     return spell(entry.scored.title) if entry.scored.title != entry.scored.name else ""
 
 
 # ---------------------------------------------------------------- bars
 
 
-def bars(
+def make_bars(
     looks: Sequence[SeriesStyle],
     columns: Sequence[Column],
     changes: Sequence[Column],
@@ -83,7 +86,7 @@ def bars(
         for column in columns
         for interval in (column.clean if clean else None, *column.corruptions.values())
     )
-    low, top = figures.nice_ends(shown, number_format)
+    low, top = figures.choose_axis_range(shown, number_format)
 
     def row(
         title: str, get: Callable[[Column], Interval | None], *, total: bool = False
@@ -93,7 +96,9 @@ def bars(
         return {
             "title": title,
             "total": total,
-            "bars": figures.bars(pairs, title=title, top=top, low=low, number_format=number_format),
+            "bars": figures.draw_bars(
+                pairs, title=title, top=top, low=low, number_format=number_format
+            ),
             "figures": [number_format.cell(interval) for interval in intervals],
             "deltas": [number_format.change_cell(get(change)) for change in changes],
         }
@@ -109,13 +114,13 @@ def bars(
             rows.append(row(mean, lambda column: column.groups.get(group), total=True))
         return {"title": title, "rows": rows}
 
-    groups = [of_group(group, names) for group, names in groups_of(columns).items()]
+    groups = [of_group(group, names) for group, names in group_corruptions(columns).items()]
     whole = row("Mean over corruptions", lambda column: column.mean)
     groups.append({"title": "All", "rows": [whole]})
     if clean:
         first = row("Clean images", lambda column: column.clean)
         groups.insert(0, {"title": "No corruption", "rows": [first]})
-    return {"groups": groups, "axis": figures.axis(top, low, number_format)}
+    return {"groups": groups, "axis": figures.draw_axis(top, low, number_format)}
 
 
 # ---------------------------------------------------------------- heat maps
@@ -130,7 +135,7 @@ def scale_of(columns: Sequence[Column], number_format: NumberFormat) -> tuple[fl
     """Return the ends of the scale that the cells of all models share; of shares, 0 and 1."""
     if number_format.end is not None:
         return 0.0, number_format.end
-    return figures.nice_ends(map(_without_ends, _figures_of(columns)), number_format)
+    return figures.choose_axis_range(map(_without_ends, _figures_of(columns)), number_format)
 
 
 def _figures_of(columns: Sequence[Column]) -> list[Interval]:
@@ -146,13 +151,13 @@ def _without_ends(interval: Interval) -> Interval:
     return Interval(interval.value)
 
 
-def reach_of(changes: Sequence[Column], number_format: NumberFormat) -> float:
+def find_reach(changes: Sequence[Column], number_format: NumberFormat) -> float:
     """Return the reach of the scale that the cells of all differences share."""
     furthest = max(
         (abs(interval.value) for change in changes for interval in change.cells.values()),
         default=0.0,
     )
-    reach = figures.nice_reach(furthest, number_format)
+    reach = figures.choose_reach(furthest, number_format)
     # A difference of a few points is to look small.
     return reach if number_format.end is None else max(0.1 * number_format.end, reach)
 
@@ -169,20 +174,20 @@ def paint_difference(
     worse = interval.value if lower_is_better else -interval.value
     return {
         "text": number_format.change(interval.value),
-        "style": f"d{colors.diverging_level(worse, reach)}"
+        "style": f"d{colors.find_diverging_level(worse, reach)}"
         + ("" if interval.spans_zero else " sure"),
         "title": f"{title}: {number_format.change_with_span(interval)}",
     }
 
 
-def difference_scale(
+def make_difference_scale(
     reach: float, *, lower_is_better: bool, number_format: NumberFormat
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the steps of the scale of differences, from better to worse."""
     sign = 1 if lower_is_better else -1
     steps = [
         (
-            f"d{colors.diverging_level(share * reach, reach)}",
+            f"d{colors.find_diverging_level(share * reach, reach)}",
             number_format.tick_change(sign * share * reach),
         )
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -198,7 +203,7 @@ def _are_long(column: Column, number_format: NumberFormat) -> bool:
     )
 
 
-def heat_map(
+def make_heat_map(
     column: Column, paint: Paint, *, difference: bool, clean: bool, number_format: NumberFormat
 ) -> dict[str, object]:
     """Return corruption by severity; ``paint`` makes a cell from a figure and its title."""
@@ -244,7 +249,7 @@ def heat_map(
 # ---------------------------------------------------------------- severity curves
 
 
-def curve_groups(
+def make_curve_groups(
     runs: Sequence[Run],
     looks: Sequence[SeriesStyle],
     columns: Sequence[Column],
@@ -253,7 +258,7 @@ def curve_groups(
     number_format: NumberFormat,
 ) -> list[dict[str, object]]:
     """Return a panel per corruption, by group, all on the same axis."""
-    low, top = figures.nice_ends(_figures_of(columns), number_format)
+    low, top = figures.choose_axis_range(_figures_of(columns), number_format)
     severities = sorted({severity for run in runs for severity in run.scores.severities})
 
     def panel(name: str) -> dict[str, object]:
@@ -261,9 +266,9 @@ def curve_groups(
         curves = [
             figures.Curve(series, points)
             for series, column in zip(looks, columns, strict=True)
-            if (points := _points(column, name, clean=clean))
+            if (points := _make_points(column, name, clean=clean))
         ]
-        chart = figures.severity_curves(
+        chart = figures.draw_severity_curves(
             curves,
             title=title,
             severities=severities,
@@ -275,11 +280,11 @@ def curve_groups(
 
     return [
         {"title": wording.corruption_title(group), "panels": [panel(name) for name in names]}
-        for group, names in groups_of(columns).items()
+        for group, names in group_corruptions(columns).items()
     ]
 
 
-def _points(column: Column, corruption: str, *, clean: bool) -> list[tuple[int, Interval]]:
+def _make_points(column: Column, corruption: str, *, clean: bool) -> list[tuple[int, Interval]]:
     points = [
         (severity, interval)
         for severity in column.run.scores.severities

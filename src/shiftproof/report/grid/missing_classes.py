@@ -26,7 +26,7 @@ def warn_of_missing_classes(
             by_gap.setdefault(tuple(clean_text(str(name)) for name in missing), []).append(entry)
     return [
         tell(
-            wording.listing([entry.label for entry in lacking]),
+            wording.join_list([entry.label for entry in lacking]),
             gap,
             lacking[0].detail(form),
             lacking[0].run.scores,

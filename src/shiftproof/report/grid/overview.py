@@ -31,10 +31,10 @@ def write_lead(shown: PageContent, task: TaskPage) -> list[str]:
             ]
         ).strip()
         for entry in shown.alone[:MAX_IN_LEAD]
-    ] + _subsets(shown.runs)
+    ] + _make_subsets(shown.runs)
 
 
-def _subsets(runs: Sequence[Run]) -> list[str]:
+def _make_subsets(runs: Sequence[Run]) -> list[str]:
     """Describe the subset of images of each run that has one."""
     told = zip(name_runs(runs), map(words.describe_subset, runs), strict=True)
     return [
@@ -62,7 +62,7 @@ def _summarize_change(change: Change, task: TaskPage) -> str:
     return f"{found} {words.summarize_costs(scores, change.scored, label)}".strip()
 
 
-def overview_section(
+def build_overview_section(
     shown: PageContent, task: TaskPage, *, alike: bool, paired: bool = False, why: str | None = None
 ) -> Section:
     """Build the cards of the models and of the changes.
@@ -79,7 +79,7 @@ def overview_section(
         (change.scored.summary.get("mean") for change in shown.changes), words.number_format(scores)
     )
     adapts = any(run.adapts for run in shown.runs)
-    cards = [_card(shown, one) for one in scores.headlines if one.card]
+    cards = [_make_card(shown, one) for one in scores.headlines if one.card]
     return Section(
         "overview",
         "At a glance",
@@ -88,21 +88,21 @@ def overview_section(
         {
             "cards": [card for card in cards if card is not None],
             "changes": [_change_card(change, reach, task) for change in shown.changes],
-            "reasons": _reasons(shown.runs) if scores.measure.name != "disagreement" else [],
+            "reasons": _make_reasons(shown.runs) if scores.measure.name != "disagreement" else [],
             "claim": scores.grid.claim,
             "lower": scores.measure.lower_is_better,
             "alike": alike,
             "paired": paired,
             "why": why,
             "protocols": list_protocols(shown.runs) if adapts else [],
-            "level": words.level(scores),
+            "level": words.describe_level(scores),
             "several": len(shown.runs) > 1,
             "measure": shown.measure,
         },
     )
 
 
-def _card(shown: PageContent, headline: Headline) -> dict[str, object] | None:
+def _make_card(shown: PageContent, headline: Headline) -> dict[str, object] | None:
     """Return one figure of all models on strips; None where no model has it."""
     found = [
         (entry, figure)
@@ -112,7 +112,7 @@ def _card(shown: PageContent, headline: Headline) -> dict[str, object] | None:
     if not found:
         return None
     number_format = find_number_format(headline.unit)
-    low, top = figures.nice_ends((figure for _, figure in found), number_format)
+    low, top = figures.choose_axis_range((figure for _, figure in found), number_format)
     highest = max(figure.upper for _, figure in found)
     # A ratio to another model's errors may lie above 1.
     if number_format.end is not None and highest > number_format.end:
@@ -124,7 +124,7 @@ def _card(shown: PageContent, headline: Headline) -> dict[str, object] | None:
         "rows": [
             {
                 "series": entry.series,
-                "dot": figures.dot(entry.series),
+                "dot": figures.draw_dot(entry.series),
                 "value": number_format.figure(figure.value),
                 "unit": number_format.sign,
                 "span": number_format.span(figure),
@@ -143,7 +143,7 @@ def _reach_of(differences: Iterable[Interval | None], number_format: NumberForma
         if interval is not None
         for end in (interval.lower, interval.upper)
     ]
-    return figures.nice_reach(max(ends, default=0.0), number_format)
+    return figures.choose_reach(max(ends, default=0.0), number_format)
 
 
 def _change_card(change: Change, reach: float, task: TaskPage) -> dict[str, object]:
@@ -159,14 +159,14 @@ def _change_card(change: Change, reach: float, task: TaskPage) -> dict[str, obje
         "label": change.entry.label,
         "against": change.against.label,
         "title": f"What {change.entry.label} changes",
-        "value": number_format.change(wording.value_of(interval)),
+        "value": number_format.change(wording.get_value(interval)),
         "unit": number_format.points,
         "span": number_format.change_span(interval),
-        "state": _state(interval, lower_is_better=lower),
-        "settings": wording.adapter_words(change.entry.adapter),
+        "state": _make_state(interval, lower_is_better=lower),
+        "settings": wording.describe_adapter(change.entry.adapter),
         "axis": None
         if interval is None
-        else figures.difference_axis(
+        else figures.draw_difference_axis(
             interval,
             reach=reach,
             title=sentence,
@@ -184,7 +184,7 @@ def _change_card(change: Change, reach: float, task: TaskPage) -> dict[str, obje
     }
 
 
-def _state(interval: Interval | None, *, lower_is_better: bool) -> str:
+def _make_state(interval: Interval | None, *, lower_is_better: bool) -> str:
     if interval is None or interval.spans_zero:
         return "flat"
     return "better" if (interval.value < 0) == lower_is_better else "worse"
@@ -198,7 +198,7 @@ def _worst_first(
     return sorted(worse, key=lambda one: -abs(one[1].value))
 
 
-def _reasons(runs: Sequence[Run]) -> list[str]:
+def _make_reasons(runs: Sequence[Run]) -> list[str]:
     """Say why there is no headline of the benchmark, once for each reason."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, name_runs(runs), strict=True):
@@ -206,4 +206,4 @@ def _reasons(runs: Sequence[Run]) -> list[str]:
             found.setdefault(run.scores.grid.reason, []).append(name)
     if len(runs) == 1:
         return list(found)
-    return [f"for {wording.listing(names)}, {words}" for words, names in found.items()]
+    return [f"for {wording.join_list(names)}, {words}" for words, names in found.items()]

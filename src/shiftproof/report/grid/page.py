@@ -11,24 +11,32 @@ from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
 from shiftproof.report.grid.advice import list_steps
-from shiftproof.report.grid.conditions import conditions_sections
+from shiftproof.report.grid.conditions import build_conditions_sections
 from shiftproof.report.grid.contrasts import (
-    gains_section,
-    robustness_section,
-    separation_section,
+    build_gains_section,
+    build_robustness_section,
+    build_separation_section,
 )
 from shiftproof.report.grid.entries import PageContent
-from shiftproof.report.grid.events import events_section
-from shiftproof.report.grid.overview import overview_section, write_lead
-from shiftproof.report.grid.ranking import ranking_section
-from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
+from shiftproof.report.grid.events import build_events_section
+from shiftproof.report.grid.overview import build_overview_section, write_lead
+from shiftproof.report.grid.ranking import build_ranking_section
+from shiftproof.report.grid.sections import (
+    Grid,
+    build_bars_section,
+    build_curves_section,
+    build_heat_section,
+)
 from shiftproof.report.grid.task_page import TaskPage
-from shiftproof.report.grid.unlabeled import estimates_section
+from shiftproof.report.grid.unlabeled import build_estimates_section
 from shiftproof.report.kind import PageKind
-from shiftproof.report.listing import steps_section
+from shiftproof.report.listing import build_steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
+    build_numbers_section,
+    build_reading_section,
+    build_settings_section,
     describe_corruptions,
     describe_generated_frost,
     describe_setting_differences,
@@ -37,9 +45,6 @@ from shiftproof.report.sections import (
     list_limitations,
     make_byline,
     name_runs,
-    numbers_section,
-    reading_section,
-    settings_section,
 )
 from shiftproof.report.table_writing import Table
 from shiftproof.report.wording import find_number_format
@@ -75,39 +80,39 @@ class GridPage(PageKind[Run, GridScores]):
         ranking = self.ranking if len(runs) > 1 else shown.first.scores.ranking
         found = [
             task.first(shown),
-            overview_section(
+            build_overview_section(
                 shown, task, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
             ),
-            steps_section(list_steps(shown, ranking, alarms)),
-            ranking_section(shown, ranking),
-            bars_section(grid),
-            *([] if alarms else [separation_section(grid), robustness_section(grid)]),
-            gains_section(grid),
-            heat_section(grid),
-            curves_section(grid),
-            *conditions_sections(shown, spell=task.spell),
+            build_steps_section(list_steps(shown, ranking, alarms)),
+            build_ranking_section(shown, ranking),
+            build_bars_section(grid),
+            *([] if alarms else [build_separation_section(grid), build_robustness_section(grid)]),
+            build_gains_section(grid),
+            build_heat_section(grid),
+            build_curves_section(grid),
+            *build_conditions_sections(shown, spell=task.spell),
             *task.sections(shown, pictures),
-            estimates_section(shown),
-            events_section(shown),
+            build_estimates_section(shown),
+            build_events_section(shown),
             list_broken_files(runs, task.broken),
-            numbers_section(
-                runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
+            build_numbers_section(
+                runs, tables.summarize, tables.write_cells, unit=_make_units(shown.first.scores)
             ),
-            settings_section(runs),
-            task.reading(shown, pictures) or _reading(shown),
+            build_settings_section(runs),
+            task.reading(shown, pictures) or _make_reading(shown),
         ]
         return Document(
-            title=_title(shown, task),
+            title=_make_title(shown, task),
             kicker=kicker(runs),
-            short=wording.capital(task.models),
+            short=wording.capitalize(task.models),
             byline=[
-                make_byline(run, name, _counts(run.scores))
+                make_byline(run, name, _make_counts(run.scores))
                 for run, name in zip(runs, name_runs(runs), strict=True)
             ],
             lead=[*task.lead(shown), *write_lead(shown, task)],
             sections=[section for section in found if section is not None],
             alarms=alarms,
-            warnings=_warnings(shown, task),
+            warnings=_make_warnings(shown, task),
         )
 
     def load_pictures(self, runs: Sequence[Run], budget: int, images: Sequence[Path]) -> Pictures:
@@ -131,21 +136,21 @@ class GridPage(PageKind[Run, GridScores]):
         return tables.summarize(scores)
 
 
-def _title(shown: PageContent, task: TaskPage) -> str:
+def _make_title(shown: PageContent, task: TaskPage) -> str:
     plain = [entry for entry in shown.entries if entry.adapter is None] or shown.entries[:1]
     titles = list(dict.fromkeys(task.spell(one.scored.title or one.label) for one in plain))
-    named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} {task.models}"
+    named = wording.join_list(titles) if len(titles) <= 3 else f"{len(titles)} {task.models}"
     return f"{named} {describe_corruptions(shown.runs)}"
 
 
-def _counts(scores: GridScores) -> list[str]:
+def _make_counts(scores: GridScores) -> list[str]:
     counts = ((scores.used, "image"), (scores.images.objects, "object"))
     return [wording.plural(count, name) for count, name in counts if count is not None]
 
 
-def _units(scores: GridScores) -> str:
+def _make_units(scores: GridScores) -> str:
     units = dict.fromkeys(find_number_format(measure.unit).stored for measure in scores.measures)
-    return wording.listing(list(units))
+    return wording.join_list(list(units))
 
 
 # ---------------------------------------------------------------- what must be said first
@@ -171,12 +176,12 @@ def _describe_setting_differences(shown: PageContent, task: TaskPage) -> list[st
                 else {}
             ),
             **task.differing,
-            **_corruption_aspects(shown.runs),
+            **_make_corruption_aspects(shown.runs),
         },
     )
 
 
-def _corruption_aspects(runs: Sequence[Run]) -> dict[str, Callable[[Run], object]]:
+def _make_corruption_aspects(runs: Sequence[Run]) -> dict[str, Callable[[Run], object]]:
     """Return each corruption of all runs with how it is made: frost from photographs or drawn, ..."""
     made = [_corruption_settings(run) for run in runs]
     shared = [name for name in made[0] if all(name in one for one in made)]
@@ -194,18 +199,18 @@ def _corruption_settings(run: Run) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _warnings(shown: PageContent, task: TaskPage) -> list[str]:
+def _make_warnings(shown: PageContent, task: TaskPage) -> list[str]:
     found = [*task.warnings(shown), *describe_software(shown.runs)]
     for run, name in zip(shown.runs, name_runs(shown.runs), strict=True):
         scores = run.scores
         claimed = f", so no {scores.grid.claim} is claimed" if scores.grid.claim else ""
         where = "" if len(shown.runs) == 1 else f"{name}: "
         if scores.grid.missing:
-            cells = [wording.cell_title(cell) for cell in scores.grid.missing]
+            cells = [wording.title_cell(cell) for cell in scores.grid.missing]
             listed = cells[:8] + ([f"{len(cells) - 8} more"] if len(cells) > 8 else [])
             found.append(
                 f"{where}{wording.plural(len(cells), 'cell')} of the grid "
-                f"{'is' if len(cells) == 1 else 'are'} missing: {wording.listing(listed)}. They count "
+                f"{'is' if len(cells) == 1 else 'are'} missing: {wording.join_list(listed)}. They count "
                 f"as nothing, not as 0{claimed}."
             )
         if not scores.resampled:
@@ -238,14 +243,14 @@ def _warn_about_adapters(shown: PageContent, run: Run) -> list[str]:
     return found
 
 
-def _reading(shown: PageContent) -> Section:
+def _make_reading(shown: PageContent) -> Section:
     scores = shown.first.scores
-    return reading_section(
+    return build_reading_section(
         "grid_reading.html.j2",
         {
             "measures": scores.measures,
             "headlines": scores.headlines,
-            "level": words.level(scores),
+            "level": words.describe_level(scores),
             "interval": scores.interval,
         },
     )

@@ -19,7 +19,7 @@ from shiftproof.report.table_writing import (
     Table,
     begin_table,
     describe_figure,
-    plain_text,
+    to_plain_text,
 )
 from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.scores.grid import GridScores, Headline
@@ -32,7 +32,7 @@ MAX_MODELS = 40
 """Maximum number of models in the matrix, to limit the page size; the run's files have all."""
 
 
-def ranking_section(shown: PageContent, ranking: Ranking | None) -> Section | None:
+def build_ranking_section(shown: PageContent, ranking: Ranking | None) -> Section | None:
     """Build the ranks of the models and the matrix of their differences; None without a ranking."""
     scores = shown.first.scores
     headline = _headline(scores, ranking)
@@ -51,10 +51,10 @@ def ranking_section(shown: PageContent, ranking: Ranking | None) -> Section | No
             "unit": number_format.phrase.strip(),
             "better": "Lower" if headline.lower_is_better else "Higher",
             "level": wording.level(scores.interval.level) if _has_places(ranking) else "",
-            "rows": _rows(places, entries, number_format),
+            "rows": _make_rows(places, entries, number_format),
             "left_out": len(ranking.places) - len(places),
-            "columns": [_head(place, entries) for place in places[1:]],
-            "matrix": _matrix(places, ranking, entries, headline, level=scores.interval.level),
+            "columns": [_make_head(place, entries) for place in places[1:]],
+            "matrix": _make_matrix(places, ranking, entries, headline, level=scores.interval.level),
             "rule": describe_rule(scores, ranking),
             "pairs": len(ranking.pairs),
         },
@@ -71,18 +71,18 @@ def _has_places(ranking: Ranking) -> bool:
     return any(place.first is not None for place in ranking.places)
 
 
-def _head(place: Place, entries: Mapping[str, Entry]) -> dict[str, object]:
-    return {"label": place.name, "dot": charts.dot(entries[place.name].series)}
+def _make_head(place: Place, entries: Mapping[str, Entry]) -> dict[str, object]:
+    return {"label": place.name, "dot": charts.draw_dot(entries[place.name].series)}
 
 
-def _rows(
+def _make_rows(
     places: Sequence[Place], entries: Mapping[str, Entry], number_format: NumberFormat
 ) -> list[dict[str, object]]:
-    low, top = charts.nice_ends((place.figure for place in places), number_format)
+    low, top = charts.choose_axis_range((place.figure for place in places), number_format)
     top = max(top, *(place.figure.upper for place in places))  # a ratio may lie above 1
     return [
         {
-            **_head(place, entries),
+            **_make_head(place, entries),
             **number_format.cell(place.figure),
             "rank": place.rank,
             "places": describe_places(place),
@@ -101,7 +101,7 @@ def describe_places(place: Place) -> str:
     return f"{place.first}{wording.DASH}{place.last}"
 
 
-def _matrix(
+def _make_matrix(
     places: Sequence[Place],
     ranking: Ranking,
     entries: Mapping[str, Entry],
@@ -118,13 +118,17 @@ def _matrix(
         for other in places[at + 1 :]:
             pair = found.get((place.name, other.name))
             cells.append(
-                None if pair is None else _cell(pair, headline, with_span=with_spans, level=level)
+                None
+                if pair is None
+                else _make_cell(pair, headline, with_span=with_spans, level=level)
             )
-        rows.append({**_head(place, entries), "cells": cells})
+        rows.append({**_make_head(place, entries), "cells": cells})
     return rows
 
 
-def _cell(pair: Pair, headline: Headline, *, with_span: bool, level: float) -> dict[str, object]:
+def _make_cell(
+    pair: Pair, headline: Headline, *, with_span: bool, level: float
+) -> dict[str, object]:
     number_format = find_number_format(headline.unit)
     told = f"{pair.name} {wording.MINUS} {pair.against}: {headline.title} "
     told += number_format.change_with_span(pair.difference)
@@ -163,7 +167,7 @@ def describe_rule(scores: GridScores, ranking: Ranking) -> str:
     if len(ranking.pairs) == 1:
         return said
     return (
-        f"{said} {wording.capital(pairs)} are compared, and about {chance} of the pairs without a "
+        f"{said} {wording.capitalize(pairs)} are compared, and about {chance} of the pairs without a "
         "difference get such an interval by chance. A star marks those that are significant after "
         f"correction by Holm (1979), at {chance}, with p-values from the resamples."
     )
@@ -199,7 +203,7 @@ def tabulate_ranking(scores: GridScores, ranking: Ranking | None) -> Table | Non
             f"Ranking by {lower_first(headline.title)}{number_format.short_phrase}; differences are row "
             "minus column, paired by image."
         ),
-        notes=(_terminal_rule(scores, ranking),),
+        notes=(_make_terminal_rule(scores, ranking),),
         number_format=number_format,
     )
 
@@ -217,17 +221,19 @@ def format_ranking(scores: GridScores, ranking: Ranking | None) -> Group | None:
     return Group(
         Text(""),
         Text(
-            plain_text(
+            to_plain_text(
                 f"Ranking by {lower_first(headline.title)}{number_format.short_phrase}, {better} is better"
             ),
             style="bold",
         ),
-        _terminal_table(scores, ranking, number_format),
-        Text(plain_text(_terminal_rule(scores, ranking)), style="dim"),
+        _make_terminal_table(scores, ranking, number_format),
+        Text(to_plain_text(_make_terminal_rule(scores, ranking)), style="dim"),
     )
 
 
-def _terminal_table(scores: GridScores, ranking: Ranking, number_format: NumberFormat) -> RichTable:
+def _make_terminal_table(
+    scores: GridScores, ranking: Ranking, number_format: NumberFormat
+) -> RichTable:
     table = begin_table()
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis", max_width=28)
@@ -239,9 +245,9 @@ def _terminal_table(scores: GridScores, ranking: Ranking, number_format: NumberF
         pair = None if following is None else pairs.get((place.name, following.name))
         table.add_row(
             str(place.rank),
-            Text(plain_text(place.name)),
+            Text(to_plain_text(place.name)),
             describe_figure(place.figure, number_format),
-            plain_text(describe_places(place)) or "-",
+            to_plain_text(describe_places(place)) or "-",
             Text("")
             if pair is None
             else describe_figure(pair.difference, number_format, is_difference=True),
@@ -259,7 +265,7 @@ def _count_significant(name: str, ranking: Ranking, *, level: float) -> str:
     return f"{told}, {sum(is_significant_after_holm(pair, level=level) for pair in own)}*"
 
 
-def _terminal_rule(scores: GridScores, ranking: Ranking) -> str:
+def _make_terminal_rule(scores: GridScores, ranking: Ranking) -> str:
     if not _has_places(ranking):
         return "no intervals: the significance of differences is unknown"
     level = wording.level(scores.interval.level)

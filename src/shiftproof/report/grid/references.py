@@ -28,7 +28,7 @@ def place_among(
         (
             sign * figure.value,
             [
-                Item(entry.label, drawn=charts.dot(entry.series)),
+                Item(entry.label, drawn=charts.draw_dot(entry.series)),
                 write_figure(SHARES, figure),
                 Item("this page"),
             ],
@@ -52,7 +52,7 @@ def place_among(
     )
 
 
-def reference_mpc_section(shown: PageContent) -> Section | None:
+def build_reference_mpc_section(shown: PageContent) -> Section | None:
     """Build the mPC of detectors among published ones; None where it is not claimed, or is no AP."""
     headline = shown.first.scores.headline
     if headline is None or headline.title != "mPC" or shown.measure != "AP":

@@ -41,14 +41,14 @@ class Grid:
     @classmethod
     def of(cls, shown: PageContent, spell: Callable[[str], str]) -> Grid:
         """Return the figures of the runs over the grid, in their common measure."""
-        columns = [_column(one.run, one.label, one.scored) for one in shown.entries]
+        columns = [_make_column(one.run, one.label, one.scored) for one in shown.entries]
         scores = shown.first.scores
         return cls(
             shown,
             columns,
-            [_column(one.run, one.label, one.scored) for one in shown.changes],
+            [_make_column(one.run, one.label, one.scored) for one in shown.changes],
             measure=shown.measure,
-            level=words.level(scores),
+            level=words.describe_level(scores),
             clean=any(column.clean for column in columns),
             lower_is_better=scores.measure.lower_is_better,
             number_format=words.number_format(scores),
@@ -56,7 +56,7 @@ class Grid:
         )
 
 
-def _column(run: Run, label: str, scored: ModelScores) -> Column:
+def _make_column(run: Run, label: str, scored: ModelScores) -> Column:
     name = run.scores.measure.name
     return Column(
         run,
@@ -89,7 +89,7 @@ def describe_gallery(
 
 def list_dots(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Return the marker and the label of each model."""
-    return [{"label": entry.label, "dot": charts.dot(entry.series)} for entry in entries]
+    return [{"label": entry.label, "dot": charts.draw_dot(entry.series)} for entry in entries]
 
 
 def order_cells(scores: GridScores) -> list[Cell]:
@@ -102,7 +102,7 @@ def order_cells(scores: GridScores) -> list[Cell]:
     ]
 
 
-def bars_section(grid: Grid) -> Section:
+def build_bars_section(grid: Grid) -> Section:
     """Build the bars of each corruption's mean over severities, of the groups, and of the mean."""
     return Section(
         "corruptions",
@@ -110,36 +110,36 @@ def bars_section(grid: Grid) -> Section:
         "Corruptions",
         "corruptions.html.j2",
         {
-            **figures.bars(
+            **figures.make_bars(
                 [entry.series for entry in grid.shown.entries],
                 grid.columns,
                 grid.differences,
                 clean=grid.clean,
                 number_format=grid.number_format,
             ),
-            "legend": figures.legend(grid.shown.entries, spell=grid.spell),
+            "legend": figures.make_legend(grid.shown.entries, spell=grid.spell),
             "entries": grid.shown.entries,
             "changes": grid.shown.changes,
             "measure": grid.measure,
             "unit": grid.number_format.phrase.strip(),
             "first": "Corruption",
-            "caption": f"{wording.capital(grid.measure)} of every model under every corruption, with "
+            "caption": f"{wording.capitalize(grid.measure)} of every model under every corruption, with "
             "intervals",
             "better": "Shorter" if grid.lower_is_better else "Longer",
-            "severities": figures.severities_phrase(grid.shown.runs),
+            "severities": figures.describe_severities(grid.shown.runs),
             "level": grid.level,
         },
     )
 
 
-def heat_section(grid: Grid) -> Section:
+def build_heat_section(grid: Grid) -> Section:
     """Build the heat maps: colored by error, or by the loss of performance from clean."""
     measure, lower, number_format = (
         grid.shown.first.scores.measure,
         grid.lower_is_better,
         grid.number_format,
     )
-    reach = figures.reach_of(grid.differences, number_format)
+    reach = figures.find_reach(grid.differences, number_format)
     ends = figures.scale_of(grid.columns, number_format)
     by_loss = not lower and all(
         one.clean is not None and one.clean.value > 0 for one in grid.columns
@@ -152,14 +152,14 @@ def heat_section(grid: Grid) -> Section:
 
     def draw(column: Column, paint: figures.Paint, *, difference: bool) -> dict[str, object]:
         has_clean = column.clean is not None
-        return figures.heat_map(
+        return figures.make_heat_map(
             column, paint, difference=difference, clean=has_clean, number_format=number_format
         )
 
-    scales = [_figure_scale(grid, ends, by_loss=by_loss)]
+    scales = [_make_figure_scale(grid, ends, by_loss=by_loss)]
     if grid.shown.changes:
         scales.append(
-            figures.difference_scale(reach, lower_is_better=lower, number_format=number_format)
+            figures.make_difference_scale(reach, lower_is_better=lower, number_format=number_format)
         )
     maps = [
         draw(
@@ -174,7 +174,7 @@ def heat_section(grid: Grid) -> Section:
     return Section("heat", "Corruption × severity", "Heat map", "heat.html.j2", context)
 
 
-def _figure_scale(
+def _make_figure_scale(
     grid: Grid, ends: tuple[float, float], *, by_loss: bool
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the steps of the scale of figures, from better to worse."""
@@ -186,7 +186,9 @@ def _figure_scale(
         up = step if grid.lower_is_better else 10 - step
         return grid.number_format.tick(low + (top - low) * up / 10)
 
-    steps = [(f"s{colors.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
+    steps = [
+        (f"s{colors.find_sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)
+    ]
     lost = f"% of the clean {grid.measure} lost"
     return (
         steps,
@@ -196,8 +198,8 @@ def _figure_scale(
 
 def _describe_heat(grid: Grid, *, by_loss: bool) -> list[str]:
     said = [
-        f"{wording.capital(grid.measure)}{grid.number_format.phrase} for each corruption and severity; the "
-        "last column is the mean over the severities, and beside the name of a group stands the mean "
+        f"{wording.capitalize(grid.measure)}{grid.number_format.phrase} for each corruption and severity; "
+        "the last column is the mean over the severities, and next to the name of a group is the mean "
         "over the group."
     ]
     if not grid.lower_is_better:
@@ -234,14 +236,14 @@ def _painter(
             )
         return {
             "text": number_format.figure(figure.value),
-            "style": f"s{colors.sequential_level(lost)}",
+            "style": f"s{colors.find_sequential_level(lost)}",
             "title": said,
         }
 
     return paint
 
 
-def curves_section(grid: Grid) -> Section:
+def build_curves_section(grid: Grid) -> Section:
     """Build the curves over the severities, and a collapsed table of all cells."""
     titles, rows = _list_cells(grid)
     return Section(
@@ -250,17 +252,17 @@ def curves_section(grid: Grid) -> Section:
         "Curves",
         "curves.html.j2",
         {
-            "groups": figures.curve_groups(
+            "groups": figures.make_curve_groups(
                 grid.shown.runs,
                 [entry.series for entry in grid.shown.entries],
                 grid.columns,
                 clean=grid.clean,
                 number_format=grid.number_format,
             ),
-            "legend": figures.legend(grid.shown.entries, spell=grid.spell),
+            "legend": figures.make_legend(grid.shown.entries, spell=grid.spell),
             "level": grid.level,
             "measure": grid.measure,
-            "title": wording.capital(grid.measure),
+            "title": wording.capitalize(grid.measure),
             "better": "Lower" if grid.lower_is_better else "Higher",
             "clean": grid.clean,
             "columns": [
@@ -281,8 +283,8 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
     extra = tables.number_names([run.scores for run in shown.runs])
     titles = [
         "Model", "Corruption", "Severity", *(["Images"] if counted else []),
-        wording.capital(grid.measure), "Interval",
-        *(wording.capital(measure.title) for measure in further), *extra,
+        wording.capitalize(grid.measure), "Interval",
+        *(wording.capitalize(measure.title) for measure in further), *extra,
     ]  # fmt: skip
     rows = []
     marked: list[Entry | Change] = [*shown.entries, *shown.changes]
@@ -300,7 +302,7 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
                     wording.corruption_title(corruption),
                     str(severity or wording.NONE),
                     *([wording.count(found.images)] if counted else []),
-                    spell(wording.value_of(figure)),
+                    spell(wording.get_value(figure)),
                     (number_format.change_span if signed else number_format.span)(figure),
                     *(
                         _spell_further(each, found.figures.get(each.name), signed=signed)
@@ -317,4 +319,4 @@ def _spell_further(measure: Measure, figure: Interval | None, *, signed: bool) -
     """Format a figure of a further measure; differences of losses have no plus sign."""
     number_format = find_number_format(measure.unit)
     plain = not signed or measure.unit == "nats"
-    return (number_format.figure if plain else number_format.change)(wording.value_of(figure))
+    return (number_format.figure if plain else number_format.change)(wording.get_value(figure))

@@ -15,7 +15,7 @@ ESTIMATORS = {"confidence": "from confidences", "mirror": "from the mirror image
 """Name in the file to title."""
 
 
-def estimates_section(shown: PageContent) -> Section | None:
+def build_estimates_section(shown: PageContent) -> Section | None:
     """Build the section on unlabeled images; None if no run has estimates.
 
     Raises:
@@ -52,7 +52,7 @@ def _describe_estimate(entry: Entry, estimate: UnlabeledEstimate) -> str:
         f"{entry.label}: {clean_text(estimate.measure)} {wording.share(estimate.clean)} measured"
     )
     described = ", ".join(
-        f"{wording.share(value)} {_title(estimator)}{_describe_error(estimate, estimator)}"
+        f"{wording.share(value)} {_make_title(estimator)}{_describe_error(estimate, estimator)}"
         for estimator, value in estimate.estimates.items()
     )
     return (
@@ -82,7 +82,7 @@ def _list_estimates(
     rows = [
         [
             Item(entry.label),
-            Item(_title(estimator)),
+            Item(_make_title(estimator)),
             Item(wording.percent(estimate.clean)),
             Item(wording.percent(estimate.estimates[estimator])),
             *_write_quality(estimate, estimator),
@@ -101,7 +101,7 @@ def _write_quality(estimate: UnlabeledEstimate, estimator: str) -> Iterator[Item
         return
     yield Item(wording.percent(error.mean_absolute_error))
     yield Item(wording.points(error.bias))
-    yield Item(wording.cell_title(clean_text(error.worst.cell)))
+    yield Item(wording.title_cell(clean_text(error.worst.cell)))
     yield Item(wording.percent(error.worst.estimate))
     yield Item(wording.percent(error.worst.truth))
 
@@ -113,7 +113,7 @@ def _list_cells(
     rows = [
         [
             Item(entry.label),
-            Item(wording.cell_title(clean_text(one.cell))),
+            Item(wording.title_cell(clean_text(one.cell))),
             Item(wording.percent(one.truth)),
             *(Item(wording.percent(one.estimates.get(estimator))) for estimator in estimators),
         ]
@@ -121,9 +121,11 @@ def _list_cells(
         for one in estimate.cells
     ]
     return Listing(
-        "", [*heads, *((f"Estimated {_title(estimator)}", True) for estimator in estimators)], rows
+        "",
+        [*heads, *((f"Estimated {_make_title(estimator)}", True) for estimator in estimators)],
+        rows,
     )
 
 
-def _title(estimator: str) -> str:
+def _make_title(estimator: str) -> str:
     return ESTIMATORS.get(estimator, clean_text(estimator))

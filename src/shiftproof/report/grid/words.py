@@ -31,7 +31,7 @@ class Words:
     same: str = "The {measure} of {subject} is the same {compared}."
 
 
-def level(scores: GridScores) -> str:
+def describe_level(scores: GridScores) -> str:
     """Return ``95 %``; empty if no score has an interval."""
     return wording.level(scores.interval.level) if scores.resampled else ""
 
@@ -41,11 +41,11 @@ def number_format(scores: GridScores) -> NumberFormat:
     return find_number_format(scores.measure.unit)
 
 
-def over(scores: GridScores) -> str:
+def describe_grid(scores: GridScores) -> str:
     """Return ``over 15 corruptions at severities 1 to 5``."""
     return (
         f"over {wording.plural(len(scores.corruptions), 'corruption')} "
-        f"at {wording.severities_phrase(scores.severities)}"
+        f"at {wording.describe_severities(scores.severities)}"
     )
 
 
@@ -56,7 +56,7 @@ def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
     form = number_format(scores)
-    under = f"{form.with_sign(mean.value)} under corruption ({over(scores)})"
+    under = f"{form.with_sign(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
         return f"{label}: {name} {under}."
     return f"{label}: {name} {form.with_sign(clean.value)} on clean images and {under}."
@@ -76,7 +76,7 @@ def summarize_change(scores: GridScores, difference: ModelScores, label: str, wo
         )
     if figure.spans_zero and not figure.bare:
         better = words.helps if lower else "is better under corruption"
-        return f"Whether {label} {better} is unclear from {images(scores)}."
+        return f"Whether {label} {better} is unclear from {count_images(scores)}."
     form = number_format(scores)
     amount = f"{form.figure(abs(figure.value))}{form.points}"
     if not lower:
@@ -108,10 +108,10 @@ def describe_change(
             f"{'higher' if rises else 'lower'} than that of {against}. Its significance is unknown: "
             "without images to resample there is no interval."
         )
-    ends = f"{level(scores)} interval {form.change_span(figure)}"
+    ends = f"{describe_level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
         return (
-            f"Whether {label} {words.helps} is unclear from {images(scores)}: {compared} the "
+            f"Whether {label} {words.helps} is unclear from {count_images(scores)}: {compared} the "
             f"{measure} changes by {form.change(figure.value)}{form.full_points}, and the "
             f"interval holds both gains and losses ({ends})."
         )
@@ -135,7 +135,7 @@ def describe_clean_change(scores: GridScores, difference: ModelScores) -> str:
     amount = f"{form.figure(abs(figure.value))}{form.points}"
     if figure.bare:
         return f"On clean images it is {amount} {'higher' if rises else 'lower'}."
-    ends = f"{level(scores)} interval {form.change_span(figure)}"
+    ends = f"{describe_level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
         return (
             f"On clean images the {measure} changes by {form.change(figure.value)}{form.points} "
@@ -166,7 +166,7 @@ def describe_costs(scores: GridScores, difference: ModelScores) -> list[str]:
     """Return a sentence for each headline that a change makes worse, except on clean images."""
     return [
         f"The cost: the {lower_first(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
-        f"{_amount(one, figure)} ({level(scores)} interval "
+        f"{_make_amount(one, figure)} ({describe_level(scores)} interval "
         f"{find_number_format(one.unit).change_span(figure)})."
         for one, figure in list_losses(scores, difference)
         if one.name != "clean"
@@ -177,13 +177,13 @@ def summarize_costs(scores: GridScores, difference: ModelScores, label: str) -> 
     """Summarize in one sentence what a change makes worse, for the subtitle; empty if nothing."""
     found = [
         f"the {lower_first(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
-        f"{_amount(one, figure)}"
+        f"{_make_amount(one, figure)}"
         for one, figure in list_losses(scores, difference)
     ]
-    return f"The cost of {label}: {wording.listing(found)}." if found else ""
+    return f"The cost of {label}: {wording.join_list(found)}." if found else ""
 
 
-def _amount(headline: Headline, figure: Interval) -> str:
+def _make_amount(headline: Headline, figure: Interval) -> str:
     form = find_number_format(headline.unit)
     return f"{form.figure(abs(figure.value))}{form.points}"
 
@@ -208,14 +208,14 @@ def describe_subset(run: Run) -> str | None:
     of = f" of {total:,}" if isinstance(total, int) else ""
     how = f", {clean_text(rule)}" if isinstance(rule, str) else ""
     said = f"{wording.count(count)}{of} images{how}"
-    near = _nearness(scores)
+    near = _make_nearness(scores)
     whole = f"{said}; {near}." if near else f"{said}."
     if has_ended_early(run.folder.info()):
         return f"{whole} {NOTE[0].upper()}{NOTE[1:]}."
     return whole
 
 
-def _nearness(scores: GridScores) -> str:
+def _make_nearness(scores: GridScores) -> str:
     """Return ``mCE ±0.8 points``, half of the interval, from the narrowest to the widest model."""
     headline = scores.headline
     figures = [one.summary.get(headline.name) for one in scores.models] if headline else []
@@ -253,10 +253,10 @@ def count_changes(differences: Sequence[Interval], *, lower_is_better: bool) -> 
         )
         if count
     ]
-    return f"Of {wording.plural(len(differences), 'corruption')}, {wording.listing(parts)}."
+    return f"Of {wording.plural(len(differences), 'corruption')}, {wording.join_list(parts)}."
 
 
-def images(scores: GridScores) -> str:
+def count_images(scores: GridScores) -> str:
     """Return ``20 images``, at whose space no line breaks."""
     if scores.used is None:
         return "this table"

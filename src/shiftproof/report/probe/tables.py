@@ -36,7 +36,7 @@ def summarize(scores: ProbeScores) -> Table:
         *(
             sentence
             for model in scores.encoders
-            for sentence in probe_wording.findings(scores, model, model.title or model.name)
+            for sentence in probe_wording.write_findings(scores, model, model.title or model.name)
         ),
     ]
     if scores.images.broken:
@@ -63,11 +63,11 @@ def write_readings(scores: ProbeScores) -> str:
         ["model", "against", "factor", "reading", "kept", "kept_low", "kept_high", "verdict"]
     ]
     for one in (*scores.models, *scores.differences):
-        lines += _lines(scores, one)
+        lines += _make_lines(scores, one)
     return write_csv(lines)
 
 
-def _lines(scores: ProbeScores, one: Probed) -> list[list[object]]:
+def _make_lines(scores: ProbeScores, one: Probed) -> list[list[object]]:
     return [
         [
             one.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import wording
-from shiftproof.report.grid.words import over
+from shiftproof.report.grid.words import describe_grid
 from shiftproof.runs.scores.grid import GridScores, ModelScores
 from shiftproof.runs.scores.segmentation import ClassDrop, Detail
 
@@ -18,7 +18,7 @@ def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     name = scores.measure.name
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    under = f"{wording.share(mean.value)} under corruption ({over(scores)})"
+    under = f"{wording.share(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
         return f"{label} reaches {name} {under}."
     kept = model.summary.get("rpc")
@@ -55,7 +55,7 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     there = {one.name for one in detail.classes if one.pixels}
     counted = [name for name in missing if name in there]
     more = len(missing) - _MAX_CLASSES
-    listed = wording.listing([*missing[:_MAX_CLASSES], *([f"{more} more"] if more > 0 else [])])
+    listed = wording.join_list([*missing[:_MAX_CLASSES], *([f"{more} more"] if more > 0 else [])])
     it = "it" if len(missing) == 1 else "them"
     text = f"{label} can never say {listed}: no class of the model stands for {it}. "
     if not counted:

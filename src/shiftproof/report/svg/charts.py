@@ -67,26 +67,28 @@ class Curve:
     points: Sequence[tuple[int, Interval]]
 
 
-def nice_top(highest: float, number_format: NumberFormat = SHARES) -> float:
+def choose_top(highest: float, number_format: NumberFormat = SHARES) -> float:
     """Return a round upper end of an axis for ``highest``; at most 1 for shares."""
     if number_format.end is None:
         return _round_up(highest)
     return next((top for top in _NICE_TOPS if highest <= top), number_format.end)
 
 
-def nice_ends(found: Iterable[Interval | None], number_format: NumberFormat) -> tuple[float, float]:
+def choose_axis_range(
+    found: Iterable[Interval | None], number_format: NumberFormat
+) -> tuple[float, float]:
     """Return round ends of an axis for all intervals and 0; within 0 and 1 for shares."""
     intervals = [interval for interval in found if interval is not None]
     highest = max((interval.upper for interval in intervals), default=1.0)
     lowest = min((interval.lower for interval in intervals), default=0.0)
     if number_format.end is not None or lowest >= 0:
-        return 0.0, nice_top(highest, number_format)
-    return -nice_top(-lowest, number_format), nice_top(
+        return 0.0, choose_top(highest, number_format)
+    return -choose_top(-lowest, number_format), choose_top(
         highest, number_format
     ) if highest > 0 else 0.0
 
 
-def nice_reach(furthest: float, number_format: NumberFormat = SHARES) -> float:
+def choose_reach(furthest: float, number_format: NumberFormat = SHARES) -> float:
     """Return a round half-width of an axis around 0 for ``furthest``; at most 1 for shares."""
     if number_format.end is None:
         return _round_up(furthest)
@@ -104,7 +106,9 @@ def _round_up(figure: float) -> float:
 # ---------------------------------------------------------------- markers
 
 
-def marker(series: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
+def draw_marker(
+    series: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = ""
+) -> Html:
     """Draw a model's marker: circle, square, triangle, diamond, then again from the first."""
     inside = (shapes.title(title),) if title else ()
     shape = series.number % 4
@@ -127,21 +131,21 @@ def marker(series: SeriesStyle, x: float, y: float, size: float = 3.2, title: st
     return shapes.polygon(style, corners, *inside)
 
 
-def key(series: SeriesStyle) -> Html:
+def draw_key(series: SeriesStyle) -> Html:
     """Draw the sample of line and marker for a legend."""
     stroke = shapes.line(f"line {series.style}", series.dash, x1=1, y1=6, x2=27, y2=6)
-    return shapes.sample("key", 28, 12, stroke, marker(series, 14, 6))
+    return shapes.sample("key", 28, 12, stroke, draw_marker(series, 14, 6))
 
 
-def dot(series: SeriesStyle) -> Html:
+def draw_dot(series: SeriesStyle) -> Html:
     """Draw a model's marker only, to precede its name."""
-    return shapes.sample("dot", 10, 10, marker(series, 5, 5, 3.6))
+    return shapes.sample("dot", 10, 10, draw_marker(series, 5, 5, 3.6))
 
 
-def legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
+def make_legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
     """Return a legend: of each look the sample, the label, its title and its settings in words."""
     return [
-        {"key": key(series), "label": series.label, "title": title, "settings": settings}
+        {"key": draw_key(series), "label": series.label, "title": title, "settings": settings}
         for series, title, settings in rows
     ]
 
@@ -154,7 +158,7 @@ _LETTER = 5.5
 """Extra width for each letter by which a label is longer than those of shares."""
 
 
-def severity_curves(
+def draw_severity_curves(
     curves: Sequence[Curve],
     *,
     title: str,
@@ -179,13 +183,15 @@ def severity_curves(
     def y(value: float) -> float:
         return _TOP + (1 - (min(value, top) - low) / (top - low)) * (_HEIGHT - _TOP - _BOTTOM)
 
-    pieces = _rules(left, [(y(tick), label) for tick, label in zip(ticks, labels, strict=True)])
+    pieces = _make_rules(
+        left, [(y(tick), label) for tick, label in zip(ticks, labels, strict=True)]
+    )
     for severity in sorted({0, *severities} if start == 0 else set(severities)):
         name = str(severity) if severity else "clean"
         pieces.append(shapes.label(x(severity), _HEIGHT - 5, name, "middle"))
     for curve in curves:
         if not any(interval.bare for _, interval in curve.points):
-            pieces.append(_band(curve, x, y))
+            pieces.append(_make_band(curve, x, y))
     for curve in curves:
         line = [(x(severity), y(interval.value)) for severity, interval in curve.points]
         pieces.append(shapes.polyline(f"line {curve.series.style}", line, curve.series.dash))
@@ -193,12 +199,12 @@ def severity_curves(
         for severity, interval in curve.points:
             at = f"severity {severity}" if severity else "clean"
             said = f"{curve.series.label}, {at}: {number_format.with_span(interval)}"
-            pieces.append(marker(curve.series, x(severity), y(interval.value), 2.6, said))
+            pieces.append(draw_marker(curve.series, x(severity), y(interval.value), 2.6, said))
     spoken = f"{title} by severity. {_describe_curves(curves, number_format)}"
     return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, spoken)
 
 
-def _rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
+def _make_rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
     """Draw the axis below and the lines of a grid above it, each with its label at the left."""
     pieces = []
     for step, (height, label) in enumerate(heights):
@@ -220,7 +226,7 @@ def _describe_curves(curves: Sequence[Curve], number_format: NumberFormat) -> st
     )
 
 
-def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
+def _make_band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
     upper = [(x(severity), y(interval.upper)) for severity, interval in curve.points]
     lower = [(x(severity), y(interval.lower)) for severity, interval in curve.points]
     if len(upper) == 1:
@@ -236,7 +242,7 @@ _SIDE = 300.0
 _INSET, _FOOT, _HEAD = 36.0, 38.0, 20.0
 
 
-def scatter(
+def draw_scatter(
     spots: Sequence[Spot],
     *,
     title: str,
@@ -280,7 +286,7 @@ def scatter(
         _trace(trace.series, [(x(one), y(other)) for one, other in trace.points])
         for trace in traces
     ]
-    pieces += [marker(spot.series, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
+    pieces += [draw_marker(spot.series, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
     return shapes.drawing("scatter", (_SIDE, _SIDE), pieces, title)
 
 
@@ -296,7 +302,7 @@ _BAR = 9.0
 _GAP = 5.0
 
 
-def bars(
+def draw_bars(
     rows: Sequence[tuple[SeriesStyle, Interval | None]],
     *,
     title: str,
@@ -306,7 +312,7 @@ def bars(
 ) -> Html:
     """Draw one horizontal bar with its interval per model, on an axis from ``low`` to ``top``."""
     height = len(rows) * (_BAR + _GAP) + _GAP
-    pieces = _quarters(height)[1:]
+    pieces = _make_quarters(height)[1:]
     pieces.append(shapes.line("axis", x1=0, x2=0, y1=0, y2=height))
     for position, (series, interval) in enumerate(rows):
         if interval is None:
@@ -327,7 +333,7 @@ def bars(
             )
         )
         if not interval.bare:
-            pieces.append(_whisker(interval, y + _BAR / 2, low, top, "whisker"))
+            pieces.append(_make_whisker(interval, y + _BAR / 2, low, top, "whisker"))
     spoken = "; ".join(
         f"{series.label} {number_format.with_span(interval)}"
         for series, interval in rows
@@ -336,7 +342,7 @@ def bars(
     return shapes.strip("bars", height, pieces, f"{title}: {spoken}")
 
 
-def axis(top: float, low: float = 0.0, number_format: NumberFormat = SHARES) -> Html:
+def draw_axis(top: float, low: float = 0.0, number_format: NumberFormat = SHARES) -> Html:
     """Write the numbers of the axis that all bars of a table share."""
     pieces = []
     for step in range(5):
@@ -360,7 +366,7 @@ def strip(series: SeriesStyle, interval: Interval, *, top: float, low: float = 0
     return shapes.strip("strip", 12, pieces)
 
 
-def difference_axis(
+def draw_difference_axis(
     interval: Interval,
     *,
     reach: float,
@@ -390,12 +396,12 @@ def difference_axis(
 _FALL = 14.0
 
 
-def drops(
+def draw_drops(
     rows: Sequence[tuple[SeriesStyle, float | None, float | None]], *, title: str, top: float
 ) -> Html:
     """Draw for each model a line from a hollow ring, before, to its marker, after."""
     height = len(rows) * _FALL
-    pieces = _quarters(height)
+    pieces = _make_quarters(height)
     spoken = []
     for position, (series, before, after) in enumerate(rows):
         y = _FALL * (position + 0.5)
@@ -409,7 +415,7 @@ def drops(
     return shapes.strip("drops", height, pieces, f"{title}: {'; '.join(spoken)}")
 
 
-def dots(
+def draw_dots(
     rows: Sequence[tuple[SeriesStyle, Interval]],
     *,
     title: str,
@@ -419,7 +425,7 @@ def dots(
 ) -> Html:
     """Draw the figures of all models on one axis, with a line from the least to the most."""
     height = 18
-    pieces = _quarters(height)
+    pieces = _make_quarters(height)
     places = [_share(interval.value, low, top) for _, interval in rows]
     ends = sorted(places, key=lambda place: float(place.rstrip("%")))
     middle = height / 2
@@ -436,7 +442,7 @@ def dots(
                 "height": 1,
                 "aria-hidden": "true",
             },
-            marker(series, 0, 0, 3.6, f"{series.label}: {number_format.with_span(interval)}"),
+            draw_marker(series, 0, 0, 3.6, f"{series.label}: {number_format.with_span(interval)}"),
         )
         for (series, interval), place in zip(rows, places, strict=True)
     ]
@@ -446,13 +452,13 @@ def dots(
 # ---------------------------------------------------------------- parts
 
 
-def _quarters(height: float) -> list[Html]:
+def _make_quarters(height: float) -> list[Html]:
     """Draw the upright lines at the quarters of a strip."""
     places = [f"{tick}%" for tick in (0, 25, 50, 75, 100)]
     return [shapes.line("grid", x1=at, x2=at, y1=0, y2=height) for at in places]
 
 
-def _whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
+def _make_whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
     start, end = _share(interval.lower, low, high), _share(interval.upper, low, high)
     return join(
         [
