@@ -24,17 +24,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import output
 
-from shiftproof.bench import drawing as drawing_module
-from shiftproof.bench.drawing import Asked, Drawing
+from shiftproof.bench import pair_sampling
+from shiftproof.bench.pair_sampling import Estimand, PairSampler
 from shiftproof.corruptions import COMMON, GROUPS
 from shiftproof.metrics import betting, difficulty
-from shiftproof.metrics.corruption import mce_weights
+from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.provenance import provenance
 from shiftproof.types import Cell
 
 RECORDS = Path(__file__).parent / "results" / "anytime_records.npz"
 CELLS = [Cell(name, severity) for name in COMMON for severity in (1, 2, 3, 4, 5)]
-WEIGHTS = mce_weights([cell.corruption for cell in CELLS])
+WEIGHTS = compute_mce_weights([cell.corruption for cell in CELLS])
 FAMILIES = {name: group for group, found in GROUPS.items() for name in found}
 POINTS = 1.0
 FEW, FEW_POINTS = 250, 3.0
@@ -54,7 +54,7 @@ class Kept:
 
     def __init__(self, path: Path | None, records: Path) -> None:
         self.path = path
-        sources = [Path(str(one.__file__)) for one in (drawing_module, betting, difficulty)]
+        sources = [Path(str(one.__file__)) for one in (pair_sampling, betting, difficulty)]
         contents = b"".join(one.read_bytes() for one in [records, *sources])
         contents += inspect.getsource(replay).encode() + inspect.getsource(blend).encode()
         self._digest = hashlib.sha256(contents).hexdigest()[:16]
@@ -90,31 +90,37 @@ def read_records(path: Path) -> dict[str, np.ndarray]:
         }
 
 
-def replay(answers: np.ndarray, asked: Asked, seed: int, *, aim: float | None) -> Replay:
+def replay(answers: np.ndarray, asked: Estimand, seed: int, *, aim: float | None) -> Replay:
     """Draw until the end is reached."""
     begun = time.process_time()
     models = [asked.model] if asked.against is None else [asked.against, asked.model]
-    drawing = Drawing(
+    sampler = PairSampler(
         answers.shape[1], CELLS, WEIGHTS, models, [asked], families=FAMILIES, aim=aim, seed=seed
     )
     factors = np.array(asked.factors(models))
     true = float(factors @ (answers.mean(axis=1) @ WEIGHTS))
     inside, place = True, 0
-    [interval] = drawing.intervals
-    while not drawing.is_exhausted:
-        block = drawing.choose(place)
-        drawing.add(block, answers[:, block.images, block.cells])
+    [interval] = sampler.intervals
+    while not sampler.is_exhausted:
+        block = sampler.draw_block(place)
+        sampler.add(block, answers[:, block.images, block.cells])
         place += 1
         inside = inside and interval.low - 1e-9 <= true <= interval.high + 1e-9
         if aim is not None and interval.half_width <= aim:
             break
         if asked.against is not None and not interval.low <= 0 <= interval.high:
             break
-    return Replay(len(drawing), bool(inside), round(time.process_time() - begun, 3))
+    return Replay(len(sampler), bool(inside), round(time.process_time() - begun, 3))
 
 
 def run_replays(
-    answers: np.ndarray, asked: Asked, replays: int, limit: float, kept: Kept, *, aim: float | None
+    answers: np.ndarray,
+    asked: Estimand,
+    replays: int,
+    limit: float,
+    kept: Kept,
+    *,
+    aim: float | None,
 ) -> dict[str, Any]:
     """Return what came of many replays, each with draws of its own: those that are kept, and more in
     so many seconds at most.
@@ -156,9 +162,9 @@ def measure(
     """Return the replays of one network's mCE, and of the difference of two."""
     mce = {name: float(wrong.mean(axis=0) @ WEIGHTS) for name, wrong in records.items()}
     first, second = records
-    one = run_replays(records[first][None], Asked(first), replays, limit, kept, aim=points / 100)
+    one = run_replays(records[first][None], Estimand(first), replays, limit, kept, aim=points / 100)
     both = np.stack([records[first], records[second]])
-    two = run_replays(both, Asked(second, first), replays, limit, kept, aim=None)
+    two = run_replays(both, Estimand(second, first), replays, limit, kept, aim=None)
     return {
         "images": len(records[first]),
         "mCE": {name: round(value, 4) for name, value in mce.items()},

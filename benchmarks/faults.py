@@ -41,11 +41,11 @@ from typing import Any
 
 from output import show
 
-from shiftproof.cli.ending import Stopped, handle_signals, tell_stopped
+from shiftproof.cli.ending import Stopped, describe_stopped, handle_signals
 from shiftproof.cli.printing import complain
 from shiftproof.compute import processes
 from shiftproof.errors import InputError, ShiftproofError
-from shiftproof.io import files, holding
+from shiftproof.io import files, folder_locks
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -74,7 +74,7 @@ Setup = Callable[[], None]
 
 
 @dataclass
-class Ended:
+class StopReason:
     """How a command ended: its exit code (minus a signal that ended it), and what it printed."""
 
     code: int
@@ -128,7 +128,7 @@ class Command:
                 sys.stderr.flush()
             os._exit(code)
 
-    def wait(self, process: int) -> Ended:
+    def wait(self, process: int) -> StopReason:
         """Wait for its end; one that takes too long is killed, and its code is that of a hang."""
         deadline = time.monotonic() + LONGEST
         while True:
@@ -142,9 +142,11 @@ class Command:
                 code = 124
                 break
             time.sleep(0.002)
-        return Ended(code, self._told.read_text(errors="replace") if self._told.exists() else "")
+        return StopReason(
+            code, self._told.read_text(errors="replace") if self._told.exists() else ""
+        )
 
-    def run(self, *, workers: int = 0, setup: Setup | None = None) -> Ended:
+    def run(self, *, workers: int = 0, setup: Setup | None = None) -> StopReason:
         """Start it and wait for its end."""
         return self.wait(self.start(workers=workers, setup=setup))
 
@@ -155,9 +157,9 @@ def end_as_command(work: Callable[[], int]) -> int:
         with handle_signals():
             return work()
     except KeyboardInterrupt:
-        return tell_stopped(signal.SIGINT)
+        return describe_stopped(signal.SIGINT)
     except Stopped as stopped:
-        return tell_stopped(stopped.number)
+        return describe_stopped(stopped.number)
     except ShiftproofError as error:
         complain(error)
         return 2 if isinstance(error, InputError) else 1
@@ -281,7 +283,7 @@ class Outcome:
             self.wrong.append(what)
 
 
-def end_well(command: Command, process: int, ended: Ended, outcome: Outcome) -> None:
+def end_well(command: Command, process: int, ended: StopReason, outcome: Outcome) -> None:
     """Check what a fault has left, run the command again, and check what that gives."""
     outcome.trials += 1
     outcome.stopped += ended.code != 0
@@ -476,7 +478,7 @@ def start_twice(command: Command) -> Outcome:
                 os.kill(os.getpid(), signal.SIGSTOP)
             clear(*arguments, **options)
 
-        holding.files.clear_unfinished = pause
+        folder_locks.files.clear_unfinished = pause
 
     first = command.start(setup=pause_when_it_holds)
     _, status = os.waitpid(first, os.WUNTRACED)

@@ -12,11 +12,11 @@ import torch
 from gpu_timing import Setting
 
 from shiftproof.bench import Classification
-from shiftproof.bench.filling import Stretch, fill
-from shiftproof.bench.grid import cells_of
+from shiftproof.bench.batching import list_cells
+from shiftproof.bench.filling import Workload, fill
 from shiftproof.bench.on_device import OnDevice
 from shiftproof.bench.protocol import parse_protocol
-from shiftproof.bench.stream import episodes
+from shiftproof.bench.stream import list_episodes
 from shiftproof.bench.views import OnTheFly
 from shiftproof.data import ImageArrays
 from shiftproof.io import files
@@ -89,14 +89,14 @@ def measure_loop(setting: Setting, classifier: Classifier, place: str, batch: in
     view = prepared.make_view({name: name for name in chosen}, 0, "none")
     assert isinstance(view, OnTheFly)
     shown = OnDevice(view, setting.device) if place == "device" else view
-    cells = cells_of(chosen, [3], clean=True)
-    streams = episodes(cells, data.samples, parse_protocol("online"), seed=0)
+    cells = list_cells(chosen, [3], clean=True)
+    streams = list_episodes(cells, data.samples, parse_protocol("online"), seed=0)
     with tempfile.TemporaryDirectory() as place_of_run:
         folder = RunFolder(files.make_folder(Path(place_of_run) / "run"))
         begun = time.perf_counter()
         fill(
             folder,
-            Stretch(shown, streams, data.samples, prepared.models),
+            Workload(shown, streams, data.samples, prepared.models),
             prepared.recording,
             batch_size=batch,
             workers=0 if setting.quick else WORKERS,

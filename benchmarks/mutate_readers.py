@@ -581,9 +581,13 @@ def _readings(folder: Path) -> list[Path]:
 
 
 def _detections(folder: Path) -> list[Path]:
-    from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, write_detections
+    from shiftproof.runs.records.detection import (
+        DetectionRecords,
+        ImageDetections,
+        write_detections,
+    )
 
-    one = FoundInImage(np.zeros(2, np.int32), np.ones(2), np.ones((2, 4)), (b"a", b"b"))
+    one = ImageDetections(np.zeros(2, np.int32), np.ones(2), np.ones((2, 4)), (b"a", b"b"))
     records = DetectionRecords(["a", "b"], np.arange(2, dtype=np.int32), [one, one], [None, "x"])
     write_detections(folder / "a.parquet", records)
     return [folder / "a.parquet"]

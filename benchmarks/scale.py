@@ -55,10 +55,10 @@ def make_images(folder: Path, count: int) -> None:
 
 def list_images(folder: Path, count: int) -> dict[str, float]:
     """Do all that a run does before its first image: list, look at one, settings, streams and parts."""
-    from shiftproof.bench import grid
-    from shiftproof.bench.arguments import check_readable, grid_settings, name_corruptions
+    from shiftproof.bench import batching
+    from shiftproof.bench.arguments import check_readable, make_grid_settings, name_corruptions
     from shiftproof.bench.protocol import Protocol
-    from shiftproof.bench.stream import episodes
+    from shiftproof.bench.stream import list_episodes
     from shiftproof.bench.views import OnTheFly
     from shiftproof.classes import Classes
     from shiftproof.corruptions import COMMON
@@ -70,16 +70,16 @@ def list_images(folder: Path, count: int) -> dict[str, float]:
     check_readable(data)
     named = name_corruptions(COMMON, ())
     view = OnTheFly(data, lambda image: image, named, seed=0)
-    cells = grid.cells_of(list(named), SEVERITIES, clean=True)
-    grid_settings(data, view, named, SEVERITIES, batch_size=64, seed=0, protocol={})
-    streams = episodes(cells, data.samples, Protocol(), seed=0)
+    cells = batching.list_cells(list(named), SEVERITIES, clean=True)
+    make_grid_settings(data, view, named, SEVERITIES, batch_size=64, seed=0, protocol={})
+    streams = list_episodes(cells, data.samples, Protocol(), seed=0)
     assert sum(len(visit) for one in streams for visit in one.visits) == count * len(cells)
     return {"listed": round(listed, 2)}
 
 
 def make_records(folder: Path, count: int) -> None:
     """Write a run's records: 75 cells and the clean one, one model, 1,000 classes."""
-    from shiftproof.bench import grid
+    from shiftproof.bench import batching
     from shiftproof.bench.classification import CLASS_NAMES
     from shiftproof.corruptions import COMMON
     from shiftproof.runs.folder import RunFolder
@@ -94,10 +94,12 @@ def make_records(folder: Path, count: int) -> None:
     ids = [f"class{number % CLASSES:04}/image{number:07}.jpg" for number in range(count)]
     target = (np.arange(count) % CLASSES).astype(np.int32)
     draws = np.random.default_rng(0)
-    for place, cell in enumerate(grid.cells_of(list(COMMON), SEVERITIES, clean=True)):
+    for place, cell in enumerate(batching.list_cells(list(COMMON), SEVERITIES, clean=True)):
         path = run.records_file("model", cell)
         if place >= TABLES:
-            of_table = list(grid.cells_of(list(COMMON), SEVERITIES, clean=True))[place % TABLES]
+            of_table = list(batching.list_cells(list(COMMON), SEVERITIES, clean=True))[
+                place % TABLES
+            ]
             os.link(run.records_file("model", of_table), path)
             continue
         top = (
@@ -116,7 +118,7 @@ def make_records(folder: Path, count: int) -> None:
 
 def summarize_records(folder: Path, count: int) -> dict[str, float]:
     """Do all that a run does behind its last image but the pictures: measure, intervals, scores."""
-    from shiftproof.bench import grid
+    from shiftproof.bench import batching
     from shiftproof.bench.classification import Classification
     from shiftproof.bench.summary import summarize
     from shiftproof.bench.task import Grid
@@ -125,7 +127,7 @@ def summarize_records(folder: Path, count: int) -> dict[str, float]:
     from shiftproof.runs.scores.reading import write_form
 
     run = RunFolder.open(folder)
-    cells = grid.cells_of(list(COMMON), SEVERITIES, clean=True)
+    cells = batching.list_cells(list(COMMON), SEVERITIES, clean=True)
     scores = summarize(run, Classification(), {"model": "model"}, Grid(cells), show_progress=False)
     write_form(run.scores_file, scores)
     return {}

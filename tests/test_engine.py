@@ -14,7 +14,7 @@ from loky.backend import resource_tracker
 from shiftproof.compute import processes as engine
 from shiftproof.compute.processes import map_ordered, start_workers
 from shiftproof.errors import InputError, RunError
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from support.worker_items import (
     Deadly,
     Slow,
@@ -220,7 +220,7 @@ def test_what_is_marked_leaves_no_worker_behind():
     """Also where the loop over the results is left and somebody holds on to them."""
     held = []
 
-    @frees_folders
+    @releases_locks
     def work():
         held.append(map_ordered(square, range(100), context=0, workers=1))
         next(held[0])
@@ -233,7 +233,7 @@ def test_what_is_marked_leaves_no_worker_behind():
 def test_what_is_asked_next_finds_the_same_workers():
     """With its own context; and so it does where nobody asked for the end of the first results."""
 
-    @frees_folders
+    @releases_locks
     def work():
         start_workers(1, ["colorsys", "no module"])
         first = map_ordered(number_of_process, [1], context="a" * 1_000_000, workers=1)
@@ -247,7 +247,7 @@ def test_what_is_asked_next_finds_the_same_workers():
 
 
 def test_workers_that_died_between_two_questions_are_replaced():
-    @frees_folders
+    @releases_locks
     def work():
         [(own, *_)] = map_ordered(number_of_process, [1], context=None, workers=1)
         os.kill(own, signal.SIGKILL)

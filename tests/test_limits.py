@@ -8,7 +8,7 @@ import pytest
 
 from shiftproof.data.detection import yolo
 from shiftproof.errors import InputError
-from shiftproof.io import expansion, images, parquet, pickles, places, yaml
+from shiftproof.io import expansion, images, locations, parquet, pickles, yaml
 from shiftproof.metrics import masks
 from shiftproof.models.segmenters import label_spaces
 from shiftproof.report import page
@@ -23,13 +23,13 @@ LIMITS = {
     "classes of a classifier": [np.iinfo(classification.CellRecords().prediction.dtype).max],
     "classes of a YOLO dataset": [yolo.MAX_CLASSES],
     "numbers in a label map": [label_spaces.MOST],
-    "corners and edges of one polygon": [masks.MOST_STEPS],
-    "a YAML file": [yaml.MAX_BYTES, yaml._MOST_VALUES, expansion.DEEPEST],
+    "corners and edges of one polygon": [masks.MAX_STEPS],
+    "a YAML file": [yaml.MAX_BYTES, yaml._MAX_VALUES, expansion.MAX_DEPTH],
     "a pickle of results": [pickles.MAX_BYTES],
     "a Parquet table": [
         parquet._VALUES_PER_BYTE, parquet._FREE_VALUES, parquet._RATIO, parquet._FREE_BYTES,
     ],
-    "tars behind a pattern `{000..999}`": [places._MOST],
+    "tars behind a pattern `{000..999}`": [locations._MAX_NAMES],
     "a page": [page.LIMIT],
 }  # fmt: skip
 
@@ -47,5 +47,5 @@ def test_a_record_of_segmentation_holds_so_many_classes():
 
 def test_one_pattern_more_than_stated_is_refused():
     with pytest.raises(InputError, match="stands for 100,001 files"):
-        places.expand_braces("a{000000..100000}.tar")
-    assert len(places.expand_braces("a{000000..099999}.tar")) == 100_000
+        locations.expand_braces("a{000000..100000}.tar")
+    assert len(locations.expand_braces("a{000000..099999}.tar")) == 100_000

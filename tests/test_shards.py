@@ -109,7 +109,7 @@ def test_a_full_disk_costs_the_shard_that_met_it(tmp_path, expected, monkeypatch
     def full(path, **options):
         written.append(path)
         if path.name == "part-00004.npz":
-            raise files.disk_error(path, OSError(errno.ENOSPC, "No space left on device"))
+            raise files.explain_disk_error(path, OSError(errno.ENOSPC, "No space left on device"))
         return whole(path, **options)
 
     monkeypatch.setattr(files, "atomic", full)

@@ -173,7 +173,7 @@ def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_p
         photos.rename(tmp_path / "away")
 
     grid_run = importlib.import_module("shiftproof.bench.grid_run")
-    monkeypatch.setattr(grid_run, "warn_of_settings", hide)
+    monkeypatch.setattr(grid_run, "warn_about_settings", hide)
     with pytest.raises(RunError, match="a machine of the cluster, does not see the images: blue/0"):
         VERBS["bench"](photos, tmp_path / "run", on_cluster)
     assert not list((tmp_path / "run").rglob("*.parquet"))

@@ -123,7 +123,7 @@ SURFACE = {
         "AnyRun", "AnytimeRun", "AnytimeScores", "AuditRun", "AuditScores", "BreakingRun",
         "BreakingScores", "BrokenImage", "EvaluationRun", "EvaluationScores",
         "GridScores", "Headline", "Images", "Measure",
-        "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "Scored", "load_run",
+        "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "ModelScores", "load_run",
         "open_table", "other_images", "provenance", "write_table",
     },
     "shiftproof.similarity": {

@@ -1,7 +1,7 @@
-"""What a model's outputs mean, and how a folder name or a label in a file finds its output.
+"""The classes of a model's outputs, and finding the output of a folder name or a label.
 
-A dataset may share some of a model's classes only, or mean several of them by one of its own: a
-:class:`LabelSet` says which outputs mean which class.
+A dataset may have only some of a model's classes, or merge several of them: a :class:`LabelSet` maps classes
+to outputs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from shiftproof.errors import LabelError, UnknownNameError
 class Classes:
     """The classes of a model, in the order of its outputs.
 
-    ``names`` are for people. ``wordnet_ids`` (``n01440764``) are there for ImageNet only.
-    ``synonyms`` maps further spellings to an index, or to several where a word means several
-    classes. A spelling of several classes finds none of them: it is ambiguous, and
-    :meth:`ambiguity` says what to write instead. ``title`` names the class space
+    ``names`` are for display. Only ImageNet has ``wordnet_ids`` (``n01440764``). ``synonyms`` maps
+    further names to an index, or to several indices. A name of several classes is ambiguous and finds
+    none of them; :meth:`ambiguity` describes what to write instead. ``title`` names the class space
     (``imagenet-1k``): numbers that are defined on one class space only ask for it.
     """
 
@@ -52,17 +51,17 @@ class Classes:
         return all(name == str(index) for index, name in enumerate(self.names))
 
     @functools.cached_property
-    def _spellings(self) -> dict[str, tuple[int, ...]]:
-        """Folded spelling to the classes that it stands for, one as a rule."""
+    def _indices_by_name(self) -> dict[str, tuple[int, ...]]:
+        """Normalized name to its classes, usually one."""
         found: dict[str, set[int]] = {}
         for index, name in enumerate(self.names):
-            found.setdefault(_fold(name), set()).add(index)
+            found.setdefault(_normalize(name), set()).add(index)
         for name, meant in self.synonyms.items():
-            found.setdefault(_fold(name), set()).update(
+            found.setdefault(_normalize(name), set()).update(
                 [meant] if isinstance(meant, int) else meant
             )
         table = {spelling: tuple(sorted(indices)) for spelling, indices in found.items()}
-        # An id is the exact word where a name or a synonym may be shared.
+        # Ids are unique, while names and synonyms may be shared.
         return table | {key: (index,) for index, key in enumerate(self.wordnet_ids or ())}
 
     def meanings(self, label: str) -> tuple[int, ...]:
@@ -72,7 +71,7 @@ class Classes:
         underscores make no difference), then a decimal index. A name that is a synonym of another
         class spells both: a folder "crane" may hold birds or machines.
         """
-        found = self._spellings.get(_fold(label), ())
+        found = self._indices_by_name.get(_normalize(label), ())
         # Not longer than an index can be: Python refuses to read numbers of thousands of digits.
         digits = label.strip().lstrip("0") or label.strip()[-1:]
         if not found and digits.isdecimal() and len(digits) <= len(str(len(self))):
@@ -109,7 +108,7 @@ class Classes:
         )
 
     def ambiguity(self, label: str) -> str:
-        """Return the sentence that says which classes ``label`` spells and how to name one."""
+        """Return a sentence on which classes ``label`` names and how to name one of them."""
         found = self.meanings(label)
         ids = self.wordnet_ids
         meant = [
@@ -129,7 +128,7 @@ def compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _fold(name: str) -> str:
+def _normalize(name: str) -> str:
     name = compose(name)
     return " ".join(name.strip().lower().replace("_", " ").replace("-", " ").split())
 
@@ -147,7 +146,7 @@ def name_classes(names: Iterable[str]) -> Classes:
 @functools.lru_cache(maxsize=1)
 def imagenet() -> Classes:
     """Return the 1,000 classes of ILSVRC 2012 in the order that all published models use."""
-    rows = _table("imagenet")
+    rows = _read_table("imagenet")
     synonyms: dict[str, tuple[int, ...]] = {}
     for index, row in enumerate(rows):
         for lemma in row["lemmas"].split("|"):
@@ -160,28 +159,28 @@ def imagenet() -> Classes:
     )
 
 
-def _table(name: str) -> list[dict[str, str]]:
+def _read_table(name: str) -> list[dict[str, str]]:
     text = (resources.files("shiftproof") / "labels" / f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
-# ---------------------------------------------------------------- a share of a model's classes
+# ---------------------------------------------------------------- label sets
 
 
 @dataclass(frozen=True, repr=False)
 class LabelSet:
-    """The classes of a dataset that are some of a model's, and the outputs that mean each.
+    """The classes of a dataset, each with the outputs of a model that mean it.
 
     A model's ``restrict`` gives it these classes; the data are opened with the label set in place
     of the classes. The score of a class is the highest of its outputs.
 
-    ``classes`` are found by the dataset's folder names. ``outputs`` holds for each of them indices
-    into ``of``, none of them twice. Images in the folders ``left_out`` are of no class and are left
-    aside. ``border`` is the width in pixels of a frame around each image that is none of it.
+    ``classes`` are matched with the dataset's folder names. ``outputs`` has for each class indices into
+    ``of``, each at most once. Images in the folders ``left_out`` have no class and are skipped. ``border``
+    is the width in pixels of a frame around each image that is cropped.
 
     Raises:
-        LabelError: not one group of outputs per class, an empty one, an output that ``of`` has not
-            or that stands twice, or a folder that is both of a class and left out.
+        LabelError: not one group of outputs per class, an empty group, an output that is not in ``of``
+            or occurs twice, or a folder that is both of a class and left out.
     """
 
     title: str
@@ -207,18 +206,18 @@ class LabelSet:
         return f"LabelSet({self.title!r}, {len(self.classes)} classes, outputs of {self.of.title})"
 
     def leaves_out(self, folder: str) -> bool:
-        """Whether ``folder`` is one that the dataset has and that is of no class."""
-        return _fold(folder) in self._left_out
+        """Whether ``folder`` is one of the dataset's without a class."""
+        return _normalize(folder) in self._left_out
 
     @functools.cached_property
     def _left_out(self) -> frozenset[str]:
-        return frozenset(_fold(folder) for folder in self.left_out)
+        return frozenset(_normalize(folder) for folder in self.left_out)
 
     def with_rest(self) -> LabelSet:
-        """Return these classes and one more, "none of these", which all other outputs mean.
+        """Return a label set with a further class, "none of these", for all other outputs.
 
-        An image whose best output is of no class of the dataset is then answered wrongly, as
-        where the best of all a model's outputs is taken first and translated afterwards.
+        A prediction of another class than the dataset's then counts as wrong, as if the prediction were
+        made over all of the model's outputs.
         """
         used = {output for group in self.outputs for output in group}
         rest = tuple(output for output in range(len(self.of)) if output not in used)
@@ -248,10 +247,10 @@ def check_outputs(outputs: Sequence[Sequence[int]], count: int | None, where: st
             seen.add(output)
 
 
-def _share_of_imagenet(title: str) -> LabelSet:
-    """The label set of a list of WordNet ids, in the order of ImageNet's outputs."""
+def _make_imagenet_subset(title: str) -> LabelSet:
+    """Return the label set of a list of WordNet ids, in the order of ImageNet's outputs."""
     of = imagenet()
-    indices = tuple(sorted(of.index(row["wordnet_id"]) for row in _table(title)))
+    indices = tuple(sorted(of.index(row["wordnet_id"]) for row in _read_table(title)))
     places = {index: place for place, index in enumerate(indices)}
     assert of.wordnet_ids is not None
     synonyms: dict[str, tuple[int, ...]] = {}
@@ -270,12 +269,12 @@ def _share_of_imagenet(title: str) -> LabelSet:
     return LabelSet(title, classes, tuple((index,) for index in indices), of)
 
 
-def _folders_of(title: str, border: int = 0) -> LabelSet:
-    """The label set of a table with the rows folder, class, outputs; the classes sorted by name.
+def _make_folder_label_set(title: str, border: int = 0) -> LabelSet:
+    """Return the label set of a table with columns folder, class, outputs; classes are sorted by name.
 
     A folder without a class is left out.
     """
-    rows = _table(title)
+    rows = _read_table(title)
     mapped = sorted((row for row in rows if row["class"]), key=lambda row: row["class"])
     groups = {
         row["class"]: tuple(int(output) for output in row["outputs"].split("|")) for row in mapped
@@ -291,11 +290,11 @@ def _folders_of(title: str, border: int = 0) -> LabelSet:
 
 
 LABEL_SETS: dict[str, Callable[[], LabelSet]] = {
-    "imagenet-a": lambda: _share_of_imagenet("imagenet-a"),
-    "imagenet-r": lambda: _share_of_imagenet("imagenet-r"),
+    "imagenet-a": lambda: _make_imagenet_subset("imagenet-a"),
+    "imagenet-r": lambda: _make_imagenet_subset("imagenet-r"),
     # As published, the best of all 1,000 outputs is taken first: hence the rest.
-    "imagenet-d": lambda: _folders_of("imagenet-d").with_rest(),
-    "objectnet": lambda: _folders_of("objectnet", border=2),
+    "imagenet-d": lambda: _make_folder_label_set("imagenet-d").with_rest(),
+    "objectnet": lambda: _make_folder_label_set("objectnet", border=2),
 }
 """Label sets by the name that ``label_set`` and the command line take; labels/README.md has their
 sources. ImageNet-V2, -Sketch and -C have all of ImageNet's classes and need none."""

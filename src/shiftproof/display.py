@@ -1,4 +1,4 @@
-"""How values show themselves in a notebook: a small table as HTML, a figure as PNG."""
+"""Display of values in a notebook: a small table as HTML, a figure as PNG."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from shiftproof.lazy import import_extra
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_ROWS = 40
-"""A longer table is cut: the frame has all rows."""
+MAX_ROWS = 40
+"""Maximum number of rows of a displayed table; the frame has all."""
 
 
 def write_table(
@@ -28,9 +28,9 @@ def write_table(
         "<tr>"
         + "".join(f"<td style='text-align:left'>{html.escape(one)}</td>" for one in row)
         + "</tr>"
-        for row in rows[:MOST_ROWS]
+        for row in rows[:MAX_ROWS]
     )
-    left = f"{plural(len(rows) - MOST_ROWS, 'more row')}. " if len(rows) > MOST_ROWS else ""
+    left = f"{plural(len(rows) - MAX_ROWS, 'more row')}. " if len(rows) > MAX_ROWS else ""
     below = f"<p><small>{html.escape(left + note)}</small></p>" if left or note else ""
     return (
         f"<div><strong>{html.escape(title)}</strong><table><thead><tr>{head}</tr></thead>"
@@ -39,7 +39,7 @@ def write_table(
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty matplotlib figure in inches, which no window and no global state holds.
+    """Return an empty matplotlib figure of this size in inches, outside of pyplot's global state.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -49,7 +49,7 @@ def make_figure(width: float, height: float) -> Figure:
 
 @functools.cache
 def _figure_class() -> type[Figure]:
-    """Return matplotlib's figure with what a notebook asks for: by itself it needs pyplot for that."""
+    """Return a subclass of matplotlib's figure that notebooks can display without pyplot."""
     import_extra("matplotlib.figure", "plot")
     from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ def _figure_class() -> type[Figure]:
 def encode_figure(draw: Callable[[], Figure]) -> bytes | None:
     """Return what a function draws as PNG; None where matplotlib is not installed.
 
-    A notebook then has the HTML alone, which says as much.
+    A notebook then shows only the HTML, which has the same content.
     """
     try:
         return _encode(draw())

@@ -2,17 +2,17 @@
 
     ShiftproofError
     ├── InputError (also a ValueError)    what was handed in cannot be used; the command line exits with 2
-    │   ├── UnknownNameError              a name that no table has; says the nearest one
-    │   ├── ImageError                    an array that is not the image that was asked for
-    │   ├── BrokenFileError               a file that cannot be read as what it should be
-    │   ├── ModelError                    a model or checkpoint that does not fit
+    │   ├── UnknownNameError              an unknown name; suggests the nearest one
+    │   ├── ImageError                    an array that is not a valid image
+    │   ├── BrokenFileError               a file that is damaged or of another type
+    │   ├── ModelError                    a model or checkpoint that does not match
     │   ├── LabelError                    a label, class folder or class map that does not fit
     │   └── RunMismatchError              an output folder that belongs to a run with other settings
-    ├── MissingExtraError (ImportError)   an optional library is not installed; says the pip line
+    ├── MissingExtraError (ImportError)   an optional library is not installed; has the pip command
     └── RunError (also a RuntimeError)    the work itself failed (disk, worker); the command line exits with 1
         └── UnfinishedError               one worker's share is done, others' are not; no failure
 
-A message is one sentence or two: what was expected, what came, what to do.
+A message has one or two sentences: what was expected, what was given, what to do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class InputError(ShiftproofError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that no table has.
+    """An unknown name.
 
     Of a long table only the nearest names are listed if one is near; else all are.
 
@@ -63,7 +63,7 @@ class UnknownNameError(InputError):
 
 
 def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> str:
-    """Return the sentence that asks for the nearest of several names, with a space before it.
+    """Return a sentence that suggests the nearest of several names, with a leading space.
 
     >>> suggest_name("phots", ["photos", "notes.txt"])
     " Did you mean 'photos'?"
@@ -100,11 +100,11 @@ def _list_nearest(what: str, name: object, names: Sequence[str]) -> str:
 
 
 class ImageError(InputError):
-    """An array that is not the image that was asked for."""
+    """An array that is not a valid image."""
 
 
 class BrokenFileError(InputError):
-    """A file that cannot be read as what it should be."""
+    """A file that is damaged or of another type than expected."""
 
 
 class ModelError(InputError):

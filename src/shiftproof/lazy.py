@@ -1,4 +1,4 @@
-"""What is imported when it is first used: names of a package, and libraries that are optional."""
+"""Lazy imports: names of a package, and optional libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a number's later reader wants to know of the machine, the software and the command."""
+"""Provenance of results: machine, software and command."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ def provenance(device: str, workers: int) -> Settings:
 
 
 def show_command(arguments: Sequence[str]) -> str:
-    """Return a command line as it may be shown to others: of whole paths the last part alone,
-    and nothing that is secret in a URL.
+    """Return a command line without folders of absolute paths and without secrets of URLs.
 
     >>> show_command(["/opt/bin/shiftproof", "bench", "--model", "onnx:/home/ada/net.onnx?size=224"])
     'shiftproof bench --model onnx:net.onnx?size=224'

@@ -1,9 +1,9 @@
-"""Texts that name a thing with its options, as the command line takes them.
+"""Parsing specs: texts with a name and options, as on the command line.
 
-Two forms, read by the same code::
+There are two forms::
 
-    SOURCE:TARGET?OPTION=VALUE&OPTION=VALUE    models: a target may hold commas, colons and paths
-    NAME:OPTION=VALUE,OPTION=VALUE             adapters and protocols, which have no target
+    SOURCE:TARGET?OPTION=VALUE&OPTION=VALUE    models: the target may have commas, colons and paths
+    NAME:OPTION=VALUE,OPTION=VALUE             adapters and protocols: no target
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from shiftproof.errors import InputError, UnknownNameError
 
 Readers: TypeAlias = Mapping[str, Callable[[str], Any]]
-"""Options by name, each with what reads its value or raises a ValueError."""
+"""Functions by name of the option that parse its value or raise a ValueError."""
 
 Pixels: TypeAlias = int | tuple[int, int]
 """A length in pixels, or ``(height, width)``."""
@@ -27,11 +27,11 @@ SOURCES_OF_FILES = {
     ".ckpt": "file",
     ".safetensors": "file",
 }
-"""The sources that read files of models, by suffix."""
+"""Sources of model files, by suffix."""
 
 
 class Source(Protocol):
-    """A row of a table of sources, as far as the reading of a text goes."""
+    """A row of a table of sources, as needed for parsing."""
 
     @property
     def example(self) -> str:
@@ -39,7 +39,7 @@ class Source(Protocol):
 
     @property
     def options(self) -> Container[str]:
-        """What this source takes beside what all take."""
+        """Options of this source in addition to the common ones."""
 
 
 # ---------------------------------------------------------------- texts
@@ -56,9 +56,9 @@ def parse_spec(
 
     Args:
         spec: the text.
-        sources: the sources; the target may be left out where the example has none.
+        sources: the sources; the target is optional if the example has none.
         readers: the options.
-        wrapped: how a model in memory is wrapped, for the error.
+        wrapped: how to wrap a model in memory, for the error.
 
     Raises:
         UnknownNameError: no such source or option; says the nearest.
@@ -81,7 +81,7 @@ def parse_spec(
 
 
 def _explain_source(spec: str, body: str, sources: Mapping[str, Source]) -> UnknownNameError:
-    """Return the error of a text that begins with no source: it may be the path of a file."""
+    """Return the error for a text without a known source, which may be the path of a file."""
     source, colon, _ = body.partition(":")
     # A single letter is a drive: C:/nets/model.onnx.
     if not colon or len(source) == 1:
@@ -118,10 +118,10 @@ def read_options(
 
     Args:
         text: the options.
-        readers: those that there are.
-        spec: the whole text, for the errors.
-        separator: what stands between two of them.
-        owner: whose options they are, for the errors.
+        readers: the known options.
+        spec: the whole text, for errors.
+        separator: separator of the options.
+        owner: the adapter or protocol, for errors.
 
     Raises:
         UnknownNameError: no such option; says the nearest.
@@ -156,15 +156,15 @@ def merge_options(
     *,
     common: Container[str],
 ) -> dict[str, Any]:
-    """Return the options of a call: its keywords, and what stands in the text in their place.
+    """Return the options of a call, from its keywords and its spec.
 
     Args:
         spec: the text.
-        keywords: of the call, None where nothing was said.
-        options: those of the text.
-        source: what the text names, of ``sources``.
+        keywords: keywords of the call, None if not given.
+        options: options of the text.
+        source: the source in the text.
         sources: the sources.
-        common: the options that every source takes.
+        common: options of all sources.
 
     Raises:
         InputError: an option that is given twice, or that the source does not take.
@@ -198,7 +198,7 @@ def read_pixels(text: str) -> Pixels:
 
 
 def read_number(text: str) -> float:
-    """Read a number; ``inf`` is one, and a whole one stays whole."""
+    """Read an int or float, including ``inf``."""
     try:
         return int(text)
     except ValueError:

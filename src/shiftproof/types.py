@@ -1,4 +1,4 @@
-"""The values that travel between the layers, with their dtypes, shapes and ranges."""
+"""Common types, with their dtypes, shapes and ranges."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LabelMap: TypeAlias = NDArray[np.int16]
 """``(H, W)`` int16: the class of each pixel, or -1 where it has none."""
 
 Settings: TypeAlias = dict[str, Any]
-"""What reproduces an object: strings, numbers, booleans, None, and lists and dicts of these."""
+"""Settings that reproduce an object: strings, numbers, booleans, None, lists and dicts of these."""
 
 Mask: TypeAlias = Mapping[str, Any]
 """COCO run-length code: ``{"size": [height, width], "counts": bytes, str or list of integers}``."""
@@ -69,10 +69,15 @@ class Sample:
     id: str
     label: int | None = None
 
+    @property
+    def target(self) -> int:
+        """The label as in records: -1 where the image has none."""
+        return -1 if self.label is None else self.label
+
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One place of the corruption grid: ``severity`` 1 to 5, or the clean cell with severity 0."""
+    """A cell of the corruption grid: ``severity`` 1 to 5, or the clean cell with severity 0."""
 
     corruption: str
     severity: int
@@ -87,7 +92,7 @@ class Cell:
 
 
 CLEAN = Cell("clean", 0)
-"""The cell of the images as they are."""
+"""The cell of the uncorrupted images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +109,8 @@ class Detections:
         masks: N masks of the image's size, or None.
 
     Raises:
-        InputError: shapes that do not fit, a number that is not finite, a box with its corners
-            turned round, a score outside 0..1, or labels that are no classes.
+        InputError: wrong shapes, a number that is not finite, a box with swapped corners, a score
+            outside 0..1, or labels that are no classes.
 
     >>> Detections([[10, 20, 30, 40]], [0.9], [2]).boxes
     array([[10., 20., 30., 40.]], dtype=float32)

@@ -19,7 +19,7 @@ from shiftproof.errors import InputError, RunError
 from shiftproof.io import atomic, fingerprint, make_folder, write_bytes
 from shiftproof.report import corruption_title
 from shiftproof.rng import generator
-from shiftproof.runs import Scored, provenance
+from shiftproof.runs import ModelScores, provenance
 from shiftproof.stylize import DrawnStyles, Styles, Stylize
 from shiftproof.types import Image
 from shiftproof_reproduce import fashion
@@ -377,7 +377,7 @@ def _list_rows(run: Run) -> list[str]:
     return [TITLES[model.name] for model in run.scores.models]
 
 
-def _list_figures(model: Scored, *summary: str) -> list[Value]:
+def _list_figures(model: ModelScores, *summary: str) -> list[Value]:
     return [*(model.summary[key] for key in summary), *(row.figures[P] for row in model.groups)]
 
 
@@ -456,9 +456,9 @@ def _judge_noise(run: Run) -> Finding:
     )
 
 
-def _find_model(run: Run, name: str) -> Scored:
+def _find_model(run: Run, name: str) -> ModelScores:
     return next(model for model in run.scores.models if model.name == name)
 
 
-def _find_difference(run: Run, name: str) -> Scored:
+def _find_difference(run: Run, name: str) -> ModelScores:
     return next(model for model in run.scores.differences if model.name == name)

@@ -66,7 +66,7 @@ def test_the_error_that_follows_is_that_of_the_grid(model, tmp_path):
 
 
 def test_answers_that_come_back_are_counted(model, reds, tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.bench.breaking.CHECKED", 1.0)
+    monkeypatch.setattr("shiftproof.bench.breaking.CHECK_SHARE", 1.0)
     run = bench.find_breaking(model, reds, corruptions=[come_back], out=tmp_path / "run", **OPTIONS)
     records = run.records()
     # The first question, at the middle, is answered rightly, and so are those above it.
@@ -110,7 +110,7 @@ def test_corrupted_copies_are_refused(model, reds, tmp_path):
     copy = tmp_path / "copies" / "fog" / "3" / "red"
     copy.mkdir(parents=True)
     (copy / "a.png").write_bytes((reds / "red" / "020.png").read_bytes())
-    with pytest.raises(InputError, match="severities between the whole ones"):
+    with pytest.raises(InputError, match="need fractional severities"):
         bench.find_breaking(model, tmp_path / "copies", out=tmp_path / "run", **OPTIONS)
     assert not (tmp_path / "run").exists()
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from shiftproof import Segmenter, bench
-from shiftproof.bench.conditions import subtract_apart
+from shiftproof.bench.conditions import subtract_independent
 from shiftproof.bench.gathering import list_images
 from shiftproof.data import open_detection_data, open_segmentation_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
@@ -61,13 +61,13 @@ def test_each_condition_has_the_figures_of_its_own_images(run, scores):
 def test_a_difference_is_that_of_independent_samples(run, scores):
     for condition in scores.conditions[1:]:
         figure = condition.models[0].difference["mean"]
-        those = per_image_errors(run, "source", condition.name)
-        these = per_image_errors(run, "source", "clear")
+        minuend = per_image_errors(run, "source", condition.name)
+        subtrahend = per_image_errors(run, "source", "clear")
         expected = stats.bootstrap(
-            (those, these), lambda a, b, axis: a.mean(axis) - b.mean(axis), method="percentile",
+            (minuend, subtrahend), lambda a, b, axis: a.mean(axis) - b.mean(axis), method="percentile",
             n_resamples=4000, random_state=1, vectorized=True,
         ).confidence_interval  # fmt: skip
-        assert figure.value == pytest.approx(those.mean() - these.mean())
+        assert figure.value == pytest.approx(minuend.mean() - subtrahend.mean())
         assert figure.low == pytest.approx(expected.low, abs=0.02)
         assert figure.high == pytest.approx(expected.high, abs=0.02)
     assert scores.conditions[0].models[0].difference == {}
@@ -76,14 +76,14 @@ def test_a_difference_is_that_of_independent_samples(run, scores):
 def test_equal_conditions_do_not_share_their_resamples():
     # As many images draw alike; held against each other in that order, nothing would vary.
     drawn = np.concatenate([[0.0], np.random.default_rng(0).normal(size=2000)])
-    difference = subtract_apart(drawn, drawn, "rain")
+    difference = subtract_independent(drawn, drawn, "rain")
     assert difference[0] == 0
     assert difference[1:].std() == pytest.approx(np.sqrt(2), rel=0.05)
 
 
 def test_of_fewer_resamples_as_many_are_taken():
-    assert len(subtract_apart(np.zeros(201), np.zeros(1001), "rain")) == 201
-    assert len(subtract_apart(np.zeros(1), np.zeros(1001), "rain")) == 1
+    assert len(subtract_independent(np.zeros(201), np.zeros(1001), "rain")) == 201
+    assert len(subtract_independent(np.zeros(1), np.zeros(1001), "rain")) == 1
 
 
 def test_a_condition_with_one_image_has_no_interval(run):

@@ -120,5 +120,5 @@ def expected_iou(images, sure):
 def test_without_images_or_labels_it_says_so(tmp_path):
     data = open_segmentation_data(write_folders(tmp_path / "data"), classes=list(NAMES))
     model = Segmenter(nearest_color, NAMES)
-    with pytest.raises(InputError, match="one image without labels"):
+    with pytest.raises(InputError, match="at least one unlabeled image"):
         estimate_unlabeled(model, data, [])

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from shiftproof.bench import estimate_stream
-from shiftproof.bench.estimates import _halves, estimate_grid, judge
+from shiftproof.bench.estimates import _draw_half, estimate_grid, measure_quality
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import agreement, average_thresholded_confidence, difference_of_confidences
 from shiftproof.runs import Run
@@ -34,7 +34,7 @@ def error_of(record):
 
 def test_each_half_is_judged_by_the_other():
     tables = draw_tables(501)
-    half = _halves(501)
+    half = _draw_half(501)
     assert 200 < half.sum() < 300
     clean, cell = tables["source"][CLEAN], tables["source"][FOG]
     expected = {}
@@ -57,7 +57,7 @@ def test_each_half_is_judged_by_the_other():
 def test_no_image_is_judged_by_what_was_learnt_on_it():
     """One half is sure and the other is not: learnt on itself, each would look as it is."""
     tables = draw_tables(400, models=("source",))
-    half = _halves(400)
+    half = _draw_half(400)
     for record in tables["source"].values():
         record.confidence = np.where(half, 0.9, 0.5).astype(np.float32)
     estimates = estimate_grid(tables)["source"]
@@ -77,7 +77,7 @@ def test_the_disagreement_is_that_with_the_first_model():
 def test_where_confidence_tells_the_truth_the_difference_is_the_error():
     tables = draw_tables(4000, models=("source",), hope=0.0)
     errors = {cell: error_of(record) for cell, record in tables["source"].items()}
-    quality = judge(estimate_grid(tables)["source"], errors)["doc"]
+    quality = measure_quality(estimate_grid(tables)["source"], errors)["doc"]
     assert errors[Cell("fog", 5)] - errors[CLEAN] > 0.15
     # Clean and corrupted error each have a standard error below 0.8 points.
     assert quality.mean_absolute_error < 0.02
@@ -87,7 +87,7 @@ def test_where_confidence_tells_the_truth_the_difference_is_the_error():
 def test_where_confidence_is_too_high_under_corruption_the_guess_is_too_hopeful():
     tables = draw_tables(4000, models=("source",), hope=0.04)
     errors = {cell: error_of(record) for cell, record in tables["source"].items()}
-    quality = judge(estimate_grid(tables)["source"], errors)["doc"]
+    quality = measure_quality(estimate_grid(tables)["source"], errors)["doc"]
     # Severities 1, 3, 5 are wrong 4, 12 and 20 points more often than the confidence says.
     assert quality.bias == pytest.approx(-0.12, abs=0.02)
     assert quality.worst.cell.severity == 5
@@ -101,7 +101,7 @@ def test_images_that_could_not_be_read_count_nowhere():
         for row in broken:
             record.error[row], record.prediction[row] = "torn", -1
             record.confidence[row] = np.nan
-    half = _halves(300)
+    half = _draw_half(300)
     clean, cell = tables["source"][CLEAN], tables["source"][FOG]
     total = 0.0
     for source in (half, ~half):
@@ -137,13 +137,16 @@ def test_the_scores_hold_every_estimate_and_how_far_it_is_off(folder):
         truth = np.array([cell.figures["error"].value for cell in model.cells])
         guesses = [model.detail["estimates"][str(cell.cell)] for cell in model.cells]
         for entry in model.detail["estimators"]:
-            off = np.array([guess[entry["name"]] for guess in guesses]) - truth
+            deviations = np.array([guess[entry["name"]] for guess in guesses]) - truth
             assert entry["cells"] == len(GRID)
-            assert entry["mean_absolute_error"] == pytest.approx(np.abs(off).mean())
-            assert entry["root_mean_square"] == pytest.approx(np.sqrt((off**2).mean()))
-            assert entry["bias"] == pytest.approx(off.mean())
-            assert entry["within"] == (np.abs(off) <= 1.96 * np.sqrt((off**2).mean())).sum()
-            worst = int(np.abs(off).argmax())
+            assert entry["mean_absolute_error"] == pytest.approx(np.abs(deviations).mean())
+            assert entry["root_mean_square"] == pytest.approx(np.sqrt((deviations**2).mean()))
+            assert entry["bias"] == pytest.approx(deviations.mean())
+            assert (
+                entry["within"]
+                == (np.abs(deviations) <= 1.96 * np.sqrt((deviations**2).mean())).sum()
+            )
+            worst = int(np.abs(deviations).argmax())
             assert entry["worst"] == {
                 "corruption": model.cells[worst].corruption,
                 "severity": model.cells[worst].severity,
@@ -213,7 +216,7 @@ def test_the_best_estimator_is_the_one_that_was_off_least(folder):
         assert spreads[model.best] == min(spreads.values())
         scores = Run(folder / "labeled").scores
         [cells] = [m.cells for m in scores.models if m.name == model.name]
-        assert model.hardest == pytest.approx(max(c.figures["error"].value for c in cells))
+        assert model.max_error == pytest.approx(max(c.figures["error"].value for c in cells))
 
 
 def test_with_labels_the_truth_stands_beside_and_is_not_used(folder, tmp_path):
@@ -331,7 +334,7 @@ def test_a_run_that_is_not_finished_or_damaged(folder, tmp_path):
 # ---------------------------------------------------------------- on the page
 
 
-def test_the_page_says_what_is_believed(folder, tmp_path):
+def test_the_page_has_the_estimates(folder, tmp_path):
     from shiftproof.report import write_report
 
     page = write_report(
@@ -343,7 +346,10 @@ def test_the_page_says_what_is_believed(folder, tmp_path):
     belief = (
         f"{100 * (1 - interval.value):.0f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{100 * half:.0f}"
     )
-    assert f"We believe that source is right on {belief}\N{NO-BREAK SPACE}% of your images" in page
+    assert (
+        f"source is estimated to be right on {belief}\N{NO-BREAK SPACE}% of your original images"
+        in page
+    )
 
 
 def test_the_command_line_takes_a_calibration(folder, tmp_path, capsys):
@@ -351,6 +357,6 @@ def test_the_command_line_takes_a_calibration(folder, tmp_path, capsys):
 
     words = ["report", str(folder / "stream"), "--calibration", str(folder / "labeled")]
     assert run([*words, "--out", str(tmp_path / "page.html")]) == 0
-    assert 'id="belief"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'id="estimate"' in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert run([*words, "--table", "csv"]) == 2
     assert "leave out --table" in " ".join(capsys.readouterr().err.split())

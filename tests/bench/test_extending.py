@@ -11,7 +11,7 @@ from shiftproof.bench import extending, filling
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
-from shiftproof.io import holding
+from shiftproof.io import folder_locks
 from shiftproof.runs.folder import RunFolder
 from shiftproof.shards import Scheduled
 from support import blobs, tiny
@@ -399,7 +399,7 @@ class TestWorkers:
         with pytest.raises(UnfinishedError):
             start(backend=Scheduled(0, 3))
         before = (tmp_path / "run" / "run.json").read_bytes()
-        with holding._lock(tmp_path / "run", shared=True):
+        with folder_locks._lock(tmp_path / "run", shared=True):
             with pytest.raises(InputError, match="Another command is at work"):
                 start(backend=Scheduled(1, 3), **more)
             assert (tmp_path / "run" / "run.json").read_bytes() == before

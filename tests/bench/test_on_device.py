@@ -9,8 +9,8 @@ from torch import nn
 
 from shiftproof import bench
 from shiftproof.adapt import make_adapter
-from shiftproof.bench.grid import Batch
-from shiftproof.bench.on_device import Answers, OnDevice, gather_ahead, send_images
+from shiftproof.bench.batching import Batch
+from shiftproof.bench.on_device import OnDevice, PendingLogits, prefetch, send_images
 from shiftproof.bench.views import OnTheFly
 from shiftproof.corruptions.torch import corrupt_tensor
 from shiftproof.data import open_data
@@ -106,7 +106,7 @@ def test_images_of_several_sizes_are_refused():
 
 
 def test_the_next_batch_is_made_while_one_is_used():
-    made, closed = [], []
+    result, closed = [], []
 
     def give():
         try:
@@ -115,11 +115,11 @@ def test_the_next_batch_is_made_while_one_is_used():
         finally:
             closed.append(True)
 
-    ahead = gather_ahead(give(), lambda batch: made.append(batch.start) or batch.start, "cpu")
+    ahead = prefetch(give(), lambda batch: result.append(batch.start) or batch.start, "cpu")
     assert next(ahead)[1] == 0
     assert next(ahead)[1] == 1
     ahead.close()
-    assert made in ([0, 1], [0, 1, 2])
+    assert result in ([0, 1], [0, 1, 2])
     assert closed == [True]
 
 
@@ -128,11 +128,11 @@ def test_an_error_of_the_making_thread_arrives():
         raise InputError("no such thing")
 
     with pytest.raises(InputError, match="no such thing"):
-        list(gather_ahead((Batch(n) for n in range(2)), fail, "cpu"))
+        list(prefetch((Batch(n) for n in range(2)), fail, "cpu"))
 
 
 def test_answers_are_float32_when_they_are_read():
-    read = Answers(torch.tensor([[1.5, -2.0]], dtype=torch.bfloat16)).read()
+    read = PendingLogits(torch.tensor([[1.5, -2.0]], dtype=torch.bfloat16)).read()
     assert read.dtype == np.float32
     assert read.tolist() == [[1.5, -2.0]]
 

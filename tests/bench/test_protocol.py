@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from shiftproof.bench import Protocol, parse_protocol
-from shiftproof.bench.grid import cells_of
-from shiftproof.bench.stream import episodes, order_in_bursts
+from shiftproof.bench.batching import list_cells
+from shiftproof.bench.stream import list_episodes, order_in_bursts
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import CLEAN, Cell, Sample
 
-CELLS = cells_of(["fog", "snow"], [1, 2, 4], clean=True)
+CELLS = list_cells(["fog", "snow"], [1, 2, 4], clean=True)
 SAMPLES = [Sample(f"{number}.png", number % 4) for number in range(23)]
 
 EVERY = [
@@ -34,14 +34,14 @@ EVERY = [
 
 
 def streams(text, cells=CELLS, samples=SAMPLES, seed=0):
-    return {e.name: e for e in episodes(cells, samples, parse_protocol(text), seed=seed)}
+    return {e.name: e for e in list_episodes(cells, samples, parse_protocol(text), seed=seed)}
 
 
 def shown(visit):
     """The visit as pairs of cell and sample."""
     return [
         (visit.cells[cell], row)
-        for cell, row in zip(visit.which.tolist(), visit.rows.tolist(), strict=True)
+        for cell, row in zip(visit.cell_indices.tolist(), visit.rows.tolist(), strict=True)
     ]
 
 
@@ -122,12 +122,12 @@ def test_every_image_is_recorded_once_in_every_cell_and_seen_once_in_every_pass(
     expected = sorted(itertools.product(CELLS, range(len(SAMPLES))))
     seen = {}
     for episode in streams(text).values():
-        numbers = [visit.number for visit in episode.visits]
+        numbers = [visit.pass_index for visit in episode.visits]
         assert numbers == sorted(numbers)
         assert set(numbers) == set(range(episode.passes))
         for visit in episode.visits:
-            assert visit.recorded == (visit.number == episode.passes - 1)
-            passed = seen.setdefault((episode.name, visit.number), [])
+            assert visit.recorded == (visit.pass_index == episode.passes - 1)
+            passed = seen.setdefault((episode.name, visit.pass_index), [])
             assert visit.start == len(passed)
             passed += shown(visit)
         ends = [visit.ends_pass for visit in episode.visits]
@@ -195,7 +195,7 @@ def test_where_a_reset_is_and_what_is_mixed(text, cells):
 def test_mixed_severities_are_shuffled_together():
     samples = [Sample(str(number), 0) for number in range(600)]
     visit = streams("online:mix=severities", samples=samples)["fog"].visits[0]
-    share = [np.mean(visit.which[:300] == cell) for cell in range(3)]
+    share = [np.mean(visit.cell_indices[:300] == cell) for cell in range(3)]
     # Of 300 drawn from 1,800 the share of a severity has a deviation of 0.025.
     np.testing.assert_allclose(share, 1 / 3, atol=0.1)
 

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.runs.records.classification import CellRecords, _schema, read_cell, write_cell
+from shiftproof.runs.records.classification import CellRecords, _make_schema, read_cell, write_cell
 from shiftproof.runs.records.detection import (
     DetectionRecords,
-    FoundInImage,
+    ImageDetections,
     read_detections,
     write_detections,
 )
@@ -27,7 +27,9 @@ def table_of(ids, **columns):
         "error": pa.nulls(count, pa.string()),
         **columns,
     }
-    return pa.Table.from_arrays([pa.array(ids, pa.string()), *plain.values()], schema=_schema())
+    return pa.Table.from_arrays(
+        [pa.array(ids, pa.string()), *plain.values()], schema=_make_schema()
+    )
 
 
 @pytest.mark.parametrize("count", [100_000, 2_000_000])
@@ -65,7 +67,7 @@ def test_what_was_written_comes_back(tmp_path):
 
 
 def test_masks_that_are_not_those_of_the_boxes_are_refused(tmp_path):
-    one = FoundInImage(np.zeros(2, np.int32), np.ones(2), np.ones((2, 4)), (b"a",))
+    one = ImageDetections(np.zeros(2, np.int32), np.ones(2), np.ones((2, 4)), (b"a",))
     records = DetectionRecords(["a"], np.zeros(1, np.int32), [one], [None])
     write_detections(tmp_path / "a.parquet", records)
     with pytest.raises(BrokenFileError, match="different numbers of masks"):

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from shiftproof import bench, load_run
 from shiftproof.bench import score_request
-from shiftproof.bench.naming import Names, aliases
-from shiftproof.bench.predictions import cell_of, find_predictions
+from shiftproof.bench.naming import NameIndex, find_aliases
+from shiftproof.bench.result_files import find_predictions, parse_cell
 from shiftproof.bench.result_tables import read_table
 from shiftproof.cli import app
 from shiftproof.corruptions import COMMON
@@ -103,7 +103,7 @@ def test_scores_are_those_of_the_run_that_detected(predictions, annotations, fin
     ],
 )
 def test_file_names_say_the_cell(name, cell):
-    assert cell_of(name) == cell
+    assert parse_cell(name) == cell
 
 
 def test_a_file_of_boxes_and_one_of_masks_in_one_cell(tmp_path):
@@ -397,12 +397,12 @@ def test_ids_stay_ids_where_files_are_numbered_otherwise(
 
 def test_names_that_could_be_either_are_refused():
     images = [{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "a.jpg"}]
-    names = Names({"images": images, "categories": []}, has_ids=True)
+    names = NameIndex({"images": images, "categories": []}, has_ids=True)
     assert names.may_clash
-    assert not names.decide("p", [1, 2])
-    assert names.decide("p", ["a", 2])
+    assert not names.uses_file_names("p", [1, 2])
+    assert names.uses_file_names("p", ["a", 2])
     with pytest.raises(InputError, match=r"p: the image_id 2 is the id of one image and the file"):
-        names.decide("p", [1, 2, "a"])
+        names.uses_file_names("p", [1, 2, "a"])
     assert names.translate([{"image_id": 2}, 5], by_name=True) == [{"image_id": 1}, 5]
     assert names.translate([{"image_id": 2}], by_name=False) == [{"image_id": 2}]
 
@@ -499,7 +499,7 @@ def test_a_folder_without_cells_is_refused(annotations, tmp_path):
 
 
 def test_a_name_that_two_images_have_names_neither():
-    named = aliases(
+    named = find_aliases(
         [{"id": 1, "file_name": "a/7.png"}, {"id": 2, "file_name": "b/7.png"},
          {"id": 3, "file_name": "b/8.png"}]
     )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from shiftproof import Segmenter, bench
 from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
-from shiftproof.io import holding
+from shiftproof.io import folder_locks
 from shiftproof.shards import Ray, Scheduled
 from support import blobs, tiny
 from support.label_map_trees import NAMES, nearest_color, write_folders
@@ -65,7 +65,7 @@ def test_a_worker_of_another_run_is_refused(photos, tmp_path):
 def test_workers_share_a_folder_that_a_single_command_may_not_enter(photos, tmp_path):
     with pytest.raises(UnfinishedError):
         start(photos, tmp_path / "run", Scheduled(0, 3))
-    with holding._lock(tmp_path / "run", shared=True):
+    with folder_locks._lock(tmp_path / "run", shared=True):
         with pytest.raises(UnfinishedError):
             start(photos, tmp_path / "run", Scheduled(1, 3))
         with pytest.raises(InputError, match="Another command is at work"):

@@ -13,7 +13,7 @@ from shiftproof import bench, cli
 from shiftproof.adapt import make_adapter
 from shiftproof.bench import Classification, parse_protocol
 from shiftproof.bench.calibrators import draw_uniforms
-from shiftproof.bench.stream import episodes
+from shiftproof.bench.stream import list_episodes
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import brier_scores, expected_calibration_error
@@ -178,7 +178,7 @@ def test_an_adapted_model_is_calibrated_on_what_it_says_itself(tmp_path):
         for name in ("source", "BN")
     }
     samples = [sample for sample in data.samples if sample.id in held["BN"].ids]
-    [stream] = episodes([CLEAN], samples, parse_protocol("online"), seed=0)
+    [stream] = list_episodes([CLEAN], samples, parse_protocol("online"), seed=0)
     adapter = make_adapter("batchnorm:prior=0", model)
     expected = np.empty_like(held["BN"].logits)
     for rows in np.split(stream.visits[0].rows, 2):

@@ -25,7 +25,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture
 def small_rounds(monkeypatch):
-    monkeypatch.setattr(within, "FIRST", 4)
+    monkeypatch.setattr(within, "FIRST_ROUND", 4)
 
 
 def records_of(folder):
@@ -70,7 +70,7 @@ def test_a_budget_that_is_over_at_once_measures_one_round(many, tmp_path):
 @pytest.mark.usefixtures("small_rounds")
 def test_a_larger_budget_asks_the_other_images_alone(many, tmp_path, monkeypatch):
     first = run_within(many, tmp_path / "run", 1e-9)
-    whole = run_on(many, None, tmp_path / "whole")
+    request_of_all = run_on(many, None, tmp_path / "whole")
     seen = []
     find = blobs.find_blocks
 
@@ -82,26 +82,26 @@ def test_a_larger_budget_asks_the_other_images_alone(many, tmp_path, monkeypatch
     monkeypatch.setattr(blobs, "find_blocks", count)
     before, cells = first.scores.used, 5
     run = run_within(many, tmp_path / "run", HOURS)
-    assert len(seen) == cells * (whole.scores.used - before)
-    assert records_of(run.path) == records_of(whole.path)
-    assert run.scores == whole.scores
+    assert len(seen) == cells * (request_of_all.scores.used - before)
+    assert records_of(run.path) == records_of(request_of_all.path)
+    assert run.scores == request_of_all.scores
     assert not (run.path / "rounds").exists()
 
 
 @pytest.mark.usefixtures("small_rounds")
 def test_an_interrupted_round_is_taken_up(many, tmp_path, monkeypatch):
-    join = within._Rounds._join
+    join = within._Rounds._join_rounds
 
     def fail(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(within._Rounds, "_join", fail)
+    monkeypatch.setattr(within._Rounds, "_join_rounds", fail)
     with pytest.raises(KeyboardInterrupt):
         run_within(many, tmp_path / "run", HOURS)
     assert len(list((tmp_path / "run/rounds").iterdir())) == 3
     (tmp_path / "run/rounds/0003/records/source/contrast-5.parquet").unlink()
     (tmp_path / "run/rounds/0003/round.json").write_text('{"images": 14, "seconds": null}')
-    monkeypatch.setattr(within._Rounds, "_join", join)
+    monkeypatch.setattr(within._Rounds, "_join_rounds", join)
     run = run_within(many, tmp_path / "run", HOURS)
     assert records_of(run.path) == records_of(run_on(many, None, tmp_path / "whole").path)
 

@@ -15,7 +15,7 @@ from shiftproof.cli.corruption_choice import read_choice
 from shiftproof.cli.options import parse_severities
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.io.holding import frees_folders, hold
+from shiftproof.io.folder_locks import lock_folder, releases_locks
 from support.command import run
 
 PROGRAM = [sys.executable, "-m", "shiftproof"]
@@ -403,10 +403,10 @@ def test_a_run_within_its_own_data_goes_on(photos, capsys):
 def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsys):
     words = ["corrupt", photos, tmp_path / "out", "-c", "contrast", "-s", "1", "-w", "0"]
 
-    @frees_folders
+    @releases_locks
     def work():
         (tmp_path / "out").mkdir()
-        hold(tmp_path / "out")
+        lock_folder(tmp_path / "out")
         return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True)
 
     refused = work()

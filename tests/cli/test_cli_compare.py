@@ -86,7 +86,7 @@ def test_what_is_not_like_for_like_is_said_on_the_terminal_and_in_the_summary(
     told = " ".join(capsys.readouterr().err.split())
     assert "warning: " in told
     assert what in told
-    assert "Not like for like" in (tmp_path / "gate.md").read_text(encoding="utf-8")
+    assert "Not comparable" in (tmp_path / "gate.md").read_text(encoding="utf-8")
 
 
 def test_runs_that_are_alike_give_no_warning(runs, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shiftproof.cli import run
-from shiftproof.cli.grid_options import name_specs, short_name
+from shiftproof.cli.grid_options import make_short_name, name_specs
 from shiftproof.errors import InputError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -44,7 +44,7 @@ def test_options_of_the_other_verb_are_refused(verb, arguments, message, tmp_pat
     ],
 )
 def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
-    assert short_name(spec) == name
+    assert make_short_name(spec) == name
     assert name_specs([spec]) == {"source": spec}
     assert name_specs([spec, "onnx:other.onnx"]) == {name: spec, "other": "onnx:other.onnx"}
     with pytest.raises(InputError, match="Two models are called"):

@@ -105,7 +105,7 @@ def test_two_checkpoints_are_evaluated(image_text_models, photos, names, tmp_pat
         (("--label-set", "yours=imagenet-r"), "Unknown test set 'yours'"),
         (("--label-set", "mine=imagenet-x"), "Unknown label set 'imagenet-x'"),
         (("--audit", "none"), "holds no run"),
-        (("--data", "mine=elsewhere"), "mine is there twice"),
+        (("--data", "mine=elsewhere"), "mine is given twice"),
         (("--data", "clean={photos}"), "cannot be called 'clean'"),
     ],
 )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from shiftproof import cli
 from shiftproof.cli import ending
-from shiftproof.cli.printing import say_json
+from shiftproof.cli.printing import print_json
 from shiftproof.cli.verbs import VERBS
 
 PROGRAM = [sys.executable, "-m", "shiftproof"]
@@ -39,7 +39,7 @@ def printed_in(monkeypatch):
     def turn(encoding):
         stream = io.TextIOWrapper(io.BytesIO(), encoding)
         monkeypatch.setattr(sys, "stdout", stream)
-        ending.print_anything()
+        ending.allow_any_text()
 
         def read():
             stream.flush()
@@ -74,7 +74,7 @@ def test_json_stays_what_it_is(printed_in, tmp_path, encoding):
     printed = printed_in(encoding)
     value = {"name": "K\u00e4the · \U0001f600"}
     (tmp_path / "scores.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    say_json((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    print_json((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert json.loads(printed()) == value
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from shiftproof import corrupt
 from shiftproof.cli import doctor
 from shiftproof.cli.models import OPTIONS, list_kinds
-from shiftproof.cli.outcome import doubt_clean
+from shiftproof.cli.outcome import warn_if_near_chance
 from shiftproof.compute import progress as display
 from shiftproof.errors import InputError
 from support.command import run
@@ -42,7 +42,7 @@ def test_a_table_whose_files_are_all_missing_is_bad_input(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--coverage", "0.5"], "--coverage has an effect with --calibrate only."),
+        (["--coverage", "0.5"], "--coverage has an effect only with --calibrate."),
         (["--adapt", "batchnorm,rpl"], 'separated by spaces, such as "batchnorm rpl"'),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_clean_error_near_that_of_a_guess_is_doubted():
     def doubt(error, classes):
         clean = SimpleNamespace(value=error)
         scored = SimpleNamespace(of_clean=lambda measure: clean)
-        return doubt_clean("error", scored, {"count": classes})
+        return warn_if_near_chance("error", scored, {"count": classes})
 
     # 72 % of a guess's 80 % among 5 classes.
     assert "72.0% are wrong, near the 80.0% of a guess among 5 classes" in doubt(0.72, 5)

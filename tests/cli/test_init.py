@@ -11,9 +11,9 @@ from PIL import Image
 from shiftproof import cli
 from shiftproof.cli import config, init
 from shiftproof.cli.first_settings import (
-    Seen,
+    Inspected,
     find_architecture,
-    look_at_data,
+    inspect_data,
     name_classes,
     write_settings,
 )
@@ -61,7 +61,7 @@ def test_what_it_writes_is_read_by_the_verb_that_it_names(folder, capsys):
 def test_each_line_that_is_commented_out_is_an_option_of_its_verb(folder):
     for task, verb in (("classification", "bench"), ("detection", "detect"),
                        ("segmentation", "segment")):  # fmt: skip
-        text = write_settings(Seen("m"), Seen("d"), task)
+        text = write_settings(Inspected("m"), Inspected("d"), task)
         (folder / "shiftproof.toml").write_text(re.sub(r"(?m)^# (?=[\w-]+ = )", "", text))
         defaults = config.read_defaults(load_verb(verb), list(VERBS), load_verb)
         assert {"model", "data", "out", "corruptions", "severities", "device"} <= set(defaults)
@@ -158,11 +158,11 @@ def test_a_model_of_another_task_is_told_with_the_option(folder, capsys):
 
 
 def test_class_names_are_written_only_for_numbers_that_the_folders_match():
-    numbered = Seen("m", numbered=2)
-    assert name_classes(numbered, Seen("d", folders=("a", "b"))) == "a\nb\n"
-    assert name_classes(numbered, Seen("d", folders=("0", "1"))) == ""
-    assert name_classes(numbered, Seen("d", folders=("a", "b", "c"))) == ""
-    assert name_classes(Seen("m"), Seen("d")) == ""
+    numbered = Inspected("m", numbered=2)
+    assert name_classes(numbered, Inspected("d", folders=("a", "b"))) == "a\nb\n"
+    assert name_classes(numbered, Inspected("d", folders=("0", "1"))) == ""
+    assert name_classes(numbered, Inspected("d", folders=("a", "b", "c"))) == ""
+    assert name_classes(Inspected("m"), Inspected("d")) == ""
 
 
 def test_the_task_follows_the_annotations(folder):
@@ -173,7 +173,7 @@ def test_the_task_follows_the_annotations(folder):
         "<annotation><filename>1.png</filename><object><name>cat</name><bndbox><xmin>1</xmin>"
         "<ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
     )
-    assert look_at_data("voc").task == "detection"
+    assert inspect_data("voc").task == "detection"
 
 
 @pytest.mark.parametrize(

@@ -287,11 +287,11 @@ def test_a_run_is_not_gone_on_with_under_other_ice(tmp_path, monkeypatch):
 def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
     from types import SimpleNamespace
 
-    from shiftproof.bench.arguments import grid_settings
+    from shiftproof.bench.arguments import make_grid_settings
 
     def settings(source):
         described = SimpleNamespace(settings=lambda: {"source": source})
-        told = grid_settings(
+        told = make_grid_settings(
             described, described, {"frost": "frost"}, [1], batch_size=1, seed=0, protocol={}
         )
         return told["corruptions"]["frost"]
@@ -312,10 +312,10 @@ def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
 def test_the_page_says_loudly_that_frost_was_drawn(identity, source, warned):
     from types import SimpleNamespace
 
-    from shiftproof.report.sections import describe_drawn_frost
+    from shiftproof.report.sections import describe_generated_frost
 
     settings = {"corruptions": {"fog": "fog", "frost": identity}, "images": {"source": source}}
-    said = describe_drawn_frost(SimpleNamespace(settings=settings))
+    said = describe_generated_frost(SimpleNamespace(settings=settings))
     assert (said is not None) == warned
     assert said is None or "shiftproof[frost]" in said
 

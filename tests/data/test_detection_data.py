@@ -22,7 +22,7 @@ from shiftproof.data import (
     open_detection_data,
 )
 from shiftproof.data.detection import boxes
-from shiftproof.data.detection.cityscapes import visible_objects
+from shiftproof.data.detection.cityscapes import find_visible_objects
 from shiftproof.data.detection.voc import parse_xml
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.metrics.coco import read_objects
@@ -173,7 +173,7 @@ def test_a_turned_photograph_has_the_size_in_which_it_is_read(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (48, 40)).save(tmp_path / "a.jpg", exif=exif)
-    assert boxes.image_sizes(tmp_path, ["a.jpg", "none.jpg"]) == [(40, 48), None]
+    assert boxes.read_image_sizes(tmp_path, ["a.jpg", "none.jpg"]) == [(40, 48), None]
 
 
 def test_coco_without_area_crowd_or_size(tmp_path):
@@ -568,7 +568,7 @@ def test_cityscapes_masks_are_the_pixels_that_stay_visible(tmp_path):
 @pytest.mark.parametrize(("width", "height"), [("48", "40"), (48.0, 40.0), (" 48", "40.0")])
 def test_cityscapes_sizes_may_be_text(tmp_path, width, height):
     value = {**CITYSCAPES_JSON, "imgWidth": width, "imgHeight": height}
-    assert visible_objects(value, "a") == visible_objects(CITYSCAPES_JSON, "a")
+    assert find_visible_objects(value, "a") == find_visible_objects(CITYSCAPES_JSON, "a")
 
 
 def test_cityscapes_that_cannot_be_read_says_why(tmp_path):
@@ -599,7 +599,7 @@ def test_cityscapes_claims_are_bounded_before_anything_is_drawn(size, polygons, 
     objects = [{"label": "car", "polygon": polygon} for polygon in polygons]
     value = {"imgWidth": size, "imgHeight": size, "objects": objects}
     with pytest.raises(BrokenFileError, match=message):
-        visible_objects(value, "a.json")
+        find_visible_objects(value, "a.json")
 
 
 def test_cityscapes_lists_what_is_wrong(tmp_path):

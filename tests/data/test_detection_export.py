@@ -26,7 +26,7 @@ from shiftproof.data import (
     export_corrupted,
     open_detection_data,
 )
-from shiftproof.data.copies import export
+from shiftproof.data.copies import estimate, export
 from shiftproof.errors import InputError, RunError, RunMismatchError
 from shiftproof.io import files
 from support.detection_trees import (
@@ -499,7 +499,7 @@ def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):
 
 @pytest.mark.parametrize("sampled", [1, 12])
 def test_the_estimate_is_near_what_is_written_and_writes_nothing(tmp_path, monkeypatch, sampled):
-    monkeypatch.setattr(export, "SAMPLED_IMAGES", sampled)
+    monkeypatch.setattr(estimate, "SAMPLED_IMAGES", sampled)
     coco_tree(tmp_path / "coco")
     settings = {"corruptions": ["brightness", "contrast"], "severities": [1, 3], "workers": 2}
     told = estimate_export(tmp_path / "coco", tmp_path / "out", **settings)
@@ -526,7 +526,7 @@ def test_the_estimate_of_tars_and_of_what_is_linked(tmp_path):
     label = next(root.rglob("*labelIds.png")).stat().st_size
     text = next(root.rglob("*.json")).stat().st_size
     tree = export.open_tree(root)
-    assert export._count_carried_bytes(tree, 4) == label + 4 * text
+    assert estimate._count_carried_bytes(tree, 4) == label + 4 * text
 
 
 def test_an_estimate_without_any_readable_image(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from shiftproof.data import estimate_export, export_corrupted
 from shiftproof.data.copies import corrupted_copy
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
-from shiftproof.io import holding
+from shiftproof.io import folder_locks
 from shiftproof.shards import Scheduled
 from support import blobs, tiny
 
@@ -195,7 +195,7 @@ class TestWorkers:
         with pytest.raises(UnfinishedError):
             corrupt(photos, tmp_path / "copy", backend=Scheduled(0, 2))
         before = contents(tmp_path / "copy")
-        with holding._lock(tmp_path / "copy", shared=True):
+        with folder_locks._lock(tmp_path / "copy", shared=True):
             with pytest.raises(InputError, match="Another command is at work"):
                 corrupt(photos, tmp_path / "copy", backend=Scheduled(1, 2), **MORE)
             found = contents(tmp_path / "copy")

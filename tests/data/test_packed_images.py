@@ -28,7 +28,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnknownNameError,
 )
-from shiftproof.io.places import Location, expand_braces
+from shiftproof.io.locations import Location, expand_braces
 from shiftproof.types import Cell
 from support.coloured_images import colours, png, write_saved_dataset, write_tar
 

@@ -12,7 +12,7 @@ from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.models import Classifier, Preprocess
 
 
-def labels_of(data):
+def find_label_file(data):
     return {sample.id: sample.label for sample in data.samples}
 
 
@@ -29,7 +29,7 @@ def test_imagenet_v2_counts_its_folders_and_does_not_spell_them(tmp_path, photo)
         photo(root / folder / "a.jpeg")
     data = open_data(root, classes=imagenet())
     # In the order of letters "10" and "100" come before "2".
-    assert labels_of(data) == {
+    assert find_label_file(data) == {
         f"{index}/a.jpeg": index for index in (0, 1, 2, 10, 100, 999)
     }  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_imagenet_sketch_has_wordnet_ids(tmp_path, photo):
     photo(tmp_path / "sketch" / "n01440764" / "sketch_0.JPEG")
     photo(tmp_path / "sketch" / "n15075141" / "sketch_1.JPEG")
     data = open_data(tmp_path / "sketch", classes=imagenet())
-    assert list(labels_of(data).values()) == [0, 999]
+    assert list(find_label_file(data).values()) == [0, 999]
 
 
 def test_tiny_imagenet_c_is_a_tree(tmp_path, photo):
@@ -47,7 +47,7 @@ def test_tiny_imagenet_c_is_a_tree(tmp_path, photo):
         photo(tmp_path / "Tiny-ImageNet-C" / "fog" / severity / "n01629819" / "test_3.JPEG")
     data = open_data(tmp_path / "Tiny-ImageNet-C", classes=classes)
     assert type(data) is CorruptedTree
-    assert labels_of(data) == {"n01629819/test_3.JPEG": 1}
+    assert find_label_file(data) == {"n01629819/test_3.JPEG": 1}
 
 
 # ---------------------------------------------------------------- 200 of the classes
@@ -63,7 +63,7 @@ def test_a_and_r_are_labeled_among_their_own_classes(tmp_path, photo, name, fold
     for folder in folders:
         photo(tmp_path / name / folder / "a.jpg")
     data = open_data(tmp_path / name, classes=label_set(name))
-    assert {key.split("/")[0]: label for key, label in labels_of(data).items()} == folders
+    assert {key.split("/")[0]: label for key, label in find_label_file(data).items()} == folders
     assert data.classes is label_set(name).classes
     assert data.folders_left_out == {}
     photo(tmp_path / name / "n01440764" / "a.jpg")  # tench, in neither
@@ -224,7 +224,7 @@ def test_a_folder_that_spells_two_classes_says_which(tmp_path, photo):
     ):
         ImageFolder(tmp_path, imagenet())
     data = ImageFolder(tmp_path, imagenet(), class_map={"crane": "n02012849"})
-    assert labels_of(data) == {"crane/a.png": 134, "goldfish/a.png": 1}
+    assert find_label_file(data) == {"crane/a.png": 134, "goldfish/a.png": 1}
     (tmp_path / "list.csv").write_text("crane/a.png,crane\n")
     with pytest.raises(LabelError, match=r"line 1: 'crane' spells 2 classes"):
         open_data(tmp_path / "list.csv", classes=imagenet())

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from shiftproof import bench  # noqa: E402
 from shiftproof.adapt import make_adapter  # noqa: E402
-from shiftproof.bench.grid import Batch  # noqa: E402
+from shiftproof.bench.batching import Batch  # noqa: E402
 from shiftproof.bench.on_device import OnDevice  # noqa: E402
 from shiftproof.bench.views import OnTheFly  # noqa: E402
 from shiftproof.data import ImageArrays  # noqa: E402

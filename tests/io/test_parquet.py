@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.parquet import KnownNames, check_footer, read_parquet
+from shiftproof.io.parquet import NameCache, check_footer, read_parquet
 from shiftproof.io.thrift import read_struct
 
 TABLE = pa.table({"image": ["a", "b"], "found": pa.array([[b"x"], []], pa.list_(pa.binary()))})
@@ -120,7 +120,7 @@ class TestKnownNames:
     def test_equal_names_are_one_list(self, tmp_path):
         one = self.write(tmp_path / "1.parquet", ["a", "b", "c"], found=[1, 2, 3])
         two = self.write(tmp_path / "2.parquet", ["a", "b", "c"], other=[0.5, 1.5, 2.5])
-        known = KnownNames()
+        known = NameCache()
         tables = [read_parquet(path, unique="image", known=known) for path in (one, two)]
         first, second = (known.list_texts(table["image"].chunk(0)) for table in tables)
         assert first is second
@@ -129,7 +129,7 @@ class TestKnownNames:
 
     @pytest.mark.parametrize("other", [["a", "b", "d"], ["a", "c", "b"], ["a", "b"]])
     def test_other_names_are_read_anew(self, tmp_path, other):
-        known = KnownNames()
+        known = NameCache()
         read_parquet(
             self.write(tmp_path / "1.parquet", ["a", "b", "c"]), unique="image", known=known
         )
@@ -137,7 +137,7 @@ class TestKnownNames:
         assert table["image"].to_pylist() == other
 
     def test_names_that_are_there_twice_are_refused_whatever_was_read_before(self, tmp_path):
-        known = KnownNames()
+        known = NameCache()
         read_parquet(self.write(tmp_path / "1.parquet", ["a", "b"]), unique="image", known=known)
         twice = self.write(tmp_path / "2.parquet", ["a", "a"])
         with pytest.raises(BrokenFileError, match="a name of its own for each row"):
@@ -149,7 +149,7 @@ class TestKnownNames:
         data = bytearray(one.read_bytes())
         data[data.index(b"name 4") + 5] = ord("7")
         two.write_bytes(data)
-        known = KnownNames()
+        known = NameCache()
         read_parquet(one, unique="image", known=known)
         with pytest.raises(BrokenFileError, match=r"2\.parquet: no Parquet table"):
             read_parquet(two, unique="image", known=known)

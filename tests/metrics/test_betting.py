@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from shiftproof.errors import InputError
-from shiftproof.metrics.betting import CAUTION, ConfidenceSequence, Game, Rounds, find_end
+from shiftproof.metrics.betting import (
+    MAX_BET_SHARE,
+    CapitalProcess,
+    ConfidenceSequence,
+    Rounds,
+    find_confidence_bound,
+)
 
 
 def rounds(values):
@@ -14,19 +20,24 @@ def rounds(values):
 
 def test_the_end_is_the_root_that_a_hand_finds():
     # (1 + (1 - m) / 2)^20 = 40 at m = 1 - 2 (40^(1/20) - 1).
-    game = Game(np.ones(20), np.full(20, 0.5))
-    assert find_end(game, np.log(40), 0.0, 1.0) == pytest.approx(3 - 2 * 40**0.05, abs=1e-7)
+    process = CapitalProcess(np.ones(20), np.full(20, 0.5))
+    assert find_confidence_bound(process, np.log(40), 0.0, 1.0) == pytest.approx(
+        3 - 2 * 40**0.05, abs=1e-7
+    )
 
 
 def test_a_game_without_enough_capital_rules_nothing_out():
-    assert find_end(Game(np.ones(2), np.full(2, 0.5)), np.log(40), 0.0, 1.0) == 0.0
+    assert (
+        find_confidence_bound(CapitalProcess(np.ones(2), np.full(2, 0.5)), np.log(40), 0.0, 1.0)
+        == 0.0
+    )
 
 
 def test_the_interval_is_where_neither_product_has_reached_its_threshold():
     values = np.random.default_rng(0).random(60) < 0.3
     sequence = ConfidenceSequence(0.0, 1.0)
     sequence.add(rounds(values), aim=0.1)
-    bet = min(0.1 / 0.25, CAUTION)
+    bet = min(0.1 / 0.25, MAX_BET_SHARE)
     means = np.linspace(0.001, 0.999, 999)
     up = np.prod(1 + bet * (values[:, None] - means), axis=0)
     down = np.prod(1 - bet * (values[:, None] - means), axis=0)

@@ -7,7 +7,11 @@ import pytest
 
 from shiftproof.errors import InputError
 from shiftproof.metrics import expected_calibration_error
-from shiftproof.metrics.calibration import bin_index, calibration_columns, calibration_error_of
+from shiftproof.metrics.calibration import (
+    bin_index,
+    calibration_error_of,
+    stack_calibration_columns,
+)
 
 
 def as_in_the_paper(confidence, correct, bins):
@@ -63,7 +67,7 @@ def test_columns_give_the_error_of_any_weighting():
     confidence, correct = rng.random(60), rng.random(60) < 0.5
     drawn = rng.integers(0, 60, (20, 60))
     weights = np.stack([np.bincount(row, minlength=60) for row in drawn])
-    columns = calibration_columns(confidence, correct)
+    columns = stack_calibration_columns(confidence, correct)
     assert columns.shape == (60, 15)
     values = calibration_error_of(weights @ columns / 60)
     expected = [expected_calibration_error(confidence[row], correct[row]) for row in drawn]

@@ -17,8 +17,8 @@ from shiftproof.metrics import (
     relative_performance_under_corruption,
 )
 from shiftproof.metrics.corruption import (
+    compute_mce_weights,
     corruption_errors,
-    mce_weights,
     relative_corruption_errors,
 )
 
@@ -274,6 +274,6 @@ def test_the_clean_cell_is_no_severity():
 def test_weights_sum_the_errors_of_cells_to_mce():
     names = [name for name in COMMON for _ in range(5)]
     alexnet = np.array([ALEXNET_ERROR[name] for name in names])
-    assert mce_weights(names) @ alexnet == pytest.approx(1)
+    assert compute_mce_weights(names) @ alexnet == pytest.approx(1)
     # Of one corruption alone: five errors of a half are 0.5 over AlexNet's mean error.
-    assert mce_weights(["fog"] * 5).sum() / 2 == pytest.approx(0.5 / ALEXNET_ERROR["fog"])
+    assert compute_mce_weights(["fog"] * 5).sum() / 2 == pytest.approx(0.5 / ALEXNET_ERROR["fog"])

@@ -15,7 +15,7 @@ from shiftproof.metrics import (
     coco_intervals,
     coco_metrics,
 )
-from shiftproof.metrics.detection import _hits_needed
+from shiftproof.metrics.detection import _count_hits_needed
 from shiftproof.types import Detections
 from support.random_detections import pycocotools, random_set, resampled
 
@@ -223,7 +223,7 @@ def test_of_equal_overlaps_the_last_object_is_taken():
 
 def test_the_objects_needed_for_a_recall_are_those_of_a_search_in_the_shares():
     counts = [*range(1, 1500), 20011, 36781]
-    needed = _hits_needed(np.array(counts))
+    needed = _count_hits_needed(np.array(counts))
     for count, ours in zip(counts, needed, strict=True):
         there = np.searchsorted(np.arange(count + 1) / count, np.linspace(0, 1, 101), "left")
         np.testing.assert_array_equal(ours, there)

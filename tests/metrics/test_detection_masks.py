@@ -8,7 +8,7 @@ from pycocotools import mask as library
 
 from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.metrics import CocoEvaluator, coco_metrics
-from shiftproof.metrics.masks import areas_of, run_length_codes
+from shiftproof.metrics.masks import compute_areas, encode_masks
 from shiftproof.types import Detections
 from support.random_detections import HEIGHT, WIDTH, pycocotools, random_set
 
@@ -124,7 +124,7 @@ def test_the_runs_of_a_code_are_counted_as_they_were_coded():
     codes.append(code_of(np.ones((3000, 3000), dtype=np.uint8)))
     sizes.append((3000, 3000))
     filled.append(9_000_000)
-    np.testing.assert_array_equal(areas_of(run_length_codes("masks", codes, sizes)), filled)
+    np.testing.assert_array_equal(compute_areas(encode_masks("masks", codes, sizes)), filled)
 
 
 def code_of(pixels):
@@ -160,7 +160,7 @@ def code_of(pixels):
 def test_a_mask_that_c_code_must_not_see_is_refused(segmentation, says):
     good = [[0, 0, 5, 0, 5, 5]]
     with pytest.raises(InputError, match=rf"^found\[1\]: .*{says}"):
-        run_length_codes("found", [good, segmentation, good], [SIZE] * 3)
+        encode_masks("found", [good, segmentation, good], [SIZE] * 3)
 
 
 def test_a_code_that_breaks_off_does_not_lean_on_the_next():
@@ -168,7 +168,7 @@ def test_a_code_that_breaks_off_does_not_lean_on_the_next():
     cut = {"size": list(SIZE), "counts": whole[:-1]}
     rest = {"size": list(SIZE), "counts": whole[-1:]}
     with pytest.raises(InputError, match=r"^found\[0\]"):
-        run_length_codes("found", [cut, rest], [SIZE] * 2)
+        encode_masks("found", [cut, rest], [SIZE] * 2)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_a_code_that_breaks_off_does_not_lean_on_the_next():
     ],
 )
 def test_damaged_runs_that_fill_the_image_by_chance_are_refused(counts):
-    run_length_codes("found", [{"size": [4, 5], "counts": "d0"}], [(4, 5)])
+    encode_masks("found", [{"size": [4, 5], "counts": "d0"}], [(4, 5)])
     with pytest.raises(InputError, match=r"^found\[0\].*do not fill its image"):
-        run_length_codes("found", [{"size": [4, 5], "counts": counts}], [(4, 5)])
+        encode_masks("found", [{"size": [4, 5], "counts": counts}], [(4, 5)])
 
 
 def test_an_annotation_without_an_area_has_its_masks():

@@ -12,11 +12,11 @@ from scipy import stats
 from shiftproof.errors import InputError
 from shiftproof.metrics import Interval, bootstrap_mean, intervals
 from shiftproof.metrics.intervals import (
-    blocks_of,
+    correct_bias,
+    count_blocks,
     percentile_interval,
     resample_weights,
     sum_resamples,
-    without_bias,
 )
 
 
@@ -60,7 +60,7 @@ def test_blocks_change_nothing(monkeypatch, block_bytes):
     monkeypatch.setattr(intervals, "BLOCK_BYTES", block_bytes)
     calls = []
     sums = sum_resamples([lambda: table] * 2, 40, 100, done=lambda: calls.append(1))
-    assert len(calls) == 2 * blocks_of(40, 100)
+    assert len(calls) == 2 * count_blocks(40, 100)
     for values in sums:
         np.testing.assert_array_equal(values, expected)
 
@@ -226,12 +226,12 @@ def test_the_interval_of_a_calibration_error_does_not_leave_out_the_figure():
     replicates = np.abs(sums).sum(axis=1) / 60
     biased = percentile_interval(replicates)
     assert replicates[1:].mean() > replicates[0] + 0.02
-    moved = percentile_interval(without_bias(replicates))
+    moved = percentile_interval(correct_bias(replicates))
     assert moved.value == biased.value == replicates[0]
     assert moved.low < moved.value < moved.high
     assert moved.high - moved.low == pytest.approx(biased.high - biased.low)
-    assert without_bias([np.nan, 1.0])[1] == 1.0
-    assert list(without_bias([2.0, 3.0, 5.0, np.nan])[:3]) == [2.0, 1.0, 3.0]
+    assert correct_bias([np.nan, 1.0])[1] == 1.0
+    assert list(correct_bias([2.0, 3.0, 5.0, np.nan])[:3]) == [2.0, 1.0, 3.0]
 
 
 def test_each_table_is_made_once_and_groups_of_them_change_no_bit(monkeypatch):

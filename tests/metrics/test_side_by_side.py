@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shiftproof.metrics.intervals import resample_weights, summable
+from shiftproof.metrics.intervals import make_summable, resample_weights
 from shiftproof.metrics.side_by_side import SideBySide
 
 COUNT = 500
@@ -20,7 +20,7 @@ def make_tables(rng):
 
 
 def test_sums_are_those_of_each_table_in_float64():
-    tables = [summable(table, COUNT) for table in make_tables(np.random.default_rng(0))]
+    tables = [make_summable(table, COUNT) for table in make_tables(np.random.default_rng(0))]
     beside = SideBySide.of(tables)
     # Once for the tables before the third: who counts; and which are wrong, of each table.
     assert beside.whole.shape == (COUNT, 2 + 4)

@@ -49,8 +49,8 @@ def test_the_page_has_a_bar_and_a_figure_for_each_condition(scored: Path) -> Non
     values = [row.all("td")[1].text.split()[0] for row in rows[:3]]
     expected = [one.models[0].summary["clean"] for one in read_scores(scored).conditions]
     assert values == [f"{100 * one.value:.1f}" for one in expected if one is not None]
-    assert "2 are left out: the metadata say nothing of them" in section.text
-    assert "night: one image, so no interval" in section.text
+    assert "2 are left out, since they are not in the metadata" in section.text
+    assert "night: one image, so there is no interval" in section.text
     assert "independent samples" in section.text
 
 
@@ -83,7 +83,7 @@ def test_the_tables_hold_every_condition(scored: Path, capsys: pytest.CaptureFix
     assert cli.run(command) == 0
     told = capsys.readouterr().out
     assert "night" in told
-    assert "one image, so no interval" in " ".join(told.split())
+    assert "one image, so there is no interval" in " ".join(told.split())
 
 
 def test_bad_input_is_a_sentence_and_code_2(

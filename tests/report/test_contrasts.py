@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix
 
 from shiftproof.report.classification.answers import Tally
 from shiftproof.report.grid.contrasts import fit_line
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.runs import Run
 from shiftproof.types import Cell
 from support import simulated_runs
@@ -152,7 +152,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_answers_are_counted_as_scikit_learn_counts_them(run: Path) -> None:
-    [entry, _] = Shown.of([Run(run)]).entries
+    [entry, _] = PageContent.of([Run(run)]).entries
     cells = [Cell("fog", 1), Cell("fog", 5)]
     tally = Tally.over(entry, cells)
     records = [Run(run).cell("source", cell.corruption, cell.severity) for cell in cells]
@@ -217,7 +217,7 @@ def test_the_next_step_says_how_many_images_would_tell(tmp_path: Path) -> None:
     }  # fmt: skip
     run = write_run(tmp_path / "run", content, sheets=0)
     # The interval falls with the root of the number: half of 8 points to 2 points, 4 times 500.
-    assert f"about {500 * math.ceil((0.04 / 0.02) ** 2):,} images would tell" in steps_of(run)
+    assert f"about {500 * math.ceil((0.04 / 0.02) ** 2):,} images would show it" in steps_of(run)
 
 
 def test_a_model_that_guesses_is_said_to_be_loaded_wrongly(tmp_path: Path) -> None:

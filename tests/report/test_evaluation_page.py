@@ -148,7 +148,7 @@ def test_the_next_step_is_an_audit_where_there_is_none(run):
         figure["accuracy"] = {"value": 0.01, "low": -0.02, "high": 0.04}
     steps = next(one for one in page_sections(run(content)) if one.attributes["id"] == "next").text
     assert "shiftproof report EVALUATION AUDIT" in steps
-    assert "two cannot be told from one on any test set" in steps
+    assert "No significant difference of two from one on any test set" in steps
 
 
 def page_sections(folder):

@@ -31,14 +31,14 @@ def test_a_calibration_error_that_rises_is_said_in_the_lead_and_on_the_card(tmp_
     page = page_of(write_run(tmp_path / "run", content, sheets=0))
     [lead, *_] = [one.text for one in page.all("p", "lead")]
     assert lead.endswith(
-        "BN takes 10.0 points off that. The price of BN: the clean error rises by 2.0 points and the "
+        "BN takes 10.0 points off that. The cost of BN: the clean error rises by 2.0 points and the "
         "calibration error rises by 3.4 points."
     )
     card = page.by_id("overview").text
-    assert "The price: the calibration error rises by 3.4 points (95 % interval +2.0 to +5.0)" in (
+    assert "The cost: the calibration error rises by 3.4 points (95 % interval +2.0 to +5.0)" in (
         card.replace("\N{NO-BREAK SPACE}", " ")
     )
-    assert card.count("The price: on clean images") == 1
+    assert card.count("The cost: on clean images") == 1
 
 
 def test_what_may_be_chance_and_what_gets_better_is_no_price(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_may_be_chance_and_what_gets_better_is_no_price(tmp_path: Path) -> 
         mce=(0.2, 0.1, 0.3),
     )
     page = page_of(write_run(tmp_path / "run", content, sheets=0))
-    assert "The price" not in page.text
+    assert "The cost" not in page.text
 
 
 def test_a_run_of_some_images_says_how_many_and_how_near_that_is(

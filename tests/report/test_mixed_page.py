@@ -77,7 +77,7 @@ def test_alike_runs_are_ranked_in_their_part(page: Node, runs: list[Path]) -> No
 def test_folders_of_images_are_refused_where_no_audit_is(runs: list[Path], tmp_path: Path) -> None:
     from shiftproof.report import write_report
 
-    with pytest.raises(InputError, match="named for an audit"):
+    with pytest.raises(InputError, match="only be given for an audit"):
         write_report(runs[:3], tmp_path / "page.html", images=[tmp_path])
     assert not (tmp_path / "page.html").exists()
 
@@ -106,11 +106,11 @@ def test_the_ranking_is_the_same_in_every_form(
 
 def test_names_and_figures_survive_markdown(tmp_path: Path) -> None:
     from shiftproof.metrics.intervals import Interval
-    from shiftproof.report.table_writing import Column, Row, Table, as_markdown
+    from shiftproof.report.table_writing import Column, Row, Table, to_markdown
 
     row = Row("x", "n", "a|b *c*\n<d>", "", "error", (Interval(0.5), Interval(-0.1, -0.2, -0.05)))
     table = Table((Column("m_1"), Column("m_1", "n")), (row,), "What\nit is", ())
-    assert as_markdown(table).splitlines() == [
+    assert to_markdown(table).splitlines() == [
         "What it is",
         "",
         "|  | m\\_1 | m\\_1 − n |",

@@ -103,7 +103,7 @@ def column(page: Any, table: str, place: int) -> list[str]:
 def test_a_click_on_a_heading_sorts_by_number_and_by_name(browser: Any, detectors: Path) -> None:
     table = "#separation table"
     with open_page(browser, detectors) as opened:
-        head = opened.page.locator(f"{table} th button.sort", has_text="Apart")
+        head = opened.page.locator(f"{table} th button.sort", has_text="Range")
         head.click()
         falling = [float(text) for text in column(opened.page, table, 4)]
         assert falling == sorted(falling, reverse=True)

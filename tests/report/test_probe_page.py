@@ -148,7 +148,7 @@ def test_the_lead_says_what_is_kept_and_what_is_not(page: Node) -> None:
     assert first == (
         "A network keeps 92.0 % of brightness and 50.0 % of fog. It has collapsed hue. Controls read "
         "30.0 % of hue (an untrained network, by a linear probe). Whether it keeps JPEG compression "
-        "cannot be told from 20 images. Nothing here, the controls neither, reads flip: of these the "
+        "is unclear from 20 images. Nothing here, the controls neither, reads flip: of these the "
         "images say nothing about the encoder."
     )
     assert second.startswith("Another keeps 90.0 % of brightness and 40.0 % of hue. Only a network")

@@ -1,4 +1,4 @@
-"""Errors without labels on the page: the guesses beside the truth, and what is believed of a stream."""
+"""Errors without labels on the page: estimated against true errors, and estimates for a stream."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows_of(table: Node) -> list[list[str]]:
 
 def test_every_guess_stands_beside_the_truth(tmp_path: Path) -> None:
     content = with_guesses(scores())
-    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("estimators")
     assert rows_of(section.one("table", "cells")) == [
         [
             model["name"],
@@ -52,8 +52,8 @@ def test_every_guess_stands_beside_the_truth(tmp_path: Path) -> None:
 
 def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
     content = with_guesses(scores())
-    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
-    rows = rows_of(section.one("table", "guesses"))
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("estimators")
+    rows = rows_of(section.one("table", "estimators"))
     entries = [
         (model, entry) for model in content["models"] for entry in model["detail"]["estimators"]
     ]
@@ -83,7 +83,7 @@ def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
 
 def test_marks_lie_where_guess_and_truth_say(tmp_path: Path) -> None:
     content = with_guesses(scores(models=("source", "BN"), corruptions=("fog",)))
-    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("estimators")
     charts = section.all("svg", "scatter")
     assert len(charts) == 3
     for chart, name in zip(charts, GUESSES, strict=True):
@@ -110,7 +110,7 @@ def test_marks_lie_where_guess_and_truth_say(tmp_path: Path) -> None:
 
 def test_every_scatter_says_what_it_shows(tmp_path: Path) -> None:
     content = with_guesses(scores())
-    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("estimators")
     for chart in section.all("svg", "scatter"):
         assert chart.attributes["role"] == "img"
         assert "75 cells" in chart.attributes["aria-label"]
@@ -118,7 +118,7 @@ def test_every_scatter_says_what_it_shows(tmp_path: Path) -> None:
 
 def test_a_run_without_guesses_has_no_such_section(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", scores(), sheets=0))
-    assert not [node for node in page.all("section") if node.attributes["id"] == "known"]
+    assert not [node for node in page.all("section") if node.attributes["id"] == "estimators"]
 
 
 def guesses_of(model: dict[str, Any], cell: dict[str, Any]) -> dict[str, float]:
@@ -168,7 +168,7 @@ def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:
     content["models"][0]["title"] = "<b>m</b>"
     entry = content["models"][0]["detail"]["estimators"][0]
     entry["title"], entry["worst"]["corruption"] = "<i>t</i>", "<u>w</u>"
-    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("estimators")
     assert not [node for node in section.walk() if node.tag in ("i", "u")]
     assert "<b>m</b>" in section.text
     assert "<i>t</i>" in section.text
@@ -177,11 +177,11 @@ def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- a stream without labels
 
 
-def believed(
+def estimated(
     value: float, *, reach: float = 0.06, other: float | None = None, images: int = 500,
-    hardest: float = 0.9,
+    max_error: float = 0.9,
 ) -> StreamEstimate:  # fmt: skip
-    """What is believed of one model: wrong on ``value``, by a second estimator on ``other``."""
+    """The estimates of one model: wrong on ``value``, by a second estimator on ``other``."""
 
     def ends(center: float) -> Interval:
         return Interval(center, max(0.0, center - reach), min(1.0, center + reach))
@@ -191,7 +191,7 @@ def believed(
     return StreamEstimate(
         models=(
             ModelEstimate(
-                "source", "atc", dict.fromkeys(estimates, quality), hardest,
+                "source", "atc", dict.fromkeys(estimates, quality), max_error,
                 (CellEstimate(CLEAN, images, estimates), CellEstimate(Cell("fog", 3), 9, estimates)),
             ),
         ),
@@ -214,24 +214,23 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Node]
 
 
 def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> None:
-    seen = page(believed(0.29))
+    seen = page(estimated(0.29))
     header = seen.one("header").text
     assert (
-        "We believe that EfficientNet-Lite0 is right on 71 ± 6 % of your images as they are."
-        in header
+        "EfficientNet-Lite0 is estimated to be right on 71 ± 6 % of your original images." in header
     )
-    assert "Outside “How right is it on your images?” every percentage is" in header
-    section = seen.by_id("belief")
+    assert "Outside “How accurate is it on your images?” every percentage is" in header
+    section = seen.by_id("estimate")
     assert section.one(style="big").text == "71 ± 6 % 65.0–77.0"
     for words in (
         "Average thresholded confidence",
         "Learned on 2,000 labeled images of the run “labeled”",
-        "In its 75 corrupted cells, where the truth is known, this guess was off by 3.0 points",
+        "In its 75 corrupted cells, where the truth is known, this estimator was off by 3.0 points",
         "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the answers were wrong where it said "
         "61.0 %)",
-        "in 71 of those 75 cells the truth lay within that reach",
-        "When not to believe it",
-        "unlike the corruptions that the guess was tried on (Fog and Glass blur; severities 1 to 5)",
+        "in 71 of those 75 cells the truth lay within 1.96 times the root mean square",
+        "When not to trust it",
+        "unlike the corruptions on which the estimator was validated (Fog and Glass blur; severities 1 to 5)",
     ):
         assert words in section.text
     assert not section.all(style="alarm")
@@ -241,27 +240,27 @@ def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> 
 
 
 def test_a_belief_that_is_too_wide_is_not_put_as_a_number(page: Callable[..., Node]) -> None:
-    seen = page(believed(0.29, reach=0.25))
-    assert "cannot be told without labels: believable is anything within 46–96 %." in seen.text
-    assert "We believe" not in seen.text
-    assert seen.by_id("belief").one(style="big").text == "46–96 % too wide to be of use"
+    seen = page(estimated(0.29, reach=0.25))
+    assert "cannot be estimated without labels: anything within 46–96 % is plausible." in seen.text
+    assert "is estimated to be right" not in seen.text
+    assert seen.by_id("estimate").one(style="big").text == "46–96 % too wide to be of use"
 
 
 @pytest.mark.parametrize(
     ("stream", "says"),
     [
         (
-            believed(0.5, hardest=0.45),
-            "beyond all that was seen with labels (at most 45.0 % wrong)",
+            estimated(0.5, max_error=0.45),
+            "exceeds all errors measured with labels (at most 45.0 % wrong)",
         ),
-        (believed(0.3, other=0.5), "difference of confidences says 50 ± 6 %, which cannot be"),
-        (believed(0.3, images=99), "only 99 images"),
+        (estimated(0.3, other=0.5), "difference of confidences says 50 ± 6 %, which cannot be"),
+        (estimated(0.3, images=99), "only 99 images"),
     ],
 )
 def test_what_speaks_against_a_belief_is_said(
     page: Callable[..., Node], stream: StreamEstimate, says: str
 ) -> None:
-    [alarm] = page(stream).by_id("belief").all(style="alarm")
+    [alarm] = page(stream).by_id("estimate").all(style="alarm")
     assert says in alarm.text
 
 
@@ -282,12 +281,12 @@ def test_a_calibration_needs_one_run_without_labels(tmp_path: Path) -> None:
     [(0.713, "71"), (0.0061, "1"), (0.004, "0.4"), (0.0, "0"), (0.0002, "0"), (1.0, "100")],
 )
 def test_a_guess_has_no_more_digits_than_it_deserves(fraction: float, text: str) -> None:
-    assert wording.rough(fraction) == text
+    assert wording.round_percent(fraction) == text
 
 
 @pytest.mark.parametrize(
     ("bias", "says"),
-    [(-0.02, "optimistic"), (0.02, "pessimistic"), (0.004, "neither"), (-0.004, "neither")],
+    [(-0.02, "optimistic"), (0.02, "pessimistic"), (0.004, "no bias"), (-0.004, "no bias")],
 )
 def test_a_guess_leans_to_a_side(bias: float, says: str) -> None:
-    assert says in wording.leaning(bias)
+    assert says in wording.describe_bias(bias)

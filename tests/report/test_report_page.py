@@ -240,7 +240,7 @@ def test_no_effect_is_claimed_where_the_interval_holds_zero(
     tmp_path: Path, ends: tuple[float, float]
 ) -> None:
     text = verdict_page(tmp_path, ends[0], sum(ends) / 2, ends[1])
-    assert "Whether BN helps cannot be told from 500 images" in text
+    assert "Whether BN helps is unclear from 500 images" in text
     assert "lowers" not in text
     assert "harm" not in text
 
@@ -581,13 +581,13 @@ def test_the_policy_stands_before_all_that_it_governs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [True, False])
 def test_text_on_heat_cells_can_be_read(dark: bool) -> None:
-    for level in (*colours.sequential(dark=dark), *colours.diverging(dark=dark)):
+    for level in (*colours.make_sequential(dark=dark), *colours.make_diverging(dark=dark)):
         assert wcag(level.ground, level.text) >= 4.5
 
 
 def test_palettes_are_steady_in_lightness() -> None:
-    light = [luminance(level.ground) for level in colours.sequential(dark=False)]
-    dark = [luminance(level.ground) for level in colours.sequential(dark=True)]
+    light = [luminance(level.ground) for level in colours.make_sequential(dark=False)]
+    dark = [luminance(level.ground) for level in colours.make_sequential(dark=True)]
     assert light == sorted(light, reverse=True)
     assert dark == sorted(dark)
 
@@ -660,9 +660,9 @@ def test_runs_that_are_not_alike_are_not_compared_silently(
     second = write_run(tmp_path / "second", scores(**kwargs), sheets=0, settings=settings)
     page = page_of([first, second])
     alarm = page.one(style="alarm").text
-    assert "not like for like" in alarm
+    assert "not comparable" in alarm
     assert f"{aspect} (first: " in alarm
-    assert "beyond chance; where they do" not in page.by_id("overview").text
+    assert "significant; where they do" not in page.by_id("overview").text
 
 
 def test_errors_and_disagreements_share_no_axis(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_lead_says_what_is_kept(page, run):
 
 
 def test_classes_stand_with_their_loss_first(page, run):
-    rows = page.by_id("classes").one("table", "falling").all("tr")[1:]
+    rows = page.by_id("classes").one("table", "dropping").all("tr")[1:]
     detail = run.scores.models[0].detail["classes"]
     assert [row.inside("th")[0].text for row in rows] == [one["name"] for one in detail]
     cells = [cell.text for cell in rows[0].inside("td")]

@@ -149,9 +149,9 @@ def test_tables_are_those_of_the_scores() -> None:
 @pytest.mark.parametrize(
     ("gap", "half", "words", "never"),
     [
-        (0.1, 0.01, "A better score may be owed to that, or may not.", "cannot be told"),
+        (0.1, 0.01, "A better score may be owed to that, or may not.", "is unclear"),
         (0.1, 0.01, "Only training without the 310 rows that come closer (15.5 % of 2,000)", "proves"),
-        (0.005, 0.01, "cannot be told from 400 test rows", "may be owed to that"),
+        (0.005, 0.01, "is unclear from 400 test rows", "may be owed to that"),
         (-0.1, 0.01, "similar images do not explain a score that is better", "may be owed"),
     ],
 )  # fmt: skip
@@ -171,7 +171,7 @@ def test_the_lead_sorts_the_sets(tmp_path: Path) -> None:
     first, second = [each.text for each in page.all("p", "lead")]
     assert first == (
         "The training set comes closer than the reference to sketch and r. It comes less close to "
-        "art. For noise the two cannot be told apart."
+        "art. For noise their difference is not significant."
     )
     assert "Without the 456 rows that come too close to any test set (22.8 %" in second
     assert "this page cannot say it" in second
@@ -215,7 +215,7 @@ def test_near_duplicates_are_warned_of(tmp_path: Path) -> None:
 def test_without_a_reference_nothing_is_compared(tmp_path: Path) -> None:
     page = page_of(write_audit(tmp_path / "run", without_reference(scores())))
     assert "not whether that is closer than usual" in page.one("p", "lead").text
-    assert "there is no reference training set" in page.all(style="verdict")[0].text
+    assert "without a reference training set" in page.all(style="verdict")[0].text
     assert [card.one("h3").text for card in page.all(style="card")] == ["Near-duplicates"]
     assert not [node for node in page.walk() if node.attributes.get("id") == "pruning"]
     for svg in page.by_id("curves").all("svg", "curves"):
@@ -319,7 +319,7 @@ def test_pictures_are_found_where_the_folder_of_their_set_lies_now(tmp_path: Pat
 
 def test_folders_of_images_are_an_audits(tmp_path: Path) -> None:
     plain = write_run(tmp_path / "plain", sheets=0)
-    with pytest.raises(InputError, match="keeps its pictures in its own folder"):
+    with pytest.raises(InputError, match="has its pictures in its own folder"):
         write_report(plain, images=[tmp_path])
 
 

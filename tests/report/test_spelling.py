@@ -14,7 +14,7 @@ from support.report_runs import measure_of, scores, write_run
 
 
 @pytest.mark.parametrize(
-    ("spelling", "value", "figure", "change", "signed"),
+    ("number_format", "value", "figure", "change", "signed"),
     [
         (SHARES, 0.5789, "57.9", "+57.9", "57.9\N{NO-BREAK SPACE}%"),
         (SHARES, -0.0004, "0.0", "0.0", "0.0\N{NO-BREAK SPACE}%"),
@@ -32,10 +32,10 @@ from support.report_runs import measure_of, scores, write_run
         (NUMBERS, None, "–", "–", "–"),
     ],
 )
-def test_the_digits(spelling, value, figure, change, signed):
-    assert spelling.figure(value) == figure
-    assert spelling.change(value) == change
-    assert spelling.with_sign(value) == signed
+def test_the_digits(number_format, value, figure, change, signed):
+    assert number_format.figure(value) == figure
+    assert number_format.change(value) == change
+    assert number_format.with_sign(value) == signed
 
 
 def test_the_ends_of_an_interval():
@@ -50,19 +50,19 @@ def test_the_ends_of_an_interval():
 
 @pytest.mark.parametrize("highest", [1e-6, 0.07, 1.0, 1.01, 9.99, 17.4, 101, 255, 3.3e6])
 def test_an_axis_of_numbers_holds_the_largest_without_wasting_half(highest):
-    top = figures.nice_top(highest, NUMBERS)
+    top = figures.choose_top(highest, NUMBERS)
     assert highest <= top * (1 + 1e-12)
     assert top < 2 * highest
     assert all(len(NUMBERS.tick(top * step / 4)) <= 7 for step in range(5))
 
 
 def test_an_axis_begins_below_0_where_there_are_such_figures():
-    low, top = figures.nice_ends([Interval(-3.0, -7.5, 1.0), None, Interval(11.0)], NUMBERS)
+    low, top = figures.choose_axis_range([Interval(-3.0, -7.5, 1.0), None, Interval(11.0)], NUMBERS)
     assert (low, top) == (-8, 12)
-    assert figures.nice_ends([Interval(-3.0)], NUMBERS) == (pytest.approx(-3.2), 0)
-    assert figures.nice_ends([Interval(-0.01, -0.1, 1.01)], SHARES) == (0, 1)
-    assert figures.nice_ends([], NUMBERS) == (0, 1)
-    assert figures.nice_ends([Interval(0.0)], NUMBERS) == (0, 1)
+    assert figures.choose_axis_range([Interval(-3.0)], NUMBERS) == (pytest.approx(-3.2), 0)
+    assert figures.choose_axis_range([Interval(-0.01, -0.1, 1.01)], SHARES) == (0, 1)
+    assert figures.choose_axis_range([], NUMBERS) == (0, 1)
+    assert figures.choose_axis_range([Interval(0.0)], NUMBERS) == (0, 1)
 
 
 def in_unit(unit, scale):

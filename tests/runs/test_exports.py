@@ -12,7 +12,7 @@ import shiftproof
 from shiftproof import cli
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.runs import load_run
-from shiftproof.runs.samples import overlap
+from shiftproof.runs.samples import compute_overlap
 from support import finished_runs
 from support.simulated_runs import CLASSES, GRID, draw_tables, write_run
 
@@ -84,7 +84,7 @@ def test_an_overlap_is_that_of_torchvision():
     boxes = rng.uniform(1, 9, (20, 4))
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     theirs = box_iou(torch.from_numpy(corners[:10]), torch.from_numpy(corners[10:])).numpy()
-    ours = [[overlap(one, other) for other in boxes[10:]] for one in boxes[:10]]
+    ours = [[compute_overlap(one, other) for other in boxes[10:]] for one in boxes[:10]]
     np.testing.assert_allclose(ours, theirs)
 
 

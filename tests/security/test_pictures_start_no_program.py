@@ -18,13 +18,13 @@ from PIL import EpsImagePlugin, Image
 
 import shiftproof
 from shiftproof import Encoder, Preprocess
-from shiftproof.bench.views import through_jpeg
+from shiftproof.bench.views import round_trip_jpeg
 from shiftproof.corruptions.textures import read_photographs
 from shiftproof.data import ImageFolder, ImageTable, export_corrupted, open_detection_data
 from shiftproof.embed import embed
 from shiftproof.errors import InputError, ShiftproofError
 from shiftproof.io.images import FORMATS, read_image, read_size
-from shiftproof.report.gallery import _open
+from shiftproof.report.gallery import _read_picture
 from shiftproof.report.sheet import write_sheet
 from shiftproof.stylize.styles import Paintings
 
@@ -172,7 +172,7 @@ def through_frost(photos, out):
 
 def through_the_page(photos, out):
     for path in photos.iterdir():
-        assert (_open(photos, path.name) is None) == (path.name != "good.png")
+        assert (_read_picture(photos, path.name) is None) == (path.name != "good.png")
 
 
 def through_the_sheet(photos, out):
@@ -198,7 +198,7 @@ def test_no_format_that_is_decoded_starts_a_program_or_reads_another_file():
 
 def test_what_was_encoded_here_comes_back():
     image = np.full((16, 16, 3), 90, np.uint8)
-    assert np.abs(through_jpeg(image).astype(int) - 90).max() <= 1
+    assert np.abs(round_trip_jpeg(image).astype(int) - 90).max() <= 1
 
 
 OPENERS = {"open", "imread", "imreadmulti", "imdecode", "read_file", "decode_image", "decode_jpeg"}

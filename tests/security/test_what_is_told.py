@@ -12,7 +12,7 @@ from PIL import Image
 
 import shiftproof
 from shiftproof import cli
-from shiftproof.cli.printing import say_json
+from shiftproof.cli.printing import print_json
 from shiftproof.compute.progress import progress
 
 PALETTE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
@@ -39,7 +39,7 @@ def vectors(folder, seed, count=40):
     return folder
 
 
-def texts_of(folder):
+def decode_texts(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes().decode("utf-8", "replace")
         for path in folder.rglob("*")
@@ -77,7 +77,7 @@ def test_no_record_names_a_folder_of_the_machine(verb, run, machine, tmp_path):
     out = tmp_path / "out"
     words = [str(word).format(h=machine) for word in VERBS[verb]]
     assert run(verb, *words, "--out", out, "--workers", 0) == 0
-    found = texts_of(out)
+    found = decode_texts(out)
     assert found
     for name, text in found.items():
         assert "home-of-ada" not in text, name
@@ -88,7 +88,7 @@ def test_no_record_names_a_folder_of_the_machine(verb, run, machine, tmp_path):
 def test_no_manifest_names_a_folder_of_the_machine(verb, run, machine, tmp_path):
     more = ["--corruptions", "contrast", "--severities", 1] if verb == "corrupt" else []
     run(verb, machine / "photos", tmp_path / "out", *more, "--workers", 0)
-    found = texts_of(tmp_path / "out")
+    found = decode_texts(tmp_path / "out")
     assert found
     assert not [name for name, text in found.items() if "home-of-ada" in text]
 
@@ -185,7 +185,7 @@ def test_rows_behind_a_url_are_recorded_without_its_secrets(run, tmp_path, capsy
     assert run("audit", url, "--test", f"s={url}", "--out", tmp_path / "out", "--k", 2) == 0
     told = capsys.readouterr()
     assert "hunter2" not in told.out + told.err
-    found = texts_of(tmp_path / "out")
+    found = decode_texts(tmp_path / "out")
     assert "run.json" in found
     assert not [name for name, text in found.items() if "hunter2" in text]
     assert "memory://***@store/rows" in found["run.json"]
@@ -220,7 +220,7 @@ def test_no_escape_sequence_of_a_name_reaches_the_terminal(verb, run, tmp_path, 
 
 
 def test_json_stays_json(capsys):
-    say_json('{"name": "a\x9b31m\u202eb é"}\n')
+    print_json('{"name": "a\x9b31m\u202eb é"}\n')
     assert capsys.readouterr().out == '{"name": "a\\u009b31m\\u202eb é"}\n'
 
 

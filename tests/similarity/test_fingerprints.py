@@ -75,7 +75,7 @@ def test_what_lies_behind_a_url(state, monkeypatch):
     fsspec = pytest.importorskip("fsspec")
     import io
 
-    from shiftproof.io.places import Location
+    from shiftproof.io.locations import Location
 
     system = fsspec.filesystem("memory")
 

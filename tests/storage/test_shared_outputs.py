@@ -226,14 +226,14 @@ def test_commits_of_several_count_whoever_finishes_in_between(memory):
         )
 
     slow = send(send(Contents(), "a"), "b")
-    quick = send(send(slow.read_on(store), "c"), "d")
+    quick = send(send(slow.read_later_commits(store), "c"), "d")
     quick.finish(store, shared=True)
     third = Contents.read(store, store.list(".shiftproof")).reopen(store, shared=True)
     third = send(third, "e")
-    slow = send(slow, "f").read_on(store)
+    slow = send(slow, "f").read_later_commits(store)
     assert sorted(slow.files) == list("abcdef")
     slow.finish(store, shared=True)
-    third = send(third, "g").read_on(store)
+    third = send(third, "g").read_later_commits(store)
     assert sorted(third.files) == list("abcdefg")
 
 
@@ -267,7 +267,7 @@ def interrupt(monkeypatch):
 
 def test_a_list_that_is_written_late_loses_nothing_sent_before(memory, interrupt):
     slow = send_one(Contents(), "a")
-    quick = slow.read_on(STORE)
+    quick = slow.read_later_commits(STORE)
 
     def send_and_finish():
         send_one(quick, "b").finish(STORE, shared=True)
@@ -284,7 +284,7 @@ def test_a_list_that_is_written_late_loses_nothing_sent_before(memory, interrupt
 def test_an_output_that_is_finished_while_another_reopens_it_keeps_all(memory, interrupt, method):
     send_one(Contents(), "a").finish(STORE)
     slow = Contents.read(STORE, STORE.list(".shiftproof"))
-    quick = slow.read_on(STORE)
+    quick = slow.read_later_commits(STORE)
 
     def send_and_finish():
         send_one(quick.reopen(STORE, shared=True), "b").finish(STORE, shared=True)
@@ -292,14 +292,14 @@ def test_an_output_that_is_finished_while_another_reopens_it_keeps_all(memory, i
     interrupt(method, send_and_finish)
     slow = send_one(slow.reopen(STORE, shared=True), "c")
     assert read_files() == {"a": "a", "b": "b", "c": "c"}
-    assert slow.read_on(STORE).finish(STORE, shared=True).files.keys() == {"a", "b", "c"}
+    assert slow.read_later_commits(STORE).finish(STORE, shared=True).files.keys() == {"a", "b", "c"}
 
 
 def test_a_file_that_was_replaced_stays_so_when_the_output_is_reopened(memory):
     first = send_one(send_one(Contents(), "a", "old"), "a", "new").finish(STORE, shared=True)
     opened = Contents.read(STORE, STORE.list(".shiftproof")).reopen(STORE, shared=True)
-    assert opened.read_on(STORE).files["a"].digest == "new"
-    assert first.read_on(STORE).files["a"].digest == "new"
+    assert opened.read_later_commits(STORE).files["a"].digest == "new"
+    assert first.read_later_commits(STORE).files["a"].digest == "new"
     assert read_files() == {"a": "new"}
 
 

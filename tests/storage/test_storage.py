@@ -23,7 +23,7 @@ from shiftproof.io import placeholders, remote
 from shiftproof.io.fetched import list_fetched
 from shiftproof.io.files import file_fingerprint, write_bytes
 from shiftproof.io.images import read_image
-from shiftproof.io.places import Location
+from shiftproof.io.locations import Location
 from shiftproof.shards import Ray, on_ray
 from shiftproof.similarity import open_embeddings
 from shiftproof.storage import claims, outgoing
@@ -249,7 +249,7 @@ def test_a_file_that_is_read_where_it_lies_is_never_a_part(web, tmp_path):
     with pytest.raises(InputError, match="the store refuses it"):
         place.read(0, 4)
     web.faults.clear()
-    with pytest.raises(InputError, match="the server gives whole files alone"):
+    with pytest.raises(InputError, match="the server sends only whole files"):
         place.read(0, 4)
 
 
@@ -483,7 +483,7 @@ def test_two_do_not_write_to_one_url(memory, monkeypatch, tmp_path):
                 pass
     assert not memory.find("/out")
     # Of a machine that was lost ten minutes ago.
-    lost = {"token": "x", "renewed": time.time() - claims.LAPSES_AFTER - 1}
+    lost = {"token": "x", "renewed": time.time() - claims.EXPIRES_AFTER - 1}
     memory.pipe_file("/out/.shiftproof/claim-000003.json", json.dumps(lost).encode())
     with storage.write_to("memory://out") as out:
         write_bytes(out / "a", b"a")

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder, VOCDetection
 
 from shiftproof.data import CityscapesData, CocoData, VocData, YoloData, open_detection_data
-from shiftproof.data.copies.renaming import fresh_ids
+from shiftproof.data.copies.renaming import make_ids
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.stylize import Stylize, estimate_stylized, export_stylized, stylize_keyed
@@ -159,12 +159,12 @@ def test_several_styles_without_the_original(tmp_path, copy, capsys):
 
 
 def test_fresh_ids_by_hand():
-    assert fresh_ids([7, 12], "-x", 0) == [7, 12]
-    assert fresh_ids([7, 12], "-x", 2) == [2_000_007, 2_000_012]
-    assert fresh_ids([1_000_000, 3], "-x", 1) == [11_000_000, 10_000_003]
-    assert fresh_ids(["a", None, 2.5, True], "-x", 1) == ["a-x", None, None, None]
+    assert make_ids([7, 12], "-x", 0) == [7, 12]
+    assert make_ids([7, 12], "-x", 2) == [2_000_007, 2_000_012]
+    assert make_ids([1_000_000, 3], "-x", 1) == [11_000_000, 10_000_003]
+    assert make_ids(["a", None, 2.5, True], "-x", 1) == ["a-x", None, None, None]
     for ids in ([500_000, -500_000, 0], [5, -5]):
-        every = [number for place in range(4) for number in fresh_ids(ids, "", place)]
+        every = [number for place in range(4) for number in make_ids(ids, "", place)]
         assert len(set(every)) == len(every)
 
 

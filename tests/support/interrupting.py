@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import shiftproof.provenance
 from shiftproof import Classifier, Encoder, Preprocess, Segmenter, bench, cli
-from shiftproof.bench import drawing
+from shiftproof.bench import pair_sampling
 from shiftproof.cli.outcome import write_page
 from shiftproof.data import open_segmentation_data
 from shiftproof.evaluate import evaluate
@@ -111,7 +111,7 @@ def extended(root):
 
 def anytime(root):
     data = tiny.write_photos(root / "photos", per_class=2)
-    drawing.FIRST = 4
+    pair_sampling.FIRST_BLOCK = 4
     grid = {"corruptions": ["fog"], "severities": [3, 5], "batch_size": 4}
 
     def work(out):

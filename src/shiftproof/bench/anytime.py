@@ -1,7 +1,7 @@
 """Estimating one number over the grid to a given precision or within a time budget; valid anytime.
 
-Images, corruptions and severities are asked in the order in which they narrow the number the most
-(``drawing.py``), and its interval holds whenever one stops (``metrics/betting.py``).
+The next pairs of image and cell are those that narrow the interval the most (``pair_sampling.py``); the
+interval is valid at every stopping time (``metrics/betting.py``).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof.bench import grid as walking
+from shiftproof.bench import batching
 from shiftproof.bench.arguments import CorruptionLike, check_classifiers
 from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
-from shiftproof.bench.drawing import Asked, Block, Drawing
-from shiftproof.bench.extending import WITHOUT_CELLS
+from shiftproof.bench.extending import NOT_EXTENDABLE
 from shiftproof.bench.opening import open_folder
+from shiftproof.bench.pair_sampling import Block, Estimand, PairSampler
 from shiftproof.bench.precision import check_precision
 from shiftproof.bench.published import why_other_corruptions
-from shiftproof.bench.request import GridRequest, Layout
+from shiftproof.bench.request import GridRequest, LoadedGrid
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.task import Grid, Prepared
 from shiftproof.bench.views import Encode
@@ -32,16 +32,16 @@ from shiftproof.counts import plural
 from shiftproof.data import ImageData
 from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics import classification
 from shiftproof.metrics.betting import LEVEL, ConfidenceSequence
-from shiftproof.metrics.corruption import mce_weights
+from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import ClassifierLike
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.draws import DrawRecords, block_file, read_block, write_block
 from shiftproof.runs.run import AnytimeRun
-from shiftproof.runs.scores.anytime import AnytimeScores, CellDraws, Ended, Narrowed
+from shiftproof.runs.scores.anytime import AnytimeEstimate, AnytimeScores, CellDraws, StopReason
 from shiftproof.runs.scores.classification import ClassNames
 from shiftproof.runs.scores.grid import Headline, Images
 from shiftproof.runs.scores.reading import FORMAT, write_form
@@ -60,7 +60,7 @@ METHOD = (
 Watch = Callable[[AnytimeRun], None]
 
 
-@frees_folders
+@releases_locks
 def run_anytime(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
     data: ImageData | str | Path,
@@ -82,21 +82,21 @@ def run_anytime(
 ) -> AnytimeRun:
     """Estimate mCE, or the mean error over the grid, with as few forward passes as possible.
 
-    The images, corruptions and severities that narrow the number the most are asked next. Its
-    interval holds at every time of stopping, so a run ends as soon as one of these is reached: the
-    precision, the budget, or with ``compare`` the sign of the difference. Without ``precision`` and
-    ``compare`` the budget alone ends it. The number is that over the images at hand, so that the
-    interval closes when all pairs were asked.
+    The next images, corruptions and severities are those that narrow the interval the most. It is valid
+    at every stopping time, so a run ends at the first of these: the precision, the budget, or with
+    ``compare`` a known sign of the difference. Without ``precision`` and ``compare`` only the budget ends
+    it. The estimated number is that over the given images, so the interval has width 0 when all pairs
+    are evaluated.
 
     Args:
         models: as for :func:`run`: classifiers without adapters. Several models are evaluated on
             the same pairs.
         data: as for :func:`run`; with labels.
-        budget: seconds, of all times that the run was started with one together; None without a limit.
+        budget: seconds, in total over all starts with a budget; None without a limit.
         precision: target half-width of the interval, in percentage points.
-        compare: narrow the differences of the other models minus the first, and end when each is
-            told from 0; their intervals hold together. Else each model's own number is narrowed, and
-            every interval holds for itself.
+        compare: estimate the differences of the other models minus the first, until no interval
+            contains 0; the intervals are simultaneous. Otherwise each model's own number is estimated,
+            with an interval of its own.
         corruptions: as for :func:`run`; the mean ignores holdout corruptions beside others.
         severities: as for :func:`run`.
         images: as for :func:`run`: a subset of the images, over which the number is then estimated.
@@ -116,24 +116,24 @@ def run_anytime(
     Raises:
         InputError: an argument cannot be used; nothing has been written then.
         RunMismatchError: ``out`` belongs to a run with other settings.
-        RunError: the disk is full, or workers die again and again; what was asked is kept.
+        RunError: the disk is full, or workers die again and again; records so far are kept.
     """
-    _check_ends(budget, precision, compare)
+    _check_stopping(budget, precision, compare)
     check_classifiers(models, data, "An anytime run")
     request = GridRequest(
         models=models, data=data, task=Classification(kept=out), corruptions=corruptions,
         severities=severities, images=images, batch_size=batch_size, seed=seed, encode=encode,
         workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip
-    layout = request.lay_out(Path(out))
-    _check_prepared(layout.prepared, compare)
-    layout.check_copies()
-    work = _Work(Path(out), layout, precision, compare)
-    work.go_on(budget, watch)
+    grid = request.load(Path(out))
+    _check_prepared(grid.prepared, compare)
+    grid.check_copies()
+    session = _AnytimeSession(Path(out), grid, precision, compare)
+    session.run(budget, watch)
     return AnytimeRun(Path(out))
 
 
-def _check_ends(budget: float | None, precision: float | None, compare: bool) -> None:
+def _check_stopping(budget: float | None, precision: float | None, compare: bool) -> None:
     if budget is not None:
         check_budget(budget)
     if precision is not None:
@@ -163,26 +163,26 @@ def choose_number(
     reason = why_no_mce(grid, True, classes) or why_other_corruptions(folder)
     cells = grid.averaged
     if reason is None:
-        return MCE, cells, mce_weights([cell.corruption for cell in cells]), None
+        return MCE, cells, compute_mce_weights([cell.corruption for cell in cells]), None
     return MEAN_ERROR, cells, np.full(len(cells), 1 / len(cells)), reason
 
 
 @final
-class _Work:
+class _AnytimeSession:
     """A run in progress: the finished blocks of draws, and the estimates."""
 
-    def __init__(self, out: Path, layout: Layout, precision: float | None, compare: bool) -> None:
-        prepared = layout.prepared
+    def __init__(self, out: Path, grid: LoadedGrid, precision: float | None, compare: bool) -> None:
+        prepared = grid.prepared
         changed = {"protocol": PROTOCOL, "asked": {"precision": precision, "compare": compare}}
-        folder = open_folder(out, KIND, layout, changed, why=WITHOUT_CELLS[KIND])
-        self._folder, self._layout, self._prepared = folder, layout, prepared
+        folder = open_folder(out, KIND, grid, changed, why=NOT_EXTENDABLE[KIND])
+        self._folder, self._grid, self._prepared = folder, grid, prepared
         classes = next(iter(prepared.models.values())).classes
         named = ClassNames(classes.title, tuple(classes.names))
-        corrupted = [cell for cell in layout.cells if not cell.is_clean]
+        corrupted = [cell for cell in grid.cells if not cell.is_clean]
         self._headline, self._cells, self._weights, self._reason = choose_number(
             folder, Grid(corrupted), named
         )
-        self._precision, self._compare, self._seed = precision, compare, layout.request.seed
+        self._precision, self._compare, self._seed = precision, compare, grid.request.seed
         self._samples: Sequence[Sample] = prepared.data.samples
         self._rows = {sample.id: row for row, sample in enumerate(self._samples)}
         self._places = {cell: place for place, cell in enumerate(self._cells)}
@@ -190,26 +190,26 @@ class _Work:
         self._broken: dict[str, BrokenImage] = {}
         for name in prepared.models:
             files.make_folder(folder.path / "records" / name)
-        self._begin()
+        self._plan_draws()
 
     # ------------------------------------------------------------ running
 
-    def go_on(self, budget: float | None, watch: Watch | None) -> None:
+    def run(self, budget: float | None, watch: Watch | None) -> None:
         """Evaluate block by block until a stopping criterion is met; write the scores after
         each.
         """
         clock = Clock(self._folder.path / CLOCK, budget)
-        show = self._layout.request.show_progress
+        show = self._grid.request.show_progress
         with progress("Percent of the way", 100, show=show) as advance:
             shown = 0
-            ended: Ended | None = None
+            ended: StopReason | None = None
             while ended is None:
-                block = self._drawing.choose(len(self._blocks))
-                done, is_new = self._ask(block, clock)
-                asked = len(next(iter(done.values())))
-                if asked:
-                    self._take(done)
-                ended = self._end() if asked == len(block) else "budget"
+                block = self._sampler.draw_block(len(self._blocks))
+                done, is_new = self._evaluate_block(block, clock)
+                evaluated = len(next(iter(done.values())))
+                if evaluated:
+                    self._process_block(done)
+                ended = self._find_stop_reason() if evaluated == len(block) else "budget"
                 if self._passes and (is_new or ended is not None):
                     self._write(ended or "unfinished")
                     if is_new and watch is not None:
@@ -224,25 +224,25 @@ class _Work:
             )
         self._folder.drop_cache()
 
-    def _begin(self) -> None:
+    def _plan_draws(self) -> None:
         """Plan the draws, without unreadable images."""
         names = list(self._prepared.models)
-        alone = [Asked(name) for name in names]
-        beside = [Asked(name, names[0]) for name in names[1:]]
+        alone = [Estimand(name) for name in names]
+        beside = [Estimand(name, names[0]) for name in names[1:]]
         level = 1 - (1 - LEVEL) / max(1, len(beside)) if self._compare else LEVEL
         broken = [self._rows[name] for name in self._broken]
-        self._drawing = Drawing(
+        self._sampler = PairSampler(
             len(self._samples), self._cells, self._weights, names,
             beside if self._compare else alone,
-            also=alone if self._compare else beside,
+            secondary=alone if self._compare else beside,
             families={name: group for group, found in GROUPS.items() for name in found},
             excluded=broken, level=level, seed=self._seed,
             aim=None if self._precision is None else self._precision / 100,
         )  # fmt: skip
         self._passes: list[int] = []
-        self._paths: dict[Asked, list[Interval]] = {one: [] for one in self._drawing.numbers}
+        self._paths: dict[Estimand, list[Interval]] = {one: [] for one in self._sampler.estimands}
 
-    def _take(self, done: dict[str, DrawRecords]) -> None:
+    def _process_block(self, done: dict[str, DrawRecords]) -> None:
         """Process a block's predictions; unreadable images cause a restart without them."""
         self._blocks.append(done)
         first = next(iter(done.values()))
@@ -257,7 +257,7 @@ class _Work:
         self._broken |= found
         if len(self._broken) == len(self._samples):
             raise InputError(f"None of the images can be read. The first: {first.error[0]}")
-        self._begin()
+        self._plan_draws()
         for block in self._blocks:
             self._update(block)
 
@@ -271,43 +271,44 @@ class _Work:
             np.array([self._places[cell] for cell in first.cells])[kept],
         )
         wrong = np.stack([records.wrong[kept] for records in done.values()])
-        self._drawing.add(block, wrong.astype(np.float64))
-        self._passes.append(len(self._drawing))
-        for path, interval in zip(self._paths.values(), self._drawing.intervals, strict=True):
-            path.append(as_interval(interval))
+        self._sampler.add(block, wrong.astype(np.float64))
+        self._passes.append(len(self._sampler))
+        for path, interval in zip(self._paths.values(), self._sampler.intervals, strict=True):
+            path.append(to_interval(interval))
 
-    def _end(self) -> Ended | None:
-        asked = self._drawing.narrowed
-        if self._drawing.is_exhausted:
+    def _find_stop_reason(self) -> StopReason | None:
+        intervals = self._sampler.target_intervals
+        if self._sampler.is_exhausted:
             return "exhausted"
         if self._precision is not None and all(
-            100 * one.half_width <= self._precision for one in asked
+            100 * one.half_width <= self._precision for one in intervals
         ):
             return "precision"
-        if self._compare and all(not one.low <= 0 <= one.high for one in asked):
+        if self._compare and all(not one.low <= 0 <= one.high for one in intervals):
             return "decided"
         return None
 
     # ------------------------------------------------------------ predictions
 
-    def _ask(self, block: Block, clock: Clock) -> tuple[dict[str, DrawRecords], bool]:
+    def _evaluate_block(self, block: Block, clock: Clock) -> tuple[dict[str, DrawRecords], bool]:
         """Return the predictions of a block, fewer when the time is up, and whether any are new."""
         number = len(self._blocks)
         names = list(self._prepared.models)
-        kept = self._read(number, names)
+        kept = self._read_block(number, names)
         # At least one batch is evaluated, however short the budget.
         has_any = bool(self._blocks) or len(kept[names[0]]) > 0
         if len(kept[names[0]]) == len(block) or (clock.is_up and has_any):
             return kept, False
-        asked = set(zip(kept[names[0]].ids, kept[names[0]].cells, strict=True))
+        evaluated = set(zip(kept[names[0]].ids, kept[names[0]].cells, strict=True))
         left = [
             place
             for place in range(len(block))
-            if (self._samples[block.images[place]].id, self._cells[block.cells[place]]) not in asked
-        ][: len(block) - len(asked)]
-        answers = _Answers(self._samples, self._cells, block, left, kept)
+            if (self._samples[block.images[place]].id, self._cells[block.cells[place]])
+            not in evaluated
+        ][: len(block) - len(evaluated)]
+        answers = _BlockAnswers(self._samples, self._cells, block, left, kept)
         try:
-            self._fill(answers, clock)
+            self._predict_rest(answers, clock)
         finally:
             clock.save()
             for name, records in answers.finish().items():
@@ -315,21 +316,21 @@ class _Work:
                     write_block(block_file(self._folder.path, name, number), records)
         return answers.finish(), True
 
-    def _read(self, number: int, names: Sequence[str]) -> dict[str, DrawRecords]:
+    def _read_block(self, number: int, names: Sequence[str]) -> dict[str, DrawRecords]:
         """Return the stored records of a block, restricted to pairs that all models have."""
         paths = {name: block_file(self._folder.path, name, number) for name in names}
         if not all(path.is_file() for path in paths.values()):
             return {name: DrawRecords() for name in names}
         found = {name: read_block(path) for name, path in paths.items()}
         shortest = min(found.values(), key=len)
-        return {name: _head(records, len(shortest)) for name, records in found.items()}
+        return {name: _take_first(records, len(shortest)) for name, records in found.items()}
 
-    def _fill(self, answers: _Answers, clock: Clock) -> None:
+    def _predict_rest(self, answers: _BlockAnswers, clock: Clock) -> None:
         """Run the models on the rest of a block, batch by batch, until the time is up."""
         models, recording = self._prepared.models, self._prepared.recording
-        batches = walking.batches(
-            self._layout.view, [answers.visit()], self._samples,
-            batch_size=self._layout.batch_size, workers=self._layout.workers,
+        batches = batching.make_batches(
+            self._grid.view, [answers.visit()], self._samples,
+            batch_size=self._grid.batch_size, workers=self._grid.workers,
         )  # fmt: skip
         with contextlib.closing(batches):
             for batch in batches:
@@ -347,32 +348,32 @@ class _Work:
 
     def _progress(self, clock: Clock) -> float:
         """Return the progress, from 0 to 1, by the nearest stopping criterion."""
-        asked = self._drawing.narrowed
-        shares = [len(self._drawing) / self._drawing.total, clock.share]
+        intervals = self._sampler.target_intervals
+        shares = [len(self._sampler) / self._sampler.total, clock.share]
         if self._precision is not None:
-            widest = 100 * max(one.half_width for one in asked)
+            widest = 100 * max(one.half_width for one in intervals)
             shares.append((self._precision / max(widest, self._precision)) ** 2)
         if self._compare:
-            shares.append(min(one.evidence(0.0) for one in asked))
+            shares.append(min(one.evidence(0.0) for one in intervals))
         return max(shares)
 
     def _note(self) -> str:
-        drawing = self._drawing
-        told = [
+        sampler = self._sampler
+        figures = [
             f"{one.model}: {100 * each.estimate:.1f} [{100 * each.low:.1f}, {100 * each.high:.1f}]"
-            for one, each in zip(drawing.numbers, drawing.narrowed, strict=False)
+            for one, each in zip(sampler.estimands, sampler.target_intervals, strict=False)
         ]
         what = f"{self._headline.title}{' difference' if self._compare else ''}"
-        share = len(drawing) / drawing.total
-        passes = plural(len(drawing), "pass")
-        return f"{what} {', '.join(told)}; {passes}, {share:.2%} of the grid"
+        share = len(sampler) / sampler.total
+        passes = plural(len(sampler), "pass")
+        return f"{what} {', '.join(figures)}; {passes}, {share:.2%} of the grid"
 
-    def _write(self, ended: Ended) -> None:
-        write_form(self._folder.scores_file, self._score(ended))
+    def _write(self, ended: StopReason) -> None:
+        write_form(self._folder.scores_file, self._make_scores(ended))
 
-    def _score(self, ended: Ended) -> AnytimeScores:
-        drawing, names = self._drawing, list(self._prepared.models)
-        errors = drawing.cell_errors()
+    def _make_scores(self, ended: StopReason) -> AnytimeScores:
+        sampler, names = self._sampler, list(self._prepared.models)
+        errors = sampler.cell_errors()
         return AnytimeScores(
             format=FORMAT,
             kind="anytime",
@@ -385,30 +386,32 @@ class _Work:
             ),
             cells=tuple(
                 CellDraws(
-                    cell.corruption, cell.severity, int(asked),
+                    cell.corruption, cell.severity, int(evaluated),
                     {name: round(float(errors[at, place]), 6) for at, name in enumerate(names)},
                 )
-                for place, (cell, asked) in enumerate(
-                    zip(self._cells, drawing.counts(), strict=True)
+                for place, (cell, evaluated) in enumerate(
+                    zip(self._cells, sampler.counts(), strict=True)
                 )
             ),
-            models=tuple(self._narrow(Asked(name)) for name in names),
-            differences=tuple(self._narrow(Asked(name, names[0])) for name in names[1:]),
+            models=tuple(self._make_estimate(Estimand(name)) for name in names),
+            differences=tuple(self._make_estimate(Estimand(name, names[0])) for name in names[1:]),
             passes=tuple(self._passes),
-            pairs=drawing.total,
+            pairs=sampler.total,
             ended=ended,
             precision=None if self._precision is None else self._precision / 100,
             compare=self._compare,
             reason=self._reason,
         )  # fmt: skip
 
-    def _narrow(self, asked: Asked) -> Narrowed:
-        path = tuple(self._paths[asked])
-        title = "" if asked.against else self._prepared.titles[asked.model]
-        return Narrowed(asked.model, path[-1], path, title=title, against=asked.against)
+    def _make_estimate(self, estimand: Estimand) -> AnytimeEstimate:
+        path = tuple(self._paths[estimand])
+        title = "" if estimand.against else self._prepared.titles[estimand.model]
+        return AnytimeEstimate(
+            estimand.model, path[-1], path, title=title, against=estimand.against
+        )
 
 
-class _Answers:
+class _BlockAnswers:
     """The predictions of all models for one block; those from disk come first."""
 
     def __init__(
@@ -420,10 +423,10 @@ class _Answers:
         kept: dict[str, DrawRecords],
     ) -> None:
         self._samples, self._cells, self._kept = samples, cells, kept
-        self._images, self._which = block.images[list(left)], block.cells[list(left)]
+        self._images, self._cell_indices = block.images[list(left)], block.cells[list(left)]
         self._place = {
             (int(row), cells[which]): place
-            for place, (row, which) in enumerate(zip(self._images, self._which, strict=True))
+            for place, (row, which) in enumerate(zip(self._images, self._cell_indices, strict=True))
         }
         size = len(left)
         self._prediction = {name: np.full(size, -1, np.int32) for name in kept}
@@ -432,10 +435,10 @@ class _Answers:
         self.count = 0
 
     def visit(self) -> Visit:
-        """Return the remaining images, as a stretch of a stream."""
+        """Return the remaining images, as a segment of a stream."""
         return Visit(
-            tuple(self._cells), self._images.astype(np.int32), self._which.astype(np.int32),
-            start=0, number=0, recorded=True, ends_pass=True,
+            tuple(self._cells), self._images.astype(np.int32), self._cell_indices.astype(np.int32),
+            start=0, pass_index=0, recorded=True, ends_pass=True,
         )  # fmt: skip
 
     def add(self, model: str, rows: Sequence[int], cells: Sequence[Cell], logits: Any) -> None:
@@ -457,8 +460,8 @@ class _Answers:
         samples = [self._samples[row] for row in self._images[head]]
         return DrawRecords(
             ids=kept.ids + [sample.id for sample in samples],
-            cells=kept.cells + [self._cells[which] for which in self._which[head]],
-            target=np.concatenate([kept.target, [_label(sample) for sample in samples]]).astype(
+            cells=kept.cells + [self._cells[which] for which in self._cell_indices[head]],
+            target=np.concatenate([kept.target, [sample.target for sample in samples]]).astype(
                 np.int32
             ),
             prediction=np.concatenate([kept.prediction, self._prediction[model][head]]),
@@ -467,18 +470,14 @@ class _Answers:
         )
 
 
-def as_interval(sequence: ConfidenceSequence) -> Interval:
+def to_interval(sequence: ConfidenceSequence) -> Interval:
     """Return a confidence sequence as it is now, rounded as the figures of runs are."""
     low, high = round(sequence.low, 6), round(sequence.high, 6)
     return Interval(min(max(round(sequence.estimate, 6), low), high), low, high)
 
 
-def _head(records: DrawRecords, count: int) -> DrawRecords:
+def _take_first(records: DrawRecords, count: int) -> DrawRecords:
     return DrawRecords(
         records.ids[:count], records.cells[:count], records.target[:count],
         records.prediction[:count], records.confidence[:count], records.error[:count],
     )  # fmt: skip
-
-
-def _label(sample: Sample) -> int:
-    return -1 if sample.label is None else sample.label

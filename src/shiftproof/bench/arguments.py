@@ -21,7 +21,7 @@ from shiftproof.types import Cell, Image, Settings
 CorruptionLike: TypeAlias = str | Callable[..., Image]
 
 
-def default_workers(device: str) -> int:
+def choose_workers(device: str) -> int:
     """Return the default number of processes that read and corrupt images.
 
     On a single core this is 0, except with a GPU, since a process would compete with this one.
@@ -159,7 +159,7 @@ class Described(Protocol):
         """Return the settings that reproduce it, for JSON."""
 
 
-def grid_settings(
+def make_grid_settings(
     data: Described,
     images: Described,
     corruptions: Mapping[str, CorruptionLike],

@@ -1,4 +1,4 @@
-"""Per image and corruption the severity at which the answer first breaks."""
+"""The severity at which the prediction first becomes wrong, for each image and corruption."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.bench import grid as walking
+from shiftproof.bench import batching
 from shiftproof.bench.arguments import CorruptionLike, check_classifiers
 from shiftproof.bench.breaking_summary import summarize_breaking
 from shiftproof.bench.classification import Classification
-from shiftproof.bench.extending import WITHOUT_CELLS
+from shiftproof.bench.extending import NOT_EXTENDABLE
 from shiftproof.bench.opening import open_folder
-from shiftproof.bench.request import GridRequest, Layout
+from shiftproof.bench.request import GridRequest, LoadedGrid
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.views import Encode, OnTheFly
 from shiftproof.classes import Classes
@@ -27,7 +27,7 @@ from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import files
 from shiftproof.io.arrays import read_arrays
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics import classification
 from shiftproof.metrics.breaking import (
     LEVELS,
@@ -54,7 +54,7 @@ from shiftproof.types import CLEAN, I64, Cell, Image, Sample, Settings
 
 KIND = "breaking"
 
-CHECKED = 0.1
+CHECK_SHARE = 0.1
 """Share of answers that are checked once beyond their breaking point."""
 
 SHEETS = 6
@@ -82,7 +82,7 @@ class LevelView:
         return {**self.view.settings(), "levels": [round(level, 6) for level in LEVELS]}
 
 
-@frees_folders
+@releases_locks
 def find_breaking(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
     data: ImageData | str | Path,
@@ -129,16 +129,16 @@ def find_breaking(
         images=images, batch_size=batch_size, seed=seed, encode=encode, workers=workers,
         device=device, show_progress=show_progress,
     )  # fmt: skip
-    layout = request.lay_out(Path(out))
-    work = _Work(Path(out), layout, _view_levels(layout))
-    work.find()
-    return work.summarize()
+    grid = request.load(Path(out))
+    search = _BreakingSearch(Path(out), grid, _make_level_view(grid))
+    search.run()
+    return search.summarize()
 
 
-def _view_levels(layout: Layout) -> LevelView:
-    if not isinstance(layout.view, OnTheFly):
+def _make_level_view(grid: LoadedGrid) -> LevelView:
+    if not isinstance(grid.view, OnTheFly):
         raise refuse_copies()
-    return LevelView(layout.view)
+    return LevelView(grid.view)
 
 
 def refuse_copies() -> InputError:
@@ -150,20 +150,20 @@ def refuse_copies() -> InputError:
 
 
 @final
-class _Work:
+class _BreakingSearch:
     """The searches of a run, corruption by corruption."""
 
-    def __init__(self, out: Path, layout: Layout, view: LevelView) -> None:
-        self._layout, self._view, self._prepared = layout, view, layout.prepared
-        self._corruptions = list(layout.corruptions)
-        self._samples: Sequence[Sample] = layout.prepared.data.samples
+    def __init__(self, out: Path, grid: LoadedGrid, view: LevelView) -> None:
+        self._grid, self._view, self._prepared = grid, view, grid.prepared
+        self._corruptions = list(grid.corruptions)
+        self._samples: Sequence[Sample] = grid.prepared.data.samples
         changed = {"images": view.settings(), "severities": [], "protocol": PROTOCOL}
-        self._folder = open_folder(out, KIND, layout, changed, why=WITHOUT_CELLS[KIND])
-        for name in layout.prepared.models:
+        self._folder = open_folder(out, KIND, grid, changed, why=NOT_EXTENDABLE[KIND])
+        for name in grid.prepared.models:
             files.make_folder(self._folder.path / "records" / name)
 
     def summarize(self) -> BreakingRun:
-        """Write the scores and the pictures of the page, and drop what was kept."""
+        """Write the scores and the pictures of the page, and delete the cache."""
         folder, prepared = self._folder, self._prepared
         names = self._corruptions
         scores = summarize_breaking(folder, prepared.titles, names, prepared.data.is_labeled)
@@ -175,7 +175,7 @@ class _Work:
         folder.drop_cache()
         return BreakingRun(folder.path)
 
-    def find(self) -> None:
+    def run(self) -> None:
         """Search the missing corruptions, and write each one's file when its searches are done."""
         names = list(self._prepared.models)
         missing = [
@@ -186,23 +186,25 @@ class _Work:
         ]
         count = len(self._samples)
         total = count * (len({name for name, _ in missing}) + STEPS * len(missing))
-        with progress("Breaking points", total, show=self._layout.request.show_progress) as advance:
+        with progress("Breaking points", total, show=self._grid.request.show_progress) as advance:
             for name in dict.fromkeys(name for name, _ in missing):
-                clean, errors = self._answer_clean(name, advance)
+                clean, errors = self._predict_clean(name, advance)
                 for corruption in [one for model, one in missing if model == name]:
                     records = self._search(name, corruption, clean, errors, advance)
                     write_breaking(breaking_file(self._folder.path, name, corruption), records)
 
-    def _answer_clean(
+    def _predict_clean(
         self, name: str, advance: Callable[..., None]
     ) -> tuple[I64, list[str | None]]:
         """Return the answers on the clean images, from the cache if possible."""
-        place = self._folder.cache / f"clean-{name}.npz"
+        path = self._folder.cache / f"clean-{name}.npz"
         count = len(self._samples)
-        kept = _read_kept(place, count)
+        kept = _load_arrays(path, count)
         if kept is None:
-            answers, errors = self._ask(name, CLEAN.corruption, np.zeros(count, np.int64), advance)
-            _keep(place, answers, np.array([one or "" for one in errors]))
+            answers, errors = self._predict(
+                name, CLEAN.corruption, np.zeros(count, np.int64), advance
+            )
+            _save_arrays(path, answers, np.array([one or "" for one in errors]))
             return answers, errors
         advance(count)
         return kept[0], [str(one) or None for one in kept[1]]
@@ -216,34 +218,34 @@ class _Work:
         advance: Callable[..., None],
     ) -> BreakingRecords:
         """Return the breaking points of a model under a corruption."""
-        labels = np.array([-1 if one.label is None else one.label for one in self._samples])
+        labels = np.array([sample.target for sample in self._samples])
         target = np.where(labels < 0, clean, labels)
-        gone = np.array([error is not None for error in errors])
+        broken = np.array([error is not None for error in errors])
         right, wrong = begin_search(len(target))
         # Images that are wrong when clean, or unreadable, need no search.
-        wrong = np.where(gone | (clean != target), 0, wrong)
+        wrong = np.where(broken | (clean != target), 0, wrong)
         answer = np.where(wrong == 0, clean, -1)
-        place = self._folder.cache / f"search-{name}-{corruption}.npz"
-        kept = _read_kept(place, len(target))
+        path = self._folder.cache / f"search-{name}-{corruption}.npz"
+        kept = _load_arrays(path, len(target))
         if kept is not None:
             right, wrong, answer = kept
         for step in range(STEPS):
             asked = choose_places(right, wrong)
             if not asked.any():
                 break
-            found, _ = self._ask(name, corruption, asked, advance, f"step {step + 1}")
+            found, _ = self._predict(name, corruption, asked, advance, f"step {step + 1}")
             is_right = found == target
             right, wrong = narrow_search(right, wrong, asked, is_right)
             answer = np.where((asked > 0) & ~is_right, found, answer)
-            _keep(place, right, wrong, answer)
+            _save_arrays(path, right, wrong, answer)
         checked = self._choose_checked(corruption, wrong)
-        again, _ = self._ask(name, corruption, checked, lambda *_, **__: None)
-        place.unlink(missing_ok=True)
+        again, _ = self._predict(name, corruption, checked, lambda *_, **__: None)
+        path.unlink(missing_ok=True)
         return BreakingRecords(
             ids=[sample.id for sample in self._samples],
-            target=np.where(gone, -1, target).astype(np.int32),
+            target=np.where(broken, -1, target).astype(np.int32),
             clean=clean.astype(np.int32),
-            place=np.where(gone, 0, wrong),
+            place=np.where(broken, 0, wrong),
             answer=answer.astype(np.int32),
             checked=checked,
             recovered=(checked > 0) & (again == target),
@@ -252,13 +254,13 @@ class _Work:
 
     def _choose_checked(self, corruption: str, places: I64) -> I64:
         """Return a later severity index for a tenth of the broken answers, and 0 for all others."""
-        random = generator(self._layout.request.seed, "beyond breaking", corruption)
-        chosen, share = random.random(len(places)) < CHECKED, random.random(len(places))
+        random = generator(self._grid.request.seed, "beyond breaking", corruption)
+        chosen, share = random.random(len(places)) < CHECK_SHARE, random.random(len(places))
         room = SURVIVES - 1 - places
         beyond = places + 1 + np.floor(share * room).astype(np.int64)
         return np.where(chosen & (places > 0) & (room > 0), beyond, 0)
 
-    def _ask(
+    def _predict(
         self,
         name: str,
         corruption: str,
@@ -272,24 +274,24 @@ class _Work:
         answers = np.full(len(places), -1, dtype=np.int64)
         errors: list[str | None] = [None] * len(places)
         cells = (CLEAN,) if is_clean else tuple(
-            Cell(corruption, place) for place in range(1, SURVIVES)
+            Cell(corruption, index) for index in range(1, SURVIVES)
         )  # fmt: skip
         which = np.zeros(len(rows)) if is_clean else places[rows] - 1
         visit = Visit(
-            cells, rows.astype(np.int32), which.astype(np.int32), start=0, number=0, recorded=True,
+            cells, rows.astype(np.int32), which.astype(np.int32), start=0, pass_index=0, recorded=True,
             ends_pass=True,
         )  # fmt: skip
         recording, model = self._prepared.recording, self._prepared.models[name]
-        for batch in walking.batches(
-            self._view, [visit], self._samples, batch_size=self._layout.batch_size,
-            workers=self._layout.workers,
+        for batch in batching.make_batches(
+            self._view, [visit], self._samples, batch_size=self._grid.batch_size,
+            workers=self._grid.workers,
         ):  # fmt: skip
             if batch.images:
                 logits = recording.predict(model, recording.gather(batch.images))
                 answers[batch.rows] = classification.top_classes(logits, 1)[:, 0]
             for row, _, reason in batch.broken:
                 if not is_clean:
-                    raise RunError(f"{reason} It could be read before; start the run again.")
+                    raise RunError(f"{reason} It was readable before; start the run again.")
                 errors[row] = reason
             advance(len(batch), note=f"{corruption}, {note}" if note else corruption)
         advance(len(places) - len(rows))
@@ -319,7 +321,7 @@ class _Pictures:
         write_form(self.folder.gallery_file, BreakingGallery(tuple(sheets)))
 
     def _sheet(self, number: int, row: int, target: int) -> BreakingSheet:
-        """Return an image under all corruptions, those first that break it at the least severity."""
+        """Return an image under all corruptions, ordered by breaking point."""
         shown = sorted(self.tables, key=lambda name: int(self.tables[name].place[row]))
         return BreakingSheet(
             id=self.samples[row].id,
@@ -342,26 +344,26 @@ class _Pictures:
     def _save(self, number: int, row: int, cell: Cell) -> str:
         """Save an image and return its path relative to the run's folder."""
         folder = files.make_folder(self.folder.path / "gallery" / str(number))
-        place = folder / f"{cell.corruption}.jpg"
-        if not place.is_file():
+        path = folder / f"{cell.corruption}.jpg"
+        if not path.is_file():
             picture = small_jpeg(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
-            files.write_bytes(place, picture)
-        return place.relative_to(self.folder.path).as_posix()
+            files.write_bytes(path, picture)
+        return path.relative_to(self.folder.path).as_posix()
 
 
-def _keep(place: Path, *arrays: NDArray[Any]) -> None:
+def _save_arrays(path: Path, *arrays: NDArray[Any]) -> None:
     """Write arrays for resuming."""
     buffer = io.BytesIO()
     np.savez(buffer, *arrays)
-    files.write_bytes(place, buffer.getvalue(), durable=False)
+    files.write_bytes(path, buffer.getvalue(), durable=False)
 
 
-def _read_kept(place: Path, count: int) -> list[NDArray[Any]] | None:
+def _load_arrays(path: Path, count: int) -> list[NDArray[Any]] | None:
     """Return the arrays for resuming; None without any of that length."""
-    if not place.is_file():
+    if not path.is_file():
         return None
     try:
-        arrays = read_arrays(place)
+        arrays = read_arrays(path)
     except BrokenFileError:
         return None
     kept = [arrays[name] for name in sorted(arrays)]

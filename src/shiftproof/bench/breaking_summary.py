@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shiftproof.bench.batching import list_cells
 from shiftproof.bench.classification import CLASS_NAMES, why_no_mce
-from shiftproof.bench.grid import cells_of
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import Grid
 from shiftproof.metrics import intervals
 from shiftproof.metrics.breaking import LEVELS, STEPS, SURVIVES, severities_of
-from shiftproof.metrics.corruption import mce_weights
+from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
@@ -45,9 +45,11 @@ def summarize_breaking(
     """
     tables = {name: read_breaking_tables(folder, name, corruptions) for name in titles}
     first = next(iter(next(iter(tables.values())).values()))
-    reason = _why_no_mce(folder, corruptions, labeled)
+    reason = _explain_missing_mce(folder, corruptions, labeled)
     columns = [
-        functools.partial(_columns, table) for one in tables.values() for table in one.values()
+        functools.partial(_stack_columns, table)
+        for one in tables.values()
+        for table in one.values()
     ]
     sums = intervals.sum_resamples(columns, len(first), seed=SEED)
     figures = {
@@ -103,13 +105,15 @@ def read_breaking_tables(
     return read_alike(paths, read_breaking)
 
 
-def _why_no_mce(folder: RunFolder, corruptions: Sequence[str], labeled: bool) -> str | None:
+def _explain_missing_mce(
+    folder: RunFolder, corruptions: Sequence[str], labeled: bool
+) -> str | None:
     classes = read_form(folder.path / CLASS_NAMES, ClassNames)
-    grid = Grid(cells_of(list(corruptions), [1, 2, 3, 4, 5], clean=False))
+    grid = Grid(list_cells(list(corruptions), [1, 2, 3, 4, 5], clean=False))
     return why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
 
 
-def _columns(records: BreakingRecords) -> F64:
+def _stack_columns(records: BreakingRecords) -> F64:
     counts = records.readable
     right = records.place[:, None] > np.arange(SURVIVES)
     severity = severities_of(records.place)
@@ -140,18 +144,18 @@ def _score(
         name=name,
         severity=_make(severity),
         clean=_make(whole - first[:, _RIGHT]),
-        error=_make(_error(severity, right, whole)),
+        error=_make(_compute_error(severity, right, whole)),
         corruptions=tuple(
             CorruptionBreaking(
                 corruption,
                 severity=_make(one[:, _SEVERITY]),
                 survived=_make(one[:, -1]),
-                error=_make(_error(one[:, _SEVERITY], one[:, _RIGHT], whole)),
+                error=_make(_compute_error(one[:, _SEVERITY], one[:, _RIGHT], whole)),
                 curve=() if against else tuple(_make(column) for column in one[:, _RIGHT:].T),
             )
             for corruption, one in figures.items()
         ),
-        mce=None if reason else _make(_mce(figures, whole)),
+        mce=None if reason else _make(_compute_mce(figures, whole)),
         title=title,
         against=against,
         checked=sum(int((table.checked > 0).sum()) for table in checked),
@@ -159,15 +163,15 @@ def _score(
     )
 
 
-def _error(severity: Replicates, clean_right: Replicates, whole: float) -> Replicates:
+def _compute_error(severity: Replicates, clean_right: Replicates, whole: float) -> Replicates:
     """Return the mean error of ``metrics.breaking.mean_error``, also of a difference."""
     return np.asarray(whole - (severity - clean_right) / 4)
 
 
-def _mce(figures: Mapping[str, F64], whole: float) -> Replicates:
+def _compute_mce(figures: Mapping[str, F64], whole: float) -> Replicates:
     """Return mCE from the shares that are right at the five whole severities."""
     places = [1 + LEVELS.index(severity) for severity in (1.0, 2.0, 3.0, 4.0, 5.0)]
-    weights = mce_weights([name for name in figures for _ in places])
+    weights = compute_mce_weights([name for name in figures for _ in places])
     errors = np.concatenate(
         [whole - one[:, [_RIGHT + place for place in places]] for one in figures.values()], axis=1
     )

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.bench.calibrators import Calibrator, calibrate_model, check_enough
-from shiftproof.bench.filling import Stretch, fill
-from shiftproof.bench.on_device import Answers
+from shiftproof.bench.filling import Workload, fill
+from shiftproof.bench.on_device import PendingLogits
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.bench.stream import episodes
+from shiftproof.bench.stream import list_episodes
 from shiftproof.bench.views import View
 from shiftproof.classes import Classes
 from shiftproof.counts import plural
@@ -84,10 +84,10 @@ def hold_out(
     if share is None:
         assert not isinstance(asked, float)
         return data, _open_other(data, asked, classes, coverage)
-    rest, held = split_samples(data.samples, share, coverage)
+    rest, held_out = split_samples(data.samples, share, coverage)
     return (
-        data.narrow(rest, f"without the {len(held)} that are held out"),
-        data.narrow(held, "held out, drawn by id, stratified by label"),
+        data.narrow(rest, f"without the {len(held_out)} that are held out"),
+        data.narrow(held_out, "held out, drawn by id, stratified by label"),
     )
 
 
@@ -101,8 +101,8 @@ def split_samples(
     """
     count = round(share * len(samples))
     check_enough(count, coverage)
-    held = draw_samples(samples, count)
-    names = {sample.id for sample in held}
+    held_out = draw_samples(samples, count)
+    names = {sample.id for sample in held_out}
     rest = [sample for sample in samples if sample.id not in names]
     if not rest:
         raise InputError(
@@ -110,7 +110,7 @@ def split_samples(
             "none is left to measure; "
             "hold out less."
         )
-    return rest, held
+    return rest, held_out
 
 
 def read_share(asked: HeldOutLike) -> float | None:
@@ -161,7 +161,7 @@ def _open_other(
 
 def calibrate(
     folder: RunFolder,
-    held: HeldOut,
+    held_out: HeldOut,
     models: Mapping[str, ClassifierLike],
     protocol: Protocol,
     *,
@@ -179,19 +179,19 @@ def calibrate(
         BrokenFileError: a file of an earlier attempt cannot be read.
     """
     place = RunFolder(files.make_folder(folder.path / FOLDER))
-    samples = held.data.samples
+    samples = held_out.data.samples
     there = read_calibrations(folder).models
     fitted = {**there, **{new: there[old] for old, new in folder.renamed.items() if old in there}}
     missing = {name: model for name, model in models.items() if name not in fitted}
     if missing:
-        streams = episodes([CLEAN], samples, protocol, seed=seed)
+        streams = list_episodes([CLEAN], samples, protocol, seed=seed)
         fill(
-            place, Stretch(held.view, streams, samples, missing), LogitRecording(),
+            place, Workload(held_out.view, streams, samples, missing), LogitRecording(),
             batch_size=batch_size, workers=workers, show_progress=show_progress,
         )  # fmt: skip
         for name in missing:
             found = read_logits(place.records_file(name, CLEAN))
-            fitted[name] = calibrate_model(found.logits, found.target, found.ids, held.coverage)
+            fitted[name] = calibrate_model(found.logits, found.target, found.ids, held_out.coverage)
         place.drop_cache()
     if fitted != there:
         write_calibrations(folder, Calibrations(fitted))
@@ -279,11 +279,11 @@ class LogitRecording:
         """Return a batch as classifiers take it."""
         return self._plain.gather(images)
 
-    def predict(self, model: ClassifierLike, batch: Any) -> Logits | Answers:
+    def predict(self, model: ClassifierLike, batch: Any) -> Logits | PendingLogits:
         """Return the logits of a gathered batch."""
         return self._plain.predict(model, batch)
 
-    def pick(self, answers: Logits | Answers, places: Sequence[int]) -> Logits:
+    def pick(self, answers: Logits | PendingLogits, places: Sequence[int]) -> Logits:
         """Return the logits of some of the images."""
         return self._plain.pick(answers, places)
 

@@ -21,7 +21,7 @@ from shiftproof.metrics.conformal import (
 )
 from shiftproof.metrics.scaling import fit_temperature, scale_logits
 from shiftproof.rng import generator
-from shiftproof.runs.records.classification import CalibratedAnswers
+from shiftproof.runs.records.classification import CalibratedPredictions
 from shiftproof.runs.scores.trust import Calibration
 from shiftproof.types import F64, I32, Logits
 
@@ -51,7 +51,7 @@ def calibrate_model(
     logits, targets = logits[answered], targets[answered]
     names = [ids[row] for row in answered.tolist()]
     temperature, reason = _try_temperature(logits, targets)
-    probabilities = _probabilities(logits, temperature or 1.0)
+    probabilities = _compute_probabilities(logits, temperature or 1.0)
     uniforms = draw_uniforms(names)
     rows = np.arange(len(targets))
     return Calibration(
@@ -101,10 +101,10 @@ class Calibrator:
 
     calibration: Calibration
 
-    def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedAnswers:
+    def answer(self, logits: Logits, targets: I32, ids: Sequence[str]) -> CalibratedPredictions:
         """Return the records of ``(N, K)`` logits; a row with NaN has no answer."""
-        found = CalibratedAnswers.empty(len(targets))
-        probabilities = _probabilities(logits, self.calibration.divisor)
+        found = CalibratedPredictions.empty(len(targets))
+        probabilities = _compute_probabilities(logits, self.calibration.divisor)
         answered = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
         probabilities, classes = probabilities[answered], targets[answered]
         rows = np.arange(len(answered))
@@ -128,5 +128,5 @@ def _try_temperature(logits: Logits, targets: I32) -> tuple[float | None, str | 
         return None, str(error)
 
 
-def _probabilities(logits: Logits, temperature: float) -> F64:
+def _compute_probabilities(logits: Logits, temperature: float) -> F64:
     return np.asarray(np.exp(log_softmax(scale_logits(logits, temperature))))

@@ -13,9 +13,9 @@ import numpy as np
 
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.bench import estimates
-from shiftproof.bench.answer_figures import replicate_answers
 from shiftproof.bench.calibrating import HeldOut, HeldOutLike, hold_out, read_calibrations
 from shiftproof.bench.calibrators import COVERAGE
+from shiftproof.bench.confidence_figures import replicate_figures
 from shiftproof.bench.gallery import save_gallery
 from shiftproof.bench.named_models import choose_titles, load_models, write_settings
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
@@ -349,7 +349,7 @@ def _replicate(
     """Return the replicates of all cells: observed, and on every resample of the images."""
     keys = [(name, cell) for name, table in tables.items() for cell in table]
     if labeled:
-        figures = replicate_answers(
+        figures = replicate_figures(
             [(tables[name][cell], None) for name, cell in keys],
             classes,
             title="Intervals",
@@ -369,14 +369,14 @@ def _replicate_disagreement(
     records: Sequence[tuple[CellRecords, CellRecords | None]], show_progress: bool | None
 ) -> list[dict[str, Replicates]]:
     count = len(records[0][0])
-    columns = [functools.partial(_disagreement_columns, one, clean) for one, clean in records]
-    blocks = intervals.blocks_of(count)
+    columns = [functools.partial(_stack_disagreement, one, clean) for one, clean in records]
+    blocks = intervals.count_blocks(count)
     with progress("Intervals", len(columns) * blocks, show=show_progress) as advance:
         sums = intervals.sum_resamples(columns, count, seed=SEED, done=advance)
     return [{"disagreement": divide(one[:, 1], one[:, 0])} for one in sums]
 
 
-def _disagreement_columns(record: CellRecords, clean: CellRecords | None) -> F64:
+def _stack_disagreement(record: CellRecords, clean: CellRecords | None) -> F64:
     """``(N, 2)``: whether the image counts, and whether the answer is another than on the clean one."""
     assert clean is not None
     counts = record.readable & clean.readable
@@ -445,15 +445,15 @@ def _detail(
     classes: Sequence[str],
     trust: Mapping[str, Trust],
 ) -> dict[str, Detail]:
-    """Return by model the errors of the classes, the estimates without labels, and the trust."""
-    estimated = estimates.estimate_grid(tables)
+    """Return by model the errors by class, the label-free estimates, and the evaluation of confidences."""
+    estimates_by_model = estimates.estimate_grid(tables)
     return {
         name: Detail(
             classes=_score_classes(table, classes),
-            estimators=_judge(estimated.get(name, {}), cells[name]),
+            estimators=_describe_estimators(estimates_by_model.get(name, {}), cells[name]),
             estimates={
                 str(cell): {estimator: round_figure(value) for estimator, value in found.items()}
-                for cell, found in estimated.get(name, {}).items()
+                for cell, found in estimates_by_model.get(name, {}).items()
             },
             trust=trust.get(name),
         )
@@ -461,12 +461,12 @@ def _detail(
     }
 
 
-def _judge(
-    estimated: Mapping[Cell, Mapping[str, float]], cells: Mapping[Cell, Mapping[str, Replicates]]
+def _describe_estimators(
+    by_cell: Mapping[Cell, Mapping[str, float]], cells: Mapping[Cell, Mapping[str, Replicates]]
 ) -> tuple[Estimator, ...]:
     """Return each estimator's errors over the corrupted cells, and its worst cell."""
     errors = {
-        cell: float(value) for cell in estimated if np.isfinite(value := cells[cell]["error"][0])
+        cell: float(value) for cell in by_cell if np.isfinite(value := cells[cell]["error"][0])
     }
     return tuple(
         Estimator(
@@ -484,7 +484,7 @@ def _judge(
                 round_figure(quality.worst.error),
             ),
         )
-        for name, quality in estimates.judge(estimated, errors).items()
+        for name, quality in estimates.measure_quality(by_cell, errors).items()
     )
 
 

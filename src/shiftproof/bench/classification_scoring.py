@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 
 from shiftproof.bench import naming
-from shiftproof.bench.answers import SUFFIXES, Answers, has_cells, read_answers, read_cells
 from shiftproof.bench.calibrating import read_share, split_samples, write_calibrations
 from shiftproof.bench.calibrators import Calibrator, calibrate_model
 from shiftproof.bench.classification import CLASS_NAMES, Classification
-from shiftproof.bench.predictions import find_predictions
+from shiftproof.bench.classifier_results import (
+    SUFFIXES,
+    ClassPredictions,
+    has_cells,
+    read_cells,
+    read_class_predictions,
+)
 from shiftproof.bench.recorders import CellRecorder
+from shiftproof.bench.result_files import find_predictions
 from shiftproof.bench.score_request import ScoreRequest
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.counts import plural
 from shiftproof.data import ImageData, open_data
@@ -34,7 +40,7 @@ from shiftproof.runs.scores.trust import Calibration, Calibrations
 from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings
 
 
-def holds_answers(path: Path) -> bool:
+def holds_class_predictions(path: Path) -> bool:
     """Return whether a path has predictions of classifiers, by the type of its files.
 
     Raises:
@@ -48,15 +54,19 @@ def holds_answers(path: Path) -> bool:
     return has_cells(path)
 
 
-def score_answers(asked: ScoreRequest) -> Run:
+def score_class_predictions(request: ScoreRequest) -> Run:
     """Score predictions of classifiers; see :func:`shiftproof.bench.score`."""
-    sources = {name: _Source.find(path) for name, path in asked.given.items()}
-    shared = share_cells({name: one.cells for name, one in sources.items()})
+    sources = {name: _Source.find(path) for name, path in request.given.items()}
+    shared = find_shared_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
-    truth, known = _find_truth(asked, next(iter(sources.values())).read(cells[0]))
-    held = None if asked.calibrate is None else _HeldRows.of(truth, asked.calibrate, asked.coverage)
+    truth, known = _find_truth(request, next(iter(sources.values())).read(cells[0]))
+    held = (
+        None
+        if request.calibrate is None
+        else _HeldRows.of(truth, request.calibrate, request.coverage)
+    )
     fitted = {} if held is None else held.fit(sources, truth, known)
-    folder = asked.create_folder(
+    folder = request.create_folder(
         "classification",
         {
             "models": {name: one.settings(cells) for name, one in sources.items()},
@@ -73,18 +83,22 @@ def score_answers(asked: ScoreRequest) -> Run:
         write_calibrations(folder, Calibrations(fitted))
     calibrators = {name: Calibrator(one) for name, one in fitted.items()}
     reader = _Answers(sources, truth, known, calibrators, None if held is None else held.rest)
-    asked.fill(folder, reader, cells, processes=_count_processes(sources, asked.processes))
-    asked.summarize(folder, Classification(), shared.grid)
+    request.fill(folder, reader, cells, processes=_count_processes(sources, request.processes))
+    request.summarize(folder, Classification(), shared.grid)
     return Run(folder.path)
 
 
-def _find_truth(asked: ScoreRequest, first: Answers) -> tuple[_Truth, Classes]:
+def _find_truth(request: ScoreRequest, first: ClassPredictions) -> tuple[_Truth, Classes]:
     """Return images with labels, and the classes of the scores, of which ``first`` are some."""
-    known = _guess_classes(first) if asked.classes is None else read_classes(asked.classes)
-    if asked.data is None:
-        truth = _Truth.of_answers(first, known)
+    known = _guess_classes(first) if request.classes is None else read_classes(request.classes)
+    if request.data is None:
+        truth = _Truth.of_predictions(first, known)
         return truth, known or truth.count_classes()
-    data = asked.data if isinstance(asked.data, ImageData) else open_data(asked.data, classes=known)
+    data = (
+        request.data
+        if isinstance(request.data, ImageData)
+        else open_data(request.data, classes=known)
+    )
     truth = _Truth.of_data(data)
     return truth, known or data.classes or truth.count_classes()
 
@@ -111,8 +125,8 @@ class _Answers:
 
     def write(self, folder: RunFolder, model: str, cell: Cell) -> None:
         """Write the records of a cell, of the images that are not held out."""
-        answers = self.sources[model].read(cell)
-        records = self.truth.record(answers, self.classes, self.calibrators.get(model))
+        predictions = self.sources[model].read(cell)
+        records = self.truth.record(predictions, self.classes, self.calibrators.get(model))
         if self.rest is not None:
             records = records.pick(self.rest)
         write_cell(folder.records_file(model, cell), records)
@@ -121,7 +135,7 @@ class _Answers:
 class _Source:
     """The predictions of one model: a file for each cell, or one table."""
 
-    def __init__(self, path: Path, where: Mapping[Cell, Path | Answers]) -> None:
+    def __init__(self, path: Path, where: Mapping[Cell, Path | ClassPredictions]) -> None:
         self.path = path
         self.cells = dict(where)
 
@@ -131,9 +145,9 @@ class _Source:
             return cls(path, find_predictions(path, suffixes=SUFFIXES).files)
         return cls(path, read_cells(path))
 
-    def read(self, cell: Cell) -> Answers:
+    def read(self, cell: Cell) -> ClassPredictions:
         found = self.cells[cell]
-        return found if isinstance(found, Answers) else read_answers(found)
+        return found if isinstance(found, ClassPredictions) else read_class_predictions(found)
 
     def settings(self, cells: Sequence[Cell]) -> Settings:
         """Return the settings of the predictions, for the records: one fingerprint per file."""
@@ -156,7 +170,7 @@ class _Truth:
         self.samples = list(samples)
         self.settings = settings
         self._ids = {sample.id: row for row, sample in enumerate(self.samples)}
-        self._aliases = naming.aliases(
+        self._aliases = naming.find_aliases(
             [{"file_name": sample.id, "id": row} for row, sample in enumerate(self.samples)]
         )
 
@@ -165,27 +179,29 @@ class _Truth:
         return cls(data.samples, data.settings())
 
     @classmethod
-    def of_answers(cls, answers: Answers, classes: Classes | None) -> _Truth:
+    def of_predictions(cls, predictions: ClassPredictions, classes: Classes | None) -> _Truth:
         """Take images and labels from a file of predictions."""
-        if answers.images is None:
+        if predictions.images is None:
             raise InputError(
-                f"{answers.where} does not say which images its rows are; expected the dataset "
+                f"{predictions.where} does not say which images its rows are; expected the dataset "
                 "beside the answers (data=, --data), or an array or a column called images."
             )
-        if answers.labels is None:
-            labels: list[int | None] = [None] * len(answers)
+        if predictions.labels is None:
+            labels: list[int | None] = [None] * len(predictions)
         else:
-            labels = [_index(one, classes, answers.where) for one in answers.labels]
-        samples = [Sample(name, label) for name, label in zip(answers.images, labels, strict=True)]
-        _check_once(answers, [sample.id for sample in samples])
+            labels = [_find_index(one, classes, predictions.where) for one in predictions.labels]
+        samples = [
+            Sample(name, label) for name, label in zip(predictions.images, labels, strict=True)
+        ]
+        _check_once(predictions, [sample.id for sample in samples])
         content = files.fingerprint(f"{one.id}\n{one.label}\n".encode() for one in samples)
         return cls(
             samples,
             {
-                "name": answers.where,
+                "name": predictions.where,
                 "kind": "images of a file of answers",
                 "images": len(samples),
-                "labeled": answers.labels is not None,
+                "labeled": predictions.labels is not None,
                 "fingerprint": content,
             },
         )
@@ -195,7 +211,7 @@ class _Truth:
         return number_classes(1 + max((sample.label or 0) for sample in self.samples))
 
     def record(
-        self, answers: Answers, classes: Classes, calibrator: Calibrator | None
+        self, predictions: ClassPredictions, classes: Classes, calibrator: Calibrator | None
     ) -> CellRecords:
         """Return the table of a cell.
 
@@ -203,45 +219,49 @@ class _Truth:
             InputError: an image is missing, there twice, or unknown; scores of other classes; the best
                 classes alone where a calibrator needs all.
         """
-        if calibrator is None and answers.logits is None:
-            return self._of_best(answers, self._rows(answers), classes)
-        rows, logits = self.order_logits(answers, classes)
+        if calibrator is None and predictions.logits is None:
+            return self._of_best(predictions, self._rows(predictions), classes)
+        rows, logits = self.order_logits(predictions, classes)
         recorder = CellRecorder(self.samples, calibrator)
         recorder.add(rows, logits, rows)
         return recorder.finish()
 
-    def order_logits(self, answers: Answers, classes: Classes) -> tuple[list[int], Logits]:
+    def order_logits(
+        self, predictions: ClassPredictions, classes: Classes
+    ) -> tuple[list[int], Logits]:
         """Return the index of the image of each row, and the rows' logits ``(N, K)``.
 
         Raises:
             InputError: there are none, or of other classes; images as in :meth:`record`.
         """
-        if answers.logits is None:
+        if predictions.logits is None:
             raise InputError(
-                f"{answers.where} has the best classes alone, and to calibrate takes the scores of all "
+                f"{predictions.where} has the best classes alone, and to calibrate takes the scores of all "
                 "of them; give logits or probabilities (.npz, .npy, .parquet), or leave the "
                 "calibration out."
             )
-        rows = self._rows(answers)
-        if answers.logits.shape[1] != len(classes):
+        rows = self._rows(predictions)
+        if predictions.logits.shape[1] != len(classes):
             raise InputError(
-                f"{answers.where}: {answers.logits.shape[1]} scores an image, and there are "
+                f"{predictions.where}: {predictions.logits.shape[1]} scores an image, and there are "
                 f"{plural(len(classes), 'class')} ({classes.title})."
             )
-        return rows, answers.logits
+        return rows, predictions.logits
 
-    def _of_best(self, answers: Answers, rows: Sequence[int], classes: Classes) -> CellRecords:
+    def _of_best(
+        self, predictions: ClassPredictions, rows: Sequence[int], classes: Classes
+    ) -> CellRecords:
         count = len(self.samples)
         top = np.full((count, TOP), -1, np.int32)
         confidence = np.full(count, np.nan, np.float32)
-        for place, (row, best) in enumerate(zip(rows, answers.top, strict=True)):
-            top[row, : len(best)] = [_index(one, classes, answers.where) for one in best]
-            if answers.confidence is not None:
-                confidence[row] = answers.confidence[place]
+        for place, (row, best) in enumerate(zip(rows, predictions.top, strict=True)):
+            top[row, : len(best)] = [_find_index(one, classes, predictions.where) for one in best]
+            if predictions.confidence is not None:
+                confidence[row] = predictions.confidence[place]
         return CellRecords(
             ids=[sample.id for sample in self.samples],
             position=np.arange(count, dtype=np.int32),
-            target=np.array([-1 if s.label is None else s.label for s in self.samples], np.int32),
+            target=np.array([sample.target for sample in self.samples], np.int32),
             prediction=top[:, 0].copy(),
             confidence=confidence,
             loss=np.full(count, np.nan, np.float32),
@@ -249,27 +269,27 @@ class _Truth:
             error=[None] * count,
         )
 
-    def _rows(self, answers: Answers) -> list[int]:
+    def _rows(self, predictions: ClassPredictions) -> list[int]:
         """Return the index of the image of each row."""
-        if answers.images is None:
-            if len(answers) != len(self.samples):
+        if predictions.images is None:
+            if len(predictions) != len(self.samples):
                 raise InputError(
-                    f"{answers.where}: {plural(len(answers), 'row')}, and "
+                    f"{predictions.where}: {plural(len(predictions), 'row')}, and "
                     f"{plural(len(self.samples), 'image')}; expected "
                     "a row for each, in the order of the dataset, or the images' names beside them."
                 )
-            return list(range(len(answers)))
-        _check_once(answers, answers.images)
-        rows = [self._place(name, answers.where) for name in answers.images]
+            return list(range(len(predictions)))
+        _check_once(predictions, predictions.images)
+        rows = [self._place(name, predictions.where) for name in predictions.images]
         twice = next((row for row, count in Counter(rows).items() if count > 1), None)
         if twice is not None:
             raise InputError(
-                f"{answers.where}: {self.samples[twice].id} is there twice, under two names."
+                f"{predictions.where}: {self.samples[twice].id} is there twice, under two names."
             )
         if len(rows) < len(self.samples):
             lacking = sorted(set(range(len(self.samples))) - set(rows))
             raise InputError(
-                f"{answers.where}: {len(lacking)} of "
+                f"{predictions.where}: {len(lacking)} of "
                 f"{plural(len(self.samples), 'image has', 'images have')} no answer "
                 f"(first: {self.samples[lacking[0]].id}); expected one for each."
             )
@@ -294,12 +314,12 @@ class _HeldRows:
     coverage: float
 
     @classmethod
-    def of(cls, truth: _Truth, asked: float | str, coverage: float) -> _HeldRows:
-        share = read_share(asked)
+    def of(cls, truth: _Truth, request: float | str, coverage: float) -> _HeldRows:
+        share = read_share(request)
         if share is None:
             raise InputError(
                 f"Answers made elsewhere are calibrated on a share of their own images; expected "
-                f"fraction=0.2, got {asked!r:.80}."
+                f"fraction=0.2, got {request!r:.80}."
             )
         if truth.samples[0].label is None:
             raise InputError(
@@ -336,17 +356,17 @@ class _HeldRows:
         return calibrate_model(ordered[self.held], targets, ids, self.coverage)
 
 
-def _check_once(answers: Answers, names: Sequence[str]) -> None:
+def _check_once(predictions: ClassPredictions, names: Sequence[str]) -> None:
     name, count = Counter(names).most_common(1)[0] if names else ("", 0)
     if count != 1:
         raise InputError(
-            f"{answers.where}: "
+            f"{predictions.where}: "
             + (f"{name!r:.80} is there {count} times" if names else "no images")
             + "; expected each image once."
         )
 
 
-def _index(text: str, classes: Classes | None, where: str) -> int:
+def _find_index(text: str, classes: Classes | None, where: str) -> int:
     try:
         if classes is not None:
             return classes.index(text)
@@ -360,9 +380,9 @@ def _index(text: str, classes: Classes | None, where: str) -> int:
     )
 
 
-def _guess_classes(answers: Answers) -> Classes | None:
+def _guess_classes(predictions: ClassPredictions) -> Classes | None:
     """Return ImageNet's classes for 1,000 scores, numbered ones for others; None without scores."""
-    if answers.logits is None:
+    if predictions.logits is None:
         return None
-    count: Any = answers.logits.shape[1]
+    count: Any = predictions.logits.shape[1]
     return imagenet() if count == 1000 else number_classes(count)

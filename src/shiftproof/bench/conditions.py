@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from shiftproof.bench.gathering import gather_images, grid_of, list_images, task_of
+from shiftproof.bench.gathering import find_task, gather_images, list_images, read_grid
 from shiftproof.bench.metadata import read_conditions
 from shiftproof.bench.segmentation import TRUTH, Segmentation
-from shiftproof.bench.summary import SEED, replicate
+from shiftproof.bench.summary import SEED, collect_replicates
 from shiftproof.bench.task import Measured, Task
 from shiftproof.compute.progress import progress
 from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.border import show_name
-from shiftproof.io.holding import frees_folders, hold
+from shiftproof.io.folder_locks import lock_folder, releases_locks
 from shiftproof.rng import generator
 from shiftproof.runs.resamples import Key, Replicates, make_interval
 from shiftproof.runs.run import Run, load_run
@@ -29,13 +29,13 @@ from shiftproof.runs.scores.grid import Headline
 from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_form
 from shiftproof.runs.scores.segmentation import Truth
 
-CLEAR = ("clear", "normal", "sunny", "day", "daytime")
+REFERENCES = ("clear", "normal", "sunny", "day", "daytime")
 """Usual names of the reference condition."""
 
-MOST = 200
+MAX_CONDITIONS = 200
 """Maximum number of conditions; a column with more values is a number or an id."""
 
-FEW = 2
+MIN_IMAGES = 2
 """Minimum number of images for an interval."""
 
 RECORDED = "condition"
@@ -54,7 +54,7 @@ class _Group:
     figures: Mapping[str, _Figures]
 
 
-@frees_folders
+@releases_locks
 def score_conditions(
     run: Run | str | Path,
     metadata: str | Path | Mapping[str, str] | None = None,
@@ -92,26 +92,26 @@ def score_conditions(
         UnknownNameError: ``against`` is not a condition.
         BrokenFileError: a file cannot be read.
     """
-    run = _open(run)
-    chosen = task_of(run, task)
+    run = _open_run(run)
+    task_used = find_task(run, task)
     images = list_images(run)
-    hold(run.path)
+    lock_folder(run.path)
     if metadata is None and by == RECORDED:
         metadata = _read_recorded(run)
-    groups = _group(images, _conditions_of(metadata, by, images))
+    groups = _group_images(images, _read_or_select_conditions(metadata, by, images))
     reference = _choose_reference(groups, against)
     order = [reference, *(name for name in groups if name != reference)]
     measured: dict[str, _Group] = {}
     with progress("Measure", len(order), show=show_progress) as advance:
         for name in order:
-            measured[name] = _measure(run, chosen, name, groups[name], workers)
+            measured[name] = _measure(run, task_used, name, groups[name], workers)
             advance(note=clean_text(name))
     scores = _write(run, list(measured.values()), by, metadata, len(images))
     write_form(run.folder.conditions_file(by), scores)
     return scores
 
 
-def _open(run: Run | str | Path) -> Run:
+def _open_run(run: Run | str | Path) -> Run:
     if isinstance(run, Run):
         return run
     found = load_run(run)
@@ -131,7 +131,7 @@ def _read_recorded(run: Run) -> dict[str, str] | None:
     return dict(read_form(path, Truth).conditions) or None
 
 
-def _conditions_of(
+def _read_or_select_conditions(
     metadata: str | Path | Mapping[str, str] | None, by: str, images: Sequence[str]
 ) -> dict[str, str]:
     if not isinstance(metadata, Mapping):
@@ -145,7 +145,9 @@ def _conditions_of(
     return found
 
 
-def _group(images: Sequence[str], conditions: Mapping[str, str]) -> dict[str, frozenset[str]]:
+def _group_images(
+    images: Sequence[str], conditions: Mapping[str, str]
+) -> dict[str, frozenset[str]]:
     """Return the images of each condition, the largest condition first."""
     counts = Counter(conditions[image] for image in images if image in conditions)
     if len(counts) < 2:
@@ -153,10 +155,10 @@ def _group(images: Sequence[str], conditions: Mapping[str, str]) -> dict[str, fr
             f"Expected two conditions or more to compare, got {next(iter(counts))!r:.60} alone "
             f"({len(conditions):,} of {plural(len(images), 'image')})."
         )
-    if len(counts) > MOST:
+    if len(counts) > MAX_CONDITIONS:
         raise InputError(
-            f"Expected up to {MOST} conditions, got {len(counts):,}; such a column has a value of its "
-            "own for nearly every image. Sort the values into few first."
+            f"Expected up to {MAX_CONDITIONS} conditions, got {len(counts):,}; this column has different "
+            "values for nearly all images. Group the values first."
         )
     names = sorted(counts, key=lambda name: (-counts[name], name))
     return {
@@ -171,17 +173,17 @@ def _choose_reference(groups: Mapping[str, frozenset[str]], against: str | None)
             raise UnknownNameError.of("condition", against, list(groups))
         return against
     known = {name.casefold(): name for name in groups}
-    return next((known[one] for one in CLEAR if one in known), next(iter(groups)))
+    return next((known[one] for one in REFERENCES if one in known), next(iter(groups)))
 
 
 def _measure(run: Run, task: Task, name: str, images: frozenset[str], workers: int) -> _Group:
-    grid = grid_of(run)
+    grid = read_grid(run)
     models = [one.name for one in run.scores.models]
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
         folder = gather_images(run, task, Path(temporary), images)
         measured = task.measure(folder, models, grid, workers=workers, show_progress=False)
-    few = measured.images.used is not None and measured.images.used < FEW
-    figures = {model: replicate(measured, model, grid) for model in models}
+    few = measured.images.used is not None and measured.images.used < MIN_IMAGES
+    figures = {model: collect_replicates(measured, model, grid) for model in models}
     return _Group(
         name,
         images,
@@ -219,22 +221,22 @@ def _write(
         ),
         images=images,
         unmatched=images - sum(len(group.images) for group in groups),
-        conditions=tuple(_condition(group, reference, headlines) for group in groups),
+        conditions=tuple(_make_condition(group, reference, headlines) for group in groups),
     )
 
 
-def _condition(group: _Group, reference: _Group, headlines: Sequence[Headline]) -> Condition:
+def _make_condition(group: _Group, reference: _Group, headlines: Sequence[Headline]) -> Condition:
     counted = group.measured.images
     return Condition(
         name=group.name,
         images=len(group.images),
         used=counted.used,
         objects=counted.objects,
-        models=tuple(_figures(group, reference, model, headlines) for model in group.figures),
+        models=tuple(_make_figures(group, reference, model, headlines) for model in group.figures),
     )
 
 
-def _figures(
+def _make_figures(
     group: _Group, reference: _Group, model: str, headlines: Sequence[Headline]
 ) -> ConditionFigures:
     own, other = group.figures[model], reference.figures[model]
@@ -251,26 +253,26 @@ def _figures(
         difference={}
         if group is reference
         else {
-            name: make_interval(subtract_apart(own[key], other[key], group.name))
+            name: make_interval(subtract_independent(own[key], other[key], group.name))
             for name, key in keys.items()
             if key in own and key in other
         },
     )
 
 
-def subtract_apart(those: Replicates, these: Replicates, key: str) -> Replicates:
+def subtract_independent(minuend: Replicates, subtrahend: Replicates, key: str) -> Replicates:
     """Return the difference of two figures over different images, on independent resamples.
 
     Resamples depend only on the number of images and the seed, so those of two conditions of the same
     size would be equal. The second's are shuffled to make them independent.
 
     Args:
-        those: ``(1 + R,)`` the figure of one condition, then on its resamples.
-        these: the same for another condition; the longer one is truncated.
+        minuend: ``(1 + R,)`` the figure of one condition, then on its resamples.
+        subtrahend: the same for another condition; the longer one is truncated.
         key: seed of the shuffling.
     """
-    order = generator(SEED, "conditions", key).permutation(len(these) - 1)
-    drawn = these[1:][order]
-    count = min(len(those) - 1, len(drawn))
-    head = those[:1] - these[:1]
-    return np.concatenate([head, those[1 : count + 1] - drawn[:count]])
+    order = generator(SEED, "conditions", key).permutation(len(subtrahend) - 1)
+    drawn = subtrahend[1:][order]
+    count = min(len(minuend) - 1, len(drawn))
+    head = minuend[:1] - subtrahend[:1]
+    return np.concatenate([head, minuend[1 : count + 1] - drawn[:count]])

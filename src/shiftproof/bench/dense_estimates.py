@@ -1,9 +1,9 @@
 """Unsupervised performance estimation of detectors and segmenters, fitted on labeled images.
 
-The model is shown the labeled images clean, and what it answers there, to them and to their mirror images,
-is held against the truth. The same is asked of the unlabeled images, and of the labeled ones in corrupted
-cells, whose truth is known: how far the estimates are off there is what they are worth. Half of the
-labeled images teach and the other half is judged, both ways round, as a photograph knows how hard it is.
+Estimators are fitted on the model's predictions for the labeled clean images and their mirror images, and
+applied to its predictions for the unlabeled images. Corrupted labeled images show how accurate the
+estimates are. They are validated by two-fold cross-validation over the images, since clean and corrupted
+versions of one photograph are about equally difficult.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, final
 import msgspec
 import numpy as np
 
-from shiftproof.bench.estimates import Quality, judge
+from shiftproof.bench.estimates import Quality, measure_quality
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import corrupt
 from shiftproof.data import DetectionData, SegmentationData, open_data
@@ -41,34 +41,41 @@ from shiftproof.models.detectors.detector import DetectorLike
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
 from shiftproof.models.segmenters.segmenter import SegmenterLike
 from shiftproof.rng import generator
-from shiftproof.runs.scores.unlabeled import Belief, CellBelief, Off, Worst
+from shiftproof.runs.scores.unlabeled import (
+    CellEstimate,
+    EstimatorError,
+    UnlabeledEstimate,
+    WorstCell,
+)
 from shiftproof.types import CLEAN, F64, Cell, Detections, Image, LabelMap, Sample
 
 SEED = 0
 
-Answer = TypeVar("Answer", Detections, LabelMap)
+Prediction = TypeVar("Prediction", Detections, LabelMap)
 
 
 @dataclass(frozen=True)
-class Answers(Generic[Answer]):
+class MirroredPredictions(Generic[Prediction]):
     """A model's predictions on images, and those on the mirrored images, mapped back.
 
-    ``sums`` are those of each image's pixel probabilities, of segmenters that have some.
+    ``sums`` are the summed pixel probabilities of each image, for segmenters that give some.
     """
 
-    plain: list[Answer]
-    mirrored: list[Answer]
+    plain: list[Prediction]
+    mirrored: list[Prediction]
     sums: list[F64] | None = None
 
-    def pick(self, places: Sequence[int]) -> Answers[Answer]:
+    def pick(self, indices: Sequence[int]) -> MirroredPredictions[Prediction]:
         """Return the predictions for some of the images."""
-        sums = None if self.sums is None else [self.sums[p] for p in places]
-        return Answers([self.plain[p] for p in places], [self.mirrored[p] for p in places], sums)
+        sums = None if self.sums is None else [self.sums[p] for p in indices]
+        return MirroredPredictions(
+            [self.plain[p] for p in indices], [self.mirrored[p] for p in indices], sums
+        )
 
 
 @dataclass(frozen=True)
-class JudgedCell:
-    """A corrupted cell of the labeled images: the truth, and the estimates by estimator. All in 0..1."""
+class ValidatedCell:
+    """A corrupted cell of the labeled images: true and estimated performance. All in 0..1."""
 
     truth: float
     estimates: Mapping[str, float]
@@ -86,7 +93,7 @@ class DenseEstimate:
         estimates: estimate by estimator.
         quality: by estimator, its error in the corrupted cells of the labeled images, as 1 - P;
             empty where no cell was corrupted.
-        cells: these cells, what was estimated and what was measured in each.
+        cells: true and estimated performance in these cells.
     """
 
     measure: str
@@ -95,28 +102,28 @@ class DenseEstimate:
     images: int
     estimates: Mapping[str, float]
     quality: Mapping[str, Quality]
-    cells: Mapping[Cell, JudgedCell]
+    cells: Mapping[Cell, ValidatedCell]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as ``unlabeled.json`` has it; errors in 0..1."""
-        found: dict[str, Any] = msgspec.to_builtins(self._believe())
+        """Return the content for ``unlabeled.json``; errors in 0..1."""
+        found: dict[str, Any] = msgspec.to_builtins(self._to_form())
         return found
 
-    def _believe(self) -> Belief:
+    def _to_form(self) -> UnlabeledEstimate:
         quality = {
-            name: Off(
+            name: EstimatorError(
                 one.cells,
                 one.mean_absolute_error,
                 -one.bias,
-                Worst(str(one.worst.cell), 1 - one.worst.estimate, 1 - one.worst.error),
+                WorstCell(str(one.worst.cell), 1 - one.worst.estimate, 1 - one.worst.error),
             )
             for name, one in self.quality.items()
         }
         cells = tuple(
-            CellBelief(str(cell), one.truth, dict(one.estimates))
+            CellEstimate(str(cell), one.truth, dict(one.estimates))
             for cell, one in self.cells.items()
         )
-        return Belief(
+        return UnlabeledEstimate(
             self.measure,
             self.clean,
             self.labeled,
@@ -144,11 +151,11 @@ def estimate_unlabeled(
 ) -> DenseEstimate:
     """Estimate P (AP50) or mIoU of a model on images without labels.
 
-    Estimators: ``"confidence"``: of detectors, how often boxes of a score are right is learned on clean ones,
-    and the average precision to be expected follows, for as many objects in an image as there; of segmenters
-    that give logits, the mIoU to be expected if their probabilities were right; and ``"mirror"``: how far
-    the answers agree with those to the mirrored image. Both are taken in proportion
-    to what they were on the clean images. Costs two forward passes per image and cell.
+    Estimators: ``"confidence"``: for detectors the expected average precision, from the precision of boxes
+    by score and the number of objects per image on the clean images; for segmenters with logits the
+    expected mIoU if their probabilities were calibrated; and ``"mirror"``: the agreement of the
+    predictions with those for the mirrored image. Both are scaled by their ratio to the truth on the clean
+    images. Costs two forward passes per image and cell.
 
     Args:
         model: a detector or a segmenter; an adapted one is reset before each cell.
@@ -163,36 +170,36 @@ def estimate_unlabeled(
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: fewer than two labeled images, none without labels, or nothing found in the clean ones.
+        InputError: fewer than two labeled images, no unlabeled one, or no detections in the clean ones.
     """
     samples = _spread(labeled.samples, most)
     if len(samples) < 2:
         raise InputError(f"Expected two labeled images or more, got {len(samples)}.")
-    reading = _make_reading(model, labeled, samples, class_map)
-    stream = _read(images)
+    evaluator = _make_evaluator(model, labeled, samples, class_map)
+    stream = _read_images(images)
     cells = [CLEAN, *(Cell(c, s) for c in corruptions for s in severities)]
     total = len(samples) * len(cells) + len(stream)
     with progress("Estimate", total, show=show_progress) as advance:
 
-        def ask(pictures: Sequence[Image]) -> Answers[Any]:
-            answers = _ask(model, reading, pictures, batch_size)
+        def ask(pictures: Sequence[Image]) -> MirroredPredictions[Any]:
+            predictions = _predict_mirrored(model, evaluator, pictures, batch_size)
             for _ in pictures:
                 advance()
-            return answers
+            return predictions
 
-        answers = {cell: ask(_show(labeled, samples, cell)) for cell in cells}
-        told = ask(stream)
+        predictions = {cell: ask(_corrupt_images(labeled, samples, cell)) for cell in cells}
+        unlabeled = ask(stream)
     everything = list(range(len(samples)))
-    learned = reading.learn(answers[CLEAN], everything)
-    judged = _judge(reading, answers, len(samples))
+    fitted = evaluator.fit(predictions[CLEAN], everything)
+    validated = _validate(evaluator, predictions, len(samples))
     return DenseEstimate(
-        measure=reading.measure,
-        clean=learned.clean,
+        measure=evaluator.measure,
+        clean=fitted.clean,
         labeled=len(samples),
         images=len(stream),
-        estimates=learned.estimate(told),
-        quality=_tell_quality(judged),
-        cells=judged,
+        estimates=fitted.estimate(unlabeled),
+        quality=_measure_quality(validated),
+        cells=validated,
     )
 
 
@@ -201,40 +208,40 @@ def write_estimate(path: Path, estimates: Mapping[str, DenseEstimate]) -> None:
     files.write_json(path, {name: one.to_json() for name, one in estimates.items()})
 
 
-def _tell_quality(judged: Mapping[Cell, JudgedCell]) -> dict[str, Quality]:
-    """Return how far the estimates are off, as 1 - P: estimators are judged by errors."""
-    guessed = {
+def _measure_quality(validated: Mapping[Cell, ValidatedCell]) -> dict[str, Quality]:
+    """Return the quality of the estimates as errors, 1 - P."""
+    estimated = {
         cell: {name: 1 - value for name, value in one.estimates.items()}
-        for cell, one in judged.items()
+        for cell, one in validated.items()
     }
-    return judge(guessed, {cell: 1 - one.truth for cell, one in judged.items()})
+    return measure_quality(estimated, {cell: 1 - one.truth for cell, one in validated.items()})
 
 
-def _judge(
-    reading: _Reading[Any], answers: Mapping[Cell, Answers[Any]], count: int
-) -> dict[Cell, JudgedCell]:
-    """Return estimates and truth in the corrupted cells, learned on the other half of the images."""
+def _validate(
+    evaluator: _Evaluator[Any], predictions: Mapping[Cell, MirroredPredictions[Any]], count: int
+) -> dict[Cell, ValidatedCell]:
+    """Return estimates and truth in the corrupted cells, each fitted on the other half of the images."""
     order = generator(SEED, "estimation halves", str(count)).permutation(count).tolist()
     halves = [sorted(order[: count // 2]), sorted(order[count // 2 :])]
-    judged = {}
-    for cell in answers:
+    validated = {}
+    for cell in predictions:
         if cell.is_clean:
             continue
         found, truths = [], []
         for source, target in (halves, halves[::-1]):
-            learned = reading.learn(answers[CLEAN], source)
-            found.append(learned.estimate(answers[cell].pick(target)))
-            truths.append(reading.score(answers[cell], target))
+            fitted = evaluator.fit(predictions[CLEAN], source)
+            found.append(fitted.estimate(predictions[cell].pick(target)))
+            truths.append(evaluator.score(predictions[cell], target))
         means = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-        judged[cell] = JudgedCell(float(np.mean(truths)), means)
-    return judged
+        validated[cell] = ValidatedCell(float(np.mean(truths)), means)
+    return validated
 
 
 def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     return list(samples[:: max(1, -(-len(samples) // most))])
 
 
-def _show(
+def _corrupt_images(
     labeled: DetectionData | SegmentationData, samples: Sequence[Sample], cell: Cell
 ) -> list[Image]:
     images = [labeled.read(sample) for sample in samples]
@@ -246,34 +253,36 @@ def _show(
     ]
 
 
-def _read(images: str | Path | Sequence[Image]) -> list[Image]:
+def _read_images(images: str | Path | Sequence[Image]) -> list[Image]:
     if isinstance(images, (str, Path)):
         data = open_data(str(images), classes=None, labeled=False)
         images = [data.read(sample) for sample in data.samples]
     if not len(images):
-        raise InputError("Expected one image without labels or more, got none.")
+        raise InputError("Expected at least one unlabeled image, got none.")
     return list(images)
 
 
-def _ask(
-    model: Any, reading: _Reading[Any], images: Sequence[Image], batch_size: int
-) -> Answers[Any]:
+def _predict_mirrored(
+    model: Any, evaluator: _Evaluator[Any], images: Sequence[Image], batch_size: int
+) -> MirroredPredictions[Any]:
     """Return a model's predictions on images and on the mirrored images."""
-    answers, sums = [], None
-    for turned in (False, True):
+    predictions, sums = [], None
+    for is_mirrored in (False, True):
         if hasattr(model, "reset"):
             model.reset()
-        shown = [np.ascontiguousarray(i[:, ::-1]) if turned else i for i in images]
-        found, told = reading.ask(model, shown, batch_size)
-        sums = sums if turned else told
-        answers.append(
+        shown = [np.ascontiguousarray(i[:, ::-1]) if is_mirrored else i for i in images]
+        found, pixel_sums = evaluator.predict(model, shown, batch_size)
+        sums = sums if is_mirrored else pixel_sums
+        predictions.append(
             [
-                reading.flip_back(one, image.shape[1]) if turned else reading.translate(one)
+                evaluator.flip_back(one, image.shape[1])
+                if is_mirrored
+                else evaluator.translate(one)
                 for one, image in zip(found, images, strict=True)
             ]
         )
-    plain, mirrored = answers
-    return Answers(plain, mirrored, sums)
+    plain, mirrored = predictions
+    return MirroredPredictions(plain, mirrored, sums)
 
 
 # ---------------------------------------------------------------- the two tasks
@@ -287,92 +296,96 @@ class _CleanEvidence(ABC):
     evidence: Mapping[str, float]
 
     @abstractmethod
-    def observe(self, answers: Answers[Any]) -> dict[str, float]:
+    def observe(self, predictions: MirroredPredictions[Any]) -> dict[str, float]:
         """Return the evidence of some images, by estimator."""
 
-    def estimate(self, answers: Answers[Any]) -> dict[str, float]:
+    def estimate(self, predictions: MirroredPredictions[Any]) -> dict[str, float]:
         """Return the estimates of some images, by estimator."""
         return {
             name: estimate_by_ratio(self.clean, self.evidence[name], value)
-            for name, value in self.observe(answers).items()
+            for name, value in self.observe(predictions).items()
         }
 
 
-class _Reading(ABC, Generic[Answer]):
+class _Evaluator(ABC, Generic[Prediction]):
     """Evaluation of one kind of model's predictions."""
 
     measure: str
 
-    def ask(
+    def predict(
         self, model: Any, images: Sequence[Image], batch_size: int
-    ) -> tuple[Sequence[Answer], list[F64] | None]:
-        """Return a model's answers, and the sums of its pixels' probabilities, if it has any."""
+    ) -> tuple[Sequence[Prediction], list[F64] | None]:
+        """Return a model's predictions, and the sums of its pixel probabilities, if it has any."""
         return model.predict(images, batch_size=batch_size), None
 
     @abstractmethod
-    def translate(self, answer: Answer) -> Answer:
+    def translate(self, prediction: Prediction) -> Prediction:
         """Return a prediction in the dataset's classes."""
 
     @abstractmethod
-    def flip_back(self, answer: Answer, width: int) -> Answer:
+    def flip_back(self, prediction: Prediction, width: int) -> Prediction:
         """Map a prediction on a mirrored image back to the image."""
 
     @abstractmethod
-    def score(self, answers: Answers[Answer], places: Sequence[int]) -> float:
+    def score(self, predictions: MirroredPredictions[Prediction], indices: Sequence[int]) -> float:
         """Return the performance on some of the labeled images."""
 
     @abstractmethod
-    def learn(self, answers: Answers[Answer], places: Sequence[int]) -> _CleanEvidence:
+    def fit(
+        self, predictions: MirroredPredictions[Prediction], indices: Sequence[int]
+    ) -> _CleanEvidence:
         """Fit on some of the labeled clean images; ``answers`` are the predictions for all."""
 
 
-def _make_reading(
+def _make_evaluator(
     model: Any,
     labeled: DetectionData | SegmentationData,
     samples: Sequence[Sample],
     class_map: Mapping[str, str] | None,
-) -> _Reading[Any]:
+) -> _Evaluator[Any]:
     if isinstance(labeled, SegmentationData):
         match = match_pixel_classes(model.classes, labeled.classes, mapping=class_map)
-        return _Labels(labeled, samples, match)
+        return _SegmentationEvaluator(labeled, samples, match)
     match = match_classes(model.classes, labeled.classes, mapping=class_map)
-    return _Boxes(labeled, samples, match)
+    return _DetectionEvaluator(labeled, samples, match)
 
 
 @dataclass(frozen=True)
-class _CleanEvidenceBoxes(_CleanEvidence):
+class _DetectionEvidence(_CleanEvidence):
     rate: HitRate
     objects: float
 
-    def observe(self, answers: Answers[Detections]) -> dict[str, float]:
-        return _observe_boxes(answers, self.rate, self.objects)
+    def observe(self, predictions: MirroredPredictions[Detections]) -> dict[str, float]:
+        return _observe_boxes(predictions, self.rate, self.objects)
 
 
-def _observe_boxes(answers: Answers[Detections], rate: HitRate, objects: float) -> dict[str, float]:
+def _observe_boxes(
+    predictions: MirroredPredictions[Detections], rate: HitRate, objects: float
+) -> dict[str, float]:
     """Return the evidence; ``objects`` are those of an image."""
-    scores = np.concatenate([np.zeros(0), *(one.scores for one in answers.plain)])
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in predictions.plain)])
     return {
-        "confidence": expect_average_precision(rate.at(scores), objects * len(answers.plain)),
-        "mirror": box_agreement(answers.plain, answers.mirrored),
+        "confidence": expect_average_precision(rate.at(scores), objects * len(predictions.plain)),
+        "mirror": box_agreement(predictions.plain, predictions.mirrored),
     }
 
 
 @final
-class _Boxes(_Reading[Detections]):
+class _DetectionEvaluator(_Evaluator[Detections]):
     measure = "AP50"
 
     def __init__(self, data: DetectionData, samples: Sequence[Sample], match: ClassMatch) -> None:
         self._data, self._samples, self._match = data, samples, match
 
-    def translate(self, answer: Detections) -> Detections:
-        return self._match.translate(answer)
+    def translate(self, prediction: Detections) -> Detections:
+        return self._match.translate(prediction)
 
-    def flip_back(self, answer: Detections, width: int) -> Detections:
-        return mirror_boxes(self.translate(answer), width)
+    def flip_back(self, prediction: Detections, width: int) -> Detections:
+        return mirror_boxes(self.translate(prediction), width)
 
-    def score(self, answers: Answers[Detections], places: Sequence[int]) -> float:
+    def score(self, predictions: MirroredPredictions[Detections], indices: Sequence[int]) -> float:
         data = self._data
-        samples = [self._samples[place] for place in places]
+        samples = [self._samples[index] for index in indices]
         evaluator = CocoEvaluator(data.ground_truth(samples))
         found = [
             {
@@ -381,57 +394,59 @@ class _Boxes(_Reading[Detections]):
                 "bbox": [*map(float, box[:2]), *map(float, box[2:] - box[:2])],
                 "score": float(score),
             }
-            for sample, place in zip(samples, places, strict=True)
-            for box, score, label in zip(*_columns(answers.plain[place]), strict=True)
+            for sample, index in zip(samples, indices, strict=True)
+            for box, score, label in zip(*_split_detections(predictions.plain[index]), strict=True)
         ]
         return evaluator.accumulate(evaluator.match(found)).metrics()["AP50"] if found else 0.0
 
-    def learn(self, answers: Answers[Detections], places: Sequence[int]) -> _CleanEvidenceBoxes:
-        truths = [self._truth(place) for place in places]
-        plain = [answers.plain[place] for place in places]
+    def fit(
+        self, predictions: MirroredPredictions[Detections], indices: Sequence[int]
+    ) -> _DetectionEvidence:
+        truths = [self._truth(index) for index in indices]
+        plain = [predictions.plain[index] for index in indices]
         scores = np.concatenate([np.zeros(0), *(one.scores for one in plain)])
         hits = [find_hits(one, truth) for one, truth in zip(plain, truths, strict=True)]
-        objects = sum(map(len, truths)) / len(places)
+        objects = sum(map(len, truths)) / len(indices)
         if not len(scores) or not objects:
             raise InputError(
-                "Nothing is found in the labeled clean images, or there is nothing to find: there is "
-                "nothing to learn the estimates from."
+                "The labeled clean images have no detections, or no objects, so the estimators cannot be "
+                "fitted to them."
             )
         rate = fit_hit_rate(scores, np.concatenate(hits))
-        evidence = _observe_boxes(answers.pick(places), rate, objects)
-        return _CleanEvidenceBoxes(self.score(answers, places), evidence, rate, objects)
+        evidence = _observe_boxes(predictions.pick(indices), rate, objects)
+        return _DetectionEvidence(self.score(predictions, indices), evidence, rate, objects)
 
-    def _truth(self, place: int) -> Detections:
+    def _truth(self, index: int) -> Detections:
         """Return the objects of a labeled image that count."""
-        objects = self._data.objects[self._samples[place].id]
+        objects = self._data.objects[self._samples[index].id]
         counts = ~(np.asarray(objects.crowd, bool) | np.asarray(objects.difficult, bool))
         at = objects.positions[counts]
         corners = np.concatenate([at[:, :2], at[:, :2] + at[:, 2:]], axis=1)
         return Detections(corners, np.ones(len(at)), objects.labels[counts])
 
 
-def _columns(found: Detections) -> tuple[Any, Any, Any]:
+def _split_detections(found: Detections) -> tuple[Any, Any, Any]:
     return found.boxes.astype(np.float64), found.scores, found.labels
 
 
 @dataclass(frozen=True)
-class _CleanEvidenceLabels(_CleanEvidence):
+class _SegmentationEvidence(_CleanEvidence):
     classes: int
 
-    def observe(self, answers: Answers[LabelMap]) -> dict[str, float]:
-        return _observe_labels(answers, self.classes)
+    def observe(self, predictions: MirroredPredictions[LabelMap]) -> dict[str, float]:
+        return _observe_labels(predictions, self.classes)
 
 
-def _observe_labels(answers: Answers[LabelMap], classes: int) -> dict[str, float]:
+def _observe_labels(predictions: MirroredPredictions[LabelMap], classes: int) -> dict[str, float]:
     """Return the evidence; confidence is in the model's own classes, as only its fall is used."""
-    mirror = {"mirror": label_agreement(answers.plain, answers.mirrored, classes)}
-    if answers.sums is None:
+    mirror = {"mirror": label_agreement(predictions.plain, predictions.mirrored, classes)}
+    if predictions.sums is None:
         return mirror
-    return {"confidence": expect_mean_iou(np.sum(answers.sums, axis=0)), **mirror}
+    return {"confidence": expect_mean_iou(np.sum(predictions.sums, axis=0)), **mirror}
 
 
 @final
-class _Labels(_Reading[LabelMap]):
+class _SegmentationEvaluator(_Evaluator[LabelMap]):
     measure = "mIoU"
 
     def __init__(
@@ -440,33 +455,36 @@ class _Labels(_Reading[LabelMap]):
         self._data, self._match = data, match
         self._truths = [data.read_mask(sample) for sample in samples]
 
-    def ask(
+    def predict(
         self, model: Any, images: Sequence[Image], batch_size: int
     ) -> tuple[Sequence[LabelMap], list[F64] | None]:
         if not hasattr(model, "predict_with_sums"):
-            return super().ask(model, images, batch_size)
+            return super().predict(model, images, batch_size)
         found = model.predict_with_sums(images, batch_size=batch_size)
         sums = [one for _, one in found if one is not None]
         return [labels for labels, _ in found], sums if len(sums) == len(found) else None
 
-    def translate(self, answer: LabelMap) -> LabelMap:
-        return translate_labels(self._match, answer)
+    def translate(self, prediction: LabelMap) -> LabelMap:
+        return translate_labels(self._match, prediction)
 
-    def flip_back(self, answer: LabelMap, width: int) -> LabelMap:
-        return np.ascontiguousarray(self.translate(answer)[:, ::-1])
+    def flip_back(self, prediction: LabelMap, width: int) -> LabelMap:
+        return np.ascontiguousarray(self.translate(prediction)[:, ::-1])
 
-    def score(self, answers: Answers[LabelMap], places: Sequence[int]) -> float:
+    def score(self, predictions: MirroredPredictions[LabelMap], indices: Sequence[int]) -> float:
         classes = len(self._data.classes)
         counts = sum(
-            pixel_confusion(self._truths[place], answers.plain[place], classes) for place in places
+            pixel_confusion(self._truths[index], predictions.plain[index], classes)
+            for index in indices
         )
         table = np.asarray(counts)
         square = table[:, :classes]
         ious = class_ious(np.diagonal(square), table.sum(1), square.sum(0))
         return float(np.nanmean(ious))
 
-    def learn(self, answers: Answers[LabelMap], places: Sequence[int]) -> _CleanEvidenceLabels:
+    def fit(
+        self, predictions: MirroredPredictions[LabelMap], indices: Sequence[int]
+    ) -> _SegmentationEvidence:
         classes = len(self._data.classes)
-        some = answers.pick(places)
+        some = predictions.pick(indices)
         evidence = _observe_labels(some, classes)
-        return _CleanEvidenceLabels(self.score(answers, places), evidence, classes)
+        return _SegmentationEvidence(self.score(predictions, indices), evidence, classes)

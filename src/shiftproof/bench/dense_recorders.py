@@ -1,4 +1,4 @@
-"""What the recordings of detectors and segmenters share: images of any size, one answer for each."""
+"""Recorders common to detectors and segmenters: images of any size, one prediction per image."""
 
 from __future__ import annotations
 
@@ -12,40 +12,47 @@ import numpy as np
 from shiftproof.models.detectors.class_match import ClassMatch
 from shiftproof.types import I32, Image, Sample
 
-Kept = TypeVar("Kept")
+Stored = TypeVar("Stored")
 Records = TypeVar("Records")
-Answer = TypeVar("Answer")
+Prediction = TypeVar("Prediction")
 
-Form: TypeAlias = "Callable[[list[str], I32, list[Kept], list[str | None]], Records]"
-"""Makes the table of ids, positions, what is kept of each image, and the reasons of broken ones."""
+MakeTable: TypeAlias = "Callable[[list[str], I32, list[Stored], list[str | None]], Records]"
+"""Makes a record table from ids, positions, stored values, and errors of unreadable images."""
 
 
-class DenseRecorder(Generic[Kept, Records]):
-    """Collects what is kept of each image in one cell, batch by batch.
+class DenseRecorder(Generic[Stored, Records]):
+    """Collects the stored values of the images in one cell, batch by batch.
 
     Args:
         samples: the images of the cell.
-        nothing: stands for an image that could not be read.
-        form: makes the table.
-        keep: what is kept of an answer for an image; the answer itself by default.
+        placeholder: the stored value of unreadable images.
+        make_table: makes the record table.
+        convert: returns the stored value of a prediction; by default the prediction itself.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        nothing: Kept,
-        form: Form[Kept, Records],
-        keep: Callable[[Sample, Any], Kept] = lambda _, answer: answer,
+        placeholder: Stored,
+        make_table: MakeTable[Stored, Records],
+        convert: Callable[[Sample, Any], Stored] = lambda _, prediction: prediction,
     ) -> None:
-        self._samples, self._nothing, self._form, self._keep = samples, nothing, form, keep
-        self._kept: dict[int, Kept] = {}
+        self._samples, self._placeholder, self._make_table, self._convert = (
+            samples,
+            placeholder,
+            make_table,
+            convert,
+        )
+        self._stored: dict[int, Stored] = {}
         self._position: dict[int, int] = {}
         self._error: dict[int, str] = {}
 
-    def add(self, rows: Sequence[int], answers: Sequence[Any], positions: Sequence[int]) -> None:
-        """Record the answers for some images, given by their places among the samples."""
-        for row, answer, position in zip(rows, answers, positions, strict=True):
-            self._kept[row] = self._keep(self._samples[row], answer)
+    def add(
+        self, rows: Sequence[int], predictions: Sequence[Any], positions: Sequence[int]
+    ) -> None:
+        """Record the predictions for some images, given by their indices among the samples."""
+        for row, prediction, position in zip(rows, predictions, positions, strict=True):
+            self._stored[row] = self._convert(self._samples[row], prediction)
             self._position[row] = position
 
     def add_broken(self, row: int, reason: str, position: int) -> None:
@@ -57,7 +64,7 @@ class DenseRecorder(Generic[Kept, Records]):
         self,
         ids: Sequence[str],
         positions: I32,
-        kept: Sequence[Kept],
+        stored: Sequence[Stored],
         errors: Sequence[str | None],
     ) -> None:
         """Continue from the table of some of the samples.
@@ -70,26 +77,26 @@ class DenseRecorder(Generic[Kept, Records]):
             row = places[name]
             self._position[row] = int(positions[at])
             if reason is None:
-                self._kept[row] = kept[at]
+                self._stored[row] = stored[at]
             else:
                 self._error[row] = reason
 
     def finish(self) -> Records:
         """Return the table of the samples that were seen, in their order."""
         rows = sorted(self._position)
-        return self._form(
+        return self._make_table(
             [self._samples[row].id for row in rows],
             np.array([self._position[row] for row in rows], dtype=np.int32),
-            [self._kept.get(row, self._nothing) for row in rows],
+            [self._stored.get(row, self._placeholder) for row in rows],
             [self._error.get(row) for row in rows],
         )
 
 
-class DenseRecording(ABC, Generic[Answer]):
-    """Batches and predicts with models that take images of any size, in the classes of the data."""
+class DenseRecording(ABC, Generic[Prediction]):
+    """Batching and predicting with models for images of any size, in the classes of the data."""
 
     def __init__(self) -> None:
-        # By the model itself: its id is another one where both are sent to.
+        # By the model itself: ids change when models are pickled.
         self._matches: list[tuple[Any, ClassMatch]] = []
 
     def add(self, model: Any, match: ClassMatch) -> None:
@@ -104,13 +111,13 @@ class DenseRecording(ABC, Generic[Answer]):
         """Return the images: they may be of any sizes."""
         return list(images)
 
-    def pick(self, answers: list[Answer], places: Sequence[int]) -> list[Answer]:
-        """Return the answers for some of the images."""
-        return [answers[place] for place in places]
+    def pick(self, predictions: list[Prediction], places: Sequence[int]) -> list[Prediction]:
+        """Return the predictions for some of the images."""
+        return [predictions[place] for place in places]
 
     @abstractmethod
-    def predict(self, model: Any, batch: Sequence[Image]) -> list[Answer]:
-        """Return the answer for each image, in the data's classes."""
+    def predict(self, model: Any, batch: Sequence[Image]) -> list[Prediction]:
+        """Return the prediction for each image, in the data's classes."""
 
     @abstractmethod
     def recorder(self, samples: Sequence[Sample]) -> DenseRecorder[Any, Any]:

@@ -31,8 +31,8 @@ from shiftproof.bench.named_models import (
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.summary import average, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import View, open_tree, view_full_size
-from shiftproof.compute import processes as engine
+from shiftproof.bench.views import View, make_full_size_view, open_tree
+from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.counts import plural
@@ -47,14 +47,14 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
 from shiftproof.runs.resamples import Replicates, round_figure
-from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
+from shiftproof.runs.scores.detection import SIZES, ClassDrop, Detail, Drop
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
-DetectorGiven: TypeAlias = DetectorLike | str
+DetectorOrSpec: TypeAlias = DetectorLike | str
 
-MOVED = "paired percentile bootstrap over images, moved by its bias"
+BIAS_CORRECTED = "paired percentile bootstrap over images, moved by its bias"
 """How the intervals of figures are drawn that resamples raise."""
 
 
@@ -91,7 +91,7 @@ class Detection(Task):
 
     def prepare(
         self,
-        models: DetectorGiven | Mapping[str, DetectorGiven],
+        models: DetectorOrSpec | Mapping[str, DetectorOrSpec],
         data: ImageData | str | Path,
         adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
         *,
@@ -101,7 +101,7 @@ class Detection(Task):
         if isinstance(data, ImageData) and not isinstance(data, DetectionData):
             raise InputError(f"{data.name} has no boxes; expected a dataset for detection.")
         dataset = open_detection_data(data)
-        measure = measure_of(self.measure_name, dataset)
+        measure = choose_measure(self.measure_name, dataset)
         truth = _without_outlines(dataset.ground_truth(), measure)
         check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
         tree = open_tree(self.corrupted, dataset)
@@ -130,7 +130,7 @@ class Detection(Task):
                 "measure": measure,
             },
             about={"classes": {"title": dataset.classes.title, "count": len(dataset.classes)}},
-            make_view=functools.partial(view_full_size, dataset, tree),
+            make_view=functools.partial(make_full_size_view, dataset, tree),
             corrupted=tree,
             device=str(next(iter(plain.values())).settings.get("device", "cpu")),
             batch_size=8,
@@ -145,7 +145,7 @@ class Detection(Task):
     def carry(self, folder: RunFolder, target: RunFolder, images: Collection[str]) -> None:
         """Write the ground truth of these images only: other objects would count as missed."""
         truth = read_json(folder.path / GROUND_TRUTH)
-        files.write_json(target.path / GROUND_TRUTH, _narrow(folder, truth, images))
+        files.write_json(target.path / GROUND_TRUTH, _select_images(folder, truth, images))
 
     def measure(
         self,
@@ -157,21 +157,21 @@ class Detection(Task):
         show_progress: bool | None,
     ) -> Measured:
         """Return P in each cell, mPC and rPC, and P by size of object and by class."""
-        ids, broken = _images(folder, models, grid.cells)
-        truth, places = _ground_truth(folder, ids, broken)
-        by = CellMeasure.of(_read_measure(folder), truth, places)
+        ids, broken = _read_image_ids(folder, models, grid.cells)
+        truth, places = _read_ground_truth(folder, ids, broken)
+        cell_measure = CellMeasure.of(_read_measure(folder), truth, places)
         keys = [(name, cell) for name in models for cell in grid.cells]
         # What was measured with a cell counted all images.
-        kept = {} if broken else _find_kept(folder, keys, by)
-        performance = _measure(folder, keys, by, kept, workers, show_progress)
-        objects = _objects_per_class(truth)
+        kept = {} if broken else _find_kept(folder, keys, cell_measure)
+        performance = _measure(folder, keys, cell_measure, kept, workers, show_progress)
+        objects = _count_objects(truth)
         return summarize_performance(
             {name: {cell: performance[name, cell] for cell in grid.cells} for name in models},
             grid,
-            by.measure.name,
-            by.measure.title,
-            interval=describe_resampling(MOVED, by.replicates),
-            images=Images(len(ids), len(by.measure.image_ids), broken, sum(objects)),
+            cell_measure.measure.name,
+            cell_measure.measure.title,
+            interval=describe_resampling(BIAS_CORRECTED, cell_measure.replicates),
+            images=Images(len(ids), len(cell_measure.measure.image_ids), broken, sum(objects)),
             classes=[str(record["name"]) for record in truth["categories"]],
             objects=objects,
             changed=why_other_corruptions(folder),
@@ -185,7 +185,7 @@ class Detection(Task):
         save_gallery(folder, view, cells, prepared.data.samples, list(prepared.titles), truth)
 
 
-def measure_of(measure: str, data: DetectionData) -> str:
+def choose_measure(measure: str, data: DetectionData) -> str:
     """Return the name of the measure; "auto" is the dataset's own."""
     if measure != "auto":
         return measure
@@ -240,10 +240,10 @@ def summarize_performance(
         objects: number of objects of each class.
         changed: why the corruptions differ from the benchmark's, if they do.
     """
-    reason = _why_no_mpc(grid) or changed
+    reason = _explain_missing_mpc(grid) or changed
     return Measured(
         measures=(Measure(name, title, lower_is_better=False, unit="share"),),
-        headlines=_headlines(name, complete=reason is None),
+        headlines=_make_headlines(name, complete=reason is None),
         cells={
             model: {cell: {name: one.replicates} for cell, one in cells.items()}
             for model, cells in performance.items()
@@ -255,14 +255,14 @@ def summarize_performance(
         complete=reason is None,
         summaries={model: _summarize(cells, grid) for model, cells in performance.items()},
         numbers={
-            model: {cell: _numbers(one.numbers) for cell, one in cells.items()}
+            model: {cell: _to_json_numbers(one.numbers) for cell, one in cells.items()}
             for model, cells in performance.items()
         },
         details={
             model: msgspec.to_builtins(
                 Detail(
-                    sizes=_sizes(cells, grid),
-                    classes=_classes(cells, grid, classes, objects or [None] * len(classes)),
+                    sizes=_score_sizes(cells, grid),
+                    classes=_score_classes(cells, grid, classes, objects or [None] * len(classes)),
                 )
             )
             for model, cells in performance.items()
@@ -283,37 +283,39 @@ def _read_measure(folder: RunFolder) -> str:
     return str(measure)
 
 
-def cell_measure(folder: RunFolder, ids: Sequence[str]) -> CellMeasure:
+def load_cell_measure(folder: RunFolder, ids: Sequence[str]) -> CellMeasure:
     """Return what the cells of a run are measured by where all its images can be read.
 
     Raises:
         BrokenFileError: the ground truth or the run's settings cannot be read.
     """
-    return CellMeasure.of(_read_measure(folder), *_ground_truth(folder, ids, ()))
+    return CellMeasure.of(_read_measure(folder), *_read_ground_truth(folder, ids, ()))
 
 
 _Key: TypeAlias = tuple[str, Cell]
 
 
-def _find_kept(folder: RunFolder, keys: Sequence[_Key], by: CellMeasure) -> dict[_Key, Performance]:
-    found = {key: find_performance(folder, *key, by) for key in keys}
+def _find_kept(
+    folder: RunFolder, keys: Sequence[_Key], cell_measure: CellMeasure
+) -> dict[_Key, Performance]:
+    found = {key: find_performance(folder, *key, cell_measure) for key in keys}
     return {key: one for key, one in found.items() if one is not None}
 
 
 def _measure(
     folder: RunFolder,
     keys: Sequence[_Key],
-    by: CellMeasure,
+    cell_measure: CellMeasure,
     kept: Mapping[_Key, Performance],
     workers: int,
     show_progress: bool | None,
 ) -> dict[_Key, Performance]:
     """Return P of each model in each cell: what was kept, and the rest measured now."""
     missing = [key for key in keys if key not in kept]
-    results = engine.map_ordered(
+    results = processes.map_ordered(
         measure_cell,
         [folder.records_file(*key) for key in missing],
-        context=by,
+        context=cell_measure,
         workers=workers if len(missing) > 1 else 0,
         lookahead=2,
     )
@@ -325,7 +327,7 @@ def _measure(
     return measured
 
 
-def _images(
+def _read_image_ids(
     folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]
 ) -> tuple[list[str], tuple[BrokenImage, ...]]:
     """Return the images of the run, and those that are unreadable in some cell, which are excluded.
@@ -351,7 +353,7 @@ def _read_images(path: Path) -> _ImagesOfTable:
     return _ImagesOfTable(found.ids, found.error)
 
 
-def _ground_truth(
+def _read_ground_truth(
     folder: RunFolder, ids: Sequence[str], broken: Sequence[BrokenImage]
 ) -> tuple[dict[str, Any], list[Any]]:
     """Return the ground truth of the readable images, and for each image its id there or None."""
@@ -367,11 +369,11 @@ def _ground_truth(
             "annotations": [one for one in truth["annotations"] if one["image_id"] not in left_out],
         }
     except (KeyError, TypeError) as error:
-        raise _other_truth(path, error) from error
+        raise _explain_wrong_truth(path, error) from error
     return kept, places
 
 
-def _narrow(folder: RunFolder, truth: Any, images: Collection[str]) -> dict[str, Any]:
+def _select_images(folder: RunFolder, truth: Any, images: Collection[str]) -> dict[str, Any]:
     """Return the ground truth of some images only."""
     try:
         kept = [one for one in truth["images"] if one["file_name"] in images]
@@ -379,17 +381,17 @@ def _narrow(folder: RunFolder, truth: Any, images: Collection[str]) -> dict[str,
         objects = [one for one in truth["annotations"] if one["image_id"] in ids]
         return {**truth, "images": kept, "annotations": objects}
     except (KeyError, TypeError) as error:
-        raise _other_truth(folder.path / GROUND_TRUTH, error) from error
+        raise _explain_wrong_truth(folder.path / GROUND_TRUTH, error) from error
 
 
-def _other_truth(path: Path, error: Exception) -> BrokenFileError:
+def _explain_wrong_truth(path: Path, error: Exception) -> BrokenFileError:
     return BrokenFileError(
         f"{path}: not the ground truth of this run ({error!r:.100}). It was changed, or is of "
         "another one."
     )
 
 
-def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
+def _count_objects(truth: Mapping[str, Any]) -> list[int]:
     """Return the number of objects of each class, without crowds and difficult ones."""
     wanted = [
         one["category_id"]
@@ -402,7 +404,7 @@ def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
 # ---------------------------------------------------------------- the grid
 
 
-def _why_no_mpc(grid: Grid) -> str | None:
+def _explain_missing_mpc(grid: Grid) -> str | None:
     absent = [name for name in COMMON if name not in grid.corruptions]
     if absent:
         are = "is" if len(absent) == 1 else "are"
@@ -416,7 +418,7 @@ def _why_no_mpc(grid: Grid) -> str | None:
     return why_cells_lack(grid)
 
 
-def _headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
+def _make_headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
     """Return the headlines; for the complete grid they have the names of the benchmark."""
     mean = (
         ("mPC", f"mean {name} over the 15 × 5 corruptions")
@@ -453,37 +455,41 @@ def _summarize(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Repli
 # ---------------------------------------------------------------- what is detection's own
 
 
-def _sizes(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Fall]:
+def _score_sizes(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Drop]:
     """Return AP by size of the objects, clean and over the grid; empty if not measured."""
     some = next(iter(cells.values()))
     if not set(SIZES) <= set(some.numbers):
         return {}
     return {
-        name: Fall(
-            clean=_number(cells[CLEAN].numbers[name]) if grid.has_clean else None,
-            mean=_number(_mean([cells[cell].numbers[name] for cell in grid.averaged])),
+        name: Drop(
+            clean=_to_json_number(cells[CLEAN].numbers[name]) if grid.has_clean else None,
+            mean=_to_json_number(
+                _average_finite([cells[cell].numbers[name] for cell in grid.averaged])
+            ),
         )
         for name in SIZES
     }
 
 
-def _classes(
+def _score_classes(
     cells: Mapping[Cell, Performance],
     grid: Grid,
     classes: Sequence[str],
     objects: Sequence[int | None],
-) -> tuple[ClassFall, ...]:
+) -> tuple[ClassDrop, ...]:
     """Return P of each class with objects, clean and over the grid, the largest loss first."""
     if not classes:
         return ()
     clean = cells[CLEAN].per_class if grid.has_clean else [float("nan")] * len(classes)
     rows = [
-        ClassFall(
+        ClassDrop(
             name=name,
             index=index,
             objects=objects[index],
-            clean=_number(clean[index]),
-            mean=_number(_mean([cells[cell].per_class[index] for cell in grid.averaged])),
+            clean=_to_json_number(clean[index]),
+            mean=_to_json_number(
+                _average_finite([cells[cell].per_class[index] for cell in grid.averaged])
+            ),
         )
         for index, name in enumerate(classes)
         if objects[index] != 0
@@ -493,15 +499,15 @@ def _classes(
     )
 
 
-def _mean(values: Sequence[float]) -> float:
+def _average_finite(values: Sequence[float]) -> float:
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
-def _numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in numbers.items()}
+def _to_json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _to_json_number(value) for name, value in numbers.items()}
 
 
-def _number(value: float) -> float | None:
+def _to_json_number(value: float) -> float | None:
     """Return a number for JSON: None for NaN."""
     return round_figure(value) if np.isfinite(value) else None

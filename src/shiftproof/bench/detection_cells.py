@@ -55,14 +55,14 @@ class CellMeasure:
         return cls(measure, places, intervals.REPLICATES if len(at) <= FEW_IMAGES else MANY)
 
 
-def measure_cell(by: CellMeasure, path: Path) -> Performance:
+def measure_cell(cell_measure: CellMeasure, path: Path) -> Performance:
     """Return P of one record table; the workers' function.
 
     Raises:
         BrokenFileError: the table cannot be read.
     """
-    found = read_detections(path).columns(by.places, by.measure.sizes)
-    return by.measure.performance(found, replicates=by.replicates, seed=SEED)
+    found = read_detections(path).columns(cell_measure.places, cell_measure.measure.sizes)
+    return cell_measure.measure.performance(found, replicates=cell_measure.replicates, seed=SEED)
 
 
 # ---------------------------------------------------------------- kept until the run is summarized
@@ -74,7 +74,7 @@ def save_performance(folder: RunFolder, model: str, cell: Cell, performance: Per
     Raises:
         RunError: the disk is full.
     """
-    path = _performance_file(folder, model, cell)
+    path = _locate_performance(folder, model, cell)
     files.make_folder(path.parent)
     write_arrays(
         path,
@@ -88,10 +88,10 @@ def save_performance(folder: RunFolder, model: str, cell: Cell, performance: Per
 
 
 def find_performance(
-    folder: RunFolder, model: str, cell: Cell, by: CellMeasure
+    folder: RunFolder, model: str, cell: Cell, cell_measure: CellMeasure
 ) -> Performance | None:
     """Return P of a cell where it was kept for the same resamples; None if it has to be measured."""
-    path = _performance_file(folder, model, cell)
+    path = _locate_performance(folder, model, cell)
     if not path.is_file():
         return None
     try:
@@ -100,10 +100,10 @@ def find_performance(
         names, per_class = kept["names"].tolist(), kept["per_class"].tolist()
     except (BrokenFileError, KeyError):
         return None
-    if drawn.shape != (1 + by.replicates,):
+    if drawn.shape != (1 + cell_measure.replicates,):
         return None
     return Performance(drawn, dict(zip(names, numbers, strict=True)), per_class)
 
 
-def _performance_file(folder: RunFolder, model: str, cell: Cell) -> Path:
+def _locate_performance(folder: RunFolder, model: str, cell: Cell) -> Path:
     return folder.cache / "measured" / model / f"{cell}.npz"

@@ -17,14 +17,14 @@ from shiftproof.bench.views import View
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, read_detections
+from shiftproof.runs.records.detection import DetectionRecords, ImageDetections, read_detections
 from shiftproof.runs.scores.detection import (
     Box,
     Gallery,
+    GalleryPicture,
     GroundTruthBox,
     PredictedBox,
     Sheet,
-    Shown,
     Worst,
 )
 from shiftproof.runs.scores.reading import write_form
@@ -87,7 +87,7 @@ def _fill(
         for name in models
     }
     names = [str(record["name"]) for record in truth["categories"]]
-    objects = _objects(truth, samples)
+    objects = _read_objects(truth, samples)
     step = -(-len(samples) // LOOKED_AT)
     rows = [
         row
@@ -96,7 +96,7 @@ def _fill(
         and objects[row].counts.any()
     ]
     thresholds = {
-        name: _threshold(tables[name][CLEAN if CLEAN in cells else cells[0]], objects, rows)
+        name: _choose_threshold(tables[name][CLEAN if CLEAN in cells else cells[0]], objects, rows)
         for name in models
     }
     source, threshold = tables[models[0]], thresholds[models[0]]
@@ -114,7 +114,7 @@ def _fill(
     )
 
 
-def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objects]:
+def _read_objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objects]:
     place = {record["id"]: at for at, record in enumerate(truth["categories"])}
     image_of = {record["id"]: record["file_name"] for record in truth["images"]}
     found: dict[str, list[Mapping[str, Any]]] = {sample.id: [] for sample in samples}
@@ -135,7 +135,7 @@ def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objec
     ]
 
 
-def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
+def assign(found: ImageDetections, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
     """Return the detections above ``threshold`` by decreasing score, each with its object or -1.
 
     A detection goes to the object of its class that it overlaps most, if that is enough and the
@@ -146,7 +146,7 @@ def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tup
     taken: set[int] = set()
     pairs = []
     for at in shown.tolist():
-        overlaps = _overlaps(found.positions[at], objects.positions)
+        overlaps = _compute_overlaps(found.positions[at], objects.positions)
         overlaps[objects.labels != found.labels[at]] = 0
         overlaps[list(taken)] = 0
         best = int(overlaps.argmax()) if len(overlaps) else -1
@@ -157,7 +157,7 @@ def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tup
     return pairs
 
 
-def _overlaps(box: F64, others: F64) -> F64:
+def _compute_overlaps(box: F64, others: F64) -> F64:
     """``(N,)`` intersection over union of one box x, y, width, height with others."""
     low = np.maximum(box[:2], others[:, :2])
     high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
@@ -166,7 +166,9 @@ def _overlaps(box: F64, others: F64) -> F64:
     return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
 
 
-def _threshold(table: DetectionRecords, objects: Sequence[_Objects], rows: Sequence[int]) -> float:
+def _choose_threshold(
+    table: DetectionRecords, objects: Sequence[_Objects], rows: Sequence[int]
+) -> float:
     """Return the score threshold of maximum F1 on clean images."""
     scores, right = [], []
     wanted = 0
@@ -199,7 +201,7 @@ def _find_hits_per_cell(
     }
 
 
-def _share_lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
+def _compute_lost_share(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
     """Return the share of clean detections lost over the corrupted cells, and their number."""
     clean = kept.get(CLEAN, set())
     cells = [found for cell, found in kept.items() if not cell.is_clean]
@@ -213,16 +215,21 @@ def _choose_half_lost(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
     """Choose the images that lose about one half of what they show clean, those with several objects."""
 
     def order(row: int) -> tuple[bool, float, int]:
-        share, count = _share_lost(kept[row])
+        share, count = _compute_lost_share(kept[row])
         return count < 2, abs(share - 0.5), row
 
-    return sorted((row for row in kept if _share_lost(kept[row])[1]), key=order)[:SHEETS]
+    return sorted((row for row in kept if _compute_lost_share(kept[row])[1]), key=order)[:SHEETS]
 
 
 def _choose_worst(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
-    hit = [row for row in kept if _share_lost(kept[row])[0] > 0]
+    hit = [row for row in kept if _compute_lost_share(kept[row])[0] > 0]
     return sorted(
-        hit, key=lambda row: (-_share_lost(kept[row])[0], -_share_lost(kept[row])[1], row)
+        hit,
+        key=lambda row: (
+            -_compute_lost_share(kept[row])[0],
+            -_compute_lost_share(kept[row])[1],
+            row,
+        ),
     )[:WORST]
 
 
@@ -274,7 +281,7 @@ class _Pictures:
             key=lambda one: (-len(clean - kept[one]), one.severity, one.corruption),
         )
         place = files.make_folder(self.folder.path / "gallery" / "worst")
-        shown: list[Shown] = []
+        shown: list[GalleryPicture] = []
         size = None
         for where, path in (
             (CLEAN, place / f"{number}-clean.jpg"),
@@ -284,9 +291,9 @@ class _Pictures:
             if size is None:
                 return None
             file = path.relative_to(self.folder.path).as_posix()
-            shown.append(Shown(str(where), file, self._list_found(first, where, row)))
+            shown.append(GalleryPicture(str(where), file, self._list_found(first, where, row)))
         assert size is not None
-        share, count = _share_lost(kept)
+        share, count = _compute_lost_share(kept)
         return Worst(
             id=self.samples[row].id,
             size=size,
@@ -304,7 +311,7 @@ class _Pictures:
             PredictedBox(
                 self.names[found.labels[at]],
                 _round(found.scores[at]),
-                _box(found.positions[at]),
+                _to_box(found.positions[at]),
                 None if hit < 0 else hit,
             )
             for at, hit in assign(found, self.objects[row], self.thresholds[model])
@@ -313,14 +320,14 @@ class _Pictures:
 
 def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[GroundTruthBox, ...]:
     return tuple(
-        GroundTruthBox(names[label], _box(position), bool(counts))
+        GroundTruthBox(names[label], _to_box(position), bool(counts))
         for label, position, counts in zip(
             objects.labels, objects.positions, objects.counts, strict=True
         )
     )
 
 
-def _box(position: F64) -> Box:
+def _to_box(position: F64) -> Box:
     x, y, width, height = (_round(value) for value in position)
     return x, y, width, height
 

@@ -19,7 +19,7 @@ from shiftproof.metrics.annotations import ImageId
 from shiftproof.metrics.coco import DetectionColumns
 from shiftproof.metrics.detection import CocoEvaluator, OverlapKind
 from shiftproof.metrics.faults import Fault
-from shiftproof.metrics.intervals import without_bias
+from shiftproof.metrics.intervals import correct_bias
 from shiftproof.metrics.voc import Rule, VocEvaluator
 from shiftproof.types import F64, Settings
 
@@ -208,4 +208,4 @@ class Voc(DetectionMeasure):
 
 def _remove_bias(drawn: F64) -> F64:
     """Return bias-corrected resamples, clipped to the range of P."""
-    return np.clip(without_bias(drawn), 0, 1)
+    return np.clip(correct_bias(drawn), 0, 1)

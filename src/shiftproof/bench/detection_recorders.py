@@ -9,22 +9,22 @@ from typing import TypeAlias, final
 import numpy as np
 
 from shiftproof.bench.dense_recorders import DenseRecorder, DenseRecording
-from shiftproof.metrics.masks import run_length_codes
+from shiftproof.metrics.masks import encode_masks
 from shiftproof.models.detectors.detector import DetectorLike
 from shiftproof.runs.records.detection import (
-    NOTHING,
+    NO_DETECTIONS,
     DetectionRecords,
-    FoundInImage,
+    ImageDetections,
     read_detections,
     write_detections,
 )
 from shiftproof.types import Detections, Image, Sample
 
-DetectionRecorder: TypeAlias = DenseRecorder[FoundInImage, DetectionRecords]
+DetectionRecorder: TypeAlias = DenseRecorder[ImageDetections, DetectionRecords]
 
 
 @final
-class DetectorRecording(DenseRecording[FoundInImage]):
+class DetectorRecording(DenseRecording[ImageDetections]):
     """Records detections, translated to the dataset's classes.
 
     Args:
@@ -35,18 +35,18 @@ class DetectorRecording(DenseRecording[FoundInImage]):
         super().__init__()
         self.masks = masks
 
-    def predict(self, model: DetectorLike, batch: Sequence[Image]) -> list[FoundInImage]:
+    def predict(self, model: DetectorLike, batch: Sequence[Image]) -> list[ImageDetections]:
         """Return the detections of each image."""
         match = self.match_of(model)
-        answers = model.predict(batch, batch_size=len(batch))
+        predictions = model.predict(batch, batch_size=len(batch))
         return [
-            self._keep(match.translate(one), image)
-            for one, image in zip(answers, batch, strict=True)
+            self._convert(match.translate(one), image)
+            for one, image in zip(predictions, batch, strict=True)
         ]
 
     def recorder(self, samples: Sequence[Sample]) -> DetectionRecorder:
         """Return an empty recorder."""
-        return DenseRecorder(samples, NOTHING, DetectionRecords)
+        return DenseRecorder(samples, NO_DETECTIONS, DetectionRecords)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> DetectionRecorder:
         """Return a recorder that continues a table."""
@@ -58,16 +58,16 @@ class DetectorRecording(DenseRecording[FoundInImage]):
         """Write the records of a recorder."""
         write_detections(path, recorder.finish())
 
-    def _keep(self, detections: Detections, image: Image) -> FoundInImage:
+    def _convert(self, detections: Detections, image: Image) -> ImageDetections:
         corners = detections.boxes.astype(np.float64)
         masks = None
         if self.masks:
             height, width = image.shape[:2]
-            codes = run_length_codes(
+            codes = encode_masks(
                 "masks", list(detections.masks or ()), [(height, width)] * len(detections)
             )
             masks = tuple(code["counts"] for code in codes)
-        return FoundInImage(
+        return ImageDetections(
             labels=detections.labels.astype(np.int32),
             scores=detections.scores.astype(np.float64),
             positions=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from shiftproof.bench.detection import Detection, cell_measure, write_ground_truth
+from shiftproof.bench.detection import Detection, load_cell_measure, write_ground_truth
 from shiftproof.bench.detection_cells import CellMeasure, measure_cell, save_performance
 from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_measures import MEASURES, check_wanted, make_measure
-from shiftproof.bench.naming import Names
-from shiftproof.bench.predictions import PredictionFiles, find_predictions
+from shiftproof.bench.naming import NameIndex
+from shiftproof.bench.result_files import PredictionFiles, find_predictions
 from shiftproof.bench.score_request import ScoreRequest
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -29,16 +29,16 @@ from shiftproof.metrics.annotations import Annotations, read_annotations
 from shiftproof.metrics.coco import (
     DetectionColumns,
     Objects,
-    objects_of,
+    make_objects,
     read_detection_columns,
     read_objects,
 )
 from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.detection import (
-    NOTHING,
+    NO_DETECTIONS,
     DetectionRecords,
-    FoundInImage,
+    ImageDetections,
     write_detections,
 )
 from shiftproof.runs.result_faults import FaultCounts, keep_faults, summarize_faults
@@ -47,22 +47,24 @@ from shiftproof.runs.scores.reading import read_form, write_form
 from shiftproof.types import Cell, Sample, Settings
 
 
-def score_detections(asked: ScoreRequest) -> Run:
+def score_detections(request: ScoreRequest) -> Run:
     """Score result files of detectors; see :func:`shiftproof.bench.score`."""
-    truth = _read_truth(asked.data, asked.measure)
+    truth = _read_truth(request.data, request.measure)
     check_wanted(truth.title, make_measure(truth.measure, truth.annotations), truth.faults)
     objects = read_objects(truth.annotations, masks=truth.has_masks)
     found = {
-        name: find_predictions(path, masks=truth.has_masks) for name, path in asked.given.items()
+        name: find_predictions(path, masks=truth.has_masks) for name, path in request.given.items()
     }
-    shared = share_cells({name: one.files for name, one in found.items()})
+    shared = find_shared_cells({name: one.files for name, one in found.items()})
     cells = shared.grid.cells
-    by_name = {name: _names_images(one, cells, truth.names) for name, one in found.items()}
+    by_name = {name: _uses_image_names(one, cells, truth.names) for name, one in found.items()}
     faults = msgspec.to_builtins(summarize_faults(truth.faults)) if truth.faults else None
-    folder = asked.create_folder(
+    folder = request.create_folder(
         "detection",
         {
-            "models": {name: _about(asked.given[name], one) for name, one in found.items()},
+            "models": {
+                name: _describe_source(request.given[name], one) for name, one in found.items()
+            },
             "measure": truth.measure,
             "data": truth.settings,
             "images": {"source": "result files of another framework"},
@@ -75,11 +77,13 @@ def score_detections(asked: ScoreRequest) -> Run:
         },
     )
     write_ground_truth(folder, truth.annotations, truth.measure)
-    by = cell_measure(folder, [sample.id for sample in truth.samples])
-    reader = _Results(truth, objects, {name: one.files for name, one in found.items()}, by_name, by)
-    asked.fill(folder, reader, cells, processes=asked.processes)
+    cell_measure = load_cell_measure(folder, [sample.id for sample in truth.samples])
+    reader = _Results(
+        truth, objects, {name: one.files for name, one in found.items()}, by_name, cell_measure
+    )
+    request.fill(folder, reader, cells, processes=request.processes)
     _settle_readings(folder, list(found), cells)
-    asked.summarize(folder, Detection(measure=truth.measure), shared.grid)
+    request.summarize(folder, Detection(measure=truth.measure), shared.grid)
     save_gallery(folder, None, cells, truth.samples, list(found), truth.annotations)
     folder.drop_cache()
     return Run(folder.path)
@@ -90,7 +94,7 @@ class _Truth:
     """Annotations in COCO's form, each image's ``file_name`` its own, and what names an image."""
 
     annotations: dict[str, Any]
-    names: Names
+    names: NameIndex
     measure: str
     title: str
     settings: Settings
@@ -118,11 +122,11 @@ def _read_truth(data: object, measure: str) -> _Truth:
     if measure == "coco-masks":
         objects = read_objects(annotations, masks=True)
         names = {record["id"]: record["file_name"] for record in annotations["images"]}
-        annotations = _as_coco(objects, names)
+        annotations = _to_coco(objects, names)
         faults += [fault for fault in objects.faults if fault.reason == NO_MASK]
     return _Truth(
         annotations,
-        Names(annotations, has_ids=isinstance(dataset, CocoData)),
+        NameIndex(annotations, has_ids=isinstance(dataset, CocoData)),
         measure,
         title=dataset.classes.title,
         settings=dataset.settings(),
@@ -133,11 +137,11 @@ def _read_truth(data: object, measure: str) -> _Truth:
 def _read_coco(path: Path, measure: str) -> _Truth:
     """Read a COCO file alone, without its images."""
     read = read_annotations(path.name, read_json(path))
-    objects = objects_of(path.name, read, masks=measure == "coco-masks")
-    annotations = _as_coco(objects, _file_names(read))
+    objects = make_objects(path.name, read, masks=measure == "coco-masks")
+    annotations = _to_coco(objects, _list_file_names(read))
     return _Truth(
         annotations,
-        Names(annotations, has_ids=True),
+        NameIndex(annotations, has_ids=True),
         measure,
         title=path.name,
         settings={
@@ -153,7 +157,7 @@ def _read_coco(path: Path, measure: str) -> _Truth:
     )
 
 
-def _file_names(read: Annotations) -> dict[Any, str]:
+def _list_file_names(read: Annotations) -> dict[Any, str]:
     """Return for each image a file name that no other has."""
     counts = Counter(record.file_name for record in read.images.values())
     return {
@@ -164,7 +168,7 @@ def _file_names(read: Annotations) -> dict[Any, str]:
     }
 
 
-def _as_coco(objects: Objects, names: Mapping[Any, str]) -> dict[str, Any]:
+def _to_coco(objects: Objects, names: Mapping[Any, str]) -> dict[str, Any]:
     """Return what can be measured in COCO's form: the images in the order of ``names``."""
     sizes = dict(zip(objects.image_ids, objects.sizes, strict=True))
     images = []
@@ -203,13 +207,13 @@ def _measure_of(measure: str, *, is_voc: bool) -> str:
     return measure
 
 
-def _about(root: Path, found: PredictionFiles) -> Settings:
+def _describe_source(root: Path, found: PredictionFiles) -> Settings:
     return {
         "name": root.name,
         "predictions": {
             str(cell): files.file_fingerprint(path) for cell, path in sorted(found.files.items())
         },
-        "files that are no cell": list(found.passed_over),
+        "files that are no cell": list(found.ignored),
     }
 
 
@@ -240,7 +244,7 @@ class _Results:
     objects: Objects
     files: Mapping[str, Mapping[Cell, Path]]
     by_name: Mapping[str, bool]
-    by: CellMeasure
+    cell_measure: CellMeasure
 
     def write(self, folder: RunFolder, model: str, cell: Cell) -> None:
         """Write what was found in each image, P of it, and what the file is like."""
@@ -251,7 +255,7 @@ class _Results:
         )
         table = folder.records_file(model, cell)
         write_detections(table, _per_image(found, self.truth, self.objects))
-        save_performance(folder, model, cell, measure_cell(self.by, table))
+        save_performance(folder, model, cell, measure_cell(self.cell_measure, table))
         _save_reading(folder, model, cell, _describe(results, found.faults))
 
 
@@ -265,7 +269,7 @@ def _describe(results: Sequence[Any], faults: Sequence[Fault]) -> CellReading:
     )
 
 
-def _names_images(found: PredictionFiles, cells: Sequence[Cell], names: Names) -> bool:
+def _uses_image_names(found: PredictionFiles, cells: Sequence[Cell], names: NameIndex) -> bool:
     """Return whether the result files of a detector name images by file instead of by id.
 
     One file alone may name images that could be either; all together show what is meant.
@@ -282,16 +286,16 @@ def _names_images(found: PredictionFiles, cells: Sequence[Cell], names: Names) -
         for one in _read_results(path)
         if isinstance(one, Mapping) and "image_id" in one
     )
-    return names.decide(paths[0].parent.name, images)
+    return names.uses_file_names(paths[0].parent.name, images)
 
 
 def _save_reading(folder: RunFolder, model: str, cell: Cell, reading: CellReading) -> None:
-    path = _reading_file(folder, model, cell)
+    path = _add_file_name(folder, model, cell)
     files.make_folder(path.parent)
     write_form(path, reading)
 
 
-def _reading_file(folder: RunFolder, model: str, cell: Cell) -> Path:
+def _add_file_name(folder: RunFolder, model: str, cell: Cell) -> Path:
     return folder.cache / "read" / model / f"{cell}.json"
 
 
@@ -317,7 +321,7 @@ def _settle_readings(folder: RunFolder, models: Sequence[str], cells: Sequence[C
     """
     faults: dict[str, dict[Cell, FaultCounts]] = {}
     for name in models:
-        found = {cell: _find_reading(_reading_file(folder, name, cell)) for cell in cells}
+        found = {cell: _find_reading(_add_file_name(folder, name, cell)) for cell in cells}
         read = {cell: one for cell, one in found.items() if one is not None}
         if len(read) == len(cells):
             _check_any_of_the_images(list(read.values()))
@@ -351,12 +355,12 @@ def _per_image(found: DetectionColumns, truth: _Truth, objects: Objects) -> Dete
     order = np.argsort(found.image, kind="stable")
     ends = np.searchsorted(found.image[order], np.arange(len(objects.image_ids) + 1))
     place = {identity: at for at, identity in enumerate(objects.image_ids)}
-    images: list[FoundInImage] = []
+    images: list[ImageDetections] = []
     for record in truth.annotations["images"]:
         at = place[record["id"]]
         rows = order[ends[at] : ends[at + 1]]
         images.append(
-            FoundInImage(
+            ImageDetections(
                 found.category[rows].astype(np.int32),
                 found.score[rows],
                 found.boxes[rows],
@@ -365,7 +369,7 @@ def _per_image(found: DetectionColumns, truth: _Truth, objects: Objects) -> Dete
                 else tuple(found.masks[row]["counts"] for row in rows.tolist()),
             )
             if len(rows)
-            else NOTHING
+            else NO_DETECTIONS
         )
     return DetectionRecords(
         ids=[sample.id for sample in truth.samples],

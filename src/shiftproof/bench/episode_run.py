@@ -13,7 +13,7 @@ import msgspec
 
 from shiftproof.adapt.events import MOST_EVENTS, new_events
 from shiftproof.adapt.state import read_state, save_state
-from shiftproof.bench.grid import Batch
+from shiftproof.bench.batching import Batch
 from shiftproof.bench.recording import Learner, Recorder, Recording
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.errors import BrokenFileError
@@ -55,14 +55,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class EpisodeRun:
     """One model in one episode.
 
-    After each visit but the last a checkpoint is written: what an adapter has learned, the answers
-    in cells that are not through, and the events. A run that was killed resumes there with
-    the same final files; where a checkpoint does not fit, the episode begins anew.
+    After each visit but the last a checkpoint is written: the adapter's state, the predictions in
+    unfinished cells, and the events. A killed run resumes there with the same final files. If a
+    checkpoint does not match, the episode starts again.
 
     Args:
         name: the model's, in the run.
         model: the model; one that learns is reset, and only it gets passes without predictions.
-        episode: the episode, a stretch between two resets.
+        episode: the episode, a stream between two resets.
         folder: folder of the run.
         samples: the images of the run, in the order of the tables.
         recording: records the predictions of such models.
@@ -103,13 +103,13 @@ class EpisodeRun:
         """Whether all cells of the episode are recorded."""
         return all(self._folder.has(self.name, cell) for cell in self._episode.cells)
 
-    def takes(self, visit: int) -> bool:
+    def needs_visit(self, visit: int) -> bool:
         """Return whether the model needs the visit of that number."""
         return visit >= self._next and (
             self._adapter is not None or self._episode.visits[visit].recorded
         )
 
-    def during(self, visit: int) -> AbstractContextManager[None]:
+    def enter_visit(self, visit: int) -> AbstractContextManager[None]:
         """Return the context for a visit's batches; starts the episode."""
         if self._adapter is not None and visit == self._next:
             self._adapter.reset()
@@ -122,7 +122,7 @@ class EpisodeRun:
             return contextlib.nullcontext()
         return self._adapter.frozen()
 
-    def show(self, visit: int, batch: Batch, gathered: Any) -> None:
+    def predict_batch(self, visit: int, batch: Batch, gathered: Any) -> None:
         """Let the model predict a batch with the images ``gathered``, and record the
         predictions.
         """
@@ -131,7 +131,7 @@ class EpisodeRun:
         if batch.images:
             answers = self._recording.predict(self._model, gathered)
             self._batches += 1
-            self._note_events(shown)
+            self._collect_events(shown)
         # The device gets its next batch before its results are awaited.
         self._record_last()
         if shown.recorded:
@@ -144,13 +144,13 @@ class EpisodeRun:
         (batch, answers), self._last = self._last, None
         for cell in dict.fromkeys(batch.cells):
             of_cell = [place for place, other in enumerate(batch.cells) if other == cell]
-            self._recorder(cell).add(
+            self._get_recorder(cell).add(
                 [batch.rows[place] for place in of_cell],
                 self._recording.pick(answers, of_cell),
                 [batch.start + place for place in of_cell],
             )
         for place, (row, cell, reason) in enumerate(batch.broken, batch.start + len(batch.images)):
-            self._recorder(cell).add_broken(row, reason, place)
+            self._get_recorder(cell).add_broken(row, reason, place)
 
     def finish(self, visit: int) -> None:
         """Write the records of a visit after its last batch."""
@@ -158,7 +158,7 @@ class EpisodeRun:
         shown = self._episode.visits[visit]
         if self._adapter is not None and shown.ends_pass and not shown.recorded:
             self._adapter.end_epoch()
-            self._note_events(shown)
+            self._collect_events(shown)
         last = visit == len(self._episode.visits) - 1
         if last and self._events:
             # Before the records, which mark the episode as done.
@@ -173,12 +173,12 @@ class EpisodeRun:
         elif len(self._episode.visits) > 1:
             shutil.rmtree(self._checkpoint, ignore_errors=True)
 
-    def _recorder(self, cell: Cell) -> Recorder:
+    def _get_recorder(self, cell: Cell) -> Recorder:
         if cell not in self._recorders:
             self._recorders[cell] = self._recording.recorder(self._samples)
         return self._recorders[cell]
 
-    def _note_events(self, shown: Visit) -> None:
+    def _collect_events(self, shown: Visit) -> None:
         """Collect the adapter's events, with the run's count of batches and the position in the
         run.
         """
@@ -186,21 +186,21 @@ class EpisodeRun:
             return
         events = self._adapter.events
         for event in new_events(self._reported, events):
-            self._note(
+            self._add_event(
                 EventRecord(
                     kind=event.kind,
                     # As it would be read again from a checkpoint.
                     reason=clean_text(event.reason),
                     # Not the adapter's own count, which restarts when a run is resumed.
                     batch=max(self._batches - 1, 0),
-                    number=shown.number,
+                    number=shown.pass_index,
                     cell=str(shown.cells[0]) if len(shown.cells) == 1 else None,
                     count=event.count,
                 )
             )
         self._reported = events
 
-    def _note(self, event: EventRecord) -> None:
+    def _add_event(self, event: EventRecord) -> None:
         """Add an event; of a kind with many the last one counts the rest."""
         of_kind = [other for other in self._events if other.kind == event.kind]
         if len(of_kind) > MOST_EVENTS:
@@ -217,11 +217,11 @@ class EpisodeRun:
         # Older tables may lie there; each is written anew in its visit.
         for cell in self._episode.visits[visit].cells:
             if cell in self._recorders:
-                self._recording.write(_table_file(place, cell), self._recorders[cell])
+                self._recording.write(_locate_table(place, cell), self._recorders[cell])
         state = None
         if self._adapter is not None:
             state = f"state-{visit + 1}.safetensors"
-            # The settings are the run's own: the folder has seen to it that they are the same.
+            # No settings are stored: the run's folder has checked that they are the same.
             save_state(self._adapter.state(), {}, place / state)
         write_form(
             place / "checkpoint.json",
@@ -252,7 +252,7 @@ class EpisodeRun:
                 return
             cells = [Cell(corruption, severity) for corruption, severity in saved.unfinished]
             recorders = {
-                cell: self._recording.resume(_table_file(place, cell), self._samples)
+                cell: self._recording.resume(_locate_table(place, cell), self._samples)
                 for cell in cells
             }
             _, state = read_state(place / str(saved.state)) if self._adapter else ({}, {})
@@ -263,10 +263,10 @@ class EpisodeRun:
         self._next = visits
 
 
-def _table_file(place: Path, cell: Cell) -> Path:
+def _locate_table(place: Path, cell: Cell) -> Path:
     return place / f"{cell}.parquet"
 
 
-def check_that_states_can_be_kept() -> None:
+def check_states_can_be_saved() -> None:
     """Raise MissingExtraError if the library for writing an adapter's state is not installed."""
     import_extra("safetensors.torch", "torch")

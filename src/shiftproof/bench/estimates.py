@@ -80,14 +80,14 @@ class CellEstimate:
 class ModelEstimate:
     """Estimates of one model of a run, and their accuracy on labeled data.
 
-    ``best`` names the estimator of the smallest root mean square over the calibration run's cells;
-    ``hardest`` is the largest error that was seen there.
+    ``best`` names the estimator with the smallest root mean square over the calibration run's cells;
+    ``max_error`` is the largest true error there.
     """
 
     name: str
     best: str
     quality: Mapping[str, Quality]
-    hardest: float
+    max_error: float
     cells: tuple[CellEstimate, ...]
 
 
@@ -131,7 +131,7 @@ def estimate_grid(
     }
 
 
-def judge(
+def measure_quality(
     estimates: Mapping[Cell, Mapping[str, float]], errors: Mapping[Cell, float]
 ) -> dict[str, Quality]:
     """Return the accuracy of each estimator over the cells, by name.
@@ -145,19 +145,19 @@ def judge(
         if cell in errors:
             for name, estimate in by_name.items():
                 misses.setdefault(name, []).append(Miss(cell, estimate, errors[cell]))
-    return {name: _quality(found) for name, found in misses.items()}
+    return {name: _summarize_misses(found) for name, found in misses.items()}
 
 
-def _quality(misses: Sequence[Miss]) -> Quality:
-    off = np.array([miss.estimate - miss.error for miss in misses])
-    spread = math.sqrt(np.mean(off**2))
+def _summarize_misses(misses: Sequence[Miss]) -> Quality:
+    deviations = np.array([miss.estimate - miss.error for miss in misses])
+    spread = math.sqrt(np.mean(deviations**2))
     return Quality(
         cells=len(misses),
-        mean_absolute_error=float(np.abs(off).mean()),
+        mean_absolute_error=float(np.abs(deviations).mean()),
         root_mean_square=spread,
-        bias=float(off.mean()),
-        within=int(np.count_nonzero(np.abs(off) <= WIDTH * spread + 1e-12)),
-        worst=misses[int(np.abs(off).argmax())],
+        bias=float(deviations.mean()),
+        within=int(np.count_nonzero(np.abs(deviations) <= WIDTH * spread + 1e-12)),
+        worst=misses[int(np.abs(deviations).argmax())],
     )
 
 
@@ -168,27 +168,29 @@ def _estimate_cells(
     if clean is None:
         return {}
     usable = clean.readable
-    half = _halves(len(clean))
+    half = _draw_half(len(clean))
     pairs = [(half, ~half), (~half, half)]
     if not all((usable & source).any() for source, _ in pairs):
         return {}
-    learned = [(_learn(clean, usable & source), target) for source, target in pairs]
+    fitted = [(_fit(clean, usable & source), target) for source, target in pairs]
     found: dict[Cell, dict[str, float]] = {}
     for cell, record in table.items():
         counts = record.readable
         if cell.is_clean or not counts.any():
             continue
         sums: dict[str, float] = {}
-        for source, target in learned:
+        for source, target in fitted:
             for name, values in _per_image(source, record, counts & target).items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
-        found[cell] = {name: _fraction(total / counts.sum()) for name, total in sums.items()}
+        found[cell] = {name: _clip_fraction(total / counts.sum()) for name, total in sums.items()}
         if other is not None:
-            found[cell]["disagreement"] = float(_differs(record, other[cell])[counts].mean())
+            found[cell]["disagreement"] = float(
+                _find_differences(record, other[cell])[counts].mean()
+            )
     return found
 
 
-def _halves(count: int) -> Flags:
+def _draw_half(count: int) -> Flags:
     """``(count,)`` bool: a random half of the images, the same for all models."""
     drawn = generator(SEED, "estimation halves", str(count)).permutation(count) < count // 2
     return np.asarray(drawn)
@@ -207,8 +209,8 @@ class _Source:
     error."""
 
 
-def _learn(clean: CellRecords, counts: Flags) -> _Source:
-    confidence = _confidence(clean, counts)
+def _fit(clean: CellRecords, counts: Flags) -> _Source:
+    confidence = _read_confidence(clean, counts)
     right = (clean.prediction == clean.target)[counts]
     return _Source(
         confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
@@ -219,31 +221,31 @@ def _per_image(source: _Source, record: CellRecords, counts: Flags) -> dict[str,
     """By estimator a value per image; the estimate is their mean, clipped to 0..1."""
     if not counts.any():
         return {}
-    confidence = _confidence(record, counts)
+    confidence = _read_confidence(record, counts)
     return {
         "atc": error_shares(confidence, source.threshold),
         "doc": source.error_and_confidence - confidence,
     }
 
 
-def _confidence(record: CellRecords, counts: Flags) -> F64:
+def _read_confidence(record: CellRecords, counts: Flags) -> F64:
     """Return scores with NaN as the least confident."""
     confidence = record.confidence[counts].astype(np.float64)
     return np.nan_to_num(confidence, copy=False, nan=0.0)
 
 
-def _differs(record: CellRecords, other: CellRecords) -> Flags:
+def _find_differences(record: CellRecords, other: CellRecords) -> Flags:
     """``(N,)`` bool: whether two models' predictions differ; a missing prediction differs from
     everything.
     """
     return np.asarray((record.prediction != other.prediction) | (record.prediction < 0))
 
 
-def _fraction(value: float) -> float:
+def _clip_fraction(value: float) -> float:
     return min(1.0, max(0.0, float(value)))
 
 
-def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
+def _measure_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
     return {
         cell: float((record.prediction != record.target)[counts].mean())
         for cell, record in table.items()
@@ -274,42 +276,42 @@ def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> Str
         RunMismatchError: the models are not the same.
         BrokenFileError: a file of a run is damaged.
     """
-    here, there = _Opened.of(run), _Opened.of(calibration)
-    pairs = _pair_models(here, there)
-    labeled = there.tables(list(dict.fromkeys([there.models[0], *pairs.values()])))
-    clean = _check_calibration(there, labeled)
-    stream = here.tables(list(pairs))
+    target, calibrator = _FinishedRun.of(run), _FinishedRun.of(calibration)
+    pairs = _match_models(target, calibrator)
+    labeled = calibrator.tables(list(dict.fromkeys([calibrator.models[0], *pairs.values()])))
+    clean = _check_calibration(calibrator, labeled)
+    stream = target.tables(list(pairs))
     grid = estimate_grid(labeled)
     models = []
     for name, twin in pairs.items():
-        errors = _true_errors(labeled[twin])
-        quality = judge(grid[twin], errors)
+        errors = _measure_errors(labeled[twin])
+        quality = measure_quality(grid[twin], errors)
         if not quality:
             raise InputError(
-                f"{there.folder.path} has too few readable images to learn from: expected at least "
+                f"{calibrator.folder.path} has too few readable images to learn from: expected at least "
                 "two in its clean cell."
             )
-        source = _learn(labeled[twin][CLEAN], labeled[twin][CLEAN].readable)
-        other = None if name == here.models[0] else stream[here.models[0]]
+        source = _fit(labeled[twin][CLEAN], labeled[twin][CLEAN].readable)
+        other = None if name == target.models[0] else stream[target.models[0]]
         models.append(
             ModelEstimate(
                 name=name,
                 best=min(quality, key=lambda estimator: quality[estimator].root_mean_square),
                 quality=quality,
-                hardest=max(error for cell, error in errors.items() if not cell.is_clean),
-                cells=_believe(source, quality, stream[name], other),
+                max_error=max(error for cell, error in errors.items() if not cell.is_clean),
+                cells=_estimate_cells_without_labels(source, quality, stream[name], other),
             )
         )
     return StreamEstimate(
         models=tuple(models),
-        calibration=there.folder.path,
+        calibration=calibrator.folder.path,
         images=int(clean.readable.sum()),
-        corruptions=tuple(dict.fromkeys(c.corruption for c in there.cells if not c.is_clean)),
-        severities=tuple(sorted({c.severity for c in there.cells if not c.is_clean})),
+        corruptions=tuple(dict.fromkeys(c.corruption for c in calibrator.cells if not c.is_clean)),
+        severities=tuple(sorted({c.severity for c in calibrator.cells if not c.is_clean})),
     )
 
 
-def _believe(
+def _estimate_cells_without_labels(
     source: _Source,
     quality: Mapping[str, Quality],
     table: Mapping[Cell, CellRecords],
@@ -318,7 +320,7 @@ def _believe(
     """Return the estimates of every cell of one model, with intervals over its images."""
     read = {cell: record for cell, record in table.items() if record.readable.any()}
     columns = [
-        functools.partial(_columns, source, record, None if other is None else other[cell])
+        functools.partial(_stack_columns, source, record, None if other is None else other[cell])
         for cell, record in read.items()
     ]
     if not columns:
@@ -338,8 +340,10 @@ def _believe(
                 cell=cell,
                 images=int(counts.sum()),
                 estimates={
-                    name: _widen(means[:, names.index(name)], found_there.root_mean_square)
-                    for name, found_there in quality.items()
+                    name: _widen_interval(
+                        means[:, names.index(name)], found_quality.root_mean_square
+                    )
+                    for name, found_quality in quality.items()
                     if name != "disagreement" or other is not None
                 },
                 error=float((record.prediction != record.target)[counts].mean()) if known else None,
@@ -348,7 +352,7 @@ def _believe(
     return tuple(found)
 
 
-def _columns(source: _Source, record: CellRecords, other: CellRecords | None) -> F64:
+def _stack_columns(source: _Source, record: CellRecords, other: CellRecords | None) -> F64:
     """``(N, 4)``: whether the image counts, then the per-image term of each of ``ESTIMATORS``."""
     counts = record.readable
     columns = np.zeros((len(record), 1 + len(ESTIMATORS)))
@@ -357,19 +361,19 @@ def _columns(source: _Source, record: CellRecords, other: CellRecords | None) ->
         if name != "disagreement":
             columns[counts, position] = _per_image(source, record, counts)[name]
         elif other is not None:
-            columns[:, position] = counts & _differs(record, other)
+            columns[:, position] = counts & _find_differences(record, other)
     return columns
 
 
-def _widen(replicates: F64, spread: float) -> Interval:
+def _widen_interval(replicates: F64, spread: float) -> Interval:
     """Widen the bootstrap interval by the estimator's spread, in quadrature on each side."""
     interval = intervals.percentile_interval(replicates)
     assert interval is not None  # a cell without a readable image is left out before
     value = interval.value
     return Interval(
         value,
-        _fraction(value - math.hypot(value - interval.lower, WIDTH * spread)),
-        _fraction(value + math.hypot(interval.upper - value, WIDTH * spread)),
+        _clip_fraction(value - math.hypot(value - interval.lower, WIDTH * spread)),
+        _clip_fraction(value + math.hypot(interval.upper - value, WIDTH * spread)),
     )
 
 
@@ -377,7 +381,7 @@ def _widen(replicates: F64, spread: float) -> Interval:
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _FinishedRun:
     """A finished run, with the parts of its files that are needed here."""
 
     folder: RunFolder
@@ -386,7 +390,7 @@ class _Opened:
     cells: tuple[Cell, ...]
 
     @classmethod
-    def of(cls, run: Run | str | Path) -> _Opened:
+    def of(cls, run: Run | str | Path) -> _FinishedRun:
         opened = Run(run) if isinstance(run, str | Path) else run
         folder = opened.folder
         if not folder.scores_file.is_file():
@@ -397,10 +401,10 @@ class _Opened:
         scored = opened.scores.models
         models = tuple(one.name for one in scored)
         named = [Cell(one.corruption, one.severity) for one in scored[0].cells]
-        if any(map(_leaves, [*models, *(cell.corruption for cell in named)])):
+        if any(map(_leaves_folder, [*models, *(cell.corruption for cell in named)])):
             raise BrokenFileError(
                 f"{folder.scores_file}: its models and corruptions are not what a run writes. It is "
-                "damaged or was changed by hand; start the run again to have it written anew."
+                "damaged or was edited; start the run again to write it anew."
             )
         has_clean = folder.records_file(models[0], CLEAN).is_file()
         cells = tuple([CLEAN, *named] if has_clean else named)
@@ -410,50 +414,53 @@ class _Opened:
         return read_tables(self.folder.path, models, self.cells)
 
 
-def _leaves(name: str) -> bool:
+def _leaves_folder(name: str) -> bool:
     """Return whether a name used in a path would leave its folder."""
     return not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name
 
 
-def _pair_models(here: _Opened, there: _Opened) -> dict[str, str]:
+def _match_models(target: _FinishedRun, calibrator: _FinishedRun) -> dict[str, str]:
     """Return for each model of ``here`` the one of ``there`` that is the same."""
     differences = [
         what
         for what in ("fingerprint", "classes", "preprocess", "name")
-        if _of_model(here, what) != _of_model(there, what)
+        if _read_model_setting(target, what) != _read_model_setting(calibrator, what)
     ]
     # Models are matched by fingerprint; without one by name.
-    if "name" in differences and _of_model(here, "fingerprint") not in (None, "unknown"):
+    if "name" in differences and _read_model_setting(target, "fingerprint") not in (
+        None,
+        "unknown",
+    ):
         differences.remove("name")
     if differences:
         raise RunMismatchError(
-            f"{there.folder.path} cannot calibrate {here.folder.path}: expected a run of the same "
+            f"{calibrator.folder.path} cannot calibrate {target.folder.path}: expected a run of the same "
             f"model, but they differ in {', '.join(f'the {what}' for what in differences)}. Run "
             "the benchmark with this model on labeled images."
         )
-    return {name: _twin(here, there, name) for name in here.models}
+    return {name: _match_model(target, calibrator, name) for name in target.models}
 
 
-def _twin(here: _Opened, there: _Opened, name: str) -> str:
-    if name == here.models[0]:
-        return there.models[0]
-    wanted = _of_adapter(here, name)
-    same = [twin for twin in there.models[1:] if _of_adapter(there, twin) == wanted]
+def _match_model(target: _FinishedRun, calibrator: _FinishedRun, name: str) -> str:
+    if name == target.models[0]:
+        return calibrator.models[0]
+    wanted = _read_settings(target, name)
+    same = [twin for twin in calibrator.models[1:] if _read_settings(calibrator, twin) == wanted]
     if wanted is None or not same:
         raise RunMismatchError(
-            f"{there.folder.path} has no adapter like {name!r} of {here.folder.path}, with the same "
+            f"{calibrator.folder.path} has no adapter like {name!r} of {target.folder.path}, with the same "
             "settings and the same batch size. Run the benchmark with it on labeled images."
         )
     return name if name in same else same[0]
 
 
-def _of_model(opened: _Opened, what: str) -> Any:
+def _read_model_setting(opened: _FinishedRun, what: str) -> Any:
     models = opened.settings.get("models")
     model = models.get(opened.models[0]) if isinstance(models, dict) else None
     return model.get(what) if isinstance(model, dict) else None
 
 
-def _of_adapter(opened: _Opened, name: str) -> Settings | None:
+def _read_settings(opened: _FinishedRun, name: str) -> Settings | None:
     """Return the settings that determine the predictions of an adapter or a further model; None for
     neither.
     """
@@ -470,7 +477,7 @@ def _of_adapter(opened: _Opened, name: str) -> Settings | None:
 
 
 def _check_calibration(
-    opened: _Opened, tables: Mapping[str, Mapping[Cell, CellRecords]]
+    opened: _FinishedRun, tables: Mapping[str, Mapping[Cell, CellRecords]]
 ) -> CellRecords:
     """Return the clean cell of a run that can calibrate."""
     table = tables[opened.models[0]]

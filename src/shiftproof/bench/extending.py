@@ -1,7 +1,7 @@
-"""The whole grid of a run: the union of what its folder has and what is asked for now.
+"""Extending a run: the union of the cells in its folder and those requested now.
 
-A cell's answers depend on its own key, images and model alone, so that cells, and models with all
-their cells, can be added to a run, and the result is that of one run over all of them.
+The predictions in a cell depend only on the cell, the images and the model. So cells and models can be
+added later, with the same results as a single run over all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.calibrating import HELD_OUT_RECORDS, keep_calibrations
 from shiftproof.bench.protocol import Protocol
-from shiftproof.bench.request import Layout
+from shiftproof.bench.request import LoadedGrid
 from shiftproof.bench.task import SOURCE, Prepared
 from shiftproof.corruptions.extent import (
     count_added,
@@ -37,17 +37,17 @@ from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import Cell, Settings
 
-_PLACES = ("records", "events", HELD_OUT_RECORDS)
-"""Folders in which each model has one of its name."""
+_MODEL_FOLDERS = ("records", "events", HELD_OUT_RECORDS)
+"""Folders with a subfolder for each model."""
 
-NAMED = ("corruptions", "models", "adapters", "classes")
-"""Settings by name, to which names can be added; ``classes`` are those of each model."""
+NAMED_SETTINGS = ("corruptions", "models", "adapters", "classes")
+"""Settings that map names to values, to which names can be added; ``classes`` are those of each model."""
 
 _ADD_MODELS = (
     "To add a model, name the run's own beside it, each by a name of its own (--model A --model B)."
 )
 
-WITHOUT_CELLS = {
+NOT_EXTENDABLE = {
     "anytime": "An anytime run cannot be extended: its draws depend on all cells and models together.",
     "breaking": "Breaking points are searched between severities, and are no cells of a grid: a run over "
     "them cannot be extended.",
@@ -56,86 +56,84 @@ WITHOUT_CELLS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Added:
-    """What is asked for that the run had not.
+class GridPart:
+    """Some of the corruptions, severities and models of a run.
 
     Attributes:
-        corruptions: their names.
-        severities: rising.
-        models: models and adapters.
+        corruptions: names of the corruptions.
+        severities: in rising order.
+        models: names of the models and adapters.
     """
 
     corruptions: Sequence[str] = ()
     severities: Sequence[int] = ()
     models: Sequence[str] = ()
 
-    @property
-    def is_something(self) -> bool:
-        """Whether there is any."""
+    def __bool__(self) -> bool:
+        """Whether it has any of them."""
         return any((self.corruptions, self.severities, self.models))
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
-    """The grid of a run with all that was ever asked for.
+class MergedRun:
+    """The union of the run in a folder and the requested one.
 
     Attributes:
-        layout: all its cells, with the models that are at hand, by their names in the run, and the
-            titles of all.
-        settings: of the whole run.
-        before: settings of the run that is there; None without one.
-        added: what it did not have.
-        kept: models and corruptions of the run that were not asked for now.
-        unknown: those of its corruptions that their names alone do not give.
-        renamed: names of models in the folder to those in the whole run.
-        waiting: what the run was begun to be extended by, where nothing of it is asked for: then the
-            run is the one before.
+        grid: all cells, with the requested models by their names in the run, and the titles of all models.
+        settings: settings of the merged run.
+        previous: settings of the run in the folder; None without one.
+        added: requested parts that the folder does not have.
+        unrequested: parts of the folder that are not requested now.
+        unresolved: corruptions of the folder that cannot be made from their names alone.
+        renamed: names of models in the folder to those in the merged run.
+        pending: an unfinished extension of the folder of which nothing is requested now; the merged run
+            is then the run before it.
     """
 
-    layout: Layout
+    grid: LoadedGrid
     settings: Settings
-    before: Settings | None = None
-    added: Added = Added()
-    kept: Added = Added()
-    unknown: Mapping[str, str] = field(default_factory=dict)
+    previous: Settings | None = None
+    added: GridPart = GridPart()
+    unrequested: GridPart = GridPart()
+    unresolved: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
-    waiting: str | None = None
+    pending: str | None = None
 
     @property
     def is_extended(self) -> bool:
-        """Whether the run that is there becomes another one."""
-        return self.before is not None and self.before != self.settings
+        """Whether the run in the folder changes."""
+        return self.previous is not None and self.previous != self.settings
 
     @property
-    def is_narrower(self) -> bool:
-        """Whether less is asked for than the run has."""
-        return self.kept.is_something
+    def is_subset(self) -> bool:
+        """Whether the folder has parts that are not requested now."""
+        return bool(self.unrequested)
 
     @property
     def titles(self) -> Mapping[str, str]:
         """Titles of all models by name."""
-        return self.layout.prepared.titles
+        return self.grid.prepared.titles
 
     def list_missing(self, folder: RunFolder) -> list[tuple[str, Cell]]:
         """Return the models and cells without records."""
-        before = {new: old for old, new in self.renamed.items()}
+        previous = {new: old for old, new in self.renamed.items()}
         return [
             (name, cell)
             for name in self.titles
-            for cell in self.layout.cells
-            if not folder.has(name, cell) and not folder.has(before.get(name, name), cell)
+            for cell in self.grid.cells
+            if not folder.has(name, cell) and not folder.has(previous.get(name, name), cell)
         ]
 
     def is_done(self, folder: RunFolder) -> bool:
-        """Whether less is asked for than a finished run has, so that nothing is left to be done."""
-        if self.waiting is not None:
+        """Whether the folder has all that is requested, and more, so that nothing is left to do."""
+        if self.pending is not None:
             return True
-        if not self.is_narrower or self.is_extended or folder.extension is not None:
+        if not self.is_subset or self.is_extended or folder.extension is not None:
             return False
         return folder.scores_file.is_file() and not self.list_missing(folder)
 
-    def write(self, about: Settings) -> Extension | None:
-        """Return the extension for ``run.json``, if it is one."""
+    def make_extension(self, about: Settings) -> Extension | None:
+        """Return the extension for ``run.json``; None where the run does not change."""
         if not self.is_extended:
             return None
         return Extension(
@@ -148,89 +146,91 @@ class Whole:
         )
 
 
-def unite(path: Path, layout: Layout, *, joins: bool = False) -> Whole:
-    """Return the union of what is asked for and what the run in a folder has.
+def merge_run(path: Path, grid: LoadedGrid, *, joins: bool = False) -> MergedRun:
+    """Return the union of the requested grid and the run in a folder.
 
     Args:
         path: the folder, with or without a run.
-        layout: what is asked for.
-        joins: whether this is one of several workers: it takes part in an extension that others have
-            begun, also where it is asked for less.
+        grid: the requested grid.
+        joins: whether this is one of several workers, which joins an extension that another one has
+            started, even if less is requested.
 
     Raises:
-        RunMismatchError: the run differs in what decides its cells, or cannot be extended.
+        RunMismatchError: the run has other settings that determine its cells, or cannot be extended.
     """
-    asked, kind = Whole(layout, layout.settings()), layout.request.task.kind
-    told = _read_run(path)
-    if told is None:
-        return asked
-    if told.get("kind") != kind:
+    request, kind = MergedRun(grid, grid.settings()), grid.request.task.kind
+    info = _read_run(path)
+    if info is None:
+        return request
+    if info.get("kind") != kind:
         manifest.check_same(
-            path, {"kind": told.get("kind")}, {"kind": kind}, what="a run",
-            why=WITHOUT_CELLS.get(str(told.get("kind")), ""),
+            path, {"kind": info.get("kind")}, {"kind": kind}, what="a run",
+            why=NOT_EXTENDABLE.get(str(info.get("kind")), ""),
         )  # fmt: skip
-    if not _has_grid(find_settings(told)):
-        return asked  # refused where the folder is begun
+    if not _has_grid(find_settings(info)):
+        return request  # refused where the folder is begun
     folder = RunFolder(path)
-    extension = read_extension(told)
+    extension = read_extension(info)
     if extension is not None and not joins and folder.scores_file.is_file():
-        whole = _unite(path, asked, folder.info(), folder.info()["settings"])
-        if not whole.added.is_something:
-            done = whole.settings == extension.settings
-            return dataclasses.replace(whole, waiting=None if done else extension.added)
-    return _unite(path, asked, told, find_settings(told))
+        merged = _merge(path, request, folder.info(), folder.info()["settings"])
+        if not merged.added:
+            is_finished = merged.settings == extension.settings
+            return dataclasses.replace(merged, pending=None if is_finished else extension.added)
+    return _merge(path, request, info, find_settings(info))
 
 
-def _unite(path: Path, asked: Whole, told: Mapping[str, Any], before: Any) -> Whole:
-    there, settings, layout = manifest.spell(before), asked.settings, asked.layout
-    before = there
-    renamed, here = _match_names(there, settings)
-    there, settings = _rename(there, renamed), _rename(settings, here)
-    _check_alike(path, there, settings)
-    whole = _unite_settings(there, settings)
-    added, kept = _subtract(whole, there), _subtract(whole, settings)
-    prepared = _rename_models(layout.prepared, here)
-    _check_first(path, there, settings, whole)
-    if added.is_something:
-        _check_extendable(path, told, added, layout.request.protocol)
-    named = {name: layout.corruptions.get(name) for name in whole["corruptions"]}
-    found, unknown = _recover(named, whole["corruptions"], on_disk=prepared.corrupted is not None)
-    models = _read_named(whole, "models")
+def _merge(path: Path, request: MergedRun, info: Mapping[str, Any], previous: Any) -> MergedRun:
+    previous = stored = manifest.spell(previous)
+    settings, grid = request.settings, request.grid
+    renamed, requested = _match_names(stored, settings)
+    stored, settings = _rename(stored, renamed), _rename(settings, requested)
+    _check_alike(path, stored, settings)
+    merged = _merge_settings(stored, settings)
+    added, unrequested = _subtract(merged, stored), _subtract(merged, settings)
+    prepared = _rename_models(grid.prepared, requested)
+    _check_first(path, stored, settings, merged)
+    if added:
+        _check_extendable(path, info, added, grid.request.protocol)
+    named = {name: grid.corruptions.get(name) for name in merged["corruptions"]}
+    found, unresolved = _resolve_corruptions(
+        named, merged["corruptions"], on_disk=prepared.corrupted is not None
+    )
+    models = _read_named(merged, "models")
     titles = {
-        name: prepared.titles.get(name) or _title(name, models)
-        for name in dict.fromkeys([*models, *_read_named(whole, "adapters"), *prepared.titles])
+        name: prepared.titles.get(name) or _choose_title(name, models)
+        for name in dict.fromkeys([*models, *_read_named(merged, "adapters"), *prepared.titles])
     }
-    return Whole(
-        Layout(
-            layout.request,
+    return MergedRun(
+        LoadedGrid(
+            grid.request,
             dataclasses.replace(prepared, titles=titles),
             found,
-            whole["severities"],
+            merged["severities"],
         ),
-        whole,
-        before=before,
+        merged,
+        previous=previous,
         added=added,
-        kept=kept,
-        unknown=unknown,
+        unrequested=unrequested,
+        unresolved=unresolved,
         renamed=renamed,
     )
 
 
 def _read_run(path: Path) -> dict[str, Any] | None:
     file = RunFolder(path).run_file
-    told = read_json(file) if file.is_file() else None
-    return told if isinstance(told, dict) else None
+    info = read_json(file) if file.is_file() else None
+    return info if isinstance(info, dict) else None
 
 
 def _has_grid(settings: Settings | None) -> bool:
-    """Whether settings are of a run over a grid, and not of results made elsewhere."""
+    """Whether settings are of a run over a grid; those of scored result files are not."""
     if settings is None or not isinstance(settings.get("corruptions"), dict):
         return False
     severities = settings.get("severities")
     return isinstance(severities, list) and all(isinstance(one, int) for one in severities)
 
 
-# ---------------------------------------------------------------- the union of settings
+# ---------------------------------------------------------------- merging settings
 
 
 def _read_named(settings: Settings, key: str) -> dict[str, Any]:
@@ -238,26 +238,27 @@ def _read_named(settings: Settings, key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _match_names(there: Settings, here: Settings) -> tuple[dict[str, str], dict[str, str]]:
-    """Return new names of the folder's models, and of those that are asked for.
+def _match_names(stored: Settings, requested: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """Return new names for the folder's models, and for the requested ones.
 
-    A single model is called "source", and by a name of its own beside others.
+    A single model is called "source", but has its own name in a run of several.
     """
-    known, asked = _read_named(there, "models"), _read_named(here, "models")
-    if set(asked) == {SOURCE} and SOURCE not in known:
-        return {}, _find_name(asked, known)
-    if set(known) == {SOURCE} and SOURCE not in asked:
-        found = _find_name(known, asked)
-        return ({}, {new: old for old, new in found.items()}) if len(asked) == 1 else (found, {})
+    known, wanted = _read_named(stored, "models"), _read_named(requested, "models")
+    if set(wanted) == {SOURCE} and SOURCE not in known:
+        return {}, _match_source(wanted, known)
+    if set(known) == {SOURCE} and SOURCE not in wanted:
+        found = _match_source(known, wanted)
+        return ({}, {new: old for old, new in found.items()}) if len(wanted) == 1 else (found, {})
     return {}, {}
 
 
-def _find_name(source: Mapping[str, Any], among: Mapping[str, Any]) -> dict[str, str]:
-    # A name becomes that of a folder, and may be out of a file of settings.
+def _match_source(single: Mapping[str, Any], several: Mapping[str, Any]) -> dict[str, str]:
+    """Return the name in ``several`` of the model that is called "source" in ``single``."""
+    # Names become names of folders, and may come from an edited file of settings.
     names = [
         name
-        for name, settings in among.items()
-        if settings == source[SOURCE] and files.can_name_files(name)
+        for name, settings in several.items()
+        if settings == single[SOURCE] and files.can_name_files(name)
     ]
     return {SOURCE: names[0]} if names else {}
 
@@ -279,76 +280,78 @@ def _rename_models(prepared: Prepared, names: Mapping[str, str]) -> Prepared:
     return dataclasses.replace(prepared, models=models, titles=titles)
 
 
-def _check_alike(path: Path, there: Settings, here: Settings) -> None:
-    """Refuse what differs in anything but the names that can be added."""
+def _check_alike(path: Path, stored: Settings, requested: Settings) -> None:
+    """Refuse settings that differ in more than added names and severities."""
 
-    def reduce(one: Settings, other: Settings) -> Settings:
-        kept = {key: value for key, value in one.items() if key != "severities"}
-        for key in NAMED:
+    def keep_common(one: Settings, other: Settings) -> Settings:
+        common = {key: value for key, value in one.items() if key != "severities"}
+        for key in NAMED_SETTINGS:
             if isinstance(one.get(key), dict) and isinstance(other.get(key), dict):
-                kept[key] = {name: one[key][name] for name in one[key] if name in other[key]}
-        return kept
+                common[key] = {name: one[key][name] for name in one[key] if name in other[key]}
+        return common
 
-    reduced = reduce(there, here), reduce(here, there)
-    known, asked = (_read_named(one, "models").get(SOURCE) for one in reduced)
-    why = _ADD_MODELS if known != asked else ""
+    reduced = keep_common(stored, requested), keep_common(requested, stored)
+    known, wanted = (_read_named(one, "models").get(SOURCE) for one in reduced)
+    why = _ADD_MODELS if known != wanted else ""
     manifest.check_same(path, *reduced, what="a run", why=why)
 
 
-def _unite_settings(there: Settings, here: Settings) -> Settings:
-    whole = dict(there)
-    for key in NAMED:
-        if isinstance(there.get(key), dict):
-            names = unite_names(there[key], _read_named(here, key))
-            whole[key] = {name: {**there[key], **here[key]}[name] for name in names}
-    whole["severities"] = sorted({*there["severities"], *here["severities"]})
-    return whole
+def _merge_settings(stored: Settings, requested: Settings) -> Settings:
+    merged = dict(stored)
+    for key in NAMED_SETTINGS:
+        if isinstance(stored.get(key), dict):
+            names = unite_names(stored[key], _read_named(requested, key))
+            merged[key] = {name: {**stored[key], **requested[key]}[name] for name in names}
+    merged["severities"] = sorted({*stored["severities"], *requested["severities"]})
+    return merged
 
 
-def _subtract(whole: Settings, part: Settings) -> Added:
-    """Return what a part of the whole has not."""
+def _subtract(merged: Settings, part: Settings) -> GridPart:
+    """Return the parts of the merged run that ``part`` does not have."""
 
-    def among(key: str) -> list[Any]:
-        return [name for name in whole.get(key, ()) if name not in part.get(key, ())]
+    def list_others(key: str) -> list[Any]:
+        return [name for name in merged.get(key, ()) if name not in part.get(key, ())]
 
-    models = [*among("models"), *among("adapters")]
-    return Added(among("corruptions"), among("severities"), models)
+    models = [*list_others("models"), *list_others("adapters")]
+    return GridPart(list_others("corruptions"), list_others("severities"), models)
 
 
-def _title(name: str, models: Mapping[str, Any]) -> str:
-    """Return the title of a model that is not at hand or renamed, as ``choose_titles`` has it."""
+def _choose_title(name: str, models: Mapping[str, Any]) -> str:
+    """Return the title of a model that is not loaded, or renamed, as ``choose_titles`` does."""
     settings = models.get(name)
     full = settings.get("name") if isinstance(settings, dict) else None
     return str(full) if name == SOURCE and full else name
 
 
-def _recover(
+def _resolve_corruptions(
     named: Mapping[str, CorruptionLike | None], identities: Mapping[str, Any], *, on_disk: bool
 ) -> tuple[dict[str, CorruptionLike], dict[str, str]]:
-    """Return the corruptions, those not asked for by their names; and which are another thing."""
+    """Return all corruptions, unrequested ones by name; and those that a name does not determine."""
     absent = [name for name, one in named.items() if one is None and not on_disk]
-    unknown = find_unknown(identities, absent)
-    return {name: name if one is None else one for name, one in named.items()}, unknown
+    unresolved = find_unknown(identities, absent)
+    return {name: name if one is None else one for name, one in named.items()}, unresolved
 
 
 # ---------------------------------------------------------------- refusals
 
 
 def _check_extendable(
-    path: Path, told: Mapping[str, Any], added: Added, protocol: Protocol
+    path: Path, info: Mapping[str, Any], added: GridPart, protocol: Protocol
 ) -> None:
-    """Refuse what would change the cells that are there."""
-    if BUDGET in told:
-        raise _refuse(path, "a budget chose its images by the time that its cells took", added)
+    """Refuse extensions that would change recorded cells."""
+    if BUDGET in info:
+        raise _explain_refusal(
+            path, "a budget chose its images by the time that its cells took", added
+        )
     if protocol.reset == "never" and (added.corruptions or added.severities):
-        raise _refuse(
+        raise _explain_refusal(
             path,
             f"under the protocol {protocol} all cells are one stream, in which a model's answers depend "
             "on the cells before",
             added,
         )
     if protocol.reset == "corruption" and added.severities:
-        raise _refuse(
+        raise _explain_refusal(
             path,
             f"under the protocol {protocol} the severities of a corruption are one stream, in which a "
             "model's answers depend on the others",
@@ -356,10 +359,10 @@ def _check_extendable(
         )
 
 
-def _check_first(path: Path, there: Settings, here: Settings, whole: Settings) -> None:
-    """Adapters wrap the first model, and the settings of an adapter do not say which that is."""
-    first = next(iter(_read_named(whole, "models")), None)
-    for settings in (there, here):
+def _check_first(path: Path, stored: Settings, requested: Settings, merged: Settings) -> None:
+    """Refuse another first model: adapters wrap it, and their settings do not name it."""
+    first = next(iter(_read_named(merged, "models")), None)
+    for settings in (stored, requested):
         adapters = _read_named(settings, "adapters")
         own = next(iter(_read_named(settings, "models")), None)
         if adapters and own != first:
@@ -369,7 +372,7 @@ def _check_first(path: Path, there: Settings, here: Settings, whole: Settings) -
             )
 
 
-def _refuse(path: Path, why: str, added: Added) -> RunMismatchError:
+def _explain_refusal(path: Path, why: str, added: GridPart) -> RunMismatchError:
     what = [
         *added.corruptions,
         *(f"severity {severity}" for severity in added.severities),
@@ -381,41 +384,41 @@ def _refuse(path: Path, why: str, added: Added) -> RunMismatchError:
     )
 
 
-def check_at_hand(whole: Whole, folder: RunFolder, *, asks_again: bool) -> None:
-    """Refuse to go on without a model or corruption of the run that is needed.
+def check_all_given(merged: MergedRun, folder: RunFolder, *, gallery_needs_models: bool) -> None:
+    """Refuse a request without a model or corruption that the merged run needs.
 
     Raises:
-        RunMismatchError: one of them was not named, or its name alone does not say what it was.
+        RunMismatchError: one of them is not given, and cannot be made from its name.
     """
-    absent = [name for name in whole.titles if name not in whole.layout.prepared.models]
-    for name, cell in whole.list_missing(folder):
+    absent = [name for name in merged.titles if name not in merged.grid.prepared.models]
+    for name, cell in merged.list_missing(folder):
         if name not in absent:
             continue
         raise RunMismatchError(
             f"{folder.path} has the model {name}, too, and {cell} is not recorded of it. Name it "
             "beside the others, so that all models of the run have the same cells."
         )
-    if absent and asks_again:
+    if absent and gallery_needs_models:
         raise RunMismatchError(
             f"{folder.path} has the model {absent[0]}, too, whose answers the page shows in pictures. "
             "Name all models of the run."
         )
-    for name, identity in whole.unknown.items():
+    for name, identity in merged.unresolved.items():
         raise RunMismatchError(
             f"{folder.path} has the corruption {name}, too ({identity:.100}), which its name alone "
             "does not give. Name it beside the others, with the same options or function."
         )
 
 
-# ---------------------------------------------------------------- in words
+# ---------------------------------------------------------------- descriptions
 
 
-def describe_added(whole: Whole) -> str:
-    """Say what is added: "fog at 1 to 3; batchnorm in all cells"."""
-    added = whole.added
+def describe_added(merged: MergedRun) -> str:
+    """Describe the added parts: "fog at 1 to 3; batchnorm in all cells"."""
+    added = merged.added
     parts = describe_cells(
-        list(whole.layout.corruptions),
-        whole.layout.severities,
+        list(merged.grid.corruptions),
+        merged.grid.severities,
         new_corruptions=added.corruptions,
         new_severities=added.severities,
     )
@@ -424,48 +427,50 @@ def describe_added(whole: Whole) -> str:
     return "; ".join(parts) or "names of models"
 
 
-def describe_extent(whole: Whole, folder: RunFolder) -> str | None:
-    """Say in one line what a run has and what is added or kept; None where it is what was asked."""
-    if whole.before is None or not (whole.is_extended or whole.is_narrower or whole.waiting):
+def describe_extent(merged: MergedRun, folder: RunFolder) -> str | None:
+    """Return one line on what a run has and what is added or kept; None if it is what is requested."""
+    if merged.previous is None or not (merged.is_extended or merged.is_subset or merged.pending):
         return None
-    total = len(whole.titles) * len(whole.layout.cells)
-    missing = len(whole.list_missing(folder))
-    there = count_there(total - missing)
-    if whole.waiting is not None:
+    total = len(merged.titles) * len(merged.grid.cells)
+    missing = len(merged.list_missing(folder))
+    stored = count_there(total - missing)
+    if merged.pending is not None:
         return (
-            f"{there}; others were begun and are left out: {whole.waiting}. Ask for them to go on"
+            f"{stored}; others were begun and are left out: {merged.pending}. Ask for them to go on"
         )
-    if not whole.is_extended:
+    if not merged.is_extended:
         left = f", {missing:,} are left" if missing else ""
-        return f"{there}{left}; all are kept, also what was not asked for: {_describe_kept(whole)}"
-    new = total - _count_before(whole)
+        return f"{stored}{left}; all are kept, also what was not asked for: {_describe_unrequested(merged)}"
+    new = total - _count_before(merged)
     left = f", {missing - new:,} were left" if missing > new else ""
-    return f"{there}{left}, {count_added(new)}: {describe_added(whole)}"
+    return f"{stored}{left}, {count_added(new)}: {describe_added(merged)}"
 
 
-def _count_before(whole: Whole) -> int:
-    assert whole.before is not None
-    before = whole.before
-    cells = len(before["corruptions"]) * len(before["severities"]) + whole.layout.prepared.has_clean
-    return (len(_read_named(before, "models")) + len(_read_named(before, "adapters"))) * cells
+def _count_before(merged: MergedRun) -> int:
+    assert merged.previous is not None
+    previous = merged.previous
+    cells = (
+        len(previous["corruptions"]) * len(previous["severities"]) + merged.grid.prepared.has_clean
+    )
+    return (len(_read_named(previous, "models")) + len(_read_named(previous, "adapters"))) * cells
 
 
-def _describe_kept(whole: Whole) -> str:
-    kept = whole.kept
-    severities = [f"severity {severity}" for severity in kept.severities]
-    return join_names([*kept.corruptions, *severities, *kept.models])
+def _describe_unrequested(merged: MergedRun) -> str:
+    unrequested = merged.unrequested
+    severities = [f"severity {severity}" for severity in unrequested.severities]
+    return join_names([*unrequested.corruptions, *severities, *unrequested.models])
 
 
 # ---------------------------------------------------------------- the folder
 
 
-def adopt_names(folder: RunFolder) -> None:
-    """Give the records of models that an extension renames their new name beside the old one.
+def link_renamed_records(folder: RunFolder) -> None:
+    """Link the records of renamed models under their new names.
 
-    The old one stays until the extended run is measured, and is read until then.
+    The old names remain, and are read, until the extended run is measured.
     """
     for old, new in folder.renamed.items():
-        for place in _PLACES:
+        for place in _MODEL_FOLDERS:
             source = folder.path / place / old
             for path in sorted(source.glob("*")) if source.is_dir() else ():
                 target = files.make_folder(folder.path / place / new) / path.name
@@ -481,22 +486,22 @@ def _link(path: Path, target: Path) -> None:
 
 
 def write_scores(folder: RunFolder, scores: GridScores, models: Sequence[str]) -> None:
-    """Write ``scores.json``, with which a run that is extended becomes the larger one."""
+    """Write ``scores.json``, which completes an extension."""
     extension = folder.extension
     if extension is not None:
         _drop_derived(folder)
     write_form(folder.scores_file, scores)
     if extension is not None:
         for old in extension.renamed:
-            for place in _PLACES:
+            for place in _MODEL_FOLDERS:
                 shutil.rmtree(folder.path / place / old, ignore_errors=True)
         keep_calibrations(folder, models)
         folder.finish_extension()
 
 
 def _drop_derived(folder: RunFolder) -> None:
-    """Remove what was drawn from the records before: pictures, page, figures by condition."""
-    # First the files that name others.
+    """Remove what was made from the previous records: pictures, page, scores by condition."""
+    # First the files that refer to others.
     for path in (folder.gallery_file, folder.path / "report.html", *folder.conditions_files):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder.path / "gallery", ignore_errors=True)

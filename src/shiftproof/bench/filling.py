@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftproof.bench import grid
+from shiftproof.bench import batching
 from shiftproof.bench.episode_run import EpisodeRun
-from shiftproof.bench.on_device import OnDevice, each_gathered, gather_ahead
-from shiftproof.bench.recording import Recording, recording_of
+from shiftproof.bench.on_device import OnDevice, gather_each, prefetch
+from shiftproof.bench.recording import Recording, choose_recording
 from shiftproof.bench.stream import Episode
 from shiftproof.bench.views import View
 from shiftproof.compute.progress import progress
@@ -20,14 +20,14 @@ from shiftproof.types import Sample
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
-    """Episodes of the same images, and the models that predict them.
+class Workload:
+    """Episodes over the same images, and the models to run on them.
 
     Attributes:
-        view: gives the images.
-        episodes: what is shown.
-        samples: the images, in the order of the tables.
-        models: name to what predicts, all of one kind.
+        view: loads the images.
+        episodes: the streams.
+        samples: the images, in the order of the record tables.
+        models: models by name, all of one kind.
     """
 
     view: View
@@ -38,7 +38,7 @@ class Stretch:
 
 def fill(
     folder: RunFolder,
-    stretch: Stretch,
+    workload: Workload,
     recording: Recording,
     *,
     batch_size: int,
@@ -46,22 +46,22 @@ def fill(
     show_progress: bool | None,
 ) -> None:
     """Predict the cells without records; write each after its last batch."""
-    view, samples = stretch.view, stretch.samples
-    for name in stretch.models:
+    view, samples = workload.view, workload.samples
+    for name in workload.models:
         files.make_folder(folder.path / "records" / name)
     steps = [
         (episode, number, active)
-        for episode in stretch.episodes
-        if (runs := _episode_runs(folder, episode, stretch, recording))
+        for episode in workload.episodes
+        if (runs := _start_episode_runs(folder, episode, workload, recording))
         for number in range(len(episode.visits))
-        if (active := [run for run in runs if run.takes(number)])
+        if (active := [run for run in runs if run.needs_visit(number)])
     ]
     visits = [episode.visits[number] for episode, number, _ in steps]
-    batches = grid.batches(view, visits, samples, batch_size=batch_size, workers=workers)
+    batches = batching.make_batches(view, visits, samples, batch_size=batch_size, workers=workers)
     if isinstance(view, OnDevice):
-        shown = gather_ahead(batches, lambda batch: view.gather(batch, samples), view.device)
+        shown = prefetch(batches, lambda batch: view.gather(batch, samples), view.device)
     else:
-        shown = each_gathered(batches, lambda batch: recording.gather(batch.images))
+        shown = gather_each(batches, lambda batch: recording.gather(batch.images))
     with (
         contextlib.closing(batches),
         contextlib.closing(shown),
@@ -70,33 +70,39 @@ def fill(
         for episode, number, active in steps:
             with contextlib.ExitStack() as contexts:
                 for run in active:
-                    contexts.enter_context(run.during(number))
-                for batch, images in _of_one_visit(shown):
+                    contexts.enter_context(run.enter_visit(number))
+                for batch, images in _iterate_visit(shown):
                     for run in active:
-                        run.show(number, batch, images)
-                    advance(len(batch), note=_note(episode, number))
+                        run.predict_batch(number, batch, images)
+                    advance(len(batch), note=_add_event(episode, number))
             for run in active:
                 run.finish(number)
 
 
-def _episode_runs(
-    folder: RunFolder, episode: Episode, stretch: Stretch, recording: Recording
+def _start_episode_runs(
+    folder: RunFolder, episode: Episode, workload: Workload, recording: Recording
 ) -> list[EpisodeRun]:
     runs = [
-        EpisodeRun(name, model, episode, folder, stretch.samples, recording_of(recording, name))
-        for name, model in stretch.models.items()
+        EpisodeRun(
+            name, model, episode, folder, workload.samples, choose_recording(recording, name)
+        )
+        for name, model in workload.models.items()
     ]
     return [run for run in runs if not run.is_done]
 
 
-def _of_one_visit(shown: Iterator[tuple[grid.Batch, Any]]) -> Iterator[tuple[grid.Batch, Any]]:
+def _iterate_visit(
+    shown: Iterator[tuple[batching.Batch, Any]],
+) -> Iterator[tuple[batching.Batch, Any]]:
     for batch, images in shown:
         yield batch, images
         if batch.ends_visit:
             return
 
 
-def _note(episode: Episode, number: int) -> str:
+def _add_event(episode: Episode, number: int) -> str:
     visit = episode.visits[number]
     what = str(visit.cells[0]) if len(visit.cells) == 1 else f"{episode.name}, mixed"
-    return f"{what}, pass {visit.number + 1} of {episode.passes}" if episode.is_offline else what
+    return (
+        f"{what}, pass {visit.pass_index + 1} of {episode.passes}" if episode.is_offline else what
+    )

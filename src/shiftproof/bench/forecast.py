@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.bench.arguments import CorruptionLike
-from shiftproof.bench.extending import Whole, check_at_hand, describe_extent, unite
+from shiftproof.bench.extending import MergedRun, check_all_given, describe_extent, merge_run
 from shiftproof.bench.protocol import Protocol
-from shiftproof.bench.request import GridRequest, Layout
+from shiftproof.bench.request import GridRequest, LoadedGrid
 from shiftproof.bench.stream import Episode
 from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, View
@@ -118,44 +118,44 @@ def forecast_run(
         seed=seed, encode=encode, workers=workers, device=device,
     )  # fmt: skip
     folder = None if out is None else RunFolder(Path(out))
-    whole = _find_extent(request, folder)
-    layout = whole.layout
-    layout.check_copies()
-    prepared, samples = layout.prepared, layout.prepared.data.samples
-    missing = None if folder is None else set(whole.list_missing(folder))
-    left = _Left.of(layout, missing)
-    size = min(layout.batch_size, len(samples))
-    seconds, tried, loaded = _time_loading(layout, left.cells or layout.cells, keep=size)
-    batch = list(itertools.islice(itertools.cycle(loaded), size))
-    per_image = _time_models(prepared, batch, left.shown)
+    merged = _load_merged(request, folder)
+    grid = merged.grid
+    grid.check_copies()
+    prepared, samples = grid.prepared, grid.prepared.data.samples
+    missing = None if folder is None else set(merged.list_missing(folder))
+    left = _Left.of(grid, missing)
+    size = min(grid.batch_size, len(samples))
+    seconds, tried, examples = _time_loading(grid, left.cells or grid.cells, keep=size)
+    batch = list(itertools.islice(itertools.cycle(examples), size))
+    per_image = _time_models(prepared, batch, left.passes)
     keeps = prepared.keeps_images and prepared.corrupted is None and left.tables
     per_record = round(_record_bytes(prepared, samples, batch) * left.tables)
     return Forecast(
         images=len(samples),
-        cells=len(layout.cells),
+        cells=len(grid.cells),
         models=len(prepared.titles),
-        passes=sum(left.shown.values()),
+        passes=sum(left.passes.values()),
         load_seconds=seconds * left.loads / max(len(left.cells), 1),
-        model_seconds=sum(per_image[name] * count for name, count in left.shown.items()),
-        workers=layout.workers,
+        model_seconds=sum(per_image[name] * count for name, count in left.passes.items()),
+        workers=grid.workers,
         device=prepared.device,
         tried=tried,
-        memory=measure_memory(layout.workers),
-        disk=len(samples) * (per_record + (loaded[0].nbytes if keeps else 0)),
+        memory=measure_memory(grid.workers),
+        disk=len(samples) * (per_record + (examples[0].nbytes if keeps else 0)),
         parts=left.parts,
-        extent=_describe(whole, left, folder),
+        extent=_describe(merged, left, folder),
     )
 
 
-def _find_extent(request: GridRequest, folder: RunFolder | None) -> Whole:
+def _load_merged(request: GridRequest, folder: RunFolder | None) -> MergedRun:
     """Return the grid that a run would have: with what the folder has already."""
-    layout = request.lay_out(None)
+    grid = request.load(None)
     if folder is None or not folder.run_file.is_file():
-        return Whole(layout, {})
-    whole = unite(folder.path, layout)
-    if not whole.is_done(folder):
-        check_at_hand(whole, folder, asks_again=request.task.asks_again)
-    return whole
+        return MergedRun(grid, {})
+    merged = merge_run(folder.path, grid)
+    if not merged.is_done(folder):
+        check_all_given(merged, folder, gallery_needs_models=request.task.gallery_needs_models)
+    return merged
 
 
 @dataclass(frozen=True)
@@ -164,21 +164,21 @@ class _Left:
 
     Attributes:
         cells: that some model lacks.
-        shown: number of images that are shown to each model.
+        passes: number of forward passes of each model, in images.
         loads: number of images that are read and corrupted.
         tables: number of record tables.
         parts: number of models in episodes.
     """
 
     cells: Sequence[Cell]
-    shown: Mapping[str, int]
+    passes: Mapping[str, int]
     loads: int
     tables: int
     parts: int
 
     @classmethod
-    def of(cls, layout: Layout, missing: Collection[tuple[str, Cell]] | None) -> _Left:
-        names, streams = list(layout.prepared.models), layout.list_episodes()
+    def of(cls, grid: LoadedGrid, missing: Collection[tuple[str, Cell]] | None) -> _Left:
+        names, streams = list(grid.prepared.models), grid.list_episodes()
         lacks = [
             (episode, [name for name in names if _lacks(name, episode, missing)])
             for episode in streams
@@ -187,12 +187,12 @@ class _Left:
         cells = dict.fromkeys(cell for episode, some in lacks if some for cell in episode.cells)
         return cls(
             cells=list(cells),
-            shown={
+            passes={
                 name: sum(lengths[episode.name] for episode, some in lacks if name in some)
                 for name in names
             },
             loads=sum(lengths[episode.name] for episode, some in lacks if some),
-            tables=len(layout.cells) * len(names) if missing is None else len(missing),
+            tables=len(grid.cells) * len(names) if missing is None else len(missing),
             parts=sum(len(some) for _, some in lacks),
         )
 
@@ -201,12 +201,12 @@ def _lacks(name: str, episode: Episode, missing: Collection[tuple[str, Cell]] | 
     return missing is None or any((name, cell) in missing for cell in episode.cells)
 
 
-def _describe(whole: Whole, left: _Left, folder: RunFolder | None) -> str | None:
-    if folder is None or whole.before is None:
+def _describe(merged: MergedRun, left: _Left, folder: RunFolder | None) -> str | None:
+    if folder is None or merged.previous is None:
         return None
-    told = describe_extent(whole, folder)
-    there = len(whole.titles) * len(whole.layout.cells) - left.tables
-    return told or f"{count_there(there)}, {left.tables:,} are left"
+    info = describe_extent(merged, folder)
+    stored = len(merged.titles) * len(merged.grid.cells) - left.tables
+    return info or f"{count_there(stored)}, {left.tables:,} are left"
 
 
 def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
@@ -221,15 +221,15 @@ def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
 
 
 def _time_loading(
-    layout: Layout, cells: Sequence[Cell], *, keep: int
+    grid: LoadedGrid, cells: Sequence[Cell], *, keep: int
 ) -> tuple[float, int, list[Image]]:
     """Return the seconds per image in all cells, the number of tried images, and some results."""
-    view, samples = layout.view, layout.prepared.data.samples
+    view, samples = grid.view, grid.prepared.data.samples
     shown = _choose_middle(cells)
     for cell in shown:
         _load(view, samples[0], cell)  # compiles and opens what is needed once
     begun, total, tried = time.perf_counter(), 0.0, 0
-    loaded: list[Image] = []
+    examples: list[Image] = []
     for sample in _spread(samples):
         found: list[Image] = []
         for cell, count in shown.items():
@@ -237,12 +237,12 @@ def _time_loading(
             found = _load(view, sample, cell) or found
             total += count * (time.perf_counter() - start)
         tried += 1
-        loaded = (loaded + found)[:keep]
-        if loaded and time.perf_counter() - begun > TRIED_SECONDS:
+        examples = (examples + found)[:keep]
+        if examples and time.perf_counter() - begun > TRIED_SECONDS:
             break
-    if not loaded:
+    if not examples:
         raise InputError("None of the images that were tried for the estimate can be read.")
-    return total / tried, tried, loaded
+    return total / tried, tried, examples
 
 
 def _choose_middle(cells: Sequence[Cell]) -> dict[Cell, int]:

@@ -18,7 +18,7 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_cell
-from shiftproof.runs.scores.classification import Gallery, Prediction, Sheet, Shown, Worst
+from shiftproof.runs.scores.classification import Gallery, GalleryPicture, Prediction, Sheet, Worst
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, Cell, Sample
@@ -46,7 +46,7 @@ def save_gallery(
         name: {cell: read_cell(folder.records_file(name, cell)) for cell in cells}
         for name in models
     }
-    wrong, seen = _wrong_by_image(tables[models[0]])
+    wrong, seen = _count_wrong(tables[models[0]])
     pictures = _Pictures(folder, view, samples, tables, classes)
     shown = enumerate(_choose_worst(wrong, seen) if CLEAN in cells else ())
     worst = (pictures.pair(number, row, int(wrong[row]), int(seen[row])) for number, row in shown)
@@ -60,7 +60,7 @@ def save_gallery(
     write_form(folder.gallery_file, content)
 
 
-def _wrong_by_image(table: Mapping[Cell, CellRecords]) -> tuple[Any, Any]:
+def _count_wrong(table: Mapping[Cell, CellRecords]) -> tuple[Any, Any]:
     """Return each image's number of errors over the corrupted cells, and of cells in which it was
     read.
     """
@@ -141,7 +141,9 @@ class _Pictures:
             if not file.is_file() and not _save_picture(file, self.view, sample, which):
                 return None
             name = file.relative_to(self.folder.path).as_posix()
-            shown.append(Shown(str(which), name, _predict(table[which], row, self.classes)))
+            shown.append(
+                GalleryPicture(str(which), name, _predict(table[which], row, self.classes))
+            )
         return Worst(sample.id, self._label(sample), wrong, seen, *shown)
 
     def _label(self, sample: Sample) -> str | None:

@@ -31,7 +31,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def task_of(run: Run, task: Task | None) -> Task:
+def find_task(run: Run, task: Task | None) -> Task:
     """Return the task that measures a run: the given one, or what its kind says.
 
     Raises:
@@ -47,7 +47,7 @@ def task_of(run: Run, task: Task | None) -> Task:
     return task
 
 
-def grid_of(run: Run) -> Grid:
+def read_grid(run: Run) -> Grid:
     """Return the cells of a finished run."""
     scores = run.scores
     clean = [CLEAN] if scores.models[0].clean is not None else []
@@ -60,7 +60,7 @@ def grid_of(run: Run) -> Grid:
 
 def list_images(run: Run) -> list[str]:
     """Return the ids of all images of a run, in the order of its records."""
-    first = run.folder.records_file(run.scores.models[0].name, grid_of(run).cells[0])
+    first = run.folder.records_file(run.scores.models[0].name, read_grid(run).cells[0])
     if not first.is_file():
         raise InputError(
             f"{run.path} has no records (only a table of results was scored), so that its images "
@@ -76,11 +76,11 @@ def gather_images(run: Run, task: Task, target: Path, images: Collection[str]) -
     Raises:
         BrokenFileError: a file of the run cannot be read.
     """
-    folder = _begin(run, task, target, images)
+    folder = _begin_folder(run, task, target, images)
     for model in run.scores.models:
         files.make_folder(target / "records" / model.name)
-        for cell in grid_of(run).cells:
-            _narrow_table(run.folder, folder, model.name, cell, images)
+        for cell in read_grid(run).cells:
+            _filter_table(run.folder, folder, model.name, cell, images)
     return folder
 
 
@@ -88,11 +88,11 @@ def gather_models(
     runs: Sequence[Run], task: Task, target: Path, names: Mapping[tuple[int, str], str]
 ) -> RunFolder:
     """Copy the records of several runs of the same images to ``target``, each model by a new name."""
-    folder = _begin(runs[0], task, target, set(list_images(runs[0])))
-    for (at, model), name in names.items():
+    folder = _begin_folder(runs[0], task, target, set(list_images(runs[0])))
+    for (index, model), name in names.items():
         files.make_folder(target / "records" / name)
-        for cell in grid_of(runs[0]).cells:
-            source = runs[at].folder.records_file(model, cell)
+        for cell in read_grid(runs[0]).cells:
+            source = runs[index].folder.records_file(model, cell)
             shutil.copyfile(source, folder.records_file(name, cell))
     return folder
 
@@ -119,14 +119,14 @@ def gather_shared(
         RunMismatchError: the classes, labels or objects of these images are others in another run.
         BrokenFileError: a file of a run cannot be read.
     """
-    folder = _begin(runs[0], task, target / "first", images)
-    for at, run in enumerate(runs[1:], 1):
-        other = _begin(run, task, target / f"other{at}", images)
+    folder = _begin_folder(runs[0], task, target / "first", images)
+    for index, run in enumerate(runs[1:], 1):
+        other = _begin_folder(run, task, target / f"other{index}", images)
         _check_truth(folder, other, runs[0], run)
-    for (at, model), name in names.items():
+    for (index, model), name in names.items():
         files.make_folder(folder.path / "records" / name)
         for cell in cells:
-            _order_table(runs[at].folder, folder, model, name, cell, images)
+            _order_table(runs[index].folder, folder, model, name, cell, images)
     first = [folder.records_file(name, cells[0]) for name in names.values()]
     _check_labels(first, list(names), runs)
     return folder
@@ -154,7 +154,7 @@ def _check_labels(
 ) -> None:
     """Refuse runs that take one image for other classes."""
     expected: list[object] | None = None
-    for path, (at, _) in zip(tables, names, strict=True):
+    for path, (index, _) in zip(tables, names, strict=True):
         with open_table(path) as table:
             if "target" not in table.column_names:
                 return
@@ -163,12 +163,12 @@ def _check_labels(
         if labels != expected:
             wrong = sum(one != other for one, other in zip(labels, expected, strict=True))
             raise RunMismatchError(
-                f"{runs[at].path} and {runs[names[0][0]].path} have other labels on {wrong} of the "
+                f"{runs[index].path} and {runs[names[0][0]].path} have other labels on {wrong} of the "
                 f"{plural(len(labels), 'image')} that both have. Measure both on the same data."
             )
 
 
-def _begin(run: Run, task: Task, target: Path, images: Collection[str]) -> RunFolder:
+def _begin_folder(run: Run, task: Task, target: Path, images: Collection[str]) -> RunFolder:
     files.make_folder(target)
     files.write_json(target / RUN_FILE, run.folder.info())
     folder = RunFolder(target)
@@ -176,14 +176,14 @@ def _begin(run: Run, task: Task, target: Path, images: Collection[str]) -> RunFo
     return folder
 
 
-def _narrow_table(
+def _filter_table(
     source: RunFolder, target: RunFolder, model: str, cell: Cell, images: Collection[str]
 ) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     with open_table(source.records_file(model, cell)) as table:
-        table = _with_plain_errors(table)
+        table = _decode_errors(table)
         kept = table.filter(pc.is_in(table["id"], pa.array(sorted(images), table["id"].type)))
     write_table(target.records_file(model, cell), kept)
 
@@ -205,7 +205,7 @@ def _order_table(
         rows = pc.index_in(pa.array(images, table["id"].type), table["id"].combine_chunks())
         if rows.null_count:
             raise other_images(path)
-        kept = _with_plain_errors(table).take(rows)
+        kept = _decode_errors(table).take(rows)
     write_table(target.records_file(name, cell), kept)
 
 
@@ -213,7 +213,7 @@ def join_tables(
     tables: Sequence[Path],
     target: Path,
     images: Sequence[str],
-    place: Callable[[Sequence[bool]], Sequence[int]],
+    find_positions: Callable[[Sequence[bool]], Sequence[int]],
 ) -> None:
     """Write the rows of tables as one: each of the images once, in their order.
 
@@ -221,7 +221,7 @@ def join_tables(
         tables: of one model in one cell; ``target`` may be among them.
         target: the file that is written.
         images: ids, each of which is in one of the tables or more.
-        place: gives the positions in the stream, from whether each image could not be read.
+        find_positions: returns the positions in the stream, from whether each image could not be read.
 
     Raises:
         BrokenFileError: a table cannot be read, or an image is in none of them.
@@ -230,7 +230,7 @@ def join_tables(
     import pyarrow.compute as pc
 
     with contextlib.ExitStack() as opened:
-        read = [_with_plain_errors(opened.enter_context(open_table(path))) for path in tables]
+        read = [_decode_errors(opened.enter_context(open_table(path))) for path in tables]
         joint = pa.concat_tables(read).combine_chunks()
         ids = joint["id"].combine_chunks()
         rows = pc.index_in(pa.array(images, ids.type), ids)
@@ -238,17 +238,17 @@ def join_tables(
             raise other_images(target)
         kept = joint.take(rows).combine_chunks()
         broken = [reason is not None for reason in kept["error"].to_pylist()]
-        at = kept.schema.get_field_index("position")
-        positions = pa.array(place(broken), pa.int32())
-        kept = kept.set_column(at, kept.schema.field(at), positions)
+        index = kept.schema.get_field_index("position")
+        positions = pa.array(find_positions(broken), pa.int32())
+        kept = kept.set_column(index, kept.schema.field(index), positions)
     write_table(target, kept)
 
 
-def _with_plain_errors(table: pyarrow.Table) -> pyarrow.Table:
+def _decode_errors(table: pyarrow.Table) -> pyarrow.Table:
     """Equal texts of errors are held once while a table is read; in a file they are plain texts."""
     import pyarrow as pa
 
-    place = table.schema.get_field_index("error")
-    if place < 0:
+    index = table.schema.get_field_index("error")
+    if index < 0:
         return table
-    return table.set_column(place, "error", table["error"].cast(pa.string()))
+    return table.set_column(index, "error", table["error"].cast(pa.string()))

@@ -7,39 +7,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench import grid
+from shiftproof.bench import batching
 from shiftproof.bench import precision as planning
-from shiftproof.bench.arguments import CorruptionLike, default_workers
+from shiftproof.bench.arguments import CorruptionLike, choose_workers
 from shiftproof.bench.calibrating import calibrate
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
-from shiftproof.bench.doubts import tell_of_kept, warn_of_settings
-from shiftproof.bench.episode_run import check_that_states_can_be_kept
+from shiftproof.bench.episode_run import check_states_can_be_saved
 from shiftproof.bench.extending import (
-    Whole,
-    adopt_names,
-    check_at_hand,
+    MergedRun,
+    check_all_given,
     describe_extent,
-    unite,
+    link_renamed_records,
+    merge_run,
     write_scores,
 )
-from shiftproof.bench.filling import Stretch
+from shiftproof.bench.filling import Workload
 from shiftproof.bench.on_device import CorruptOn
-from shiftproof.bench.opening import keep_images, keep_images_here
+from shiftproof.bench.opening import cache_images_on_disk, cache_images_per_process
 from shiftproof.bench.protocol import Protocol, read_protocol
 from shiftproof.bench.recording import Recording
-from shiftproof.bench.request import GridRequest, Layout
+from shiftproof.bench.request import GridRequest, LoadedGrid
 from shiftproof.bench.segmentation import Segmentation
-from shiftproof.bench.sharing import Filling, fill_shared
+from shiftproof.bench.setting_warnings import report_kept_statistics, warn_about_settings
+from shiftproof.bench.sharing import FillJob, fill_shared
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
 from shiftproof.bench.views import Encode
 from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
-from shiftproof.corruptions.extent import tell
+from shiftproof.corruptions.extent import print_extent
 from shiftproof.data import DetectionData, ImageData, SegmentationData
 from shiftproof.errors import InputError
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.runs.folder import RunFolder
@@ -155,93 +155,95 @@ def _plan_images(
     pilot = dataclasses.replace(
         request, adapters=(), protocol=Protocol(), images=planning.PILOT_IMAGES
     )
-    done = fill_grid(pilot, planning.pilot_folder(out), backend)
+    done = fill_grid(pilot, planning.locate_pilot(out), backend)
     return dataclasses.replace(request, images=planning.plan_images(done, precision))
 
 
-@frees_folders
+@releases_locks
 def fill_grid(request: GridRequest, out: Path, backend: Backend | None = None) -> Run:
     """Measure what is asked for, and what else the run in the folder has; see :func:`run`."""
-    there = RunFolder(out)
-    if backend is None and not there.scores_file.is_file():
+    stored = RunFolder(out)
+    if backend is None and not stored.scores_file.is_file():
         # They start while the models are loaded.
-        workers = default_workers(request.device) if request.workers is None else request.workers
-        start_workers(workers, (grid.__name__,))
-    whole = unite(out, request.lay_out(out), joins=isinstance(backend, Scheduled))
-    is_done = whole.is_done(there)
+        workers = choose_workers(request.device) if request.workers is None else request.workers
+        start_workers(workers, (batching.__name__,))
+    merged = merge_run(out, request.load(out), joins=isinstance(backend, Scheduled))
+    is_done = merged.is_done(stored)
     if not is_done:
-        check_at_hand(whole, there, asks_again=request.task.asks_again)
-    extent = None if request.show_progress is False else describe_extent(whole, there)
+        check_all_given(merged, stored, gallery_needs_models=request.task.gallery_needs_models)
+    extent = None if request.show_progress is False else describe_extent(merged, stored)
     if is_done:
-        tell(extent)
+        print_extent(extent)
         return Run(out)
-    layout = whole.layout
-    layout.check_copies()
-    stretch = Stretch(
-        layout.shown, layout.list_episodes(), layout.prepared.data.samples, layout.prepared.models
+    grid = merged.grid
+    grid.check_copies()
+    workload = Workload(
+        grid.batch_view, grid.list_episodes(), grid.prepared.data.samples, grid.prepared.models
     )
-    _check_states(stretch)
-    folder = _open(whole, out, backend)
-    tell(extent)  # not before: what is refused has nothing to do with the cells that are there
-    recording = _calibrate(folder, layout)
+    _check_states(workload)
+    folder = _open(merged, out, backend)
+    print_extent(
+        extent
+    )  # not before: what is refused has nothing to do with the cells that are there
+    recording = _calibrate(folder, grid)
     fill_shared(
-        folder, Filling([stretch], recording, layout.batch_size), backend,
-        workers=layout.workers, show_progress=request.show_progress,
+        folder, FillJob([workload], recording, grid.batch_size), backend,
+        workers=grid.workers, show_progress=request.show_progress,
     )  # fmt: skip
-    _summarize(folder, layout)
+    _summarize(folder, grid)
     done = Run(folder.path)
     if request.show_progress is not False:
-        tell_of_kept(done.events)
+        report_kept_statistics(done.events)
     return done
 
 
-def _check_states(stretch: Stretch) -> None:
-    if len(stretch.models) > 1 and any(len(one.visits) > 1 for one in stretch.episodes):
-        check_that_states_can_be_kept()
+def _check_states(workload: Workload) -> None:
+    if len(workload.models) > 1 and any(len(one.visits) > 1 for one in workload.episodes):
+        check_states_can_be_saved()
 
 
-def _open(whole: Whole, out: Path, backend: Backend | None) -> RunFolder:
+def _open(merged: MergedRun, out: Path, backend: Backend | None) -> RunFolder:
     """Return the folder of the run, with what the task keeps beside the records."""
-    layout, about = whole.layout, whole.layout.about()
-    prepared, request = layout.prepared, layout.request
+    grid, about = merged.grid, merged.grid.about()
+    prepared, request = grid.prepared, grid.request
     folder = RunFolder.create(
-        out, request.task.kind, whole.settings, about, shared=isinstance(backend, Scheduled),
-        extension=whole.write(about), before=whole.before,
+        out, request.task.kind, merged.settings, about, shared=isinstance(backend, Scheduled),
+        extension=merged.make_extension(about), before=merged.previous,
     )  # fmt: skip
-    adopt_names(folder)
+    link_renamed_records(folder)
     if prepared.keeps_images and isinstance(backend, Ray):
-        keep_images_here(layout.view)
+        cache_images_per_process(grid.view)
     elif prepared.keeps_images:
-        keep_images(folder, layout.view)
+        cache_images_on_disk(folder, grid.view)
     request.task.begin(folder, prepared)
     if request.show_progress is not False:
         adapters = prepared.settings.get("adapters", {})
-        warn_of_settings(adapters, layout.batch_size, request.protocol)
+        warn_about_settings(adapters, grid.batch_size, request.protocol)
     return folder
 
 
-def _calibrate(folder: RunFolder, layout: Layout) -> Recording:
+def _calibrate(folder: RunFolder, grid: LoadedGrid) -> Recording:
     """Return how answers are kept: with what follows from held-out images, where there are some."""
-    prepared, request = layout.prepared, layout.request
+    prepared, request = grid.prepared, grid.request
     if prepared.held_out is None:
         return prepared.recording
     return calibrate(
         folder, prepared.held_out, prepared.models, request.protocol,
-        batch_size=layout.batch_size, seed=request.seed, workers=layout.workers,
+        batch_size=grid.batch_size, seed=request.seed, workers=grid.workers,
         show_progress=request.show_progress,
     )  # fmt: skip
 
 
-def _summarize(folder: RunFolder, layout: Layout) -> None:
+def _summarize(folder: RunFolder, grid: LoadedGrid) -> None:
     """Write what follows from the records, and the pictures of the page; then drop what was kept."""
-    task, prepared, cells = layout.request.task, layout.prepared, layout.cells
+    task, prepared, cells = grid.request.task, grid.prepared, grid.cells
     folder.show_extended()
     scores = summarize(
-        folder, task, prepared.titles, Grid(cells), workers=layout.workers,
-        show_progress=layout.request.show_progress,
+        folder, task, prepared.titles, Grid(cells), workers=grid.workers,
+        show_progress=grid.request.show_progress,
     )  # fmt: skip
     write_scores(folder, scores, list(prepared.titles))
-    task.save_gallery(folder, prepared, layout.view, cells)
+    task.save_gallery(folder, prepared, grid.view, cells)
     folder.drop_cache()
 
 

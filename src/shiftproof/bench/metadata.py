@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shiftproof.bench.naming import aliases
+from shiftproof.bench.naming import find_aliases
 from shiftproof.counts import plural
 from shiftproof.data.disk import read_csv
 from shiftproof.errors import InputError, UnknownNameError
@@ -70,7 +70,7 @@ def _read_parts(images: Sequence[str], place: int) -> dict[str, str]:
 
 def _match(source: Path, by: str, images: Sequence[str]) -> dict[str, str]:
     known = set(images)
-    other = aliases([{"file_name": image, "id": image} for image in images])
+    other = find_aliases([{"file_name": image, "id": image} for image in images])
     found: dict[str, str] = {}
     first = ""
     for name, condition in _read_rows(source, by):
@@ -129,7 +129,7 @@ def _read_parquet(source: Path, by: str) -> Iterator[tuple[str, str]]:
     names = list(columns)
     image, condition = (names[at] for at in _find_columns(source, by, names))
     for name, value in zip(columns[image], columns[condition], strict=True):
-        yield _text(name), _text(value)
+        yield _to_text(name), _to_text(value)
 
 
 def _find_columns(source: Path, by: str, names: Sequence[str]) -> tuple[int, int]:
@@ -153,22 +153,22 @@ def _read_records(source: Path, by: str) -> Iterator[tuple[str, str]]:
             f"{source}: expected a list of records with a name and attributes, got a "
             f"{type(content).__name__}."
         )
-    records = [{**one, **_attributes(one)} for one in content]
+    records = [{**one, **_read_attributes(one)} for one in content]
     keys = dict.fromkeys(str(key) for one in records for key in one)
     if by not in keys:
         raise UnknownNameError.of("attribute of the metadata", by, list(keys))
     for one in records:
         name = next((one[key] for key in IMAGE_COLUMNS if key in one and key != by), None)
         if name is not None:
-            yield _text(name), _text(one.get(by))
+            yield _to_text(name), _to_text(one.get(by))
 
 
-def _attributes(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_attributes(record: Mapping[str, Any]) -> Mapping[str, Any]:
     found = record.get("attributes")
     return found if isinstance(found, Mapping) else {}
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     """Return a cell as text; integral floats without decimals, and missing values as None."""
     if value is None or value != value:
         return ""

@@ -11,7 +11,7 @@ from shiftproof.errors import InputError
 from shiftproof.metrics.annotations import Ids
 
 
-class Names:
+class NameIndex:
     """The images and classes of a dataset by all names that result files may use.
 
     An image has its id, where the dataset has ids, and beside it its path, its file name, its file
@@ -27,8 +27,8 @@ class Names:
     def __init__(self, annotations: Mapping[str, Any], *, has_ids: bool) -> None:
         images = annotations["images"]
         self._ids = Ids(record["id"] for record in images) if has_ids else Ids(())
-        self._aliases = aliases(images)
-        self._classes = _unique(
+        self._aliases = find_aliases(images)
+        self._classes = _keep_unambiguous(
             (record["name"], record["id"]) for record in annotations["categories"]
         )
         self.may_clash = any(
@@ -36,7 +36,7 @@ class Names:
         )
         """Whether a name is also another image's id, so that all files have to be considered."""
 
-    def decide(self, where: str, values: Iterable[Any]) -> bool:
+    def uses_file_names(self, where: str, values: Iterable[Any]) -> bool:
         """Return whether image ids are file names instead of ids.
 
         Raises:
@@ -94,25 +94,25 @@ class Names:
         return self._aliases.get(value)
 
 
-def aliases(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
+def find_aliases(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
     """Return the unique names of images beside their ids."""
-    return _unique(
-        (name, record["id"]) for record in images for name in _names(record["file_name"])
+    return _keep_unambiguous(
+        (name, record["id"]) for record in images for name in _list_names(record["file_name"])
     )
 
 
-def _names(file_name: str) -> list[Any]:
+def _list_names(file_name: str) -> list[Any]:
     path = PurePosixPath(file_name.replace("\\", "/"))
     names: list[Any] = [file_name, str(path), path.name, str(path.with_suffix("")), path.stem]
     names += [int(path.stem)] if re.fullmatch(r"[0-9]{1,18}", path.stem) else []
     return list(dict.fromkeys(names))
 
 
-def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+def _keep_unambiguous(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
-    doubled = set()
+    ambiguous = set()
     for name, identity in pairs:
         if name in found and found[name] != identity:
-            doubled.add(name)
+            ambiguous.add(name)
         found[name] = identity
-    return {name: identity for name, identity in found.items() if name not in doubled}
+    return {name: identity for name, identity in found.items() if name not in ambiguous}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, final
 
 import numpy as np
 
-from shiftproof.bench.grid import Batch
+from shiftproof.bench.batching import Batch
 from shiftproof.bench.views import OnTheFly
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 CorruptOn: TypeAlias = Literal["workers", "device"]
-PLACES: tuple[CorruptOn, ...] = ("workers", "device")
+CORRUPT_ON_CHOICES: tuple[CorruptOn, ...] = ("workers", "device")
 
 
 @final
@@ -105,10 +105,10 @@ def check_corruptions(corruptions: Mapping[str, Any]) -> None:
             raise UnknownNameError.of("corruption with a form for devices", corruption, known)
 
 
-def check_place(place: str) -> None:
+def check_corrupt_on(place: str) -> None:
     """Raise an UnknownNameError unless images can be corrupted there."""
-    if place not in PLACES:
-        raise UnknownNameError.of("corrupt_on", place, PLACES)
+    if place not in CORRUPT_ON_CHOICES:
+        raise UnknownNameError.of("corrupt_on", place, CORRUPT_ON_CHOICES)
 
 
 def send_images(images: Sequence[Image], device: str) -> torch.Tensor:
@@ -127,15 +127,15 @@ def send_images(images: Sequence[Image], device: str) -> torch.Tensor:
             "several: corrupt in the workers (--corrupt-on workers)."
         )
     shape = (len(images), *images[0].shape)
-    held = torch.empty(shape, dtype=torch.uint8, pin_memory=device.startswith("cuda"))
-    np.stack(images, out=held.numpy())
-    return held.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
+    buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=device.startswith("cuda"))
+    np.stack(images, out=buffer.numpy())
+    return buffer.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
 
 
 # ---------------------------------------------------------------- prefetching the next batch
 
 
-def gather_ahead(
+def prefetch(
     batches: Generator[Batch, None, None],
     gather: Callable[[Batch], Any],
     device: str,
@@ -146,7 +146,7 @@ def gather_ahead(
     """
     stream = _SideStream(device) if device.startswith("cuda") else None
 
-    def work() -> tuple[Batch, Any, Any] | None:
+    def gather_next() -> tuple[Batch, Any, Any] | None:
         batch = next(batches, None)
         if batch is None:
             return None
@@ -155,10 +155,10 @@ def gather_ahead(
         return batch, *stream.run(lambda: gather(batch))
 
     with closing(batches), ThreadPoolExecutor(1, "gather") as pool:
-        coming = pool.submit(work)
-        while (made := coming.result()) is not None:
-            coming = pool.submit(work)
-            batch, images, event = made
+        pending = pool.submit(gather_next)
+        while (result := pending.result()) is not None:
+            pending = pool.submit(gather_next)
+            batch, images, event = result
             if stream is not None:
                 stream.hand_over(images, event)
             yield batch, images
@@ -178,8 +178,8 @@ class _SideStream:
         import torch
 
         with torch.cuda.stream(self._stream):
-            made = make()
-            return made, self._stream.record_event()
+            result = make()
+            return result, self._stream.record_event()
 
     def hand_over(self, images: Any, event: torch.cuda.Event) -> None:
         """Make the consuming stream wait for the images, and keep their memory."""
@@ -191,7 +191,7 @@ class _SideStream:
             images.record_stream(current)
 
 
-def each_gathered(
+def gather_each(
     batches: Iterable[Batch], gather: Callable[[Batch], Any]
 ) -> Generator[tuple[Batch, Any], None, None]:
     """Yield batches with the result of ``gather``, sequentially."""
@@ -203,7 +203,7 @@ def each_gathered(
 
 
 @final
-class Answers:
+class PendingLogits:
     """Logits in asynchronous transfer from the device; reading them waits."""
 
     def __init__(self, logits: torch.Tensor) -> None:
@@ -212,15 +212,15 @@ class Answers:
         logits = logits.detach().float()
         self._event: Any = None
         if logits.device.type == "cuda":
-            self._held = torch.empty(logits.shape, dtype=torch.float32, pin_memory=True)
-            self._held.copy_(logits, non_blocking=True)
+            self._buffer = torch.empty(logits.shape, dtype=torch.float32, pin_memory=True)
+            self._buffer.copy_(logits, non_blocking=True)
             stream: Any = torch.cuda.current_stream(logits.device)
             self._event = stream.record_event()
         else:
-            self._held = logits.cpu()
+            self._buffer = logits.cpu()
 
     def read(self) -> Logits:
         """Wait, and return ``(N, K)`` float32."""
         if self._event is not None:
             self._event.synchronize()
-        return cast("Logits", self._held.numpy())
+        return cast("Logits", self._buffer.numpy())

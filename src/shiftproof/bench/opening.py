@@ -1,11 +1,11 @@
-"""The folder of a run over a grid, and the images that are kept while it lasts."""
+"""The folder of a run over a grid, and its caches of images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from shiftproof.bench.kept_images import KeptImages
-from shiftproof.bench.request import Layout
+from shiftproof.bench.image_cache import ImageCache
+from shiftproof.bench.request import LoadedGrid
 from shiftproof.bench.views import OnTheFly, View
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
@@ -13,33 +13,35 @@ from shiftproof.runs.names import plain
 from shiftproof.types import Settings
 
 
-def open_folder(out: Path, kind: str, layout: Layout, changed: Settings, *, why: str) -> RunFolder:
-    """Return the folder of a new run, or of one that goes on with the same settings.
+def open_folder(
+    out: Path, kind: str, grid: LoadedGrid, changed: Settings, *, why: str
+) -> RunFolder:
+    """Return the folder of a new run, or of one that is resumed with the same settings.
 
     Args:
         out: the folder.
         kind: of the run.
-        layout: the grid, whose prepared images are kept below the run while it lasts.
-        changed: the settings in which the run is another than one over the grid.
-        why: the sentence that says why the run cannot be extended.
+        grid: the grid; its prepared images are cached below the folder.
+        changed: the settings that differ from those of a run over the grid.
+        why: a sentence on why the run cannot be extended.
 
     Raises:
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
-    settings = plain({**layout.settings(), **changed})
-    folder = RunFolder.create(out, kind, settings, layout.about(), why=why)
-    keep_images(folder, layout.view)
-    layout.request.task.begin(folder, layout.prepared)
+    settings = plain({**grid.settings(), **changed})
+    folder = RunFolder.create(out, kind, settings, grid.about(), why=why)
+    cache_images_on_disk(folder, grid.view)
+    grid.request.task.begin(folder, grid.prepared)
     return folder
 
 
-def keep_images(folder: RunFolder, view: View) -> None:
-    """Keep the prepared images of a view below the run while it lasts."""
+def cache_images_on_disk(folder: RunFolder, view: View) -> None:
+    """Cache the prepared images of a view below the run."""
     if isinstance(view, OnTheFly):
         view.cache = files.make_folder(folder.cache)
 
 
-def keep_images_here(view: View) -> None:
-    """Keep the prepared images of a view in each process of a cluster, which shares no disk for them."""
+def cache_images_per_process(view: View) -> None:
+    """Cache the prepared images of a view in each process of a cluster, which shares no disk."""
     if isinstance(view, OnTheFly):
-        view.kept = KeptImages()
+        view.process_cache = ImageCache()

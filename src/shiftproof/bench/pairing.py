@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from shiftproof.bench.gathering import gather_models, grid_of, list_images, task_of
+from shiftproof.bench.gathering import find_task, gather_models, list_images, read_grid
 from shiftproof.bench.summary import score
 from shiftproof.bench.task import Task
 from shiftproof.errors import RunMismatchError
@@ -27,7 +27,7 @@ def rank_runs(
 ) -> Ranking | None:
     """Rank the models of several runs, with paired intervals: no model runs, their records are read.
 
-    Whether the runs are like for like in what their records do not show (the seed of the noise, the
+    Whether the runs are comparable in what their records do not show (the seed of the noise, the
     protocol of adapters) is for the caller to see to; a page of several runs does.
 
     Args:
@@ -46,33 +46,33 @@ def rank_runs(
         BrokenFileError: a file of a run cannot be read.
     """
     opened = [run if isinstance(run, Run) else Run(run) for run in runs]
-    called = [run.path.name for run in opened] if names is None else list(names)
-    chosen = task_of(opened[0], task)
-    _check_alike(opened, called)
+    run_names = [run.path.name for run in opened] if names is None else list(names)
+    measuring_task = find_task(opened[0], task)
+    _check_comparable(opened, run_names)
     labels = {
-        (at, model.name): f"{called[at]}: {model.name}"
+        (at, model.name): f"{run_names[at]}: {model.name}"
         for at, run in enumerate(opened)
         for model in run.scores.models
     }
     short = {key: f"m{number}" for number, key in enumerate(labels)}
-    grid = grid_of(opened[0])
+    grid = read_grid(opened[0])
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
-        folder = gather_models(opened, chosen, Path(temporary), short)
+        folder = gather_models(opened, measuring_task, Path(temporary), short)
         models = list(short.values())
-        measured = chosen.measure(
+        measured = measuring_task.measure(
             folder, models, grid, workers=workers, show_progress=show_progress
         )
-    ranking = score(chosen.kind, measured, dict.fromkeys(models, ""), grid).ranking
-    back = {short[key]: label for key, label in labels.items()}
-    return None if ranking is None else _rename(ranking, back)
+    ranking = score(measuring_task.kind, measured, dict.fromkeys(models, ""), grid).ranking
+    names_by_short = {short[key]: label for key, label in labels.items()}
+    return None if ranking is None else _rename(ranking, names_by_short)
 
 
-def _check_alike(runs: Sequence[Run], names: Sequence[str]) -> None:
+def _check_comparable(runs: Sequence[Run], names: Sequence[str]) -> None:
     """Refuse runs whose records cannot be paired."""
     first = runs[0]
-    expected = _facts(first)
+    expected = _list_pairing_keys(first)
     for run, name in zip(runs[1:], names[1:], strict=True):
-        for (what, one), (_, other) in zip(expected, _facts(run), strict=True):
+        for (what, one), (_, other) in zip(expected, _list_pairing_keys(run), strict=True):
             if one != other:
                 raise RunMismatchError(
                     f"{name} and {names[0]} have other {what}, so their models cannot be paired image "
@@ -80,12 +80,12 @@ def _check_alike(runs: Sequence[Run], names: Sequence[str]) -> None:
                 )
 
 
-def _facts(run: Run) -> list[tuple[str, object]]:
+def _list_pairing_keys(run: Run) -> list[tuple[str, object]]:
     """Return what must be equal for records to be paired, each with its name."""
     return [
         ("kinds of models", run.kind),
         ("measures", run.scores.measure.name),
-        ("cells", grid_of(run).cells),
+        ("cells", read_grid(run).cells),
         ("images", list_images(run)),
         (
             "classes, or objects to be found",

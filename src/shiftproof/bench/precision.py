@@ -16,7 +16,7 @@ MARGIN = 1.1
 """More images than the pilot says, since its width is an estimate."""
 
 
-def pilot_folder(out: Path) -> Path:
+def locate_pilot(out: Path) -> Path:
     """Return the folder of the pilot run that belongs to a run: beside it."""
     return out.with_name(f"{out.name}-pilot")
 
@@ -45,7 +45,7 @@ def plan_images(pilot: Run, precision: float) -> int:
         InputError: the pilot's headline has no interval.
     """
     scores = pilot.scores
-    widths = _half_widths(scores)
+    widths = _list_half_widths(scores)
     if not widths or not scores.used:
         raise InputError(
             "The pilot's headline has no interval to plan from; give the number of images instead."
@@ -53,7 +53,7 @@ def plan_images(pilot: Run, precision: float) -> int:
     return max(1, math.ceil(scores.used * MARGIN * (100 * max(widths) / precision) ** 2))
 
 
-def _half_widths(scores: GridScores) -> list[float]:
+def _list_half_widths(scores: GridScores) -> list[float]:
     """Return half the width of each model's interval of the headline that is planned for."""
     headline = scores.headline
     figures = [model.summary.get(headline.name) for model in scores.models] if headline else []

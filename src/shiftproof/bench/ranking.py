@@ -45,11 +45,11 @@ def _place(
     headline: Headline, names: Sequence[str], known: Mapping[str, Replicates]
 ) -> list[Place]:
     sign = 1 if headline.lower_is_better else -1
-    ranks = _ranks(np.stack([sign * known[name] for name in names]))
+    ranks = _compute_ranks(np.stack([sign * known[name] for name in names]))
     return [_place_one(name, known[name], ranks[at]) for at, name in enumerate(names)]
 
 
-def _ranks(values: F64) -> I64:
+def _compute_ranks(values: F64) -> I64:
     """``(models, 1 + R)``: in each resample one more than how many models have a lower figure."""
     rounded = np.vectorize(round_figure, otypes=[np.float64])(values)
     return np.stack([1 + (rounded < one).sum(axis=0) for one in rounded])

@@ -1,4 +1,4 @@
-"""Collecting the answers of classifiers, batch by batch, into the record table of a cell."""
+"""Collecting the predictions of classifiers, batch by batch, into the record table of a cell."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shiftproof.bench.calibrators import Calibrator
-from shiftproof.bench.on_device import Answers
+from shiftproof.bench.on_device import PendingLogits
 from shiftproof.metrics import classification
 from shiftproof.metrics.calibration import brier_scores
 from shiftproof.models import ClassifierLike
 from shiftproof.runs.records.classification import (
     TOP,
-    CalibratedAnswers,
+    CalibratedPredictions,
     CellRecords,
     read_cell,
     write_cell,
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class CellRecorder:
-    """Collects the answers of one model in one cell, batch by batch; ``samples`` are the cell's.
+    """Collects the predictions of one model in one cell, batch by batch; ``samples`` are the cell's.
 
-    Arrays and no rows: where all cells are mixed, all of them are under way at once. With a
-    ``calibrator`` it also keeps what the model says at its temperature, and its sets of classes.
+    It uses arrays instead of rows, to save memory: in a mixed stream all cells are recorded at once. With a
+    ``calibrator`` it also records the calibrated confidence and the prediction sets.
     """
 
     def __init__(self, samples: Sequence[Sample], calibrator: Calibrator | None = None) -> None:
         count = len(samples)
         self._samples = samples
         self._calibrator = calibrator
-        self._calibrated = None if calibrator is None else CalibratedAnswers.empty(count)
+        self._calibrated = None if calibrator is None else CalibratedPredictions.empty(count)
         self._seen = np.zeros(count, dtype=bool)
         self._position = np.zeros(count, dtype=np.int32)
         self._prediction = np.full(count, -1, dtype=np.int32)
@@ -54,11 +54,11 @@ class CellRecorder:
         """Continue from records of some of the samples.
 
         Raises:
-            LookupError: records of other samples, or that hold less than is to be kept.
+            LookupError: the records are of other samples, or lack columns.
         """
         recorder = cls(samples, calibrator)
         if records.brier is None or (records.calibrated is None) != (calibrator is None):
-            raise LookupError("records that hold less than is to be kept")
+            raise LookupError("records that lack columns")
         places = {sample.id: row for row, sample in enumerate(samples)}
         rows = np.array([places[name] for name in records.ids], dtype=np.int64)
         recorder._seen[rows] = True
@@ -78,9 +78,9 @@ class CellRecorder:
         return recorder
 
     def add(self, rows: Sequence[int], logits: Logits, positions: Sequence[int]) -> None:
-        """Record a batch of samples, given by their places; ``logits`` is ``(N, K)`` for those N."""
+        """Record a batch of samples, given by their indices; ``logits`` is ``(N, K)`` for those N."""
         where = np.array(rows, dtype=np.int64)
-        target = np.array([_label(self._samples[row]) for row in rows], dtype=np.int32)
+        target = np.array([self._samples[row].target for row in rows], dtype=np.int32)
         top = classification.top_classes(logits, TOP)
         self._seen[where] = True
         self._position[where] = positions
@@ -110,7 +110,7 @@ class CellRecorder:
         return CellRecords(
             ids=[sample.id for sample in samples],
             position=self._position[rows],
-            target=np.array([_label(sample) for sample in samples], dtype=np.int32),
+            target=np.array([sample.target for sample in samples], dtype=np.int32),
             prediction=self._prediction[rows],
             confidence=self._confidence[rows],
             loss=self._loss[rows],
@@ -139,21 +139,21 @@ class ClassifierRecording:
         return own
 
     def gather(self, images: Sequence[Image]) -> Images | list[Image]:
-        """Return one array where all images have one size, as behind a preprocess with a fixed size."""
+        """Return one array if all images have one size, as after a preprocess with a fixed size."""
         same = all(image.shape == images[0].shape for image in images)
         return np.stack(images) if images and same else list(images)
 
     def predict(
         self, model: ClassifierLike, batch: Images | Sequence[Image] | torch.Tensor
-    ) -> Logits | Answers:
+    ) -> Logits | PendingLogits:
         """Return the logits of a gathered batch; on a device they may still be in transfer."""
         if isinstance(batch, (np.ndarray, Sequence)):
             return model.predict(batch)
-        return Answers(model(batch))
+        return PendingLogits(model(batch))
 
-    def pick(self, answers: Logits | Answers, places: Sequence[int]) -> Logits:
+    def pick(self, answers: Logits | PendingLogits, places: Sequence[int]) -> Logits:
         """Return the logits of some of the images."""
-        logits = answers.read() if isinstance(answers, Answers) else answers
+        logits = answers.read() if isinstance(answers, PendingLogits) else answers
         return logits[list(places)]
 
     def recorder(self, samples: Sequence[Sample]) -> CellRecorder:
@@ -167,7 +167,3 @@ class ClassifierRecording:
     def write(self, path: Path, recorder: CellRecorder) -> None:
         """Write the table of a recorder."""
         write_cell(path, recorder.finish())
-
-
-def _label(sample: Sample) -> int:
-    return -1 if sample.label is None else sample.label

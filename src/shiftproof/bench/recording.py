@@ -60,7 +60,7 @@ class RecordingByModel(Protocol):
         """Return the recording of the model of that name in the run."""
 
 
-def recording_of(recording: Recording, name: str) -> Recording:
+def choose_recording(recording: Recording, name: str) -> Recording:
     """Return the recording of the model ``name``: its own, or the common one."""
     return recording.of_model(name) if isinstance(recording, RecordingByModel) else recording
 

@@ -1,4 +1,4 @@
-"""What a run over a grid is given, as one value, and the grid that its models and data make of it."""
+"""The arguments of a run over a grid, and the grid with loaded models and data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from shiftproof.bench import grid
+from shiftproof.bench import batching
 from shiftproof.bench.arguments import (
     CorruptionLike,
     check_at_least_one,
@@ -17,14 +17,14 @@ from shiftproof.bench.arguments import (
     check_encode,
     check_readable,
     check_severities,
-    default_workers,
-    grid_settings,
+    choose_workers,
+    make_grid_settings,
     name_corruptions,
 )
 from shiftproof.bench.classification import Classification
-from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
+from shiftproof.bench.on_device import CorruptOn, OnDevice, check_corrupt_on
 from shiftproof.bench.protocol import Protocol
-from shiftproof.bench.stream import Episode, episodes
+from shiftproof.bench.stream import Episode, list_episodes
 from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, OnTheFly, View
 from shiftproof.corruptions import COMMON
@@ -42,10 +42,10 @@ Adapters: TypeAlias = "Sequence[AdapterLike] | Mapping[str, AdapterLike]"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GridRequest:
-    """What is asked for: the arguments of :func:`run` under their names, with a task and a protocol.
+    """The arguments of :func:`run`, with a task and a protocol.
 
     Raises:
-        InputError: an argument that cannot be used, whatever the models and data are.
+        InputError: an argument cannot be used with any models and data.
     """
 
     models: Any
@@ -69,9 +69,9 @@ class GridRequest:
         if self.batch_size is not None:
             check_at_least_one("batch_size", self.batch_size)
         check_encode(self.encode)
-        check_place(self.corrupt_on)
+        check_corrupt_on(self.corrupt_on)
 
-    def lay_out(self, out: Path | None) -> Layout:
+    def load(self, out: Path | None) -> LoadedGrid:
         """Load models and data, choose the images, and return the grid.
 
         Args:
@@ -89,18 +89,18 @@ class GridRequest:
             check_readable(prepared.data)
         others = [cell.corruption for cell in on_disk.cells] if on_disk else ()
         named = name_corruptions(self.corruptions, others)
-        return Layout(self, prepared, named, check_severities(self.severities))
+        return LoadedGrid(self, prepared, named, check_severities(self.severities))
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """A grid that can be measured: what is asked for, with its models and data.
+class LoadedGrid:
+    """A grid that can be measured: a request with loaded models and data.
 
     Attributes:
-        request: what is asked for.
+        request: the request.
         prepared: models and data.
-        corruptions: by name, what makes them.
-        severities: rising.
+        corruptions: corruptions by name.
+        severities: severities in rising order.
     """
 
     request: GridRequest
@@ -110,50 +110,52 @@ class Layout:
 
     @property
     def batch_size(self) -> int:
-        """Images of a batch."""
-        asked = self.request.batch_size
-        return self.prepared.batch_size if asked is None else asked
+        """Number of images per batch."""
+        size = self.request.batch_size
+        return self.prepared.batch_size if size is None else size
 
     @property
     def workers(self) -> int:
-        """Processes that read and corrupt."""
-        asked = self.request.workers
-        return default_workers(self.prepared.device) if asked is None else asked
+        """Number of processes that read and corrupt images."""
+        workers = self.request.workers
+        return choose_workers(self.prepared.device) if workers is None else workers
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells, in the order in which they are done."""
-        return grid.cells_of(list(self.corruptions), self.severities, clean=self.prepared.has_clean)
+        """All cells, in processing order."""
+        return batching.list_cells(
+            list(self.corruptions), self.severities, clean=self.prepared.has_clean
+        )
 
     @functools.cached_property
     def view(self) -> View:
-        """Gives an image in a cell."""
+        """Loads an image in a cell."""
         return self.prepared.make_view(self.corruptions, self.request.seed, self.request.encode)
 
     @functools.cached_property
-    def shown(self) -> View:
-        """Gives the images of batches: the view, or one that leaves the corruption to the device.
+    def batch_view(self) -> View:
+        """The view for batches, which are corrupted by workers or on the device.
 
         Raises:
-            InputError: the device cannot corrupt these.
+            InputError: these images cannot be corrupted on the device.
         """
         if self.request.corrupt_on == "workers":
             return self.view
         if not isinstance(self.request.task, Classification) or not isinstance(self.view, OnTheFly):
             raise InputError(
-                "Batches are corrupted on the device for classifiers, whose images have one size, and "
-                "are made as they are shown; leave out --corrupt-on for others, and for copies on disk."
+                "Only images of classifiers, which have one size, can be corrupted on the device, and only "
+                "while they are read; leave out --corrupt-on for other models and for copies on disk."
             )
         return OnDevice(self.view, self.prepared.device)
 
     def list_episodes(self) -> list[Episode]:
-        """Return the stretches between two resets.
+        """Return the episodes: the streams between two resets.
 
         Raises:
-            InputError: an order that needs labels, without any.
+            InputError: the order needs labels, and there are none.
         """
-        asked, samples = self.request, self.prepared.data.samples
-        return episodes(self.cells, samples, asked.protocol, seed=asked.seed)
+        request, samples = self.request, self.prepared.data.samples
+        return list_episodes(self.cells, samples, request.protocol, seed=request.seed)
 
     def check_copies(self) -> None:
         """Raise an InputError where corrupted copies are read and a cell has none."""
@@ -161,21 +163,21 @@ class Layout:
         if on_disk is not None:
             check_cells(on_disk.name, on_disk.cells, self.cells)
 
-    def choose(self, images: int) -> Layout:
-        """Return the grid of so many of the images."""
+    def choose_images(self, images: int) -> LoadedGrid:
+        """Return the grid of this number of images."""
         return dataclasses.replace(self, prepared=_choose(self.prepared, images))
 
     def settings(self) -> Settings:
-        """Return what decides the figures of the run."""
-        asked = self.request
-        found = grid_settings(
-            self.prepared.data, self.shown, self.corruptions, self.severities,
-            batch_size=self.batch_size, seed=asked.seed, protocol=asked.protocol.settings,
+        """Return the settings that determine the results of the run."""
+        request = self.request
+        found = make_grid_settings(
+            self.prepared.data, self.batch_view, self.corruptions, self.severities,
+            batch_size=self.batch_size, seed=request.seed, protocol=request.protocol.settings,
         )  # fmt: skip
         return plain({**self.prepared.settings, **found})
 
     def about(self) -> Settings:
-        """Return what tells how the figures came about."""
+        """Return the provenance of the results."""
         return {
             **self.prepared.about,
             "assumed": collect_assumed(self.prepared.models),

@@ -63,15 +63,15 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
     else:
         value = _from_csv(path)
     if not isinstance(value, Mapping) or not value:
-        raise _no_table(path, value)
+        raise _explain_no_table(path, value)
     names: set[str] = set()
     cells: dict[Cell, Performance] = {}
     for corruption, row in value.items():
         if not isinstance(row, Mapping):
-            raise _no_table(path, value)
+            raise _explain_no_table(path, value)
         for severity, entry in row.items():
-            cell = _cell(path, corruption, severity)
-            name, one = _performance(path, cell, entry, kind)
+            cell = _read_cell(path, corruption, severity)
+            name, one = _read_performance(path, cell, entry, kind)
             names.add(name)
             known = cells.setdefault(cell, one)
             if known is not one and known.replicates[0] != one.replicates[0]:
@@ -80,7 +80,7 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
                     f"{one.replicates[0]:g} (under {corruption}); expected one value."
                 )
     if not cells:
-        raise _no_table(path, value)
+        raise _explain_no_table(path, value)
     if len(names) > 1:
         raise InputError(f"{path.name}: expected one measure, got {' and '.join(sorted(names))}.")
     return names.pop(), cells
@@ -91,11 +91,11 @@ def _from_pickle(path: Path) -> Any:
         return read_plain_pickle(path)
     except BrokenFileError as error:
         if re.search(r"it names (numpy|torch|mmdet|mmengine|mmcv)\b|above \d+ MB", str(error)):
-            raise _detections(path) from error
+            raise _refuse_detections(path) from error
         raise
 
 
-def _detections(path: Path) -> InputError:
+def _refuse_detections(path: Path) -> InputError:
     results = path.stem.removesuffix("_results") + "_results" + path.suffix
     return InputError(
         f"{path.name}: expected a table of results, and these look like the detections themselves, "
@@ -104,22 +104,22 @@ def _detections(path: Path) -> InputError:
     )
 
 
-def _no_table(path: Path, value: Any) -> InputError:
+def _explain_no_table(path: Path, value: Any) -> InputError:
     if isinstance(value, list):
-        return _detections(path)
-    got = ", ".join(_short(key) for key in list(value)[:4]) if isinstance(value, Mapping) else ""
+        return _refuse_detections(path)
+    got = ", ".join(_shorten(key) for key in list(value)[:4]) if isinstance(value, Mapping) else ""
     return InputError(
         f"{path.name}: expected a table of results, corruption to severity to P, got a "
         f"{type(value).__name__}{f' with {got}' if got else ''}."
     )
 
 
-def _short(key: Any) -> str:
+def _shorten(key: Any) -> str:
     return key[:60] if isinstance(key, str) else show_value(key)
 
 
-def _cell(path: Path, corruption: Any, severity: Any) -> Cell:
-    word = _short(corruption)
+def _read_cell(path: Path, corruption: Any, severity: Any) -> Cell:
+    word = _shorten(corruption)
     number = read_integer(severity)
     if number is None or not 0 <= number <= 5:
         raise InputError(
@@ -133,12 +133,12 @@ def _cell(path: Path, corruption: Any, severity: Any) -> Cell:
     return Cell(name, number)
 
 
-def _performance(path: Path, cell: Cell, entry: Any, kind: str) -> tuple[str, Performance]:
+def _read_performance(path: Path, cell: Cell, entry: Any, kind: str) -> tuple[str, Performance]:
     if isinstance(entry, Mapping):
-        return _of_numbers(path, cell, entry, kind)
+        return _read_numbers(path, cell, entry, kind)
     if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)):
         try:
-            each = [_fraction(path, cell, one["ap"]) for one in entry]
+            each = [_read_fraction(path, cell, one["ap"]) for one in entry]
         except (TypeError, KeyError, IndexError) as error:
             raise InputError(
                 f"{path.name}, {cell}: expected a list of one 'ap' per class, got "
@@ -147,25 +147,27 @@ def _performance(path: Path, cell: Cell, entry: Any, kind: str) -> tuple[str, Pe
         known = [value for value in each if math.isfinite(value)]
         mean = float(np.mean(known)) if known else math.nan
         return "AP50", Performance(np.array([mean]), {"AP50": mean}, each)
-    value = _fraction(path, cell, entry)
+    value = _read_fraction(path, cell, entry)
     return "AP", Performance(np.array([value]), {"AP": value})
 
 
-def _of_numbers(
+def _read_numbers(
     path: Path, cell: Cell, entry: Mapping[Any, Any], kind: str
 ) -> tuple[str, Performance]:
     """Read the numbers of a cell that have names: COCO's own, or those of mmdetection's metrics."""
     numbers = entry.get(kind, entry)
     if isinstance(numbers, Mapping) and "AP" not in numbers:
-        numbers = _coco_names(numbers, kind)
+        numbers = _rename_to_coco(numbers, kind)
     if not isinstance(numbers, Mapping) or not {"AP", "AP50"} & set(numbers):
         raise InputError(
             f"{path.name}, {cell}: expected {kind} with AP and the other COCO numbers, or "
             f"coco/{kind}_mAP, pascal_voc/AP50 or the like, got "
-            f"{', '.join(_short(key) for key in list(entry)[:5]) or 'nothing'}. "
+            f"{', '.join(_shorten(key) for key in list(entry)[:5]) or 'nothing'}. "
             "Masks (segm) are read with the measure coco-masks."
         )
-    read = {name: _fraction(path, cell, numbers[name]) for name in COCO_METRICS if name in numbers}
+    read = {
+        name: _read_fraction(path, cell, numbers[name]) for name in COCO_METRICS if name in numbers
+    }
     name = "AP" if "AP" in read else "AP50"
     return name, Performance(np.array([read[name]]), read)
 
@@ -182,7 +184,7 @@ _METRICS = {
 """The names of mmdetection's CocoMetric and of its LVISMetric, which has COCO's, after the kind."""
 
 
-def _coco_names(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
+def _rename_to_coco(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
     """Return numbers of a metric of mmdetection 3 by COCO's names; AP50 alone for Pascal VOC."""
     # The prefix is the metric's, and may be set in a config: coco, cityscapes, pascal_voc, ...
     plain = {str(key).rpartition("/")[2]: value for key, value in entry.items()}
@@ -205,7 +207,7 @@ def _coco_names(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
     return {}
 
 
-def _fraction(path: Path, cell: Cell, value: Any) -> float:
+def _read_fraction(path: Path, cell: Cell, value: Any) -> float:
     number = read_number(value)
     if number == -1:  # COCO's sign for nothing to find
         return math.nan

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from shiftproof.bench.arguments import default_workers
+from shiftproof.bench.arguments import choose_workers
 from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.scored_cells import CellReader, fill_scored
 from shiftproof.bench.summary import summarize
@@ -48,7 +48,7 @@ class ScoreRequest:
     @property
     def processes(self) -> int:
         """Processes that read and measure."""
-        return default_workers("none") if self.workers is None else self.workers
+        return choose_workers("none") if self.workers is None else self.workers
 
     def create_folder(self, kind: str, settings: Settings, about: Settings) -> RunFolder:
         """Make the folder of the run, or go on with the one that is there."""

@@ -32,7 +32,7 @@ class CellReader(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Scoring:
+class ScoreJob:
     """The cells of all models, and what reads them.
 
     Attributes:
@@ -69,24 +69,24 @@ def fill_scored(
         UnfinishedError: this worker's share is done, others' are not.
         RunError: a machine of the cluster does not see the answers.
     """
-    scoring = Scoring(reader, sources, cells, is_sent=isinstance(backend, Ray))
+    job = ScoreJob(reader, sources, cells, is_sent=isinstance(backend, Ray))
     inner = RunFolder(Path())
     # The table marks a part as done; what else belongs to it is removed at the end of the run.
-    tables = [(inner.records_file(*part).as_posix(),) for part in scoring.parts]
-    told = [f"{name}, {cell}" for name, cell in scoring.parts]
+    tables = [(inner.records_file(*part).as_posix(),) for part in job.parts]
+    titles = [f"{name}, {cell}" for name, cell in job.parts]
     parts = FileParts(folder.path, tables)
     fill_parts(
-        WHAT, make_part, scoring, parts, backend, show=show_progress, describe=told.__getitem__
+        WHAT, make_part, job, parts, backend, show=show_progress, describe=titles.__getitem__
     )
 
 
-def make_part(scoring: Scoring, part: int) -> Arrays:
+def make_part(job: ScoreJob, part: int) -> Arrays:
     """Return the files of one part."""
-    name, cell = scoring.parts[part]
-    if scoring.is_sent:
-        check_seen(scoring.sources[name])
+    name, cell = job.parts[part]
+    if job.is_sent:
+        check_seen(job.sources[name])
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = RunFolder(Path(scratch))
         folder.records_file(name, cell).parent.mkdir(parents=True)
-        scoring.reader.write(folder, name, cell)
+        job.reader.write(folder, name, cell)
         return pack_files(Path(scratch))

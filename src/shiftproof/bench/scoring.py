@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from shiftproof.bench.calibrators import COVERAGE
-from shiftproof.bench.classification_scoring import holds_answers, score_answers
+from shiftproof.bench.classification_scoring import holds_class_predictions, score_class_predictions
 from shiftproof.bench.detection import summarize_performance
 from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_measures import Performance
@@ -14,16 +14,16 @@ from shiftproof.bench.detection_scoring import score_detections
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
 from shiftproof.bench.score_request import Named, ScoreRequest
 from shiftproof.bench.segmentation_scoring import holds_label_maps, score_label_maps
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.bench.summary import SEED
 from shiftproof.bench.summary import score as score_measured
 from shiftproof.data import DetectionData, ImageData
 from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics.intervals import LEVEL
-from shiftproof.runs.folder import leave_nothing_if_refused
+from shiftproof.runs.folder import remove_if_refused
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import write_form
@@ -34,7 +34,7 @@ from shiftproof.types import Cell
 Predictions = str | Path
 
 
-@frees_folders
+@releases_locks
 def score(
     predictions: Predictions | Mapping[str, Predictions],
     data: ImageData | str | Path | None = None,
@@ -53,13 +53,13 @@ def score(
 
     No model is run. Every cell has one answer for each image. Classifiers: ``.npz``, ``.npy``,
     ``.csv`` or ``.parquet`` files, one for each corruption and severity, or one table with the columns
-    corruption, severity and image; see :func:`~shiftproof.bench.answers.read_answers`.
+    corruption, severity and image; see :func:`~shiftproof.bench.classifier_results.read_class_predictions`.
 
     Segmenters: label maps as PNG of the ground truth's size, ``fog/3/<path of the image>.png`` and
     ``clean/<path of the image>.png``. Of palette images the indices are read; 255 means no class.
 
     Detectors: a file for each corruption and severity
-    (:func:`~shiftproof.bench.predictions.find_predictions` has the names) in COCO's format of results,
+    (:func:`~shiftproof.bench.result_files.find_predictions` has the names) in COCO's format of results,
     a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``, empty without
     detections. Where a file is missing, mPC is not computed. Unusable records are ignored and listed
     in ``run.json``.
@@ -101,29 +101,29 @@ def score(
         UnfinishedError: this worker's share is done, others' are not.
     """
     given = _name_predictions(predictions)
-    task = task_of(given)
+    task = guess_task(given)
     if not isinstance(predictions, Mapping):
         given = {_NOUNS[task]: next(iter(given.values()))}
     if isinstance(backend, Ray):
         # Its machines work in other folders.
         given = {name: path.absolute() for name, path in given.items()}
-    asked = ScoreRequest(
+    request = ScoreRequest(
         given=given, data=data, out=Path(out), measure=measure, classes=classes,
         class_map=class_map, calibrate=calibrate, coverage=coverage, workers=workers,
         backend=backend, show_progress=show_progress,
     )  # fmt: skip
-    _check_request(asked, task)
-    with leave_nothing_if_refused(asked.out, shared=isinstance(backend, Scheduled)):
-        return _SCORES[task](asked)
+    _check_request(request, task)
+    with remove_if_refused(request.out, shared=isinstance(backend, Scheduled)):
+        return _SCORES[task](request)
 
 
-def _score_detections(asked: ScoreRequest) -> Run:
-    is_table = _is_table(next(iter(asked.given.values())))
-    return _score_tables(asked) if is_table else score_detections(asked)
+def _score_detections(request: ScoreRequest) -> Run:
+    is_table = _is_table(next(iter(request.given.values())))
+    return _score_tables(request) if is_table else score_detections(request)
 
 
 _SCORES = {
-    "classification": score_answers,
+    "classification": score_class_predictions,
     "detection": _score_detections,
     "segmentation": score_label_maps,
 }
@@ -140,51 +140,51 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _check_request(asked: ScoreRequest, task: str) -> None:
+def _check_request(request: ScoreRequest, task: str) -> None:
     """Refuse files of two kinds, and arguments that say nothing of theirs.
 
     Raises:
         InputError: there are such.
     """
-    if asked.calibrate is not None and task != "classification":
+    if request.calibrate is not None and task != "classification":
         raise InputError(
             "Only classifiers can be calibrated, and these are answers of another kind; leave the "
             "calibration out."
         )
-    if task != "detection" and asked.measure != "auto":
+    if task != "detection" and request.measure != "auto":
         these = "label maps" if task == "segmentation" else "classes"
-        raise InputError(f"The measure {asked.measure!r} is of detections; these are {these}.")
+        raise InputError(f"The measure {request.measure!r} is of detections; these are {these}.")
     if task == "segmentation":
-        if asked.data is None:
+        if request.data is None:
             raise InputError(
                 "Expected the dataset beside the label maps: data=, a folder with the true ones."
             )
         return
-    if asked.class_map is not None:
+    if request.class_map is not None:
         raise InputError("A class map is of segmenters' label maps; give none.")
-    answers = [path for path in asked.given.values() if holds_answers(path)]
-    if answers and len(answers) < len(asked.given):
+    answers = [path for path in request.given.values() if holds_class_predictions(path)]
+    if answers and len(answers) < len(request.given):
         raise InputError(
             f"{answers[0]} are answers of a classifier and others are detections; score them apart."
         )
     if not answers:
-        _check_detections(asked)
+        _check_detections(request)
 
 
-def _check_detections(asked: ScoreRequest) -> None:
+def _check_detections(request: ScoreRequest) -> None:
     """Refuse tables beside result files, and data that are no truth for either.
 
     Raises:
         InputError: there are such.
     """
-    given, data = asked.given, asked.data
+    given, data = request.given, request.data
     for path in given.values():
         if not path.is_dir() and not _is_table(path):
             raise InputError(
                 f"{path}: expected a folder with a file for each cell (fog/3{path.suffix}, "
                 f"clean{path.suffix}), or a table with the columns corruption, severity and image."
             )
-    if asked.classes is not None:
+    if request.classes is not None:
         raise InputError(
             f"{next(iter(given.values()))} is read as results of a detector, whose classes are those of "
             "the annotations; give none. A table of a classifier has the columns corruption, severity "
@@ -209,7 +209,7 @@ def _check_detections(asked: ScoreRequest) -> None:
         )
 
 
-def task_of(given: Mapping[str, Path]) -> str:
+def guess_task(given: Mapping[str, Path]) -> str:
     """Return what answers are of, by their files: classification, detection or segmentation.
 
     Raises:
@@ -221,12 +221,12 @@ def task_of(given: Mapping[str, Path]) -> str:
         raise InputError(f"{maps[0]} are label maps and others are not; score them apart.")
     if maps:
         return "segmentation"
-    return "classification" if any(map(holds_answers, given.values())) else "detection"
+    return "classification" if any(map(holds_class_predictions, given.values())) else "detection"
 
 
 def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Path]:
     if not isinstance(predictions, Mapping):
-        return {"detector": _there(predictions)}
+        return {"detector": _check_path(predictions)}
     if not predictions:
         raise InputError("Expected at least one folder of predictions, got none.")
     for name in predictions:
@@ -235,10 +235,10 @@ def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> d
                 f"A model cannot be called {name!r}: it names a folder, so letters, digits, '_', "
                 "'.', '+' and '-' only, and no '.' in front."
             )
-    return {name: _there(path) for name, path in predictions.items()}
+    return {name: _check_path(path) for name, path in predictions.items()}
 
 
-def _there(path: Predictions) -> Path:
+def _check_path(path: Predictions) -> Path:
     check_presence(path, "results")
     return Path(path)
 
@@ -246,8 +246,8 @@ def _there(path: Predictions) -> Path:
 # ---------------------------------------------------------------- tables
 
 
-def _score_tables(asked: ScoreRequest) -> Run:
-    given, measure = asked.given, asked.measure
+def _score_tables(request: ScoreRequest) -> Run:
+    given, measure = request.given, request.measure
     kind = "segm" if measure == "coco-masks" else "bbox"
     if measure not in ("auto", "coco", "coco-masks"):
         raise InputError(f"A table brings its own measure; leave out {measure!r}.")
@@ -256,11 +256,11 @@ def _score_tables(asked: ScoreRequest) -> Run:
     if len(names) > 1:
         raise InputError(f"The tables have different measures: {' and '.join(sorted(names))}.")
     performance = {name: cells for name, (_, cells) in read.items()}
-    shared = share_cells(performance)
+    shared = find_shared_cells(performance)
     grid = shared.grid
     called = names.pop()
     title = f"{called}, as the table has it" + (" (masks)" if kind == "segm" else "")
-    folder = asked.create_folder(
+    folder = request.create_folder(
         "detection",
         {
             "models": {
@@ -281,7 +281,7 @@ def _score_tables(asked: ScoreRequest) -> Run:
         title,
         interval=Resampling(level=LEVEL, method="none", replicates=0, seed=SEED),
         images=Images(None, None),
-        classes=_voc_classes(performance),
+        classes=_find_voc_classes(performance),
     )
     titles = {name: name for name in performance}
     write_form(folder.scores_file, score_measured("detection", measured, titles, grid))
@@ -289,7 +289,7 @@ def _score_tables(asked: ScoreRequest) -> Run:
     return Run(folder.path)
 
 
-def _voc_classes(performance: Mapping[str, Mapping[Cell, Performance]]) -> Sequence[str]:
+def _find_voc_classes(performance: Mapping[str, Mapping[Cell, Performance]]) -> Sequence[str]:
     """The names of the classes, where a table has Pascal VOC's twenty."""
     counts = {len(one.per_class) for cells in performance.values() for one in cells.values()}
     return VOC_CLASSES if counts == {len(VOC_CLASSES)} else ()

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shiftproof.adapt import AdaptedSegmenter
-from shiftproof.bench.detection import MOVED, summarize_performance
+from shiftproof.bench.detection import BIAS_CORRECTED, summarize_performance
 from shiftproof.bench.detection_measures import Performance
 from shiftproof.bench.named_models import (
     adapt_first,
@@ -21,12 +21,12 @@ from shiftproof.bench.named_models import (
     write_settings,
 )
 from shiftproof.bench.published import why_other_corruptions
-from shiftproof.bench.segmentation_detail import Cells, Resamples, detail_of, images_by_condition
+from shiftproof.bench.segmentation_detail import Cells, Resamples, detail_of, group_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import View, open_tree, view_full_size
+from shiftproof.bench.views import View, make_full_size_view, open_tree
 from shiftproof.compute.progress import progress
 from shiftproof.data import (
     CorruptedData,
@@ -37,7 +37,7 @@ from shiftproof.data import (
 )
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import intervals
-from shiftproof.metrics.intervals import without_bias
+from shiftproof.metrics.intervals import correct_bias
 from shiftproof.metrics.segmentation import class_ious, class_recalls, mean_iou, pixel_accuracy
 from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
@@ -81,7 +81,7 @@ class Segmentation(Task):
     """
 
     kind = "segmentation"
-    asks_again = True
+    gallery_needs_models = True
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Segmentation(Task):
                 "measure": MIOU.name,
             },
             about={"classes": describe_classes(dataset, pixels)},
-            make_view=functools.partial(view_full_size, dataset, tree),
+            make_view=functools.partial(make_full_size_view, dataset, tree),
             corrupted=tree,
             device=str(next(iter(plain.values())).settings.get("device", "cpu")),
             batch_size=4,
@@ -161,10 +161,10 @@ class Segmentation(Task):
         used = np.array([name not in left_out for name in first.ids], dtype=bool)
         if not used.any():
             raise BrokenFileError(f"{folder.path}: no image of the run could be read in all cells.")
-        figures = _figures(tables, used, len(truth.classes), show_progress)
+        figures = _compute_figures(tables, used, len(truth.classes), show_progress)
         by_condition = {
-            name: _figures(tables, used & among, len(truth.classes), show_progress)
-            for name, among in images_by_condition(truth, first.ids).items()
+            name: _compute_figures(tables, used & among, len(truth.classes), show_progress)
+            for name, among in group_by_condition(truth, first.ids).items()
             if (used & among).any()
         }
         measured = summarize_performance(
@@ -172,14 +172,14 @@ class Segmentation(Task):
             grid,
             MIOU.name,
             MIOU.title,
-            interval=describe_resampling(MOVED),
+            interval=describe_resampling(BIAS_CORRECTED),
             images=Images(len(first), int(used.sum()), broken),
             changed=why_other_corruptions(folder),
         )
         return dataclasses.replace(
             measured,
             measures=(MIOU, ACCURACY),
-            headlines=(*measured.headlines, *_accuracy_headlines(grid)),
+            headlines=(*measured.headlines, *_make_accuracy_headlines(grid)),
             cells={
                 name: {
                     cell: {MIOU.name: one[0].replicates, ACCURACY.name: one[1]}
@@ -188,7 +188,7 @@ class Segmentation(Task):
                 for name, cells in figures.items()
             },
             summaries={
-                name: {**measured.summaries.get(name, {}), **_accuracies(cells, grid)}
+                name: {**measured.summaries.get(name, {}), **_compute_accuracies(cells, grid)}
                 for name, cells in figures.items()
             },
             details=_detail(tables, used, figures, by_condition, grid, truth),
@@ -243,7 +243,7 @@ CellFigures: TypeAlias = tuple[Performance, Replicates, F64]
 and their resamples."""
 
 
-def _figures(
+def _compute_figures(
     tables: Mapping[str, Mapping[Cell, SegmentationRecords]],
     used: Flags,
     classes: int,
@@ -255,7 +255,9 @@ def _figures(
     figures: dict[str, dict[Cell, CellFigures]] = {name: {} for name in tables}
     # The sums of so many cells are in memory at once; all have the same resamples, by their seed.
     several = max(1, SUMS_BYTES // (8 * 3 * classes * (1 + intervals.REPLICATES)))
-    with progress("Measure", intervals.blocks_of(count) * len(keys), show=show_progress) as advance:
+    with progress(
+        "Measure", intervals.count_blocks(count) * len(keys), show=show_progress
+    ) as advance:
         for start in range(0, len(keys), several):
             group = keys[start : start + several]
             makers = [
@@ -264,7 +266,7 @@ def _figures(
             ]
             sums = intervals.sum_resamples(makers, count, seed=SEED, done=advance)
             for (name, cell), one in zip(group, sums, strict=True):
-                figures[name][cell] = _of_sums(one, classes)
+                figures[name][cell] = _divide_sums(one, classes)
     return figures
 
 
@@ -272,20 +274,20 @@ def _select_marginals(table: SegmentationRecords, classes: int, used: Flags) -> 
     return table.marginals(classes)[used]
 
 
-def _of_sums(sums: F64, classes: int) -> CellFigures:
+def _divide_sums(sums: F64, classes: int) -> CellFigures:
     hits, truth, predicted = np.split(sums, [classes, 2 * classes], axis=1)
     ious = class_ious(hits, truth, predicted)
     accuracy = pixel_accuracy(hits, truth)
     mean = mean_iou(ious)
     recall = mean_iou(class_recalls(hits[0], truth[0]))
     numbers = {"mean class accuracy": float(recall)}
-    performance = Performance(_center(mean), numbers, ious[0].tolist())
-    return performance, _center(accuracy), ious
+    performance = Performance(_correct_share_bias(mean), numbers, ious[0].tolist())
+    return performance, _correct_share_bias(accuracy), ious
 
 
-def _center(drawn: F64) -> F64:
+def _correct_share_bias(drawn: F64) -> F64:
     """Return bias-corrected resamples, clipped to the range of shares."""
-    return np.clip(without_bias(drawn), 0, 1)
+    return np.clip(correct_bias(drawn), 0, 1)
 
 
 def _detail(
@@ -309,7 +311,7 @@ def _detail(
     return found
 
 
-def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
+def _make_accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
     clean = Headline(
         "accuracy", "Clean pixel accuracy", "share of the pixels whose class is right",
         lower_is_better=False, unit="share", card=False,
@@ -321,7 +323,7 @@ def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
     return (clean, mean) if grid.has_clean else (mean,)
 
 
-def _accuracies(cells: Mapping[Cell, CellFigures], grid: Grid) -> dict[str, Replicates]:
+def _compute_accuracies(cells: Mapping[Cell, CellFigures], grid: Grid) -> dict[str, Replicates]:
     found: dict[str, Replicates] = {}
     if grid.has_clean:
         found["accuracy"] = cells[CLEAN][1]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.bench.task import Grid
-from shiftproof.metrics.intervals import Interval, percentile_interval, without_bias
+from shiftproof.metrics.intervals import Interval, correct_bias, percentile_interval
 from shiftproof.metrics.segmentation import class_ious, class_recalls, marginals, mean_iou
 from shiftproof.runs.records.segmentation import SegmentationRecords
 from shiftproof.runs.resamples import round_figure
-from shiftproof.runs.scores.detection import Fall
+from shiftproof.runs.scores.detection import Drop
 from shiftproof.runs.scores.segmentation import (
-    ClassFall,
+    ClassDrop,
     Confusion,
     Detail,
-    RangedFall,
+    DropWithIntervals,
     Ranges,
     Taker,
     Truth,
@@ -70,12 +70,12 @@ class Resamples:
 
         clean, mean = pick(self.clean), pick(self.mean)
         lost = None if clean is None or mean is None else clean - mean
-        return Ranges(_interval(clean, 0), _interval(mean, 0), _interval(lost, -1))
+        return Ranges(_make_interval(clean, 0), _make_interval(mean, 0), _make_interval(lost, -1))
 
 
-def _interval(values: F64 | None, least: int) -> Interval | None:
+def _make_interval(values: F64 | None, least: int) -> Interval | None:
     """Return the interval moved by its bias, as that of mIoU is, within ``least`` to 1."""
-    found = None if values is None else percentile_interval(without_bias(values))
+    found = None if values is None else percentile_interval(correct_bias(values))
     if found is None:
         return None
     ends = (min(max(round_figure(end), least), 1.0) for end in (found.lower, found.upper))
@@ -91,15 +91,15 @@ def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
     clean = confusions.get(CLEAN)
     corrupted = [confusions[cell] for cell in grid.averaged]
     shares = _Shares(
-        None if clean is None else _row_shares(clean),
-        _mean([_row_shares(one) for one in corrupted]),
+        None if clean is None else _compute_row_shares(clean),
+        _mean([_compute_row_shares(one) for one in corrupted]),
     )
     some = next(iter(cells.tables.values()))
     there = some.marginals(classes)[cells.used][:, classes : 2 * classes]
     return Detail(
-        classes=_classes(truth.classes, there, clean, corrupted, shares, cells.classes),
-        conditions=_conditions(cells, grid, truth),
-        confusion=_confusion(truth.classes, there, shares),
+        classes=_score_classes(truth.classes, there, clean, corrupted, shares, cells.classes),
+        conditions=_score_conditions(cells, grid, truth),
+        confusion=_sum_confusion(truth.classes, there, shares),
     )
 
 
@@ -111,7 +111,7 @@ class _Shares:
     mean: F64 | None
 
 
-def _row_shares(confusion: I64) -> F64:
+def _compute_row_shares(confusion: I64) -> F64:
     return class_recalls(confusion, confusion.sum(axis=1, keepdims=True))
 
 
@@ -119,23 +119,23 @@ def _mean(tables: Sequence[F64]) -> F64 | None:
     return np.mean(tables, axis=0) if tables else None
 
 
-def _ious(confusion: I64) -> F64:
+def _compute_ious(confusion: I64) -> F64:
     return class_ious(*marginals(confusion))
 
 
-def _classes(
+def _score_classes(
     names: Sequence[str],
     there: F64,
     clean: I64 | None,
     corrupted: Sequence[I64],
     shares: _Shares,
     drawn: Resamples,
-) -> tuple[ClassFall, ...]:
+) -> tuple[ClassDrop, ...]:
     """Return the classes that have pixels or are predicted, the largest loss first."""
-    clean_iou = np.full(len(names), np.nan) if clean is None else _ious(clean)
-    mean_ious = _nan_mean([_ious(one) for one in corrupted], len(names))
+    clean_iou = np.full(len(names), np.nan) if clean is None else _compute_ious(clean)
+    mean_ious = _average_known([_compute_ious(one) for one in corrupted], len(names))
     rows = [
-        ClassFall(
+        ClassDrop(
             name=name,
             index=index,
             pixels=int(there[:, index].sum()),
@@ -143,11 +143,11 @@ def _classes(
             clean=_number(clean_iou[index]),
             mean=_number(mean_ious[index]),
             ranges=drawn.ranges(index),
-            recall=Fall(
+            recall=Drop(
                 clean=None if shares.clean is None else _number(shares.clean[index, index]),
                 mean=None if shares.mean is None else _number(shares.mean[index, index]),
             ),
-            takers=_takers(names, index, shares),
+            takers=_list_takers(names, index, shares),
         )
         for index, name in enumerate(names)
         if there[:, index].any() or np.isfinite(mean_ious[index])
@@ -155,13 +155,13 @@ def _classes(
     return tuple(sorted(rows, key=lambda row: (-((row.clean or 0) - (row.mean or 0)), row.index)))
 
 
-def _nan_mean(values: Sequence[F64], count: int) -> F64:
+def _average_known(values: Sequence[F64], count: int) -> F64:
     if not values:
         return np.full(count, np.nan)
     return mean_iou(np.stack(values, axis=-1))
 
 
-def _takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, ...]:
+def _list_takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, ...]:
     """Return the classes that a class's pixels are taken for, the most frequent under corruption first."""
     told = shares.clean if shares.mean is None else shares.mean
     if told is None or not np.isfinite(told[index]).all():
@@ -178,19 +178,19 @@ def _takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, .
     )
 
 
-def _confusion(names: Sequence[str], there: F64, shares: _Shares) -> Confusion | None:
+def _sum_confusion(names: Sequence[str], there: F64, shares: _Shares) -> Confusion | None:
     """Return the whole table of confusions of few classes; None of many, or without corrupted cells."""
     kept = np.flatnonzero(there.any(axis=0))
     if shares.mean is None or len(kept) > DENSE:
         return None
     return Confusion(
         classes=tuple(names[index] for index in kept.tolist()),
-        mean=_table(shares.mean, kept),
-        clean=None if shares.clean is None else _table(shares.clean, kept),
+        mean=_make_table(shares.mean, kept),
+        clean=None if shares.clean is None else _make_table(shares.clean, kept),
     )
 
 
-def _table(shares: F64, kept: I64) -> tuple[tuple[float, ...], ...]:
+def _make_table(shares: F64, kept: I64) -> tuple[tuple[float, ...], ...]:
     inside = shares[np.ix_(kept, kept)]
     rest = np.clip(1 - inside.sum(axis=1, keepdims=True), 0, 1)
     return tuple(
@@ -198,13 +198,13 @@ def _table(shares: F64, kept: I64) -> tuple[tuple[float, ...], ...]:
     )
 
 
-def images_by_condition(truth: Truth, ids: Sequence[str]) -> dict[str, Flags]:
+def group_by_condition(truth: Truth, ids: Sequence[str]) -> dict[str, Flags]:
     """Return for each condition ``(N,)`` bool which images were taken under it; none where one is."""
     of_image = np.array([truth.conditions.get(name, "") for name in ids])
     return {name: of_image == name for name in dict.fromkeys(truth.conditions.values())}
 
 
-def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, RangedFall]:
+def _score_conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, DropWithIntervals]:
     """Return mIoU by the condition under which images were taken; empty where there is one only."""
     if not truth.conditions:
         return {}
@@ -212,14 +212,14 @@ def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, RangedFall]
     classes = len(truth.classes)
 
     def iou(cell: Cell, among: Flags) -> float:
-        return float(mean_iou(_ious(cells.tables[cell].confusion(classes, among))))
+        return float(mean_iou(_compute_ious(cells.tables[cell].confusion(classes, among))))
 
     found = {}
-    for name, taken in images_by_condition(truth, ids).items():
+    for name, taken in group_by_condition(truth, ids).items():
         among = cells.used & taken
         if among.any():
             corrupted = [iou(cell, among) for cell in grid.averaged]
-            found[name] = RangedFall(
+            found[name] = DropWithIntervals(
                 clean=_number(iou(CLEAN, among)) if grid.has_clean else None,
                 mean=_number(float(np.mean(corrupted))) if corrupted else None,
                 ranges=cells.conditions[name].ranges(),

@@ -41,7 +41,7 @@ Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class GalleryPicture:
     """The data and models from which the pictures of a run are made.
 
     Attributes:
@@ -75,10 +75,10 @@ def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Seque
 
     learners = [name for name, one in prepared.models.items() if isinstance(one, Learner)]
     plain = [name for name in prepared.models if name not in learners]
-    save_shown(folder, Shown(data, plain, view.load, answer, learners), cells)
+    save_shown(folder, GalleryPicture(data, plain, view.load, answer, learners), cells)
 
 
-def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
+def save_shown(folder: RunFolder, source: GalleryPicture, cells: Sequence[Cell]) -> None:
     """Write ``gallery.json`` and the pictures it names, for a run whose records are complete."""
     data, shown = source.data, source.models[:MODELS]
     tables = {
@@ -86,7 +86,9 @@ def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
         for name in shown
     }
     painter = _Painter(folder, source, tables)
-    ious = _ious_per_cell(tables[shown[0]], len(data.classes)) if shown and CLEAN in cells else {}
+    ious = (
+        _compute_cell_ious(tables[shown[0]], len(data.classes)) if shown and CLEAN in cells else {}
+    )
     sheets = (
         painter.sheet(number, row, lost, cell)
         for number, (row, lost, cell) in enumerate(_choose(ious))
@@ -106,12 +108,12 @@ def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
     write_form(folder.gallery_file, Gallery(colors=colors, sheets=kept, examples=examples))
 
 
-def _ious_per_cell(tables: Mapping[Cell, SegmentationRecords], classes: int) -> dict[Cell, F64]:
+def _compute_cell_ious(tables: Mapping[Cell, SegmentationRecords], classes: int) -> dict[Cell, F64]:
     """Return ``(N,)`` mIoU of each image over its own classes, NaN where it could not be read."""
-    return {cell: image_ious(table, classes) for cell, table in tables.items()}
+    return {cell: compute_image_ious(table, classes) for cell, table in tables.items()}
 
 
-def image_ious(table: SegmentationRecords, classes: int) -> F64:
+def compute_image_ious(table: SegmentationRecords, classes: int) -> F64:
     """Return ``(N,)`` mIoU of each image over the classes that it has, NaN where it has none."""
     hits, truth, predicted = np.split(table.marginals(classes), [classes, 2 * classes], axis=1)
     ious = class_ious(hits, truth, predicted)
@@ -161,7 +163,7 @@ class _Painter:
     """Paints the pictures of one run."""
 
     folder: RunFolder
-    source: Shown
+    source: GalleryPicture
     tables: Mapping[str, Mapping[Cell, SegmentationRecords]]
     named: set[str] = field(default_factory=set)
     """Classes that examples have."""
@@ -169,7 +171,7 @@ class _Painter:
     @property
     def colors(self) -> list[Color]:
         """Of the classes of the data."""
-        return class_colors(self.source.data.classes.names)
+        return choose_class_colors(self.source.data.classes.names)
 
     def sheet(self, number: int, row: int, lost: float, cell: Cell) -> Sheet | None:
         """Paint one image; None where it cannot be read any more."""
@@ -235,7 +237,7 @@ class _Painter:
         self.named.update(names[index] for index in np.unique(labels).tolist() if index >= 0)
 
     def _iou(self, model: str, cell: Cell, row: int) -> float | None:
-        value = image_ious(self.tables[model][cell], len(self.source.data.classes))[row]
+        value = compute_image_ious(self.tables[model][cell], len(self.source.data.classes))[row]
         return None if np.isnan(value) else round(float(value), 6)
 
     def _paint(self, path: Path, image: Image, labels: LabelMap) -> str:
@@ -250,7 +252,7 @@ BACKGROUND = ("background", "other", "unlabeled")
 """Names of classes that are all that is left: painted gray, so that the others stand out."""
 
 
-def class_colors(names: Sequence[str]) -> list[Color]:
+def choose_class_colors(names: Sequence[str]) -> list[Color]:
     """Return a color for each class: hues a golden section apart, so that neighbors differ."""
     colors = []
     for place, name in enumerate(names):

@@ -17,8 +17,8 @@ from shiftproof.runs.records.segmentation import (
     NO_PIXELS,
     PixelCounts,
     SegmentationRecords,
-    as_counts,
     read_segmentation,
+    to_counts,
     write_segmentation,
 )
 from shiftproof.types import Image, LabelMap, Sample
@@ -46,7 +46,7 @@ class Truths:
                 f"{sample.id}: the image has {labels.shape[1]} x {labels.shape[0]} pixels, and its "
                 f"label map {truth.shape[1]} x {truth.shape[0]}; expected the same."
             )
-        return as_counts(pixel_confusion(truth, labels, len(self.data.classes)))
+        return to_counts(pixel_confusion(truth, labels, len(self.data.classes)))
 
 
 SegmentationRecorder: TypeAlias = DenseRecorder[PixelCounts, SegmentationRecords]
@@ -67,8 +67,8 @@ class SegmenterRecording(DenseRecording[LabelMap]):
     def predict(self, model: SegmenterLike, batch: Sequence[Image]) -> list[LabelMap]:
         """Return the label map of each image, in the data's classes."""
         match = self.match_of(model)
-        answers = model.predict(batch, batch_size=len(batch))
-        return [translate_labels(match, labels) for labels in answers]
+        predictions = model.predict(batch, batch_size=len(batch))
+        return [translate_labels(match, labels) for labels in predictions]
 
     def recorder(self, samples: Sequence[Sample]) -> SegmentationRecorder:
         """Return an empty recorder."""

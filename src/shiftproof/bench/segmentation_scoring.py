@@ -9,19 +9,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from shiftproof.bench import naming
-from shiftproof.bench.answers import SUFFIXES as ANSWERS
-from shiftproof.bench.predictions import cell_of, split_cell
+from shiftproof.bench.classifier_results import SUFFIXES as ANSWERS
+from shiftproof.bench.result_files import parse_cell, split_cell
 from shiftproof.bench.score_request import Named, ScoreRequest
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
-from shiftproof.bench.segmentation_gallery import Shown, save_shown
+from shiftproof.bench.segmentation_gallery import GalleryPicture, save_shown
 from shiftproof.bench.segmentation_recorders import Truths
-from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.shared_cells import find_shared_cells
 from shiftproof.classes import Classes
-from shiftproof.compute import processes as engine
+from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
 from shiftproof.counts import plural
 from shiftproof.data import ImageData, SegmentationData, check_masks, open_segmentation_data
-from shiftproof.data.segmentation.layouts import layout_in
+from shiftproof.data.segmentation.layouts import find_layout
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
@@ -57,25 +57,25 @@ def holds_label_maps(path: Path) -> bool:
         return False
     others = {".json", *ANSWERS}
     has_images = False
-    for inner in _files_below(path):
-        if PurePosixPath(inner).suffix.lower() in others and cell_of(inner) is not None:
+    for inner in _list_files(path):
+        if PurePosixPath(inner).suffix.lower() in others and parse_cell(inner) is not None:
             return False
         has_images = has_images or (split_cell(inner) is not None and is_image(path / inner))
     return has_images
 
 
-def score_label_maps(asked: ScoreRequest) -> Run:
+def score_label_maps(request: ScoreRequest) -> Run:
     """Score label maps of segmenters; see :func:`shiftproof.bench.score`."""
-    dataset = _open(asked)
-    meaning = Meaning.of(asked.classes, asked.class_map, dataset)
-    sources = {name: _Source.find(path, dataset) for name, path in asked.given.items()}
-    shared = share_cells({name: one.cells for name, one in sources.items()})
+    dataset = _open(request)
+    meaning = Meaning.of(request.classes, request.class_map, dataset)
+    sources = {name: _Source.find(path, dataset) for name, path in request.given.items()}
+    shared = find_shared_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
     for source in sources.values():
         source.check_complete(cells)
-    show = asked.show_progress
-    pixels = check_masks(dataset, workers=asked.workers, show_progress=show).pixels
-    folder = asked.create_folder(
+    show = request.show_progress
+    pixels = check_masks(dataset, workers=request.workers, show_progress=show).pixels
+    folder = request.create_folder(
         "segmentation",
         {
             "models": {name: one.settings(cells, meaning, show) for name, one in sources.items()},
@@ -90,10 +90,10 @@ def score_label_maps(asked: ScoreRequest) -> Run:
     )
     write_truth(folder, dataset)
     # Alone on a machine, all processes read one cell, so that few cells keep them busy, too.
-    inner = asked.processes if asked.backend is None else 0
+    inner = request.processes if request.backend is None else 0
     reader = _LabelMaps(dataset, meaning, sources, inner)
-    asked.fill(folder, reader, cells, processes=0)
-    asked.summarize(folder, Segmentation(), shared.grid)
+    request.fill(folder, reader, cells, processes=0)
+    request.summarize(folder, Segmentation(), shared.grid)
 
     def answer(name: str, sample: Sample, cell: Cell, photo: Image) -> LabelMap:
         return reader.of_cell(name, cell).read(sample)
@@ -102,12 +102,12 @@ def score_label_maps(asked: ScoreRequest) -> Run:
         # The corrupted images are not available, only the clean ones.
         return dataset.read(sample) if cell.is_clean else None
 
-    save_shown(folder, Shown(dataset, list(sources), photograph, answer), cells)
+    save_shown(folder, GalleryPicture(dataset, list(sources), photograph, answer), cells)
     return Run(folder.path)
 
 
-def _open(asked: ScoreRequest) -> SegmentationData:
-    data, classes = asked.data, asked.classes
+def _open(request: ScoreRequest) -> SegmentationData:
+    data, classes = request.data, request.classes
     assert data is not None
     if isinstance(data, ImageData):
         if not isinstance(data, SegmentationData):
@@ -115,7 +115,7 @@ def _open(asked: ScoreRequest) -> SegmentationData:
         return data
     root = Path(data)
     named = classes is not None and classes not in ANSWER_NUMBERS
-    if named and root.is_dir() and layout_in(root) == "masks":
+    if named and root.is_dir() and find_layout(root) == "masks":
         # A folder of images and label maps names no classes; those of the predictions are used.
         return open_segmentation_data(root, classes=classes)
     return open_segmentation_data(root)
@@ -145,9 +145,9 @@ class Meaning:
                 the indices.
         """
         if classes is None and class_map and all(key.isdecimal() for key in class_map):
-            space = _of_numbers([int(key) for key in class_map])
+            space = _map_numbers([int(key) for key in class_map])
         else:
-            space = _space_of(classes, data)
+            space = _read_space(classes, data)
         mapping = class_map or None
         return cls(space, match_pixel_classes(space.classes, data.classes, mapping=mapping))
 
@@ -161,7 +161,7 @@ class Meaning:
         return translate_labels(self.match, self.space.to_classes(read_indices(path)))
 
 
-def _space_of(classes: Named | None, data: SegmentationData) -> LabelSpace:
+def _read_space(classes: Named | None, data: SegmentationData) -> LabelSpace:
     if classes == LABEL_MAPS:
         return data.space
     if classes is not None and classes != INDEX:
@@ -179,7 +179,7 @@ def _space_of(classes: Named | None, data: SegmentationData) -> LabelSpace:
     return LabelSpace(data.classes, numbers, frozenset({VOID}) - set(numbers))
 
 
-def _of_numbers(numbers: Sequence[int]) -> LabelSpace:
+def _map_numbers(numbers: Sequence[int]) -> LabelSpace:
     names = Classes(tuple(map(str, numbers)), title="the class map's numbers")
     places = {number: place for place, number in enumerate(numbers)}
     return LabelSpace(names, places, frozenset({VOID}) - set(numbers))
@@ -206,7 +206,7 @@ class _Source:
         ids = [sample.id for sample in data.samples]
         names = _ImageNames(ids)
         cells: dict[Cell, dict[str, str]] = {}
-        for inner in _files_below(path):
+        for inner in _list_files(path):
             place = split_cell(inner)
             if place is None or not is_image(path / inner):
                 continue
@@ -216,10 +216,10 @@ class _Source:
             if image is None:
                 raise InputError(
                     f"{path}: {show_name(inner)} is of none of the {plural(len(ids), 'image')}; expected "
-                    f"such as {cell.corruption}/{_level(cell)}{_map_name(ids[0])}."
+                    f"such as {cell.corruption}/{_read_level(cell)}{_map_name(ids[0])}."
                 )
             there = cells.setdefault(cell, {})
-            if image in there and not (cell.is_clean and _same(path, there[image], inner)):
+            if image in there and not (cell.is_clean and _match_exactly(path, there[image], inner)):
                 raise InputError(
                     f"{path}: {show_name(there[image])} and {show_name(inner)} are both of {image} "
                     f"in the cell {cell}; expected one."
@@ -266,7 +266,7 @@ class _ImageNames:
             self._by_path[str(PurePosixPath(name).with_suffix(""))] = name
         # "a.jpg.png" belongs to "a.jpg", even if there are other files named a.
         self._by_path |= {name: name for name in ids}
-        self._aliases = naming.aliases([{"file_name": name, "id": name} for name in ids])
+        self._aliases = naming.find_aliases([{"file_name": name, "id": name} for name in ids])
 
     def find(self, below: str) -> str | None:
         """Return the id of the image, or None."""
@@ -275,7 +275,7 @@ class _ImageNames:
         return None if found is None else str(found)
 
 
-def _files_below(root: Path) -> list[str]:
+def _list_files(root: Path) -> list[str]:
     """Return all files except hidden ones, in an order that does not depend on the locale."""
     paths = (path for path in root.rglob("*") if path.is_file())
     inner = (path.relative_to(root) for path in paths)
@@ -292,11 +292,11 @@ def _check_png(root: Path, inner: str) -> None:
         )
 
 
-def _same(root: Path, one: str, other: str) -> bool:
+def _match_exactly(root: Path, one: str, other: str) -> bool:
     return files.file_fingerprint(root / one) == files.file_fingerprint(root / other)
 
 
-def _level(cell: Cell) -> str:
+def _read_level(cell: Cell) -> str:
     return "" if cell.is_clean else f"{cell.severity}/"
 
 
@@ -363,7 +363,7 @@ class _LabelMaps:
 
 def _write_cell(path: Path, reader: _Reader, workers: int) -> None:
     samples = reader.data.samples
-    counts = engine.map_ordered(
+    counts = processes.map_ordered(
         _count, samples, context=reader, workers=0 if len(samples) < _FEW else workers
     )
     count = len(samples)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shiftproof.bench.predictions import cells_of, list_corruptions
+from shiftproof.bench.result_files import compare_cells, list_corruptions
 from shiftproof.bench.task import Grid
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.types import Cell, Settings
@@ -37,26 +37,26 @@ class SharedCells:
 
     def about(self) -> dict[str, Any]:
         """Return notes for ``run.json``: missing cells, and similar names; empty without any."""
-        told: dict[str, Any] = {}
+        notes: dict[str, Any] = {}
         if self.lacking:
-            told["cells_lacking"] = {
+            notes["cells_lacking"] = {
                 name: [str(cell) for cell in cells] for name, cells in self.lacking.items()
             }
-        alike = suggest_corruptions([*self.grid.corruptions, *_names(self.lacking)])
-        return {**told, "names_alike": alike} if alike else told
+        alike = suggest_corruptions([*self.grid.corruptions, *_list_names(self.lacking)])
+        return {**notes, "names_alike": alike} if alike else notes
 
 
-def share_cells(of_models: Mapping[str, Iterable[Cell]]) -> SharedCells:
+def find_shared_cells(of_models: Mapping[str, Iterable[Cell]]) -> SharedCells:
     """Return the cells that all models have, and which of them lacks which.
 
     Raises:
         InputError: all models have no corrupted cell.
     """
     sets = {name: set(cells) for name, cells in of_models.items()}
-    anywhere = set.union(*sets.values())
-    cells, missing = cells_of(set.intersection(*sets.values()), anywhere)
+    known_cells = set.union(*sets.values())
+    cells, missing = compare_cells(set.intersection(*sets.values()), known_cells)
     lacking = {
-        name: tuple(sorted(anywhere - there)) for name, there in sets.items() if anywhere - there
+        name: tuple(sorted(known_cells - own)) for name, own in sets.items() if known_cells - own
     }
     return SharedCells(Grid(cells, missing), lacking)
 
@@ -74,5 +74,5 @@ def suggest_corruptions(names: Iterable[str]) -> dict[str, str]:
     return {name: found[0] for name, found in close.items() if found}
 
 
-def _names(lacking: Mapping[str, Iterable[Cell]]) -> list[str]:
+def _list_names(lacking: Mapping[str, Iterable[Cell]]) -> list[str]:
     return list_corruptions(cell for cells in lacking.values() for cell in cells)

@@ -1,6 +1,6 @@
 """Distribution of a run's cells over several commands, or the machines of a cluster.
 
-A part is one model in one episode: what an adapter learns ends with the episode.
+A part is one model in one episode, since adapters are reset between episodes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftproof.bench.filling import Stretch, fill
+from shiftproof.bench.filling import Workload, fill
 from shiftproof.bench.recording import Recording
 from shiftproof.bench.stream import Episode
 from shiftproof.errors import BrokenFileError
@@ -31,33 +31,33 @@ WHAT = "Benchmark"
 
 
 @dataclass(frozen=True, eq=False)
-class Filling:
+class FillJob:
     """All episodes of a run, and how they are recorded.
 
     Attributes:
-        stretches: one after the other.
-        recording: how the answers are kept.
-        batch_size: images of a batch.
+        workloads: the workloads, run one after the other.
+        recording: records the predictions.
+        batch_size: images per batch.
     """
 
-    stretches: Sequence[Stretch]
+    workloads: Sequence[Workload]
     recording: Recording
     batch_size: int
 
     @property
     def parts(self) -> list[tuple[int, Episode, str]]:
-        """The parts: the number of the stretch, the episode, and the model."""
+        """The parts: index of the workload, episode, and name of the model."""
         return [
             (number, episode, name)
-            for number, stretch in enumerate(self.stretches)
-            for episode in stretch.episodes
-            for name in stretch.models
+            for number, workload in enumerate(self.workloads)
+            for episode in workload.episodes
+            for name in workload.models
         ]
 
 
 def fill_shared(
     folder: RunFolder,
-    filling: Filling,
+    job: FillJob,
     backend: Backend | None,
     *,
     workers: int,
@@ -69,19 +69,19 @@ def fill_shared(
         UnfinishedError: this worker's share is done, others' are not.
         RunError: a machine of the cluster does not see the images.
     """
-    parts = FileParts(folder.path, tuple(_files_of(filling)))
+    parts = FileParts(folder.path, tuple(_list_files(job)))
     if isinstance(backend, Ray):
-        fill_parts(WHAT, make_cells, filling, parts, backend, show=show_progress)
+        fill_parts(WHAT, make_cells, job, parts, backend, show=show_progress)
         return
-    stretches = filling.stretches
+    workloads = job.workloads
     if backend is not None:
-        stretches = list(_narrow(filling, set(backend.share(parts.missing()))))
-    for stretch in stretches:
+        workloads = list(_narrow(job, set(backend.share(parts.missing()))))
+    for workload in workloads:
         fill(
             folder,
-            stretch,
-            filling.recording,
-            batch_size=filling.batch_size,
+            workload,
+            job.recording,
+            batch_size=job.batch_size,
             workers=workers,
             show_progress=show_progress,
         )
@@ -89,17 +89,17 @@ def fill_shared(
         check_finished(WHAT, parts, backend)
 
 
-def make_cells(filling: Filling, part: int) -> Arrays:
+def make_cells(job: FillJob, part: int) -> Arrays:
     """Return the files of one part, made on a machine of a cluster."""
-    number, episode, name = filling.parts[part]
-    stretch = filling.stretches[number]
-    _check_images(stretch, episode)
+    number, episode, name = job.parts[part]
+    workload = job.workloads[number]
+    _check_images(workload, episode)
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         fill(
             RunFolder(Path(scratch)),
-            dataclasses.replace(stretch, episodes=[episode], models={name: stretch.models[name]}),
-            filling.recording,
-            batch_size=filling.batch_size,
+            dataclasses.replace(workload, episodes=[episode], models={name: workload.models[name]}),
+            job.recording,
+            batch_size=job.batch_size,
             workers=0,
             show_progress=False,
         )
@@ -107,41 +107,41 @@ def make_cells(filling: Filling, part: int) -> Arrays:
     return {path: content for path, content in found.items() if not path.startswith("cache/")}
 
 
-def _files_of(filling: Filling) -> Iterable[tuple[str, ...]]:
+def _list_files(job: FillJob) -> Iterable[tuple[str, ...]]:
     inner = RunFolder(Path())
-    for _, episode, name in filling.parts:
+    for _, episode, name in job.parts:
         yield tuple(inner.records_file(name, cell).as_posix() for cell in episode.cells)
 
 
-def _narrow(filling: Filling, mine: set[int]) -> Iterable[Stretch]:
-    """Yield the stretches with the episodes that have parts of ``mine``, by the models that do them.
+def _narrow(job: FillJob, mine: set[int]) -> Iterable[Workload]:
+    """Yield the workloads of the parts ``mine``.
 
-    Models that do the same episodes stay together: each image is made once for all of them.
+    Models with the same episodes share a workload, so that each image is made only once for them.
     """
     todo: dict[tuple[int, tuple[str, ...]], list[Episode]] = {}
     by_episode: dict[tuple[int, str], list[str]] = {}
     episodes: dict[tuple[int, str], Episode] = {}
-    for part, (number, episode, name) in enumerate(filling.parts):
+    for part, (number, episode, name) in enumerate(job.parts):
         if part in mine:
             by_episode.setdefault((number, episode.name), []).append(name)
             episodes[number, episode.name] = episode
     for key, names in by_episode.items():
         todo.setdefault((key[0], tuple(names)), []).append(episodes[key])
     for (number, chosen), some in todo.items():
-        stretch = filling.stretches[number]
-        models = {name: stretch.models[name] for name in chosen}
-        yield dataclasses.replace(stretch, episodes=some, models=models)
+        workload = job.workloads[number]
+        models = {name: workload.models[name] for name in chosen}
+        yield dataclasses.replace(workload, episodes=some, models=models)
 
 
-def _check_images(stretch: Stretch, episode: Episode) -> None:
-    """Refuse to record that images are broken which only this machine does not see.
+def _check_images(workload: Workload, episode: Episode) -> None:
+    """Refuse to record images as broken if this machine can read none of them.
 
-    Stops at the first image that can be read, so that it costs the reading of one.
+    Stops at the first readable image, so it usually costs the reading of one.
     """
     first = None
-    for sample in stretch.samples:
+    for sample in workload.samples:
         try:
-            stretch.view.load(sample, episode.cells[0])
+            workload.view.load(sample, episode.cells[0])
         except BrokenFileError as error:
             first = first or error
         else:

@@ -21,7 +21,7 @@ from shiftproof.data.images.cells import check_clean
 from shiftproof.data.presence import is_demo
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files, manifest
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics.classification import top_classes
 from shiftproof.metrics.intervals import Interval, percentile_interval, sum_resamples
 from shiftproof.metrics.perturbation import TOP, flips, top5_distances
@@ -84,7 +84,7 @@ class Stability:
     path: Path
 
 
-@frees_folders
+@releases_locks
 def measure_stability(
     models: ClassifierLike | Mapping[str, ClassifierLike],
     data: ImageData | str | Path,
@@ -124,7 +124,7 @@ def measure_stability(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     named = models if isinstance(models, Mapping) else {"source": models}
-    check_choice(named, perturbations, reference, difficulty)
+    check_arguments(named, perturbations, reference, difficulty)
     images = open_images(data)
     folder = Path(out)
     if not (folder / RUN_FILE).is_file():
@@ -148,16 +148,16 @@ def measure_stability(
         shared=isinstance(backend, Scheduled),
         why="A run over sequences cannot be extended; one of `bench` can.",
     )
-    steps = _Steps(named, images, perturbations, difficulty, seed)
-    parts = FileParts(folder, [[_file(Path(), *one).as_posix()] for one in steps.pairs])
+    tables = _Tables(named, images, perturbations, difficulty, seed)
+    parts = FileParts(folder, [[_locate_table(Path(), *one).as_posix()] for one in tables.pairs])
     if isinstance(backend, Ray):
-        fill_parts(WHAT, _make_table, steps, parts, backend, show=show_progress)
+        fill_parts(WHAT, _make_table, tables, parts, backend, show=show_progress)
     mine = parts.missing() if backend is None else backend.share(parts.missing())
-    _record(folder, steps, [steps.pairs[number] for number in mine], show_progress)
+    _record(folder, tables, [tables.pairs[number] for number in mine], show_progress)
     if backend is not None:
         check_finished(WHAT, parts, backend)
     scores = _score(folder, list(named), perturbations, reference, difficulty)
-    files.write_json(folder / SCORES_FILE, as_json(scores))
+    files.write_json(folder / SCORES_FILE, to_json(scores))
     return scores
 
 
@@ -175,7 +175,7 @@ def open_images(data: ImageData | str | Path) -> ImageData:
     return found
 
 
-def check_choice(
+def check_arguments(
     models: Mapping[str, ClassifierLike],
     perturbations: Sequence[str],
     reference: str | None,
@@ -210,7 +210,7 @@ def check_perturbations(names: Sequence[str]) -> None:
         raise InputError(f"Expected perturbations, each once, got {list(names)}.")
 
 
-def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
+def resize_without_crop(image: Image, preprocess: Preprocess) -> Image:
     """Resize an image as a model does before its center crop."""
     if isinstance(preprocess.resize, int):
         side = preprocess.resize
@@ -225,12 +225,12 @@ def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _file(folder: Path, model: str, perturbation: str) -> Path:
+def _locate_table(folder: Path, model: str, perturbation: str) -> Path:
     return folder / "records" / model / f"{perturbation}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
-class _Steps:
+class _Tables:
     """The tables to record."""
 
     models: Mapping[str, ClassifierLike]
@@ -245,12 +245,12 @@ class _Steps:
         return [(model, name) for name in self.perturbations for model in self.models]
 
 
-def _make_table(steps: _Steps, number: int) -> Arrays:
+def _make_table(tables: _Tables, number: int) -> Arrays:
     """Return one table as a file, made on a machine of a cluster."""
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
-        model, name = steps.pairs[number]
-        _record(Path(scratch), steps, [(model, name)], False)
-        ids, _, broken = _read(_file(Path(scratch), model, name), name)
+        model, name = tables.pairs[number]
+        _record(Path(scratch), tables, [(model, name)], False)
+        ids, _, broken = _read(_locate_table(Path(scratch), model, name), name)
         if broken and not ids:
             raise unseen("the images", broken[0].removesuffix("."))
         return pack_files(Path(scratch))
@@ -258,7 +258,7 @@ def _make_table(steps: _Steps, number: int) -> Arrays:
 
 def _record(
     folder: Path,
-    steps: _Steps,
+    tables: _Tables,
     pairs: Sequence[tuple[str, str]],
     show_progress: bool | None,
 ) -> None:
@@ -266,42 +266,42 @@ def _record(
     todo: dict[str, list[str]] = {}
     for model, name in pairs:
         todo.setdefault(name, []).append(model)
-    data, models = steps.data, steps.models
+    data, models = tables.data, tables.models
     with progress(WHAT, len(data.samples) * len(todo), show=show_progress) as advance:
         for name, missing in todo.items():
             chosen = {one: models[one] for one in missing}
             rows: dict[str, list[tuple[str, I32 | None, str | None]]] = {one: [] for one in missing}
-            for sample, shown in _frames(chosen, data, name, steps.difficulty, steps.seed):
+            for sample, frames in _make_frames(chosen, data, name, tables.difficulty, tables.seed):
                 for one in missing:
-                    rows[one].append(_row(sample, shown, one, chosen[one]))
+                    rows[one].append(_make_row(sample, frames, one, chosen[one]))
                 advance(1, note=f"{name} {sample.id}")
             for one in missing:
-                files.make_folder(_file(folder, one, name).parent)
-                write_table(_file(folder, one, name), _table(rows[one]))
+                files.make_folder(_locate_table(folder, one, name).parent)
+                write_table(_locate_table(folder, one, name), _make_arrow_table(rows[one]))
 
 
-Shown = dict[str, Images] | BrokenFileError
+Frames = dict[str, Images] | BrokenFileError
 
 
-def _row(
-    sample: Sample, shown: Shown, name: str, model: ClassifierLike
+def _make_row(
+    sample: Sample, frames: Frames, name: str, model: ClassifierLike
 ) -> tuple[str, I32 | None, str | None]:
-    if isinstance(shown, BrokenFileError):
-        return sample.id, None, str(shown)
-    return sample.id, top_classes(model.predict(shown[name]), min(TOP, len(model.classes))), None
+    if isinstance(frames, BrokenFileError):
+        return sample.id, None, str(frames)
+    return sample.id, top_classes(model.predict(frames[name]), min(TOP, len(model.classes))), None
 
 
-def _frames(
+def _make_frames(
     models: Mapping[str, ClassifierLike], data: ImageData, name: str, difficulty: int, seed: int
-) -> Iterator[tuple[Sample, Shown]]:
+) -> Iterator[tuple[Sample, Frames]]:
     """Yield the frames of each image for each model; the next image's are made meanwhile."""
 
-    def make(sample: Sample) -> Shown:
+    def make(sample: Sample) -> Frames:
         try:
             image = data.read(sample)
         except BrokenFileError as error:
             return error
-        shown: dict[str, Images] = {}
+        frames: dict[str, Images] = {}
         by_size: dict[tuple[object, ...], Images] = {}
         for one, model in models.items():
             preprocess = model.preprocess
@@ -309,30 +309,30 @@ def _frames(
             key = (preprocess.size, preprocess.resize, preprocess.interpolation)
             if key not in by_size:
                 by_size[key] = perturb(
-                    resize_uncut(image, preprocess),
+                    resize_without_crop(image, preprocess),
                     name,
                     size=preprocess.size,
                     difficulty=difficulty,
                     seed=seed,
                     key=sample.id,
                 )
-            shown[one] = by_size[key]
-        return shown
+            frames[one] = by_size[key]
+        return frames
 
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(make, data.samples[0])
         for sample, following in zip(data.samples, (*data.samples[1:], None), strict=True):
-            shown = ahead.result()
+            frames = ahead.result()
             if following is not None:
                 ahead = pool.submit(make, following)
-            yield sample, shown
+            yield sample, frames
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of({"id": "string", "classes": "[int32]", "error": "string"}, required=())
 
 
-def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
+def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
     """Return rows as a table: ``classes`` holds the five classes of each frame, one after the other.
 
     Of models of fewer classes it holds all of them.
@@ -344,7 +344,7 @@ def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
         "classes": [None if row[1] is None else row[1].reshape(-1).tolist() for row in rows],
         "error": [row[2] for row in rows],
     }
-    return pa.table(columns, schema=_schema())
+    return pa.table(columns, schema=_make_schema())
 
 
 def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
@@ -352,16 +352,16 @@ def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
 
     Rankings of a model of K < 5 classes are ``(N, F, K)``.
     """
-    with open_table(path, _schema()) as table:
-        told = table.column("classes").to_pylist()
+    with open_table(path, _make_schema()) as table:
+        rows = table.column("classes").to_pylist()
         ids = table.column("id").to_pylist()
         frames = PERTURBATIONS[perturbation].count
-        kept = [row for row in told if row is not None]
+        kept = [row for row in rows if row is not None]
         top = len(kept[0]) // frames if kept else TOP
         rankings = np.array(kept, np.int32).reshape(len(kept), frames, top)
         broken = [str(reason) for reason in table.column("error").to_pylist() if reason is not None]
         return (
-            [name for name, row in zip(ids, told, strict=True) if row is not None],
+            [name for name, row in zip(ids, rows, strict=True) if row is not None],
             rankings,
             broken,
         )
@@ -379,7 +379,7 @@ def _score(
     columns: list[NDArray[np.float64]] = []
     for model in models:
         for name in perturbations:
-            path = _file(folder, model, name)
+            path = _locate_table(folder, model, name)
             ids, rankings, broken = _read(path, name)
             if not ids:
                 raise BrokenFileError(f"{folder}: none of the images could be read. {broken[0]}")
@@ -391,24 +391,24 @@ def _score(
             counted = ids
             is_noise = PERTURBATIONS[name].is_noise
             columns.append(flips(rankings[:, :, 0], is_noise=is_noise, step=difficulty))
-            columns.append(_distances(rankings, is_noise=is_noise, step=difficulty))
+            columns.append(_compute_distances(rankings, is_noise=is_noise, step=difficulty))
     [sums] = sum_resamples([lambda: np.stack(columns, axis=1)], len(counted))
     means = (sums / len(counted)).T.reshape(len(models), len(perturbations), 2, -1)
     divisor = None if reference is None else means[models.index(reference)]
     figures = {
-        model: _figures(means[at], divisor, perturbations) for at, model in enumerate(models)
+        model: _make_figures(means[at], divisor, perturbations) for at, model in enumerate(models)
     }
     return Stability(figures, len(counted), broken, reference, folder)
 
 
-def _distances(rankings: I32, *, is_noise: bool, step: int) -> NDArray[np.float64]:
+def _compute_distances(rankings: I32, *, is_noise: bool, step: int) -> NDArray[np.float64]:
     """Return the top-5 distances ``(N,)``; NaN where there are fewer classes."""
     if rankings.shape[2] < TOP:
         return np.full(len(rankings), np.nan)
     return top5_distances(rankings, is_noise=is_noise, step=step)
 
 
-def _figures(
+def _make_figures(
     means: NDArray[np.float64], divisor: NDArray[np.float64] | None, perturbations: Sequence[str]
 ) -> dict[str, dict[str, Interval]]:
     """Return the figures of a model from ``(perturbations, 2, 1 + R)`` means over images."""
@@ -427,10 +427,10 @@ def _figures(
     return figures
 
 
-def as_json(scores: Stability) -> dict[str, object]:
+def to_json(scores: Stability) -> dict[str, object]:
     """Return the results for JSON."""
 
-    def spell(figure: Interval) -> dict[str, float | None]:
+    def write_interval(figure: Interval) -> dict[str, float | None]:
         return {"value": figure.value, "low": figure.low, "high": figure.high}
 
     return {
@@ -439,7 +439,7 @@ def as_json(scores: Stability) -> dict[str, object]:
         "reference": scores.reference,
         "models": {
             model: {
-                name: {measure: spell(figure) for measure, figure in row.items()}
+                name: {measure: write_interval(figure) for measure, figure in row.items()}
                 for name, row in rows.items()
             }
             for model, rows in scores.figures.items()

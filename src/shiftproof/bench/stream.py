@@ -1,4 +1,4 @@
-"""The streams of a run: the order of images and the resets, from cells and protocol.
+"""The streams of a run: the order of the images and the resets.
 
 They are a pure function of cells, labels, protocol and seed.
 """
@@ -25,16 +25,17 @@ Indices = NDArray[np.int32]
 class Visit:
     """A segment of a stream with its own batches: images of one cell, or of mixed cells.
 
-    ``rows`` are the samples' indices and ``which`` the indices in ``cells`` of its images. ``start`` is
-    the position of its first image in the pass, ``number`` the index of the pass in the episode.
+    For each image ``rows`` has the index of its sample and ``cell_indices`` that of its cell in ``cells``.
+    ``start`` is the position of its first image in the pass, ``pass_index`` the index of the pass in the
+    episode.
     Predictions are stored if ``recorded``; otherwise the model only adapts.
     """
 
     cells: tuple[Cell, ...]
     rows: Indices
-    which: Indices
+    cell_indices: Indices
     start: int
-    number: int
+    pass_index: int
     recorded: bool
     ends_pass: bool
 
@@ -71,18 +72,18 @@ class Episode:
         return tuple(cell for cell in self.visits[visit].cells if cell not in later)
 
 
-def episodes(
+def list_episodes(
     cells: Sequence[Cell], samples: Sequence[Sample], protocol: Protocol, *, seed: int
 ) -> list[Episode]:
-    """Return the streams of a run, in the order in which they are done.
+    """Return the streams of a run, in processing order.
 
-    Each sample is recorded once in each cell. All streams of a kind share one order of the
-    samples, so that cells differ by their corruption alone; it depends on ``seed``.
+    Each sample is recorded once in each cell. Cells share one order of the samples, which depends on
+    ``seed``, so that they differ only in their corruption.
 
     Args:
-        cells: the cells of the grid; those of a corruption stand together, severities rising.
-        samples: the images, which stand in every cell.
-        protocol: how they are shown.
+        cells: the cells of the grid, grouped by corruption, with rising severities.
+        samples: the images of every cell.
+        protocol: the protocol.
         seed: any integer.
 
     Raises:
@@ -93,11 +94,11 @@ def episodes(
             f"The protocol {protocol} puts the images into an order by their labels, and these "
             "have none; expected labels, or order=shuffled."
         )
-    labels = np.array([-1 if s.label is None else s.label for s in samples], dtype=np.int64)
+    labels = np.array([sample.target for sample in samples], dtype=np.int64)
     orders = _Orders(labels, protocol, seed)
     return [
-        _episode(name, stretches, orders, protocol)
-        for name, stretches in _between_resets(cells, protocol)
+        _make_episode(name, segments, orders, protocol)
+        for name, segments in _split_at_resets(cells, protocol)
     ]
 
 
@@ -107,19 +108,19 @@ def episodes(
 def order_in_bursts(
     labels: NDArray[np.integer], concentration: float, rng: np.random.Generator
 ) -> Indices:
-    """Return an order in which classes come in bursts, as things do before a camera.
+    """Return an order in which classes come in bursts: temporally correlated, as in videos.
 
     The stream has as many slots as there are classes. For each class the shares of its images in
-    the slots are drawn from a symmetric Dirichlet distribution; within a slot the classes follow
-    each other in random order. (NOTE, Gong et al. 2022, arXiv 2208.05117, section 4; RoTTA, Yuan
+    the slots are drawn from a symmetric Dirichlet distribution; within a slot the classes come in
+    random order. (NOTE, Gong et al. 2022, arXiv 2208.05117, section 4; RoTTA, Yuan
     et al. 2023, arXiv 2303.13899.)
 
-    Differs from NOTE, which evens out the lengths of the slots.
+    Differs from NOTE, where all slots have about the same length.
 
     Args:
-        labels: ``(N,)``, of any values.
-        concentration: above 0; the smaller, the fewer slots hold a class.
-        rng: where the draws come from.
+        labels: ``(N,)`` any values.
+        concentration: above 0; smaller values put a class into fewer slots.
+        rng: the random generator.
 
     Returns:
         A permutation of 0 to N - 1; images of a class keep their order.
@@ -131,8 +132,8 @@ def order_in_bursts(
         shares = rng.dirichlet(np.full(len(present), concentration))
         cuts = np.rint(np.cumsum(shares)[:-1] * len(members)).astype(np.int64)
         slot[members] = np.searchsorted(cuts, np.arange(len(members)), side="right")
-    turn = np.stack([rng.permutation(len(present)) for _ in present])  # (slots, classes)
-    return np.lexsort((turn[slot, codes], slot)).astype(np.int32)
+    class_order = np.stack([rng.permutation(len(present)) for _ in present])  # (slots, classes)
+    return np.lexsort((class_order[slot, codes], slot)).astype(np.int32)
 
 
 class _Orders:
@@ -143,26 +144,26 @@ class _Orders:
         self._protocol = protocol
         self._seed = seed
         # Cells share them: without this a long run would hold each order many times.
-        self.of_cell = functools.cache(self._of_cell)
-        self.of_mixture = functools.cache(self._of_mixture)
+        self.order_cell = functools.cache(self._order_cell)
+        self.order_mixture = functools.cache(self._order_mixture)
 
-    def _of_cell(self, key: str, part: int, parts: int) -> Indices:
-        """The samples of one cell: one of so many parts of them, assigned at random."""
+    def _order_cell(self, key: str, part: int, parts: int) -> Indices:
+        """Return the samples of one cell, or of a random part of it: ``part`` of ``parts``."""
         rows = self._shuffle(key, len(self._labels))
         size = -(-len(rows) // parts)
         return self._arrange(rows[part * size : (part + 1) * size], f"{key} {part} of {parts}")
 
-    def _of_mixture(self, key: str, cells: int) -> tuple[Indices, Indices]:
-        """All samples of so many cells together: which sample, and which of the cells."""
+    def _order_mixture(self, key: str, cells: int) -> tuple[Indices, Indices]:
+        """Return all samples of several cells together: indices of samples and of cells."""
         items = self._arrange(self._shuffle(key, cells * len(self._labels)), f"{key} mixed")
-        which, rows = np.divmod(items, np.int32(len(self._labels)))
-        return rows, which
+        cell_indices, rows = np.divmod(items, np.int32(len(self._labels)))
+        return rows, cell_indices
 
     def _shuffle(self, key: str, count: int) -> Indices:
         return generator(self._seed, key).permutation(count).astype(np.int32)
 
     def _arrange(self, items: Indices, key: str) -> Indices:
-        """Shuffled items in the order of the protocol."""
+        """Return shuffled items in the order of the protocol."""
         if self._protocol.order == "shuffled":
             return items
         labels = self._labels[items % len(self._labels)]
@@ -177,7 +178,7 @@ class _Orders:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _Segment:
     """The content of a visit before ordering: all images of the cells, or a part of them."""
 
     cells: tuple[Cell, ...]
@@ -185,58 +186,60 @@ class _Stretch:
     parts: int = 1
 
 
-def _between_resets(cells: Sequence[Cell], protocol: Protocol) -> list[tuple[str, list[_Stretch]]]:
-    """Cut the grid at the resets: name and stretches of each episode."""
-    clean = [(str(CLEAN), [_Stretch((CLEAN,))])] if CLEAN in cells else []
+def _split_at_resets(cells: Sequence[Cell], protocol: Protocol) -> list[tuple[str, list[_Segment]]]:
+    """Split the grid at the resets: return the name and the segments of each episode."""
+    clean = [(str(CLEAN), [_Segment((CLEAN,))])] if CLEAN in cells else []
     grid = [cell for cell in cells if not cell.is_clean]
     if protocol.reset == "cell":
-        return [*clean, *((str(cell), [_Stretch((cell,))]) for cell in grid)]
+        return [*clean, *((str(cell), [_Segment((cell,))]) for cell in grid)]
     if protocol.mix == "all":
-        return [*clean, ("all", [_Stretch(tuple(grid))])]
-    stretches = {
-        name: _severities([cell for cell in grid if cell.corruption == name], protocol)
+        return [*clean, ("all", [_Segment(tuple(grid))])]
+    segments = {
+        name: _order_severities([cell for cell in grid if cell.corruption == name], protocol)
         for name in dict.fromkeys(cell.corruption for cell in grid)
     }
     if protocol.reset == "corruption":
-        return [*clean, *stretches.items()]
-    return [*clean, ("all", [one for several in stretches.values() for one in several])]
+        return [*clean, *segments.items()]
+    return [*clean, ("all", [one for group in segments.values() for one in group])]
 
 
-def _severities(cells: list[Cell], protocol: Protocol) -> list[_Stretch]:
-    """Return the stretches of one corruption, in the order of its severities."""
+def _order_severities(cells: list[Cell], protocol: Protocol) -> list[_Segment]:
+    """Return the segments of one corruption, in the order of its severities."""
     if protocol.mix == "severities":
-        return [_Stretch(tuple(cells))]
+        return [_Segment(tuple(cells))]
     if protocol.severity == "rising":
-        return [_Stretch((cell,)) for cell in cells]
+        return [_Segment((cell,)) for cell in cells]
     *milder, strongest = cells
     return [
-        *(_Stretch((cell,), 0, 2) for cell in milder),
-        _Stretch((strongest,)),
-        *(_Stretch((cell,), 1, 2) for cell in reversed(milder)),
+        *(_Segment((cell,), 0, 2) for cell in milder),
+        _Segment((strongest,)),
+        *(_Segment((cell,), 1, 2) for cell in reversed(milder)),
     ]
 
 
-def _episode(
-    name: str, stretches: Sequence[_Stretch], orders: _Orders, protocol: Protocol
+def _make_episode(
+    name: str, segments: Sequence[_Segment], orders: _Orders, protocol: Protocol
 ) -> Episode:
     passes = 1 + (protocol.epochs or 0)
     visits = []
-    for number in range(passes):
-        last = number == passes - 1
-        # The pass that counts has the order that online has.
-        key = "stream order" if last else f"stream order, pass {number}"
+    for pass_index in range(passes):
+        last = pass_index == passes - 1
+        # The last pass, which is recorded, has the same order as online.
+        key = "stream order" if last else f"stream order, pass {pass_index}"
         start = 0
-        shown = [(stretch, *_images(stretch, orders, key)) for stretch in stretches]
+        shown = [(segment, *_order_images(segment, orders, key)) for segment in segments]
         # A part of a single image may be empty.
-        shown = [(stretch, rows, which) for stretch, rows, which in shown if len(rows)]
-        for place, (stretch, rows, which) in enumerate(shown):
+        shown = [
+            (segment, rows, cell_indices) for segment, rows, cell_indices in shown if len(rows)
+        ]
+        for place, (segment, rows, cell_indices) in enumerate(shown):
             visits.append(
                 Visit(
-                    stretch.cells,
+                    segment.cells,
                     rows,
-                    which,
+                    cell_indices,
                     start=start,
-                    number=number,
+                    pass_index=pass_index,
                     recorded=last,
                     ends_pass=place == len(shown) - 1,
                 )
@@ -245,8 +248,8 @@ def _episode(
     return Episode(name, tuple(visits), passes)
 
 
-def _images(stretch: _Stretch, orders: _Orders, key: str) -> tuple[Indices, Indices]:
-    if len(stretch.cells) > 1:
-        return orders.of_mixture(key, len(stretch.cells))
-    rows = orders.of_cell(key, stretch.part, stretch.parts)
+def _order_images(segment: _Segment, orders: _Orders, key: str) -> tuple[Indices, Indices]:
+    if len(segment.cells) > 1:
+        return orders.order_mixture(key, len(segment.cells))
+    rows = orders.order_cell(key, segment.part, segment.parts)
     return rows, np.zeros(len(rows), dtype=np.int32)

@@ -1,7 +1,6 @@
-"""From the record tables to the figures, with paired intervals.
+"""Figures with paired intervals, from the record tables.
 
-All models and cells share the same resamples of the images, so that the interval of a difference
-is that of the paired difference.
+All models and cells share the resamples of the images, so that differences have paired intervals.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from shiftproof.runs.scores.grid import (
     GridCell,
     GridScores,
     GroupFigures,
-    Scored,
+    ModelScores,
     find_headline,
 )
 from shiftproof.runs.scores.grid import Grid as GridForm
@@ -47,9 +46,9 @@ def summarize(
     workers: int = 0,
     show_progress: bool | None = None,
 ) -> GridScores:
-    """Return the content of ``scores.json``: every figure of a run with its interval.
+    """Return the content of ``scores.json``: all figures of a run with their intervals.
 
-    Depends on the run's files alone, so an interrupted run ends with the same bytes.
+    It depends only on the run's files, so an interrupted run gives the same bytes.
 
     Raises:
         BrokenFileError: a file of the run cannot be read.
@@ -67,7 +66,7 @@ def summarize(
 def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) -> GridScores:
     """Return the content of ``scores.json`` from the measurements of a task."""
     names = list(models)
-    replicates = {name: replicate(measured, name, grid) for name in names}
+    replicates = {name: collect_replicates(measured, name, grid) for name in names}
     return GridScores(
         format=FORMAT,
         kind=kind,
@@ -84,10 +83,10 @@ def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) 
             missing=tuple(map(str, grid.missing)),
         ),
         models=tuple(
-            _score_model(name, models[name], replicates[name], measured, grid) for name in names
+            _write_model(name, models[name], replicates[name], measured, grid) for name in names
         ),
         differences=tuple(
-            _score_model(
+            _write_model(
                 name, "", difference(replicates[name], replicates[names[0]]), measured, grid,
                 against=names[0],
             )
@@ -114,7 +113,7 @@ def describe_resampling(method: str, replicates: int = REPLICATES) -> Resampling
 def list_broken(
     tables: Iterable[tuple[Cell, Sequence[str], Sequence[str | None]]],
 ) -> tuple[BrokenImage, ...]:
-    """Return the images that could not be read, with the number of cells that they are missing in."""
+    """Return the unreadable images, with the number of cells in which they are missing."""
     found: dict[str, list[tuple[Cell, str]]] = {}
     for cell, ids, errors in tables:
         if errors.count(None) == len(errors):
@@ -136,10 +135,8 @@ def average(replicates: Sequence[Replicates]) -> Replicates:
 # ---------------------------------------------------------------- figures over the resamples
 
 
-def replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicates]:
-    """Return all figures of one model that have intervals: those of the cells, of each corruption and
-    each whole group of them, and the headlines.
-    """
+def collect_replicates(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicates]:
+    """Return the replicates of all figures of one model: cells, corruptions, complete groups, headlines."""
     cells = measured.cells[model]
     first = measured.measures[0].name
     out: dict[Key, Replicates] = {
@@ -152,8 +149,8 @@ def replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicate
         return average([cells[cell][first] for cell in chosen])
 
     for corruption in grid.corruptions:
-        of_it = [cell for cell in grid.corrupted if cell.corruption == corruption]
-        out["corruption", corruption, first] = mean(of_it)
+        cells_of_corruption = [cell for cell in grid.corrupted if cell.corruption == corruption]
+        out["corruption", corruption, first] = mean(cells_of_corruption)
     for corruption, found in measured.corruptions.get(model, {}).items():
         for name, values in found.items():
             out["corruption", corruption, name] = values
@@ -173,7 +170,7 @@ def replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicate
 # ---------------------------------------------------------------- as written to the file
 
 
-def _score_model(
+def _write_model(
     name: str,
     title: str,
     replicates: Mapping[Key, Replicates],
@@ -181,24 +178,24 @@ def _score_model(
     grid: Grid,
     *,
     against: str | None = None,
-) -> Scored:
-    """Return the figures of a model, or of a difference: then without numbers, counts and details."""
+) -> ModelScores:
+    """Return the figures of a model; of a difference without numbers, counts and details."""
 
-    def figure(*key: Any) -> Interval | None:
+    def get_interval(*key: Any) -> Interval | None:
         return make_interval(replicates.get(key))
 
     def figures(*place: Any) -> dict[str, Interval | None]:
-        return {one.name: figure("cell", *place, one.name) for one in measured.measures}
+        return {one.name: get_interval("cell", *place, one.name) for one in measured.measures}
 
     alone = against is None
     numbers = measured.numbers.get(name, {}) if alone else {}
     counts = measured.counts.get(name, {}) if alone else {}
     first = measured.measures[0].name
-    return Scored(
+    return ModelScores(
         name=name,
         title=title,
         against=against,
-        summary={one.name: figure("summary", one.name) for one in measured.headlines},
+        summary={one.name: get_interval("summary", one.name) for one in measured.headlines},
         clean=CellFigures(figures(CLEAN), dict(numbers.get(CLEAN, {})), counts.get(CLEAN))
         if grid.has_clean
         else None,
@@ -213,7 +210,7 @@ def _score_model(
             CorruptionFigures(
                 corruption,
                 {
-                    key[2]: figure(*key)
+                    key[2]: get_interval(*key)
                     for key in replicates
                     if key[0] == "corruption" and key[1] == corruption
                 },
@@ -222,7 +219,7 @@ def _score_model(
             for corruption in grid.corruptions
         ),
         groups=tuple(
-            GroupFigures(group, {first: figure("group", group, first)})
+            GroupFigures(group, {first: get_interval("group", group, first)})
             for group in GROUPS
             if ("group", group, first) in replicates
         ),

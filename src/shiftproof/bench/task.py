@@ -154,7 +154,7 @@ class Task(ABC):
 
     kind: str
 
-    asks_again: bool = False
+    gallery_needs_models: bool = False
     """Whether the pictures for the page ask the models once more, so that all have to be at hand."""
 
     @abstractmethod

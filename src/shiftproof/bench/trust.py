@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shiftproof.bench.answer_figures import replicate_answers
+from shiftproof.bench.confidence_figures import replicate_figures
 from shiftproof.bench.summary import SEED
 from shiftproof.metrics import intervals
 from shiftproof.metrics.conformal import METHODS
-from shiftproof.runs.records.classification import CalibratedAnswers, CellRecords
+from shiftproof.runs.records.classification import CalibratedPredictions, CellRecords
 from shiftproof.runs.resamples import Replicates, divide, make_interval
 from shiftproof.runs.scores.trust import (
     FIGURES,
@@ -41,7 +41,7 @@ def measure_trust(
 
     Args:
         tables: records of labeled images, by model and cell; the first model is the baseline.
-        plain: figures without temperature scaling, from ``replicate_answers``.
+        plain: figures without temperature scaling, from ``replicate_figures``.
         averaged: the cells in the mean.
         calibrations: fitted temperatures and prediction sets, by model.
         classes: number of classes.
@@ -125,7 +125,7 @@ def _measure_calibrated(
         for cell, record in table.items()
         if record.calibrated is not None
     ]
-    figures = replicate_answers(
+    figures = replicate_figures(
         [(record, answers) for *_, record, answers in there],
         classes,
         title="Trust",
@@ -138,7 +138,7 @@ def _measure_calibrated(
     }
 
 
-def _measure_sets(records: Sequence[tuple[CellRecords, CalibratedAnswers]]) -> list[Found]:
+def _measure_sets(records: Sequence[tuple[CellRecords, CalibratedPredictions]]) -> list[Found]:
     """Return coverage and mean size of prediction sets; images without an answer have empty sets."""
     if not records:
         return []
@@ -148,7 +148,7 @@ def _measure_sets(records: Sequence[tuple[CellRecords, CalibratedAnswers]]) -> l
     ]
 
 
-def _set_columns(record: CellRecords, answers: CalibratedAnswers) -> F64:
+def _set_columns(record: CellRecords, answers: CalibratedPredictions) -> F64:
     counts = record.readable[:, None]
     sizes = np.maximum(answers.sizes, 0)
     covers = answers.covers & (answers.sizes >= 0)

@@ -17,7 +17,7 @@ def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[U
     Unreadable images are not counted.
     """
     counts = {
-        (name, cell): int(np.count_nonzero(_lack_an_answer(records)))
+        (name, cell): int(np.count_nonzero(_find_unanswered(records)))
         for name, table in tables.items()
         for cell, records in table.items()
     }
@@ -28,7 +28,7 @@ def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[U
     )
 
 
-def _lack_an_answer(records: CellRecords) -> Flags:
+def _find_unanswered(records: CellRecords) -> Flags:
     """``(N,)`` bool. Answers made elsewhere may be classes alone: there no confidence means nothing."""
     unsure = np.isnan(records.confidence)
     if unsure[records.readable].all():

@@ -1,6 +1,6 @@
-"""The image that stands in a cell of the grid: corrupted on the fly, or read from a -C tree.
+"""Views load the image in a cell of the grid: corrupted on the fly, or read from a -C tree.
 
-A view is what worker processes get: it is small to pickle and needs no torch.
+Worker processes receive a view: it is small to pickle and needs no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from PIL import Image as PillowImage
 
-from shiftproof.bench.kept_images import KeptImages
+from shiftproof.bench.image_cache import ImageCache
 from shiftproof.corruptions import corrupt
 from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.data.images.dataset import open_copies, pair_copies
@@ -33,23 +33,23 @@ JPEG_QUALITY = 85
 
 
 class View(Protocol):
-    """Gives the image of a sample in a cell, as the model gets it: uint8, resized, not normalized."""
+    """Loads the image of a sample in a cell as the model's input: uint8, resized, not normalized."""
 
     def load(self, sample: Sample, cell: Cell) -> Image:
         """Return the image, or raise BrokenFileError."""
         ...
 
     def settings(self) -> Settings:
-        """Return what decides the pixels, besides the data and the model's geometry."""
+        """Return the settings that determine the pixels, besides the data and the model's geometry."""
         ...
 
 
 class OnTheFly:
-    """Read, resize and crop as the model wants, then corrupt: the order of ImageNet-C.
+    """Read, resize and crop for the model, then corrupt, in the order of ImageNet-C.
 
-    ``corruptions`` maps a name to what ``corrupt`` takes: the name itself or a function.
-    ``cache`` is a folder for the resized images, so that each file is decoded once for all cells;
-    ``kept`` does that in each process of a cluster, which shares no folder.
+    ``corruptions`` maps names to what ``corrupt`` takes: a name or a function. ``cache`` is a folder for
+    the resized images, so that each file is decoded only once for all cells; ``process_cache`` is that of
+    each process on a cluster, which shares no folder.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class OnTheFly:
         self.seed = seed
         self.encode = encode
         self.cache = cache
-        self.kept: KeptImages | None = None
+        self.process_cache: ImageCache | None = None
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the corrupted image; a corruption that fails names itself and the image."""
+        """Return the corrupted image; the error of a failed corruption names it and the image."""
         if cell.is_clean:
             return self._clean(sample)
         return self.load_at(sample, cell.corruption, cell.severity)
 
     def load_at(self, sample: Sample, corruption: str, severity: float) -> Image:
-        """Return the image at any severity, as whole ones are: they share their noise."""
+        """Return the image at a severity that may be fractional; all severities share their noise."""
         clean = self._clean(sample)
         try:
             image = corrupt(
@@ -88,32 +88,32 @@ class OnTheFly:
                 key=sample.id,
             )
         except ShiftproofError as error:
-            # The image was readable, so this is no broken file: scoring the clean image instead,
-            # or leaving it out, would falsify the cell.
+            # The image was readable, so this is not a broken file: using the clean image instead, or
+            # leaving it out, would falsify the cell.
             error.args = (f"{corruption}-{severity:g} of {sample.id}: {error}",)
             raise
-        return through_jpeg(image) if self.encode == "jpeg" else image
+        return round_trip_jpeg(image) if self.encode == "jpeg" else image
 
     def settings(self) -> Settings:
-        """Return what decides the pixels."""
-        return {"source": "on the fly", "seed": self.seed, "encode": encode_settings(self.encode)}
+        """Return the settings that determine the pixels."""
+        return {"source": "on the fly", "seed": self.seed, "encode": describe_encoding(self.encode)}
 
     def _clean(self, sample: Sample) -> Image:
-        if self.kept is not None:
-            return self.kept.get(sample.id, lambda: self._read(sample))
+        if self.process_cache is not None:
+            return self.process_cache.get(sample.id, lambda: self._read(sample))
         if self.cache is None:
             return self._read(sample)
-        kept = self.cache / f"{files.fingerprint([sample.id.encode()])}.npy"
+        path = self.cache / f"{files.fingerprint([sample.id.encode()])}.npy"
         try:
-            return np.asarray(np.load(kept, allow_pickle=False), dtype=np.uint8)
+            return np.asarray(np.load(path, allow_pickle=False), dtype=np.uint8)
         except (OSError, ValueError, EOFError):
             image = self._read(sample)
         try:
             buffer = io.BytesIO()
             np.save(buffer, image, allow_pickle=False)
-            files.write_bytes(kept, buffer.getvalue(), durable=False)
+            files.write_bytes(path, buffer.getvalue(), durable=False)
         except ShiftproofError:
-            # The cache is only there for speed: without room it is done without.
+            # The cache only saves time: on a full disk it is not used.
             self.cache = None
         return image
 
@@ -122,7 +122,7 @@ class OnTheFly:
 
 
 class FromDisk:
-    """Read each cell of a -C dataset as it was published; the clean cell from its clean twin."""
+    """Read each cell of a -C dataset as published; the clean cell from the clean dataset."""
 
     def __init__(
         self, data: CorruptedData, geometry: Geometry, size: tuple[int, int] | None
@@ -132,41 +132,41 @@ class FromDisk:
         self.size = size
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image that the dataset holds for this cell.
+        """Return the dataset's image for this cell.
 
-        One that has the model's input size is taken as it is: the files of ImageNet-C were resized
-        and cropped before they were corrupted, and are not resized and cropped once more.
+        An image of the model's input size is unchanged: the files of ImageNet-C were resized and cropped
+        before they were corrupted, and are not resized and cropped again.
         """
         image = self.data.read_cell(sample, cell)
         return image if image.shape[:2] == self.size else resize(self.geometry, image, sample)
 
     def settings(self) -> Settings:
-        """Return what decides the pixels."""
+        """Return the settings that determine the pixels."""
         return {"source": "from disk", "taken as they are": self.size and list(self.size)}
 
 
 def resize(geometry: Geometry, image: Image, sample: Sample) -> Image:
-    """Bring an image into the model's size; one that cannot be (a strip of pixels) is a broken file."""
+    """Resize an image for the model; one that cannot be resized, such as a thin strip, is a broken file."""
     try:
         return geometry(image)
     except ImageError as error:
         raise BrokenFileError(f"{sample.id}: {error}") from error
 
 
-def through_jpeg(image: Image) -> Image:
+def round_trip_jpeg(image: Image) -> Image:
     """Save to JPEG and read back, as for the published files of ImageNet-C."""
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return decode_own(buffer.getvalue())
 
 
-def encode_settings(encode: Encode) -> str:
-    """Say in the record what was done between corruption and model."""
+def describe_encoding(encode: Encode) -> str:
+    """Return how the images were encoded between corruption and model, for the record."""
     return f"jpeg quality {JPEG_QUALITY}" if encode == "jpeg" else "none"
 
 
 def as_loaded(image: Image) -> Image:
-    """Return an image ``(H, W, 3)`` as it is: detectors take the full size (Michaelis et al. 2019)."""
+    """Return an image ``(H, W, 3)`` unchanged: detectors take the full size (Michaelis et al. 2019)."""
     return image
 
 
@@ -174,9 +174,9 @@ class FromTree:
     """Read the cells of a corrupted copy of a dataset; the clean cell from the dataset.
 
     Args:
-        data: the dataset as it was, with its boxes or label maps.
-        tree: its corrupted copies, ``corruption/severity/<path of the image>``, whose files may have
-            another suffix.
+        data: the clean dataset, with its boxes or label maps.
+        tree: its corrupted copies, ``corruption/severity/<path of the image>``, which may have other
+            suffixes.
 
     Raises:
         InputError: the tree has none of the images.
@@ -188,7 +188,7 @@ class FromTree:
         self.twins = pair_copies(data, tree)
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell, which must have the size that its annotations were made in."""
+        """Return the image of a cell, which must have the size of the annotated image."""
         if cell.is_clean:
             return self.data.read(sample)
         name = self.twins[sample.id]
@@ -204,7 +204,7 @@ class FromTree:
         return image
 
     def settings(self) -> Settings:
-        """Return what decides the pixels."""
+        """Return the settings that determine the pixels."""
         return {"source": "from disk", "tree": self.tree.settings()}
 
 
@@ -221,17 +221,17 @@ def open_tree(
     return corrupted
 
 
-def view_full_size(
+def make_full_size_view(
     data: DetectionData | SegmentationData,
     tree: CorruptedData | None,
     corruptions: Mapping[str, str | Callable[..., Image]],
     seed: int,
     encode: Encode,
 ) -> View:
-    """Return the images of data with annotations as they are loaded: corrupted here, or of a tree.
+    """Return the view of annotated data at full size: corrupted on the fly, or read from a tree.
 
     Raises:
-        InputError: the tree has none of the images, or those are to be encoded.
+        InputError: the tree has none of the images, or ``encode`` is not "none" for a tree.
     """
     if tree is None:
         return OnTheFly(data, as_loaded, corruptions, seed=seed, encode=encode)

@@ -1,8 +1,8 @@
 """A run over as many images as a budget of time allows: of detectors and segmenters.
 
-mPC and mIoU are no means over images, so no interval of theirs holds at any time one stops. But the
-number of images may depend on the time: whole rounds of images in all cells are measured until it is
-over, and what is known then is the run over that number of images.
+mPC and mIoU are not means over images, so they have no confidence sequences that are valid at every
+stopping time. Instead, rounds of images are measured in all cells until the budget is used up; the result
+is the run over these images.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from typing import Any, final
 from shiftproof.bench.arguments import CorruptionLike
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.clock import CLOCK, Clock, check_budget
-from shiftproof.bench.filling import Stretch, fill
+from shiftproof.bench.filling import Workload, fill
 from shiftproof.bench.gathering import join_tables
 from shiftproof.bench.grid_run import choose_task, fill_grid
-from shiftproof.bench.opening import keep_images
+from shiftproof.bench.opening import cache_images_on_disk
 from shiftproof.bench.protocol import Protocol, read_protocol
-from shiftproof.bench.recording import Learner, recording_of
-from shiftproof.bench.request import GridRequest, Layout
-from shiftproof.bench.stream import Episode, Visit, episodes
+from shiftproof.bench.recording import Learner, choose_recording
+from shiftproof.bench.request import GridRequest, LoadedGrid
+from shiftproof.bench.stream import Episode, Visit, list_episodes
 from shiftproof.bench.task import Prepared, Task
 from shiftproof.bench.views import Encode
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.io.text import read_json
 from shiftproof.runs.budget import KEY
 from shiftproof.runs.folder import RUN_FILE, RunFolder
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
 
-FIRST = 8
-"""Images of the first round, which is measured however short the budget is."""
+FIRST_ROUND = 8
+"""Images of the first round, which is measured even if the budget is too short."""
 
 GROWTH = 2
-"""A round makes the images at most so many times as many: a few say little of how long many take."""
+"""Largest factor by which a round increases the number of images: timings of few images are unreliable."""
 
-LEAST = 0.02
-"""A round that would add less than this share of the images is left out."""
+MIN_ROUND = 0.02
+"""Smallest share of the images that a round adds; smaller rounds are skipped."""
 
-_ROUND = "round.json"
+_ROUND_FILE = "round.json"
 
 
-@frees_folders
+@releases_locks
 def run_within(
     models: Any,
     data: ImageData | str | Path,
@@ -72,23 +72,21 @@ def run_within(
 ) -> Run:
     """Measure detectors or segmenters on as many images as a budget of time allows.
 
-    Images are drawn as ``run(images=N)`` draws them, the same ones for all cells and models. Rounds
-    of more and more of them go through all cells; how many the next one has, the speed of the last
-    one says. What comes out is the run over the images of all rounds: same records, same figures.
-    Its intervals hold at the end of a budget, and not at any time one stops: who gives more budget
-    until a figure looks good is misled by them.
+    Images are drawn as by ``run(images=N)``, the same for all cells and models. Rounds of growing size go
+    through all cells; the size of each follows from the speed of the previous one. The result is the run
+    over the images of all rounds, with the same records and figures. Its intervals are valid for a budget
+    that is fixed in advance, not if the budget is increased until a figure looks good.
 
     Args:
         models: as for :func:`run`, without adapters.
         data: as for :func:`run`.
-        budget: seconds of measuring, of all times that the run was started together. A first round of
-            8 images is measured however short it is; reading the records and drawing the page
-            come on top.
+        budget: seconds of measuring, in total over all starts of the run. A first round of 8 images is
+            measured in any case; the time for the summary and the page is not included.
         task: :class:`Detection` or :class:`Segmentation`; by default what the models or data are.
         corruptions: as for :func:`run`.
         severities: as for :func:`run`.
-        out: the folder of the run. An interrupted one is resumed; one that is through goes on where
-            the budget is larger.
+        out: the folder of the run. An interrupted run is resumed; a finished one is continued if the
+            budget is larger.
         batch_size: as for :func:`run`.
         protocol: as for :func:`run`.
         seed: as for :func:`run`.
@@ -109,36 +107,38 @@ def run_within(
         show_progress=show_progress,
     )  # fmt: skip
     _check_budget(request.task, budget)
-    layout = request.lay_out(Path(out))
-    _check_learners(layout.prepared)
-    layout.check_copies()
-    layout.list_episodes()  # refuses orders that need labels
-    images = _Rounds(Path(out), layout).go_on(budget)
-    prepared = layout.prepared
-    whole = dataclasses.replace(request, models=prepared.models, data=prepared.data, images=images)
-    return fill_grid(whole, Path(out))
+    grid = request.load(Path(out))
+    _check_learners(grid.prepared)
+    grid.check_copies()
+    grid.list_episodes()  # refuses orders that need labels
+    images = _Rounds(Path(out), grid).run(budget)
+    prepared = grid.prepared
+    request_of_all = dataclasses.replace(
+        request, models=prepared.models, data=prepared.data, images=images
+    )
+    return fill_grid(request_of_all, Path(out))
 
 
 def _check_budget(task: Task, budget: float) -> None:
     check_budget(budget)
     if isinstance(task, Classification):
         raise InputError(
-            "Of classifiers one number is asked within a budget, with an interval that holds whenever "
-            "one stops: see run_anytime."
+            "For classifiers a budget needs run_anytime, which estimates one number with an interval "
+            "that is valid at every stopping time."
         )
 
 
 def _check_learners(prepared: Prepared) -> None:
     if any(isinstance(model, Learner) for model in prepared.models.values()):
         raise InputError(
-            "A budget shows images in rounds, and an adapter learns from the order that it sees; leave "
-            "out the adapters, or give the number of images."
+            "A budget runs images in rounds, and adapters depend on the order of the images; leave out "
+            "the adapters, or give the number of images."
         )
 
 
 @dataclass(frozen=True)
 class _Round:
-    """A round that was begun: the images of all rounds with it, and the seconds that it took."""
+    """A started round: the number of images including it, and its duration once it is finished."""
 
     folder: RunFolder
     images: int
@@ -147,81 +147,82 @@ class _Round:
 
 @final
 class _Rounds:
-    """The rounds of a run: those in its records, and those below ``rounds`` that are not there yet."""
+    """The rounds of a run: those joined into its records, and those still below ``rounds``."""
 
-    def __init__(self, out: Path, layout: Layout) -> None:
-        self._layout, self._cells, self._prepared = layout, layout.cells, layout.prepared
-        self._all = len(layout.prepared.data.samples)
-        there = _read_images(out)
-        images = min(FIRST, self._all) if there is None else there
-        chosen = layout.choose(images)
+    def __init__(self, out: Path, grid: LoadedGrid) -> None:
+        self._grid, self._cells, self._prepared = grid, grid.cells, grid.prepared
+        self._all = len(grid.prepared.data.samples)
+        stored = _read_images(out)
+        images = min(FIRST_ROUND, self._all) if stored is None else stored
+        chosen = grid.choose_images(images)
         about = {**chosen.about(), KEY: {"images": images, "seconds": 0.0}}
         self._folder = RunFolder.create(
-            out, layout.request.task.kind, chosen.settings(), about,
+            out, grid.request.task.kind, chosen.settings(), about,
             why="A run with a budget cannot be extended: its images depend on how long all cells took.",
         )  # fmt: skip
-        if layout.prepared.keeps_images:
-            keep_images(self._folder, layout.view)
+        if grid.prepared.keeps_images:
+            cache_images_on_disk(self._folder, grid.view)
 
-    def go_on(self, budget: float) -> int:
-        """Measure rounds until the budget is used up; return how many images there are then."""
+    def run(self, budget: float) -> int:
+        """Measure rounds until the budget is used up; return the total number of images."""
         clock = Clock(self._folder.path / CLOCK, budget)
         images, speed = self._recorded, self._read_speed()
         for number in range(1, self._all + 1):
-            begun = self._read_round(number)
-            if begun is None or begun.seconds is None:
-                planned = self._plan(images, speed, clock.left)
-                if begun is None and planned is None:
+            current = self._read_round(number)
+            if current is None or current.seconds is None:
+                planned = self._plan_round(images, speed, clock.left)
+                if current is None and planned is None:
                     break
-                begun = begun or self._begin(number, planned or self._all)
-                begun = self._measure(begun, images, clock)
-            speed = (begun.seconds or 0.0) / max(begun.images - images, 1)
-            images = begun.images
-        if images > self._recorded or not self._is_summed(images):
-            self._join(images, clock.seconds, speed)
+                current = current or self._begin_round(number, planned or self._all)
+                current = self._measure_round(current, images, clock)
+            speed = (current.seconds or 0.0) / max(current.images - images, 1)
+            images = current.images
+        if images > self._recorded or not self._has_scores(images):
+            self._join_rounds(images, clock.seconds, speed)
         return images
 
     # ------------------------------------------------------------ rounds
 
-    def _plan(self, images: int, speed: float | None, left: float) -> int | None:
-        """Return how many images there are to be after the next round; None where there is none."""
+    def _plan_round(self, images: int, speed: float | None, left: float) -> int | None:
+        """Return the number of images after the next round; None if there is no next round."""
         if not images or speed is None:
-            return min(images + FIRST, self._all)
+            return min(images + FIRST_ROUND, self._all)
         more = int(min(left / max(speed, 1e-9), (GROWTH - 1) * images, self._all - images))
-        is_worth_it = more > 0 and (more >= LEAST * images or images + more == self._all)
+        is_worth_it = more > 0 and (more >= MIN_ROUND * images or images + more == self._all)
         return images + more if is_worth_it else None
 
-    def _begin(self, number: int, images: int) -> _Round:
+    def _begin_round(self, number: int, images: int) -> _Round:
         folder = self._round_folder(number)
         files.make_folder(folder.path)
-        files.write_json(folder.path / _ROUND, {"images": images, "seconds": None})
+        files.write_json(folder.path / _ROUND_FILE, {"images": images, "seconds": None})
         return _Round(folder, images, None)
 
-    def _measure(self, begun: _Round, before: int, clock: Clock) -> _Round:
-        """Show the images that a round adds to all models in all cells."""
+    def _measure_round(self, current: _Round, before: int, clock: Clock) -> _Round:
+        """Run all models in all cells on the images that a round adds."""
         start = time.monotonic()
-        old = set() if not before else {one.id for one in self._choose(before).samples}
-        samples = [one for one in self._choose(begun.images).samples if one.id not in old]
-        layout, asked = self._layout, self._layout.request
-        streams = episodes(self._cells, samples, asked.protocol, seed=asked.seed)
+        old = set() if not before else {one.id for one in self._choose_data(before).samples}
+        samples = [one for one in self._choose_data(current.images).samples if one.id not in old]
+        grid, request = self._grid, self._grid.request
+        streams = list_episodes(self._cells, samples, request.protocol, seed=request.seed)
         try:
             fill(
-                begun.folder,
-                Stretch(layout.view, streams, samples, self._prepared.models),
+                current.folder,
+                Workload(grid.view, streams, samples, self._prepared.models),
                 self._prepared.recording,
-                batch_size=layout.batch_size,
-                workers=layout.workers,
-                show_progress=asked.show_progress,
+                batch_size=grid.batch_size,
+                workers=grid.workers,
+                show_progress=request.show_progress,
             )
         finally:
             clock.save()
         seconds = time.monotonic() - start
         files.write_json(
-            begun.folder.path / _ROUND, {"images": begun.images, "seconds": round(seconds, 3)}
+            current.folder.path / _ROUND_FILE,
+            {"images": current.images, "seconds": round(seconds, 3)},
         )
-        return dataclasses.replace(begun, seconds=seconds)
+        return dataclasses.replace(current, seconds=seconds)
 
-    def _choose(self, images: int) -> ImageData:
+    def _choose_data(self, images: int) -> ImageData:
         return choose_images(self._prepared.data, images)
 
     def _round_folder(self, number: int) -> RunFolder:
@@ -229,13 +230,15 @@ class _Rounds:
 
     def _read_round(self, number: int) -> _Round | None:
         folder = self._round_folder(number)
-        path = folder.path / _ROUND
+        path = folder.path / _ROUND_FILE
         if not path.is_file():
             return None
-        there = read_json(path)
+        stored = read_json(path)
         try:
-            seconds = there["seconds"]
-            return _Round(folder, int(there["images"]), None if seconds is None else float(seconds))
+            seconds = stored["seconds"]
+            return _Round(
+                folder, int(stored["images"]), None if seconds is None else float(seconds)
+            )
         except (LookupError, TypeError, ValueError) as error:
             raise BrokenFileError(
                 f"{path}: expected the images and seconds of a round ({error!r:.80}). Delete "
@@ -246,7 +249,7 @@ class _Rounds:
 
     @property
     def _recorded(self) -> int:
-        """How many images all records of the run have; 0 before the first rounds were joined."""
+        """The number of images in the records of the run; 0 before rounds are joined."""
         if not all(
             self._folder.has(name, cell) for name in self._prepared.models for cell in self._cells
         ):
@@ -254,16 +257,16 @@ class _Rounds:
         return _read_images(self._folder.path) or 0
 
     def _read_speed(self) -> float | None:
-        """Return the seconds that an image took last; None before the first round."""
+        """Return the seconds per image of the last round; None before the first one."""
         found = self._folder.info()[KEY].get("seconds an image")
         return float(found) if isinstance(found, int | float) else None
 
-    def _is_summed(self, images: int) -> bool:
+    def _has_scores(self, images: int) -> bool:
         return self._folder.scores_file.is_file() and _read_images(self._folder.path) == images
 
-    def _join(self, images: int, seconds: float, speed: float | None) -> None:
-        """Write the records of all rounds as one run has them, and that it is a run of so many."""
-        chosen = self._layout.choose(images)
+    def _join_rounds(self, images: int, seconds: float, speed: float | None) -> None:
+        """Join the records of all rounds, and write the number of images into ``run.json``."""
+        chosen = self._grid.choose_images(images)
         samples, streams = chosen.prepared.data.samples, chosen.list_episodes()
         ids = [one.id for one in samples]
         parts = [self._folder, *self._list_rounds()]
@@ -278,49 +281,49 @@ class _Rounds:
                     ids,
                     functools.partial(find_positions, streams, cell, batch_size=chosen.batch_size),
                 )
-                # Once more by the writer of such records: the same bytes as in any other run.
-                recording = recording_of(self._prepared.recording, name)
+                # Written again by the usual writer of records: the same bytes as in other runs.
+                recording = choose_recording(self._prepared.recording, name)
                 recording.write(path, recording.resume(path, samples))
         for inner in ("scores.json", "report.html", "gallery.json"):
             (self._folder.path / inner).unlink(missing_ok=True)
         shutil.rmtree(self._folder.path / "gallery", ignore_errors=True)
-        told = {"images": images, "seconds": round(seconds, 1), "seconds an image": speed}
+        budget = {"images": images, "seconds": round(seconds, 1), "seconds an image": speed}
         files.write_json(
             self._folder.path / RUN_FILE,
-            {**self._folder.info(), "settings": chosen.settings(), KEY: told},
+            {**self._folder.info(), "settings": chosen.settings(), KEY: budget},
         )
         shutil.rmtree(self._folder.rounds, ignore_errors=True)
 
     def _list_rounds(self) -> list[RunFolder]:
-        there = sorted(self._folder.rounds.glob("*")) if self._folder.rounds.is_dir() else []
-        return [RunFolder(path) for path in there]
+        stored = sorted(self._folder.rounds.glob("*")) if self._folder.rounds.is_dir() else []
+        return [RunFolder(path) for path in stored]
 
 
 def find_positions(
     streams: Sequence[Episode], cell: Cell, broken: Sequence[bool], *, batch_size: int
 ) -> list[int]:
-    """Return for each image its position in the stream, as a run over all of them records it.
+    """Return the position of each image in the stream, as recorded by a run over all images.
 
     Args:
         streams: the episodes of the run.
-        cell: of the table.
-        broken: for each image whether it could not be read in the cell: such ones come at the end of
-            their batch.
-        batch_size: readable images of a batch.
+        cell: the cell of the table.
+        broken: for each image whether it is unreadable in the cell; unreadable images come last in their
+            batch.
+        batch_size: readable images per batch.
     """
     found = [0] * len(broken)
     for episode in streams:
         for visit in episode.visits:
             if visit.recorded and cell in visit.cells:
-                for row, position in _walk(visit, cell, broken, batch_size):
+                for row, position in _find_visit_positions(visit, cell, broken, batch_size):
                     found[row] = position
     return found
 
 
-def _walk(
+def _find_visit_positions(
     visit: Visit, cell: Cell, broken: Sequence[bool], batch_size: int
 ) -> list[tuple[int, int]]:
-    own = [visit.cells[place] == cell for place in visit.which.tolist()]
+    own = [visit.cells[place] == cell for place in visit.cell_indices.tolist()]
     rows = visit.rows.tolist()
     found: list[tuple[int, int]] = []
     start = 0
@@ -345,10 +348,10 @@ def _walk(
 
 
 def _read_images(out: Path) -> int | None:
-    """Return how many images the run in a folder has by its budget; None where there is no run.
+    """Return the number of images of the run with a budget in a folder; None without a run.
 
     Raises:
-        RunMismatchError: a run whose images no budget chose.
+        RunMismatchError: the run has no budget.
     """
     folder = RunFolder(out)
     if not folder.run_file.is_file():

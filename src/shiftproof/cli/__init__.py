@@ -20,15 +20,15 @@ from shiftproof.cli.ending import (
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
     Stopped,
-    fault_of_folder,
-    fault_of_output,
+    allow_any_text,
+    describe_stopped,
+    find_folder_error,
+    find_output_error,
     handle_signals,
     leave,
-    print_anything,
-    tell_stopped,
-    watch_output,
+    record_output_errors,
 )
-from shiftproof.cli.printing import complain, say, warn
+from shiftproof.cli.printing import complain, print_line, warn
 from shiftproof.cli.verbs import Verbs
 from shiftproof.compute.tuning import tune_own_process
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
@@ -46,9 +46,9 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
-        say(f"shiftproof {__version__}")
+        print_line(f"shiftproof {__version__}")
         raise typer.Exit
 
 
@@ -56,7 +56,11 @@ def _version(asked: bool) -> None:
 def _common(
     context: typer.Context,
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Show the version and leave."
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Show the version and leave.",
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     no_config: bool = typer.Option(False, "--no-config", help="Do not read shiftproof.toml."),
@@ -80,28 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     the number of the signal that ended it: 129 (SIGHUP), 130 (Ctrl-C), 143 (SIGTERM).
     """
     tune_own_process()
-    watch_output()
-    print_anything()
+    record_output_errors()
+    allow_any_text()
     try:
         with handle_signals():
             code = run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except Stopped as stopped:
-        code = tell_stopped(stopped.number)
+        code = describe_stopped(stopped.number)
     leave(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors become one clear line."""
     debug = "--debug" in arguments
-    arguments = put_common_first(arguments)
+    arguments = move_common_options_first(arguments)
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         result = EXIT_INTERRUPTED
     except Stopped as stopped:
-        return tell_stopped(stopped.number)
+        return describe_stopped(stopped.number)
     except ShiftproofError as error:
         if debug:
             warn(traceback.format_exc(), style=None)
@@ -122,7 +126,7 @@ def run(arguments: list[str]) -> int:
                     complain(error.format_message())
                     return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
             error.show()
-            if hint := point_to_init(error) or point_to_folder(error):
+            if hint := suggest_init(error) or suggest_folder(error):
                 warn(hint, style=None)
             return int(error.exit_code)
         if debug:
@@ -135,9 +139,9 @@ def run(arguments: list[str]) -> int:
             )
             return EXIT_FAILURE
         if isinstance(error, OSError):
-            if fault_of_output() is not None:
+            if find_output_error() is not None:
                 return EXIT_FAILURE  # said when it leaves
-            if told := fault_of_folder():
+            if told := find_folder_error():
                 complain(told)
                 return EXIT_BAD_INPUT
             if error.errno == errno.ENAMETOOLONG:
@@ -149,14 +153,14 @@ def run(arguments: list[str]) -> int:
         )
         return EXIT_FAILURE
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
-        return tell_stopped(signal.SIGINT)
+        return describe_stopped(signal.SIGINT)
     return result if isinstance(result, int) else 0
 
 
-def put_common_first(words: list[str]) -> list[str]:
+def move_common_options_first(words: list[str]) -> list[str]:
     """Return the words of a command with the options of all verbs before the verb, wherever they stood.
 
-    >>> put_common_first(["bench", "--timeout", "60", "--out", "run", "--debug"])
+    >>> move_common_options_first(["bench", "--timeout", "60", "--out", "run", "--debug"])
     ['--timeout', '60', '--debug', 'bench', '--out', 'run']
     """
     first, rest, left = [], [], iter(words)
@@ -170,7 +174,7 @@ def put_common_first(words: list[str]) -> list[str]:
     return first + rest
 
 
-def point_to_init(error: Any) -> str:
+def suggest_init(error: Any) -> str:
     """Return a hint at `shiftproof init`, for a verb that lacks its model or data."""
     missing = type(error).__name__ == "MissingParameter" and getattr(error.param, "name", None)
     verb = getattr(error.ctx, "info_name", None) if missing else None
@@ -179,7 +183,7 @@ def point_to_init(error: Any) -> str:
     return "`shiftproof init` asks for model and data, and writes them into shiftproof.toml."
 
 
-def point_to_folder(error: Any) -> str:
+def suggest_folder(error: Any) -> str:
     """Return a hint at the folder, where a shell put many paths in the place of a pattern."""
     found = re.search(
         r"unexpected extra argument\(?s?\)? \((.*)\)", str(getattr(error, "message", ""))

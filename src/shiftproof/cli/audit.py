@@ -14,7 +14,7 @@ from rich.text import Text
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.outcome import write_page
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 from shiftproof.io.border import show_text
 
@@ -99,13 +99,13 @@ def audit(
     named = pictures if train_images is None else {**pictures, "train": train_images}
     page = write_page(out, [Path(f"{name}={folder}") for name, folder in named.items()])
     if as_json:
-        say_json((out / "scores.json").read_text(encoding="utf-8"))
+        print_json((out / "scores.json").read_text(encoding="utf-8"))
         return
     _show(audited.scores, Console(file=sys.stdout))
     if page is not None:
-        say(f"report   {page}")
-    say(f"scores   {out / 'scores.json'}")
-    say(f"records  {out / 'records'}")
+        print_line(f"report   {page}")
+    print_line(f"scores   {out / 'scores.json'}")
+    print_line(f"records  {out / 'records'}")
 
 
 _MEASURES = (
@@ -139,7 +139,7 @@ def _show(scores: AuditScores, console: Console) -> None:
     for one in scores.sets:
         for leak in [entry for entry in one.leakage if entry.train][:1]:
             nearest = leak.train[0]
-            say(
+            print_line(
                 f"nearest of {one.name}: {leak.key or f'row {leak.row}'} and "
                 f"{nearest.key or f'row {nearest.row}'} ({leak.similarity:.3f})"
             )

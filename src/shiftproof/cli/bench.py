@@ -11,10 +11,10 @@ import typer
 
 from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.grid_options import (
-    AskedOptions,
     ClassOptions,
     DeviceOptions,
     GridOptions,
+    MeasurementOptions,
     ShiftOptions,
     WhichImages,
     name_specs,
@@ -38,7 +38,7 @@ from shiftproof.cli.options import (
 from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import print_line
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.errors import InputError
 
@@ -145,7 +145,7 @@ class DataOptions:
         )
         show_omissions(dataset.omissions)
         if self.labels == "none" and isinstance(dataset, ImageFolder) and dataset.hint is not None:
-            say(dataset.hint, error=True)
+            print_line(dataset.hint, error=True)
         return dataset
 
 
@@ -201,7 +201,7 @@ def bench(
     adapt: Adapters = "none",
     images: WhichImages = None,
     *,
-    asked: AskedOptions,
+    asked: MeasurementOptions,
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
@@ -265,7 +265,7 @@ def bench(
 
 
 def _check(
-    asked: AskedOptions,
+    asked: MeasurementOptions,
     plan: PlanOptions,
     depth: str | None,
     adapters: Sequence[str],
@@ -301,7 +301,7 @@ def _check_calibration(asked: str | None) -> None:
         check_data(asked)
 
 
-def _check_anytime(asked: AskedOptions, backend: Backend | None, *, is_device: bool) -> None:
+def _check_anytime(asked: MeasurementOptions, backend: Backend | None, *, is_device: bool) -> None:
     """Refuse what does not go with images that are chosen one after the other."""
     if is_device:
         raise _refuse_device(asked.wanted)
@@ -319,7 +319,10 @@ def _refuse_device(option: str | None) -> InputError:
 
 
 def _run_anytime(
-    classifiers: Mapping[str, Classifier], dataset: ImageData, asked: AskedOptions, job: GridJob
+    classifiers: Mapping[str, Classifier],
+    dataset: ImageData,
+    asked: MeasurementOptions,
+    job: GridJob,
 ) -> None:
     """Measure one number as precisely as is asked, and show it."""
     from shiftproof.bench import run_anytime

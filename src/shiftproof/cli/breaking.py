@@ -139,7 +139,7 @@ def _choose(shifts: CorruptionOptions) -> dict[str, str | CorruptionFunction]:
     Raises:
         InputError: one has a single severity.
     """
-    from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_drawn_frost
+    from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_generated_frost
     from shiftproof.corruptions.chains import has_fixed_severities
 
     named = resolve_corruptions(shifts.corruptions, shifts.frost_dir, (), shifts.constants, None)
@@ -149,5 +149,5 @@ def _choose(shifts: CorruptionOptions) -> dict[str, str | CorruptionFunction]:
             f"--corruptions: all corruptions of {fixed} have a severity of their own, so there is none "
             "at which an answer could break."
         )
-    warn_of_drawn_frost(named)
+    warn_of_generated_frost(named)
     return named

@@ -13,7 +13,7 @@ from rich.console import Console
 from shiftproof.cli.ending import EXIT_GATE
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import Workers, json_option
-from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.cli.printing import announce, print_json, print_line, warn
 
 if TYPE_CHECKING:
     from shiftproof.comparison import Comparison
@@ -117,7 +117,7 @@ def compare(
     # What is no run is refused before all that measures is imported.
     runs = load_run(baseline), load_run(candidate)
     from shiftproof import comparison
-    from shiftproof.comparison.writing import print_comparison, tell_outcome
+    from shiftproof.comparison.writing import describe_outcome, print_comparison
 
     found = comparison.compare(
         *runs,
@@ -131,10 +131,10 @@ def compare(
         warn(f"warning: {warning}", style="bold yellow")
     summaries.write(found)
     if as_json:
-        say_json(found.to_json())
+        print_json(found.to_json())
     else:
         print_comparison(found, Console(file=sys.stdout))
         if found.checks:
-            say(tell_outcome(found))
+            print_line(describe_outcome(found))
     if found.failed:
         raise typer.Exit(EXIT_GATE)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from shiftproof.cli.options import Workers, json_option
 from shiftproof.cli.outcome import write_page
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.errors import InputError
 
 
@@ -74,13 +74,13 @@ def conditions(
     file = RunFolder(run).conditions_file(by)
     page = write_page(run)
     if as_json:
-        say_json(file.read_text(encoding="utf-8"))
+        print_json(file.read_text(encoding="utf-8"))
     elif table == "csv":
-        say(conditions_csv(scores), newline=False)
+        print_line(conditions_csv(scores), newline=False)
     elif table == "latex":
-        say(conditions_latex(scores), newline=False)
+        print_line(conditions_latex(scores), newline=False)
     else:
         print_conditions(scores, Console(file=sys.stdout))
         if page is not None:
-            say(f"report   {page}")
-        say(f"scores   {file}")
+            print_line(f"report   {page}")
+        print_line(f"scores   {file}")

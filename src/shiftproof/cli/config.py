@@ -1,4 +1,4 @@
-"""``shiftproof.toml``: defaults for the options of every verb, read once before a verb reads its words.
+"""``shiftproof.toml``: defaults for the options of all verbs, read once before options are parsed.
 
 Keys are options as they are typed, without the dashes. Those of a table named like a verb are for that
 verb; those above the first table are for every verb that has the option.
@@ -45,14 +45,14 @@ def read_defaults(command: Any, verbs: Sequence[str], load: LoadVerb) -> dict[st
     for key, value in content.items():
         if key in tables:
             continue
-        if spell_key(key) in own:
-            chosen[spell_key(key)] = (key, value)
+        if format_key(key) in own:
+            chosen[format_key(key)] = (key, value)
         else:
             _check_shared(key, verbs, load)
     for key, value in tables.get(str(command.name), {}).items():
-        if spell_key(key) not in own:
+        if format_key(key) not in own:
             raise InputError(_explain(key, own, f"option of `{command.name}`"))
-        chosen[spell_key(key)] = (key, value)
+        chosen[format_key(key)] = (key, value)
     return {
         own[name].name: _convert(key, value, own[name]) for name, (key, value) in chosen.items()
     }
@@ -63,18 +63,20 @@ def list_options(command: Any) -> dict[str, Any]:
     return {name: option for option in command.params for name in _list_names(option)}
 
 
-def tell_defaults(context: Any, defaults: Mapping[str, Any]) -> None:
-    """Print in one line which options a verb got from which file, without those typed."""
+def describe_defaults(context: Any, defaults: Mapping[str, Any]) -> None:
+    """Print the options that a verb takes from the file, in one line."""
     used = [
         f"--{next(_list_names(option))} {show_value(defaults[option.name])}".rstrip()
         for option in context.command.params
         if option.name in defaults and was_read(context, option)
     ]
     if used:
-        warn(f"{FILE} gives {', '.join(used)} (--no-config leaves it aside)", style="dim")
+        warn(f"{FILE} gives {', '.join(used)} (--no-config ignores it)", style="dim")
 
 
-def blame_file(error: Exception, defaults: Mapping[str, Any], words: Sequence[str]) -> Exception:
+def attribute_to_file(
+    error: Exception, defaults: Mapping[str, Any], words: Sequence[str]
+) -> Exception:
     """Return an error about a value as one about the file, if the file gave the value."""
     option = getattr(error, "param", None)
     typed = {word.partition("=")[0] for word in words}
@@ -90,7 +92,7 @@ def was_read(context: Any, option: Any) -> bool:
     return getattr(source, "name", "") == "DEFAULT_MAP"
 
 
-def spell_key(key: str) -> str:
+def format_key(key: str) -> str:
     """Return a key as the command line spells it: ``batch_size`` is ``batch-size``."""
     return key.replace("_", "-").lower()
 
@@ -117,12 +119,12 @@ def _check_tables(tables: Mapping[str, Any], verbs: Sequence[str]) -> None:
 def _check_shared(key: str, verbs: Sequence[str], load: LoadVerb) -> None:
     """Raise an InputError unless some verb has the option of a key above the first table."""
     known = {name for verb in verbs for name in list_options(load(verb))}
-    if spell_key(key) not in known:
+    if format_key(key) not in known:
         raise InputError(_explain(key, sorted(known), "option of any verb"))
 
 
 def _explain(name: str, known: Any, what: str, shown: str = "") -> str:
-    close = difflib.get_close_matches(spell_key(name), list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(format_key(name), list(known), n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{FILE}: {shown or repr(show_name(name))} is no {what}.{hint}"
 

@@ -11,7 +11,7 @@ import typer
 
 from shiftproof.cli.options import ImageFormat, json_option
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import print_json, print_line, warn
 from shiftproof.counts import plural
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ AsJson: TypeAlias = Annotated[bool, json_option("Print what was done as JSON.")]
 def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:
     """Print what was written and which files are unreadable; exit with 2 if all are."""
     if as_json:
-        say_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
+        print_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
     else:
         there = f", {done.kept:,} {'was' if done.kept == 1 else 'were'} there" if done.kept else ""
-        say(f"{plural(done.written, 'image')} written to {target}{there}")
+        print_line(f"{plural(done.written, 'image')} written to {target}{there}")
         if done.carried:
-            say(f"{plural(done.carried, 'other file')} carried over")
+            print_line(f"{plural(done.carried, 'other file')} carried over")
         parts = {
             "decode": done.decode_seconds,
             verb: done.corrupt_seconds,
@@ -54,7 +54,7 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         }
         if (spent := sum(parts.values())) > 0:
             shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
-            say(f"{spent:.1f} s of CPU: {shares}")
+            print_line(f"{spent:.1f} s of CPU: {shares}")
         show_omissions(done.omissions)
         for reason in done.broken.values():
             warn(f"not readable: {reason}")
@@ -75,20 +75,20 @@ def show_estimate(
 ) -> None:
     """Print a forecast; ``of_each`` names what is written several times for each image."""
     if as_json:
-        say_json(json.dumps({**vars(estimate), **plan.tell(estimate.needs)}, indent=1))
+        print_json(json.dumps({**vars(estimate), **plan.describe(estimate.needs)}, indent=1))
         return
     if estimate.extent is not None:
-        say(estimate.extent)
+        print_line(estimate.extent)
     total = estimate.images * estimate.cells
-    say(
+    print_line(
         f"{estimate.layout}: {plural(estimate.images, 'image')} in "
         f"{plural(estimate.cells, of_each)} {'is' if total == 1 else 'are'} {plural(total, 'image')}"
         + (f", and {plural(estimate.carried, 'other file')}{others}" if estimate.carried else "")
     )
-    say(
+    print_line(
         f"about {show_size(estimate.bytes)} ({show_size(estimate.free_bytes)} are free at {target})"
     )
-    say(
+    print_line(
         f"about {show_duration(estimate.seconds)} with {count_processes(estimate.workers)}, "
         f"{show_duration(estimate.cpu_seconds)} of CPU; tried on "
         f"{plural(len(estimate.sampled), 'image')}"

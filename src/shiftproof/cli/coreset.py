@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 
 
 def register(app: typer.Typer) -> None:
@@ -58,11 +58,11 @@ def coreset(
             out,
             among=among,
             sharding=sharding,
-            say=words.say_beside,
+            say=words.print_notice,
         )
     if as_json:
-        say_json(json.dumps(told, indent=1))
+        print_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
     for name, count in told["nearest_to"].items():
-        say(f"{count:,} of them are nearest to {name}")
+        print_line(f"{count:,} of them are nearest to {name}")

@@ -1,4 +1,4 @@
-"""Options that name corruptions, read as functions; a verb imports this when it runs."""
+"""Parsing options that name corruptions; imported only when a verb runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shiftproof.errors import InputError, UnknownNameError
 
 
 def read_choice(text: str, others: Sequence[str] = ()) -> dict[str, str | CorruptionFunction]:
-    """Read names, sets and chains, and return what each name stands for, without doubles.
+    """Parse names, sets and chains; return each corruption by name, without duplicates.
 
     ``others`` are names beside those of the table: of the folders of a -C tree.
     """
@@ -120,7 +120,7 @@ def resolve_corruptions(
 
 
 def check_choice(named: Mapping[str, str | CorruptionFunction], severities: Sequence[int]) -> None:
-    """Refuse a chain at several severities that all have its own; say if frost will be drawn.
+    """Refuse a chain at several severities that all have its own; warn if frost textures will be generated.
 
     Raises:
         InputError: such a chain.
@@ -131,13 +131,13 @@ def check_choice(named: Mapping[str, str | CorruptionFunction], severities: Sequ
             f"--severities: all corruptions of {fixed} have a severity of their own, so "
             f"{len(severities)} cells would be the same; give one, such as --severities 1."
         )
-    warn_of_drawn_frost(named)
+    warn_of_generated_frost(named)
 
 
-def warn_of_drawn_frost(named: Mapping[str, str | CorruptionFunction]) -> None:
-    """Say on standard error that frost will be drawn, if it will be."""
+def warn_of_generated_frost(named: Mapping[str, str | CorruptionFunction]) -> None:
+    """Print a warning if frost textures will be generated."""
     if any(identity_of(one).endswith(textures.DRAWN) for one in named.values()):
         warn(
-            "Frost is drawn: the published photographs of ice are not here. "
+            "Frost textures are generated: the published photographs of ice are not installed. "
             "`pip install 'shiftproof[frost]'` brings them, or --frost-dir names their folder."
         )

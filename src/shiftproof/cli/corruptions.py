@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.options import json_option
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import print_json, print_line
 
 
 def register(app: typer.Typer) -> None:
@@ -46,10 +46,10 @@ def corruptions(
         from shiftproof.report import write_sheet
 
         write_sheet(show, out, corruptions=resolve_corruptions(chosen, None), seed=seed)
-        say(f"sheet   {out}")
+        print_line(f"sheet   {out}")
         return
     if as_json:
-        say_json(json.dumps(_list_sets() if sets else _list_corruptions(), indent=1))
+        print_json(json.dumps(_list_sets() if sets else _list_corruptions(), indent=1))
         return
     # Each title before what it is the title of is imported.
     console = Console(file=sys.stdout)

@@ -9,7 +9,7 @@ import typer
 
 from shiftproof.cli.copying import show_omissions
 from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
-from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.cli.printing import announce, print_json, print_line, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -44,10 +44,10 @@ def data(
 
     found = find_dataset(source, split=split, images=images, root=root)
     if as_json:
-        say_json(json.dumps(found.as_json(), indent=1))
+        print_json(json.dumps(found.as_json(), indent=1))
     else:
         for sentence in found.sentences:
-            say(sentence)
+            print_line(sentence)
         for sentence in found.notes:
             warn(sentence)
         show_omissions(found.omissions)

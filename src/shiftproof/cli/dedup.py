@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
 
@@ -71,14 +71,14 @@ def dedup(
             clusters=clusters,
             seed=seed,
             sharding=sharding,
-            say=words.say_beside,
+            say=words.print_notice,
         )
     if as_json:
-        say_json(json.dumps(told, indent=1))
+        print_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
-    say(f"{plural(told['pairs'], 'pair')} above {threshold:g}")
+    print_line(f"{plural(told['pairs'], 'pair')} above {threshold:g}")
     if clusters is not None:
         recall = told["recall"]
         known = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"
-        say(f"share of the pairs that the clusters find, measured on a sample: {known}")
+        print_line(f"share of the pairs that the clusters find, measured on a sample: {known}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shiftproof.cli.options import DATA_PANEL
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import print_line
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
@@ -113,7 +113,7 @@ class DenseOptions:
         if not as_json:
             for name, estimate in found.items():
                 _show(name, estimate)
-            say(f"unlabeled {out / FILE}")
+            print_line(f"unlabeled {out / FILE}")
 
 
 def _add_clean(spec: str, folder: str) -> str:
@@ -128,7 +128,7 @@ def _add_clean(spec: str, folder: str) -> str:
 
 def _show(name: str, estimate: DenseEstimate) -> None:
     """Say an estimate, and how far such estimates are off."""
-    say(
+    print_line(
         f"{name}: {estimate.measure} estimated on {plural(estimate.images, 'image')} without labels; "
         f"{100 * estimate.clean:.1f} % on {estimate.labeled} clean labeled ones"
     )
@@ -141,4 +141,4 @@ def _show(name: str, estimate: DenseEstimate) -> None:
                 f"; off by {100 * quality.mean_absolute_error:.1f} points in the mean over "
                 f"{plural(quality.cells, 'cell')} of this run, at most {worst:.1f} ({quality.worst.cell})"
             )
-        say(f"  by {kind}: {100 * value:.1f} %{off}")
+        print_line(f"  by {kind}: {100 * value:.1f} %{off}")

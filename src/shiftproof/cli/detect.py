@@ -35,7 +35,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import print_line
 
 if TYPE_CHECKING:
     from shiftproof.data import DetectionData
@@ -79,10 +79,10 @@ class BoxOptions:
             data, split=self.split, images=folder, root=self.root, box_format=self.box_format
         )
         for fault in dataset.faults[:3]:
-            say(str(fault), error=True)
+            print_line(str(fault), error=True)
         if len(dataset.faults) > 3:
             rest = len(dataset.faults) - 3
-            say(f"and {rest} more; the counts are in the run's record.", error=True)
+            print_line(f"and {rest} more; the counts are in the run's record.", error=True)
         return dataset
 
 

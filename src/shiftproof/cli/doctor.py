@@ -1,4 +1,4 @@
-"""``shiftproof doctor``: what is installed here, what it serves, and what is missing."""
+"""``shiftproof doctor``: installed and missing libraries, and the options that need them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.options import json_option
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
 
@@ -66,14 +66,14 @@ EXTRAS: dict[str, Extra] = {
 """The extras by name; each may need those of torch beside its own."""
 
 ALWAYS = "corrupt, score, data, plan, subset, corruptions"
-"""What needs no extra."""
+"""Verbs that need no extra."""
 
 BASE = {"timm", "hf", "clip", "ultralytics", "demo"}
-"""Extras that bring those of torch."""
+"""Extras that include torch's."""
 
 
 def list_missing(extra: str) -> list[str]:
-    """Return what of an extra, and of torch where it brings that, is not all installed."""
+    """Return the missing distributions of an extra, including those of torch if it needs them."""
     wanted = ["torch", extra] if extra in BASE else [extra]
     return [
         name
@@ -119,13 +119,13 @@ def doctor(
         },
     }
     if as_json:
-        say_json(json.dumps(told, indent=1))
+        print_json(json.dumps(told, indent=1))
     else:
         _show(told)
 
 
 def find_version(distribution: str) -> str | None:
-    """Return the version of what is installed, None where it is not; nothing is imported."""
+    """Return the version of a distribution without importing it; None if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -160,36 +160,36 @@ def list_devices() -> dict[str, list[str]]:
 def _show(told: dict[str, Any]) -> None:
     memory = told["memory_bytes"]
     held = "" if memory is None else f", {memory / 2**30:.1f} GiB of memory"
-    say(
+    print_line(
         f"shiftproof {told['shiftproof']}, Python {told['python']}, {told['platform']}, "
         f"{plural(told['cores'], 'core')}{held}, "
         f"{told['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
     )
     for library, devices in told["devices"].items():
         alone = " (no GPU that it can use)" if devices == ["cpu"] else ""
-        say(f"--device with {library}: {', '.join(devices)}{alone}")
+        print_line(f"--device with {library}: {', '.join(devices)}{alone}")
     _print_extras(told["extras"])
-    say()
+    print_line()
     _print_options(told["options"])
     missing = [name for name, versions in told["extras"].items() if None in versions.values()]
     if missing:
-        say(f"Install what is missing with: {write_pip_line(missing)}")
+        print_line(f"Install what is missing with: {write_pip_line(missing)}")
 
 
 def _print_extras(extras: dict[str, dict[str, str | None]]) -> None:
     table = _begin_table("extra", "here", "brings")
     for name, versions in extras.items():
         brings = ", ".join(f"{one} {version or '(missing)'}" for one, version in versions.items())
-        table.add_row(Text(name), _tell(None in versions.values()), Text(brings))
+        table.add_row(Text(name), _mark_missing(None in versions.values()), Text(brings))
     Console(file=sys.stdout).print(table)
 
 
 def _print_options(options: dict[str, dict[str, Any]]) -> None:
     table = _begin_table("what you type", "works")
-    table.add_row(Text(ALWAYS), _tell(False))
+    table.add_row(Text(ALWAYS), _mark_missing(False))
     for typed, needs in options.items():
         install = f"\n  {needs['pip']}" if needs["missing"] else ""
-        table.add_row(Text(f"{typed}{install}"), _tell(bool(needs["missing"])))
+        table.add_row(Text(f"{typed}{install}"), _mark_missing(bool(needs["missing"])))
     Console(file=sys.stdout).print(table)
 
 
@@ -200,5 +200,5 @@ def _begin_table(*titles: str) -> Table:
     return table
 
 
-def _tell(is_missing: bool) -> Text:
+def _mark_missing(is_missing: bool) -> Text:
     return Text("no", style="yellow") if is_missing else Text("yes", style="green")

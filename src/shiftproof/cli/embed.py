@@ -25,7 +25,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
-from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.cli.printing import announce, print_json, print_line, warn
 from shiftproof.counts import plural
 from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
@@ -213,21 +213,21 @@ def _show_forecast(
 ) -> None:
     needs, plan = forecast.needs, job.plan
     if job.as_json:
-        say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
+        print_json(json.dumps({**dataclasses.asdict(forecast), **plan.describe(needs)}, indent=1))
         return
-    say(f"{items} in {plural(forecast.shards, 'shard')}")
-    say(f"about {show_duration(needs.seconds)}{passes}")
-    say(f"about {show_size(needs.disk)} on the disk")
+    print_line(f"{items} in {plural(forecast.shards, 'shard')}")
+    print_line(f"about {show_duration(needs.seconds)}{passes}")
+    print_line(f"about {show_size(needs.disk)} on the disk")
     plan.show(needs)
 
 
 def _show(done: Embedded, *, as_json: bool) -> None:
     if as_json:
-        say_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
+        print_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
     else:
         there = f", {done.kept:,} {'was' if done.kept == 1 else 'were'} there" if done.kept else ""
-        say(f"{plural(done.rows, 'vector')} of width {done.width} in {done.path}")
-        say(f"{plural(done.written, 'shard')} written{there}")
+        print_line(f"{plural(done.rows, 'vector')} of width {done.width} in {done.path}")
+        print_line(f"{plural(done.written, 'shard')} written{there}")
         show_omissions(done.omissions)
         reasons = list(done.broken.values())
         for reason in reasons[:5]:

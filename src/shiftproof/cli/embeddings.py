@@ -13,7 +13,7 @@ import typer
 
 from shiftproof.cli.options import json_option
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import print_line
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
@@ -41,10 +41,10 @@ Reference = Annotated[
 KeepFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the keep-lists.")
 ]
-Json = Annotated[bool, json_option("Print what came out as JSON.")]
+Json = Annotated[bool, json_option("Print the results as JSON.")]
 
 _ROWS_PANEL = "How embeddings are read"
-_SEARCH_PANEL = "How and where it is searched; what comes out is the same"
+_SEARCH_PANEL = "How and where to search; the results are the same"
 
 Memory = Annotated[
     str,
@@ -180,7 +180,7 @@ def parse_named(words: Sequence[str], option: str) -> dict[str, str]:
         if not name or not path:
             raise InputError(f"{option}: expected NAME=PATH, got {word!r}.")
         if name in named:
-            raise InputError(f"{option}: {name} is there twice; give each a name of its own.")
+            raise InputError(f"{option}: {name} is given twice; use different names.")
         named[name] = path
     return named
 
@@ -190,16 +190,16 @@ def describe_tests(given: Sequence[str]) -> str:
     return ", ".join(parse_named(given, "--test"))
 
 
-def say_beside(sentence: str) -> None:
-    """Show what is to be known before a search, beside what it prints."""
-    say(sentence, error=True)
+def print_notice(sentence: str) -> None:
+    """Print a notice before a search to standard error."""
+    print_line(sentence, error=True)
 
 
 def show_kept(told: dict[str, Any], out: Path) -> None:
-    """Say how many rows stay, and where it is written."""
+    """Print how many rows are kept, and where the list is written."""
     stays = "stays" if told["kept"] == 1 else "stay"
-    say(f"{told['kept']:,} of {plural(told['rows'], 'row')} {stays} ({told['share']:.2%})")
+    print_line(f"{told['kept']:,} of {plural(told['rows'], 'row')} {stays} ({told['share']:.2%})")
     for name in told["files"]:
-        say(f"written  {out / name}")
+        print_line(f"written  {out / name}")
     if told["no_uids"] is not None:
-        say(f"no {out / 'uids.npy'}: {told['no_uids']}", error=True)
+        print_line(f"no {out / 'uids.npy'}: {told['no_uids']}", error=True)

@@ -48,7 +48,7 @@ _output: WatchedFile | None = None
 """The file of standard output, if it has one."""
 
 
-def watch_output() -> None:
+def record_output_errors() -> None:
     """Let standard output record write errors.
 
     Lost output is not written again, so the error would go unnoticed at the end.
@@ -71,7 +71,7 @@ def watch_output() -> None:
     )
 
 
-def print_anything() -> None:
+def allow_any_text() -> None:
     """Let standard output and error print any text, whatever their encoding."""
     codecs.register_error("shiftproof", _spell)
     for stream in (sys.stdout, sys.stderr):
@@ -87,7 +87,7 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     return "".join(letters), error.end
 
 
-def fault_of_output() -> str | None:
+def find_output_error() -> str | None:
     """Return the write error of standard output, or None; a closed pipe is no error."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
@@ -97,7 +97,7 @@ def fault_of_output() -> str | None:
     return f"Standard output cannot be written to ({reason_of(failure)}). What is finished is kept."
 
 
-def fault_of_folder() -> str | None:
+def find_folder_error() -> str | None:
     """Return an error if the working directory does not exist, or None."""
     try:
         Path.cwd()
@@ -150,7 +150,7 @@ def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
     later.start()
 
 
-def tell_stopped(number: int) -> int:
+def describe_stopped(number: int) -> int:
     """Print one line about the signal that ended the command, and return the exit code."""
     word = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"
     with contextlib.suppress(OSError):  # the terminal is closed
@@ -167,7 +167,7 @@ def tell_stopped(number: int) -> int:
 
 def leave(code: int) -> NoReturn:
     """Exit with this code, or with that of a failure if output was lost."""
-    told = fault_of_output()
+    told = find_output_error()
     if told is not None:
         code = code or EXIT_FAILURE
         complain(told)

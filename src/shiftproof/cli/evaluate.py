@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from shiftproof.cli.embeddings import parse_named
-from shiftproof.cli.grid_options import ClassOptions, name_specs, short_name
+from shiftproof.cli.grid_options import ClassOptions, make_short_name, name_specs
 from shiftproof.cli.models import check_classifiers, check_out, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
@@ -109,7 +109,7 @@ def evaluate(
 
     mapped = read_class_map(names.class_map) if names.class_map else None
     # Before models are loaded and asked for sentences, which may take long.
-    named = name_specs(model) if len(model) > 1 else {short_name(model[0]): model[0]}
+    named = name_specs(model) if len(model) > 1 else {make_short_name(model[0]): model[0]}
     check_classifiers(named, names)
     check_request(sets, label_sets, audit, mapped)
     check_out(out)

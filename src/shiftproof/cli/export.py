@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
 if TYPE_CHECKING:
@@ -98,16 +98,16 @@ def _read(data: ImageData) -> Iterator[Image]:
 def _show(done: AdaptedGraph, *, as_json: bool) -> None:
     if as_json:
         told = {**dataclasses.asdict(done), "path": str(done.path)}
-        say_json(json.dumps(told, indent=1))
+        print_json(json.dumps(told, indent=1))
         return
     width = max(len(layer.name) for layer in done.layers)
     for layer in done.layers:
-        say(f"{layer.name:{width}}  {layer.kind}, {plural(layer.channels, 'channel')}")
+        print_line(f"{layer.name:{width}}  {layer.kind}, {plural(layer.channels, 'channel')}")
     batch = "any number of images" if done.batch is None else plural(done.batch, "image")
     measured = (
         f", statistics measured on {plural(done.calibration_images, 'image')}"
         if done.calibration_images
         else ""
     )
-    say(f"{plural(len(done.layers), 'layer adapts', 'layers adapt')}{measured}")
-    say(f"{done.path}: opset {done.opset}, {batch} at once")
+    print_line(f"{plural(len(done.layers), 'layer adapts', 'layers adapt')}{measured}")
+    print_line(f"{done.path}: opset {done.opset}, {batch} at once")

@@ -1,4 +1,4 @@
-"""What ``shiftproof init`` finds out of a model and data, and the settings that follow."""
+"""Inspection of a model and data by ``shiftproof init``, and the resulting settings."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _OPTIONS = {
     "batch-size": ("64", "images that the model gets at a time"),
     "device": ("auto", "cpu, cuda, mps, or the first of them that is there"),
 }
-"""Options that are worth a line in a new file, with a value and what it is."""
+"""Options in a new file, each with a value and a comment."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was found of a model or of data.
+class Inspected:
+    """The result of inspecting a model or data.
 
     Attributes:
-        value: what the option takes.
-        notes: what a person wants to know of it, a sentence each.
-        task: the task that it points to, None where it may be any.
-        folders: of data the folders of the classes, in order.
-        numbered: of a classifier how many classes it has that are numbers alone.
+        value: value of the option.
+        notes: notes for the user, one sentence each.
+        task: the task that it implies; None if unknown.
+        folders: for data, the folders of the classes, in order.
+        numbered: for a classifier, the number of its unnamed classes.
     """
 
     value: str
@@ -55,27 +55,27 @@ class Seen:
     numbered: int = 0
 
 
-def look_at_data(text: str) -> Seen:
-    """Find out what data a path holds.
+def inspect_data(text: str) -> Inspected:
+    """Inspect the data at a path.
 
     Raises:
-        InputError: there is nothing of the kind, or nothing of it can be used.
+        InputError: there are no usable data.
     """
     from shiftproof.data import find_dataset
     from shiftproof.data.layouts import LAYOUTS
 
     if text == "demo":
-        return Seen("demo", ("20 photographs of ImageNet that come with the extra demo",))
+        return Inspected("demo", ("20 photographs of ImageNet that come with the extra demo",))
     found = find_dataset(text)
     if found.problem is not None:
         raise found.problem
     folders = _find_classes(found.pictures)
-    notes = (*found.sentences, *(_tell_labels(folders) if found.layout == "plain" else ()))
-    return Seen(text, notes, LAYOUTS[found.layout].task, folders=folders)
+    notes = (*found.sentences, *(_describe_labels(folders) if found.layout == "plain" else ()))
+    return Inspected(text, notes, LAYOUTS[found.layout].task, folders=folders)
 
 
-def _tell_labels(folders: Sequence[str]) -> tuple[str, ...]:
-    """Say where the labels of a plain folder of images come from."""
+def _describe_labels(folders: Sequence[str]) -> tuple[str, ...]:
+    """Describe the source of the labels of a folder of images."""
     if not folders:
         return ("no labels: how often the answer stays that of the clean image is measured",)
     shown = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
@@ -91,11 +91,10 @@ def _find_classes(pictures: Iterable[str]) -> tuple[str, ...]:
 
 
 def name_model(text: str) -> str:
-    """Return how a model is named: a file or folder gets the source that reads it.
+    """Return the spec of a model: a file or folder gets the source that reads it.
 
     Raises:
-        InputError: a checkpoint whose architecture neither it nor its name says, or a folder that is
-            no model.
+        InputError: a checkpoint of unknown architecture, or a folder that is no model.
     """
     path, query = _split_query(text)
     if not path.exists():
@@ -132,10 +131,10 @@ def _split_query(text: str) -> tuple[Path, str]:
 
 
 def find_architecture(path: Path) -> str:
-    """Return the architecture that a checkpoint names, or that its file is called after.
+    """Return the architecture of a checkpoint, from its content or its file name.
 
     Raises:
-        InputError: neither says it.
+        InputError: neither names it.
     """
     from shiftproof.models.checkpoints.file import read_content
 
@@ -165,10 +164,10 @@ def _list_architectures() -> Iterable[tuple[str, set[str]]]:
     yield "timm", set(timm.list_models())
 
 
-def look_at_model(spec: str, task: Task) -> Seen:
-    """Check a model's name against the sources of a task; what is here is loaded and tried.
+def inspect_model(spec: str, task: Task) -> Inspected:
+    """Check a model's spec against the sources of a task; local models are loaded and tried.
 
-    Nothing is downloaded: a model of a library is looked up when it is measured.
+    Nothing is downloaded: models of libraries are only checked when they are measured.
 
     Raises:
         UnknownNameError: the task has no such source; says the nearest.
@@ -180,23 +179,23 @@ def look_at_model(spec: str, task: Task) -> Seen:
         raise UnknownNameError.of(f"source of models for {task}", source, sources)
     is_here = source in ("onnx", "file", "python") or bool(target and Path(target).is_dir())
     if not is_here:
-        return Seen(spec)
+        return Inspected(spec)
     model = load(spec)
-    notes = _tell_model(model)
+    notes = _describe_model(model)
     is_numbered = any("numbered classes" in phrase for phrase in notes)
-    return Seen(spec, notes, numbered=len(model.classes) if is_numbered else 0)
+    return Inspected(spec, notes, numbered=len(model.classes) if is_numbered else 0)
 
 
-def forget_numbers(model: Seen) -> Seen:
-    """Return the same without the note that its classes are numbers, once a file names them."""
+def drop_numbered_note(model: Inspected) -> Inspected:
+    """Return the model without the note on unnamed classes, once a file names them."""
     return replace(model, notes=tuple(n for n in model.notes if "numbered classes" not in n))
 
 
-def name_classes(model: Seen, data: Seen) -> str:
+def name_classes(model: Inspected, data: Inspected) -> str:
     """Return the text of a file of class names, "" where none is needed.
 
-    A classifier that was trained on folders by torchvision's ImageFolder or what copies it has one
-    output for each, in the order of their names, and does not know them.
+    A classifier trained with torchvision's ImageFolder has one output per folder, sorted by name, but does
+    not store the names.
     """
     numbers = {str(number) for number in range(model.numbered)}
     if model.numbered != len(data.folders) or not model.numbered or numbers & set(data.folders):
@@ -204,10 +203,10 @@ def name_classes(model: Seen, data: Seen) -> str:
     return "".join(f"{name}\n" for name in data.folders)
 
 
-def match_folders(model: Seen, data: Seen, task: Task) -> tuple[str, ...]:
-    """Say where none of the folders is a class of ImageNet, which a library's models know as a rule.
+def match_folders(model: Inspected, data: Inspected, task: Task) -> tuple[str, ...]:
+    """Note if no folder is a class of ImageNet, as models of libraries usually expect.
 
-    Such a model is not loaded here, so its classes are not known for certain.
+    Such models are not loaded here, so their classes are not certain.
     """
     from shiftproof.classes import imagenet
 
@@ -222,8 +221,8 @@ def match_folders(model: Seen, data: Seen, task: Task) -> tuple[str, ...]:
     )
 
 
-def _tell_model(model: Any) -> tuple[str, ...]:
-    """Return what was taken for granted of a loaded model, and how many classes it has."""
+def _describe_model(model: Any) -> tuple[str, ...]:
+    """Return the assumptions about a loaded model, and its number of classes."""
     assumed = tuple(getattr(model, "assumed", ()))
     names = getattr(model, "classes", None)
     if names is None or any("classes" in phrase for phrase in assumed):
@@ -241,7 +240,9 @@ def _find_loader(task: Task) -> tuple[Iterable[str], Callable[[str], Any]]:
     return models.SEGMENTER_LOADERS, models.load_segmenter
 
 
-def write_settings(model: Seen, data: Seen, task: Task, classes: str | None = None) -> str:
+def write_settings(
+    model: Inspected, data: Inspected, task: Task, classes: str | None = None
+) -> str:
     """Return the text of ``shiftproof.toml``; ``classes`` is the file that names the model's classes.
 
     Raises:
@@ -284,8 +285,8 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def try_again(ask: Callable[[], Seen], complain: Callable[[object], None]) -> Seen:
-    """Ask until the answer can be used; what is wrong with one is said."""
+def ask_until_valid(ask: Callable[[], Inspected], complain: Callable[[object], None]) -> Inspected:
+    """Ask until the answer is valid, printing what is wrong."""
     while True:
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""The options of the verbs that fill a grid (`bench`, `detect`, `segment`), and how models are named."""
+"""Options of the verbs that run a grid (`bench`, `detect`, `segment`), and the names of models."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ Templates: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class AnytimeOptions:
-    """Options that ask for one number to some precision, and not for every cell."""
+    """Options to estimate one number to some precision instead of all cells."""
 
     precision: Annotated[
         float | None,
@@ -129,7 +129,7 @@ class AnytimeOptions:
 
     @property
     def wanted(self) -> str | None:
-        """The option that asks for one number; the most exacting where there are several."""
+        """The option that selects one number; the first of several."""
         if self.compare:
             return "--compare"
         if self.budget is not None:
@@ -167,17 +167,17 @@ class CalibrateOptions:
     ] = None
 
     def choose_coverage(self) -> float:
-        """Return the share that was asked for, or the usual one.
+        """Return the given coverage, or the default.
 
         Raises:
-            InputError: one was asked for and nothing is calibrated.
+            InputError: a coverage is given without calibration.
         """
         from shiftproof.bench.calibrators import COVERAGE
 
         if self.coverage is None:
             return COVERAGE
         if self.calibrate is None:
-            raise InputError("--coverage has an effect with --calibrate only.")
+            raise InputError("--coverage has an effect only with --calibrate.")
         return self.coverage
 
 
@@ -191,17 +191,17 @@ class ClassOptions:
 
 
 @dataclass(frozen=True)
-class AskedOptions(AnytimeOptions, CalibrateOptions):
+class MeasurementOptions(AnytimeOptions, CalibrateOptions):
     """Options of what is measured of classifiers: one number, or every cell; with calibration or not."""
 
     def check(self, models: int) -> None:
         """Refuse impossible budgets and precisions, and calibration where one number alone is measured.
 
         Args:
-            models: how many there are.
+            models: number of models.
 
         Raises:
-            InputError: a budget or precision that is none, or options that do not go together.
+            InputError: an invalid budget or precision, or options that contradict each other.
         """
         check_precision(self.precision)
         if self.budget is not None:
@@ -217,20 +217,20 @@ class AskedOptions(AnytimeOptions, CalibrateOptions):
 
 @dataclass(frozen=True)
 class CorruptionOptions:
-    """Which corruptions there are."""
+    """Corruptions."""
 
     corruptions: Corruptions = "common"
     frost_dir: FrostFolder = None
     constants: Constants = "published"
 
     def describe(self) -> str:
-        """Return what is asked for, as it was typed."""
+        """Return the options as typed."""
         return f"corruptions {self.corruptions}"
 
 
 @dataclass(frozen=True)
 class ShiftOptions(CorruptionOptions):
-    """Which corruptions there are, and how strong."""
+    """Corruptions and severities."""
 
     severities: Severities = "1-5"
 
@@ -244,7 +244,7 @@ class ShiftOptions(CorruptionOptions):
         return parse_severities(self.severities)
 
     def describe(self) -> str:
-        """Return what is asked for, as it was typed."""
+        """Return the options as typed."""
         word = "severity" if self.severities.isdecimal() else "severities"
         return f"{super().describe()}, {word} {self.severities}"
 
@@ -266,7 +266,7 @@ class ShiftOptions(CorruptionOptions):
 
 @dataclass(frozen=True)
 class GridOptions:
-    """How the images are shown, and where the models run."""
+    """The protocol, and where the models run."""
 
     protocol: Annotated[
         str,
@@ -296,7 +296,7 @@ class GridOptions:
     ] = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be read or reached before a model is loaded."""
+        """Refuse invalid options before a model is loaded."""
         from shiftproof.bench.protocol import parse_protocol
 
         parse_protocol(self.protocol)
@@ -316,7 +316,7 @@ class GridOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """What a device does, and in which precision."""
+    """Precision of the networks, and where images are corrupted."""
 
     dtype: Annotated[
         Dtype | None,
@@ -345,10 +345,10 @@ _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def parse_budget(text: str) -> float:
-    """Read a time such as ``10min``, ``45s`` or ``1.5h`` as seconds.
+    """Parse a time such as ``10min``, ``45s`` or ``1.5h``; return seconds.
 
     Raises:
-        InputError: it is no time, or none above 0.
+        InputError: it is not a time above 0.
 
     >>> parse_budget("1.5h")
     5400.0
@@ -391,7 +391,7 @@ def check_budget(
     """Read the budget of a run of detectors or segmenters as seconds, before a model is loaded.
 
     Raises:
-        InputError: it or the precision is none, or stands beside an option that it does not go with.
+        InputError: the budget or the precision is invalid, or contradicts another option.
     """
     check_precision(precision)
     if budget is None:
@@ -419,7 +419,7 @@ def check_budget(
 
 
 def split_images(text: str | None) -> tuple[int | str | None, str | None]:
-    """Read ``--images`` as how many images or the name of a list, or as the place that they lie in.
+    """Parse ``--images``: a number of images, the name of a list, or their folder.
 
     Raises:
         InputError: it could be either, or is a number below 1.
@@ -433,12 +433,12 @@ def split_images(text: str | None) -> tuple[int | str | None, str | None]:
     if not (text.isdecimal() or text in SUBSETS):
         return None, text
     if Path(text).exists():
-        raise InputError(f"--images {text} is there as a folder, too; write ./{text} for that.")
+        raise InputError(f"--images {text} is also a folder; write ./{text} for the folder.")
     return int(text) if text.isdecimal() else text, None
 
 
 def parse_adapters(text: str) -> list[str]:
-    """Read ``"batchnorm:prior=16 rpl"`` as a list of specs; ``none`` is none.
+    """Parse ``"batchnorm:prior=16 rpl"`` as a list of specs; ``none`` is an empty list.
 
     Raises:
         InputError: they are separated by commas.
@@ -453,9 +453,9 @@ def parse_adapters(text: str) -> list[str]:
 
 
 def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
-    """Return specs by the names of their models in the run: a single one is the source.
+    """Return specs by the names of their models in the run; a single model is called "source".
 
-    Beside the models of a run of several in the folder ``out`` it has a name of its own.
+    If the run in the folder ``out`` has several models, it has its own name.
 
     Raises:
         InputError: two of them would have one name.
@@ -464,7 +464,7 @@ def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
         return {"source": specs[0]}
     named: dict[str, str] = {}
     for spec in specs:
-        name = short_name(spec)
+        name = make_short_name(spec)
         if name in named:
             raise InputError(
                 f"Two models are called {name!r}; run them one by one and compare the runs by "
@@ -475,7 +475,7 @@ def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
 
 
 def _holds_several(out: Path) -> bool:
-    """Whether there is a run whose models have names of their own."""
+    """Whether the folder has a run with several models."""
     if not out.is_dir():
         return False
     from shiftproof.runs.folder import RunFolder
@@ -486,14 +486,14 @@ def _holds_several(out: Path) -> bool:
     return isinstance(models, dict) and bool(models) and list(models) != ["source"]
 
 
-def short_name(spec: str) -> str:
-    """Return what a model of several is called: its own part of the spec, as it can name a folder.
+def make_short_name(spec: str) -> str:
+    """Return the name of a model among several: the model part of its spec, as the name of a folder.
 
-    It is never ``source``, which is what the only model of a run is called.
+    It is never ``source``, the name of a single model.
     """
     target = spec.partition("?")[0].rpartition(":")[2]
     if spec.startswith("open_clip:") and target.count("/") == 1 and target[0] not in "./~":
-        # One tag of weights is there for many architectures.
+        # Many architectures have weights with the same tag.
         target = target.replace("/", "-")
     stem = target.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"

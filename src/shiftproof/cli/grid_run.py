@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GridCommand:
-    """What is typed alike for all tasks."""
+    """The options common to all tasks."""
 
     models: Sequence[str]
     data: str
@@ -82,7 +82,7 @@ class GridCommand:
             corrupt_on: workers or device.
 
         Raises:
-            UnknownNameError, InputError: no such corruption, or none that can be had so.
+            UnknownNameError, InputError: no such corruption, or one that is impossible here.
         """
         others = () if copies is None else copies.other_corruptions
         corruptions = self.shifts.choose(others, depth, from_copies=copies is not None)

@@ -11,19 +11,19 @@ import typer
 from shiftproof.cli.config import FILE
 from shiftproof.cli.first_settings import (
     VERBS,
-    Seen,
+    Inspected,
     Task,
-    forget_numbers,
-    look_at_data,
-    look_at_model,
+    ask_until_valid,
+    drop_numbered_note,
+    inspect_data,
+    inspect_model,
     match_folders,
     name_classes,
     name_model,
-    try_again,
     write_settings,
 )
 from shiftproof.cli.options import data_option, model_option
-from shiftproof.cli.printing import announce, complain, say
+from shiftproof.cli.printing import announce, complain, print_line
 from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.files import write_bytes
@@ -74,7 +74,7 @@ def init(
         announce(f"Looking at {model} and {data}")
     spec = name_model(model) if model else _ask_model()
     seen_data = (
-        look_at_data(data) if data else try_again(lambda: look_at_data(_ask(DATA)), complain)
+        inspect_data(data) if data else ask_until_valid(lambda: inspect_data(_ask(DATA)), complain)
     )
     chosen = task or _ask_task(seen_data)
     seen_model = _look_at_model(spec, chosen, is_guessed=task is None)
@@ -83,25 +83,27 @@ def init(
         *seen_data.notes,
         *match_folders(seen_model, seen_data, chosen),
     ):
-        say(note)
+        print_line(note)
     classes = _write_classes(seen_model, seen_data, force=force)
-    named = seen_model if classes is None else forget_numbers(seen_model)
+    named = seen_model if classes is None else drop_numbered_note(seen_model)
     settings = write_settings(named, seen_data, chosen, classes)
     write_bytes(FILE, settings.encode("utf-8"))
-    say(f"Wrote {FILE}. Next: shiftproof {VERBS[chosen]} --dry-run, which says what a run takes;")
-    say(f"then shiftproof {VERBS[chosen]}.")
+    print_line(
+        f"Wrote {FILE}. Next: shiftproof {VERBS[chosen]} --dry-run, which says what a run takes;"
+    )
+    print_line(f"then shiftproof {VERBS[chosen]}.")
 
 
-def _write_classes(model: Seen, data: Seen, *, force: bool) -> str | None:
+def _write_classes(model: Inspected, data: Inspected, *, force: bool) -> str | None:
     """Write the names of the classes where the model has numbers alone; return the file's name."""
     names = name_classes(model, data)
     if not names:
         return None
     if CLASSES.exists() and not force:
-        say(f"{CLASSES} is there already and is taken for the names of the model's classes.")
+        print_line(f"{CLASSES} is there already and is taken for the names of the model's classes.")
         return str(CLASSES)
     write_bytes(CLASSES, names.encode("utf-8"))
-    say(
+    print_line(
         f"Wrote {CLASSES}: the model's {plural(model.numbered, 'class')} take the names of the "
         f"folders in "
         "alphabetical order, as torchvision's ImageFolder numbers them. Mend it if yours differ."
@@ -118,9 +120,9 @@ def _check_terminal(model: str | None, data: str | None) -> None:
         )
 
 
-def _look_at_model(spec: str, task: Task, *, is_guessed: bool) -> Seen:
+def _look_at_model(spec: str, task: Task, *, is_guessed: bool) -> Inspected:
     try:
-        return look_at_model(spec, task)
+        return inspect_model(spec, task)
     except InputError as error:
         if not is_guessed or isinstance(error, BrokenFileError):
             raise
@@ -135,10 +137,10 @@ def _ask(question: str, default: str | None = None) -> str:
 
 
 def _ask_model() -> str:
-    return try_again(lambda: Seen(name_model(_ask(MODEL))), complain).value
+    return ask_until_valid(lambda: Inspected(name_model(_ask(MODEL))), complain).value
 
 
-def _ask_task(data: Seen) -> Task:
+def _ask_task(data: Inspected) -> Task:
     """Return the task that the data suggest; at a terminal it has to be confirmed."""
     likely: Task = data.task or "classification"
     if not sys.stdin.isatty():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.options import LOG_HELP
-from shiftproof.cli.printing import announce, say
+from shiftproof.cli.printing import announce, print_line
 
 
 def register(app: typer.Typer) -> None:
@@ -36,4 +36,4 @@ def log(
         check_tracker(place)
     for run in opened:
         for place in to:
-            say(f"logged   {log_run(run, place)}")
+            print_line(f"logged   {log_run(run, place)}")

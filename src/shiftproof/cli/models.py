@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.options import json_option
-from shiftproof.cli.printing import say_json, warn
+from shiftproof.cli.printing import print_json, warn
 
 if TYPE_CHECKING:
     from shiftproof.cli.grid_options import ClassOptions
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show_assumed(model: object) -> None:
-    """Say in one line, on standard error, what was taken for granted when a model was loaded."""
+    """Print the assumptions made when a model was loaded, in one line to standard error."""
     if phrases := getattr(model, "assumed", ()):
         warn(f"{getattr(model, 'name', 'model')}: {'; '.join(phrases)}", style="dim")
 
@@ -41,7 +41,7 @@ def load_classifiers(
     kept: Path,
     dtype: Dtype | None = None,
 ) -> dict[str, Classifier]:
-    """Load classifiers by the names of their specs, and say what was taken for granted."""
+    """Load classifiers by name and spec, and print the assumptions."""
     from shiftproof.models import load_classifier
 
     check_classifiers(specs, names)
@@ -113,7 +113,7 @@ OPTIONS: dict[str, str] = {
     "window": "segmenters: pixels of the window that is moved over the image",
     "stride": "segmenters: pixels between two windows",
 }
-"""What may stand behind the ``?`` of a model's name."""
+"""Options after the ``?`` of a model's spec."""
 
 
 def describe_entries(entries: Mapping[str, _Described]) -> dict[str, str]:
@@ -130,7 +130,7 @@ def models(
     """
     if as_json:
         found = {kind: describe_entries(entries) for kind, (_, entries, _) in list_kinds().items()}
-        say_json(json.dumps(found, indent=1))
+        print_json(json.dumps(found, indent=1))
         return
     for kind, title in TITLES.items():
         _print_title(title)  # before what is listed is imported
@@ -178,7 +178,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
 
 
 def _explain(entry: _Described, common: tuple[str, ...]) -> str:
-    """Return what an entry is, how it is written, and what may stand behind it."""
+    """Return description, example and options of an entry."""
     lines = [entry.description]
     if example := getattr(entry, "example", None):
         takes = [*getattr(entry, "options", ()), *common]

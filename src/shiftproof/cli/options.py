@@ -1,4 +1,4 @@
-"""Options that several verbs have, each spelled once; nothing here imports what a verb needs to run."""
+"""Options of several verbs, each defined once; imports nothing that verbs need to run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.errors import InputError
 
-DATA_PANEL = "Data, where the names do not say enough"
+DATA_PANEL = "Ambiguous data"
 SHIFT_PANEL = "How images are changed"
 RUN_PANEL = "How it runs"
 
@@ -22,7 +22,7 @@ CORRUPTIONS_HELP = (
 FROST_HELP = (
     "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped. "
     "Without it those of an installed imagecorruptions are taken (pip install 'shiftproof\\[frost]'); "
-    "without either frost is drawn."
+    "without either, frost textures are generated."
 )
 DEPTH_HELP = (
     "Depth maps for the corruptions of the set 3d: a folder with NAME.png (16 bits, 512 a meter) or "
@@ -77,7 +77,7 @@ def _complete_device(incomplete: str) -> list[str]:
 Out: TypeAlias = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Folder of the run; one that was interrupted is resumed."
+        "--out", "-o", metavar="DIR", help="Folder of the run; an interrupted run is resumed."
     ),
 ]
 GridOut: TypeAlias = Annotated[

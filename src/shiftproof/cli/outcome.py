@@ -14,7 +14,7 @@ from rich.console import Console
 
 from shiftproof.cli.copying import show_duration
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import print_json, print_line, warn
 from shiftproof.counts import plural
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shiftproof.bench import Forecast
     from shiftproof.runs import AnytimeRun, BreakingRun, EvaluationRun, ProbeRun, Run
     from shiftproof.runs.run import AnyRun
-    from shiftproof.runs.scores.grid import Scored
+    from shiftproof.runs.scores.grid import ModelScores
 
 
 def show_outcome(
@@ -44,31 +44,31 @@ def show_outcome(
     page = write_page(run.path)
     places = _log(run, log)
     if as_json:
-        say_json(run.folder.scores_file.read_text(encoding="utf-8"))
+        print_json(run.folder.scores_file.read_text(encoding="utf-8"))
         return
     broken = scores.images.broken
     print_table(scores, Console(file=sys.stdout))
     subset = describe_subset(run)
     if subset is not None:
-        say(subset)
+        print_line(subset)
     for entry in broken[:5]:
         warn(f"not readable: {entry.reason}")
     if len(broken) > 5:
         warn(f"and {len(broken) - 5} more, listed in the report")
     if isinstance(run, Run):
         classes = run.head.classes
-        doubt = doubt_clean(run.scores.measure.name, run.scores.models[0], classes)
+        doubt = warn_if_near_chance(run.scores.measure.name, run.scores.models[0], classes)
         if doubt is not None:
             warn(doubt)
         if trust:
             _show_trust(run)
     if page is not None:
-        say(f"report   {page}")
-    say(f"scores   {run.folder.scores_file}")
+        print_line(f"report   {page}")
+    print_line(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
-        say(f"records  {run.path / 'records'}")
+        print_line(f"records  {run.path / 'records'}")
     for place in places:
-        say(f"logged   {place}")
+        print_line(f"logged   {place}")
 
 
 def _show_trust(run: Run) -> None:
@@ -76,7 +76,7 @@ def _show_trust(run: Run) -> None:
 
     lines, lost = describe_trust(run)
     for line in lines:
-        say(line)
+        print_line(line)
     for line in lost:
         warn(line)
 
@@ -92,27 +92,27 @@ def _log(run: AnyRun[Any], log: Sequence[str]) -> list[str]:
 def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> None:
     """Print the forecast of a run."""
     if as_json:
-        told = {**dataclasses.asdict(forecast), **plan.tell(forecast.needs)}
-        say_json(json.dumps(told, indent=1))
+        told = {**dataclasses.asdict(forecast), **plan.describe(forecast.needs)}
+        print_json(json.dumps(told, indent=1))
         return
     if forecast.extent is not None:
-        say(forecast.extent)
+        print_line(forecast.extent)
     models = plural(forecast.models, "model")
-    say(
+    print_line(
         f"{plural(forecast.images, 'image')} in {plural(forecast.cells, 'cell')}, {models}: "
         f"{plural(forecast.passes, 'pass')} of an image through a model"
     )
-    say(
+    print_line(
         f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "
         f"and corrupting, by {count_processes(forecast.workers)}, and "
         f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
         f"{plural(forecast.tried, 'image')}"
     )
-    say(
+    print_line(
         f"about {show_size(forecast.disk)} on the disk, of which checkpoints are removed at the end"
     )
     plan.show(forecast.needs)
-    say(
+    print_line(
         "Fewer images: --images N, or --precision POINTS. Fewer cells: --corruptions, --severities."
     )
 
@@ -136,7 +136,7 @@ NEAR_CHANCE = 0.85
 """Share of the error of guessing above which a clean error suggests a wrong setup."""
 
 
-def doubt_clean(measure: str, model: Scored, classes: Mapping[str, Any]) -> str | None:
+def warn_if_near_chance(measure: str, model: ModelScores, classes: Mapping[str, Any]) -> str | None:
     """Return a warning if a classifier is little better than guessing on clean images."""
     clean = model.of_clean(measure) if measure == "error" else None
     count = classes.get("count")

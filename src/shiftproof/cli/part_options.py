@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import print_line
 from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -121,5 +121,5 @@ class PartOptions:
         except UnfinishedError as error:
             if self.worker is None:
                 raise
-            say(f"This worker's share is done. {error}")
+            print_line(f"This worker's share is done. {error}")
             raise typer.Exit from error

@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shiftproof.cli.grid_options import name_specs, short_name
+from shiftproof.cli.grid_options import make_short_name, name_specs
 from shiftproof.cli.models import check_classifiers, show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.cli.printing import announce, print_json, print_line, warn
 from shiftproof.counts import plural
 from shiftproof.data.presence import check_presence
 
@@ -73,14 +73,14 @@ def perturb(
     ] = 1,
     seed: Seed = 0,
     device: Device = "auto",
-    as_json: AsJson = False,
+    to_json: AsJson = False,
     *,
     parts: PartOptions,
 ) -> None:
     """Measure how often predictions flip while images change a little (ImageNet-P)."""
     backend = parts.choose()
     named = name_specs(model or ["demo"])
-    referred = None if reference is None else short_name(reference)
+    referred = None if reference is None else make_short_name(reference)
     if reference is not None and referred is not None:
         named[referred] = reference
     check_presence(data, "images")
@@ -92,7 +92,7 @@ def perturb(
     from shiftproof.bench.stability import (
         RUN_FILE,
         SCORES_FILE,
-        check_choice,
+        check_arguments,
         check_perturbations,
         measure_stability,
         open_images,
@@ -110,7 +110,7 @@ def perturb(
     images = open_images(data)
     check_target(out, RUN_FILE, what="a run", ours=("records",))
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
-    check_choice(models, names, referred, difficulty)
+    check_arguments(models, names, referred, difficulty)
     for one in models.values():
         show_assumed(one)
     with parts.share():
@@ -124,25 +124,25 @@ def perturb(
             seed=seed,
             backend=backend,
         )
-    if as_json:
-        say_json((out / SCORES_FILE).read_text(encoding="utf-8"))
+    if to_json:
+        print_json((out / SCORES_FILE).read_text(encoding="utf-8"))
         return
     for name, title in models.items():
         _print(scores, name, title.name)
         if len(title.classes) < TOP:
-            say(f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class')}")
+            print_line(f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class')}")
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
-    say(f"scores   {out / SCORES_FILE}")
+    print_line(f"scores   {out / SCORES_FILE}")
 
 
 def _print(scores: Stability, model: str, title: str) -> None:
     from shiftproof.bench.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
 
-    shown = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
+    frames = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
     heads = {FLIP: "FP, %", DISTANCE: "uT5D", FLIP_RATE: "FR, %", DISTANCE_RATE: "T5D, %"}
     rows = scores.figures[model]
-    measures = [one for one in shown if any(one in row for row in rows.values())]
+    measures = [one for one in frames if any(one in row for row in rows.values())]
     table = Table(
         "perturbation", *(heads[one] for one in measures), box=None, header_style="bold",
         pad_edge=False, title=f"{title}, {plural(scores.images, 'image')}", title_justify="left",
@@ -151,7 +151,7 @@ def _print(scores: Stability, model: str, title: str) -> None:
         cells = []
         for one in measures:
             figure = row.get(one)
-            scale = shown[one]
+            scale = frames[one]
             cells.append(
                 "-"
                 if figure is None

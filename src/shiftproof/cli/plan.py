@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shiftproof.cli import embeddings as words
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def plan(
         gpu_rate=gpu_rate,
     )
     if as_json:
-        say_json(json.dumps(dataclasses.asdict(planned), indent=1))
+        print_json(json.dumps(dataclasses.asdict(planned), indent=1))
     else:
         _show(planned, processes)
 
@@ -97,9 +97,9 @@ def _show(plan: AuditPlan, workers: int) -> None:
             "--device of audit)"
         )
     for name, line in lines.items():
-        say(f"{name:<7} {line}")
+        print_line(f"{name:<7} {line}")
     rates = plan.rates
-    say(
+    print_line(
         f"measured here, one core: {rates.top_k / 1e6:,.0f}, {rates.nearest / 1e6:,.0f} and "
         f"{rates.prune / 1e6:,.0f} million pairs a second (top-k, nearest, prune). Rows that lie "
         "otherwise may take half or twice as long."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shiftproof.cli.options import DryRun
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import print_line
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
@@ -43,7 +43,7 @@ class PlanOptions:
                 f"--rate: expected what an hour of a machine costs, 0 or more, got {self.rate:g}."
             )
 
-    def tell(self, needs: Needs) -> dict[str, Any]:
+    def describe(self, needs: Needs) -> dict[str, Any]:
         """Return the needs of the work for JSON."""
         cost = None if self.rate is None else needs.cost(self.rate)
         return {**asdict(needs), "rate": self.rate, "cost": cost}
@@ -51,10 +51,10 @@ class PlanOptions:
     def show(self, needs: Needs) -> None:
         """Print memory, cost, and the number of workers that can share the work."""
         shared = f"; up to {needs.parts:,} machines can share the work" if needs.parts > 1 else ""
-        say(f"about {show_size(needs.memory)} of memory{shared}")
+        print_line(f"about {show_size(needs.memory)} of memory{shared}")
         if self.rate is not None:
             hours = needs.seconds / 3600
-            say(
+            print_line(
                 f"about {needs.cost(self.rate):,.2f} for {hours:,.2f} hours at {self.rate:g} an hour"
             )
 

@@ -22,12 +22,12 @@ _CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-
 """Characters that are valid in JSON, but control a terminal."""
 
 
-def say(text: str = "", *, newline: bool = True, error: bool = False) -> None:
+def print_line(text: str = "", *, newline: bool = True, error: bool = False) -> None:
     """Print text to standard output, or standard error."""
     typer.echo(show_text(text), nl=newline, err=error)
 
 
-def say_json(text: str) -> None:
+def print_json(text: str) -> None:
     """Print JSON to standard output, with control characters as JSON escapes."""
     text = show_folders(text)
     try:

@@ -143,7 +143,7 @@ def probe(
         show_assumed(encoder)
     with parts.share():
         run = measure(
-            _by_name(encoders),
+            _name_encoders(encoders),
             dataset,
             out=out,
             factors=named,
@@ -165,7 +165,7 @@ def _count_images(text: str | None) -> tuple[int, str | None]:
     return IMAGES if count is None else count, folder
 
 
-def _by_name(encoders: Sequence[EncoderLike]) -> dict[str, EncoderLike]:
+def _name_encoders(encoders: Sequence[EncoderLike]) -> dict[str, EncoderLike]:
     """Name encoders; the second of one architecture with other weights gets a number."""
     named: dict[str, EncoderLike] = {}
     for encoder in encoders:

@@ -9,7 +9,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
 
@@ -77,10 +77,10 @@ def prune(
             size=None if size is None else parse_count(size),
             seed=seed,
             sharding=sharding,
-            say=words.say_beside,
+            say=words.print_notice,
         )
     if as_json:
-        say_json(json.dumps(told, indent=1))
+        print_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
     _show(told)
@@ -88,14 +88,16 @@ def prune(
 
 def _show(told: dict[str, Any]) -> None:
     for name, count in told.get("removed", {}).items():
-        say(f"{name}: {plural(count, 'row')} too close")
+        print_line(f"{name}: {plural(count, 'row')} too close")
     names = told.get("shared", {}).get("names", [])
     for one, row in zip(names, told.get("shared", {}).get("matrix", []), strict=False):
         for other, share in zip(names, row, strict=True):
             if one != other and share is not None:
-                say(f"of what {other} costs, pruning for {one} removes {share:.1%}")
+                print_line(f"of what {other} costs, pruning for {one} removes {share:.1%}")
     for name, proof in told.get("proof", {}).items():
         if proof["holds"]:
-            say(f"proof: none of {plural(proof['rows'], 'row')} of {name} is closer than it may be")
+            print_line(
+                f"proof: none of {plural(proof['rows'], 'row')} of {name} is closer than it may be"
+            )
         else:
-            say(f"{plural(proof['violations'], 'row')} of {name} closer than allowed")
+            print_line(f"{plural(proof['violations'], 'row')} of {name} closer than allowed")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from shiftproof.cli.options import json_option
-from shiftproof.cli.printing import announce, say, say_json, warn
+from shiftproof.cli.printing import announce, print_json, print_line, warn
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def report(
         typer.Option(
             "--calibration",
             metavar="DIR",
-            help="For a run without labels: a labeled run of the same model, to say how right it "
-            "is believed to be.",
+            help="For a run without labels: a labeled run of the same model, from which its "
+            "accuracy is estimated.",
         ),
     ] = None,
     images: Annotated[
@@ -85,7 +85,7 @@ def report(
 
     opened = [load_run(path) for path in runs]
     if model_index:
-        say(_write_model_index(opened), newline=False)
+        print_line(_write_model_index(opened), newline=False)
         return
     if as_json or table:
         if calibration is not None or images:
@@ -104,7 +104,7 @@ def report(
     )
     for sentence in describe_differences(runs) if len(runs) > 1 else ():
         warn(sentence)
-    say(f"report   {page}")
+    print_line(f"report   {page}")
 
 
 def _print_scores(
@@ -130,14 +130,14 @@ def _print_scores(
     writers["md"] = table_markdown
     [run] = opened
     if as_json:
-        say_json(run.folder.scores_file.read_text(encoding="utf-8"))
+        print_json(run.folder.scores_file.read_text(encoding="utf-8"))
     elif form in writers:
-        say(writers[form](run.scores), newline=False)
+        print_line(writers[form](run.scores), newline=False)
     else:
         print_table(run.scores, Console(file=sys.stdout))
         subset = describe_subset(run)
         if subset is not None:
-            say(subset)
+            print_line(subset)
 
 
 def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:
@@ -157,4 +157,4 @@ def _print_ranking(runs: list[Path], form: TableForm | None) -> None:
     if form is None or form == "text":
         print_ranking(runs, Console(file=sys.stdout))
     else:
-        say(write_ranking(runs, "markdown" if form == "md" else form), newline=False)
+        print_line(write_ranking(runs, "markdown" if form == "md" else form), newline=False)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftproof.cli.options import Device, Out, Workers, json_option, model_option
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 
 if TYPE_CHECKING:
     from shiftproof_reproduce import Result
@@ -90,12 +90,12 @@ def reproduce(
         recipe, out=out, scale=scale, data=data, model=model, device=device, workers=workers
     )
     if as_json:
-        say_json((out / "result.json").read_text(encoding="utf-8"))
+        print_json((out / "result.json").read_text(encoding="utf-8"))
         return
     show(result, Console(file=sys.stdout))
-    say(f"page     {out / 'README.md'}")
-    say(f"result   {out / 'result.json'}")
-    say(f"runs     {out / 'runs'}")
+    print_line(f"page     {out / 'README.md'}")
+    print_line(f"result   {out / 'result.json'}")
+    print_line(f"runs     {out / 'runs'}")
 
 
 def load_experiments() -> ModuleType:

@@ -21,7 +21,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.part_options import PartOptions
-from shiftproof.cli.printing import announce, say
+from shiftproof.cli.printing import announce, print_line
 from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
@@ -137,7 +137,7 @@ def score(
             backend=backend,
         )
     for line in run.head.describe_faults():
-        say(line, error=True)
+        print_line(line, error=True)
     show_outcome(run, as_json=as_json, trust=held.calibrate is not None)
 
 
@@ -148,7 +148,7 @@ def _open(
     classes: str | None,
 ) -> ImageData | str | None:
     """Open the truth where options say how; else leave it as it was given."""
-    from shiftproof.bench.scoring import task_of
+    from shiftproof.bench.scoring import guess_task
     from shiftproof.bench.segmentation_scoring import ANSWER_NUMBERS
     from shiftproof.data import open_detection_data, open_segmentation_data
 
@@ -157,7 +157,7 @@ def _open(
     split, images, root = truth.split, truth.images, truth.root
     masks, condition = truth.masks, truth.condition
     given = predictions if isinstance(predictions, dict) else {"": predictions}
-    if task_of({name: Path(path) for name, path in given.items()}) == "segmentation":
+    if guess_task({name: Path(path) for name, path in given.items()}) == "segmentation":
         if images is not None or root is not None:
             raise InputError("--images and --root are of boxes and classes; give --masks.")
         if split is None and masks is None and condition is None:

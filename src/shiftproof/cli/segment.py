@@ -97,7 +97,7 @@ class LabelMapOptions:
             split=self.split,
             masks=self.masks,
             classes=self.classes,
-            void=_numbers(self.void),
+            void=_parse_numbers(self.void),
             condition=self.condition,
         )
 
@@ -165,7 +165,7 @@ def segment(
     run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _parse_numbers(text: str) -> tuple[int, ...]:
     if text.strip() in ("", "none"):
         return ()
     words = [word.strip() for word in text.split(",")]

@@ -135,7 +135,7 @@ def stylize(
 
     asked: dict[str, Any] = {
         "styles": style.styles,
-        "engine": _engine(parts.method or style.method, style.weights),
+        "engine": _make_engine(parts.method or style.method, style.weights),
         "alpha": style.alpha,
         "combined": style.combined,
         "per_image": style.per_image,
@@ -155,7 +155,7 @@ def stylize(
     show_done(done, target, verb="stylize", as_json=as_json)
 
 
-def _engine(name: str, weights: list[Path] | None) -> Engine:
+def _make_engine(name: str, weights: list[Path] | None) -> Engine:
     from shiftproof.stylize import AdaIN, free
 
     if name == "free":

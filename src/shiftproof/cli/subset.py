@@ -11,7 +11,7 @@ import typer
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.printing import announce, say, say_json
+from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
 
@@ -56,14 +56,14 @@ def subset(
 
     done = write_subset(rows.open(train), keep, out, tars=tars)
     if as_json:
-        say_json(json.dumps(dataclasses.asdict(done), indent=1))
+        print_json(json.dumps(dataclasses.asdict(done), indent=1))
         return
     there = f", {plural(done.kept, 'file was', 'files were')} there" if done.kept else ""
-    say(
+    print_line(
         f"{plural(done.rows, 'row stays', 'rows stay')}; "
         f"{plural(done.shards, 'shard')} written to {out}{there}"
     )
     if tars is not None:
-        say(
+        print_line(
             f"{plural(done.tars, 'tar')} with {plural(done.samples, 'sample')} written to {out / 'tars'}"
         )

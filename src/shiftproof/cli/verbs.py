@@ -10,8 +10,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from shiftproof.cli.config import blame_file, read_defaults, tell_defaults
-from shiftproof.cli.places import expand_home, take_urls
+from shiftproof.cli.config import attribute_to_file, describe_defaults, read_defaults
+from shiftproof.cli.url_arguments import accept_urls, expand_home
 
 VERBS: dict[str, str] = {
     "demo": "A whole run on 20 photographs with a model, both included.",
@@ -65,8 +65,8 @@ class Verb(TyperCommand):
         defaults = {} if is_switched_off else read_defaults(command, list(VERBS), load_verb)
         make = functools.partial(_make, command, info_name, parent, extra)
         context = make(words, defaults)
-        tell_defaults(context, defaults)
-        take_urls(context, words, defaults, make)
+        describe_defaults(context, defaults)
+        accept_urls(context, words, defaults, make)
         return context
 
 
@@ -86,7 +86,7 @@ def _make(
             name, [*map(expand_home, words)], parent, default_map=given or None, **extra
         )
     except Exception as error:
-        blamed = blame_file(error, defaults, words)
+        blamed = attribute_to_file(error, defaults, words)
         if blamed is error:
             raise
         raise blamed from error

@@ -73,8 +73,8 @@ def compare(
     found = (figure.summarize() for figure in pair.figures)
     return Comparison(
         kind=those.kind,
-        baseline=_side(those, models[0]),
-        candidate=_side(these, models[1]),
+        baseline=_make_side(those, models[0]),
+        candidate=_make_side(these, models[1]),
         images=pair.images,
         cells=pair.cells,
         level=LEVEL,
@@ -134,7 +134,7 @@ def _choose_model(run: AnyRun[Any], name: str | None, liked: str | None) -> str:
     return name
 
 
-def _side(run: AnyRun[Any], model: str) -> Side:
+def _make_side(run: AnyRun[Any], model: str) -> Side:
     title = next(one.title for one in run.scores.models if one.name == model)
     return Side(clean_text(run.path.resolve().name), clean_text(model), clean_text(title))
 

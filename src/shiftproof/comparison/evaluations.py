@@ -34,13 +34,13 @@ def pair_evaluations(
     figures, images = [], 0
     for place, name in enumerate(names):
         cell = Cell(name, 0)
-        pair = _share(
+        pair = _select_shared(
             read_cell(baseline.folder.records_file(models[0], cell)),
             read_cell(candidate.folder.records_file(models[1], cell)),
             f"{baseline.path} and {candidate.path}, {name}",
         )
         found = replicate_set(dict(zip(_NAMES, pair, strict=True)), place, name)
-        figures.append(_figure(name, found["baseline"][0], found["candidate"][0]))
+        figures.append(_make_figure(name, found["baseline"][0], found["candidate"][0]))
         images += len(pair[0])
     worst = find_worst(figures)
     return Pair(
@@ -52,7 +52,7 @@ def pair_evaluations(
     )
 
 
-def _figure(name: str, baseline: Replicates, candidate: Replicates) -> Figure:
+def _make_figure(name: str, baseline: Replicates, candidate: Replicates) -> Figure:
     return Figure(name, name, "set", "share", False, baseline, candidate)
 
 
@@ -65,7 +65,9 @@ def _average(figures: list[Figure]) -> Figure:
     return Figure("mean", "Mean accuracy", "headline", "share", False, *mean)
 
 
-def _share(one: CellRecords, other: CellRecords, what: str) -> tuple[CellRecords, CellRecords]:
+def _select_shared(
+    one: CellRecords, other: CellRecords, what: str
+) -> tuple[CellRecords, CellRecords]:
     """Return the records of the common images, in the same order."""
     places = {name: at for at, name in enumerate(other.ids)}
     mine = [at for at, name in enumerate(one.ids) if name in places]

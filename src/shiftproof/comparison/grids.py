@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from shiftproof.bench.gathering import gather_shared, grid_of, list_images, task_of
-from shiftproof.bench.summary import replicate
+from shiftproof.bench.gathering import find_task, gather_shared, list_images, read_grid
+from shiftproof.bench.summary import collect_replicates
 from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.comparison.figures import Figure, Pair, find_worst, fold
 from shiftproof.errors import RunMismatchError
 from shiftproof.report import corruption_title
-from shiftproof.report.wording import cell_title
+from shiftproof.report.wording import title_cell
 from shiftproof.runs.resamples import Key, Replicates
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
@@ -36,10 +36,10 @@ def pair_grids(
         InputError: a run without records, or of a custom task that was not given.
         BrokenFileError: a file of a run cannot be read.
     """
-    chosen = task_of(baseline, task)
+    chosen = find_task(baseline, task)
     _check_measures(baseline, candidate)
     cells, images = _share_cells(baseline, candidate), _share_images(baseline, candidate)
-    grid = Grid(cells, [] if _count_unshared(baseline, candidate) else grid_of(baseline).missing)
+    grid = Grid(cells, [] if _count_unshared(baseline, candidate) else read_grid(baseline).missing)
     named = {(at, model): name for (at, model), name in zip(enumerate(models), _NAMES, strict=True)}
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
         folder = gather_shared([baseline, candidate], chosen, Path(temporary), named, cells, images)
@@ -70,8 +70,8 @@ def _check_measures(baseline: Run, candidate: Run) -> None:
 
 
 def _share_cells(baseline: Run, candidate: Run) -> list[Cell]:
-    theirs = set(grid_of(candidate).cells)
-    shared = [cell for cell in grid_of(baseline).cells if cell in theirs]
+    theirs = set(read_grid(candidate).cells)
+    shared = [cell for cell in read_grid(baseline).cells if cell in theirs]
     if not any(not cell.is_clean for cell in shared):
         raise RunMismatchError(
             f"{baseline.path} and {candidate.path} have no corrupted cell in common. Run both with the "
@@ -92,7 +92,7 @@ def _share_images(baseline: Run, candidate: Run) -> list[str]:
 
 
 def _count_unshared(baseline: Run, candidate: Run) -> int:
-    return len(set(grid_of(baseline).cells) ^ set(grid_of(candidate).cells))
+    return len(set(read_grid(baseline).cells) ^ set(read_grid(candidate).cells))
 
 
 def _describe_unshared(baseline: Run, candidate: Run, cells: int, images: int) -> list[str]:
@@ -111,7 +111,7 @@ def _describe_unshared(baseline: Run, candidate: Run, cells: int, images: int) -
 
 
 def _list_figures(measured: Measured, grid: Grid) -> list[Figure]:
-    those, these = (replicate(measured, name, grid) for name in _NAMES)
+    those, these = (collect_replicates(measured, name, grid) for name in _NAMES)
     both = {key: (those[key], these[key]) for key in those if key in these}
     first = measured.measures[0]
     corruptions = [
@@ -126,7 +126,7 @@ def _list_figures(measured: Measured, grid: Grid) -> list[Figure]:
         *corruptions,
         *(
             Figure(
-                str(cell), cell_title(str(cell)), "cell", first.unit, first.lower_is_better, *pair
+                str(cell), title_cell(str(cell)), "cell", first.unit, first.lower_is_better, *pair
             )
             for cell in grid.corrupted
             if (pair := both.get(("cell", cell, first.name))) is not None

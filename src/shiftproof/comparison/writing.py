@@ -12,7 +12,7 @@ from rich.text import Text
 from shiftproof.comparison.figures import fold
 from shiftproof.comparison.result import Check, Comparison, Difference, Finding, Side
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report.wording import Spelling, level, plural, spelling_of
+from shiftproof.report.wording import NumberFormat, find_number_format, level, plural
 
 _WORDS: dict[Finding, str] = {
     "better": "better",
@@ -21,7 +21,7 @@ _WORDS: dict[Finding, str] = {
     "same": "the same",
 }
 _STYLES: dict[Finding, str] = {"better": "green", "worse": "bold red", "not shown": "", "same": ""}
-_VERDICTS = {"fail": "fails", "unclear": "cannot be told", "pass": "passes"}
+_VERDICTS = {"fail": "fails", "unclear": "unclear", "pass": "passes"}
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -31,17 +31,17 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for heading in (comparison.baseline.run, comparison.candidate.run, "difference", "interval"):
         table.add_column(Text(heading), justify="right", overflow="fold")
     table.add_column("")
-    for one in _main_rows(comparison):
+    for one in _list_main_rows(comparison):
         found = Text(_WORDS[one.finding], style=_STYLES[one.finding])
-        table.add_row(Text(one.title), *_figures(one), found)
+        table.add_row(Text(one.title), *_format_figures(one), found)
     console.print(Text(_describe_pair(comparison)))
     console.print(table)
     for check in comparison.checks:
         style = "bold red" if check.failed else "yellow" if check.verdict == "unclear" else "green"
-        console.print(Text(_tell_check(check), style=style))
+        console.print(Text(_describe_check(check), style=style))
 
 
-def tell_outcome(comparison: Comparison) -> str:
+def describe_outcome(comparison: Comparison) -> str:
     """Return a sentence on whether the gate passes; empty without conditions."""
     if not comparison.checks:
         return ""
@@ -49,22 +49,26 @@ def tell_outcome(comparison: Comparison) -> str:
     if failed:
         return f"The gate fails: {failed} of {plural(len(comparison.checks), 'check')}."
     unclear = sum(check.verdict == "unclear" for check in comparison.checks)
-    told = f" {unclear} cannot be told; --strict would fail them." if unclear else ""
+    told = (
+        f" {plural(unclear, 'check is', 'checks are')} unclear; --strict would fail them."
+        if unclear
+        else ""
+    )
     return f"The gate holds: {plural(len(comparison.checks), 'check')}.{told}"
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return a summary for a pull request: the conditions first, then the differences."""
-    lines = [f"### {_heading(comparison)}", "", _describe_pair(comparison), ""]
+    lines = [f"### {_write_heading(comparison)}", "", _describe_pair(comparison), ""]
     for warning in comparison.warnings:
-        lines += [f"> **Not like for like:** {_escape(warning)}", ""]
+        lines += [f"> **Not comparable:** {_escape(warning)}", ""]
     if comparison.checks:
         lines += ["| condition | measured | |", "|---|---|---|"]
         lines += [_check_row(check) for check in comparison.checks]
         lines += [""]
-    lines += _difference_rows(comparison, "headline")
+    lines += _write_differences(comparison, "headline")
     detail = "set" if comparison.kind == "evaluation" else "corruption"
-    rows = _difference_rows(comparison, detail)
+    rows = _write_differences(comparison, detail)
     if rows:
         what = "test set" if detail == "set" else "corruption"
         lines += ["<details>", f"<summary>Each {what}</summary>", "", *rows, "</details>", ""]
@@ -72,7 +76,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _heading(comparison: Comparison) -> str:
+def _write_heading(comparison: Comparison) -> str:
     if not comparison.checks:
         return "Robustness"
     return "Robustness: the gate fails" if comparison.failed else "Robustness: the gate holds"
@@ -81,10 +85,10 @@ def _heading(comparison: Comparison) -> str:
 def _check_row(check: Check) -> str:
     mark = "❌" if check.failed else "⚠️" if check.verdict == "unclear" else "✅"
     code = check.condition.replace("`", "'").replace("|", "\\|")  # the one mark of a table's own
-    return f"| `{code}` | {_escape(_tell_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
+    return f"| `{code}` | {_escape(_describe_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
 
 
-def _difference_rows(comparison: Comparison, role: str) -> list[str]:
+def _write_differences(comparison: Comparison, role: str) -> list[str]:
     found = [one for one in comparison.differences if one.role == role]
     if not found:
         return []
@@ -93,7 +97,7 @@ def _difference_rows(comparison: Comparison, role: str) -> list[str]:
         f"| | {_escape(names[0])} | {_escape(names[1])} | difference | interval | |",
         "|---|---:|---:|---:|---:|---|",
         *(
-            f"| {_escape(one.title)} | {' | '.join(_figures(one))} | {_WORDS[one.finding]} |"
+            f"| {_escape(one.title)} | {' | '.join(_format_figures(one))} | {_WORDS[one.finding]} |"
             for one in found
         ),
         "",
@@ -121,7 +125,9 @@ def comparison_junit(comparison: Comparison) -> str:
     for check in comparison.checks:
         _add_case(suite, check, _describe_pair(comparison))
     if comparison.warnings:
-        ElementTree.SubElement(suite, "system-err").text = _clean("\n".join(comparison.warnings))
+        ElementTree.SubElement(suite, "system-err").text = _strip_invalid(
+            "\n".join(comparison.warnings)
+        )
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -133,15 +139,15 @@ def _add_case(suite: ElementTree.Element, check: Check, pair: str) -> None:
     several = fold(check.name) not in fold(check.condition)
     name = f"{check.condition}: {check.name}" if several else check.condition
     case = ElementTree.SubElement(
-        suite, "testcase", classname="shiftproof.compare", name=_clean(name), time="0"
+        suite, "testcase", classname="shiftproof.compare", name=_strip_invalid(name), time="0"
     )
     told = ElementTree.SubElement(case, "failure" if check.failed else "system-out")
     if check.failed:
-        told.attrib.update(message=_clean(_tell_check(check)), type=check.verdict)
-    told.text = _clean(f"{pair}\n{_tell_check(check)}")
+        told.attrib.update(message=_strip_invalid(_describe_check(check)), type=check.verdict)
+    told.text = _strip_invalid(f"{pair}\n{_describe_check(check)}")
 
 
-def _clean(text: str) -> str:
+def _strip_invalid(text: str) -> str:
     """Remove characters that XML 1.0 (section 2.2) does not allow."""
     return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
@@ -149,7 +155,7 @@ def _clean(text: str) -> str:
 # ---------------------------------------------------------------- shared by all formats
 
 
-def _main_rows(comparison: Comparison) -> list[Difference]:
+def _list_main_rows(comparison: Comparison) -> list[Difference]:
     return [one for one in comparison.differences if one.role != "cell"]
 
 
@@ -168,29 +174,29 @@ def _name(side: Side) -> str:
     return side.title or side.model
 
 
-def _figures(one: Difference) -> tuple[str, str, str, str]:
+def _format_figures(one: Difference) -> tuple[str, str, str, str]:
     """Return both values, their difference (shares in percentage points), and its interval."""
-    spelling = spelling_of(one.unit)
+    number_format = find_number_format(one.unit)
     return (
-        spelling.with_sign(one.baseline.value),
-        spelling.with_sign(one.candidate.value),
-        spelling.change(one.difference.value),
-        spelling.change_span(one.difference),
+        number_format.with_sign(one.baseline.value),
+        number_format.with_sign(one.candidate.value),
+        number_format.change(one.difference.value),
+        number_format.change_span(one.difference),
     )
 
 
-def _tell_check(check: Check) -> str:
-    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_tell_figure(check)}"
+def _describe_check(check: Check) -> str:
+    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_describe_figure(check)}"
 
 
-def _tell_figure(check: Check) -> str:
-    spelling = spelling_of(check.unit)
-    what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, spelling)}"
+def _describe_figure(check: Check) -> str:
+    number_format = find_number_format(check.unit)
+    what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, number_format)}"
     return what if check.level == 0.95 else f"{what}, {level(round(check.level, 4))}"
 
 
-def _spell(check: Check, spelling: Spelling) -> str:
+def _spell(check: Check, number_format: NumberFormat) -> str:
     interval: Interval = check.interval
     if check.change:
-        return spelling.change_with_span(interval)
-    return spelling.with_span(interval)
+        return number_format.change_with_span(interval)
+    return number_format.with_span(interval)

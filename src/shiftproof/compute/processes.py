@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from shiftproof.compute.progress import console
 from shiftproof.compute.tuning import ATTEMPTS, end_with_parent, tune_own_process
 from shiftproof.errors import InputError, RunError
-from shiftproof.io.holding import at_end, current_work
+from shiftproof.io.folder_locks import current_scope, on_exit
 
 if TYPE_CHECKING:
     from loky.process_executor import ProcessPoolExecutor
@@ -86,7 +86,7 @@ def map_ordered(
     which standard error is told, where the system has no room for what processes share.
     At most ``workers + lookahead`` items are under way or waiting to be taken, which bounds memory.
     A worker that is killed is replaced and its items are done again; workers end with this process, or
-    with the function that :func:`~shiftproof.io.holding.frees_folders` marks, in which the next call
+    with the function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, in which the next call
     finds them with all that they have imported and compiled.
 
     Raises:
@@ -126,14 +126,14 @@ def map_ordered(
 def start_workers(workers: int, modules: Sequence[str] = ()) -> None:
     """Start the processes of the next :func:`map_ordered` with so many, while this one prepares the work.
 
-    Only within a function that :func:`~shiftproof.io.holding.frees_folders` marks, at whose end they
+    Only within a function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, at whose end they
     end.
 
     Args:
         workers: how many; 0 starts none.
         modules: what they import meanwhile.
     """
-    work = current_work()
+    work = current_scope()
     if workers < 1 or work is None:
         return
     pool = _claim(workers)
@@ -149,20 +149,20 @@ _POOLS = "pools of worker processes"
 
 def _claim(workers: int) -> _Pool:
     """Return worker processes that the function at work has and does not use now, or new ones."""
-    work = current_work()
+    work = current_scope()
     for pool in work.list_kept(_POOLS) if work is not None else ():
         if pool.workers == workers and work is not None:
             work.drop(_POOLS, pool)
             return cast(_Pool, pool)
     new = _Pool(workers)
     # However the work ends, before its folder is let go of.
-    at_end(functools.partial(new.end, kill=True))
+    on_exit(functools.partial(new.end, kill=True))
     return new
 
 
 def _release(pool: _Pool) -> None:
     """Keep worker processes that have nothing to do for what the same function asks next."""
-    work = current_work()
+    work = current_scope()
     if work is None:
         pool.end(kill=False)
     else:

@@ -99,7 +99,7 @@ def join_severities(severities: Sequence[int]) -> str:
     return join_names([str(severity) for severity in severities])
 
 
-def tell(line: str | None) -> None:
+def print_extent(line: str | None) -> None:
     """Print a line on what is there and what is added to standard error; nothing for None."""
     if line is not None:
         console.print(show_text(line), markup=False, highlight=False, soft_wrap=True)

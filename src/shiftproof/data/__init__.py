@@ -18,7 +18,7 @@ from shiftproof.lazy import load_name
 
 if TYPE_CHECKING:
     from shiftproof.data.copies.corrupted_copy import estimate_export, export_corrupted
-    from shiftproof.data.copies.export import Estimate
+    from shiftproof.data.copies.estimate import Estimate
     from shiftproof.data.copies.writing import Exported
     from shiftproof.data.dataset import ImageData
     from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
@@ -100,7 +100,7 @@ _NAMES = {
     "CorruptedTree": "shiftproof.data.images.corrupted",
     "DemoPhotographs": "shiftproof.data.images.demo",
     "DetectionData": "shiftproof.data.detection.boxes",
-    "Estimate": "shiftproof.data.copies.export",
+    "Estimate": "shiftproof.data.copies.estimate",
     "Exported": "shiftproof.data.copies.writing",
     "Fault": "shiftproof.data.detection.boxes",
     "FoundDataset": "shiftproof.data.found",

@@ -63,7 +63,7 @@ def find_images(root: Path) -> ImageListing:
     pending = [(root, "")]
     while pending:
         folder, prefix = pending.pop()
-        for entry in _entries(folder):
+        for entry in _list_entries(folder):
             name = prefix + entry.name
             if _is_folder(entry):
                 if entry.is_symlink():
@@ -158,7 +158,7 @@ def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
     return found
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder and not hidden, sorted: links are met in the same order everywhere."""
     try:
         with os.scandir(folder) as entries:
@@ -177,7 +177,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def folders_in(root: Path) -> list[Path]:
     """Return the folders in ``root`` that are not hidden, sorted by name."""
-    return [Path(entry.path) for entry in _entries(root) if _is_folder(entry)]
+    return [Path(entry.path) for entry in _list_entries(root) if _is_folder(entry)]
 
 
 def read_below(root: Path, name: str) -> Image:
@@ -199,10 +199,10 @@ def read_below(root: Path, name: str) -> Image:
 def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
     """Return the fingerprint of the content of each file, in the order of ``names``."""
     # Of a million names, Paths would take longer than the files.
-    return files.file_fingerprints(_regular(os.path.join(root, name)) for name in names)  # noqa: PTH118
+    return files.file_fingerprints(_is_regular(os.path.join(root, name)) for name in names)  # noqa: PTH118
 
 
-def _regular(path: str) -> str:
+def _is_regular(path: str) -> str:
     """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
     # Those of pathlib raise where a name is too long.
     if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113
@@ -219,10 +219,10 @@ def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
     known = set(others)
     by_stem: dict[str, list[str]] = {}
     for other in known:
-        by_stem.setdefault(_without_suffix(other), []).append(other)
+        by_stem.setdefault(drop_suffix(other), []).append(other)
     found: dict[str, str | None] = {}
     for name in names:
-        stem = _without_suffix(name)
+        stem = drop_suffix(name)
         same_stem = by_stem.get(stem, [])
         if name in known:
             found[name] = name
@@ -233,7 +233,8 @@ def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def _without_suffix(name: str) -> str:
+def drop_suffix(name: str) -> str:
+    """Return a relative path without the suffix of its last part."""
     return str(PurePosixPath(name).with_suffix(""))
 
 
@@ -263,3 +264,8 @@ def shorten(names: Iterable[str], count: int = 5) -> str:
     listed = list(names)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
     return ", ".join(listed[:count]) + more
+
+
+def join_below(folder: str, name: str) -> str:
+    """Join two relative paths with ``/``; ``folder`` may be ``.``."""
+    return str(PurePosixPath(folder) / name)

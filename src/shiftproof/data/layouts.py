@@ -10,22 +10,22 @@ from typing import Literal
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.detection.coco_files import coco_candidates
+from shiftproof.data.detection.coco_files import list_coco_candidates
 from shiftproof.data.detection.layouts import (
     BoxReading,
     find_cityscapes,
     find_coco_data,
     find_voc_data,
     find_yolo_data,
+    list_yolo_files,
     open_cityscapes,
     open_coco,
     open_row_boxes,
     open_tar_boxes,
     open_voc,
     open_yolo,
-    yolo_files,
 )
-from shiftproof.data.detection.voc import voc_folders
+from shiftproof.data.detection.voc import list_voc_folders
 from shiftproof.data.detection.voc_files import find_voc
 from shiftproof.data.detection.yolo import has_labels, is_yolo
 from shiftproof.data.found import FoundDataset, Request
@@ -120,7 +120,7 @@ LAYOUTS: dict[str, Layout] = {
     "voc": Layout(
         "Pascal VOC",
         find_voc_data,
-        marks=voc_folders,
+        marks=list_voc_folders,
         traces=find_voc,
         open_boxes=open_voc,
         task="detection",
@@ -131,7 +131,7 @@ LAYOUTS: dict[str, Layout] = {
         "YOLO",
         find_yolo_data,
         is_file=is_yolo,
-        marks=yolo_files,
+        marks=list_yolo_files,
         traces=has_labels,
         open_boxes=open_yolo,
         task="detection",
@@ -142,7 +142,7 @@ LAYOUTS: dict[str, Layout] = {
         "COCO",
         find_coco_data,
         is_file=lambda path: path.suffix.lower() == ".json",
-        marks=coco_candidates,
+        marks=list_coco_candidates,
         open_boxes=open_coco,
         task="detection",
         takes=frozenset({"split", "images", "label_set"}),

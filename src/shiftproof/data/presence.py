@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from shiftproof.errors import InputError
 from shiftproof.io.border import suggest_sibling
-from shiftproof.io.places import has_braces, is_url
+from shiftproof.io.locations import has_braces, is_url
 
 Kind = Literal["images", "boxes", "label maps", "copies", "results"]
 

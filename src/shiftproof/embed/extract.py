@@ -22,7 +22,7 @@ from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
 from shiftproof.io.border import show_name
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import EncoderLike, Preprocessing, TextEncoder
 from shiftproof.provenance import provenance
 from shiftproof.shards import (
@@ -79,7 +79,7 @@ class Embedded:
         self.broken.update(record["broken"])
 
 
-@frees_folders
+@releases_locks
 def embed(
     encoder: EncoderLike,
     data: str | Path | ImageData | Pictures,

@@ -21,7 +21,7 @@ from shiftproof.embed.folder import EmbeddingFolder, MetadataRow
 from shiftproof.embed.sources import SHARD_SIZE
 from shiftproof.embed.text_source import Texts, open_texts
 from shiftproof.errors import InputError
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import TextEncoder
 from shiftproof.models.encoders.texts import PROBE
 from shiftproof.shards import (
@@ -36,7 +36,7 @@ from shiftproof.shards import (
 from shiftproof.types import F16
 
 
-@frees_folders
+@releases_locks
 def embed_texts(
     encoder: TextEncoder,
     texts: str | Path | Sequence[str] | Texts,

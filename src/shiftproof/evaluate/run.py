@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftproof.bench.arguments import check_at_least_one, check_readable, default_workers
-from shiftproof.bench.filling import Stretch
+from shiftproof.bench.arguments import check_at_least_one, check_readable, choose_workers
+from shiftproof.bench.filling import Workload
 from shiftproof.bench.named_models import load_models
 from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.bench.sharing import Filling, fill_shared
+from shiftproof.bench.sharing import FillJob, fill_shared
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
 from shiftproof.counts import plural
@@ -22,7 +22,7 @@ from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
 from shiftproof.evaluate.summary import summarize
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.classifiers.load import check_classifier
@@ -38,7 +38,7 @@ from shiftproof.types import Cell
 KIND = "evaluation"
 
 
-@frees_folders
+@releases_locks
 def evaluate(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
     data: Mapping[str, ImageData | str | Path],
@@ -99,7 +99,7 @@ def evaluate(
     audited = None if audit is None else read_audit(Path(audit), [one.name for one in sets])
     answering = {one.name: _restrict_all(named, one) for one in sets}
     where = str(next(iter(named.values())).settings.get("device", "cpu"))
-    workers = default_workers(where) if workers is None else workers
+    workers = choose_workers(where) if workers is None else workers
     settings = {
         "models": {name: model.settings for name, model in named.items()},
         "data": {one.name: _settings(one) for one in sets},
@@ -111,12 +111,14 @@ def evaluate(
         Path(out), KIND, plain(settings), about, shared=isinstance(backend, Scheduled)
     )
     _save_prompts(folder, named)
-    stretches = [
-        _stretch(one, alike) for one in sets for alike in group_by_geometry(answering[one.name])
+    workloads = [
+        _make_workload(one, alike)
+        for one in sets
+        for alike in group_by_geometry(answering[one.name])
     ]
     fill_shared(
         folder,
-        Filling(stretches, ClassifierRecording(), batch_size),
+        FillJob(workloads, ClassifierRecording(), batch_size),
         backend,
         workers=workers,
         show_progress=show_progress,
@@ -160,10 +162,10 @@ def _save_prompts(folder: RunFolder, models: Mapping[str, ClassifierLike]) -> No
             vectors.save(folder.path)
 
 
-def _stretch(one: OpenSet, models: Mapping[str, ClassifierLike]) -> Stretch:
+def _make_workload(one: OpenSet, models: Mapping[str, ClassifierLike]) -> Workload:
     geometry = next(iter(models.values())).preprocess.geometry
     view = OnTheFly(one.data, geometry, {}, seed=0)
-    return Stretch(view, [_episode(one.name, len(one.data))], one.data.samples, models)
+    return Workload(view, [_episode(one.name, len(one.data))], one.data.samples, models)
 
 
 def _episode(name: str, count: int) -> Episode:
@@ -171,9 +173,9 @@ def _episode(name: str, count: int) -> Episode:
     visit = Visit(
         cells=(Cell(name, 0),),
         rows=np.arange(count, dtype=np.int32),
-        which=np.zeros(count, dtype=np.int32),
+        cell_indices=np.zeros(count, dtype=np.int32),
         start=0,
-        number=0,
+        pass_index=0,
         recorded=True,
         ends_pass=True,
     )

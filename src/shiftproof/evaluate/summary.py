@@ -19,7 +19,7 @@ from shiftproof.metrics import intervals
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_tables
-from shiftproof.runs.resamples import Replicates, round_figure
+from shiftproof.runs.resamples import Replicates, divide, round_figure
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.evaluation import (
     MEASURE,
@@ -138,7 +138,7 @@ def replicate_set(
     # A seed for each set, so that sets of the same size are resampled independently.
     sums = intervals.sum_resamples(columns, count, seed=SEED + number)
     return {
-        model: (_share(values[:, 1], values[:, 0]), _share(values[:, 2], values[:, 0]))
+        model: (divide(values[:, 1], values[:, 0]), divide(values[:, 2], values[:, 0]))
         for model, values in zip(tables, sums, strict=True)
     }
 
@@ -147,12 +147,6 @@ def _columns(record: CellRecords) -> F64:
     """Return ``(N, 3)``: whether an image counts, is correct at top 1, and at top 5."""
     best, top = _right(record)
     return np.stack([record.readable, best, top & record.readable], axis=1).astype(np.float64)
-
-
-def _share(above: F64, below: F64) -> F64:
-    result = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=result, where=below != 0)
-    return result
 
 
 def _differ(

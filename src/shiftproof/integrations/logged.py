@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.runs.run import AnyRun, Run
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.tidy import TidyScores
 
@@ -70,7 +70,7 @@ def list_figures(scores: TidyScores) -> dict[str, float]:
     }
 
 
-def _list_model(model: Scored, measure: str, *, several: bool) -> Iterator[tuple[str, float]]:
+def _list_model(model: ModelScores, measure: str, *, several: bool) -> Iterator[tuple[str, float]]:
     front = f"{clean_text(model.name)}/" if several else ""
     for name, figure in model.summary.items():
         if figure is None:

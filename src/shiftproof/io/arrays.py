@@ -22,7 +22,7 @@ from shiftproof.io import files
 from shiftproof.io.border import convert_errors, reason_of
 from shiftproof.io.border import open_regular as open_regular
 
-_LONGEST_HEADER = 1 << 16
+_MAX_HEADER = 1 << 16
 _DEFLATE_RATIO = 1032
 """Maximum expansion of one compressed byte (zlib's documentation)."""
 
@@ -59,7 +59,7 @@ def read_header(raw: IO[bytes], name: str | Path, size: int) -> Header:
         BrokenFileError: no ``.npy`` form, Python objects, not stored row by row, or cut short.
     """
     with convert_errors(name, "no array in NumPy's .npy form"):
-        counted = io.BytesIO(raw.read(_LONGEST_HEADER))
+        counted = io.BytesIO(raw.read(_MAX_HEADER))
         version = np.lib.format.read_magic(counted)
         read = (
             np.lib.format.read_array_header_1_0
@@ -159,7 +159,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             name = entry.filename.removesuffix(".npy")
             with convert_errors(f"{path}, {name}", "damaged or cut short"):
                 data = archive.read(entry)
-                if len(data) < _LONGEST_HEADER:
+                if len(data) < _MAX_HEADER:
                     # Without dimension: what read_header refuses, but a job's part may hold.
                     arrays[name] = np.load(io.BytesIO(data), allow_pickle=False, mmap_mode=None)
                     continue
@@ -199,7 +199,7 @@ def open_archive(raw: IO[bytes], name: str | Path) -> Iterator[zipfile.ZipFile]:
             for entry in archive.infolist():
                 bound = min(entry.compress_size, size)
                 if entry.compress_type != zipfile.ZIP_STORED:
-                    bound = bound * _DEFLATE_RATIO + _LONGEST_HEADER
+                    bound = bound * _DEFLATE_RATIO + _MAX_HEADER
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise BrokenFileError(
                         f"{name}: {entry.filename} is compressed in a way that NumPy does not write."

@@ -1,8 +1,7 @@
-"""Outputs that several machines write: what others have finished is looked for before work counts as
-unfinished.
+"""Outputs that several machines write: finished parts of other machines are fetched when needed.
 
-A folder that all machines see shows it at once. The local copy of an output behind a URL does not: who
-keeps that copy says here how to look.
+A folder on a shared disk shows them at once. For the local copy of an output behind a URL, the owner of the
+copy registers here how to fetch them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _looks: ContextVar[tuple[tuple[Path, Look], ...]] = ContextVar("_looks", default
 
 
 @contextlib.contextmanager
-def looking(folder: Path, look: Look) -> Iterator[None]:
-    """Say how to look for what other machines have finished in a folder, while the block runs."""
+def register_arrivals(folder: Path, look: Look) -> Iterator[None]:
+    """Register how to fetch finished files of other machines into a folder, while the block runs."""
     token = _looks.set((*_looks.get(), (folder.absolute(), look)))
     try:
         yield
@@ -31,7 +30,7 @@ def looking(folder: Path, look: Look) -> Iterator[None]:
 
 
 def fetch_finished(folder: Path, is_all_there: Callable[[], bool]) -> None:
-    """Fetch what other machines have finished, if with that nothing is missing."""
+    """Fetch the finished files of other machines if, with these, nothing is missing."""
     for root, look in _looks.get():
         if folder.absolute().is_relative_to(root):
             look(is_all_there)

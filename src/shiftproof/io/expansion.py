@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-DEEPEST = 64
+MAX_DEPTH = 64
 
 
 def check_expansion(root: Any, bound: int, children: Callable[[Any], Iterable[Any] | None]) -> None:
@@ -31,8 +31,8 @@ def check_expansion(root: Any, bound: int, children: Callable[[Any], Iterable[An
             return counts[key]
         if key in above:
             raise ValueError("a list or mapping that holds itself")
-        if len(above) == DEEPEST:
-            raise ValueError(f"nested deeper than {DEEPEST} levels")
+        if len(above) == MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
         above.add(key)
         total = 1
         for part in parts:

@@ -1,4 +1,4 @@
-"""What this process has fetched from URLs, so that machines of a cluster can fetch it, too."""
+"""The URLs that this process has fetched, so that machines of a cluster can fetch them, too."""
 
 from __future__ import annotations
 

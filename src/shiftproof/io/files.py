@@ -52,9 +52,9 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         InputError: the folder is read-only or not there.
     """
     try:
-        descriptor, name = _begin_file(path)
+        descriptor, name = _create_temporary(path)
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise explain_disk_error(path, error) from error
     temporary = Path(name)
     raw = WatchedFile(descriptor, "wb")
     held: int | None = None
@@ -77,11 +77,11 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         if re.fullmatch(r"\d+ requested and \d+ written", str(error)):
             # NumPy writes past the file object, and says no more of a full disk.
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise disk_error(path, full) from error
+            raise explain_disk_error(path, full) from error
         if raw.failure is None:
             # The caller's own, met while it made what it wanted to write.
             raise
-        raise disk_error(path, raw.failure) from error
+        raise explain_disk_error(path, raw.failure) from error
     finally:
         # After a success it has moved away.
         with contextlib.suppress(OSError):
@@ -90,7 +90,7 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             os.close(held)
 
 
-def _begin_file(path: Path) -> tuple[int, str]:
+def _create_temporary(path: Path) -> tuple[int, str]:
     """Create the locked temporary file for ``path``; the lock shows that its writer is alive."""
     while True:
         descriptor, name = tempfile.mkstemp(
@@ -156,7 +156,7 @@ class WatchedFile(io.FileIO):
             raise
 
 
-def disk_error(path: Path, error: OSError) -> Exception:
+def explain_disk_error(path: Path, error: OSError) -> Exception:
     """Convert an OSError from writing ``path`` to an error with advice."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(
@@ -193,7 +193,7 @@ def make_folder(path: Path) -> Path:
     except FileExistsError as error:
         raise InputError(f"{path} is a file; expected a folder.") from error
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise explain_disk_error(path, error) from error
     return path
 
 
@@ -259,10 +259,10 @@ def file_fingerprints(paths: Iterable[Path | str]) -> list[str]:
                 together[at : at + _FILES_PER_THREAD]
                 for at in range(0, len(together), _FILES_PER_THREAD)
             ]
-            for found in pool.map(_fingerprint_each, handed):
+            for found in pool.map(_compute_fingerprints, handed):
                 digests += found
     return digests
 
 
-def _fingerprint_each(paths: Sequence[Path | str]) -> list[str]:
+def _compute_fingerprints(paths: Sequence[Path | str]) -> list[str]:
     return [file_fingerprint(path) for path in paths]

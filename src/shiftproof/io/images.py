@@ -45,7 +45,7 @@ FORMATS = (
     "HEIF",
 )
 """The formats, by Pillow's names, that are decoded. Pillow knows more, and one of them, PostScript,
-it gives to Ghostscript whatever the file is called: a picture would start a program."""
+runs Ghostscript, whatever the file is called: reading an image would start a program."""
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: a few bytes can claim to be any size. It is
@@ -55,7 +55,7 @@ where Pillow refuses by default, too, so that no setting of the whole process ha
 def read_image(source: Path | bytes) -> Image:
     """Decode an image file to ``(H, W, 3)`` uint8 RGB, in upright orientation.
 
-    The EXIF orientation is applied, palettes, CMYK and gray become RGB, 16-bit gray is scaled to
+    The EXIF orientation is applied; palettes, CMYK and gray become RGB; 16-bit gray is scaled to
     8 bits, transparency is dropped, and of an animation the first frame is taken. Metadata that is
     damaged is passed over: the image is then taken to stand upright.
 
@@ -68,7 +68,7 @@ def read_image(source: Path | bytes) -> Image:
 def read_indices(source: Path | bytes) -> NDArray[np.integer[Any]]:
     """Decode a label map to ``(H, W)`` integers as stored; for palettes the indices.
 
-    Nothing is turned, scaled or interpolated: each number names what its pixel is.
+    Nothing is rotated, scaled or interpolated: each number is the label of its pixel.
 
     Raises:
         BrokenFileError: as :func:`read_image`; a picture with several channels; or a format that
@@ -81,7 +81,7 @@ def read_indices(source: Path | bytes) -> NDArray[np.integer[Any]]:
 def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) -> Pixels:
     name = source.name if isinstance(source, Path) else "image"
     try:
-        data = _content(source) if isinstance(source, Path) else source
+        data = _read_bytes(source) if isinstance(source, Path) else source
     except OSError as error:
         raise BrokenFileError(f"{name}: cannot be read ({reason_of(error)}).") from error
     if not data:
@@ -94,7 +94,7 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenFileError(
-                    f"{name}: {width} x {height} pixels is {_above_the_limit(MAX_PIXELS)}"
+                    f"{name}: {width} x {height} pixels is {_describe_limit(MAX_PIXELS)}"
                 )
             return convert(_decode(image, data))
     except BrokenFileError:
@@ -102,16 +102,16 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
     except PillowImage.DecompressionBombError as error:
         # Pillow counts the pixels first; its own limit can be lowered, and then it is the one.
         limit = min(MAX_PIXELS, 2 * (PillowImage.MAX_IMAGE_PIXELS or MAX_PIXELS))
-        raise BrokenFileError(f"{name}: the image is {_above_the_limit(limit)}") from error
+        raise BrokenFileError(f"{name}: the image is {_describe_limit(limit)}") from error
     except UnidentifiedImageError as error:
         raise BrokenFileError(f"{name}: not an image that can be decoded.") from error
     except Exception as error:
-        # A decoder that meets a damaged file raises anything: OSError, SyntaxError, struct.error, ...
+        # Decoders raise many types for damaged files: OSError, SyntaxError, struct.error, ...
         raise BrokenFileError(f"{name}: damaged image ({reason_of(error)}).") from error
 
 
 def read_sixteen_bits(path: Path) -> U16:
-    """Decode a gray PNG of 16 bits to ``(H, W)``, its values as they are: a depth map, say.
+    """Decode a gray PNG of 16 bits to ``(H, W)`` with unchanged values, such as a depth map.
 
     Raises:
         BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
@@ -119,12 +119,12 @@ def read_sixteen_bits(path: Path) -> U16:
     expected = "expected a gray PNG of 16 bits"
     ensure_local(path)
     try:
-        picture = PillowImage.open(io.BytesIO(_content(path)), formats=("PNG",))
+        picture = PillowImage.open(io.BytesIO(_read_bytes(path)), formats=("PNG",))
         if picture.mode not in ("I;16", "I"):
             raise BrokenFileError(f"{path}: {expected}, got one of mode {picture.mode}.")
         if picture.width * picture.height > MAX_PIXELS:
             raise BrokenFileError(
-                f"{path}: {picture.width} x {picture.height} pixels is {_above_the_limit(MAX_PIXELS)}"
+                f"{path}: {picture.width} x {picture.height} pixels is {_describe_limit(MAX_PIXELS)}"
             )
         return np.asarray(picture).astype(np.uint16)
     except BrokenFileError:
@@ -135,7 +135,7 @@ def read_sixteen_bits(path: Path) -> U16:
         raise BrokenFileError(f"{path}: {expected} ({reason_of(error)}).") from error
 
 
-def _content(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file() and not path.is_dir():
         # A pipe would block, and a device might never end.
         raise BrokenFileError(f"{path.name}: not a regular file.")
@@ -155,19 +155,19 @@ def read_size(source: Path | bytes) -> tuple[int, int] | None:
     """
     if isinstance(source, Path):
         ensure_local(source)
-    # What reads a damaged header raises anything; the image is named when it is read.
+    # Damaged headers raise many types of errors; reading the image reports them.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if isinstance(source, bytes) or source.is_file():
             with _open(source) as image:
-                width, height = _size_in_file(image)
-                is_turned = _orientation(image) in _QUARTER_TURNS
+                width, height = _read_stored_size(image)
+                is_turned = _read_orientation(image) in _QUARTER_TURNS
                 return (height, width) if is_turned else (width, height)
     return None
 
 
 def read_mode(path: Path) -> str | None:
-    """Return how an image keeps its pixels, in Pillow's words ("L", "P", "RGB"); None if it cannot.
+    """Return Pillow's mode of an image ("L", "P", "RGB"); None if it cannot be read.
 
     Only the header is read.
     """
@@ -184,13 +184,13 @@ def _open(source: bytes | Path) -> PillowImage.Image:
     """Open an image by its header; damaged metadata of a PNG is passed over."""
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
-        return PillowImage.open(file, formats=_formats())
+        return PillowImage.open(file, formats=_list_formats())
     except Exception:
         data = source if isinstance(source, bytes) else source.read_bytes()
         plain = drop_metadata(data)
         if plain == data:
             raise
-        return PillowImage.open(io.BytesIO(plain), formats=_formats())
+        return PillowImage.open(io.BytesIO(plain), formats=_list_formats())
 
 
 def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
@@ -201,12 +201,12 @@ def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
         plain = drop_metadata(data)
         if plain == data:
             raise
-        image = PillowImage.open(io.BytesIO(plain), formats=_formats())
+        image = PillowImage.open(io.BytesIO(plain), formats=_list_formats())
         image.load()
     return image
 
 
-def _size_in_file(image: PillowImage.Image) -> tuple[int, int]:
+def _read_stored_size(image: PillowImage.Image) -> tuple[int, int]:
     """Return width and height as they are stored; of a TIFF some versions of Pillow turn them."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(image.tag_v2[_WIDTH_TAG]), int(image.tag_v2[_HEIGHT_TAG])
@@ -216,12 +216,12 @@ def _size_in_file(image: PillowImage.Image) -> tuple[int, int]:
 _WIDTH_TAG, _HEIGHT_TAG = 256, 257
 
 
-def _formats() -> list[str]:
+def _list_formats() -> list[str]:
     PillowImage.init()
     return [name for name in FORMATS if name in PillowImage.OPEN]
 
 
-def _above_the_limit(pixels: int) -> str:
+def _describe_limit(pixels: int) -> str:
     return f"more than the limit of {pixels // 1_000_000} megapixels; scale it down first."
 
 
@@ -241,10 +241,10 @@ _ORIENTATIONS = {
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
-def _orientation(image: PillowImage.Image) -> int:
+def _read_orientation(image: PillowImage.Image) -> int:
     """Return the orientation of EXIF or XMP; upright where neither can be read.
 
-    Damaged metadata says nothing of the pixels, so it never costs the image.
+    Damaged metadata does not affect the pixels, so the image is still read.
     """
     with contextlib.suppress(Exception):
         found = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -253,7 +253,7 @@ def _orientation(image: PillowImage.Image) -> int:
 
 
 def _to_rgb(image: PillowImage.Image) -> Image:
-    turn = _ORIENTATIONS.get(_orientation(image))
+    turn = _ORIENTATIONS.get(_read_orientation(image))
     oriented = image if turn is None else image.transpose(turn)
     if oriented.mode == "F":
         raise ValueError("a floating-point image; save it as 8 or 16 bit")

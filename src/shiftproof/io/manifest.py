@@ -11,18 +11,18 @@ from typing import Any, TypeAlias
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files
-from shiftproof.io.holding import hold
+from shiftproof.io.folder_locks import lock_folder
 from shiftproof.io.text import read_json, read_object
 
 FORMAT = 1
 
-_SPELLED_BEFORE = {"labelled": "labeled"}
+_RENAMED_KEYS = {"labelled": "labeled"}
 """Renamed keys of settings in folders of earlier versions."""
 
 _NOT_DECISIVE = ("broken", "format", "left aside", "provenance")
 """Keys of a copy's manifest, which has its settings beside them."""
 
-_TOLD = 3
+_MAX_SHOWN = 3
 
 
 def begin(
@@ -39,7 +39,7 @@ def begin(
 ) -> dict[str, Any]:
     """Create a folder for these settings, or resume an existing one.
 
-    Within a function that :func:`~shiftproof.io.holding.frees_folders` marks, the folder is held: no
+    Within a function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, the folder is held: no
     other process may begin there until the function ends.
 
     Args:
@@ -63,14 +63,14 @@ def begin(
         InputError: it holds other things, cannot be written to, or another process works there.
     """
     file = folder / name
-    # Before anything is created: a refused folder is not changed.
+    # Checked before anything is created, so that a refused folder stays unchanged.
     if not file.is_file():
         _check_empty(folder, name, what, ours)
         files.make_folder(folder)
     else:
         _read_same(file, settings, what, unnamed, why)
-    hold(folder, shared=shared)
-    # It may have been begun a moment ago.
+    lock_folder(folder, shared=shared)
+    # Another process may just have created it.
     if file.is_file():
         return _read_same(file, settings, what, unnamed, why)
     _check_empty(folder, name, what, ours)
@@ -94,7 +94,9 @@ def check_target(folder: Path, name: str, *, what: str, ours: Collection[str] = 
     if above is not None and not above.is_dir():
         raise InputError(f"{above} is a file; expected a folder for {folder}.")
     if above is not None and not os.access(above, os.W_OK | os.X_OK):
-        raise files.disk_error(above / name, PermissionError(errno.EACCES, "permission denied"))
+        raise files.explain_disk_error(
+            above / name, PermissionError(errno.EACCES, "permission denied")
+        )
 
 
 def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> None:
@@ -105,9 +107,9 @@ def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> N
         return
     try:
         others = [path for path in folder.iterdir() if path.name[0] != "."]
-        strange = [path for path in others if path.name not in ours or not _is_bare(path)]
+        strange = [path for path in others if path.name not in ours or not _has_no_output(path)]
     except OSError as error:
-        raise files.disk_error(folder / name, error) from error
+        raise files.explain_disk_error(folder / name, error) from error
     if strange and not (folder / name).is_file():
         raise InputError(
             f"{folder} is not empty and holds no {what.removeprefix('a ')} (no {name}). Choose "
@@ -115,7 +117,7 @@ def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> N
         )
 
 
-def _is_bare(path: Path) -> bool:
+def _has_no_output(path: Path) -> bool:
     return path.is_dir() and all(inner.name[0] == "." for inner in path.iterdir())
 
 
@@ -139,7 +141,7 @@ def spell(settings: Any) -> Any:
     """Return settings of an earlier version with the keys that this one has."""
     if not isinstance(settings, dict):
         return settings
-    return {_SPELLED_BEFORE.get(key, key): spell(value) for key, value in settings.items()}
+    return {_RENAMED_KEYS.get(key, key): spell(value) for key, value in settings.items()}
 
 
 def _without(settings: Any, unnamed: Collection[str]) -> Any:
@@ -150,19 +152,19 @@ def _without(settings: Any, unnamed: Collection[str]) -> Any:
     }
 
 
-def check_mark(here: Path, theirs: Path) -> None:
+def check_same_work(here: Path, theirs: Path) -> None:
     """Check that two files of settings, which two commands have begun, are of the same work.
 
-    What tells how the work came about may differ, as may what it has found so far.
+    Provenance and results so far may differ.
 
     Raises:
         RunMismatchError: they are of other work.
         BrokenFileError: one is damaged.
     """
-    check_same(here.parent, _decisive(theirs), _decisive(here), what="work")
+    check_same(here.parent, _read_decisive(theirs), _read_decisive(here), what="work")
 
 
-def _decisive(file: Path) -> dict[str, Any]:
+def _read_decisive(file: Path) -> dict[str, Any]:
     told = read_object(file)
     if "settings" in told:
         return {name: told[name] for name in ("kind", "job", "shards", "settings") if name in told}
@@ -175,24 +177,24 @@ def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -
     Raises:
         RunMismatchError: they differ.
     """
-    found = differences(there, here)
+    found = describe_differences(there, here)
     if found:
-        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        more = f"; and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
         raise RunMismatchError(
-            f"{path} holds {what} with other settings: {'; '.join(found[:_TOLD])}{more}. "
+            f"{path} holds {what} with other settings: {'; '.join(found[:_MAX_SHOWN])}{more}. "
             f"{why and why + ' '}Choose another output folder, or delete this one to start anew."
         )
 
 
-def differences(there: Any, here: Any) -> list[str]:
+def describe_differences(there: Any, here: Any) -> list[str]:
     """Return the differences of two settings, one phrase each, the outermost first.
 
-    >>> differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
+    >>> describe_differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
     ['tests: art was 5, now 6']
-    >>> differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
+    >>> describe_differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
     ['data: shard size was 2, now 3', 'data: another content']
     """
-    # Fingerprints come last: the sentence shows the first few, and they say least.
+    # Fingerprints come last: the sentence shows the first few, and these say least.
     found = sorted(
         _find_differences(there, here), key=lambda one: (_has_fingerprints(one), len(one[0]))
     )
@@ -223,16 +225,16 @@ def _has_fingerprints(found: Differing) -> bool:
 
 
 def _describe_difference(found: Differing) -> str:
-    """Say a difference in words; "settings" is the outermost key of all, and tells nothing."""
+    """Describe a difference; the outermost key "settings" is omitted."""
     keys, there, here = found
     words = [_WORDS.get(key, key) for key in (keys[1:] if keys[:1] == ("settings",) else keys)]
     if _has_fingerprints(found):
         owners = words[:-1] if words[-1] == "fingerprint" else words
         return ": ".join([*owners, "another content"])
-    return f"{': '.join(words)} was {_short(there)}, now {_short(here)}"
+    return f"{': '.join(words)} was {_shorten(there)}, now {_shorten(here)}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if value is None:
         return "not set"
     if isinstance(value, bool):

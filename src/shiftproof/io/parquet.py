@@ -17,11 +17,11 @@ _VALUES_PER_BYTE = 16
 _FREE_VALUES = 1_000_000
 _RATIO = 64
 _FREE_BYTES = 1 << 24
-"""Tables of equal values pack well: so much is let pass, whatever the file's size."""
+"""Always allowed, whatever the file's size: tables of equal values compress well."""
 
 
-class KnownNames:
-    """The names of the rows that were read last: tables of the same rows need not decode theirs."""
+class NameCache:
+    """A cache of the row names that were read last, for tables with the same rows."""
 
     def __init__(self) -> None:
         self._source: Any = None
@@ -47,7 +47,7 @@ def read_parquet(
     *,
     unique: str | None,
     shared: Sequence[str] = (),
-    known: KnownNames | None = None,
+    known: NameCache | None = None,
 ) -> pyarrow.Table:
     """Return the table of a Parquet file.
 
@@ -56,7 +56,7 @@ def read_parquet(
         unique: a column of texts that names the rows: each is there once. What packs to nothing,
             millions of equal rows, is met there before the rest is read. None where no column does.
         shared: columns of texts that come back as dictionaries, since few of them may stand for
-            more text than memory holds; see :func:`texts_of`.
+            more text than memory holds; see :func:`decode_texts`.
         known: the names of tables that were read before; those of this one are kept there.
 
     Raises:
@@ -71,12 +71,12 @@ def read_parquet(
         footer = check_footer(io.BytesIO(data), len(data))
         there = pq.read_schema(pa.BufferReader(data)).names
         dictionaries = [name for name in (unique, *shared) if name is not None and name in there]
-        file = open_in_own_thread(pa.BufferReader(data), read_dictionary=dictionaries)
+        file = open_in_this_thread(pa.BufferReader(data), read_dictionary=dictionaries)
         if unique is None:
             table = file.read(use_threads=False)
             table.validate(full=True)
             return table
-        source = None if known is None else _source_of(footer, data, unique)
+        source = None if known is None else _find_source(footer, data, unique)
         names = None if known is None else known.find(source)
         if names is None:
             names = _read_names(file, unique)
@@ -97,18 +97,18 @@ def _read_names(file: Any, column: str) -> pyarrow.Array:
     return names.cast(pa.string())
 
 
-def open_in_own_thread(source: Any, *, read_dictionary: Sequence[str] = ()) -> Any:
+def open_in_this_thread(source: Any, *, read_dictionary: Sequence[str] = ()) -> Any:
     """Open a Parquet file that Python holds; read it with ``use_threads=False``.
 
-    One of Arrow's threads may otherwise be the last to let go of Python's bytes or file. For that it
-    needs the interpreter, and if that is exiting, it aborts the process.
+    Otherwise one of Arrow's threads may release Python's bytes or file last, which aborts the process if the
+    interpreter is exiting.
     """
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(source, read_dictionary=list(read_dictionary), pre_buffer=False)
 
 
-def texts_of(column: Any) -> list[str | None]:
+def decode_texts(column: Any) -> list[str | None]:
     """Return the texts of a column that :func:`read_parquet` shares: equal ones are one object."""
     found: list[str | None] = []
     for chunk in column.chunks if hasattr(column, "chunks") else [column]:
@@ -127,10 +127,10 @@ _PATH, _COMPRESSED, _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = 3, 7, 9, 10, 11
 """Fields of ColumnMetaData; the last three are places in the file."""
 
 
-def _source_of(footer: Fields, data: bytes, column: str) -> Any:
-    """Return all that the values of a column follow from: its bytes, and what the footer says of them.
+def _find_source(footer: Fields, data: bytes, column: str) -> Any:
+    """Return the bytes of a column and its metadata, which determine its values.
 
-    Two tables with equal ones have equal values there. None where there is no such column.
+    None without such a column.
     """
     chunks = []
     for group in footer[_ROW_GROUPS]:
@@ -149,13 +149,12 @@ def _source_of(footer: Fields, data: bytes, column: str) -> Any:
 def check_footer(file: IO[bytes], size: int) -> Fields:
     """Check the sizes in the footer of a Parquet file against the file's size, and return it.
 
-    It is read here and not by pyarrow, which ends the process where it is asked for a column whose
-    size statistics do not fit.
+    pyarrow would abort the process for a column with wrong size statistics, so the footer is read here.
 
     Raises:
         ValueError: no footer, or claims that the file has no room for.
     """
-    footer = read_struct(_footer(file, size))
+    footer = read_struct(_read_footer(file, size))
     most = _VALUES_PER_BYTE * size + _FREE_VALUES
     _check_at_most(footer[_NUM_ROWS], most, "values")
     for group in footer[_ROW_GROUPS]:
@@ -165,7 +164,7 @@ def check_footer(file: IO[bytes], size: int) -> Fields:
     return footer
 
 
-def _footer(file: IO[bytes], size: int) -> bytes:
+def _read_footer(file: IO[bytes], size: int) -> bytes:
     """Return the struct before the last eight bytes, which are its length and a mark."""
     if size < 12:
         raise ValueError(f"{size} bytes are too few")

@@ -1,7 +1,7 @@
 """Reading pickles of containers, texts and numbers without executing code.
 
-Python's own reader makes room for whatever a pickle claims, and hashes whatever it holds. Here each
-instruction is carried out by a line of this file, and what the file cannot do, it refuses.
+Python's own reader allocates any size that a pickle claims, and hashes any object in it. This reader
+implements a subset of the instructions and refuses all others.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_plain_pickle(path: Path) -> Any:
                 f"{path}: above {MAX_BYTES // 1_000_000} MB; no table of results."
             )
         value = _Reader().read(data)
-        check_expansion(value, len(data), _parts_of)
+        check_expansion(value, len(data), _list_parts)
         return value
 
 
@@ -75,10 +75,10 @@ class _Reader:
         for operation, argument, _ in pickletools.genops(data):
             if operation.name == "STOP":
                 return self._stack.pop()
-            self._do(operation.name, argument)
+            self._execute(operation.name, argument)
         raise ValueError("it has no end")
 
-    def _do(self, name: str, argument: Any) -> None:
+    def _execute(self, name: str, argument: Any) -> None:
         stack = self._stack
         if name in _LITERALS:
             stack.append(argument)
@@ -93,10 +93,10 @@ class _Reader:
         elif name in _GETS:
             stack.append(self._memo[int(argument)])
         elif name == "GLOBAL":
-            stack.append(_Named(*argument.split(" ", 1)))
+            stack.append(_Global(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
             word, module = stack.pop(), stack.pop()
-            stack.append(_Named(module, word))
+            stack.append(_Global(module, word))
         elif name in ("REDUCE", "NEWOBJ"):
             values, called = stack.pop(), stack.pop()
             stack.append(called.make(*values))
@@ -153,8 +153,8 @@ class _Reader:
         return values
 
 
-class _Named:
-    """A function or class by its name, with what stands in its place here."""
+class _Global:
+    """A global (function or class) named by the pickle, and its safe replacement."""
 
     def __init__(self, module: str, name: str) -> None:
         if (module, name) not in _KNOWN:
@@ -214,7 +214,7 @@ def _fill(mapping: Any, pairs: list[Any]) -> dict[Any, Any]:
     return mapping
 
 
-def _parts_of(value: Any) -> Iterable[Any] | None:
+def _list_parts(value: Any) -> Iterable[Any] | None:
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, (list, tuple)):

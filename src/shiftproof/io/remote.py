@@ -74,10 +74,10 @@ def find_system(address: str) -> tuple[Any, str]:
     try:
         system, path = find(address)
     except ImportError as error:
-        raise _missing_package(address, error) from error
+        raise _explain_missing_package(address, error) from error
     except Exception as error:  # fsspec's file systems raise errors of many types
         if _lacks_credentials(error):
-            raise _no_credentials(redact_urls(address)) from error
+            raise _explain_no_credentials(redact_urls(address)) from error
         raise InputError(
             f"{redact_urls(address)} cannot be reached ({reason_of(error)})."
         ) from error
@@ -134,10 +134,10 @@ def is_final(error: BaseException) -> bool:
 
 def _explain(place: str, error: BaseException, what: str) -> Exception:
     if _lacks_credentials(error):
-        return _no_credentials(place)
+        return _explain_no_credentials(place)
     if _is_invalid(error):
         return InputError(
-            f"{place} cannot be {what}: there can be no such address ({_reason_of_invalid(error)}). "
+            f"{place} cannot be {what}: there can be no such address ({_describe_invalid(error)}). "
             "Check how the bucket or host and the path are spelled."
         )
     if isinstance(error, ImportError):
@@ -160,7 +160,7 @@ def _is_invalid(error: BaseException) -> bool:
     return type(error).__name__ in _INVALID
 
 
-def _reason_of_invalid(error: BaseException) -> str:
+def _describe_invalid(error: BaseException) -> str:
     """Return what is wrong, without the heading and the regular expressions of botocore."""
     heading, _, rest = str(error).partition("\n")
     first = reason_of(ValueError(rest or heading))
@@ -175,14 +175,14 @@ def _lacks_credentials(error: BaseException | None) -> bool:
     return False
 
 
-def _no_credentials(place: str) -> InputError:
+def _explain_no_credentials(place: str) -> InputError:
     return InputError(
         f"{place} cannot be reached: no credentials were found. Give them as the store's own tools "
         "take them, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or `aws configure` for s3."
     )
 
 
-def _missing_package(address: str, error: ImportError) -> MissingExtraError:
+def _explain_missing_package(address: str, error: ImportError) -> MissingExtraError:
     protocol = address.split("://")[0].split("::")[-1].lower()
     package = _PACKAGES.get(protocol)
     if package is None:

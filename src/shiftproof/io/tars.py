@@ -15,10 +15,10 @@ from pathlib import Path, PureWindowsPath
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, is_utf8, show_name
 from shiftproof.io.images import is_image
+from shiftproof.io.locations import Location
 from shiftproof.io.placeholders import ensure_local
-from shiftproof.io.places import Location
 
-_WRITTEN_ANEW = frozenset(
+_REGENERATED_KEYS = frozenset(
     {"gid", "gname", "hdrcharset", "linkpath", "mtime", "path", "size", "uid", "uname"}
 )
 _LATEST = 2.0**40
@@ -84,7 +84,7 @@ class TarReader:
             count = met[member.name]
             title = show_name(member.name) + (f" ({count})" if count > 1 else "")
             key, suffix = split_key(member.name)
-            fault = _fault_of(member) or ("it is there twice" if count > 1 else None)
+            fault = _find_fault(member) or ("it is there twice" if count > 1 else None)
             image = fault is None and member.isreg() and is_image_member(member.name)
             yield Entry(member, title, key, suffix, image, fault)
 
@@ -174,7 +174,7 @@ def open_tar(path: Path | Location, name: str | None = None) -> Iterator[TarRead
         yield TarReader(source, called, size)
 
 
-def _fault_of(member: tarfile.TarInfo) -> str | None:
+def _find_fault(member: tarfile.TarInfo) -> str | None:
     """Return why a member is neither read nor copied, or None; as Python's ``data`` filter has it."""
     if not is_utf8(member.name):
         return "its name is not UTF-8; rename it"
@@ -205,7 +205,7 @@ def copy_header(member: tarfile.TarInfo, *, name: str | None = None) -> tarfile.
     header.pax_headers = {
         key: value
         for key, value in member.pax_headers.items()
-        if key not in _WRITTEN_ANEW and not key.startswith("GNU.sparse") and is_utf8(key)
+        if key not in _REGENERATED_KEYS and not key.startswith("GNU.sparse") and is_utf8(key)
     }
     return header
 

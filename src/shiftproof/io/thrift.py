@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as far as the footers of Parquet files are written in it."""
+"""The part of Thrift's compact protocol that the footers of Parquet files use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 Fields: TypeAlias = dict[int, Any]
 """A struct: the number of each field to its value, structs and lists within it too."""
 
-_DEEPEST = 32
+_MAX_DEPTH = 32
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 10, 11, 12
 _INTEGERS, _LISTS = (4, 5, 6), (9, _SET)
 
@@ -31,8 +31,8 @@ class _Reader:
         self._at = 0
 
     def struct(self, depth: int) -> Fields:
-        if depth > _DEEPEST:
-            raise ValueError(f"nested deeper than {_DEEPEST} levels")
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
         fields: Fields = {}
         number = 0
         while head := self._byte():

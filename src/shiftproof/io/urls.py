@@ -1,4 +1,4 @@
-"""URLs without their secrets, as they may be written down, printed, and put into an error."""
+"""Removing secrets from URLs before they are stored, printed or put into an error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PLAIN = frozenset(
         "versionid",
     }
 )
-"""What a query may say without giving anything away; the value of all else is hidden."""
+"""Harmless names in a query; the values of all others are hidden."""
 
 
 def join_url(folder: str, name: str) -> str:

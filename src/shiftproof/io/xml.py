@@ -1,4 +1,4 @@
-"""Untrusted XML: decoded here, as expat knows few encodings, and without document types."""
+"""Untrusted XML: decoded here, since expat knows few encodings; document types are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXT_CODECS = re.compile(
 host names (idna), of escapes, and of bytes to bytes (zlib)."""
 
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
-"""What files of that label hold in truth: the common supersets, as browsers read them (WHATWG)."""
+"""Supersets of encodings that files with these labels really use, as in browsers (WHATWG)."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -65,12 +65,12 @@ def parse_xml(data: bytes, where: str) -> Element:
 
 
 def _decode(data: bytes, where: str) -> str:
-    name = _encoding(data, where)
+    name = _find_encoding(data, where)
     with convert_errors(where, f"not valid XML in the encoding {name}"):
         return data.decode(name).removeprefix("\ufeff")
 
 
-def _encoding(data: bytes, where: str) -> str:
+def _find_encoding(data: bytes, where: str) -> str:
     for mark, name in _MARKS:
         if data.startswith(mark):
             return name

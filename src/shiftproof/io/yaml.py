@@ -1,4 +1,4 @@
-"""YAML of plain values, whose number is bounded by the size of the file."""
+"""YAML of plain values, with a limit on their number from the size of the file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from shiftproof.lazy import import_extra
 MAX_BYTES = 1_000_000
 """Larger files are refused: a dataset of 20,000 classes takes half of it."""
 
-_MOST_VALUES = 50_000
+_MAX_VALUES = 50_000
 """More are refused while they are read: PyYAML takes 25 microseconds for each."""
 
-_LONGEST_NUMBER = 64
+_MAX_DIGITS = 64
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _TEXT = "tag:yaml.org,2002:str"
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> Any:
                 node = loader.get_single_node()
                 if node is None:
                     return None
-                check_expansion(node, size, _parts_of)
+                check_expansion(node, size, _list_parts)
                 return loader.construct_document(node)
             finally:
                 loader.dispose()
@@ -58,17 +58,17 @@ def read_yaml(path: Path) -> Any:
 
 def _limit_count(compose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return what composes a value, but stops at too many."""
-    numbers = iter(range(_MOST_VALUES))
+    numbers = iter(range(_MAX_VALUES))
 
     def compose_counted(parent: Any, index: Any) -> Any:
         if next(numbers, None) is None:
-            raise ValueError(f"more than {_MOST_VALUES} values")
+            raise ValueError(f"more than {_MAX_VALUES} values")
         return compose(parent, index)
 
     return compose_counted
 
 
-def _parts_of(node: Any) -> list[Any] | None:
+def _list_parts(node: Any) -> list[Any] | None:
     if isinstance(node.value, str):
         _check_scalar(node)
         return None
@@ -78,5 +78,5 @@ def _parts_of(node: Any) -> list[Any] | None:
 
 def _check_scalar(node: Any) -> None:
     node.value.encode()  # half a surrogate pair, which nothing could write down again
-    if node.tag in (_INT, _FLOAT) and len(node.value) > _LONGEST_NUMBER:
+    if node.tag in (_INT, _FLOAT) and len(node.value) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(node.value)} digits")

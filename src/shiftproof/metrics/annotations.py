@@ -100,7 +100,7 @@ def read_annotations(where: str, value: Any) -> Annotations:
     Raises:
         InputError: it is no ground truth, or its boxes are x1, y1, x2, y2.
     """
-    images, annotations, categories = _parts(where, value)
+    images, annotations, categories = _read_parts(where, value)
     faults: list[Fault] = []
     known_images = _read_images(where, images, faults)
     known_categories = _read_categories(where, categories, faults)
@@ -169,7 +169,7 @@ class Ids:
 
 def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
     """Return ``(N, 4)`` numbers, with rows of NaN for invalid boxes, and the rows that had text."""
-    boxes = _plain_boxes(column)
+    boxes = _convert_boxes(column)
     as_text: list[int] = []
     if boxes is None:
         boxes = np.full((len(column), 4), np.nan)
@@ -183,7 +183,7 @@ def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
     return boxes, as_text
 
 
-def _plain_boxes(column: Sequence[Any]) -> F64 | None:
+def _convert_boxes(column: Sequence[Any]) -> F64 | None:
     """Convert all boxes at once, if all are four numbers."""
     if not column:
         return np.empty((0, 4))
@@ -228,7 +228,7 @@ def check_sizes(where: str, boxes: F64, sizes: Sequence[tuple[int, int] | None])
 # ---------------------------------------------------------------- the three lists
 
 
-def _parts(where: str, value: Any) -> list[Sequence[Any]]:
+def _read_parts(where: str, value: Any) -> list[Sequence[Any]]:
     if not isinstance(value, Mapping):
         raise InputError(
             f"{where}: expected COCO ground truth, an object with images, annotations and "
@@ -258,7 +258,7 @@ def _read_images(
     found: dict[ImageId, ImageRecord] = {}
     for at, item in enumerate(items):
         place = f"{where}, images[{at}]"
-        identity = _identity(place, item, faults)
+        identity = _read_identity(place, item, faults)
         if identity is None:
             continue
         if identity in found:
@@ -268,12 +268,12 @@ def _read_images(
         found[identity] = ImageRecord(
             f"{place} with the id {show_value(identity)}",
             clean_name(name) if isinstance(name, str) and name else None,
-            _size(place, item, faults),
+            _read_size(place, item, faults),
         )
     return found
 
 
-def _size(place: str, item: Mapping[str, Any], faults: list[Fault]) -> tuple[int, int] | None:
+def _read_size(place: str, item: Mapping[str, Any], faults: list[Fault]) -> tuple[int, int] | None:
     given = [item.get(side) for side in ("width", "height")]
     width, height = (read_integer(one) for one in given)
     if width is not None and height is not None and all(0 < one < 2**31 for one in (width, height)):
@@ -291,7 +291,7 @@ def _read_categories(where: str, items: Sequence[Any], faults: list[Fault]) -> d
     found: dict[Any, tuple[str, str]] = {}
     for at, item in enumerate(items):
         place = f"{where}, categories[{at}]"
-        identity = _identity(place, item, faults)
+        identity = _read_identity(place, item, faults)
         if identity is None:
             continue
         if isinstance(identity, str) and (whole := read_integer(identity)) is not None:
@@ -311,7 +311,7 @@ def _read_categories(where: str, items: Sequence[Any], faults: list[Fault]) -> d
     return {identity: found[identity][1] for identity in sorted(found)}
 
 
-def _identity(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
+def _read_identity(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
     """Return the id of an image or a category; without one, None, and a fault is added."""
     if not isinstance(item, Mapping):
         faults.append(Fault(place, NO_RECORD, False, describe(item)))
@@ -358,7 +358,7 @@ class _Rows:
         """Yield each row with its value of a field, None without one."""
         return ((at, record.get(key)) for at, record in enumerate(self.records))
 
-    def blame(self, at: int, reason: str, *, kept: bool, detail: str = "") -> None:
+    def add_fault(self, at: int, reason: str, *, kept: bool, detail: str = "") -> None:
         """Add a fault of a row."""
         self.faults.append(Fault(f"{self.where}, {self.places[at]}", reason, kept, detail))
 
@@ -368,7 +368,7 @@ class _Rows:
         for at, identity in self.column("id"):
             if isinstance(identity, (int, str)):
                 if identity in seen:
-                    self.blame(at, ID_TWICE, kept=True)
+                    self.add_fault(at, ID_TWICE, kept=True)
                 seen.add(identity)
 
     def find_all(self, key: str, ids: Ids) -> list[Any]:
@@ -378,10 +378,10 @@ class _Rows:
         for at, value in self.column(key):
             identity, as_it_should = ids.find(value)
             if identity is None:
-                self.blame(at, unknown, kept=False, detail=f"{key} {show_value(value)}")
+                self.add_fault(at, unknown, kept=False, detail=f"{key} {show_value(value)}")
             elif not as_it_should:
                 detail = f"{key} {show_value(value)} for {show_value(identity)}"
-                self.blame(at, ID_AS_TEXT, kept=True, detail=detail)
+                self.add_fault(at, ID_AS_TEXT, kept=True, detail=detail)
             found.append(identity)
         return found
 
@@ -392,7 +392,7 @@ class _Rows:
         boxes, as_text = read_boxes([record.get("bbox") for record in self.records])
         for at in as_text:
             detail = f"bbox {show_value(self.records[at]['bbox'])}"
-            self.blame(at, NUMBER_AS_TEXT, kept=True, detail=detail)
+            self.add_fault(at, NUMBER_AS_TEXT, kept=True, detail=detail)
         check_sizes(f"{self.where}: annotations", boxes, sizes)
         return boxes
 
@@ -408,7 +408,7 @@ class _Rows:
             odd = not 0 <= area[at] < LARGEST
             if odd or isinstance(value, str):
                 reason = ODD_AREA if odd else NUMBER_AS_TEXT
-                self.blame(at, reason, kept=True, detail=f"area {show_value(value)}")
+                self.add_fault(at, reason, kept=True, detail=f"area {show_value(value)}")
         return area, has_area
 
     def read_flags(self, key: str) -> Flags:
@@ -422,16 +422,16 @@ class _Rows:
             flag = read_flag(value)
             flags[at] = bool(flag)
             if flag is None or isinstance(value, str) or value not in (0, 1):
-                self.blame(at, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
+                self.add_fault(at, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
         return flags
 
     def read_outlines(self) -> list[Any]:
         """Return the segmentations; None for one that is neither polygons nor a code."""
         outlines = []
         for at, value in self.column("segmentation"):
-            outline = _outline(value)
+            outline = _read_outline(value)
             if outline is None and value is not None and value != []:
-                self.blame(at, ODD_OUTLINE, kept=True, detail=show_value(value))
+                self.add_fault(at, ODD_OUTLINE, kept=True, detail=show_value(value))
             outlines.append(outline)
         return outlines
 
@@ -443,7 +443,7 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, (float, np.floating)) and math.isnan(value)
 
 
-def _outline(value: Any) -> Any:
+def _read_outline(value: Any) -> Any:
     """Return polygons or a run-length code of finite numbers; None if it is neither."""
     if isinstance(value, Mapping):
         size, counts = value.get("size"), value.get("counts")

@@ -1,16 +1,16 @@
 """Confidence sequences by betting: intervals of a mean that hold at every time of stopping.
 
-Waudby-Smith & Ramdas 2024 (JRSS B 86(1), arXiv 2010.09686), Theorem 3: where Z_t has the mean m given
-all before it, and every bet b_t is chosen before Z_t is seen and so small that no factor falls
-below 0,
+Waudby-Smith & Ramdas 2024 (JRSS B 86(1), arXiv 2010.09686), Theorem 3: where Z_t has the conditional
+mean m given the past, and every bet b_t is chosen before Z_t is observed and so small that no factor is
+negative,
 
     K_t(m) = prod_{i <= t} (1 + b_i (Z_i - m))
 
-is a nonnegative martingale that begins at 1, so it ever reaches 1/a with a probability of at most a
-(Ville 1939). The m of which it has reached that are ruled out. One such game for either side, at half
-of the error each, makes a confidence sequence.
+is a nonnegative martingale that starts at 1, so the probability that it ever reaches 1/a is at most a
+(Ville 1939). Values of m for which it has reached 1/a are rejected. Two such processes, one for each
+side, each at half of the error, give a confidence sequence.
 
-The bets do not depend on m here, so that K_t(m) falls in m and the ends are roots of one function.
+The bets do not depend on m here, so K_t(m) decreases in m, and each confidence bound is a root.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from shiftproof.types import F64
 
 LEVEL = 0.95
 
-CAUTION = 0.75
-"""So much of its money a game may lose in one round: below 1, or one unlucky round would end it."""
+MAX_BET_SHARE = 0.75
+"""Largest share of the capital that one round may lose; at 1 a single round could end the process."""
 
 PRIOR_ROUNDS = 20.0
-"""The predicted variance counts as much as so many rounds that were seen."""
+"""Weight of the predicted variance, as a number of observed rounds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rounds:
-    """What T rounds have brought, of one number.
+    """The outcomes of T rounds for one estimand.
 
     Attributes:
-        estimates: ``(T,)`` each with the number as its mean, given all rounds before it.
-        low: ``(T,)`` the least that each could have been, known before it.
-        high: ``(T,)`` the most.
-        variance: ``(T,)`` predicted, above 0; it decides how much is bet, not what is true.
+        estimates: ``(T,)`` unbiased estimates, each given all previous rounds.
+        low: ``(T,)`` lower limits of the estimates, known before their rounds.
+        high: ``(T,)`` upper limits.
+        variance: ``(T,)`` predicted variances, above 0; they affect the bets, not the validity.
     """
 
     estimates: F64
@@ -50,47 +50,49 @@ class Rounds:
 
 
 @dataclass(frozen=True, eq=False)
-class Game:
-    """The rounds that were played for one side."""
+class CapitalProcess:
+    """The capital of a bettor against one side of the interval, over all rounds so far."""
 
     estimates: F64 = field(default_factory=lambda: np.zeros(0))
     bets: F64 = field(default_factory=lambda: np.zeros(0))
 
-    def add(self, estimates: F64, bets: F64) -> Game:
-        """Return the game with more rounds."""
-        return Game(np.concatenate([self.estimates, estimates]), np.concatenate([self.bets, bets]))
+    def add(self, estimates: F64, bets: F64) -> CapitalProcess:
+        """Return the process with further rounds."""
+        return CapitalProcess(
+            np.concatenate([self.estimates, estimates]), np.concatenate([self.bets, bets])
+        )
 
     def log_capital(self, mean: float) -> float:
-        """Return log K(m); minus infinity where a bet would have lost everything."""
+        """Return log K(m); minus infinity if a bet would have lost all capital."""
         factors = self.bets * (self.estimates - mean)
         return float(np.log1p(factors).sum()) if (factors > -1).all() else -math.inf
 
 
 class ConfidenceSequence:
-    """An interval of a number that narrows round by round, and is valid whenever one stops.
+    """A confidence interval that narrows round by round, and is valid at every stopping time.
 
     Args:
-        low: the least that the number can be.
-        high: the most.
-        level: with what probability the number is inside at all times together.
+        low: lower limit of the estimand.
+        high: upper limit.
+        level: probability that the interval covers the estimand at all times.
 
     Raises:
-        InputError: a level outside 0..1, or ends the wrong way round.
+        InputError: a level outside 0..1, or ``low`` above ``high``.
     """
 
     def __init__(self, low: float, high: float, *, level: float = LEVEL) -> None:
         if not 0 < level < 1:
             raise InputError(f"Expected a level between 0 and 1, such as 0.95, got {level}.")
         if not low <= high:
-            raise InputError(f"Expected the least and the most of a number, got {low}, {high}.")
+            raise InputError(f"Expected a lower limit up to the upper one, got {low} and {high}.")
         self.level = level
         self.low, self.high = float(low), float(high)
-        self._up, self._down = Game(), Game()
+        self._above, self._below = CapitalProcess(), CapitalProcess()
         self._weights, self._weighted = 0.0, 0.0
         self._squares = 0.0
 
     def __len__(self) -> int:
-        return len(self._up.bets)
+        return len(self._above.bets)
 
     @property
     def half_width(self) -> float:
@@ -99,34 +101,33 @@ class ConfidenceSequence:
 
     @property
     def estimate(self) -> float:
-        """The mean of the rounds, each in proportion to its precision; within the interval."""
+        """The precision-weighted mean of the rounds, clipped to the interval."""
         middle = (self.low + self.high) / 2
         mean = self._weighted / self._weights if self._weights else middle
         return min(max(mean, self.low), self.high)
 
     @property
     def threshold(self) -> float:
-        """The log capital from which on a side rules a number out: log(2 / (1 - level))."""
+        """The log capital at which a value is rejected: log(2 / (1 - level))."""
         return math.log(2 / (1 - self.level))
 
-    def spread(self) -> float:
-        """Return by what the predicted variances have to be multiplied: 1 before any round."""
+    def variance_factor(self) -> float:
+        """Return the ratio of observed to predicted variance; 1 before any round."""
         return (PRIOR_ROUNDS + self._squares) / (PRIOR_ROUNDS + len(self))
 
     def add(self, rounds: Rounds, *, aim: float | None = None) -> None:
-        """Play rounds whose bets follow from what was known before the first of them.
+        """Add rounds, with bets that depend only on earlier rounds.
 
         Args:
-            rounds: in their order.
-            aim: the half-width at which the interval is to be narrowest for the rounds it takes;
-                None narrows at all times alike.
+            rounds: the rounds, in order.
+            aim: target half-width, for which the bets are optimal; None is good at all times.
         """
-        variance = self.spread() * rounds.variance
-        stake = self._choose(variance) if aim is None else aim / variance
-        up = np.minimum(stake, CAUTION / np.maximum(self.high - rounds.low, 1e-300))
-        down = np.minimum(stake, CAUTION / np.maximum(rounds.high - self.low, 1e-300))
-        self._up = self._up.add(rounds.estimates, up)
-        self._down = self._down.add(-rounds.estimates, down)
+        variance = self.variance_factor() * rounds.variance
+        bets = self._choose_bets(variance) if aim is None else aim / variance
+        up = np.minimum(bets, MAX_BET_SHARE / np.maximum(self.high - rounds.low, 1e-300))
+        down = np.minimum(bets, MAX_BET_SHARE / np.maximum(rounds.high - self.low, 1e-300))
+        self._above = self._above.add(rounds.estimates, up)
+        self._below = self._below.add(-rounds.estimates, down)
         self._weights += float((1 / rounds.variance).sum())
         self._weighted += float((rounds.estimates / rounds.variance).sum())
         center = self._weighted / self._weights
@@ -134,40 +135,42 @@ class ConfidenceSequence:
         self._narrow()
 
     def clip(self, low: float, high: float) -> None:
-        """Take note of ends that are certain."""
+        """Clip the interval to certain limits."""
         low, high = max(self.low, min(low, self.high)), min(self.high, max(high, self.low))
         self.low, self.high = float(low), float(high)
 
     def evidence(self, value: float) -> float:
-        """Return how far the number is told from ``value``: 1 where the interval rules it out."""
-        best = max(self._up.log_capital(value), self._down.log_capital(-value))
+        """Return the evidence against ``value``, from 0 to 1; at 1 the interval excludes it."""
+        best = max(self._above.log_capital(value), self._below.log_capital(-value))
         return min(max(best / self.threshold, 0.0), 1.0)
 
-    def _choose(self, variance: F64) -> F64:
+    def _choose_bets(self, variance: F64) -> F64:
         """Return the bets of Waudby-Smith & Ramdas 2024, equation 15."""
         t = len(self) + np.arange(1, len(variance) + 1)
         return np.sqrt(2 * self.threshold / (variance * t * np.log1p(t)))
 
     def _narrow(self) -> None:
-        low = find_end(self._up, self.threshold, self.low, self.high)
-        high = -find_end(self._down, self.threshold, -self.high, -self.low)
-        # Both ends can only cross where the number was outside already; a point is left then.
+        low = find_confidence_bound(self._above, self.threshold, self.low, self.high)
+        high = -find_confidence_bound(self._below, self.threshold, -self.high, -self.low)
+        # The bounds can only cross if the interval missed the estimand already; a point is left then.
         self.clip(low, high)
 
 
-def find_end(game: Game, threshold: float, low: float, high: float) -> float:
-    """Return the end below which a game rules every mean out: between ``low`` and ``high``.
+def find_confidence_bound(
+    process: CapitalProcess, threshold: float, low: float, high: float
+) -> float:
+    """Return the bound, between ``low`` and ``high``, below which a process rejects every mean.
 
-    The log capital falls in the mean and is concave, so Newton's steps from the high side never pass
-    the root.
+    The log capital is decreasing and concave in the mean, so Newton's method from above never passes the
+    root.
     """
-    if game.log_capital(low) < threshold:
+    if process.log_capital(low) < threshold:
         return low
     mean = high
     for _ in range(60):
-        gains = 1 + game.bets * (game.estimates - mean)
+        gains = 1 + process.bets * (process.estimates - mean)
         missing = threshold - float(np.log(gains).sum())
-        step = missing / float((game.bets / gains).sum())
+        step = missing / float((process.bets / gains).sum())
         mean -= step
         if step <= 1e-9:
             break

@@ -22,7 +22,7 @@ def bin_index(confidence: ArrayLike, bins: int = BINS) -> Indices:
     return np.searchsorted(upper, np.asarray(confidence, dtype=np.float64), side="left")
 
 
-def calibration_columns(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> F64:
+def stack_calibration_columns(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> F64:
     """Return ``(N, bins)``: confidence minus right, in the column of the confidence's bin, else 0.
 
     Averages over any weighting of the samples, a bootstrap's for instance, give the expected
@@ -81,7 +81,9 @@ def expected_calibration_error(
     >>> expected_calibration_error([0.75, 0.75], [True, False])
     0.25
     """
-    return float(calibration_error_of(calibration_columns(confidence, correct, bins).mean(axis=0)))
+    return float(
+        calibration_error_of(stack_calibration_columns(confidence, correct, bins).mean(axis=0))
+    )
 
 
 def brier_scores(probabilities: ArrayLike, targets: ArrayLike) -> F64:

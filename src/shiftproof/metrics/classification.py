@@ -20,7 +20,7 @@ def log_softmax(logits: ArrayLike) -> F64:
     A logit of minus infinity excludes a class. Rows with NaN or plus infinity, or with all classes
     excluded, become NaN.
     """
-    values = _logits(logits)
+    values = _check_logits(logits)
     with np.errstate(invalid="ignore"):
         shifted = values - values.max(axis=1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
@@ -46,7 +46,7 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> F64:
         InputError: shapes that do not match, or a target outside the classes.
     """
     log_probabilities = log_softmax(logits)
-    indices = _targets(targets, log_probabilities.shape)
+    indices = _check_targets(targets, log_probabilities.shape)
     return np.asarray(-log_probabilities[np.arange(len(indices)), indices])
 
 
@@ -63,7 +63,7 @@ def top_classes(logits: ArrayLike, k: int) -> I32:
     Raises:
         InputError: another shape, or ``k`` below 1.
     """
-    values = _logits(logits)
+    values = _check_logits(logits)
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
     order = np.argsort(-values, axis=1, kind="stable")[:, :k].astype(np.int32)
@@ -86,19 +86,19 @@ def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> Flags:
     >>> top_k_error([[0.1, 0.7, 0.2]], [2], k=2)
     array([False])
     """
-    values = _logits(logits)
-    indices = _targets(targets, values.shape)
+    values = _check_logits(logits)
+    indices = _check_targets(targets, values.shape)
     return np.asarray(~(top_classes(values, k) == indices[:, None]).any(axis=1))
 
 
-def _logits(logits: ArrayLike) -> F64:
+def _check_logits(logits: ArrayLike) -> F64:
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"Expected logits of shape (N, K), got {values.shape}.")
     return values
 
 
-def _targets(targets: ArrayLike, shape: tuple[int, ...]) -> Indices:
+def _check_targets(targets: ArrayLike, shape: tuple[int, ...]) -> Indices:
     indices = np.asarray(targets)
     if indices.shape != shape[:1] or not np.issubdtype(indices.dtype, np.integer):
         raise InputError(

@@ -40,11 +40,11 @@ from shiftproof.metrics.faults import (
     UNKNOWN_CLASS,
     UNKNOWN_IMAGE,
     Fault,
-    box_fault,
+    find_box_fault,
     read_number,
     show_value,
 )
-from shiftproof.metrics.masks import Code, areas_of, readable_codes
+from shiftproof.metrics.masks import Code, compute_areas, encode_readable_masks
 from shiftproof.types import F64, I64, Detections, Flags
 
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
@@ -113,16 +113,16 @@ def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
         MissingExtraError: masks, and pycocotools is not installed.
     """
     where, value = _load(source)
-    return objects_of(where, read_annotations(where, value), masks=masks)
+    return make_objects(where, read_annotations(where, value), masks=masks)
 
 
-def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects:
+def make_objects(where: str, read: Annotations, *, masks: bool = False) -> Objects:
     """Return the objects of parsed annotations; errors as for :func:`read_objects`."""
     image_ids = tuple(sorted(read.images, key=lambda one: (isinstance(one, str), one)))
     place = {identity: at for at, identity in enumerate(image_ids)}
     rank = {identity: at for at, identity in enumerate(read.categories)}
-    image = _int64([place[identity] for identity in read.image])
-    category = _int64([rank[identity] for identity in read.category])
+    image = _to_int64([place[identity] for identity in read.image])
+    category = _to_int64([rank[identity] for identity in read.category])
     sizes = tuple(
         None if (size := read.images[identity].size) is None else (size[1], size[0])
         for identity in image_ids
@@ -135,16 +135,16 @@ def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects
                 f"{where}: masks need the height and width of image {show_value(read.image[0])}, which "
                 "the ground truth does not have."
             )
-        codes, reasons = _codes(read.outlines, image, sizes, image_ids)
+        codes, reasons = _encode_outlines(read.outlines, image, sizes, image_ids)
         faults += [
             Fault(f"{where}, {read.places[at]}", NO_MASK, False, reason)
             for at, reason in reasons.items()
         ]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
-        own = areas_of([code for code in codes if code is not None])
+        own = compute_areas([code for code in codes if code is not None])
         boxes = np.nan_to_num(boxes)  # not used for masks
     else:
-        faults += _box_faults(where, read)
+        faults += _find_box_faults(where, read)
         codes = []
         kept = _are_numbers(boxes)
         own = (boxes[:, 2] * boxes[:, 3])[kept]
@@ -163,7 +163,7 @@ def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects
     )
 
 
-def _box_faults(where: str, read: Annotations) -> list[Fault]:
+def _find_box_faults(where: str, read: Annotations) -> list[Fault]:
     """Return the faults of boxes relative to their images, and duplicate boxes."""
     faults: list[Fault] = []
     seen: dict[tuple[Any, ...], str] = {}
@@ -171,7 +171,7 @@ def _box_faults(where: str, read: Annotations) -> list[Fault]:
     for at, (place, image, category, (x, y, width, height)) in enumerate(rows):
         record = read.images[image]
         name = f"{record.file_name or where}, {place}"
-        fault = box_fault(
+        fault = find_box_fault(
             name,
             (x, y, width, height),
             record.size,
@@ -227,7 +227,7 @@ def read_detection_columns(
     found = _from_results(where, value, objects, masks=masks, enough=1 if strict else MANY_BOXES)
     unusable = [fault for fault in found.faults if fault.reason in _UNUSABLE]
     if strict and unusable:
-        raise _refusal(unusable[0])
+        raise _explain_refusal(unusable[0])
     return found
 
 
@@ -236,7 +236,7 @@ _UNUSABLE = (NO_RECORD, NO_FIELD, UNKNOWN_IMAGE, NOT_FINITE, NO_MASK, ODD_SCORE)
 as detectors have more classes than most datasets."""
 
 
-def _refusal(fault: Fault) -> InputError:
+def _explain_refusal(fault: Fault) -> InputError:
     return InputError(f"{fault.where}: {fault.detail}.")
 
 
@@ -246,24 +246,24 @@ def _from_results(
     """Return the detections; ``enough`` records suffice to recognize a file of another format."""
     faults: list[Fault] = []
     fields = ("image_id", "category_id", "segmentation" if masks else "bbox", "score")
-    rows = _Rows(where, *_whole_records(where, items, fields, faults))
-    image = _places(rows, "image_id", objects.image_ids, faults)
+    rows = _Rows(where, *_select_complete(where, items, fields, faults))
+    image = _find_places(rows, "image_id", objects.image_ids, faults)
     if len(image) >= enough and (image < 0).all():
-        raise _refusal(next(fault for fault in faults if fault.reason == UNKNOWN_IMAGE))
+        raise _explain_refusal(next(fault for fault in faults if fault.reason == UNKNOWN_IMAGE))
     rows, image = rows.take(image >= 0), image[image >= 0]
-    category = _places(rows, "category_id", tuple(objects.categories), faults)
+    category = _find_places(rows, "category_id", tuple(objects.categories), faults)
     rows, image, category = rows.take(category >= 0), image[category >= 0], category[category >= 0]
-    score = _scores(rows, faults, enough)
+    score = _read_scores(rows, faults, enough)
     there = ~np.isnan(score)
     rows, image, category, score = rows.take(there), image[there], category[there], score[there]
     if masks:
-        codes, reasons = _codes(
+        codes, reasons = _encode_outlines(
             rows.column("segmentation"), image, objects.sizes, objects.image_ids
         )
         faults += [Fault(rows.name(at), NO_MASK, False, text) for at, text in reasons.items()]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
         known = tuple(code for code in codes if code is not None)
-        boxes, area = np.zeros((len(known), 4)), areas_of(known)
+        boxes, area = np.zeros((len(known), 4)), compute_areas(known)
     else:
         boxes = _read_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
         kept = _are_numbers(boxes)
@@ -306,7 +306,7 @@ def _read_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: li
     boxes, as_text = read_boxes(column)
     check_sizes(rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes])
     for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
-        faults.append(Fault(rows.name(at), NOT_FINITE, False, _no_box(column[at])))
+        faults.append(Fault(rows.name(at), NOT_FINITE, False, _explain_no_box(column[at])))
     for at in np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist():
         faults.append(Fault(rows.name(at), NEGATIVE, True, f"bbox {show_value(column[at])}"))
     for at in as_text:
@@ -314,14 +314,14 @@ def _read_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: li
     return boxes
 
 
-def _no_box(box: Any) -> str:
+def _explain_no_box(box: Any) -> str:
     four = isinstance(box, (list, tuple)) and len(box) == 4
     if four and all(isinstance(one, (int, float)) for one in box):
         return f"expected a finite bbox, got {show_value(box)}"
     return f"expected bbox as four numbers, x, y, width, height, got {show_value(box)}"
 
 
-def _whole_records(
+def _select_complete(
     where: str, items: Sequence[Any], fields: Sequence[str], faults: list[Fault]
 ) -> tuple[list[int], list[Mapping[str, Any]]]:
     """Return the indices and records that have all fields."""
@@ -343,11 +343,11 @@ def _whole_records(
         else:
             places.append(at)
     if items and not places:
-        raise _refusal(faults[0])
+        raise _explain_refusal(faults[0])
     return places, [items[at] for at in places]
 
 
-def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I64:
+def _find_places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I64:
     """Return ``(N,)`` the index in ``ids`` of each record's value, -1 if it is not there."""
     known = {identity: at for at, identity in enumerate(ids)}
     lookup = Ids(ids)
@@ -362,7 +362,7 @@ def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I
                 (UNKNOWN_IMAGE, "image") if key == "image_id" else (UNKNOWN_CLASS, "category")
             )
             detail = f"{key}: {show_value(value)} is no {what} of the ground truth, which has "
-            faults.append(Fault(rows.name(row), reason, False, detail + _some(ids)))
+            faults.append(Fault(rows.name(row), reason, False, detail + _list_some(ids)))
             continue
         found[row] = known[identity]
         if not as_it_should:
@@ -371,7 +371,7 @@ def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I
     return found
 
 
-def _scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
+def _read_scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
     """Return ``(N,)`` scores, NaN for invalid ones."""
     column = rows.column("score")
     score = np.array([read_number(value) for value in column], dtype=np.float64)
@@ -411,7 +411,7 @@ def _from_records(
         if identity not in known:
             raise InputError(
                 f"{where}: {show_value(identity)} is no image of the ground truth, which has "
-                f"{_some(objects.image_ids)}."
+                f"{_list_some(objects.image_ids)}."
             )
     if not records:
         none = np.empty(0, dtype=np.int64)
@@ -436,12 +436,12 @@ def _from_records(
         if found.masks is None and len(found):
             raise InputError(f"{where}, image {identity!r}: expected masks, got boxes only.")
         coded += found.masks or ()
-    codes, reasons = _codes(coded, image, objects.sizes, objects.image_ids)
+    codes, reasons = _encode_outlines(coded, image, objects.sizes, objects.image_ids)
     if reasons:
         at, reason = next(iter(reasons.items()))
         raise InputError(f"{where}: mask {at}: {reason}.")
     whole = tuple(code for code in codes if code is not None)
-    return DetectionColumns(image, category, boxes, areas_of(whole), score, whole)
+    return DetectionColumns(image, category, boxes, compute_areas(whole), score, whole)
 
 
 def _load(source: Any) -> tuple[str, Any]:
@@ -458,16 +458,16 @@ def _are_numbers(boxes: F64) -> Flags:
     return np.asarray(~np.isnan(boxes).any(axis=1))
 
 
-def _some(ids: Sequence[Any]) -> str:
+def _list_some(ids: Sequence[Any]) -> str:
     some = ", ".join(show_value(one) for one in ids[:3])
     return f"{len(ids)}: {some}{', ...' if len(ids) > 3 else ''}"
 
 
-def _int64(values: Sequence[int]) -> I64:
+def _to_int64(values: Sequence[int]) -> I64:
     return np.array(values, dtype=np.int64)
 
 
-def _codes(
+def _encode_outlines(
     outlines: Sequence[Any],
     image: I64,
     sizes: Sequence[tuple[int, int] | None],
@@ -482,7 +482,7 @@ def _codes(
     reasons = {at: needed[index] for at, index in enumerate(image.tolist()) if index in needed}
     there = [at for at in range(len(outlines)) if at not in reasons]
     of_each = [size for at in there if (size := sizes[image[at]]) is not None]
-    found, wrong = readable_codes([outlines[at] for at in there], of_each)
+    found, wrong = encode_readable_masks([outlines[at] for at in there], of_each)
     codes: list[Code | None] = [None] * len(outlines)
     for at, code in zip(there, found, strict=True):
         codes[at] = code

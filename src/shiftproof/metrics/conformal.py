@@ -76,7 +76,7 @@ def nonconformity(
         )
     order = np.argsort(-values, axis=1, kind="stable")
     sorted_values = np.take_along_axis(values, order, axis=1)
-    cut = _cuts(uniforms, len(values))[:, None] * sorted_values
+    cut = _find_cuts(uniforms, len(values))[:, None] * sorted_values
     scores = np.cumsum(sorted_values, axis=1) - sorted_values + cut
     if method == "raps":
         ranks = np.arange(1, values.shape[1] + 1)
@@ -167,7 +167,7 @@ def _check_coverage(coverage: float) -> None:
         raise InputError(f"Expected a coverage between 0 and 1, such as 0.9, got {coverage}.")
 
 
-def _cuts(uniforms: ArrayLike | None, count: int) -> F64:
+def _find_cuts(uniforms: ArrayLike | None, count: int) -> F64:
     if uniforms is None:
         return np.ones(count)
     values = np.asarray(uniforms, dtype=np.float64)

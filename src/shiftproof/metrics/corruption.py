@@ -65,8 +65,8 @@ def corruption_errors(errors: ArrayLike, names: Sequence[str]) -> F64:
         UnknownNameError: a corruption of which AlexNet's error is not known.
     """
     # Of AlexNet's five errors only the mean is published, and only their sum is needed.
-    table = _grid(errors, names)
-    return np.asarray(table.sum(axis=-1) / (len(SEVERITIES) * _alexnet(names)))
+    table = _check_grid(errors, names)
+    return np.asarray(table.sum(axis=-1) / (len(SEVERITIES) * _read_alexnet(names)))
 
 
 def relative_corruption_errors(errors: ArrayLike, clean: ArrayLike, names: Sequence[str]) -> F64:
@@ -75,14 +75,14 @@ def relative_corruption_errors(errors: ArrayLike, clean: ArrayLike, names: Seque
     Relative CE_c = sum_s (err(c, s) - err_clean) / sum_s (err_AlexNet(c, s) - err_AlexNet,clean)
     (Hendrycks & Dietterich 2019, section 4). Arguments and errors as for :func:`corruption_errors`.
     """
-    table = _grid(errors, names)
+    table = _check_grid(errors, names)
     loss = table - np.asarray(clean, dtype=np.float64)[..., None, None]
     return np.asarray(
-        loss.sum(axis=-1) / (len(SEVERITIES) * (_alexnet(names) - ALEXNET_CLEAN_ERROR))
+        loss.sum(axis=-1) / (len(SEVERITIES) * (_read_alexnet(names) - ALEXNET_CLEAN_ERROR))
     )
 
 
-def _grid(errors: ArrayLike, names: Sequence[str]) -> F64:
+def _check_grid(errors: ArrayLike, names: Sequence[str]) -> F64:
     table = np.asarray(errors, dtype=np.float64)
     if table.shape[-2:] != (len(names), len(SEVERITIES)):
         raise InputError(
@@ -92,7 +92,7 @@ def _grid(errors: ArrayLike, names: Sequence[str]) -> F64:
     return table
 
 
-def _alexnet(names: Sequence[str]) -> F64:
+def _read_alexnet(names: Sequence[str]) -> F64:
     for name in names:
         if name not in ALEXNET_ERROR:
             raise UnknownNameError.of("corruption", name, ALEXNET_ERROR)
@@ -110,7 +110,7 @@ def corruption_error(name: str, errors: Sequence[float]) -> float:
         InputError: not five errors, or not in fractions.
         UnknownNameError: no such corruption.
     """
-    return float(corruption_errors([_five(name, errors)], [name])[0])
+    return float(corruption_errors([_check_five(name, errors)], [name])[0])
 
 
 def relative_corruption_error(name: str, errors: Sequence[float], clean: float) -> float:
@@ -128,8 +128,8 @@ def relative_corruption_error(name: str, errors: Sequence[float], clean: float) 
         InputError: not five errors, or not in fractions.
         UnknownNameError: no such corruption.
     """
-    table = [_five(name, errors)]
-    return float(relative_corruption_errors(table, _fraction("clean", clean), [name])[0])
+    table = [_check_five(name, errors)]
+    return float(relative_corruption_errors(table, _check_fraction("clean", clean), [name])[0])
 
 
 def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
@@ -151,11 +151,11 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
     1.0
     """
     _check_names(errors)
-    table = [_five(name, errors[name]) for name in COMMON]
+    table = [_check_five(name, errors[name]) for name in COMMON]
     return float(corruption_errors(table, COMMON).mean())
 
 
-def mce_weights(names: Sequence[str]) -> F64:
+def compute_mce_weights(names: Sequence[str]) -> F64:
     """Return the weights by which the errors of cells sum to mCE: its denominators are constants.
 
     Args:
@@ -168,7 +168,7 @@ def mce_weights(names: Sequence[str]) -> F64:
         UnknownNameError: a corruption of which AlexNet's error is not known.
     """
     counts = {name: names.count(name) for name in names}
-    return np.array([1 / (len(counts) * counts[name]) for name in names]) / _alexnet(names)
+    return np.array([1 / (len(counts) * counts[name]) for name in names]) / _read_alexnet(names)
 
 
 def relative_mean_corruption_error(errors: Mapping[str, Sequence[float]], clean: float) -> float:
@@ -182,8 +182,8 @@ def relative_mean_corruption_error(errors: Mapping[str, Sequence[float]], clean:
         InputError: as for :func:`mean_corruption_error`.
     """
     _check_names(errors)
-    table = [_five(name, errors[name]) for name in COMMON]
-    relative = relative_corruption_errors(table, _fraction("clean", clean), COMMON)
+    table = [_check_five(name, errors[name]) for name in COMMON]
+    relative = relative_corruption_errors(table, _check_fraction("clean", clean), COMMON)
     return float(relative.mean())
 
 
@@ -200,7 +200,7 @@ def mean_performance_under_corruption(table: Mapping[str, Mapping[int, float]]) 
             is not a fraction.
         UnknownNameError: no such corruption.
     """
-    return float(_performance(table).mean())
+    return float(_read_performance(table).mean())
 
 
 def mean_performance_by_group(table: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
@@ -215,13 +215,13 @@ def mean_performance_by_group(table: Mapping[str, Mapping[int, float]]) -> dict[
         InputError: as there.
         UnknownNameError: no such corruption.
     """
-    means = dict(zip(COMMON, _performance(table).mean(axis=1), strict=True))
+    means = dict(zip(COMMON, _read_performance(table).mean(axis=1), strict=True))
     return {
         group: float(np.mean([means[name] for name in names])) for group, names in GROUPS.items()
     }
 
 
-def _performance(table: Mapping[str, Mapping[int, float]]) -> F64:
+def _read_performance(table: Mapping[str, Mapping[int, float]]) -> F64:
     """Return ``(15, 5)`` the performances, all there and all fractions."""
     _check_names(table)
     for name in COMMON:
@@ -241,7 +241,7 @@ def _performance(table: Mapping[str, Mapping[int, float]]) -> F64:
         )
     return np.array(
         [
-            [_fraction(f"{name}, severity {s}", table[name][s]) for s in SEVERITIES]
+            [_check_fraction(f"{name}, severity {s}", table[name][s]) for s in SEVERITIES]
             for name in COMMON
         ]
     )
@@ -259,7 +259,7 @@ def relative_performance_under_corruption(
     Raises:
         InputError: as there, or nothing is right on the clean images.
     """
-    reference = _fraction("clean", clean)
+    reference = _check_fraction("clean", clean)
     if reference == 0:
         raise InputError("Expected a clean performance above 0: rPC is a proportion of it.")
     return mean_performance_under_corruption(table) / reference
@@ -282,16 +282,18 @@ def _check_names(table: Mapping[str, object]) -> None:
         )
 
 
-def _five(name: str, errors: Sequence[float]) -> list[float]:
+def _check_five(name: str, errors: Sequence[float]) -> list[float]:
     if isinstance(errors, (str, Mapping)) or np.ndim(errors) != 1 or len(errors) != len(SEVERITIES):
         raise InputError(
             f"{name}: expected five errors, for severities 1 to 5, got {errors!r:.80}. "
             "A partial grid has no CE."
         )
-    return [_fraction(f"{name}, severity {s}", e) for s, e in zip(SEVERITIES, errors, strict=True)]
+    return [
+        _check_fraction(f"{name}, severity {s}", e) for s, e in zip(SEVERITIES, errors, strict=True)
+    ]
 
 
-def _fraction(what: str, value: float) -> float:
+def _check_fraction(what: str, value: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):

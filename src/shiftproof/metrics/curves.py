@@ -144,9 +144,9 @@ def evaluate_curves(curves: Curves, weights: I64) -> CurveValues:
     no maximum between two such copies, nor at an unmatched detection.)
     """
     weight = weights[curves.image]
-    hits = _running(weight * curves.right)
-    counted = _running(weight * curves.change)
-    listed = _running(weights[curves.listed])
+    hits = _accumulate(weight * curves.right)
+    counted = _accumulate(weight * curves.change)
+    listed = _accumulate(weights[curves.listed])
     lengths = np.diff(curves.start)
     right = hits[1:] - np.repeat(hits[curves.start[:-1]], lengths)
     before = counted[curves.start[:-1]] + listed[curves.listed_start]
@@ -154,7 +154,7 @@ def evaluate_curves(curves: Curves, weights: I64) -> CurveValues:
     return CurveValues(hits, right / (total + SPACING))
 
 
-def _running(values: I64) -> I64:
+def _accumulate(values: I64) -> I64:
     sums = np.zeros(len(values) + 1, dtype=np.int64)
     np.cumsum(values, out=sums[1:])
     return sums
@@ -162,10 +162,10 @@ def _running(values: I64) -> I64:
 
 def count_hits(curves: Curves, weights: I64) -> I64:
     """Return ``(C,)`` the number of true positives of each cell."""
-    return np.diff(_running(weights[curves.image] * curves.right)[curves.start])
+    return np.diff(_accumulate(weights[curves.image] * curves.right)[curves.start])
 
 
-def precision_at(curves: Curves, values: CurveValues, needed: I64) -> F64:
+def compute_precision(curves: Curves, values: CurveValues, needed: I64) -> F64:
     """Return ``(C, R)`` the interpolated precision: its maximum at or beyond each recall.
 
     Args:
@@ -174,9 +174,9 @@ def precision_at(curves: Curves, values: CurveValues, needed: I64) -> F64:
         needed: ``(K, R)``, ascending along R from 0: true positives of each category at each
             recall. If a cell never reaches that number, the precision is 0.
     """
-    from shiftproof.metrics.envelope import envelope_at
+    from shiftproof.metrics.envelope import compute_envelope
 
-    return envelope_at(curves.start, values.hits, values.precision, needed)
+    return compute_envelope(curves.start, values.hits, values.precision, needed)
 
 
 def average_over_recall(curves: Curves, values: CurveValues, weights: I64, positives: I64) -> F64:

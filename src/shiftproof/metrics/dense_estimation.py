@@ -64,14 +64,14 @@ def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
     pools: list[tuple[float, float, int]] = []
     for score, hit in zip(given[order].tolist(), right[order].astype(float).tolist(), strict=True):
         pools.append((score, hit, 1))
-        while len(pools) > 1 and _rate(pools[-2]) >= _rate(pools[-1]):
+        while len(pools) > 1 and _compute_rate(pools[-2]) >= _compute_rate(pools[-1]):
             last, before = pools.pop(), pools.pop()
             pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
     centers = np.array([total / count for total, _, count in pools])
-    return HitRate(centers, np.array([_rate(one) for one in pools]))
+    return HitRate(centers, np.array([_compute_rate(one) for one in pools]))
 
 
-def _rate(pool: tuple[float, float, int]) -> float:
+def _compute_rate(pool: tuple[float, float, int]) -> float:
     return pool[1] / pool[2]
 
 
@@ -117,7 +117,7 @@ def find_hits(found: Detections, truth: Detections, overlap: float = 0.5) -> Fla
         overlap: threshold of the intersection over union.
     """
     hits = np.zeros(len(found), bool)
-    pairs = _overlaps(found, truth)
+    pairs = _compute_overlaps(found, truth)
     free = np.ones(len(truth), bool)
     for place in np.argsort(-found.scores, kind="stable"):
         near = np.where(free, pairs[place], 0.0)
@@ -127,7 +127,7 @@ def find_hits(found: Detections, truth: Detections, overlap: float = 0.5) -> Fla
     return hits
 
 
-def _overlaps(found: Detections, other: Detections) -> F64:
+def _compute_overlaps(found: Detections, other: Detections) -> F64:
     """Return the ``(D, E)`` intersection over union; 0 for boxes of different classes."""
     a, b = (one.boxes.astype(np.float64) for one in (found, other))
     corner = np.maximum(a[:, None, :2], b[None, :, :2])

@@ -27,28 +27,28 @@ from shiftproof.metrics.coco import (
 from shiftproof.metrics.curves import (
     Curves,
     Events,
+    compute_precision,
     count_hits,
     evaluate_curves,
     make_curves,
-    precision_at,
 )
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    correct_bias,
     percentile_interval,
     resample_weights,
-    without_bias,
 )
-from shiftproof.metrics.masks import mask_pairs
+from shiftproof.metrics.masks import find_mask_pairs
 from shiftproof.metrics.matching import (
     Pairs,
-    box_pairs,
-    by_group_and_score,
-    by_overlap,
-    by_preference,
-    greedy_match,
+    find_box_pairs,
+    match_greedily,
+    sort_by_group_and_score,
+    sort_by_overlap,
+    sort_by_preference,
 )
 from shiftproof.types import F64, I64, Flags
 
@@ -196,7 +196,7 @@ class CocoEvaluator:
         self._order = order
         self._group = group[order]
         self._crowd = objects.crowd[order]
-        self._ignored = _outside(objects.area[order]) | self._crowd
+        self._ignored = _find_outside(objects.area[order]) | self._crowd
         image, category = objects.image[order], objects.category[order]
         self._wanted = [(image[~ignored], category[~ignored]) for ignored in self._ignored]
         self._fingerprint = fingerprint(
@@ -248,11 +248,11 @@ class CocoEvaluator:
         """
         found = read_detection_columns(detections, self._objects, masks=self.kind == "masks")
         group = found.category * len(self.image_ids) + found.image
-        order, rank = by_group_and_score(group, found.score, LIMITS[-1])
+        order, rank = sort_by_group_and_score(group, found.score, LIMITS[-1])
         group = group[order]
         objects = self._objects
         if found.masks is not None and objects.masks is not None:
-            pairs = mask_pairs(
+            pairs = find_mask_pairs(
                 group,
                 [found.masks[at] for at in order],
                 self._group,
@@ -261,7 +261,7 @@ class CocoEvaluator:
                 THRESHOLDS[0],
             )
         else:
-            pairs = box_pairs(
+            pairs = find_box_pairs(
                 group,
                 found.boxes[order],
                 self._group,
@@ -275,7 +275,7 @@ class CocoEvaluator:
                 found.category[order],
                 found.image[order],
                 found.score[order],
-                _outside(found.area[order]),
+                _find_outside(found.area[order]),
                 rank,
             ),
             self._fingerprint,
@@ -299,17 +299,17 @@ class CocoEvaluator:
         class_start = np.searchsorted(category, classes)
         # Objects of a group are adjacent: the index of the first one identifies the group.
         group = np.searchsorted(self._group, self._group, "left")
-        pairs = by_overlap(pairs)
+        pairs = sort_by_overlap(pairs)
         areas = []
         for ignored, beyond in zip(self._ignored, outside, strict=True):
-            wishes = by_preference(pairs, ignored)
+            wishes = sort_by_preference(pairs, ignored)
             # An unmatched detection counts if its own area is within the range.
             listed = ~beyond[ranking]
             events = []
             for threshold in THRESHOLDS:
                 # As in pycocotools, where an overlap of 1 suffices despite rounding.
                 enough = np.flatnonzero(wishes.overlap >= min(threshold, 1 - 1e-10))
-                detection, finds = greedy_match(wishes.take(enough), self._crowd, group)
+                detection, finds = match_greedily(wishes.take(enough), self._crowd, group)
                 right, inside = ~ignored[finds], ~beyond[detection]
                 known = np.flatnonzero(right | inside)
                 known = known[np.argsort(place[detection[known]])]
@@ -346,9 +346,9 @@ class CocoEvaluator:
         recall = np.empty((len(AREAS), *shape, len(LIMITS)))
         for at, curves in enumerate(matches.curves):
             positives = self._positives(at, weight)
-            precision[at] = _precision(curves, weight, positives)
+            precision[at] = _compute_precision(curves, weight, positives)
             for place, limit in enumerate(LIMITS):
-                recall[at, :, :, place] = _recall(curves.hits(limit), weight, positives)
+                recall[at, :, :, place] = _compute_recall(curves.hits(limit), weight, positives)
         return CocoScores(precision, recall, self.categories)
 
     def replicates(
@@ -394,7 +394,7 @@ class CocoEvaluator:
             curves = curves.cells(threshold * count, (threshold + 1) * count)
         if measure == "recall":
             curves = curves.hits(limit)
-        of_curves = _precision if measure == "precision" else _recall
+        of_curves = _compute_precision if measure == "precision" else _compute_recall
 
         def read(weight: I64) -> float:
             return _mean(of_curves(curves, weight, self._positives(at, weight)))
@@ -428,20 +428,22 @@ class CocoEvaluator:
             )
 
 
-def _outside(area: F64) -> Flags:
+def _find_outside(area: F64) -> Flags:
     """Return ``(areas, N)`` whether an area is outside each range."""
     return np.array([(area < low) | (area > high) for low, high in AREAS.values()])
 
 
-def _precision(curves: Curves, weight: I64, positives: I64) -> F64:
+def _compute_precision(curves: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K, recalls)``, NaN for categories without objects."""
-    precision = precision_at(curves, evaluate_curves(curves, weight), _hits_needed(positives))
+    precision = compute_precision(
+        curves, evaluate_curves(curves, weight), _count_hits_needed(positives)
+    )
     table = precision.reshape(-1, len(positives), len(RECALLS))
     table[:, positives == 0] = np.nan
     return table
 
 
-def _hits_needed(positives: I64) -> I64:
+def _count_hits_needed(positives: I64) -> I64:
     """Return ``(K, recalls)`` the smallest number of objects that reaches a recall as float."""
     count = np.maximum(positives, 1)[:, None]
     needed = np.ceil(RECALLS * count)
@@ -450,7 +452,7 @@ def _hits_needed(positives: I64) -> I64:
     return np.maximum(needed, 0).astype(np.int64)
 
 
-def _recall(hits: Curves, weight: I64, positives: I64) -> F64:
+def _compute_recall(hits: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K)``, NaN for categories without objects."""
     found = count_hits(hits, weight).reshape(-1, len(positives)).astype(np.float64)
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
@@ -504,7 +506,7 @@ def coco_intervals(
 
     Average precision is biased upwards on resamples if a category has few objects: copies of an
     image are detected as easily, and fewer distinct images compete. The resamples are corrected for
-    that bias, see :func:`~shiftproof.metrics.intervals.without_bias`. For the same reason the
+    that bias, see :func:`~shiftproof.metrics.intervals.correct_bias`. For the same reason the
     metric is higher on few images than on many of the same distribution; compare detectors only on
     the same images.
 
@@ -521,7 +523,7 @@ def coco_intervals(
         UnknownNameError: not one of the twelve.
     """
     drawn = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
-    return {name: _interval(values, level) for name, values in drawn.items()}
+    return {name: _make_interval(values, level) for name, values in drawn.items()}
 
 
 def coco_difference_intervals(
@@ -541,8 +543,8 @@ def coco_difference_intervals(
     """
     these = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
     those = evaluator.replicates(reference, metrics, replicates=replicates, seed=seed)
-    return {name: _interval(these[name] - those[name], level) for name in metrics}
+    return {name: _make_interval(these[name] - those[name], level) for name in metrics}
 
 
-def _interval(replicates: F64, level: float) -> Interval | None:
-    return percentile_interval(without_bias(replicates), level=level)
+def _make_interval(replicates: F64, level: float) -> Interval | None:
+    return percentile_interval(correct_bias(replicates), level=level)

@@ -19,7 +19,7 @@ from shiftproof.types import F64, I64
 SWEEPS = 4
 """Sweeps of Newton steps over all effects; further predictions refine them anyway."""
 
-LEAST = 0.003
+MIN_PROBABILITY = 0.003
 """Lower bound of the predicted probabilities of an error and of a correct prediction."""
 
 _ALL, _CORRUPTION, _SEVERITY, _CELL, _IMAGE, _FAMILY = range(6)
@@ -28,7 +28,7 @@ _PRECISION = (0.01, 1.0, 1.0, 10.0, 0.25, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class GridShape:
     """The number of images, and the properties of the C cells.
 
     Attributes:
@@ -67,16 +67,16 @@ class Layout:
 class Difficulty:
     """The effects by kind, and the variances of the images' effects."""
 
-    layout: Layout
+    shape: GridShape
     effects: tuple[F64, ...]
     variances: tuple[F64, F64]
 
     @classmethod
-    def prior(cls, layout: Layout) -> Difficulty:
+    def prior(cls, shape: GridShape) -> Difficulty:
         """Return the prior: all effects are 0."""
-        sizes = layout.sizes()
+        sizes = shape.sizes()
         return cls(
-            layout,
+            shape,
             tuple(np.zeros(size) for size in sizes),
             (
                 np.full(sizes[_IMAGE], 1 / _PRECISION[_IMAGE]),
@@ -84,7 +84,7 @@ class Difficulty:
             ),
         )
 
-    def learn(self, images: I64, cells: I64, wrong: F64) -> Difficulty:
+    def fit(self, images: I64, cells: I64, wrong: F64) -> Difficulty:
         """Fit the effects to all M predictions so far.
 
         Args:
@@ -92,21 +92,23 @@ class Difficulty:
             cells: ``(M,)`` cell of each prediction.
             wrong: ``(M,)`` 1 if it is wrong, else 0.
         """
-        indices = self.layout.effect_indices(images, cells)
+        indices = self.shape.effect_indices(images, cells)
         effects = [one.copy() for one in self.effects]
         odds = sum(effect[place] for effect, place in zip(effects, indices, strict=True))
-        curves: list[F64] = [np.zeros(0)] * len(effects)
+        curvatures: list[F64] = [np.zeros(0)] * len(effects)
         for _ in range(SWEEPS):
             for kind, place in enumerate(indices):
                 size, precision = len(effects[kind]), _PRECISION[kind]
-                chance = _logistic(odds)
-                slope = np.bincount(place, wrong - chance, size) - precision * effects[kind]
-                curve = np.bincount(place, chance * (1 - chance), size) + precision
-                curves[kind] = np.asarray(curve, dtype=np.float64)
-                step = np.clip(slope / curves[kind], -1.0, 1.0)
+                probability = _compute_logistic(odds)
+                gradient = np.bincount(place, wrong - probability, size) - precision * effects[kind]
+                curvature = np.bincount(place, probability * (1 - probability), size) + precision
+                curvatures[kind] = np.asarray(curvature, dtype=np.float64)
+                step = np.clip(gradient / curvatures[kind], -1.0, 1.0)
                 effects[kind] += step
                 odds = odds + step[place]
-        return Difficulty(self.layout, tuple(effects), (1 / curves[_IMAGE], 1 / curves[_FAMILY]))
+        return Difficulty(
+            self.shape, tuple(effects), (1 / curvatures[_IMAGE], 1 / curvatures[_FAMILY])
+        )
 
     def predict_errors(self) -> F64:
         """Return the ``(N, C)`` probabilities of an error.
@@ -114,26 +116,28 @@ class Difficulty:
         The variance of an image's effect moves its probabilities towards 1/2 (MacKay 1992, equation
         26).
         """
-        layout, of_family = self.layout, self.layout.family
+        shape, of_family = self.shape, self.shape.family
         families = int(of_family.max()) + 1
         cell = (
             self.effects[_ALL][0]
-            + self.effects[_CORRUPTION][layout.corruption]
-            + self.effects[_SEVERITY][layout.severity]
+            + self.effects[_CORRUPTION][shape.corruption]
+            + self.effects[_SEVERITY][shape.severity]
             + self.effects[_CELL]
         )
         own = self.effects[_FAMILY].reshape(-1, families) + self.effects[_IMAGE][:, None]
         variances = self.variances[1].reshape(-1, families) + self.variances[0][:, None]
-        draw = 1 / np.sqrt(1 + np.pi * variances / 8)
+        shrinkage = 1 / np.sqrt(1 + np.pi * variances / 8)
         odds = own[:, of_family]
         odds += cell
-        odds *= -draw[:, of_family]
+        odds *= -shrinkage[:, of_family]
         np.exp(odds, out=odds)
         odds += 1
-        return np.clip(np.reciprocal(odds, out=odds), LEAST, 1 - LEAST, out=odds)
+        return np.clip(
+            np.reciprocal(odds, out=odds), MIN_PROBABILITY, 1 - MIN_PROBABILITY, out=odds
+        )
 
 
-def _logistic(odds: F64) -> F64:
+def _compute_logistic(odds: F64) -> F64:
     return np.asarray(1 / (1 + np.exp(-odds)))
 
 

@@ -12,7 +12,7 @@ from shiftproof.types import F64, I64
 
 
 @compiled
-def envelope_at(start: I64, found: I64, precision: F64, needed: I64) -> F64:
+def compute_envelope(start: I64, found: I64, precision: F64, needed: I64) -> F64:
     """Return ``(C, R)`` the interpolated precision of each curve: its maximum at or beyond each
     recall.
 

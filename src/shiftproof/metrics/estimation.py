@@ -49,7 +49,7 @@ def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Th
     >>> confidence_threshold([0.9, 0.6, 0.8, 0.7], [True, False, True, True])
     Threshold(score=0.7, share=0.0)
     """
-    scores, right = _source(source_score, source_right)
+    scores, right = _check_source(source_score, source_right)
     wrong = int(len(right) - np.count_nonzero(right))
     if wrong == len(scores):
         return Threshold(np.inf, 0.0)
@@ -71,7 +71,7 @@ def error_shares(target_score: ArrayLike, threshold: Threshold) -> F64:
     Raises:
         InputError: no samples, or scores that are not finite.
     """
-    scores = _finite(target_score, "target")
+    scores = _check_finite(target_score, "target")
     wrong = (scores < threshold.score).astype(np.float64)
     if threshold.share:
         wrong[scores == threshold.score] = threshold.share
@@ -126,8 +126,8 @@ def difference_of_confidences(
     >>> difference_of_confidences([1.0, 0.5], [True, False], [0.5, 0.5])
     0.75
     """
-    source, right = _source(source_confidence, source_right)
-    target = _finite(target_confidence, "target")
+    source, right = _check_source(source_confidence, source_right)
+    target = _check_finite(target_confidence, "target")
     for values in (source, target):
         if values.min() < 0 or values.max() > 1:
             raise InputError("Expected confidences in 0..1.")
@@ -166,8 +166,8 @@ def agreement(predictions: ArrayLike, other_predictions: ArrayLike) -> float:
     return float(((these == those) & (these >= 0)).mean())
 
 
-def _source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:
-    scores, answers = _finite(score, "source"), np.asarray(right)
+def _check_source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:
+    scores, answers = _check_finite(score, "source"), np.asarray(right)
     if scores.shape != answers.shape:
         raise InputError(
             f"Expected one score and one answer per source sample, got {scores.shape} and "
@@ -178,7 +178,7 @@ def _source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:
     return scores, answers
 
 
-def _finite(score: ArrayLike, which: str) -> F64:
+def _check_finite(score: ArrayLike, which: str) -> F64:
     scores = np.asarray(score, dtype=np.float64)
     if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
         raise InputError(f"Expected one finite {which} score per sample, got shape {scores.shape}.")

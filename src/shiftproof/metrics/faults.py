@@ -72,7 +72,7 @@ def count_faults(faults: Iterable[Fault]) -> dict[str, int]:
     return dict(sorted(Counter(fault.reason for fault in faults).items()))
 
 
-def box_fault(
+def find_box_fault(
     where: str,
     position: tuple[float, float, float, float],
     size: tuple[int, int] | None,

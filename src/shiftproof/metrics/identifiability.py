@@ -105,7 +105,7 @@ def linear_r2(
             f"them to fit a map from {x.shape[1]} "
             f"dimensions, which has {x.shape[1] + 1} numbers per latent; give more samples."
         )
-    matrix, offset = _least_squares(x[train], z[train])
+    matrix, offset = _fit_least_squares(x[train], z[train])
     left = ((z[test] - x[test] @ matrix - offset) ** 2).sum(0)
     spread = ((z[test] - z[test].mean(0)) ** 2).sum(0)
     _check_spread(spread)
@@ -152,7 +152,7 @@ def mean_correlation_coefficient(
         stats = _import_scipy("stats")
         # C order: the memory layout determines the order of summation.
         x, z = (np.ascontiguousarray(stats.rankdata(values, axis=0)) for values in (x, z))
-    strength = np.abs(_correlations(x, z))
+    strength = np.abs(_compute_correlations(x, z))
     assignment = assign(-strength.T)
     found = strength[assignment, np.arange(z.shape[1])]
     return Correlation(float(found.mean()), found, assignment)
@@ -187,7 +187,7 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
         )
     spread = z.var(0)
     _check_spread(spread)
-    matrix, offset = _least_squares(x, z)
+    matrix, offset = _fit_least_squares(x, z)
     left = ((z - x @ matrix - offset) ** 2).mean(0)
     gram = matrix.T @ matrix
     scale = np.trace(gram) / len(gram)
@@ -224,7 +224,7 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     constant = x.std(0) == 0
     scaled = (x - x.mean(0)) / np.where(constant, 1, x.std(0))
-    matrix, _ = _least_squares(scaled, (z - z.mean(0)) / z.std(0))
+    matrix, _ = _fit_least_squares(scaled, (z - z.mean(0)) / z.std(0))
     return DCI(*disentanglement(np.abs(matrix)), recovered.mean)
 
 
@@ -251,10 +251,10 @@ def disentanglement(importance: ArrayLike) -> tuple[float, float]:
         raise InputError(f"Expected importances of shape (D, K), got {table.shape}.")
     if (table < 0).any() or table.sum() == 0:
         raise InputError("Expected importances of 0 or more, and one above 0.")
-    return _concentration(table), _concentration(table.T)
+    return _compute_concentration(table), _compute_concentration(table.T)
 
 
-def _concentration(table: F64) -> float:
+def _compute_concentration(table: F64) -> float:
     totals = table.sum(1)
     shares = table[totals > 0] / totals[totals > 0, None]
     if table.shape[1] == 1:
@@ -401,7 +401,7 @@ def _scale_by_exponent(values: F64, axis: int | None = None) -> tuple[F64, I64]:
     return scaled, exponent
 
 
-def _least_squares(x: F64, z: F64) -> tuple[F64, F64]:
+def _fit_least_squares(x: F64, z: F64) -> tuple[F64, F64]:
     center, middle = x.mean(0), z.mean(0)
     matrix: F64 = np.linalg.lstsq(x - center, z - middle, rcond=None)[0]
     return matrix, middle - center @ matrix
@@ -415,7 +415,7 @@ def _check_spread(spread: F64) -> None:
         )
 
 
-def _correlations(x: F64, z: F64) -> F64:
+def _compute_correlations(x: F64, z: F64) -> F64:
     """Return ``(D, K)`` correlations; a constant dimension has correlation 0."""
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     x, z = x - x.mean(0), z - z.mean(0)

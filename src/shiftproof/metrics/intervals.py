@@ -83,7 +83,7 @@ def resample_weights(count: int, replicates: int = REPLICATES, *, seed: int = 0)
         InputError: no images, or no resamples.
     """
     _check_counts(count, replicates)
-    return _weights(count, replicates, seed)
+    return _draw_weights(count, replicates, seed)
 
 
 def _check_counts(count: int, replicates: int) -> None:
@@ -93,8 +93,8 @@ def _check_counts(count: int, replicates: int) -> None:
         raise InputError(f"Expected at least one resample, got {replicates}.")
 
 
-def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
-    rows = rows_of_block(count)
+def _draw_weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
+    rows = count_block_rows(count)
     together = max(1, _DRAWN_TOGETHER // count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
@@ -136,14 +136,14 @@ def sum_resamples(
     """
     sums: list[F64] = []
     _check_counts(count, replicates)
-    for group in _groups(tables, count):
+    for group in _group_tables(tables, count):
         # One matrix product for all tables takes half the time of one for each; sums are exact.
         ends = np.cumsum([values.shape[1] for values in group])[:-1]
         side_by_side = np.concatenate(group, axis=1)
         several = len(group)
         group.clear()
         rows = [side_by_side.sum(axis=0)[None]]
-        for weights in _weights(count, replicates, seed):
+        for weights in _draw_weights(count, replicates, seed):
             rows.append(weights.astype(np.float64) @ side_by_side)
             if done is not None:
                 for _ in range(several):
@@ -152,11 +152,11 @@ def sum_resamples(
     return sums
 
 
-def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
+def _group_tables(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
     """Yield groups of tables that fit in memory: computing a table takes longer than summing it."""
     group: list[F64] = []
     for table in tables:
-        values = summable(table(), count)
+        values = make_summable(table(), count)
         if group and sum(held.nbytes for held in group) + values.nbytes > GROUP_BYTES:
             yield group
             group = []
@@ -165,17 +165,17 @@ def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[l
         yield group
 
 
-def blocks_of(count: int, replicates: int = REPLICATES) -> int:
+def count_blocks(count: int, replicates: int = REPLICATES) -> int:
     """Return the number of blocks of resamples, which is how often ``done`` is called per table."""
-    return -(-replicates // rows_of_block(count))
+    return -(-replicates // count_block_rows(count))
 
 
-def rows_of_block(count: int) -> int:
+def count_block_rows(count: int) -> int:
     """Return how many resamples of ``count`` images a block of weights has."""
     return max(1, BLOCK_BYTES // (8 * count))
 
 
-def summable(values: ArrayLike, count: int) -> F64:
+def make_summable(values: ArrayLike, count: int) -> F64:
     """Return ``(count, columns)`` values, rounded so that their sums over resamples are exact.
 
     A matrix product adds in an order that depends on the number of threads and on the processor.
@@ -189,10 +189,10 @@ def summable(values: ArrayLike, count: int) -> F64:
     if table.ndim != 2 or len(table) != count:
         raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
     peak = np.maximum(table.max(axis=0), -table.min(axis=0))
-    return round_to(table, exact_scale(peak, count))
+    return round_to(table, find_exact_scale(peak, count))
 
 
-def exact_scale(peak: F64, count: int) -> F64:
+def find_exact_scale(peak: F64, count: int) -> F64:
     """Return by which power of two values up to ``peak`` are to be rounded: NaN where it is none.
 
     Args:
@@ -241,7 +241,7 @@ def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Inter
     return Interval(float(values[0]), float(low), float(high))
 
 
-def without_bias(replicates: ArrayLike) -> F64:
+def correct_bias(replicates: ArrayLike) -> F64:
     """Return ``(1 + R,)`` replicates, the resamples corrected by the bootstrap estimate of their
     bias.
 

@@ -13,18 +13,18 @@ from shiftproof.errors import InputError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.lazy import import_extra
 from shiftproof.metrics.faults import show_value
-from shiftproof.metrics.matching import Pairs, join_pairs, run_starts
+from shiftproof.metrics.matching import Pairs, find_run_starts, join_pairs
 from shiftproof.types import F64, I64, Flags
 
 Code: TypeAlias = Mapping[str, Any]
 """``{"size": [height, width], "counts": bytes}``, compressed."""
 
 
-def _library() -> Any:
+def _import_library() -> Any:
     return import_extra("pycocotools.mask", "detection")
 
 
-def run_length_codes(
+def encode_masks(
     where: str, segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> tuple[Code, ...]:
     """Return the compressed codes of polygons, of uncompressed or of compressed codes.
@@ -41,31 +41,31 @@ def run_length_codes(
         InputError: a segmentation of another kind, or not of the image's size.
         MissingExtraError: pycocotools is not installed.
     """
-    codes, wrong = readable_codes(segmentations, sizes)
+    codes, wrong = encode_readable_masks(segmentations, sizes)
     if wrong:
         at, reason = next(iter(wrong.items()))
         raise InputError(f"{where}[{at}]: {reason}.")
     return tuple(code for code in codes if code is not None)
 
 
-def readable_codes(
+def encode_readable_masks(
     segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
 ) -> tuple[list[Code | None], dict[int, str]]:
     """Return the compressed codes, None for invalid masks, and the reasons by index.
 
-    Arguments as for :func:`run_length_codes`.
+    Arguments as for :func:`encode_masks`.
     """
-    library = _library()
+    library = _import_library()
     codes: list[Code | None] = []
     wrong: dict[int, str] = {}
     for at, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
         try:
-            codes.append(_code(library, segmentation, size))
+            codes.append(_encode_mask(library, segmentation, size))
         except ValueError as error:
             wrong[at] = str(error)
             codes.append(None)
     there = [at for at, code in enumerate(codes) if code is not None]
-    filled = _pixels([code["counts"] for code in codes if code is not None])
+    filled = _count_pixels([code["counts"] for code in codes if code is not None])
     for at, count in zip(there, filled.tolist(), strict=True):
         height, width = sizes[at]
         if count != height * width:
@@ -77,7 +77,7 @@ def readable_codes(
     return codes, dict(sorted(wrong.items()))
 
 
-def _code(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
+def _encode_mask(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
     """Return the code of a mask; raises a ValueError with the reason if it is invalid."""
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
@@ -86,7 +86,7 @@ def _code(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
     if isinstance(segmentation, Mapping):
         return _run_lengths(library, segmentation, size)
     if isinstance(segmentation, (list, tuple)) and segmentation:
-        polygons = [_polygon(polygon, size) for polygon in segmentation]
+        polygons = [_read_polygon(polygon, size) for polygon in segmentation]
         code: Code = library.merge(library.frPyObjects(polygons, *size))
         return code
     raise ValueError(
@@ -113,7 +113,7 @@ def _run_lengths(library: Any, segmentation: Mapping[str, Any], size: tuple[int,
     raise ValueError(f"expected the counts of a mask, got {show_value(counts)}")
 
 
-def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
+def _read_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
     height, width = size
     try:
         points = [float(value) for value in polygon]
@@ -129,16 +129,16 @@ def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
         raise ValueError(f"a polygon reaches far beyond its {height} x {width} image")
     corners = np.array(points).reshape(-1, 2)
     steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
-    if steps > MOST_STEPS:
+    if steps > MAX_STEPS:
         raise ValueError(f"a polygon whose edges are {steps:.0f} pixels long goes to and fro")
     return points
 
 
-MOST_STEPS = 4_000_000
+MAX_STEPS = 4_000_000
 """Maximum length of an outline, through every pixel of 2,000 x 2,000; this bounds the memory."""
 
 
-def _pixels(counts: Sequence[bytes]) -> I64:
+def _count_pixels(counts: Sequence[bytes]) -> I64:
     """Return ``(N,)`` the sum of the runs of each compressed code, -1 if it is damaged.
 
     A byte minus 48 has 5 bits of a number, low ones first; the sixth bit means that more follow,
@@ -167,12 +167,12 @@ def _pixels(counts: Sequence[bytes]) -> I64:
     number -= np.where(values[end] & 16, 1 << (5 * np.minimum(size, 6)), 0)
 
     # Three chains in each code: the first run alone, then the odd ones and the even ones.
-    first = run_starts(code)
+    first = find_run_starts(code)
     index = np.arange(len(code)) - np.repeat(first, np.diff(np.append(first, len(code))))
     chain = 3 * code + np.where(index == 0, 0, 1 + index % 2)
     order = np.argsort(chain, kind="stable")
     sums = np.cumsum(number[order])
-    first = run_starts(chain[order])
+    first = find_run_starts(chain[order])
     before = np.where(first > 0, sums[first - 1], 0)
     run = sums - np.repeat(before, np.diff(np.append(first, len(order))))
     damaged[code[order][run < 0]] = True
@@ -182,15 +182,15 @@ def _pixels(counts: Sequence[bytes]) -> I64:
     return total
 
 
-def areas_of(codes: Sequence[Code]) -> F64:
+def compute_areas(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
-    library = _library()
+    library = _import_library()
     # Some versions of pycocotools store the number of masks as uint8, so at most 255 at once.
     parts = [library.area(list(codes[at : at + 255])) for at in range(0, len(codes), 255)]
     return np.concatenate([np.empty(0), *parts])
 
 
-def mask_pairs(
+def find_mask_pairs(
     detection_group: I64,
     detection_masks: Sequence[Code],
     object_group: I64,
@@ -200,11 +200,11 @@ def mask_pairs(
 ) -> Pairs:
     """Return the pairs of the same group whose masks overlap by at least ``least``.
 
-    Arguments and overlap as for :func:`~shiftproof.metrics.matching.box_pairs`.
+    Arguments and overlap as for :func:`~shiftproof.metrics.matching.find_box_pairs`.
     """
-    library = _library()
+    library = _import_library()
     found = []
-    bounds = np.append(run_starts(detection_group), len(detection_group)).tolist()
+    bounds = np.append(find_run_starts(detection_group), len(detection_group)).tolist()
     for first, last in pairwise(bounds):
         group = detection_group[first]
         left = int(np.searchsorted(object_group, group, "left"))

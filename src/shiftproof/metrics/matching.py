@@ -29,14 +29,14 @@ class Pairs(NamedTuple):
         return Pairs(self.detection[rows], self.object[rows], self.overlap[rows])
 
 
-def by_group_and_score(group: I64, score: F64, limit: int | None = None) -> tuple[I64, I64]:
+def sort_by_group_and_score(group: I64, score: F64, limit: int | None = None) -> tuple[I64, I64]:
     """Return the order of detections by group and then by falling score, and each one's rank.
 
     Of equal scores the earlier row comes first. The rank counts from 0 within the group; with a
     ``limit`` only that many best of each group are kept.
     """
     order = np.lexsort((-score, group))
-    first = run_starts(group[order])
+    first = find_run_starts(group[order])
     lengths = np.diff(np.append(first, len(order)))
     rank = np.arange(len(order)) - np.repeat(first, lengths)
     if limit is None:
@@ -45,14 +45,14 @@ def by_group_and_score(group: I64, score: F64, limit: int | None = None) -> tupl
     return order[kept], rank[kept]
 
 
-def run_starts(values: I64) -> I64:
+def find_run_starts(values: I64) -> I64:
     """Return where each run of equal values starts."""
     if len(values) == 0:
         return np.empty(0, dtype=np.int64)
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
 
 
-def pair_blocks(detection_group: I64, object_group: I64) -> Iterator[tuple[I64, I64]]:
+def split_pairs(detection_group: I64, object_group: I64) -> Iterator[tuple[I64, I64]]:
     """Return blocks of all (detection, object) pairs of equal group; both are sorted by group."""
     start = np.searchsorted(object_group, detection_group, "left")
     count = np.searchsorted(object_group, detection_group, "right") - start
@@ -71,7 +71,7 @@ def pair_blocks(detection_group: I64, object_group: I64) -> Iterator[tuple[I64, 
         first = last
 
 
-def box_pairs(
+def find_box_pairs(
     detection_group: I64,
     detection_boxes: F64,
     object_group: I64,
@@ -94,7 +94,7 @@ def box_pairs(
     """
     found = []
     one, other = _Corners.of(detection_boxes), _Corners.of(object_boxes)
-    for d, g in pair_blocks(detection_group, object_group):
+    for d, g in split_pairs(detection_group, object_group):
         # In pycocotools' order of operations, so that overlaps at a threshold fall alike.
         width = np.minimum(one.right[d], other.right[g]) - np.maximum(one.left[d], other.left[g])
         meet = np.flatnonzero(width > 0)
@@ -133,7 +133,7 @@ def join_pairs(found: list[Pairs]) -> Pairs:
     )
 
 
-def by_overlap(pairs: Pairs, *, last: bool = True) -> Pairs:
+def sort_by_overlap(pairs: Pairs, *, last: bool = True) -> Pairs:
     """Return the pairs by detection, of each the largest overlap first.
 
     Of equal overlaps the last object comes first, as COCO has it, or else the first one.
@@ -142,13 +142,13 @@ def by_overlap(pairs: Pairs, *, last: bool = True) -> Pairs:
     return pairs.take(np.lexsort((object_, -pairs.overlap, pairs.detection)))
 
 
-def by_preference(pairs: Pairs, ignored: Flags) -> Pairs:
-    """Return the pairs of :func:`by_overlap`, in each detection those first whose object counts."""
+def sort_by_preference(pairs: Pairs, ignored: Flags) -> Pairs:
+    """Return the pairs of :func:`sort_by_overlap`, in each detection those first whose object counts."""
     key = 2 * pairs.detection + ignored[pairs.object]
     return pairs.take(np.argsort(key, kind="stable"))
 
 
-def greedy_match(pairs: Pairs, crowd: Flags, object_group: I64) -> tuple[I64, I64]:
+def match_greedily(pairs: Pairs, crowd: Flags, object_group: I64) -> tuple[I64, I64]:
     """Return the matched detections, rising, and the object that each takes.
 
     Within a group the detections choose one after the other by rising index, each the first of its
@@ -158,7 +158,7 @@ def greedy_match(pairs: Pairs, crowd: Flags, object_group: I64) -> tuple[I64, I6
     groups with a refusal see another round, and few have one.
 
     Args:
-        pairs: by detection and preference, see :func:`by_preference`.
+        pairs: by detection and preference, see :func:`sort_by_preference`.
         crowd: ``(G,)``.
         object_group: ``(G,)``, small integers of 0 or more.
     """
@@ -167,7 +167,7 @@ def greedy_match(pairs: Pairs, crowd: Flags, object_group: I64) -> tuple[I64, I6
     busy = np.zeros(int(object_group.max(initial=-1)) + 1, dtype=np.bool_)
     matched: list[tuple[I64, I64]] = []
     while len(detection):
-        first = run_starts(detection)
+        first = find_run_starts(detection)
         proposer, wished = detection[first], wish[first]
         # Written from the back, so that of several the lowest index stays.
         holder[wished[::-1]] = proposer[::-1]

@@ -17,7 +17,7 @@ TOP = 5
 """Number of top classes that the distance compares."""
 
 
-def _pairs(frames: int, is_noise: bool, step: int) -> tuple[list[int], list[int]]:
+def _pair_frames(frames: int, is_noise: bool, step: int) -> tuple[list[int], list[int]]:
     """Return the pairs of compared frames: each with the one ``step`` before, or the first."""
     if step < 1 or frames <= step:
         raise InputError(f"Expected more than {step} frames in steps of 1 or more, got {frames}.")
@@ -48,7 +48,7 @@ def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> F
     table = np.asarray(predictions)
     if table.ndim != 2:
         raise InputError(f"Expected predictions (N, F), got shape {table.shape}.")
-    before, after = _pairs(table.shape[1], is_noise, step)
+    before, after = _pair_frames(table.shape[1], is_noise, step)
     return np.asarray((table[:, before] != table[:, after]).mean(axis=1))
 
 
@@ -74,7 +74,7 @@ def top5_distances(rankings: ArrayLike, *, is_noise: bool = False, step: int = 1
     table = np.asarray(rankings)
     if table.ndim != 3 or table.shape[2] != TOP:
         raise InputError(f"Expected rankings (N, F, {TOP}), got shape {table.shape}.")
-    before, after = _pairs(table.shape[1], is_noise, step)
+    before, after = _pair_frames(table.shape[1], is_noise, step)
     same = table[:, before, :, None] == table[:, after, None, :]
     places = np.where(same.any(axis=3), same.argmax(axis=3), TOP)
     return np.asarray(np.abs(places - np.arange(TOP)).sum(axis=2).mean(axis=1))

@@ -35,15 +35,15 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     >>> round(fit_temperature([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]], [0, 0, 0, 1]), 4)
     1.8205
     """
-    shifted, missed = _margins(logits, targets)
+    shifted, missed = _compute_margins(logits, targets)
     low, high = 1 / HOTTEST, 1 / COLDEST
-    if _slope(low, shifted, missed) >= 0:
+    if _compute_slope(low, shifted, missed) >= 0:
         raise InputError(
             f"No temperature fits: on {plural(len(missed), 'image')} the answers are no better than a guess, "
             f"so that the best is above {HOTTEST:g}; see whether labels and classes belong together."
         )
     # A slope that underflows means that the loss decreases without a minimum.
-    if _slope(high, shifted, missed) <= 1e-12:
+    if _compute_slope(high, shifted, missed) <= 1e-12:
         raise InputError(
             f"No temperature fits: {plural(len(missed), 'image is', 'images are')} too few, or all are "
             "answered right, so "
@@ -51,7 +51,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
         )
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        below = _slope(middle, shifted, missed) < 0
+        below = _compute_slope(middle, shifted, missed) < 0
         low, high = (middle, high) if below else (low, middle)
     return float(2 / (low + high))
 
@@ -67,7 +67,7 @@ def scale_logits(logits: ArrayLike, temperature: float) -> F64:
     return np.asarray(logits, dtype=np.float64) / temperature
 
 
-def _margins(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
+def _compute_margins(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
     """Return ``(N, K)`` logits minus their row's maximum, and ``(N,)`` those of the targets."""
     values, classes = np.asarray(logits, dtype=np.float64), np.asarray(targets)
     if values.ndim != 2 or values.shape[1] == 0 or classes.shape != values.shape[:1]:
@@ -90,7 +90,7 @@ def _margins(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
     return shifted, shifted[np.arange(len(classes)), classes]
 
 
-def _slope(inverse: float, shifted: F64, missed: F64) -> float:
+def _compute_slope(inverse: float, shifted: F64, missed: F64) -> float:
     """Return the derivative of the mean loss with respect to the inverse temperature."""
     with np.errstate(invalid="ignore"):
         weights = np.exp(inverse * shifted)

@@ -41,7 +41,7 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
         )
     # Row 0 is void, and column 0 is none of the classes.
     counts = np.zeros((classes + 1, classes + 1), np.int64)
-    true, said = _as_int16("truth", truth), _as_int16("prediction", prediction)
+    true, said = _to_int16("truth", truth), _to_int16("prediction", prediction)
     place = count_pairs(true, said, counts)
     if place >= 0:
         is_truth = not -1 <= true[place] < classes
@@ -50,7 +50,7 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
     return np.concatenate([counts[1:, 1:], counts[1:, :1]], axis=1)
 
 
-def _as_int16(what: str, labels: LabelMap) -> LabelMap:
+def _to_int16(what: str, labels: LabelMap) -> LabelMap:
     """Return flattened labels as int16."""
     if labels.dtype == np.int16:
         return np.ascontiguousarray(labels).ravel()
@@ -77,7 +77,7 @@ def class_ious(hits: F64 | I64, truth: F64 | I64, predicted: F64 | I64) -> F64:
     array([0.5, nan])
     """
     union = np.asarray(truth) + predicted - hits
-    return _share(hits, union)
+    return _divide_counts(hits, union)
 
 
 def class_recalls(hits: F64 | I64, truth: F64 | I64) -> F64:
@@ -90,7 +90,7 @@ def class_recalls(hits: F64 | I64, truth: F64 | I64) -> F64:
     Returns:
         ``(..., K)`` in 0..1, NaN for classes without pixels.
     """
-    return _share(hits, truth)
+    return _divide_counts(hits, truth)
 
 
 def mean_iou(ious: F64) -> F64:
@@ -110,7 +110,7 @@ def mean_iou(ious: F64) -> F64:
     """
     known = np.isfinite(ious)
     total = np.where(known, ious, 0).sum(axis=-1)
-    return _share(total, known.sum(axis=-1))
+    return _divide_counts(total, known.sum(axis=-1))
 
 
 def pixel_accuracy(hits: F64 | I64, truth: F64 | I64) -> F64:
@@ -123,7 +123,7 @@ def pixel_accuracy(hits: F64 | I64, truth: F64 | I64) -> F64:
     Returns:
         ``(...)`` in 0..1, NaN if all pixels are void.
     """
-    return _share(np.asarray(hits).sum(axis=-1), np.asarray(truth).sum(axis=-1))
+    return _divide_counts(np.asarray(hits).sum(axis=-1), np.asarray(truth).sum(axis=-1))
 
 
 def marginals(confusion: I64) -> tuple[I64, I64, I64]:
@@ -136,7 +136,7 @@ def marginals(confusion: I64) -> tuple[I64, I64, I64]:
     return confusion.diagonal().copy(), confusion.sum(axis=1), confusion[:, :-1].sum(axis=0)
 
 
-def _share(part: F64 | I64, whole: F64 | I64) -> F64:
+def _divide_counts(part: F64 | I64, whole: F64 | I64) -> F64:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     empty = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     return np.asarray(np.divide(part, whole, out=empty, where=whole > 0))

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
-from shiftproof.metrics.answer_order import (
+from shiftproof.metrics.confidence_order import (
     OrderSums,
     by_image,
     find_ties,
-    order_answers,
+    order_by_confidence,
     sum_harmonic,
     walk,
 )
@@ -142,7 +142,7 @@ def select_resamples(
         raise InputError(f"Expected weights of shape (R, {len(values)}), got {weighted.shape}.")
     if not 0 < coverage <= 1:
         raise InputError(f"Expected a coverage above 0, up to 1, got {coverage}.")
-    order = order_answers(values, missed)
+    order = order_by_confidence(values, missed)
     total = weighted.sum(axis=1, dtype=np.float64)
     return select(walk(order, by_image(weighted), total, coverage=coverage))
 

@@ -32,7 +32,7 @@ class SideBySide:
 
     @classmethod
     def of(cls, tables: Sequence[F64]) -> SideBySide:
-        """Put tables side by side whose sums are exact, as :func:`intervals.summable` makes them."""
+        """Put tables side by side whose sums are exact, as :func:`intervals.make_summable` makes them."""
         whole: list[F64] = []
         others: list[F64] = []
         places: list[list[int]] = []
@@ -52,7 +52,7 @@ class SideBySide:
         return cls(
             _stack(whole, count).astype(np.float32),
             _stack(others, count),
-            [np.array([_index(one, len(whole)) for one in each], np.int64) for each in places],
+            [np.array([_find_index(one, len(whole)) for one in each], np.int64) for each in places],
         )
 
     def sum_once(self) -> F64:
@@ -81,6 +81,6 @@ def _stack(columns: Sequence[F64], count: int) -> F64:
     return np.stack(columns).T if columns else np.empty((count, 0))
 
 
-def _index(place: int, whole: int) -> int:
+def _find_index(place: int, whole: int) -> int:
     """Return the index of a column in the sums: the whole ones stand first."""
     return place - 1 if place > 0 else whole - place - 1

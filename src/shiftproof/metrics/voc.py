@@ -22,20 +22,25 @@ from shiftproof.metrics.curves import (
     Curves,
     Events,
     average_over_recall,
+    compute_precision,
     evaluate_curves,
     make_curves,
-    precision_at,
 )
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    correct_bias,
     percentile_interval,
     resample_weights,
-    without_bias,
 )
-from shiftproof.metrics.matching import box_pairs, by_group_and_score, by_overlap, run_starts
+from shiftproof.metrics.matching import (
+    find_box_pairs,
+    find_run_starts,
+    sort_by_group_and_score,
+    sort_by_overlap,
+)
 from shiftproof.types import F64, I64, Flags
 
 Rule: TypeAlias = Literal["11-point", "all-point"]
@@ -95,7 +100,7 @@ class VocEvaluator:
     @property
     def wanted(self) -> int:
         """Number of objects to detect: all that are not difficult."""
-        return int((~_difficult(self.objects)).sum())
+        return int((~_find_difficult(self.objects)).sum())
 
     def match(self, detections: DetectionSource) -> Curves:
         """Match detections with objects; the other methods take the result.
@@ -107,13 +112,13 @@ class VocEvaluator:
 
     def scores(self, matches: Curves) -> VocScores:
         """Return the scores on all images."""
-        averages = _averages(self.objects, matches, self.rule)(self._once())
+        averages = _make_average(self.objects, matches, self.rule)(self._once())
         per_category = dict(zip(self.categories, averages.tolist(), strict=True))
         return VocScores(_mean(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
         """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples."""
-        averages = _averages(self.objects, matches, self.rule)
+        averages = _make_average(self.objects, matches, self.rule)
         values = [_mean(averages(self._once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
             values += [_mean(averages(drawn.astype(np.int64))) for drawn in block]
@@ -205,18 +210,18 @@ def voc_interval(
     drawn = voc_replicates(
         ground_truth, detections, rule=rule, overlap=overlap, replicates=replicates, seed=seed
     )
-    return percentile_interval(without_bias(drawn), level=level)
+    return percentile_interval(correct_bias(drawn), level=level)
 
 
 def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
     images = len(objects.image_ids)
     group = objects.category * images + objects.image
     order = np.argsort(group, kind="stable")
-    difficult = _difficult(objects)[order]
+    difficult = _find_difficult(objects)[order]
     found_group = found.category * images + found.image
-    by_group, rank = by_group_and_score(found_group, found.score)
-    pairs = by_overlap(
-        box_pairs(
+    by_group, rank = sort_by_group_and_score(found_group, found.score)
+    pairs = sort_by_overlap(
+        find_box_pairs(
             found_group[by_group],
             found.boxes[by_group],
             group[order],
@@ -226,7 +231,7 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
         ),
         last=False,
     )
-    best = run_starts(pairs.detection)
+    best = find_run_starts(pairs.detection)
     detection, finds = pairs.detection[best], pairs.object[best]
     # The first detection assigned to an object has the highest score.
     first = np.zeros(len(finds), dtype=np.bool_)
@@ -253,13 +258,13 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
     return make_curves(found.image[ranking], listed, start, [events])
 
 
-def _difficult(objects: Objects) -> Flags:
+def _find_difficult(objects: Objects) -> Flags:
     return objects.difficult | objects.crowd
 
 
-def _averages(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F64]:
+def _make_average(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F64]:
     """Return a function from the images' weights to ``(K,)`` average precisions."""
-    wanted = ~_difficult(objects)
+    wanted = ~_find_difficult(objects)
     image, category = objects.image[wanted], objects.category[wanted]
 
     def averages(weights: I64) -> F64:
@@ -270,7 +275,7 @@ def _averages(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F
             return average_over_recall(curves, run, weights, positives)
         # The smallest number of objects that is at least k tenths of all, in integers.
         needed = -(-positives[:, None] * np.arange(11) // 10)
-        precision = precision_at(curves, run, needed)
+        precision = compute_precision(curves, run, needed)
         return np.where(positives > 0, precision.mean(axis=1), np.nan)
 
     return averages

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.io.border import open_regular
-from shiftproof.io.places import is_url
+from shiftproof.io.locations import is_url
 
 
 def fetch_target(target: str) -> str:

@@ -12,11 +12,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shiftproof.bench.arguments import check_at_least_one, default_workers
+from shiftproof.bench.arguments import check_at_least_one, choose_workers
 from shiftproof.compute.progress import Advance, progress
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.encoders.load import check_encoder
@@ -63,7 +63,7 @@ LEAST_DEVIATION = 1e-3
 """Relative to a feature's deviation over unchanged images; smaller changes count as none."""
 
 
-@frees_folders
+@releases_locks
 def probe(
     encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName],
     data: ImageData | str | Path,
@@ -120,7 +120,7 @@ def probe(
     job = _plan(encoders, data, factors, versions, images, batch_size, seed, device)
     first = next(iter(job.encoders.values()))
     where = str(first.settings.get("device", "cpu"))
-    workers = default_workers(where) if workers is None else workers
+    workers = choose_workers(where) if workers is None else workers
     folder = RunFolder.create(
         Path(out),
         KIND,

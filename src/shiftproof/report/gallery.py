@@ -1,7 +1,7 @@
 """The pictures of a page: read as untrusted files, made small, and kept within a budget.
 
-Pictures are the only part of a page that can grow large. They are always decoded and encoded anew,
-so that nothing but pixels travels from a file of the run into the page.
+Only pictures can make a page large. They are always decoded and re-encoded, so that only pixels get from
+the run's files into the page.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.io.images import read_image
 
 BUDGET = 7_000_000
-"""Characters of the page that pictures may take; the rest of a page needs well under 2 MB."""
+"""Maximum number of characters for pictures; the rest of a page has well under 2 MB."""
 
-Trial = tuple[int, int]
+Encoding = tuple[int, int]
 """Long side in pixels and JPEG quality."""
 
-SIZES: tuple[Trial, ...] = (
+SIZES: tuple[Encoding, ...] = (
     (224, 82), (192, 80), (160, 78), (128, 76), (112, 72), (96, 70), (80, 65),
 )  # fmt: skip
 """Best first. Below 80 pixels a corruption can no longer be seen."""
@@ -36,11 +36,11 @@ class Pictures:
     uris: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     sheets: int = 0
-    """How many sheets of the run, from the first, are here."""
+    """Number of sheets that are included, from the first."""
     left_out: int = 0
-    """How many did not fit into the budget."""
+    """Number of sheets that did not fit into the budget."""
     outside: frozenset[str] = frozenset()
-    """Files in folders that the reader has not named; they were not opened."""
+    """Files outside of the folders given by the user, which are not opened."""
 
     def uri(self, file: str) -> str | None:
         """Return the picture's data URI, or None where the file could not be used."""
@@ -53,7 +53,7 @@ def load(
     first: Sequence[str] = (),
     *,
     budget: int = BUDGET,
-    sizes: Sequence[Trial] = SIZES,
+    sizes: Sequence[Encoding] = SIZES,
 ) -> Pictures:
     """Read the pictures of a page, as large as the budget allows; sheets at the end go first.
 
@@ -64,25 +64,25 @@ def load(
         root: the run's folder.
         sheets: files below it that are shown together, or not at all.
         first: files that come before all sheets.
-        budget: characters of the page that they may take.
+        budget: maximum number of characters of the page for pictures.
         sizes: how large they may be, best first.
     """
     wanted = [*first, *(file for sheet in sheets for file in sheet)]
     if not wanted or budget <= 0:
         return Pictures(left_out=len(sheets))
-    trial = _choose(root, wanted, budget, sizes)
+    encoding = _choose_encoding(root, wanted, budget, sizes)
     uris: dict[str, str] = {}
     unreadable: list[str] = []
     spent = 0
 
-    def take(names: Sequence[str]) -> bool:
+    def add_pictures(names: Sequence[str]) -> bool:
         """Add these pictures if all of them fit."""
         nonlocal spent
         found: dict[str, str] = {}
         for name in dict.fromkeys(names):
             if name in uris or name in unreadable:
                 continue
-            uri = _uri(root, name, trial)
+            uri = _encode_uri(root, name, encoding)
             if uri is None:
                 unreadable.append(name)
             else:
@@ -95,10 +95,10 @@ def load(
         uris.update(found)
         return True
 
-    take(first)
+    add_pictures(first)
     kept = 0
     for sheet in sheets:
-        if not take(sheet):
+        if not add_pictures(sheet):
             break
         kept += 1
     return Pictures(
@@ -109,31 +109,33 @@ def load(
     )
 
 
-def _choose(run: Path, wanted: Sequence[str], budget: int, sizes: Sequence[Trial]) -> Trial:
+def _choose_encoding(
+    run: Path, wanted: Sequence[str], budget: int, sizes: Sequence[Encoding]
+) -> Encoding:
     """Return the best size whose pictures, judged by a sample, fit into the budget.
 
     Noise compresses badly and fog well, so the sample is spread over all files.
     """
     distinct = list(dict.fromkeys(wanted))
     sample = distinct[:: max(1, len(distinct) // 40)][:40]
-    decoded = [image for name in sample if (image := _open(run, name)) is not None]
+    decoded = [image for name in sample if (image := _read_picture(run, name)) is not None]
     if not decoded:
         return sizes[0]
     share = budget * 0.95 / len(wanted)
-    for trial in sizes:
-        mean = sum(len(_encode(image, trial)) for image in decoded) / len(decoded)
+    for encoding in sizes:
+        mean = sum(len(_encode(image, encoding)) for image in decoded) / len(decoded)
         if mean <= share:
-            return trial
+            return encoding
     return sizes[-1]
 
 
-def _uri(run: Path, name: str, trial: Trial) -> str | None:
-    image = _open(run, name)
-    return None if image is None else _encode(image, trial)
+def _encode_uri(run: Path, name: str, encoding: Encoding) -> str | None:
+    image = _read_picture(run, name)
+    return None if image is None else _encode(image, encoding)
 
 
-def _open(run: Path, name: str) -> PillowImage.Image | None:
-    path = _inside(run, name)
+def _read_picture(run: Path, name: str) -> PillowImage.Image | None:
+    path = _resolve_inside(run, name)
     if path is None:
         return None
     try:
@@ -142,7 +144,7 @@ def _open(run: Path, name: str) -> PillowImage.Image | None:
         return None
 
 
-def _inside(run: Path, name: str) -> Path | None:
+def _resolve_inside(run: Path, name: str) -> Path | None:
     """Return the path of a file below the run folder; None for one that leads out of it."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or "\x00" in name or not relative.parts:
@@ -152,8 +154,8 @@ def _inside(run: Path, name: str) -> Path | None:
     return path if path.is_relative_to(root) else None
 
 
-def _encode(image: PillowImage.Image, trial: Trial) -> str:
-    side, quality = trial
+def _encode(image: PillowImage.Image, encoding: Encoding) -> str:
+    side, quality = encoding
     small = image
     if max(image.size) > side:
         small = image.copy()

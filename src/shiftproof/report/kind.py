@@ -13,11 +13,11 @@ from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnyRun
 from shiftproof.runs.scores.tidy import TidyScores
 
-Shown = TypeVar("Shown", bound=AnyRun[Any])
+RunType = TypeVar("RunType", bound=AnyRun[Any])
 Scores = TypeVar("Scores", bound=TidyScores)
 
 
-class PageKind(ABC, Generic[Shown, Scores]):
+class PageKind(ABC, Generic[RunType, Scores]):
     """The display of runs of one kind; concrete subclasses are final, with a row in
     ``kinds.KINDS``.
 
@@ -30,7 +30,7 @@ class PageKind(ABC, Generic[Shown, Scores]):
     takes_images: bool = False
 
     @abstractmethod
-    def build(self, runs: Sequence[Shown], pictures: Pictures) -> Document:
+    def build(self, runs: Sequence[RunType], pictures: Pictures) -> Document:
         """Return the page's part for one run, or several side by side.
 
         Raises:
@@ -38,7 +38,9 @@ class PageKind(ABC, Generic[Shown, Scores]):
         """
 
     @abstractmethod
-    def load_pictures(self, runs: Sequence[Shown], budget: int, images: Sequence[Path]) -> Pictures:
+    def load_pictures(
+        self, runs: Sequence[RunType], budget: int, images: Sequence[Path]
+    ) -> Pictures:
         """Load the pictures of the page, at a size that fits ``budget``.
 
         Args:

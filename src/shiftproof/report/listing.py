@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report.sections import Section
 from shiftproof.report.svg.markup import Html
-from shiftproof.report.wording import Spelling
+from shiftproof.report.wording import NumberFormat
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,22 @@ class Step:
     command: str = ""
 
 
-def write_figure(spelling: Spelling, figure: Interval | None) -> Item:
+def write_figure(number_format: NumberFormat, figure: Interval | None) -> Item:
     """Return the cell of a figure with its interval."""
-    cell = spelling.cell(figure)
+    cell = number_format.cell(figure)
     return Item(cell["value"], cell["span"])
 
 
-def write_change(spelling: Spelling, change: Interval | None) -> Item:
-    """Return the cell of a difference; it is bold where its interval leaves out 0."""
+def write_change(number_format: NumberFormat, change: Interval | None) -> Item:
+    """Return the cell of a difference; it is bold where its interval excludes 0."""
     value = None if change is None else change.value
     sure = change is not None and not change.bare and not change.spans_zero
-    return Item(spelling.change(value), spelling.change_span(change), "sure" if sure else "")
+    return Item(
+        number_format.change(value), number_format.change_span(change), "sure" if sure else ""
+    )
 
 
-def lay_out(
+def build_section(
     anchor: str,
     title: str,
     short: str,
@@ -90,7 +92,7 @@ def lay_out(
     return Section(anchor, title, short, "listing.html.j2", context)
 
 
-def steps_section(steps: Sequence[Step]) -> Section | None:
+def build_steps_section(steps: Sequence[Step]) -> Section | None:
     """Build what to do next; None where nothing follows from the numbers."""
     if not steps:
         return None

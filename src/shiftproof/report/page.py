@@ -14,7 +14,7 @@ from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.lazy import import_extra
 from shiftproof.report import gallery, wording
-from shiftproof.report.detection.pictures import MOST_DRAWN
+from shiftproof.report.detection.pictures import MAX_DRAWN
 from shiftproof.report.parts import plan_parts
 from shiftproof.report.sections import Document
 from shiftproof.report.svg import colors
@@ -62,7 +62,7 @@ def write_report(
         RunMismatchError: ``calibration`` is a run of another model.
         MissingExtraError: jinja2 is not installed.
     """
-    environment = _environment()
+    environment = _make_environment()
     paths = [Path(run)] if isinstance(run, str | Path) else [Path(path) for path in run]
     if not paths:
         raise InputError("Expected the folder of a run, got an empty list.")
@@ -84,14 +84,14 @@ def write_report(
 def _render(environment: jinja2.Environment, parts: Sequence[Document]) -> bytes:
     style = (
         environment.get_template("style.css.j2")
-        .render({**_palettes(), "most_drawn": MOST_DRAWN})
+        .render({**_make_palettes(), "most_drawn": MAX_DRAWN})
         .strip()
     )
     script = environment.get_template("script.js.j2").render().strip()
     text = environment.get_template("page.html.j2").render(
         parts=parts,
-        title=parts[0].title if len(parts) == 1 else _title(parts),
-        policy=_policy(style, script),
+        title=parts[0].title if len(parts) == 1 else _make_title(parts),
+        policy=_make_policy(style, script),
         style=Html(style),
         script=Html(script),
         version=__version__,
@@ -99,12 +99,12 @@ def _render(environment: jinja2.Environment, parts: Sequence[Document]) -> bytes
     return text.encode("utf-8")
 
 
-def _title(parts: Sequence[Document]) -> str:
+def _make_title(parts: Sequence[Document]) -> str:
     kinds = list(dict.fromkeys(part.short.lower() for part in parts))
-    return f"One page on {wording.listing(kinds)}"
+    return f"One page on {wording.join_list(kinds)}"
 
 
-def _policy(style: str, script: str) -> str:
+def _make_policy(style: str, script: str) -> str:
     """Return the content security policy: this style and this script by their hash, data images.
 
     Nothing else is allowed: no network, inline handlers, style attributes, frames or forms. Even
@@ -121,22 +121,22 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(digest).decode("ascii")
 
 
-def _palettes() -> Mapping[str, object]:
+def _make_palettes() -> Mapping[str, object]:
     return {
         "light": {
-            "sequential": colors.sequential(dark=False),
-            "diverging": colors.diverging(dark=False),
+            "sequential": colors.make_sequential(dark=False),
+            "diverging": colors.make_diverging(dark=False),
             "models": colors.MODEL_LIGHT,
         },
         "dark": {
-            "sequential": colors.sequential(dark=True),
-            "diverging": colors.diverging(dark=True),
+            "sequential": colors.make_sequential(dark=True),
+            "diverging": colors.make_diverging(dark=True),
             "models": colors.MODEL_DARK,
         },
     }
 
 
-def _environment() -> jinja2.Environment:
+def _make_environment() -> jinja2.Environment:
     import_extra("jinja2", "report")
     return _templates()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import InputError, RunMismatchError
-from shiftproof.report.classification.kind import believe
+from shiftproof.report.classification.kind import make_stream_page
 from shiftproof.report.evaluation.kind import EvaluationPage
 from shiftproof.report.grid.page import GridPage
-from shiftproof.report.grid.ranking import ranking_for_terminal, tabulate_ranking
+from shiftproof.report.grid.ranking import format_ranking, tabulate_ranking
 from shiftproof.report.kind import PageKind
 from shiftproof.report.kinds import find_kind
-from shiftproof.report.sections import Document, run_names
+from shiftproof.report.sections import Document, name_runs
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, Run, load_run
 from shiftproof.runs.scores.ranking import Ranking
@@ -64,19 +64,19 @@ def plan_parts(
     """Return the parts of a page, with results that need several runs.
 
     Raises:
-        InputError: ``calibration`` cannot calibrate this, or ``images`` are named for no audit.
+        InputError: ``calibration`` cannot calibrate this, or ``images`` are given without an audit.
         RunMismatchError: ``calibration`` is a run of another model.
         BrokenFileError: a file of a run is damaged.
     """
     if calibration is not None:
-        believed = GridPage(believe(_estimate(runs, calibration)))
-        parts = [Part(believed, runs)]
+        estimated = GridPage(make_stream_page(_estimate(runs, calibration)))
+        parts = [Part(estimated, runs)]
     else:
         parts = [_complete(part, runs) for part in group_runs(runs)]
     if images and not any(part.kind.takes_images for part in parts):
         raise InputError(
-            f"{runs[0].path} keeps its pictures in its own folder; folders of images are named for an "
-            "audit of embeddings only."
+            f"{runs[0].path} has its pictures in its own folder; folders of images can only be given "
+            "for an audit of embeddings."
         )
     return parts
 
@@ -112,7 +112,7 @@ def _rank(part: Part) -> tuple[Ranking | None, str | None]:
     if part.describe_differences():
         return None, None  # said at the top of the page
     try:
-        return rank_runs(alike, run_names(alike)), None
+        return rank_runs(alike, name_runs(alike)), None
     except (InputError, RunMismatchError) as error:
         return None, str(error)
 
@@ -138,12 +138,12 @@ def print_ranking(run: Sequence[str | Path], console: Console) -> None:
     """Print the ranking of the models of several runs to a terminal, paired by image.
 
     Raises:
-        RunMismatchError: the runs are not like for like; the message names what differs.
+        RunMismatchError: the runs are not comparable; the message names the differences.
         InputError: a folder is not a finished run; a kind whose models cannot be ranked.
         BrokenFileError: a file of a run is damaged.
     """
     first, ranking, why = _rank_alike(run)
-    shown = ranking_for_terminal(first.scores, ranking)
+    shown = format_ranking(first.scores, ranking)
     if shown is None:
         raise InputError(why or "These runs have no headline to rank their models by.")
     console.print(shown)

@@ -20,13 +20,13 @@ from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.tidy import TidyScores
 
 Scores = TypeVar("Scores", bound=TidyScores)
-Shown = TypeVar("Shown", bound=AnyRun[Any])
+RunType = TypeVar("RunType", bound=AnyRun[Any])
 
 PROVENANCE = (
     "Provenance: of the command that began the run; the number of workers changes no figure"
 )
 
-MOST_BROKEN = 300
+MAX_BROKEN = 300
 """Maximum length of the list, to keep the page small; the run's files have the rest."""
 
 
@@ -58,7 +58,7 @@ class Document:
     warnings: Sequence[str] = ()
 
 
-def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
+def name_runs(runs: Sequence[AnyRun[Any]]) -> list[str]:
     """Return a unique name for each run: its folder's, with a number if necessary."""
     folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [
@@ -79,15 +79,15 @@ def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Series
     if several runs are shown.
     """
     number = 0
-    for run, name in zip(runs, run_names(runs), strict=True):
+    for run, name in zip(runs, name_runs(runs), strict=True):
         for model in run.scores.models:
-            own = title_alone(run.scores.models, model) or model.name
+            own = find_single_title(run.scores.models, model) or model.name
             label = own if len(runs) == 1 else f"{name}: {own}"
             yield run, model, SeriesStyle(label, number)
             number += 1
 
 
-def title_alone(models: Sequence[Any], model: Any) -> str:
+def find_single_title(models: Sequence[Any], model: Any) -> str:
     """Return the title of a run's only model; empty if the run has several."""
     return show_text(str(model.title)) if len(models) == 1 and models[0] is model else ""
 
@@ -97,7 +97,7 @@ def kicker(runs: Sequence[AnyRun[Any]]) -> str:
     return "Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
 
 
-def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
+def describe_corruptions(runs: Sequence[AnyRun[Any]]) -> str:
     """Return ``under 15 corruptions``, without the number if it differs between the runs."""
     first = runs[0].scores.corruptions
     if any(run.scores.corruptions != first for run in runs):
@@ -105,7 +105,7 @@ def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
     return f"under {wording.plural(len(first), 'corruption')}"
 
 
-def byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
+def make_byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
     """Return a line with model, data and date; ``counts`` are numbers of images, objects, ..."""
     data = run.settings.get("data")
     stated = data.get("name") if isinstance(data, Mapping) else data
@@ -119,7 +119,7 @@ def describe_start(run: AnyRun[Any]) -> list[str]:
     return [started[:10]] if isinstance(started, str) else []
 
 
-def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
+def describe_generated_frost(run: AnyRun[Any]) -> str | None:
     """Return a note if a run used generated frost in place of the published photographs."""
     corruptions = run.settings.get("corruptions")
     told = [str(one) for one in corruptions.values()] if isinstance(corruptions, Mapping) else []
@@ -128,28 +128,30 @@ def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
     ):
         return None
     return (
-        "The frost was drawn, as the published photographs of ice were not there: its figures, and "
-        "every mean that it enters, come from other pictures than published ones. `pip install "
-        "'shiftproof[frost]'` or --frost-dir brings the photographs."
+        "The frost textures were generated, since the published photographs of ice were not installed: "
+        "the figures of frost, and all means with it, cannot be compared with published ones. `pip "
+        "install 'shiftproof[frost]'` or --frost-dir provides the photographs."
     )
 
 
 # ---------------------------------------------------------------- comparing runs
 
 
-def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]]) -> list[str]:
+def describe_setting_differences(
+    runs: Sequence[RunType], own: Mapping[str, Callable[[RunType], object]]
+) -> list[str]:
     """Describe differences between runs that make their figures incomparable.
 
     ``own`` are further aspects that are specific to runs of this kind.
     """
-    names = run_names(runs)
-    aspects: dict[str, Callable[[Shown], object]] = {
+    names = name_runs(runs)
+    aspects: dict[str, Callable[[RunType], object]] = {
         "data": lambda run: (
             look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
         ),
         "images used": lambda run: run.scores.used,
-        "corruptions": lambda run: wording.listing(list(run.scores.corruptions)),
-        "severities": lambda run: wording.listing([str(s) for s in run.scores.severities]),
+        "corruptions": lambda run: wording.join_list(list(run.scores.corruptions)),
+        "severities": lambda run: wording.join_list([str(s) for s in run.scores.severities]),
         **own,
         "corrupted images": lambda run: (
             look_up(run.settings, "images") or run.settings.get("encode")
@@ -168,31 +170,31 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
     if not found:
         return []
     return [
-        "These runs are not like for like, so their figures should not be compared. "
-        f"They differ in {wording.listing(found)}."
+        "These runs are not comparable, so their figures should not be compared. "
+        f"They differ in {wording.join_list(found)}."
     ]
 
 
-def _protocol(run: AnyRun[Any]) -> str | None:
+def _read_protocol(run: AnyRun[Any]) -> str | None:
     """The description of the protocol in the run's record."""
     stated = run.settings.get("protocol")
     words = stated.get("description") if isinstance(stated, Mapping) else stated
     return clean_text(words) if isinstance(words, str) else None
 
 
-def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
+def list_protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
     """Descriptions of the protocols, with the names of their runs if there are several."""
     found: dict[str, list[str]] = {}
-    for run, name in zip(runs, run_names(runs), strict=True):
-        if (words := _protocol(run)) is not None:
+    for run, name in zip(runs, name_runs(runs), strict=True):
+        if (words := _read_protocol(run)) is not None:
             found.setdefault(words, []).append(name)
     return [
-        {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
+        {"words": words, "runs": wording.join_list(names) if len(runs) > 1 else ""}
         for words, names in found.items()
     ]
 
 
-def doubts(images: Images | ProbeImages, where: str) -> list[str]:
+def list_limitations(images: Images | ProbeImages, where: str) -> list[str]:
     """Describe limitations of a run's figures; ``where`` names the run, and may be empty."""
     found = []
     if images.used is not None and images.used < wording.FEW_IMAGES:
@@ -205,7 +207,7 @@ def doubts(images: Images | ProbeImages, where: str) -> list[str]:
         found.append(
             f"{where}{wording.plural(len(images.broken), 'image')} "
             + (f"of {images.total:,} " if images.total is not None else "")
-            + "could not be read everywhere. What was not read counts nowhere, and is listed below."
+            + "could not be read in some cells. They are excluded, and listed below."
         )
     return found
 
@@ -218,7 +220,7 @@ def _spell_differing(values: Sequence[object]) -> list[str]:
     """Return a setting of each run in words; of settings with parts, the first parts that differ."""
     if not all(isinstance(value, Mapping) and "description" not in value for value in values):
         return [_spell_setting(value) for value in values]
-    parts = [dict(flat(value)) for value in values if isinstance(value, Mapping)]
+    parts = [dict(flatten(value)) for value in values if isinstance(value, Mapping)]
     keys = dict.fromkeys(key for one in parts for key in one)
     differing = [key for key in keys if len({one.get(key) for one in parts}) > 1]
     more = len(differing) - _MOST_DIFFERING
@@ -236,7 +238,7 @@ def _spell_setting(value: object) -> str:
     if isinstance(value, Mapping) and isinstance(value.get("description"), str):
         return clean_text(value["description"])
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spelled}" for key, spelled in flat(value))
+        return ", ".join(f"{key} {spelled}" for key, spelled in flatten(value))
     return clean_text(str(value))
 
 
@@ -260,9 +262,9 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
             "id": image.id,
             "reason": image.reason,
             "cells": wording.NONE if image.cells is None else f"{image.cells:,}",
-            "first": wording.cell_title(image.first_cell) if image.first_cell else "",
+            "first": wording.title_cell(image.first_cell) if image.first_cell else "",
         }
-        for run, name in zip(runs, run_names(runs), strict=True)
+        for run, name in zip(runs, name_runs(runs), strict=True)
         for image in run.scores.images.broken
     ]
     if not rows:
@@ -273,8 +275,8 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
         "Broken files",
         "broken.html.j2",
         {
-            "rows": rows[:MOST_BROKEN],
-            "more": max(0, len(rows) - MOST_BROKEN),
+            "rows": rows[:MAX_BROKEN],
+            "more": max(0, len(rows) - MAX_BROKEN),
             "several": len(runs) > 1,
             "rule": rule,
             "used": sum(run.scores.used or 0 for run in runs),
@@ -283,7 +285,7 @@ def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
     )
 
 
-def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
+def build_settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
     """Build the list of all settings and provenance in the runs' files."""
     return Section(
         "settings",
@@ -295,39 +297,39 @@ def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
                 {
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
-                        *_setting_blocks(run.settings),
-                        ("Taken for granted on loading", flat(run.head.assumed)),
-                        ("Classes", flat(run.head.classes)),
-                        ("Images used", _images(run.scores)),
-                        ("Intervals", flat(msgspec.to_builtins(run.scores.interval))),
-                        (PROVENANCE, flat(run.provenance)),
-                        *_extension_blocks(run.head.extended),
+                        *_make_setting_blocks(run.settings),
+                        ("Assumed on loading", flatten(run.head.assumed)),
+                        ("Classes", flatten(run.head.classes)),
+                        ("Images used", _make_images(run.scores)),
+                        ("Intervals", flatten(msgspec.to_builtins(run.scores.interval))),
+                        (PROVENANCE, flatten(run.provenance)),
+                        *_make_extension_blocks(run.head.extended),
                     ],
                 }
-                for run, name in zip(runs, run_names(runs), strict=True)
+                for run, name in zip(runs, name_runs(runs), strict=True)
             ]
         },
     )
 
 
-def _extension_blocks(
+def _make_extension_blocks(
     extended: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return a block for each time that a run was extended."""
-    return [("Extended", flat(dict(entry))) for entry in extended]
+    return [("Extended", flatten(dict(entry))) for entry in extended]
 
 
-def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def _make_setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return a block for each nested setting, after one with the flat settings."""
     nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
     plain = {key: value for key, value in settings.items() if key not in nested}
     return [
-        ("Settings", flat(plain)),
-        *((wording.corruption_title(clean_text(key)), flat(nested[key])) for key in nested),
+        ("Settings", flatten(plain)),
+        *((wording.corruption_title(clean_text(key)), flatten(nested[key])) for key in nested),
     ]
 
 
-def _images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
+def _make_images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
     if isinstance(scores, AuditScores):
         return []  # rows of embeddings have no images
     found = [
@@ -344,7 +346,7 @@ def _count(images: int | None) -> str:
     return "not known" if images is None else f"{images:,}"
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Flatten nested settings to lines such as ``data.name`` and value; a plain list is one line."""
     lines: list[tuple[str, str]] = []
     if settings and all(key == value for key, value in settings.items()):
@@ -355,9 +357,11 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
     for key, value in settings.items():
         name = f"{prefix}{clean_text(str(key))}"
         if isinstance(value, Mapping) and value:
-            lines.extend(flat(value, f"{name}."))
+            lines.extend(flatten(value, f"{name}."))
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            lines.extend(flat({str(place): item for place, item in enumerate(value)}, f"{name}."))
+            lines.extend(
+                flatten({str(place): item for place, item in enumerate(value)}, f"{name}.")
+            )
         elif isinstance(value, list):
             lines.append((name, ", ".join(_plain(item) for item in value) or "none"))
         else:
@@ -373,7 +377,7 @@ def _plain(value: Any) -> str:
     return clean_text(str(value))
 
 
-def reading_section(template: str, context: Mapping[str, Any]) -> Section:
+def build_reading_section(template: str, context: Mapping[str, Any]) -> Section:
     """Build the explanations at the end of the page."""
     return Section(
         "reading",
@@ -384,7 +388,7 @@ def reading_section(template: str, context: Mapping[str, Any]) -> Section:
     )
 
 
-def numbers_section(
+def build_numbers_section(
     runs: Sequence[AnyRun[Scores]],
     summarize: Callable[[Scores], Table],
     write_cells: Callable[[Scores], str],
@@ -396,23 +400,27 @@ def numbers_section(
     ``unit`` is the unit of the figures of all cells: fractions, ...
     """
     listed = []
-    for run, name in zip(runs, run_names(runs), strict=True):
+    for run, name in zip(runs, name_runs(runs), strict=True):
         table = summarize(run.scores)
         listed.append(
             {
                 "name": name if len(runs) > 1 else None,
-                "csv": table_writing.as_csv(table),
-                "latex": table_writing.as_latex(table),
-                "stored": _list_units(one.stored for one in table.spellings),
-                "printed": _list_units(one.printed for one in table.spellings),
+                "csv": table_writing.to_csv(table),
+                "latex": table_writing.to_latex(table),
+                "stored": _list_units(one.stored for one in table.number_formats),
+                "printed": _list_units(one.printed for one in table.number_formats),
                 "cells": write_cells(run.scores),
                 "unit": unit,
             }
         )
     return Section(
-        "numbers", "The table, to copy", "CSV and LaTeX", "numbers.html.j2", {"runs": listed}
+        "numbers",
+        "The table as CSV and LaTeX",
+        "CSV and LaTeX",
+        "numbers.html.j2",
+        {"runs": listed},
     )
 
 
 def _list_units(units: Iterable[str]) -> str:
-    return wording.listing(list(dict.fromkeys(units)))
+    return wording.join_list(list(dict.fromkeys(units)))

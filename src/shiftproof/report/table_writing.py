@@ -18,7 +18,7 @@ from rich.text import Text
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.wording import SHARES, Spelling
+from shiftproof.report.wording import SHARES, NumberFormat
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Row:
     group: str
     measure: str
     figures: tuple[Interval | None, ...]
-    spelling: Spelling = SHARES
+    number_format: NumberFormat = SHARES
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,18 @@ class Table:
     rows: tuple[Row, ...]
     caption: str
     notes: tuple[str, ...]
-    spelling: Spelling = SHARES
+    number_format: NumberFormat = SHARES
 
     @property
-    def spellings(self) -> list[Spelling]:
+    def number_formats(self) -> list[NumberFormat]:
         """How the rows are spelled, each way once."""
-        return list(dict.fromkeys(row.spelling for row in self.rows)) or [self.spelling]
+        return list(dict.fromkeys(row.number_format for row in self.rows)) or [self.number_format]
 
 
 # ---------------------------------------------------------------- CSV
 
 
-def as_csv(table: Table) -> str:
+def to_csv(table: Table) -> str:
     """Return the table as CSV, figures in full precision, three columns for each figure."""
     head = ["row", "group", "measure"]
     for column in table.columns:
@@ -91,7 +91,7 @@ def as_csv(table: Table) -> str:
         for figure in row.figures:
             line.extend(ends(figure))
         lines.append(line)
-    return csv_text(lines)
+    return write_csv(lines)
 
 
 def ends(interval: Interval | None) -> list[object]:
@@ -103,16 +103,18 @@ def ends(interval: Interval | None) -> list[object]:
     return [interval.value, interval.lower, interval.upper]
 
 
-def csv_text(lines: Sequence[Sequence[object]]) -> str:
+def write_csv(lines: Sequence[Sequence[object]]) -> str:
     """Return lines of cells as CSV that no spreadsheet takes for formulas."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     for line in lines:
-        writer.writerow([_safe(value) if isinstance(value, str) else value for value in line])
+        writer.writerow(
+            [_escape_formula(value) if isinstance(value, str) else value for value in line]
+        )
     return target.getvalue()
 
 
-def _safe(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Keep a spreadsheet from running a name that begins like a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
@@ -138,22 +140,22 @@ _LATEX = {
 }
 
 
-def latex_escape(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Return ``text`` as LaTeX prints it letter for letter."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def as_latex(table: Table) -> str:
+def to_latex(table: Table) -> str:
     r"""Return the table as a LaTeX ``table``, shares in percent; it needs ``\usepackage{booktabs}``."""
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        f"  \\caption{{{latex_escape(table.caption)}}}",
+        f"  \\caption{{{escape_latex(table.caption)}}}",
         r"  \begin{tabular}{l" + "r" * len(table.columns) + "}",
         r"    \toprule",
         "    "
-        + " & ".join(["", *(latex_escape(column.label) for column in table.columns)])
+        + " & ".join(["", *(escape_latex(column.label) for column in table.columns)])
         + r" \\",
     ]
     section = ("", "")
@@ -162,32 +164,34 @@ def as_latex(table: Table) -> str:
             lines.append(r"    \midrule")
             section = (row.kind, row.group)
         figures = [
-            _latex_figure(table, row, column, figure)
+            _make_latex_figure(table, row, column, figure)
             for column, figure in zip(table.columns, row.figures, strict=True)
         ]
-        lines.append("    " + " & ".join([latex_escape(row.title), *figures]) + r" \\")
+        lines.append("    " + " & ".join([escape_latex(row.title), *figures]) + r" \\")
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
-def _latex_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
+def _make_latex_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
     if interval is None:
         return "--"
     value, span = _spell(table, row, column, interval)
     if interval.bare:
-        return latex_escape(value)
-    return f"{latex_escape(value)} {{\\footnotesize ({latex_escape(span)})}}"
+        return escape_latex(value)
+    return f"{escape_latex(value)} {{\\footnotesize ({escape_latex(span)})}}"
 
 
 def _spell(table: Table, row: Row, column: Column, interval: Interval) -> tuple[str, str]:
     """Return a figure and its ends; with its unit where that is not the one of the caption."""
-    spelling = row.spelling
-    named = spelling != table.spelling
+    number_format = row.number_format
+    named = number_format != table.number_format
     if column.against is not None:
-        unit = spelling.points if named else ""
-        return f"{spelling.change(interval.value)}{unit}", spelling.change_span(interval)
-    value = spelling.with_sign(interval.value) if named else spelling.figure(interval.value)
-    return value, spelling.span(interval)
+        unit = number_format.points if named else ""
+        return f"{number_format.change(interval.value)}{unit}", number_format.change_span(interval)
+    value = (
+        number_format.with_sign(interval.value) if named else number_format.figure(interval.value)
+    )
+    return value, number_format.span(interval)
 
 
 # ---------------------------------------------------------------- Markdown
@@ -195,30 +199,30 @@ def _spell(table: Table, row: Row, column: Column, interval: Interval) -> tuple[
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
-def markdown_escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return ``text`` as Markdown prints it letter for letter, on one line."""
     return " ".join(_MARKS.sub(r"\\\1", text).split())
 
 
-def as_markdown(table: Table) -> str:
-    """Return the table as GitHub's Markdown, shares in percent; what is beyond chance is bold."""
-    head = ["", *(markdown_escape(column.label) for column in table.columns)]
+def to_markdown(table: Table) -> str:
+    """Return the table as GitHub's Markdown, shares in percent; significant differences are bold."""
+    head = ["", *(escape_markdown(column.label) for column in table.columns)]
     lines = [
-        markdown_escape(table.caption),
+        escape_markdown(table.caption),
         "",
         f"| {' | '.join(head)} |",
         f"| :-- |{' --: |' * len(table.columns)}",
     ]
     for row in table.rows:
         figures = [
-            _markdown_figure(table, row, column, figure)
+            _make_markdown_figure(table, row, column, figure)
             for column, figure in zip(table.columns, row.figures, strict=True)
         ]
-        lines.append(f"| {' | '.join([markdown_escape(row.title), *figures])} |")
+        lines.append(f"| {' | '.join([escape_markdown(row.title), *figures])} |")
     return "\n".join(lines) + "\n"
 
 
-def _markdown_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
+def _make_markdown_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
     if interval is None:
         return wording.DASH
     value, span = _spell(table, row, column, interval)
@@ -240,10 +244,10 @@ _PLAIN = {
 }
 
 
-def as_terminal(table: Table) -> Group:
+def to_terminal(table: Table) -> Group:
     """Return the table for a terminal: one block per pair of models, beside their difference.
 
-    Interval ends are dim; a difference whose interval leaves out 0 is bold.
+    Interval ends are dim; a difference whose interval excludes 0 is bold.
     """
     place = {column.name: at for at, column in enumerate(table.columns) if column.against is None}
     pairs: list[list[int]] = []
@@ -254,17 +258,17 @@ def as_terminal(table: Table) -> Group:
             compared |= {column.name, column.against}
     alone = [[at] for name, at in place.items() if name not in compared]
     return Group(
-        *(_terminal_block(table, block) for block in alone + pairs),
-        *(Text(plain_text(note), style="dim") for note in table.notes),
+        *(_make_terminal_block(table, block) for block in alone + pairs),
+        *(Text(to_plain_text(note), style="dim") for note in table.notes),
     )
 
 
-def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
+def _make_terminal_block(table: Table, block: Sequence[int]) -> RichTable:
     written = begin_table(1)
     written.add_column("", no_wrap=True, overflow="ellipsis", max_width=22)
     for at in block:
         column = table.columns[at]
-        label = plain_text(column.label) if column.against is None else "difference"
+        label = to_plain_text(column.label) if column.against is None else "difference"
         written.add_column(Text(label), justify="right", no_wrap=True, overflow="ellipsis")
     section = ""
     for row in table.rows:
@@ -275,22 +279,22 @@ def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
         section = row.kind
         style = "bold" if row.kind == "summary" else ""
         written.add_row(
-            Text(plain_text(row.title), style=style),
-            *(_terminal_figure(table, row, at) for at in block),
+            Text(to_plain_text(row.title), style=style),
+            *(_make_terminal_figure(table, row, at) for at in block),
         )
     return written
 
 
-def _terminal_figure(table: Table, row: Row, at: int) -> Text:
+def _make_terminal_figure(table: Table, row: Row, at: int) -> Text:
     column, interval = table.columns[at], row.figures[at]
     if interval is None:
         return Text("-", style="dim")
     value, span = _spell(table, row, column, interval)
     sure = column.against is not None and not interval.spans_zero
-    text = Text(plain_text(value), style="bold" if sure else "")
+    text = Text(to_plain_text(value), style="bold" if sure else "")
     if interval.bare:
         return text
-    return text.append(f" {plain_text(span)}", style="dim")
+    return text.append(f" {to_plain_text(span)}", style="dim")
 
 
 def begin_table(gap: int = 2) -> RichTable:
@@ -299,22 +303,22 @@ def begin_table(gap: int = 2) -> RichTable:
 
 
 def describe_figure(
-    interval: Interval | None, spelling: Spelling, *, is_difference: bool = False
+    interval: Interval | None, number_format: NumberFormat, *, is_difference: bool = False
 ) -> Text:
-    """Return a figure for a terminal, its ends dim; a difference whose interval leaves out 0 is bold."""
+    """Return a figure for a terminal, its ends dim; a difference whose interval excludes 0 is bold."""
     if interval is None:
         return Text("-", style="dim")
     value, span = (
-        (spelling.change(interval.value), spelling.change_span(interval))
+        (number_format.change(interval.value), number_format.change_span(interval))
         if is_difference
-        else (spelling.figure(interval.value), spelling.span(interval))
+        else (number_format.figure(interval.value), number_format.span(interval))
     )
     text = Text(
-        plain_text(value), style="bold" if is_difference and not interval.spans_zero else ""
+        to_plain_text(value), style="bold" if is_difference and not interval.spans_zero else ""
     )
-    return text.append(f" {plain_text(span)}", style="dim not bold") if span else text
+    return text.append(f" {to_plain_text(span)}", style="dim not bold") if span else text
 
 
-def plain_text(text: str) -> str:
+def to_plain_text(text: str) -> str:
     """Return ``text`` with plain signs and nothing that turns a terminal's writing direction."""
     return text.translate(_PLAIN)

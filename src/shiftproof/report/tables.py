@@ -11,13 +11,13 @@ from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 
-from shiftproof.report.classification.trust import list_lines, tell_lost
+from shiftproof.report.classification.trust import describe_lost, list_lines
 from shiftproof.report.grid import conditions, words
-from shiftproof.report.grid.conditions import conditions_for_terminal
-from shiftproof.report.grid.ranking import ranking_for_terminal
+from shiftproof.report.grid.conditions import format_conditions
+from shiftproof.report.grid.ranking import format_ranking
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.parts import tabulate_models
-from shiftproof.report.table_writing import Table, as_csv, as_latex, as_markdown, as_terminal
+from shiftproof.report.table_writing import Table, to_csv, to_latex, to_markdown, to_terminal
 from shiftproof.report.wording import NO_BREAK
 from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.anytime import AnytimeScores
@@ -46,7 +46,7 @@ def table_csv(scores: Scores) -> str:
     Raises:
         BrokenFileError: ``scores`` is invalid.
     """
-    return as_csv(_summarize(scores))
+    return to_csv(_summarize(scores))
 
 
 def table_latex(scores: Scores) -> str:
@@ -57,7 +57,7 @@ def table_latex(scores: Scores) -> str:
     Raises:
         BrokenFileError: ``scores`` is invalid.
     """
-    return as_latex(_summarize(scores))
+    return to_latex(_summarize(scores))
 
 
 def table_markdown(scores: Scores) -> str:
@@ -68,21 +68,21 @@ def table_markdown(scores: Scores) -> str:
     Raises:
         BrokenFileError: ``scores`` is invalid.
     """
-    return as_markdown(_summarize(scores))
+    return to_markdown(_summarize(scores))
 
 
 def write_ranking(run: Sequence[str | Path], form: Literal["csv", "latex", "markdown"]) -> str:
     """Return the ranking of the models of several runs, each with its difference to every other.
 
     Raises:
-        RunMismatchError: the runs are not like for like; the message names what differs.
+        RunMismatchError: the runs are not comparable; the message names the differences.
         InputError: a folder is not a finished run; a kind whose models cannot be ranked.
         BrokenFileError: a file of a run is damaged.
     """
     return _WRITERS[form](tabulate_models(run))
 
 
-_WRITERS = {"csv": as_csv, "latex": as_latex, "markdown": as_markdown}
+_WRITERS = {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}
 
 
 def print_table(scores: Scores, console: Console) -> None:
@@ -92,8 +92,8 @@ def print_table(scores: Scores, console: Console) -> None:
         BrokenFileError: ``scores`` is invalid.
     """
     typed = _read(scores)
-    console.print(as_terminal(_summarize(typed)))
-    ranked = ranking_for_terminal(typed, typed.ranking) if isinstance(typed, GridScores) else None
+    console.print(to_terminal(_summarize(typed)))
+    ranked = format_ranking(typed, typed.ranking) if isinstance(typed, GridScores) else None
     if ranked is not None:
         console.print(ranked)
 
@@ -115,23 +115,23 @@ def describe_trust(run: Run) -> tuple[list[str], list[str]]:
         Lines with the scores, and a sentence for each model whose sets lose their coverage.
     """
     found = list(run.trust().items())
-    lost = [said for name, one in found for said in tell_lost(name, one)]
+    lost = [said for name, one in found for said in describe_lost(name, one)]
     return list_lines(found), [said.replace(NO_BREAK, " ") for said in lost]
 
 
 def print_conditions(scores: ConditionScores, console: Console) -> None:
     """Print the figures by condition to a terminal: a block for each model."""
-    console.print(conditions_for_terminal(scores))
+    console.print(format_conditions(scores))
 
 
 def conditions_csv(scores: ConditionScores) -> str:
     """Return the figures by condition as CSV: a line for each condition in each headline."""
-    return as_csv(conditions.summarize(scores))
+    return to_csv(conditions.summarize(scores))
 
 
 def conditions_latex(scores: ConditionScores) -> str:
     r"""Return the figures by condition as a LaTeX ``table``, which needs ``\usepackage{booktabs}``."""
-    return as_latex(conditions.summarize(scores))
+    return to_latex(conditions.summarize(scores))
 
 
 def _summarize(scores: Scores) -> Table:

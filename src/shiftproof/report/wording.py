@@ -1,6 +1,6 @@
 """Formatting of values, numbers and names: digits, units, counts, lists, titles.
 
-A :class:`Spelling` formats the values of a unit (shares in percent, losses in nats, other numbers).
+A :class:`NumberFormat` formats the values of a unit (shares in percent, losses in nats, other numbers).
 Differences have a sign. Shares have one decimal and nats two; other numbers have at least two
 significant digits: 17.4, 1.74, 0.17, 0.017. The functions below format values that are always
 shares.
@@ -25,7 +25,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
-class Spelling:
+class NumberFormat:
     """The number format of one unit; texts are empty if the unit has no name.
 
     Attributes:
@@ -135,7 +135,7 @@ def _write_number(value: float) -> str:
     return f"{value:.{max(decimals, 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-SHARES = Spelling(
+SHARES = NumberFormat(
     unit="share",
     write=lambda value: f"{100 * value:.1f}",
     scale=100.0,
@@ -149,7 +149,7 @@ SHARES = Spelling(
     stored="fractions",
     printed="percent",
 )
-NATS = Spelling(
+NATS = NumberFormat(
     unit="nats",
     write=lambda value: f"{value:.2f}",
     scale=1.0,
@@ -163,7 +163,7 @@ NATS = Spelling(
     stored="nats",
     printed="nats",
 )
-NUMBERS = Spelling(
+NUMBERS = NumberFormat(
     unit="number",
     write=_write_number,
     scale=1.0,
@@ -178,10 +178,10 @@ NUMBERS = Spelling(
     printed="the measure's own unit",
 )
 
-_BY_UNIT: dict[Unit, Spelling] = {one.unit: one for one in (SHARES, NATS, NUMBERS)}
+_BY_UNIT: dict[Unit, NumberFormat] = {one.unit: one for one in (SHARES, NATS, NUMBERS)}
 
 
-def spelling_of(unit: Unit) -> Spelling:
+def find_number_format(unit: Unit) -> NumberFormat:
     """Return the number format of a unit."""
     return _BY_UNIT[unit]
 
@@ -216,7 +216,7 @@ def count(number: int | None) -> str:
     return NONE if number is None else f"{number:,}"
 
 
-def value_of(interval: Interval | None) -> float | None:
+def get_value(interval: Interval | None) -> float | None:
     """Return the value without its interval."""
     return None if interval is None else interval.value
 
@@ -226,7 +226,7 @@ def span(interval: Interval | None) -> str:
     return SHARES.span(interval)
 
 
-def capital(text: str) -> str:
+def capitalize(text: str) -> str:
     """Return ``text`` with its first letter large, and all others as they are; ``mIoU`` stays so."""
     return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
@@ -238,12 +238,7 @@ def corruption_title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def group_title(group: str) -> str:
-    """Return the heading of a corruption group."""
-    return corruption_title(group)
-
-
-def cell_title(cell: str) -> str:
+def title_cell(cell: str) -> str:
     """Return ``Fog, severity 3`` for ``fog-3`` and ``Clean`` for ``clean``."""
     name, dash, severity = cell.rpartition("-")
     if dash and severity.isdecimal():
@@ -251,7 +246,7 @@ def cell_title(cell: str) -> str:
     return corruption_title(cell)
 
 
-def listing(items: Sequence[str]) -> str:
+def join_list(items: Sequence[str]) -> str:
     """Return ``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
@@ -263,24 +258,24 @@ def level(share: float) -> str:
     return f"{100 * share:g}{PERCENT}"
 
 
-def axis_number(fraction: float) -> str:
+def format_tick(fraction: float) -> str:
     """Return ``−20`` or ``2.5``: a tick of an axis, no longer than it must be."""
     return SHARES.tick_change(fraction)
 
 
-def severities_phrase(severities: Sequence[int]) -> str:
+def describe_severities(severities: Sequence[int]) -> str:
     """Return ``severity 3`` or ``severities 1, 3 and 5``."""
     word = "severity" if len(severities) == 1 else "severities"
     if len(severities) > 2 and list(severities) == list(range(severities[0], severities[-1] + 1)):
         return f"{word} {severities[0]} to {severities[-1]}"
-    return f"{word} {listing([str(severity) for severity in severities])}"
+    return f"{word} {join_list([str(severity) for severity in severities])}"
 
 
 _HIDDEN_SETTINGS = {"name", "title", "format", "adapted", "untracked", "learnt", "values"}
 """Settings of an adapter that are not chosen by the user."""
 
 
-def adapter_words(adapter: Settings | None) -> str:
+def describe_adapter(adapter: Settings | None) -> str:
     """Return an adapter's settings as ``prior 16, batch size 64``; empty for the plain model.
 
     Counts (adapted layers, learned values) are only in the list of all settings.

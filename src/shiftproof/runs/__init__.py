@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shiftproof.runs.scores.audit import AuditScores
     from shiftproof.runs.scores.breaking import BreakingScores
     from shiftproof.runs.scores.evaluation import EvaluationScores
-    from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
+    from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, ModelScores
     from shiftproof.runs.scores.probe import ProbeScores
     from shiftproof.runs.scores.shared import BrokenImage, Resampling
 
@@ -48,13 +48,13 @@ __all__ = [
     "Headline",
     "Images",
     "Measure",
+    "ModelScores",
     "ProbeRun",
     "ProbeScores",
     "Replicates",
     "Resampling",
     "Run",
     "RunFolder",
-    "Scored",
     "load_run",
     "open_table",
     "other_images",
@@ -84,7 +84,7 @@ _NAMES = {
     "Resampling": "shiftproof.runs.scores.shared",
     "Run": "shiftproof.runs.run",
     "RunFolder": "shiftproof.runs.folder",
-    "Scored": "shiftproof.runs.scores.grid",
+    "ModelScores": "shiftproof.runs.scores.grid",
     "load_run": "shiftproof.runs.run",
     "open_table": "shiftproof.runs.parquet",
     "other_images": "shiftproof.runs.parquet",

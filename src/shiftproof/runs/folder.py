@@ -12,7 +12,7 @@ import msgspec
 
 from shiftproof.errors import InputError
 from shiftproof.io import files, manifest
-from shiftproof.io.holding import begin_alone, work_alone
+from shiftproof.io.folder_locks import lock_exclusively, lock_for_setup
 from shiftproof.io.text import read_object
 from shiftproof.runs.extension import (
     KEY,
@@ -82,7 +82,7 @@ class RunFolder:
         if not folder.run_file.is_file():
             folder._begin(kind, settings, about, shared=shared, why=why)
             return folder
-        with begin_alone(path):
+        with lock_for_setup(path):
             told = read_object(folder.run_file)
             known = manifest.spell(find_settings(told))
             # Another worker of the extended run may have been here first.
@@ -91,7 +91,7 @@ class RunFolder:
                 manifest.check_same(path, known, before, what="a run")
             same = extends or known == settings
             if extension is not None and extends and shared:
-                with work_alone(path):
+                with lock_exclusively(path):
                     folder._extend(extension)
             # While a run is extended, the file has the settings of before.
             written = told.get("settings") if same else settings
@@ -244,7 +244,7 @@ def cell_file(folder: Path, model: str, cell: Cell) -> Path:
 
 
 @contextlib.contextmanager
-def leave_nothing_if_refused(path: Path, *, shared: bool = False) -> Iterator[None]:
+def remove_if_refused(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Take away a run that was begun within, when its input turns out to be unusable.
 
     Nothing was measured then, and settings that name a faulty file would refuse the mended one. A

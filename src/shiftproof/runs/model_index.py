@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.tasks import TASKS
 
@@ -34,18 +34,18 @@ def make_model_index(
     stated = data.get("name") if isinstance(data, Mapping) else data
     title = clean_text(str(stated or "images"))
     clean = [
-        _metric(name, title_of, figure)
-        for name, title_of, figure in _headlines(scores, scored)
+        _make_metric(name, title_of, figure)
+        for name, title_of, figure in _list_headlines(scores, scored)
         if name == "clean"
     ]
     corrupted = [
         *(
-            _metric(name, title_of, figure)
-            for name, title_of, figure in _headlines(scores, scored)
+            _make_metric(name, title_of, figure)
+            for name, title_of, figure in _list_headlines(scores, scored)
             if name != "clean"
         ),
         *(
-            _metric(scores.measure.name, f"{scores.measure.title}, {corruption}", figure)
+            _make_metric(scores.measure.name, f"{scores.measure.title}, {corruption}", figure)
             for corruption, figure in scored.of_corruptions(scores.measure.name).items()
         ),
     ]
@@ -55,8 +55,8 @@ def make_model_index(
         "images": scores.used,
     }
     results = [
-        _result(scores.kind, title, "clean", {"images": scores.used}, clean),
-        _result(scores.kind, f"{title}, corrupted", "corrupted", grid, corrupted),
+        _make_result(scores.kind, title, "clean", {"images": scores.used}, clean),
+        _make_result(scores.kind, f"{title}, corrupted", "corrupted", grid, corrupted),
     ]
     return {
         "name": name or clean_text(scored.title or scored.name),
@@ -64,19 +64,19 @@ def make_model_index(
     }
 
 
-def _headlines(scores: GridScores, model: Scored) -> Iterator[tuple[str, str, Interval]]:
+def _list_headlines(scores: GridScores, model: ModelScores) -> Iterator[tuple[str, str, Interval]]:
     for one in scores.headlines:
         figure = model.summary.get(one.name)
         if figure is not None:
             yield one.name, one.title, figure
 
 
-def _metric(kind: str, title: str, figure: Interval) -> dict[str, Any]:
+def _make_metric(kind: str, title: str, figure: Interval) -> dict[str, Any]:
     ends = {} if figure.bare else {"args": {"low": figure.low, "high": figure.high}}
     return {"type": kind, "name": title, "value": figure.value, **ends}
 
 
-def _result(
+def _make_result(
     kind: str, title: str, config: str, args: Mapping[str, Any], metrics: list[dict[str, Any]]
 ) -> dict[str, Any]:
     return {
@@ -103,17 +103,19 @@ def write_yaml(value: object, depth: int = 0) -> str:
     """
     pad = "  " * depth
     if isinstance(value, Mapping) and value:
-        return "".join(f"{pad}{_key(key)}:{_behind(one, depth)}" for key, one in value.items())
+        return "".join(
+            f"{pad}{_write_key(key)}:{_write_value(one, depth)}" for key, one in value.items()
+        )
     if isinstance(value, list) and value:
         return "".join(f"{pad}- {write_yaml(one, depth + 1).lstrip(' ')}" for one in value)
     return f"{pad}{json.dumps(value)}\n"
 
 
-def _key(name: str) -> str:
+def _write_key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z][\w-]*", name) else json.dumps(name)
 
 
-def _behind(value: object, depth: int) -> str:
+def _write_value(value: object, depth: int) -> str:
     """Return the YAML after a key: on the same line for a scalar, else on the following lines."""
     if isinstance(value, Mapping | list) and value:
         return "\n" + write_yaml(value, depth + 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
-from shiftproof.io.parquet import KnownNames, read_parquet
+from shiftproof.io.parquet import NameCache, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -63,7 +63,7 @@ def open_table(
     *,
     unique: str | None = "id",
     newer: Sequence[pyarrow.Schema] = (),
-    known: KnownNames | None = None,
+    known: NameCache | None = None,
 ) -> Iterator[pyarrow.Table]:
     """Open a record table for a ``with`` block; exceptions in the block become errors of the file.
 

@@ -12,7 +12,7 @@ from shiftproof.io.border import show_name
 from shiftproof.io.images import read_image
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores import classification, detection, segmentation
-from shiftproof.runs.scores.grid import GridScores, Measure, Scored
+from shiftproof.runs.scores.grid import GridScores, Measure, ModelScores
 from shiftproof.runs.scores.tidy import TidyScores, draw_bars
 from shiftproof.runs.tasks import Gallery
 from shiftproof.types import Cell
@@ -58,13 +58,13 @@ class Plots:
             color = _COLORS[at % len(_COLORS)]
             if len(chosen) == 1:
                 for name in self._scores.corruptions:
-                    axes.plot(*_points(model, shown, [name]), color="#999999", linewidth=0.8)
+                    axes.plot(*_list_points(model, shown, [name]), color="#999999", linewidth=0.8)
             axes.plot(
-                *_points(model, shown, self._scores.corruptions),
+                *_list_points(model, shown, self._scores.corruptions),
                 color=color, marker="o", linewidth=2, label=model.name,
             )  # fmt: skip
         axes.set_xlabel("severity (0: clean)")
-        axes.set_ylabel(_label(shown))
+        axes.set_ylabel(_make_label(shown))
         axes.set_xticks([0, *self._scores.severities])
         axes.legend()
         return figure
@@ -136,7 +136,7 @@ class Plots:
             raise UnknownNameError.of("measure", name, measures)
         return measures[name] if name is not None else self._scores.measure
 
-    def _models(self, names: Sequence[str] | None) -> list[Scored]:
+    def _models(self, names: Sequence[str] | None) -> list[ModelScores]:
         models = {one.name: one for one in self._scores.models}
         for name in names or ():
             if name not in models:
@@ -170,7 +170,7 @@ class Bars:
         return draw_bars([row for row in rows if measure in (None, row[key])])
 
 
-def draw_heatmap(scores: GridScores, model: Scored, measure: Measure) -> Figure:
+def draw_heatmap(scores: GridScores, model: ModelScores, measure: Measure) -> Figure:
     """Draw a measure of one model in every cell: corruptions down, severities across.
 
     Raises:
@@ -178,7 +178,9 @@ def draw_heatmap(scores: GridScores, model: Scored, measure: Measure) -> Figure:
     """
     names, severities = scores.corruptions, scores.severities
     cells = model.of_cells(measure.name)
-    table = [[_value(cells.get(Cell(name, one)), measure) for one in severities] for name in names]
+    table = [
+        [_read_value(cells.get(Cell(name, one)), measure) for one in severities] for name in names
+    ]
     figure = make_figure(2.5 + 0.7 * len(severities), 1 + 0.32 * len(names))
     axes: Any = figure.subplots()
     drawn = axes.imshow(table, aspect="auto", cmap="Reds" if measure.lower_is_better else "Blues")
@@ -192,29 +194,29 @@ def draw_heatmap(scores: GridScores, model: Scored, measure: Measure) -> Figure:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.set_xlabel("severity")
     axes.set_title(model.name)
-    figure.colorbar(drawn, label=_label(measure))
+    figure.colorbar(drawn, label=_make_label(measure))
     return figure
 
 
-def _points(
-    model: Scored, measure: Measure, corruptions: Sequence[str]
+def _list_points(
+    model: ModelScores, measure: Measure, corruptions: Sequence[str]
 ) -> tuple[list[int], list[float]]:
     """Return severities, and the mean over corruptions at each."""
     clean = model.of_clean(measure.name)
-    found = {0: [_value(clean, measure)]} if clean is not None else {}
+    found = {0: [_read_value(clean, measure)]} if clean is not None else {}
     for cell, figure in model.of_cells(measure.name).items():
         if cell.corruption in corruptions:
-            found.setdefault(cell.severity, []).append(_value(figure, measure))
+            found.setdefault(cell.severity, []).append(_read_value(figure, measure))
     return sorted(found), [sum(found[one]) / len(found[one]) for one in sorted(found)]
 
 
-def _value(figure: Interval | None, measure: Measure) -> float:
+def _read_value(figure: Interval | None, measure: Measure) -> float:
     if figure is None:
         return float("nan")
     return 100 * figure.value if measure.unit == "share" else figure.value
 
 
-def _label(measure: Measure) -> str:
+def _make_label(measure: Measure) -> str:
     unit = {"share": " in %", "nats": " in nats", "number": ""}[measure.unit]
     return f"{measure.title}{unit}"
 

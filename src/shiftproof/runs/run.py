@@ -317,7 +317,7 @@ class Run(AnyRun[GridScores]):
         chosen = self._choose_models(models)
         cells = [
             cell
-            for cell in _cells_of(self.scores)
+            for cell in _list_cells(self.scores)
             if corruptions is None or cell.corruption in corruptions
             if severities is None or cell.severity in severities
         ]
@@ -565,7 +565,7 @@ def load_run(
     return run if found is None else found(path)
 
 
-def _cells_of(scores: GridScores) -> list[Cell]:
+def _list_cells(scores: GridScores) -> list[Cell]:
     clean = [CLEAN] if scores.models[0].clean is not None else []
     return clean + [one.cell for one in scores.models[0].cells]
 

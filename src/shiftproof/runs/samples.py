@@ -68,7 +68,9 @@ def list_samples(run: Run, model: str | None, images: Path | None) -> dict[str, 
 def _read(run: Run, model: str, cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], list[str]]:
     truth = read_json(run.path / detection.GROUND_TRUTH) if run.kind == "detection" else None
     objects = _read_objects(run, truth) if truth is not None else {}
-    classes = [one["name"] for one in truth["categories"]] if truth is not None else _classes(run)
+    classes = (
+        [one["name"] for one in truth["categories"]] if truth is not None else _read_classes(run)
+    )
     samples: dict[str, dict[str, Any]] = {}
     for cell in cells:
         record = run.cell(model, cell.corruption, cell.severity)
@@ -79,7 +81,7 @@ def _read(run: Run, model: str, cells: Sequence[Cell]) -> tuple[list[dict[str, A
     return list(samples.values()), classes
 
 
-def _classes(run: Run) -> list[str]:
+def _read_classes(run: Run) -> list[str]:
     file = run.path / "classes.json"
     content = read_json(file) if file.is_file() else {}
     names = content.get("names") if isinstance(content, Mapping) else None
@@ -109,7 +111,7 @@ def _answer(
     if isinstance(record, detection.DetectionRecords):
         there = objects or {"objects": [], "size": (1, 1)}
         found = _find(record.found[at], there, classes) if readable else None
-        return found, [_box(one["box"], one["label"], there["size"]) for one in there["objects"]]
+        return found, [_to_box(one["box"], one["label"], there["size"]) for one in there["objects"]]
     return (_count_pixels(record.counts[at]) if readable else None), None
 
 
@@ -143,7 +145,7 @@ def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
 
 
 def _find(
-    found: detection.FoundInImage, there: Mapping[str, Any], classes: Sequence[str]
+    found: detection.ImageDetections, there: Mapping[str, Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the boxes of an image by falling score, each with whether it is right."""
     taken: set[int] = set()
@@ -154,7 +156,7 @@ def _find(
         taken |= {hit} if hit is not None else set()
         answers.append(
             {
-                **_box(box, label, there["size"]),
+                **_to_box(box, label, there["size"]),
                 "confidence": float(found.scores[at]),
                 "correct": hit is not None,
             }
@@ -167,7 +169,7 @@ def _match(
 ) -> int | None:
     """Return the object of the class that a box overlaps most, if it does enough."""
     overlaps = [
-        (overlap(box, one["box"]), -at)
+        (compute_overlap(box, one["box"]), -at)
         for at, one in enumerate(objects)
         if one["label"] == label and at not in taken
     ]
@@ -175,10 +177,10 @@ def _match(
     return -place if best >= OVERLAP else None
 
 
-def overlap(one: Sequence[float] | F64, other: Sequence[float] | F64) -> float:
+def compute_overlap(one: Sequence[float] | F64, other: Sequence[float] | F64) -> float:
     """Return the intersection over union of two boxes, each x, y, width and height.
 
-    >>> overlap([0, 0, 2, 1], [1, 0, 2, 1])
+    >>> compute_overlap([0, 0, 2, 1], [1, 0, 2, 1])
     0.3333333333333333
     """
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
@@ -188,7 +190,7 @@ def overlap(one: Sequence[float] | F64, other: Sequence[float] | F64) -> float:
     return shared / union if union > 0 else 0.0
 
 
-def _box(box: Sequence[float] | F64, label: str, size: tuple[int, int]) -> dict[str, Any]:
+def _to_box(box: Sequence[float] | F64, label: str, size: tuple[int, int]) -> dict[str, Any]:
     width, height = size
     x, y, w, h = (float(value) for value in box)
     return {"label": label, "bounding_box": [x / width, y / height, w / width, h / height]}

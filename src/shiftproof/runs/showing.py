@@ -8,7 +8,7 @@ from shiftproof.display import write_table
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.plots import draw_heatmap
 from shiftproof.runs.scores.grid import GridScores, Unit
-from shiftproof.runs.scores.tidy import MOST_BARS, TidyScores, draw_bars
+from shiftproof.runs.scores.tidy import MAX_BARS, TidyScores, draw_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def draw_scores(scores: TidyScores) -> Figure:
     """
     if isinstance(scores, GridScores):
         return draw_heatmap(scores, scores.models[0], scores.measure)
-    return draw_bars(list(scores.rows())[:MOST_BARS])
+    return draw_bars(list(scores.rows())[:MAX_BARS])
 
 
 def _show_grid(scores: GridScores) -> str:

@@ -14,7 +14,7 @@ def describe_software(runs: Sequence[AnyRun[Any]]) -> list[str]:
 
     Versions rarely change a score much, but may explain a small difference.
     """
-    stated = [_versions(run.provenance) for run in runs]
+    stated = [_read_versions(run.provenance) for run in runs]
     names = dict.fromkeys(name for one in stated for name in one)
     unlike = [
         f"{name} ({', '.join(one.get(name, 'none') for one in stated)})"
@@ -29,7 +29,7 @@ def describe_software(runs: Sequence[AnyRun[Any]]) -> list[str]:
     ]
 
 
-def _versions(provenance: Mapping[str, object]) -> dict[str, str]:
+def _read_versions(provenance: Mapping[str, object]) -> dict[str, str]:
     """Return the versions that may change a score, by name; machine, cores and time do not."""
     libraries = provenance.get("libraries")
     found = {

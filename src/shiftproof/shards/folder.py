@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import read_arrays, write_arrays
-from shiftproof.io.holding import begin_alone
+from shiftproof.io.folder_locks import lock_for_setup
 from shiftproof.io.text import read_object
 from shiftproof.types import Settings
 
@@ -126,9 +126,9 @@ def _clear_superseded(path: Path, of_job: Settings) -> None:
     """Remove parts that :func:`mark_superseded` gave up, if they are not those of this job."""
     if not (path / PARTS_FILE).is_file():
         return
-    with begin_alone(path):
+    with lock_for_setup(path):
         there = read_object(path / PARTS_FILE)
-        if _SUPERSEDED not in there or not manifest.differences(
+        if _SUPERSEDED not in there or not manifest.describe_differences(
             {key: there.get(key) for key in of_job}, json.loads(json.dumps(of_job))
         ):
             return

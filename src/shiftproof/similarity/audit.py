@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.runs.scores.audit import (
     MEASURE,
     AuditScores,
@@ -50,7 +50,7 @@ NEAR_DUPLICATE = 0.95
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
-@frees_folders
+@releases_locks
 def audit(
     train: Source,
     tests: Mapping[str, Source],

@@ -12,7 +12,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.similarity.coreset import keep_among, nearest_of_all
 from shiftproof.similarity.dedup import (
     PAPER_THRESHOLD,
@@ -125,7 +125,7 @@ def write_keep(
     return told
 
 
-@frees_folders
+@releases_locks
 def write_pruned(
     train: Source,
     tests: Mapping[str, Source],
@@ -240,7 +240,7 @@ def _check_pruning(
         )
 
 
-@frees_folders
+@releases_locks
 def write_deduplicated(
     train: Source,
     out: str | Path,
@@ -289,7 +289,7 @@ def write_deduplicated(
     return write_keep(folder, rows, found.keep, about, uids)
 
 
-@frees_folders
+@releases_locks
 def write_coreset(
     train: Source,
     tests: Mapping[str, Source],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shiftproof.errors import InputError
 from shiftproof.io import files, manifest
-from shiftproof.io.holding import at_error, begin_alone, hold
+from shiftproof.io.folder_locks import lock_folder, lock_for_setup, on_error
 from shiftproof.io.text import read_object
 from shiftproof.provenance import provenance
 from shiftproof.shards import Scheduled
@@ -59,7 +59,7 @@ def begin(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> No
         unnamed=("source",),
         shared=isinstance(sharding.backend, Scheduled),
     )
-    at_error(functools.partial(_mark_refused, folder / RUN_FILE, settings))
+    on_error(functools.partial(_mark_refused, folder / RUN_FILE, settings))
 
 
 def _mark_refused(file: Path, settings: Settings, error: BaseException) -> None:
@@ -77,8 +77,8 @@ def _take_over(folder: Path, kind: str, settings: Settings, *, shared: bool) -> 
     file = folder / RUN_FILE
     if not _is_refused(file, kind):
         return
-    hold(folder, shared=shared)
-    with begin_alone(folder):
+    lock_folder(folder, shared=shared)
+    with lock_for_setup(folder):
         if not _is_refused(file, kind):
             return  # another worker was here first
         told = read_object(file)

@@ -26,12 +26,12 @@ from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import Header, open_archive, read_header
 from shiftproof.io.border import convert_errors, show_name
+from shiftproof.io.locations import Location
 from shiftproof.io.naming import name_source
-from shiftproof.io.parquet import check_footer, open_in_own_thread
-from shiftproof.io.places import Location
+from shiftproof.io.parquet import check_footer, open_in_this_thread
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
-from shiftproof.storage.contents import check_whole
+from shiftproof.storage.contents import check_complete
 from shiftproof.storage.store import OURS, Store
 from shiftproof.types import F32, F64, Flags
 from shiftproof.unit_rows import SMALLEST, find_peaks, measure_rows
@@ -489,7 +489,7 @@ def _find_shards(location: Location) -> list[tuple[Location, Location | None]]:
         return [(location, beside if beside.exists() else None)]
     children = {child.name: child for child in listing}
     if location.is_remote and OURS in children:
-        check_whole(Store(location.address), Store(location.address).list())
+        check_complete(Store(location.address), Store(location.address).list())
     vectors = next((name for name in ("img_emb", "text_emb") if name in children), None)
     if vectors is not None:
         tables = _order_by_number(
@@ -674,7 +674,7 @@ def _open_parquet(file: Location) -> Iterator[Any]:
         with convert_errors(str(file), _NO_PARQUET):
             check_footer(raw, raw.seek(0, os.SEEK_END))
             raw.seek(0)
-            table = open_in_own_thread(raw)
+            table = open_in_this_thread(raw)
         yield table
 
 

@@ -16,7 +16,7 @@ from shiftproof.counts import plural
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.folder_locks import releases_locks
 from shiftproof.io.tars import copy_header, open_tar, sort_key, split_key
 from shiftproof.similarity.sources import Embeddings, Source, check_flags, open_embeddings
 from shiftproof.types import Flags
@@ -66,7 +66,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
     return keep
 
 
-@frees_folders
+@releases_locks
 def write_subset(
     train: Source, keep: Flags | str | Path, out: str | Path, *, tars: str | Path | None = None
 ) -> Subset:

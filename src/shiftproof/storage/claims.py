@@ -18,18 +18,18 @@ from typing import Any
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.io import files
-from shiftproof.io.holding import describe_owner, own_name
+from shiftproof.io.folder_locks import describe_owner, describe_process
 from shiftproof.storage.copies import Copy
 from shiftproof.storage.store import OURS, Store
 
-RENEWED_EVERY = 60
+RENEWAL_INTERVAL = 60
 """Seconds between renewals."""
 
-LAPSES_AFTER = 600
+EXPIRES_AFTER = 600
 """Seconds without renewal after which a claim expires."""
 
 ALONE = "claim"
-"""The line of claims of commands that share an output with no other."""
+"""The line of claims of commands that do not share an output."""
 
 _CLAIM = re.compile(rf"{re.escape(OURS)}/(claim|worker-\d{{4,}}-of-\d{{4,}})-(\d{{6,}})\.json")
 
@@ -63,11 +63,11 @@ class Claim:
         """
         line = line_of(worker)
         there = check_claims(store, base, worker)
-        about = {"token": secrets.token_hex(16), **own_name(), "renewed": time.time()}
+        about = {"token": secrets.token_hex(16), **describe_process(), "renewed": time.time()}
         claim = cls(store, line, max(there, default=0) + 1, about)
         files.write_bytes(base / _TOKEN_FILE, str(about["token"]).encode(), durable=False)
         if not store.create(claim.name, claim._encode()):
-            raise InputError(_refusal(store, {}))
+            raise InputError(_explain_refusal(store, {}))
         try:
             # One of another line may have begun at the same moment.
             _check_others(store, line)
@@ -88,7 +88,7 @@ class Claim:
             RunError: another machine has claimed the output meanwhile.
         """
         self.check()
-        if time.time() - self.about["renewed"] >= RENEWED_EVERY:
+        if time.time() - self.about["renewed"] >= RENEWAL_INTERVAL:
             self.about["renewed"] = time.time()
             self.store.write(self.name, self._encode())
 
@@ -98,16 +98,16 @@ class Claim:
         Raises:
             RunError: it is not, since this process did not renew it in time.
         """
-        if max(_numbers(self.store, self.line), default=0) != self.number:
+        if max(_list_numbers(self.store, self.line), default=0) != self.number:
             raise RunError(
                 f"{self.store} was taken over by another command, since this one was not heard of for "
-                f"{LAPSES_AFTER // 60} minutes. Nothing more is written there."
+                f"{EXPIRES_AFTER // 60} minutes. Nothing more is written there."
             )
 
     def release(self) -> None:
         """Remove the claim."""
         with contextlib.suppress(RunError, InputError):
-            numbers = _numbers(self.store, self.line)
+            numbers = _list_numbers(self.store, self.line)
             if max(numbers, default=0) == self.number:
                 self.store.remove(_name(self.line, number) for number in sorted(numbers))
 
@@ -125,7 +125,7 @@ def check_claims(store: Store, base: Path, worker: tuple[int, int] | None) -> li
     if worker is not None:
         store.check_sharable()
     line = line_of(worker)
-    there = _numbers(store, line)
+    there = _list_numbers(store, line)
     if there:
         _check_free(store, _name(line, max(there)), base)
     _check_others(store, line)
@@ -152,7 +152,7 @@ def _list_claims(store: Store) -> list[tuple[str, int]]:
     return [(one[1], int(one[2])) for one in found if one is not None]
 
 
-def _numbers(store: Store, line: str) -> list[int]:
+def _list_numbers(store: Store, line: str) -> list[int]:
     return [number for other, number in _list_claims(store) if other == line]
 
 
@@ -164,7 +164,7 @@ def _check_free(store: Store, name: str, base: Path) -> None:
     if mine.is_file() and mine.read_text("utf-8") == about.get("token"):
         return
     if _is_alive(about):
-        raise InputError(_refusal(store, about))
+        raise InputError(_explain_refusal(store, about))
 
 
 def _check_others(store: Store, line: str) -> None:
@@ -173,7 +173,7 @@ def _check_others(store: Store, line: str) -> None:
         if other != line and ALONE in (other, line):
             about = _read(store, _name(other, number))
             if _is_held(store, other, about):
-                raise InputError(_refusal(store, about))
+                raise InputError(_explain_refusal(store, about))
 
 
 def is_claimed(store: Store) -> bool:
@@ -199,7 +199,7 @@ def _find_newest(store: Store) -> dict[str, int]:
 def _is_alive(about: dict[str, Any]) -> bool:
     renewed = about.get("renewed")
     age = time.time() - renewed if isinstance(renewed, (int, float)) else float("inf")
-    return age < LAPSES_AFTER
+    return age < EXPIRES_AFTER
 
 
 def _has_ended_here(store: Store, line: str, about: dict[str, Any]) -> bool:
@@ -208,7 +208,7 @@ def _has_ended_here(store: Store, line: str, about: dict[str, Any]) -> bool:
     mine = copy.base / _TOKEN_FILE
     if not mine.is_file() or mine.read_text("utf-8") != about.get("token"):
         return False
-    with contextlib.suppress(InputError), copy.hold(wait=False):
+    with contextlib.suppress(InputError), copy.lock(wait=False):
         return True
     return False
 
@@ -221,9 +221,9 @@ def _read(store: Store, name: str) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _refusal(store: Store, about: dict[str, Any]) -> str:
+def _explain_refusal(store: Store, about: dict[str, Any]) -> str:
     return (
         f"Another command writes to {store}{describe_owner(about)}; one at a time may. Wait until it "
-        f"has ended (one that was lost lets go after {LAPSES_AFTER // 60} minutes), or choose another "
+        f"has ended (one that was lost lets go after {EXPIRES_AFTER // 60} minutes), or choose another "
         "output folder."
     )

@@ -3,9 +3,8 @@
 A store writes single files atomically, but not several together. So files are uploaded first, and
 become valid when the next commit lists them; readers accept an output that has ``contents.json``.
 
-A store overwrites and removes files whatever others have done to them meanwhile. So commands that share
-an output keep all commits while one of them is at work: a list that is written late, or removed early,
-takes nothing with it that the commits do not say, too.
+A store overwrites and removes files regardless of other writers. So commands that share an output keep all
+commits while one of them is working: nothing is lost if a list is written late or removed early.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class Contents:
         Raises:
             BrokenFileError: a list is damaged.
         """
-        return _while_others_remove(store, listed, lambda names: cls._read_all(store, names))
+        return _retry_if_removed(store, listed, lambda names: cls._read_all(store, names))
 
     @classmethod
     def _read_all(cls, store: Store, names: set[str]) -> Contents:
@@ -82,8 +81,8 @@ class Contents:
         if FINISHED in names:
             told = _read(store, FINISHED)
             if type(told["last"]) is not int:
-                raise _damage(store, FINISHED)
-            contents = cls(_entries(store, told["files"]), is_finished=True, last=told["last"])
+                raise _explain_damage(store, FINISHED)
+            contents = cls(_read_entries(store, told["files"]), is_finished=True, last=told["last"])
         return contents._add_new(store, names)
 
     def _add_new(self, store: Store, listed: Iterable[str]) -> Contents:
@@ -97,26 +96,24 @@ class Contents:
     def add(self, told: Mapping[str, Any], name: str, store: Store) -> Contents:
         """Return the contents after a commit."""
         kept = {file: entry for file, entry in self.files.items() if file not in told["removed"]}
-        sent = _entries(store, told["files"])
+        sent = _read_entries(store, told["files"])
         # Between the two commits of a file that is replaced another command's may stand.
         coming = {file: entry for file, entry in self.coming.items() if file not in sent}
         return replace(
             self,
             files=kept | sent,
-            coming=coming | _entries(store, told["coming"]),
+            coming=coming | _read_entries(store, told["coming"]),
             commits=(*self.commits, name),
             last=max(self.last, _number(name)),
         )
 
-    def read_on(self, store: Store) -> Contents:
+    def read_later_commits(self, store: Store) -> Contents:
         """Return the contents after all commits of other commands, too.
 
         Raises:
             BrokenFileError: a list is damaged.
         """
-        return _while_others_remove(
-            store, store.list(OURS), lambda names: self._go_on(store, names)
-        )
+        return _retry_if_removed(store, store.list(OURS), lambda names: self._go_on(store, names))
 
     def _go_on(self, store: Store, names: set[str]) -> Contents:
         if FINISHED in names:
@@ -146,10 +143,10 @@ class Contents:
             removed: files that are no longer valid, and may be removed.
             shared: whether others write commits, too: then theirs are read before.
         """
-        told = {"files": _as_json(sent), "coming": _as_json(coming), "removed": sorted(removed)}
+        told = {"files": _to_json(sent), "coming": _to_json(coming), "removed": sorted(removed)}
         contents = self
         while shared and not store.create(contents.next_name(), _encode(told)):
-            contents = contents.read_on(store)
+            contents = contents.read_later_commits(store)
             if contents.is_finished:
                 contents = contents.reopen(store, shared=True)
         if not shared:
@@ -166,7 +163,7 @@ class Contents:
         """
         if shared:
             return self._reopen_shared(store)
-        told = self._tell_all()
+        told = self._describe_all()
         begun = Contents(last=self.last)
         store.write(begun.next_name(), _encode(told))
         store.remove(sorted(self.commits))
@@ -175,16 +172,16 @@ class Contents:
 
     def _reopen_shared(self, store: Store) -> Contents:
         contents = self
-        while not store.create(contents.next_name(), _encode(told := contents._tell_all())):
-            contents = contents.read_on(store)
+        while not store.create(contents.next_name(), _encode(told := contents._describe_all())):
+            contents = contents.read_later_commits(store)
             if contents.commits and not contents.is_finished:  # another command has reopened it
                 return contents
         store.remove([FINISHED])
         opened = replace(contents, is_finished=False)
         return opened.add(told, contents.next_name(), store)
 
-    def _tell_all(self) -> dict[str, Any]:
-        return {"files": _as_json(self.files), "coming": {}, "removed": []}
+    def _describe_all(self) -> dict[str, Any]:
+        return {"files": _to_json(self.files), "coming": {}, "removed": []}
 
     def finish(self, store: Store, *, shared: bool = False) -> Contents:
         """Mark the output as finished.
@@ -198,22 +195,22 @@ class Contents:
             self._write_list(store)
             store.remove(sorted(self.commits))
             return replace(self, commits=(), is_finished=True)
-        contents = self.read_on(store)
+        contents = self.read_later_commits(store)
         while not (contents.is_finished and contents._is_listed(store)):
             contents._write_list(store)
             # Others may have sent more meanwhile, or have written a list with less over this one.
-            contents = contents.read_on(store)
+            contents = contents.read_later_commits(store)
         return contents
 
     def _is_listed(self, store: Store) -> bool:
         """Return whether the list of the finished output is this one."""
         try:
-            return bool(_read(store, FINISHED)["files"] == _as_json(self.files))
+            return bool(_read(store, FINISHED)["files"] == _to_json(self.files))
         except BrokenFileError:  # there is none
             return False
 
     def _write_list(self, store: Store) -> None:
-        store.write(FINISHED, _encode({"files": _as_json(self.files), "last": self.last}))
+        store.write(FINISHED, _encode({"files": _to_json(self.files), "last": self.last}))
 
     def clear(self, store: Store) -> None:
         """Remove the commits of a finished output, when no other command is at work on it.
@@ -225,7 +222,7 @@ class Contents:
             store.remove(sorted(self.commits))
 
 
-def _while_others_remove(
+def _retry_if_removed(
     store: Store, listed: Iterable[str], read: Callable[[set[str]], Contents]
 ) -> Contents:
     """Read lists, and if one is not there any more that was listed, all that are there now."""
@@ -244,7 +241,7 @@ def _choose_lists(listed: Iterable[str]) -> set[str]:
     return {name for name in listed if name == FINISHED or _COMMIT.fullmatch(name)}
 
 
-def check_whole(store: Store, listed: dict[str, Listed]) -> None:
+def check_complete(store: Store, listed: dict[str, Listed]) -> None:
     """Refuse to read a folder that is or contains an unfinished output.
 
     Raises:
@@ -257,7 +254,7 @@ def check_whole(store: Store, listed: dict[str, Listed]) -> None:
                 f"{store.at(home) if home else store} is not finished: the command that writes it is at "
                 "work or was interrupted. Start that command again, or give another folder."
             )
-        for name, entry in _entries(store, _read(store, home + FINISHED)["files"]).items():
+        for name, entry in _read_entries(store, _read(store, home + FINISHED)["files"]).items():
             there = listed.get(home + name)
             if there is None or there.size != entry.size:
                 came = "it is not there" if there is None else f"it has {there.size:,}"
@@ -271,7 +268,7 @@ def _encode(told: Mapping[str, Any]) -> bytes:
     return json.dumps({"format": FORMAT, **told}, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _as_json(entries: Mapping[str, Entry]) -> dict[str, list[int | str]]:
+def _to_json(entries: Mapping[str, Entry]) -> dict[str, list[int | str]]:
     return {name: entries[name].as_json() for name in sorted(entries)}
 
 
@@ -279,9 +276,9 @@ def _read(store: Store, name: str) -> dict[str, Any]:
     try:
         told = json.loads(store.read(name).decode("utf-8-sig"))
     except ValueError as error:
-        raise _damage(store, name) from error
+        raise _explain_damage(store, name) from error
     if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
-        raise _damage(store, name)
+        raise _explain_damage(store, name)
     return {"coming": {}, "removed": [], "last": -1, **told}
 
 
@@ -290,17 +287,17 @@ def _number(commit: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _entries(store: Store, told: Any) -> dict[str, Entry]:
+def _read_entries(store: Store, told: Any) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for name, pair in told.items() if isinstance(told, dict) else ():
         inside = not {"", ".", ".."}.intersection(PurePosixPath(name).parts) and name[0] != "/"
         if not (inside and isinstance(pair, list) and [type(one) for one in pair] == [int, str]):
-            raise _damage(store, OURS)
+            raise _explain_damage(store, OURS)
         found[name] = Entry(*pair)
     return found
 
 
-def _damage(store: Store, name: str) -> BrokenFileError:
+def _explain_damage(store: Store, name: str) -> BrokenFileError:
     return BrokenFileError(
         f"{store}: {name} says in no known way which files are there. Delete the folder "
         f"{OURS} there, and the output with it, to start anew."

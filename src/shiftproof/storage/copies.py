@@ -24,7 +24,7 @@ from shiftproof.io.placeholders import (
 )
 from shiftproof.storage.store import Store
 
-TOGETHER = 16
+MAX_REQUESTS = 16
 """Number of concurrent requests."""
 
 _FETCHED_LATER = IMAGE_SUFFIXES | {".tar", ".tgz", ".gz", ".zip", ".mp4"}
@@ -84,7 +84,7 @@ class Copy:
             fetch(self.store.at(name), self.root / name, sizes[name])
             return name
 
-        each_of(get, list(sizes), f"Fetching from {self.store}", show)
+        run_concurrently(get, list(sizes), f"Fetching from {self.store}", show)
 
     def _make_folders(self, names: Iterable[str]) -> None:
         for folder in {PurePosixPath(name).parent for name in names}:
@@ -106,7 +106,7 @@ class Copy:
         return is_placeholder(self.root / name)
 
     @contextlib.contextmanager
-    def hold(self, *, wait: bool) -> Iterator[None]:
+    def lock(self, *, wait: bool) -> Iterator[None]:
         """Lock the copy against other commands on this machine.
 
         Raises:
@@ -122,11 +122,14 @@ class Copy:
             yield
 
 
-def each_of(
+def run_concurrently(
     work: Callable[[str], str], names: Sequence[str], title: str, show: bool | None
 ) -> None:
     """Call a function with each name, concurrently; the first error cancels the rest."""
-    with ThreadPoolExecutor(TOGETHER) as pool, progress(title, len(names), show=show) as advance:
+    with (
+        ThreadPoolExecutor(MAX_REQUESTS) as pool,
+        progress(title, len(names), show=show) as advance,
+    ):
         try:
             for name in pool.map(work, names):
                 advance(note=name)

@@ -9,9 +9,9 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
 from shiftproof.io.fetched import note_fetched
-from shiftproof.io.places import has_braces
+from shiftproof.io.locations import has_braces
 from shiftproof.io.tars import is_tar
-from shiftproof.storage.contents import check_whole
+from shiftproof.storage.contents import check_complete
 from shiftproof.storage.copies import Copy, choose_placeholders
 from shiftproof.storage.store import Listed, Store
 
@@ -67,9 +67,9 @@ def _fetch_folder(
 ) -> Path:
     copy = Copy.of(Store(store.address), f"in {of}")
     if not of:
-        check_whole(store, listed)
+        check_complete(store, listed)
     shown = {name: about for name, about in listed.items() if not _is_hidden(name)}
-    with copy.hold(wait=True):
+    with copy.lock(wait=True):
         copy.prepare()
         before = _read_index(copy.base / _INDEX)
         for name in list(copy.names()):

@@ -16,20 +16,20 @@ from pathlib import Path, PurePosixPath
 from shiftproof.compute.progress import console
 from shiftproof.errors import BrokenFileError, InputError, RunError, ShiftproofError
 from shiftproof.io import files
-from shiftproof.io.arrivals import looking
+from shiftproof.io.arrivals import register_arrivals
 from shiftproof.io.border import show_as, show_text
-from shiftproof.io.holding import LOCK_FILE
-from shiftproof.io.manifest import check_mark
+from shiftproof.io.folder_locks import LOCK_FILE
+from shiftproof.io.manifest import check_same_work
 from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, limit_bytes
 from shiftproof.storage.claims import ALONE, Claim, check_claims, is_claimed, line_of, use_of
 from shiftproof.storage.contents import Contents, Entry
-from shiftproof.storage.copies import Copy, choose_placeholders, each_of
+from shiftproof.storage.copies import Copy, choose_placeholders, run_concurrently
 from shiftproof.storage.store import OURS, Listed, Store
 
 PAUSE = 5.0
 """Seconds between scans for finished files, or ten times the duration of the last scan."""
 
-_CLOCK = 0.1
+_CLOCK_TOLERANCE = 0.1
 """Seconds by which the date of a file may precede the time at which it was written."""
 
 _UNFINISHED = re.compile(r"\..*\.part|\.away-.*|" + re.escape(LOCK_FILE))
@@ -71,7 +71,7 @@ def write_to(
     """
     store = Store(url.rstrip("/"))
     copy = _copy_of(store, worker)
-    with copy.hold(wait=False):
+    with copy.lock(wait=False):
         copy.prepare()
         claim = Claim.make(store, copy.base, worker)
         try:
@@ -110,7 +110,7 @@ def fetch_output(url: str, *, worker: tuple[int, int] | None = None) -> Path:
     if not contents.commits and not contents.is_finished:
         contents = _adopt(store, listed)
     copy = Copy.of(store, "out, as it is")
-    with copy.hold(wait=True):
+    with copy.lock(wait=True):
         copy.prepare()
         _fetch_valid(copy, contents, listed)
     return copy.root
@@ -154,14 +154,14 @@ def write_file_to(url: str) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class _Sign:
+class _FileStamp:
     """Size and date of a local file, to detect changes."""
 
     size: int
     date: int
 
     @classmethod
-    def of(cls, path: Path) -> _Sign | None:
+    def of(cls, path: Path) -> _FileStamp | None:
         try:
             about = path.stat()
         except OSError:
@@ -176,7 +176,7 @@ class _Output:
         self._copy = copy
         self._claim = claim
         self._contents = contents
-        self._signs: dict[str, _Sign] = {}
+        self._signs: dict[str, _FileStamp] = {}
         self._shared = claim.line != ALONE
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -215,12 +215,12 @@ class _Output:
         for name in wanted:
             if name not in later:
                 self._check_content(name)
-        self._settle()
+        self._commit_replaced()
         for name in counted:
-            self._note_sign(name)
+            self._record_stamp(name)
         self._write_sent(list(counted), anew=True)
 
-    def _settle(self) -> None:
+    def _commit_replaced(self) -> None:
         """Commit the present version of files that were being replaced when a command was killed."""
         found = {}
         for name in self._contents.coming:
@@ -254,7 +254,7 @@ class _Output:
         )
 
     def _is_same(self, name: str, line: list[int | str] | None) -> bool:
-        sign = _Sign.of(self._copy.root / name)
+        sign = _FileStamp.of(self._copy.root / name)
         if sign is None or name in self._contents.coming:
             return False
         return line == [sign.size, self._contents.files[name].digest, sign.date]
@@ -264,7 +264,7 @@ class _Output:
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:
         """Upload finished files while the block runs, and the rest at its end."""
-        thread = threading.Thread(target=self._send_often, name="sending", daemon=True)
+        thread = threading.Thread(target=self._send_periodically, name="sending", daemon=True)
         thread.start()
         try:
             yield
@@ -282,23 +282,23 @@ class _Output:
 
     @contextlib.contextmanager
     def sharing(self) -> Iterator[None]:
-        """Let work look for what others have finished, where several commands share the output."""
+        """Register how to fetch the finished files of other commands, if the output is shared."""
         with contextlib.ExitStack() as stack:
             if self._shared:
-                stack.enter_context(looking(self._copy.root, self._look))
+                stack.enter_context(register_arrivals(self._copy.root, self._look))
             yield
 
     def _look(self, is_all_there: Callable[[], bool]) -> None:
-        """Send what is finished here, and fetch what others have, if with it nothing is missing."""
+        """Upload finished files, and fetch those of others if, with these, nothing is missing."""
         with self._lock:
             self._send_all()
-            self._contents = self._contents.read_on(self._copy.store)
+            self._contents = self._contents.read_later_commits(self._copy.store)
             sizes = {
                 name: entry.size
                 for name, entry in self._contents.files.items()
                 if not (self._copy.root / name).exists()
             }
-            # Names come first: the content of all parts is much to fetch, and only the last wants it.
+            # First only the names: the content of all parts is large, and only the last command needs it.
             self._copy.make_placeholders(sizes)
             try:
                 if is_all_there():
@@ -308,7 +308,7 @@ class _Output:
                     (self._copy.root / name).unlink(missing_ok=True)
 
     def _fetch_theirs(self, sizes: dict[str, int]) -> None:
-        """Fetch files that stand here by their names alone; images and archives stay so."""
+        """Fetch the content of placeholders, except images and archives."""
         later = choose_placeholders(self._contents.files)
         now = [name for name in sizes if name not in later]
         self._copy.record_placeholders(later)
@@ -316,10 +316,10 @@ class _Output:
         for name in now:
             self._check_content(name)
         for name in sizes:
-            self._note_sign(name)
+            self._record_stamp(name)
         self._write_sent(list(sizes))
 
-    def _send_often(self) -> None:
+    def _send_periodically(self) -> None:
         pause = PAUSE
         while not self._ended.wait(pause):
             begun = time.monotonic()
@@ -348,9 +348,9 @@ class _Output:
         Unless ``everything`` is set, files that were written after the start of the scan wait for
         the next one, since the scan may have missed files that were finished before them.
         """
-        latest = None if everything else time.time_ns() - int(_CLOCK * 1e9)
+        latest = None if everything else time.time_ns() - int(_CLOCK_TOLERANCE * 1e9)
         there = self._scan()
-        # Files of others that were not fetched are none that were removed.
+        # Files of others that were not fetched do not count as removed.
         known = self._signs if self._shared else self._contents.files
         removed = [name for name in known if name not in there and name in self._contents.files]
         changed = {
@@ -361,15 +361,15 @@ class _Output:
         if changed or removed:
             self._send_these(changed, removed)
 
-    def _send_these(self, changed: dict[str, _Sign], removed: list[str]) -> None:
+    def _send_these(self, changed: dict[str, _FileStamp], removed: list[str]) -> None:
         held = self._snapshot(changed)
         try:
             entries = {
                 name: Entry(path.stat().st_size, _digest(path)) for name, path in held.items()
             }
             if self._shared:
-                self._contents = self._contents.read_on(self._copy.store)
-                self._take_theirs(entries, changed)
+                self._contents = self._contents.read_later_commits(self._copy.store)
+                self._adopt_others(entries, changed)
             known = self._contents.files
             fresh = [name for name in entries if name not in known]
             replaced = [name for name in entries if name in known and entries[name] != known[name]]
@@ -387,7 +387,7 @@ class _Output:
         self,
         held: dict[str, Path],
         entries: dict[str, Entry],
-        changed: dict[str, _Sign],
+        changed: dict[str, _FileStamp],
         fresh: list[str],
         replaced: list[str],
         removed: list[str],
@@ -407,7 +407,7 @@ class _Output:
                 there.append(name)
             return name
 
-        each_of(put_new if self._shared else put, fresh, f"Sending to {store}", show=False)
+        run_concurrently(put_new if self._shared else put, fresh, f"Sending to {store}", show=False)
         for name in there:
             # Another command was first, or this one before it was killed.
             entries[name] = self._take(name, changed)
@@ -431,7 +431,7 @@ class _Output:
                 shared=self._shared,
             )
 
-    def _take_theirs(self, entries: dict[str, Entry], changed: dict[str, _Sign]) -> None:
+    def _adopt_others(self, entries: dict[str, Entry], changed: dict[str, _FileStamp]) -> None:
         """Take the version of another command for files that both have written.
 
         Files that were in step with the store and changed here since are newer than its own.
@@ -441,7 +441,7 @@ class _Output:
             if theirs is not None and theirs != entry and name not in self._signs:
                 entries[name] = self._take(name, changed)
 
-    def _take(self, name: str, changed: dict[str, _Sign]) -> Entry:
+    def _take(self, name: str, changed: dict[str, _FileStamp]) -> Entry:
         """Replace a file by the one in the store, which another command has written.
 
         Raises:
@@ -451,15 +451,15 @@ class _Output:
         theirs = self._copy.base / "theirs"
         fetch(self._copy.store.at(name), theirs, None)
         if PurePosixPath(name).name in _SETTINGS:
-            check_mark(path, theirs)
+            check_same_work(path, theirs)
         theirs.replace(path)
-        self._note_sign(name)
+        self._record_stamp(name)
         changed[name] = self._signs[name]
         return Entry(path.stat().st_size, _digest(path))
 
     def _finish(self) -> None:
         if self._shared:
-            self._contents = self._contents.read_on(self._copy.store)
+            self._contents = self._contents.read_later_commits(self._copy.store)
         if not self._contents.commits:
             return
         self._claim.check()
@@ -474,7 +474,7 @@ class _Output:
         self._contents = self._contents.finish(self._copy.store, shared=self._shared)
 
     def clear(self) -> None:
-        """Remove the commits that a finished output needs no more, once no command shares it."""
+        """Remove the superfluous commits of a finished output, once no command shares it."""
         if self._shared and self._contents.is_finished:
             # The output is whole either way: readers count commits beside the list once more.
             with contextlib.suppress(ShiftproofError):
@@ -483,14 +483,14 @@ class _Output:
 
     # ------------------------------------------------------------ local files
 
-    def _scan(self) -> dict[str, _Sign]:
-        found: dict[str, _Sign] = {}
+    def _scan(self) -> dict[str, _FileStamp]:
+        found: dict[str, _FileStamp] = {}
         for folder, _, names in os.walk(self._copy.root):
             inner = PurePosixPath(Path(folder).relative_to(self._copy.root).as_posix())
             for name in names:
                 path = Path(folder, name)
                 full = (inner / name).as_posix()
-                if _UNFINISHED.fullmatch(name) or (sign := _Sign.of(path)) is None:
+                if _UNFINISHED.fullmatch(name) or (sign := _FileStamp.of(path)) is None:
                     continue
                 # Files that became placeholders to free space are in the store.
                 if is_placeholder(path) and full in self._signs:
@@ -498,7 +498,7 @@ class _Output:
                 found[full] = sign
         return found
 
-    def _snapshot(self, changed: dict[str, _Sign]) -> dict[str, Path]:
+    def _snapshot(self, changed: dict[str, _FileStamp]) -> dict[str, Path]:
         """Keep the present content of files, even if they are replaced during the upload."""
         folder = files.make_folder(self._copy.base / "sending")
         held: dict[str, Path] = {}
@@ -517,8 +517,8 @@ class _Output:
             del changed[name]
         return held
 
-    def _note_sign(self, name: str) -> None:
-        if (sign := _Sign.of(self._copy.root / name)) is not None:
+    def _record_stamp(self, name: str) -> None:
+        if (sign := _FileStamp.of(self._copy.root / name)) is not None:
             self._signs[name] = sign
 
     def _make_room(self, size: int) -> None:
@@ -568,5 +568,5 @@ def _adopt(store: Store, listed: dict[str, Listed]) -> Contents:
 def _digest(path: Path) -> str:
     """Return the fingerprint of a file that is here."""
     if is_placeholder(path):
-        raise RunError(f"{path} stands here by its name alone, and was not sent. Start again.")
+        raise RunError(f"{path} is a placeholder that was not uploaded. Start again.")
     return files.file_fingerprint(path)

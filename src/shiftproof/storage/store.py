@@ -12,22 +12,22 @@ from typing import Any
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import is_utf8, show_name
-from shiftproof.io.places import state_in
+from shiftproof.io.locations import find_version
 from shiftproof.io.remote import find_system, retry
 from shiftproof.io.urls import join_url, redact_urls
 
 OURS = ".shiftproof"
 """The folder in an output with its commits and claims."""
 
-_WHOLE_ALWAYS = frozenset(
+_ATOMIC_WRITES = frozenset(
     {"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a"}
 )
 """Protocols with atomic writes. On others a file is written under a temporary name and then moved."""
 
-_CREATES_ONCE = frozenset({"gcs", "gs", "memory", "s3", "s3a"})
+_CONDITIONAL_WRITES = frozenset({"gcs", "gs", "memory", "s3", "s3a"})
 """Protocols that create a file only if it does not exist, whoever else tries at the same moment."""
 
-_READ_ALONE = frozenset({"http", "https", "zip", "tar", "github", "gist"})
+_READ_ONLY = frozenset({"http", "https", "zip", "tar", "github", "gist"})
 
 _UNSENT = ".unsent-"
 
@@ -96,19 +96,19 @@ class Store:
                 size = about.get("size")
                 size = system.size(path) if size is None else size
                 if size is not None:
-                    found[name] = Listed(int(size), state_in(about, "created"))
+                    found[name] = Listed(int(size), find_version(about, "created"))
         return found
 
     @staticmethod
     def _walk(system: Any, below: str) -> dict[str, dict[str, Any]]:
         try:
             found = dict(system.find(below, detail=True))
-            if not found and "http" in _protocols(system):
+            if not found and "http" in _list_protocols(system):
                 system.ls(below)  # find hides connection errors; ls raises them
             return found
         except FileNotFoundError:
             # Object stores have no folders, so only a missing bucket is an error.
-            if {"file", "memory"}.intersection(_protocols(system)) or system.exists(
+            if {"file", "memory"}.intersection(_list_protocols(system)) or system.exists(
                 below.split("/")[0]
             ):
                 return {}
@@ -143,7 +143,7 @@ class Store:
     def _put(self, local: Path, name: str) -> None:
         system, path = self._find_writable(name)
         try:
-            if _is_whole_always(system):
+            if _has_atomic_writes(system):
                 system.put_file(str(local), path)
                 return
             folder, _, last = path.rpartition("/")
@@ -197,7 +197,7 @@ class Store:
             InputError: it is none of those that create a file only if it does not exist.
         """
         system, _ = self._find_writable("")
-        if _CREATES_ONCE.isdisjoint(_protocols(system)):
+        if _CONDITIONAL_WRITES.isdisjoint(_list_protocols(system)):
             raise InputError(
                 f"{self} cannot be shared by several commands (--worker): this kind of store does not "
                 "say who was first to write a file, as s3 and gs do. Leave --worker out, or give a "
@@ -211,7 +211,7 @@ class Store:
 
     def _create(self, name: str, data: bytes) -> bool:
         system, path = self._find_writable(name)
-        if not _is_whole_always(system):
+        if not _has_atomic_writes(system):
             if system.exists(path):
                 return False
             self.write(name, data)
@@ -235,7 +235,7 @@ class Store:
 
     def _find_writable(self, name: str) -> tuple[Any, str]:
         system, path = find_system(self.at(name))
-        if not _READ_ALONE.isdisjoint(_protocols(system)):
+        if not _READ_ONLY.isdisjoint(_list_protocols(system)):
             raise InputError(
                 f"{self} cannot be written to: nothing is sent to web servers. Outputs go to stores such "
                 "as s3, gs, abfs and hdfs."
@@ -250,11 +250,11 @@ class Store:
                 retry(redact_urls(self.at(name)), lambda: system.rm_file(path), what="removed")  # noqa: B023
 
 
-def _is_whole_always(system: Any) -> bool:
-    return not _WHOLE_ALWAYS.isdisjoint(_protocols(system))
+def _has_atomic_writes(system: Any) -> bool:
+    return not _ATOMIC_WRITES.isdisjoint(_list_protocols(system))
 
 
-def _protocols(system: Any) -> tuple[str, ...]:
+def _list_protocols(system: Any) -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 

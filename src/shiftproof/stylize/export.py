@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import Estimate, Exported
-from shiftproof.data.copies.export import estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.estimate import estimate_copy
+from shiftproof.data.copies.export import export_copy, plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.shards import Backend

@@ -126,7 +126,7 @@ def _write_apart(model: ModelProto, path: Path) -> None:
             first.with_name(beside.name).replace(beside)
             first.replace(path)
     except OSError as error:
-        raise files.disk_error(path, error) from error
+        raise files.explain_disk_error(path, error) from error
 
 
 class _explain_check:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
-from shiftproof.data.copies.export import CopyPlan, Estimate, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.estimate import Estimate, estimate_copy
+from shiftproof.data.copies.export import CopyPlan, export_copy, plan_copy
 from shiftproof.data.copies.extending import find_extent
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
@@ -90,7 +91,7 @@ def export_corrupted(
         edit,
         settings={**extent.settings, "seed": seed},
         before=extent.before if extent.is_extended else None,
-        begun=None if show_progress is False else extent.tell,
+        begun=None if show_progress is False else extent.print_extent,
         title="Corrupting",
         workers=workers,
         backend=backend,
@@ -132,7 +133,7 @@ def estimate_export(
     return dataclasses.replace(estimate, extent=extent.describe())
 
 
-def cell_folder(cell: Cell) -> str:
+def name_cell_folder(cell: Cell) -> str:
     """Return where the images of a cell lie below the target."""
     return f"{cell.corruption}/{cell.severity}"
 
@@ -184,7 +185,7 @@ def _plan(
 ) -> tuple[CopyPlan, _Corrupting]:
     plan = plan_copy(
         source,
-        [Version(cell_folder(cell)) for cell in cells],
+        [Version(name_cell_folder(cell)) for cell in cells],
         image_format=image_format,
         split=split,
         images=images,
@@ -192,5 +193,5 @@ def _plan(
     )
     if not cells:
         raise InputError("Expected at least one corruption and one severity, got none.")
-    by_folder = {cell_folder(cell): cell for cell in cells}
+    by_folder = {name_cell_folder(cell): cell for cell in cells}
     return plan, _Corrupting(dict(corruptions), by_folder, seed)

@@ -5,13 +5,12 @@ The kinds are corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) an
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,14 +18,13 @@ from typing import Any
 
 from shiftproof import shards
 from shiftproof._version import __version__
-from shiftproof.compute import processes as engine
-from shiftproof.compute.needs import Needs, measure_memory
+from shiftproof.compute import processes as processes
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import default_processes
 from shiftproof.data.copies.renaming import Form, carry_over, name_carried
-from shiftproof.data.copies.tables import count_others, export_table, first_rows
-from shiftproof.data.copies.tars import count_members, export_tar, first_pictures
-from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, open_tree, output_names
+from shiftproof.data.copies.tables import export_table
+from shiftproof.data.copies.tars import export_tar
+from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, name_outputs, open_tree
 from shiftproof.data.copies.writing import (
     ENCODER,
     Edit,
@@ -36,7 +34,6 @@ from shiftproof.data.copies.writing import (
     Version,
     encode,
     mark_name,
-    output_name,
 )
 from shiftproof.data.disk import read_below
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
@@ -44,13 +41,12 @@ from shiftproof.data.layouts import LAYOUTS
 from shiftproof.data.readable import check_any_readable
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
-from shiftproof.io.holding import begin_alone, frees_folders, work_alone
+from shiftproof.io.folder_locks import lock_exclusively, lock_for_setup, releases_locks
 from shiftproof.io.images import is_image
 from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.text import read_object
 from shiftproof.shards import Backend, Ray, Scheduled
 from shiftproof.shards.seen import check_seen
-from shiftproof.types import Image
 
 MANIFEST = "manifest.json"
 
@@ -58,7 +54,7 @@ PARTS = ".parts"
 """Folder in a copy for the reports of its parts, until all parts are done."""
 
 PART_IMAGES = 16
-MOST_PARTS = 4096
+MAX_PARTS = 4096
 """Images per part, and the maximum number of parts; beyond it parts get larger."""
 
 COPIED_BYTES = 1_000_000
@@ -125,7 +121,7 @@ def plan_copy(
     if image_format not in ENCODER:
         raise UnknownNameError.of("image format", image_format, ENCODER)
     tree = open_tree(source, split=split, images=images, root=root)
-    outputs = output_names(tree, image_format)
+    outputs = name_outputs(tree, image_format)
     plan = CopyPlan(tree, outputs, tuple(versions), with_originals, image_format)
     if tree.tables and any(form.mark for form in plan.forms):
         raise InputError(
@@ -150,7 +146,7 @@ def _check_unique_names(plan: CopyPlan) -> None:
             seen.add(name)
 
 
-@frees_folders
+@releases_locks
 def export_copy(
     plan: CopyPlan,
     target: Path,
@@ -202,7 +198,7 @@ def export_copy(
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
-    plan = _exclude_target(plan, target)
+    plan = exclude_target(plan, target)
     tree, outputs = plan.tree, plan.outputs
     if not isinstance(backend, Ray) and not (target / MANIFEST).is_file():
         _check_readable(tree)
@@ -214,7 +210,7 @@ def export_copy(
         "encoder": ENCODER[plan.image_format],
     }
     if tree.layout != "plain":
-        about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
+        about |= {"layout": tree.layout, "fingerprints": _compute_fingerprints(tree)}
     if tree.is_packed:
         about["tables" if tree.tables else "tars"] = about.pop("images")
     shared = isinstance(backend, Scheduled)
@@ -236,9 +232,9 @@ def export_copy(
 
 
 def _check_readable(tree: Tree) -> None:
-    """Check that an image can be read, before a copy is begun; the first that can ends it.
+    """Check that an image can be read, before a copy is begun; stops at the first readable one.
 
-    Images in tars and tables are not looked at.
+    Images in tars and tables are not checked.
     """
     if not tree.is_packed:
         check_any_readable(str(tree.root), tree.pictures, lambda name: read_below(tree.root, name))
@@ -255,16 +251,17 @@ def _copy_all(
     outputs = plan.outputs
     workers = default_processes() if workers is None else workers
     done = _carry_all(plan, target, workers, show_progress)
-    job = _job(plan, target, edit)
+    job = make_job(plan, target, edit)
     with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
-        results = engine.map_ordered(_export, outputs.items(), context=job, workers=workers)
+        results = processes.map_ordered(_export, outputs.items(), context=job, workers=workers)
         for name, one in zip(outputs, results, strict=True):
             done.add(one)
             advance(len(plan.versions), note=name)
     return done
 
 
-def _job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
+def make_job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
+    """Return what workers need to make a copy."""
     tree = plan.tree
     return Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format, tree.tables)
 
@@ -283,7 +280,7 @@ def _check_target(plan: CopyPlan, target: Path) -> None:
     )
 
 
-def _exclude_target(plan: CopyPlan, target: Path) -> CopyPlan:
+def exclude_target(plan: CopyPlan, target: Path) -> CopyPlan:
     """Leave out files in the target: a copy within its own source may have some already.
 
     Raises:
@@ -345,7 +342,7 @@ def _export_one(job: Job, names: tuple[str, str]) -> Exported:
 
 
 @dataclass(frozen=True)
-class _Copying:
+class CopyParts:
     """The job of a worker: part 0 is the other files, the rest are the images."""
 
     plan: CopyPlan
@@ -356,7 +353,7 @@ class _Copying:
         """Number of images per part; a tar or table counts as one."""
         if self.plan.tree.is_packed:
             return 1
-        return max(PART_IMAGES, -(-len(self.plan.outputs) // MOST_PARTS))
+        return max(PART_IMAGES, -(-len(self.plan.outputs) // MAX_PARTS))
 
     @property
     def parts(self) -> int:
@@ -374,8 +371,8 @@ def _copy_in_parts(
     show_progress: bool | None,
 ) -> Exported:
     """Write a share of the parts, or all on a cluster; return the total once all are done."""
-    copying = _Copying(plan, _job(plan, target, edit))
-    job = shards.Job(title, _copy_part, copying, copying.parts, settings)
+    copy_parts = CopyParts(plan, make_job(plan, target, edit))
+    job = shards.Job(title, _copy_part, copy_parts, copy_parts.parts, settings)
     parts = shards.run_shards(job, target / PARTS, backend, show=show_progress)
     own = target / f"{PARTS}-{os.getpid()}"
     try:
@@ -384,22 +381,22 @@ def _copy_in_parts(
     except FileNotFoundError:
         raise UnfinishedError(f"{title}: another worker joins the parts in {target}.") from None
     done = Exported()
-    for part in shards.PartFolder(own, copying.parts).each():
+    for part in shards.PartFolder(own, copy_parts.parts).each():
         done.add(Exported.unpack(part))
     shutil.rmtree(own, ignore_errors=True)
     return done
 
 
-def _copy_part(copying: _Copying, number: int) -> shards.Arrays:
+def _copy_part(parts: CopyParts, number: int) -> shards.Arrays:
     """Make one part, in a worker, and return its report."""
-    plan, job = copying.plan, copying.job
+    plan, job = parts.plan, parts.job
     for path in (job.root, job.target / MANIFEST):
         check_seen(path)
     if number == 0:
         return _carry_all(plan, job.target, 0, False).pack()
-    start = (number - 1) * copying.size
+    start = (number - 1) * parts.size
     done = Exported()
-    for names in itertools.islice(plan.outputs.items(), start, start + copying.size):
+    for names in itertools.islice(plan.outputs.items(), start, start + parts.size):
         for version in plan.versions:
             files.make_folder(job.path(version, names[1]).parent)
         done.add(_export(job, names))
@@ -410,7 +407,7 @@ def _copy_part(copying: _Copying, number: int) -> shards.Arrays:
 
 
 @dataclass(frozen=True)
-class _Carry:
+class _CarryJob:
     tree: Tree
     target: Path
     folders: tuple[str, ...]
@@ -429,15 +426,15 @@ def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool |
             files.make_folder(target / folder / inner)
     done = Exported(omissions=list(tree.omissions))
     with progress("Annotations", len(carried), show=show_progress) as advance:
-        carry = _Carry(tree, target, plan.folders, plan.forms)
-        results = engine.map_ordered(_carry_one, carried, context=carry, workers=workers)
+        carry = _CarryJob(tree, target, plan.folders, plan.forms)
+        results = processes.map_ordered(_carry_one, carried, context=carry, workers=workers)
         for (name, _), one in zip(carried, results, strict=True):
             done.add(one)
             advance(note=name)
     return done
 
 
-def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
+def _carry_one(carry: _CarryJob, item: tuple[str, bool]) -> Exported:
     """Copy or link a file into every folder, in a worker; True marks an unchanged image."""
     name, is_picture = item
     new_names = [name] if is_picture else name_carried(carry.tree, name, carry.forms)
@@ -448,18 +445,18 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
         return done
     if is_picture:
         try:
-            _bring(carry.tree.root / name, None, paths[name], missing)
+            _write_missing(carry.tree.root / name, None, paths[name], missing)
         except (BrokenFileError, FileNotFoundError):
             return Exported()  # named when its versions are to be made
         return done
     becomes = carry_over(carry.tree, name, carry.forms)
     for new, every in paths.items():
-        _bring(carry.tree.root / name, becomes.contents[new], every, missing)
+        _write_missing(carry.tree.root / name, becomes.contents[new], every, missing)
     done.omissions += becomes.unmatched
     return done
 
 
-def _bring(
+def _write_missing(
     original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
 ) -> None:
     """Write a file, or its changed content, to those of ``paths`` that are missing."""
@@ -496,7 +493,7 @@ def _copy(original: Path, path: Path) -> None:
         raise BrokenFileError(f"{original}: cannot be read ({error.strerror}).") from error
 
 
-def _fingerprints(tree: Tree) -> dict[str, str]:
+def _compute_fingerprints(tree: Tree) -> dict[str, str]:
     """Return fingerprints of the source's pictures and of its other files."""
     found = {}
     for what, names in (("images", tree.pictures), ("other files", tree.carried)):
@@ -528,7 +525,7 @@ def _claim(
     if before is None:
         there = _begin(target, settings, omissions, shared=shared, why=why)
     else:
-        with begin_alone(target):
+        with lock_for_setup(target):
             there = _extend(target, settings, omissions, shared=shared, before=before)
     broken = there.get("broken")
     told = {key: there[key] for key in ("left aside",) if key in there}
@@ -561,7 +558,7 @@ def _extend(
     manifest.check_same(target, _read_settings(there), before, what="a copy")
     there = {key: settings.get(key, value) for key, value in there.items()}
     if shared:
-        with work_alone(target):
+        with lock_exclusively(target):
             _write_extended(target, there)
         return _begin(target, settings, omissions, shared=True)
     _begin(target, before, omissions, shared=False)
@@ -577,172 +574,3 @@ def _write_extended(target: Path, told: dict[str, Any]) -> None:
 
 def _read_settings(told: Mapping[str, Any]) -> dict[str, Any]:
     return {key: told[key] for key in told if key not in ("format", "broken", "left aside")}
-
-
-# ---------------------------------------------------------------- before it starts
-
-
-SAMPLED_IMAGES = 12
-SAMPLED_SECONDS = 10.0
-"""CPU seconds after which an estimate tries no further image."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Estimated cost of a copy, from a few of its images; nothing has been written.
-
-    Attributes:
-        layout: plain, coco, voc, cityscapes, yolo, webdataset, saved or parquet.
-        images: number of changed images in each cell.
-        cells: number of versions of each image: for a corrupted copy corruptions times severities.
-        carried: number of other files in each cell.
-        bytes: total size on disk.
-        cpu_seconds: CPU time of decoding, changing and encoding, summed over the workers.
-        workers: number of worker processes.
-        sampled: the images that were measured.
-        omissions: files that will not be changed, or not be copied, one sentence each.
-        free_bytes: free space on the target's disk.
-        memory: bytes of memory of all processes together.
-        parts: maximum number of commands or machines that can share the work.
-        extent: what the copy in the target has, and what would be added; None without one.
-    """
-
-    layout: str
-    images: int
-    cells: int
-    carried: int
-    bytes: int
-    cpu_seconds: float
-    workers: int
-    sampled: tuple[str, ...]
-    free_bytes: int
-    omissions: tuple[str, ...] = ()
-    memory: int = 0
-    parts: int = 1
-    extent: str | None = None
-
-    @property
-    def needs(self) -> Needs:
-        """The resources needed on this machine, in the form that all verbs show."""
-        return Needs(self.seconds, self.memory, self.bytes, self.parts)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time, if every worker has its own core."""
-        return self.cpu_seconds / max(self.workers, 1)
-
-
-def estimate_copy(
-    plan: CopyPlan, target: Path, edit: Edit, *, workers: int | None = None
-) -> Estimate:
-    """Estimate the cost of :func:`export_copy` with the same arguments; writes nothing.
-
-    Up to twelve images, evenly spread (for tars and tables the first of the first file), are
-    processed in all versions and represent the others; the estimate is rough if image sizes vary.
-
-    Raises:
-        InputError: none of the tried images can be read.
-        BrokenFileError: a damaged tar, which the copy itself would leave out and name.
-    """
-    plan = _exclude_target(plan, target)
-    tree = plan.tree
-    sources = _list_sources(plan)
-    names, size, spent = _try_edit(plan, edit, sources.tried)
-    if not names:
-        raise InputError(f"{tree.root}: none of the images tried for the estimate can be read.")
-    above = (target.resolve(), *target.resolve().parents)
-    there = next(folder for folder in above if folder.exists())
-    workers = default_processes() if workers is None else workers
-    return Estimate(
-        layout=tree.layout,
-        images=sources.images,
-        cells=len(plan.versions),
-        carried=len(tree.carried),
-        bytes=sources.other_bytes + size * sources.images // len(names),
-        cpu_seconds=spent * sources.images / len(names),
-        workers=workers,
-        sampled=tuple(names),
-        free_bytes=shutil.disk_usage(there).free,
-        omissions=tree.omissions,
-        memory=measure_memory(workers),
-        parts=_Copying(plan, _job(plan, target, edit)).parts,
-    )
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What is copied: the number of images, the bytes of all else in the copy, and images to try."""
-
-    images: int
-    other_bytes: int
-    tried: Iterator[tuple[str, str, Image]]
-
-
-def _list_sources(plan: CopyPlan) -> _Sources:
-    tree, versions, count = plan.tree, len(plan.versions), SAMPLED_IMAGES
-    # Files of one image are written once for each form; so are the objects in a JSON.
-    other_bytes = _count_carried_bytes(tree, versions + plan.with_originals)
-    if plan.with_originals:
-        other_bytes += sum(_file_size(tree.root / name) for name in tree.pictures)
-    if tree.layout == "webdataset":
-        counts = [count_members(tree.root / name) for name in tree.pictures]
-        other_bytes += versions * sum(size for _, _, size in counts)
-        tar = tree.pictures[0]
-        tried = (
-            (f"{tar}/{name}", output_name(name, plan.image_format), image)
-            for name, image in first_pictures(tree.root / tar, count)
-        )
-        return _Sources(sum(members for members, _, _ in counts), other_bytes, tried)
-    if tree.tables:
-        tables = list(tree.tables.values())
-        other_bytes += versions * sum(count_others(tree.layout, table) for table in tables)
-        rows = first_rows(tree.layout, tables[0], plan.image_format, count)
-        return _Sources(sum(table.rows for table in tables), other_bytes, rows)
-    return _Sources(len(tree.pictures), other_bytes, _some_pictures(plan))
-
-
-def _try_edit(
-    plan: CopyPlan, edit: Edit, tried: Iterator[tuple[str, str, Image]]
-) -> tuple[list[str], int, float]:
-    """Return which images were changed in all versions, their bytes, and the CPU seconds."""
-    names: list[str] = []
-    size = 0
-    start = time.process_time()
-    for key, output, image in tried:
-        if not names:
-            for version in plan.versions:  # compile and load before timing
-                edit(image, version, f"before {key}")
-            start = time.process_time()
-        names.append(key)
-        for version in plan.versions:
-            changed, _ = edit(image, version, key)
-            size += len(encode(changed, output))
-        if time.process_time() - start > SAMPLED_SECONDS:
-            break
-    return names, size, time.process_time() - start
-
-
-def _some_pictures(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
-    """Yield name, new name and pixels of evenly spread readable images."""
-    names = plan.tree.pictures
-    count = min(len(names), SAMPLED_IMAGES)
-    for place in range(count):
-        name = names[place * len(names) // count]
-        with contextlib.suppress(BrokenFileError):
-            yield name, plan.outputs[name], read_below(plan.tree.root, name)
-
-
-def _file_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # a broken link; reported when it is read
-        return 0
-
-
-def _count_carried_bytes(tree: Tree, cells: int) -> int:
-    total = 0
-    for name in tree.carried:
-        size = (tree.root / name).stat().st_size
-        is_copied = PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
-        total += size * (cells if is_copied else 1)
-    return total

@@ -14,7 +14,7 @@ from shiftproof.corruptions.extent import (
     describe_cells,
     find_unknown,
     join_names,
-    tell,
+    print_extent,
     unite_names,
 )
 from shiftproof.corruptions.identity import identity_of
@@ -80,9 +80,9 @@ class CopyExtent:
         )
         return f"{has}, {count_added(len(self.new))}: {'; '.join(added)}"
 
-    def tell(self) -> None:
+    def print_extent(self) -> None:
         """Print that line to standard error."""
-        tell(self.describe())
+        print_extent(self.describe())
 
 
 def find_extent(

@@ -13,8 +13,8 @@ from typing import Any
 from shiftproof.data.copies.trees import Tree
 from shiftproof.data.detection.coco_files import read_names, rename, starts_like_coco
 from shiftproof.data.detection.voc import parse_xml
-from shiftproof.data.detection.voc_files import stem_in
-from shiftproof.data.detection.yolo import SPLITS, inside_of, is_yolo, read_config
+from shiftproof.data.detection.voc_files import find_stem
+from shiftproof.data.detection.yolo import SPLITS, is_yolo, make_relative, read_config
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
@@ -50,7 +50,7 @@ class Carried:
 
 def name_carried(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
     """Return the new names of a file: several if each form has its own."""
-    split = _of_one_picture(tree, name) if any(form.mark for form in forms) else None
+    split = _split_at_mark(tree, name) if any(form.mark for form in forms) else None
     if split is None:
         return [name]
     return [f"{split[0]}{form.mark}{split[1]}" for form in forms]
@@ -66,14 +66,14 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     If there are several forms, every form of an image is a separate image. Files of one image by
     name (VOC's XML, label maps, YOLO's labels, the files in ``gtFine``) are copied once for each
     form, under the form's name; COCO's images and annotations are repeated for each form, with new
-    ids (see :func:`fresh_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
+    ids (see :func:`make_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
 
     Raises:
         BrokenFileError: an annotation file that cannot be read.
         InputError: a path that leaves the folder.
     """
     if tree.layout == "voc masks" and name.endswith(".txt"):
-        return _image_set(tree, name, forms)
+        return _rename_in_image_set(tree, name, forms)
     if tree.layout == "saved" and (found := _change_saved(tree, name)) is not None:
         return Carried({name: found})
     if LAYOUTS[tree.layout].task != "detection":
@@ -84,20 +84,20 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     if suffix == ".xml":
         return Carried(
             {
-                new: _voc_xml(tree, name, form.outputs)
+                new: _rename_in_voc(tree, name, form.outputs)
                 for new, form in zip(new_names, forms, strict=len(new_names) > 1)
             }
         )
     if len(new_names) > 1:
         return Carried(dict.fromkeys(new_names))
     if is_yolo(path):
-        return Carried({name: _yolo_config(tree, name)})
+        return Carried({name: _rewrite_yolo_config(tree, name)})
     if suffix == ".json" and (tree.named.get(name) or starts_like_coco(path)):
-        return Carried({name: _coco_json(tree, name, forms)})
+        return Carried({name: _rename_in_coco(tree, name, forms)})
     if suffix == ".txt" and tree.layout == "voc":
-        return _image_set(tree, name, forms)
-    if suffix == ".txt" and _of_one_picture(tree, name) is None:
-        return Carried({name: _image_list(tree, name, forms)})
+        return _rename_in_image_set(tree, name, forms)
+    if suffix == ".txt" and _split_at_mark(tree, name) is None:
+        return Carried({name: _rename_in_list(tree, name, forms)})
     return Carried({name: None})
 
 
@@ -125,7 +125,7 @@ def _is_unchanged(forms: Sequence[Form]) -> bool:
 # ---------------------------------------------------------------- what belongs to one picture
 
 
-def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
+def _split_at_mark(tree: Tree, name: str) -> tuple[str, str] | None:
     """Return the parts of a file's name before and after the mark, for a file of one image.
 
     None if the file belongs to no image, or to all.
@@ -138,7 +138,7 @@ def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
         stem = PurePosixPath(picture).stem
         return str(path.with_name(stem)), path.stem.removeprefix(stem) + path.suffix
     if tree.layout == "voc":
-        found = _voc_owner(tree, name)
+        found = _find_voc_owner(tree, name)
         return None if found is None else (str(path.with_suffix("")), path.suffix)
     if tree.layout == "cityscapes":
         inside = "/".join(path.parts[1:-1])
@@ -150,7 +150,7 @@ def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
     return None
 
 
-def _voc_owner(tree: Tree, name: str) -> str | None:
+def _find_voc_owner(tree: Tree, name: str) -> str | None:
     """Return the image of a VOC file, whose path in the folder of its kind is the image's."""
     bare = PurePosixPath(name).with_suffix("")
     for text in tree.folders:
@@ -169,7 +169,7 @@ def _voc_owner(tree: Tree, name: str) -> str | None:
 # ---------------------------------------------------------------- COCO
 
 
-def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
+def _rename_in_coco(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     """Return a COCO file with the images' new names, None if it is unchanged."""
     if _is_unchanged(forms):
         return None
@@ -179,13 +179,13 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
         isinstance(item, dict) and isinstance(item.get("file_name"), str) for item in images
     ):
         return None
-    shown_as = _pictures_of(tree, name, [item["file_name"] for item in images])
-    every = [{**item, "file_name": _new_name(item["file_name"], shown_as, forms[0])}
+    shown_as = _match_pictures(tree, name, [item["file_name"] for item in images])
+    every = [{**item, "file_name": _find_new_name(item["file_name"], shown_as, forms[0])}
              for item in images]  # fmt: skip
     annotations = value.get("annotations")
     notes = annotations if isinstance(annotations, list) else []
     notes = [note for note in notes if isinstance(note, dict)]
-    new_images = [fresh_ids([item.get("id") for item in images], form.mark, place)
+    new_images = [make_ids([item.get("id") for item in images], form.mark, place)
                   for place, form in enumerate(forms)]  # fmt: skip
     added = []
     for place, form in enumerate(forms[1:], start=1):
@@ -193,9 +193,9 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
         for item, identity in zip(images, new_images[place], strict=True):
             if shown_as.get(item["file_name"]) in form.outputs and identity is not None:
                 shown[item["id"]] = identity
-                file_name = _new_name(item["file_name"], shown_as, form)
+                file_name = _find_new_name(item["file_name"], shown_as, form)
                 every.append({**item, "id": identity, "file_name": file_name})
-        numbers = fresh_ids([note.get("id") for note in notes], form.mark, place)
+        numbers = make_ids([note.get("id") for note in notes], form.mark, place)
         for note, number in zip(notes, numbers, strict=True):
             owner = note.get("image_id")
             if isinstance(owner, (int, str)) and owner in shown:
@@ -208,7 +208,7 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     return json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
-def _pictures_of(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str]:
+def _match_pictures(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str]:
     """Return the image of each name in a COCO file, also for captions and segments."""
     known = tree.named.get(name)
     if known:
@@ -222,7 +222,7 @@ def _pictures_of(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str
     return {text: best.picture(text) for text in said}
 
 
-def fresh_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
+def make_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
     """Return new ids for the form with index ``place``; index 0 keeps the ids.
 
     ``place`` times a power of ten, larger than all ids and at least a million, is added to an
@@ -241,7 +241,7 @@ def fresh_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | Non
     ]  # fmt: skip
 
 
-def _new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
+def _find_new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
     output = form.outputs.get(pictures.get(text, ""))
     return text if output is None else rename(text, output)
 
@@ -249,9 +249,9 @@ def _new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
 # ---------------------------------------------------------------- Pascal VOC
 
 
-def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
+def _rename_in_voc(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
     """Return the XML of one image with its new name, None if it is unchanged."""
-    picture = _voc_owner(tree, name) if tree.layout == "voc" else None
+    picture = _find_voc_owner(tree, name) if tree.layout == "voc" else None
     if picture is None or outputs.get(picture, picture) == picture:
         return None
     data = (tree.root / name).read_bytes()
@@ -274,7 +274,7 @@ def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
     return written if encoding is None else written.decode("utf-8").encode(encoding)
 
 
-def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
+def _rename_in_image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     """Return an image list with each line repeated for each form; the text after a name is kept."""
     base = _list_base(tree, name)
     if base is None or _is_unchanged(forms):
@@ -289,7 +289,7 @@ def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     changed: list[str] = []
     unmatched = []
     for number, line in enumerate(text.splitlines(), start=1):
-        found = stem_in(line, stems)
+        found = find_stem(line, stems)
         if found is None:
             changed.append(line)
             if line.strip():
@@ -303,7 +303,7 @@ def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
             # A name without a suffix stays without one.
             new = new if word != stem else str(PurePosixPath(new).with_suffix(""))
             changed.append(line[:start] + new + line[start + len(word) :])
-    written = _lines(changed)
+    written = _split_lines(changed)
     same = changed == text.splitlines()
     return Carried({name: None if same else written}, tuple(unmatched))
 
@@ -320,7 +320,7 @@ def _list_base(tree: Tree, name: str) -> str | None:
 # ---------------------------------------------------------------- YOLO
 
 
-def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
+def _rename_in_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     """Return an image list with the new names; None for labels of boxes and other texts."""
     text = read_text(tree.root / name, errors="surrogateescape")
     lines = text.splitlines()
@@ -328,7 +328,7 @@ def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     if not filled or tree.layout != "yolo":
         return None
     here = str(PurePosixPath(name).parent)
-    pictures = [_picture_of_line(tree, here, word) for word in filled]
+    pictures = [_find_line_picture(tree, here, word) for word in filled]
     if not any(pictures) and not all(is_image(Path(word)) for word in filled):
         return None
     changed = []
@@ -337,29 +337,29 @@ def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
         if not word:
             changed.append(line)
             continue
-        word = _below_root(tree, name, word)
-        picture = _picture_of_line(tree, here, word)
+        word = _make_relative(tree, name, word)
+        picture = _find_line_picture(tree, here, word)
         changed += dict.fromkeys(
             word if picture is None else rename(word, form.outputs[picture]) for form in forms
         )
-    return _lines(changed)
+    return _split_lines(changed)
 
 
-def _picture_of_line(tree: Tree, here: str, word: str) -> str | None:
+def _find_line_picture(tree: Tree, here: str, word: str) -> str | None:
     """Return the image of a list's line; "./" is the folder of the list."""
     slashed = word.replace("\\", "/")
     bases = (here,) if slashed.startswith("./") else (".", here)
-    found = (inside_of(tree.root, str(Path(base, slashed))) for base in bases)
+    found = (make_relative(tree.root, str(Path(base, slashed))) for base in bases)
     return next((name for name in found if name in tree.known), None)
 
 
-def _lines(lines: Iterable[str]) -> bytes:
+def _split_lines(lines: Iterable[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 
-def _below_root(tree: Tree, name: str, word: str) -> str:
+def _make_relative(tree: Tree, name: str, word: str) -> str:
     """Return a path relative to the tree: a copy must not refer to the clean images."""
-    inside = inside_of(tree.root, word.replace("\\", "/"))
+    inside = make_relative(tree.root, word.replace("\\", "/"))
     if inside is None:
         raise InputError(
             f"{name}: {word} leaves {tree.root}, so a copy would lead back to it; write the path "
@@ -368,7 +368,7 @@ def _below_root(tree: Tree, name: str, word: str) -> str:
     return inside if Path(word).is_absolute() else word
 
 
-def _yolo_config(tree: Tree, name: str) -> bytes | None:
+def _rewrite_yolo_config(tree: Tree, name: str) -> bytes | None:
     """Return a YAML file that refers to this copy, None if it is unchanged."""
     value: Any = read_config(tree.root / name)
     data = (tree.root / name).read_bytes()
@@ -377,10 +377,10 @@ def _yolo_config(tree: Tree, name: str) -> bytes | None:
     for split in (*SPLITS, "validation"):
         entry = value.get(split) or []
         for part in entry if isinstance(entry, list) else [entry]:
-            written = _entry_below(tree, name, str(here), str(part), written)
+            written = _rewrite_entry(tree, name, str(here), str(part), written)
     path = value.get("path")
     if isinstance(path, str) and path:
-        inside = inside_of(tree.root, path)
+        inside = make_relative(tree.root, path)
         is_kept = not Path(path).is_absolute() and not path.startswith("..") and inside is not None
         if not (is_kept and (tree.root / path).is_dir()):
             # It points outside the tree, or to a path of other programs: not to the copy.
@@ -391,18 +391,18 @@ def _yolo_config(tree: Tree, name: str) -> bytes | None:
     return None if written == data else written
 
 
-def _entry_below(tree: Tree, name: str, here: str, entry: str, data: bytes) -> bytes:
+def _rewrite_entry(tree: Tree, name: str, here: str, entry: str, data: bytes) -> bytes:
     """Return the YAML file with one entry rewritten so that it cannot refer to the clean images."""
     leads_out = InputError(
         f"{name}: expected a path below the dataset's folder, got {entry!r}, which leaves it, so "
         "a copy would lead back to the clean images."
     )
     if Path(entry).is_absolute():
-        inside = inside_of(tree.root, entry)
+        inside = make_relative(tree.root, entry)
         if inside is None:
             raise leads_out
         return data.replace(entry.encode(), inside.encode())
     for text in (entry, entry.removeprefix("../")):
-        if inside_of(tree.root, str(Path(here, text))) is not None:
+        if make_relative(tree.root, str(Path(here, text))) is not None:
             return data
     raise leads_out

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.data.copies.writing import Exported, ImageFormat, Job, Version, encode
-from shiftproof.data.copies.writing import name_in_table as name_of
+from shiftproof.data.copies.writing import name_in_table as name_folder
 from shiftproof.data.images import parquet, saved
 from shiftproof.data.images.rows import RowTable
 from shiftproof.errors import BrokenFileError
@@ -54,17 +54,17 @@ def export_table(job: Job, name: str) -> Exported:
     return done
 
 
-def first_rows(
+def read_first_rows(
     layout: str, table: RowTable, image_format: ImageFormat, count: int
 ) -> Iterator[tuple[str, str, Image]]:
     """Yield id, new name and pixels of the first images of a table, those that can be read."""
     _, batches = _READERS[layout](table.path, count)
     for batch in batches:
         for row, cell in enumerate(batch.column(table.column).to_pylist()):
-            data, path = _content(cell)
+            data, path = _read_content(cell)
             with contextlib.suppress(BrokenFileError):
                 if data is not None:
-                    yield table.row_id(row), name_of(path, data, image_format), read_image(data)
+                    yield table.row_id(row), name_folder(path, data, image_format), read_image(data)
         return
 
 
@@ -99,7 +99,7 @@ class _Change:
 
     def _change(self, key: str, cell: Any, versions: list[Version]) -> dict[Version, Any]:
         """Return what stands in a row's cell in each version."""
-        data, path = _content(cell)
+        data, path = _read_content(cell)
         start = time.process_time()
         try:
             if data is None:
@@ -110,9 +110,9 @@ class _Change:
             self.done.broken[key] = f"{key}: {reason}"
             return dict.fromkeys(versions)
         self.done.decode_seconds += time.process_time() - start
-        name = name_of(path, data, self.job.image_format)
+        name = name_folder(path, data, self.job.image_format)
         return {
-            version: _cell(cell, self._encode(image, version, key, name), name)
+            version: _make_cell(cell, self._encode(image, version, key, name), name)
             for version in versions
         }
 
@@ -128,14 +128,14 @@ class _Change:
         return encoded
 
 
-def _content(cell: Any) -> tuple[bytes | None, str | None]:
+def _read_content(cell: Any) -> tuple[bytes | None, str | None]:
     """Return the image file in a cell, and its name, of which either may be missing."""
     if isinstance(cell, dict):
         return cell.get("bytes"), cell.get("path")
     return cell, None
 
 
-def _cell(old: Any, encoded: bytes, name: str) -> Any:
+def _make_cell(old: Any, encoded: bytes, name: str) -> Any:
     if not isinstance(old, dict):
         return encoded
     named = {"path": name} if old.get("path") is not None else {}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shiftproof.data.copies.writing import Exported, ImageFormat, Job, Version, encode, output_name
+from shiftproof.data.copies.writing import Exported, ImageFormat, Job, Version, encode, name_output
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
@@ -84,7 +84,7 @@ def _copy_member(
         done.broken[key] = f"{key}: {str(error).removeprefix('image: ')}"
         return
     done.decode_seconds += time.process_time() - start
-    written = copy_header(member, name=output_name(member.name, job.image_format))
+    written = copy_header(member, name=name_output(member.name, job.image_format))
     for version, output in outputs.items():
         start = time.process_time()
         changed, unusable = job.edit(image, version, key)
@@ -98,7 +98,7 @@ def _copy_member(
         done.written += 1
 
 
-def first_pictures(path: Path, count: int) -> Iterator[tuple[str, Image]]:
+def read_first_pictures(path: Path, count: int) -> Iterator[tuple[str, Image]]:
     """Yield name and pixels of the first images of a tar, those that can be read."""
     with open_tar(path, path.name) as source:
         for entry in source.entries():
@@ -137,7 +137,7 @@ def check_names(path: Path, image_format: ImageFormat) -> None:
             name = entry.info.name
             if entry.fault is not None or not entry.info.isreg():
                 continue
-            written = output_name(name, image_format) if entry.is_image else name
+            written = name_output(name, image_format) if entry.is_image else name
             if seen.setdefault(written, name) != name:
                 raise InputError(
                     f"{path.name}: {seen[written]} and {name} would both be {written}; "

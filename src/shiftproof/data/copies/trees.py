@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.counts import plural
 from shiftproof.data.copies.tars import check_names
-from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
-from shiftproof.data.detection.yolo import labels_of
+from shiftproof.data.copies.writing import ImageFormat, find_cityscapes_stem, name_output
+from shiftproof.data.detection.yolo import find_label_file
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.parquet import ParquetImages
-from shiftproof.data.images.rows import RowImages, RowTable, image_columns
+from shiftproof.data.images.rows import RowImages, RowTable, list_image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.data.presence import check_presence
@@ -101,10 +101,10 @@ class Tree:
 def _owner(layout: str, picture: str) -> str:
     path = PurePosixPath(picture)
     if layout == "yolo":
-        path = PurePosixPath(labels_of(picture))
+        path = PurePosixPath(find_label_file(picture))
     elif layout == "cityscapes":
         # Below the folders of all kinds: leftImg8bit, gtFine, disparity, ...
-        return f"{'/'.join(path.parts[1:-1])}/{cityscapes_stem(path.stem)[0]}"
+        return f"{'/'.join(path.parts[1:-1])}/{find_cityscapes_stem(path.stem)[0]}"
     return str(path.with_suffix(""))
 
 
@@ -258,7 +258,7 @@ def _beside_tables(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...
 
 def _name_other_columns(opened: Sequence[RowImages]) -> tuple[str, ...]:
     others = dict.fromkeys(
-        name for data in opened for name in image_columns(data.features) if name != data.column
+        name for data in opened for name in list_image_columns(data.features) if name != data.column
     )
     return tuple(
         f"images in the column {show_name(name)}: carried over as they are" for name in others
@@ -272,7 +272,7 @@ _UNNAMED = (
 )
 
 
-def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
+def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
     """Return the new name of every picture of a tree; tars and tables keep theirs.
 
     Where two would share a name, the old suffix stays, too; where annotations find their image by its
@@ -289,7 +289,7 @@ def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
                 continue  # named when its turn comes
     if tree.is_packed:
         return {name: name for name in tree.pictures}
-    plain = {name: output_name(name, image_format) for name in tree.pictures}
+    plain = {name: name_output(name, image_format) for name in tree.pictures}
     # What is carried over keeps its name: a map of labels beside its photograph, for one.
     shared = Counter([*plain.values(), *tree.carried])
     doubled = [name for name, output in plain.items() if shared[output] > 1]

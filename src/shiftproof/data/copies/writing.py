@@ -152,17 +152,17 @@ def mark_name(layout: str, name: str, mark: str) -> str:
     path = PurePosixPath(name)
     stem, behind = path.stem, ""
     if layout == "cityscapes":
-        stem, behind = cityscapes_stem(path.stem)
+        stem, behind = find_cityscapes_stem(path.stem)
     return str(path.with_name(stem + mark + behind + path.suffix))
 
 
-def cityscapes_stem(stem: str) -> tuple[str, str]:
+def find_cityscapes_stem(stem: str) -> tuple[str, str]:
     """Split a Cityscapes file's stem into the part shared by an image's files, and the rest."""
     shared, kind, rest = stem.partition("_leftImg8bit")
     return shared, kind + rest
 
 
-def output_name(name: str, image_format: ImageFormat) -> str:
+def name_output(name: str, image_format: ImageFormat) -> str:
     """Return the file name of a changed image.
 
     An unknown suffix (``frame.0001``) is kept, and the new one is appended.
@@ -189,7 +189,7 @@ def name_in_table(path: str | None, data: bytes, image_format: ImageFormat) -> s
     one, and becomes a PNG otherwise.
     """
     if image_format != "source":
-        return output_name(path or "image", image_format)
+        return name_output(path or "image", image_format)
     if path is not None and PurePosixPath(path).suffix.lower() in _WRITER.keys() - {""}:
         return path
     suffix = ".jpg" if data[:2] == b"\xff\xd8" else ".png"

@@ -1,11 +1,11 @@
-"""What a dataset for detection is: named images with boxes, and what is wrong with them, listed."""
+"""Datasets for detection: images with boxes, and the faults of their annotations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,8 @@ from shiftproof.metrics.faults import (
     UNKNOWN_CLASS,
     UNKNOWN_IMAGE,
     Fault,
-    box_fault,
     count_faults,
-    read_number,
+    find_box_fault,
 )
 from shiftproof.types import F64, I64, Flags, Image, Sample, Settings
 
@@ -55,12 +54,10 @@ __all__ = [
     "Fault",
     "ImageObjects",
     "RawObject",
-    "below",
     "check_boxes",
     "check_inside",
-    "image_sizes",
-    "number",
-    "size_faults",
+    "find_size_faults",
+    "read_image_sizes",
 ]
 
 NO_FILE = "no image file"
@@ -74,8 +71,8 @@ HIDDEN = "hidden by what lies before it"
 class ImageObjects:
     """The labeled objects of one image, in the order of the file.
 
-    Boxes are kept as position and size, the form in which COCO's measures are defined: turned into
-    corners and back, a last bit would move and an overlap could fall short of its threshold.
+    Boxes are stored as position and size, as in COCO's metrics: conversion to corners and back could
+    change the last bit, and an overlap could fall below its threshold.
 
     Attributes:
         width: of the image in pixels, as the annotations say, else as the file is.
@@ -83,8 +80,8 @@ class ImageObjects:
         positions: ``(N, 4)`` float64 x, y, width, height in pixels, the image's left upper corner at
             0, 0; no 1 is added or taken away anywhere.
         labels: ``(N,)`` int64 indexes into the classes.
-        crowd: ``(N,)`` whether it stands for many.
-        difficult: ``(N,)`` whether VOC's rule leaves it out.
+        crowd: ``(N,)`` whether it is a crowd.
+        difficult: ``(N,)`` whether VOC's rule ignores it.
         areas: ``(N,)`` float64 square pixels: of the mask where there is one, else of the box.
         outlines: N segmentations as COCO writes them, None for an object without; or None.
     """
@@ -123,18 +120,18 @@ class DetectionData(ImageData):
     for randomness; it has no label of its own.
 
     Args:
-        name: what tables and records call it.
-        root: the folder below which the images lie.
-        objects: of each image by its id; images without boxes are in it as well.
-        classes: what the labels are indexes of.
+        name: name in tables and records.
+        root: the folder of the images.
+        objects: objects by image id, including images without boxes.
+        classes: the classes that labels index.
         image_ids: number or name of each image in COCO's terms; 1, 2, ... where none are given.
         category_ids: rising, one for each class; 1, 2, ... where none are given.
-        faults: what was found to be wrong.
-        images: what reads the images, where they are no files below ``root``.
+        faults: the faults of the annotations.
+        images: a dataset that reads the images, if these are not files below ``root``.
 
     Attributes:
         objects: id to :class:`ImageObjects`.
-        faults: all that is wrong, in the order in which it was found.
+        faults: all faults, in the order in which they were found.
 
     Raises:
         InputError: no images, ids that leave the root, or category ids that do not fit.
@@ -142,7 +139,7 @@ class DetectionData(ImageData):
 
     classes: Classes
     annotations = "boxes were drawn"
-    """What errors say of the size of an image: its boxes were drawn in 640 x 480."""
+    """Wording of size errors: "its boxes were drawn in 640 x 480"."""
 
     def __init__(
         self,
@@ -209,7 +206,7 @@ class DetectionData(ImageData):
         return known.height, known.width
 
     def content_fingerprints(self) -> list[str]:
-        """Return what changes with an image's file, or with a number of its boxes."""
+        """Return a fingerprint of each image's file and its boxes."""
         contents = (
             fingerprints_below(self.root, (sample.id for sample in self.samples))
             if self._images is None
@@ -260,11 +257,11 @@ class DetectionData(ImageData):
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def fault_counts(self) -> dict[str, int]:
-        """Return how often each kind of fault was found."""
+        """Return the number of faults of each kind."""
         return count_faults(self.faults)
 
     def settings(self) -> Settings:
-        """Return what the record says of the data, also what is wrong with it."""
+        """Return the settings for the records, including the faults."""
         return {
             **super().settings(),
             "objects": sum(len(found) for found in self.objects.values()),
@@ -276,7 +273,7 @@ class DetectionData(ImageData):
 
 @dataclass
 class RawObject:
-    """One object as a reader found it, not checked yet.
+    """One object as read from a file, not yet checked.
 
     ``position`` is x, y, width, height in pixels, NaN where there was no number; ``instead`` says
     what was there in its place, where a reader knows.
@@ -297,16 +294,15 @@ def check_boxes(
 ) -> tuple[ImageObjects, list[Fault]]:
     """Return the objects of an image of ``size`` (width, height), and what is wrong with them.
 
-    Boxes that cannot be measured (no number; a negative size, unless it is to be kept) are left out.
-    Boxes outside the image or without area, and those that stand there twice, are kept as they are:
-    the field's own tools count them.
+    Invalid boxes (not numbers; a negative size, unless ``keep_negative``) are left out. Boxes outside
+    the image, without area or duplicated are kept unchanged, as other tools count them, too.
     """
     kept: list[RawObject] = []
     faults: list[Fault] = []
     seen: dict[tuple[int, tuple[float, ...]], str] = {}
     for row in rows:
         place = f"{where}, {row.place}"
-        fault = box_fault(
+        fault = find_box_fault(
             place, row.position, size, keep_negative=keep_negative, instead=row.instead
         )
         if fault is not None:
@@ -333,15 +329,11 @@ def check_boxes(
     return objects, faults
 
 
-number = read_number
-"""A number, or NaN for what is none."""
-
-
 def check_inside(where: str, name: str) -> str:
     """Return a relative path that stays below the folder it is relative to.
 
     Raises:
-        InputError: it is absolute, or ``..`` stands in it.
+        InputError: it is absolute, or contains ``..``.
     """
     windows = PureWindowsPath(name)
     if not name or windows.drive or windows.root or ".." in windows.parts or "\0" in name:
@@ -351,8 +343,8 @@ def check_inside(where: str, name: str) -> str:
     return name
 
 
-def image_sizes(root: Path, names: Iterable[str]) -> list[tuple[int, int] | None]:
-    """Return width and height of each image below ``root`` as it is read, None where it is not.
+def read_image_sizes(root: Path, names: Iterable[str]) -> list[tuple[int, int] | None]:
+    """Return width and height of each image below ``root``, None if it cannot be read.
 
     Only the headers are read.
     """
@@ -360,12 +352,12 @@ def image_sizes(root: Path, names: Iterable[str]) -> list[tuple[int, int] | None
         return list(pool.map(lambda name: read_size(root / name), names))
 
 
-def size_faults(
+def find_size_faults(
     names: Sequence[str],
     sizes: Sequence[tuple[int, int] | None],
     annotated: Sequence[tuple[int, int] | None],
 ) -> list[Fault]:
-    """Return the images that are not there, or of another size than annotated."""
+    """Return the faults of images that do not exist or differ in size from their annotations."""
     faults = []
     for name, size, said in zip(names, sizes, annotated, strict=True):
         if size is None:
@@ -374,8 +366,3 @@ def size_faults(
             detail = f"{size[0]} x {size[1]} pixels, annotated as {said[0]} x {said[1]}"
             faults.append(Fault(name, OTHER_SIZE, kept=True, detail=detail))
     return faults
-
-
-def below(folder: str, name: str) -> str:
-    """Join two relative paths with ``/``; ``folder`` may be ``.``."""
-    return str(PurePosixPath(folder) / name)

@@ -22,16 +22,15 @@ from shiftproof.data.detection.boxes import (
     Fault,
     RawObject,
     check_boxes,
-    image_sizes,
-    number,
-    size_faults,
+    find_size_faults,
+    read_image_sizes,
 )
 from shiftproof.data.disk import find_images, folders_in, shorten
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.io.text import read_json
-from shiftproof.metrics.faults import read_integer, show_value
+from shiftproof.metrics.faults import read_integer, read_number, show_value
 from shiftproof.types import I32, Flags
 
 CITYSCAPES_CLASSES = (
@@ -78,13 +77,13 @@ class CityscapesData(DetectionData):
         inner = "leftImg8bit" + (f"/{split}" if split else "")
         for found in find_images(home / inner).names:
             name = f"{inner}/{found}"
-            path = home / polygons_of(name)
+            path = home / find_polygon_file(name)
             if not path.is_file():
-                detail = f"expected {polygons_of(name)}"
+                detail = f"expected {find_polygon_file(name)}"
                 faults.append(Fault(name, NO_ANNOTATIONS, kept=False, detail=detail))
                 continue
             try:
-                size, rows, wrong = visible_objects(read_json(path), path.name)
+                size, rows, wrong = find_visible_objects(read_json(path), path.name)
             except BrokenFileError as error:
                 faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
                 continue
@@ -97,9 +96,9 @@ class CityscapesData(DetectionData):
             raise InputError(
                 f"{home / inner} has no image with annotations that can be read{first}."
             )
-        faults += size_faults(list(objects), image_sizes(home, objects), said)
+        faults += find_size_faults(list(objects), read_image_sizes(home, objects), said)
         super().__init__(
-            name_of(home) + (f" {split}" if split else ""),
+            name_folder(home) + (f" {split}" if split else ""),
             home,
             objects,
             Classes(CITYSCAPES_CLASSES),
@@ -112,13 +111,15 @@ def is_cityscapes(root: Path) -> bool:
     return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir()
 
 
-def polygons_of(name: str) -> str:
+def find_polygon_file(name: str) -> str:
     """Return the path of an image's polygons, both paths relative to the root."""
     stem = name.removeprefix("leftImg8bit/").rsplit(".", 1)[0].removesuffix("_leftImg8bit")
     return f"gtFine/{stem}_gtFine_polygons.json"
 
 
-def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
+def find_visible_objects(
+    value: Any, where: str
+) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
     """Return (width, height), the visible objects, and the faults of the others.
 
     Raises:
@@ -134,7 +135,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
         )
     if width * height > MAX_PIXELS:
         raise BrokenFileError(f"{where}: {width} x {height} pixels is above the limit.")
-    polygons, faults = _polygons(value["objects"], where)
+    polygons, faults = _read_polygons(value["objects"], where)
     _check_effort(polygons, (width, height), where)
     canvas = PillowImage.new("I", (width, height), 0)
     draw = ImageDraw.Draw(canvas)
@@ -146,7 +147,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawOb
     for polygon in polygons:
         if polygon.label not in CITYSCAPES_CLASSES:
             continue
-        row = _visible(pixels, polygon)
+        row = _find_visible(pixels, polygon)
         if row is None:
             faults.append(Fault(f"{where}, objects[{polygon.at}]", HIDDEN, False, polygon.label))
         else:
@@ -171,7 +172,7 @@ class _Polygon:
         return high, wide
 
 
-def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]]:
+def _read_polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]]:
     """Return the polygons, in the order of the file, and the faults."""
     polygons: list[_Polygon] = []
     faults: list[Fault] = []
@@ -187,7 +188,7 @@ def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]
         name = label.removesuffix("group") if is_group else label
         if name not in CITYSCAPES_CLASSES and name not in _OTHERS:
             faults.append(Fault(f"{where}, {place}", UNKNOWN_CLASS, False, show_value(label)))
-        corners = _corners(item.get("polygon"))
+        corners = _read_corners(item.get("polygon"))
         if corners is None:
             faults.append(Fault(f"{where}, {place}", NOT_FINITE, False, "its polygon"))
             continue
@@ -195,8 +196,8 @@ def _polygons(items: list[Any], where: str) -> tuple[list[_Polygon], list[Fault]
     return polygons, faults
 
 
-MOST_PIXELS = 2 * MAX_PIXELS
-MOST_CROSSINGS = 20_000_000
+MAX_DRAWN_PIXELS = 2 * MAX_PIXELS
+MAX_CROSSINGS = 20_000_000
 """Limits of the pixels in all polygons' windows, and of the pairs of corner and row that drawing
 visits: some seconds. A hundred polygons of 200 corners and 500 rows are half of it."""
 
@@ -209,14 +210,14 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
         rows, columns = max(high.stop - high.start, 0), max(wide.stop - wide.start, 0)
         pixels += rows * columns
         crossings += rows * len(polygon.corners)
-    if pixels > MOST_PIXELS or crossings > MOST_CROSSINGS:
+    if pixels > MAX_DRAWN_PIXELS or crossings > MAX_CROSSINGS:
         raise BrokenFileError(
             f"{where}: {plural(len(polygons), 'polygon')} with {sum(len(one.corners) for one in polygons)} "
             f"corners over {pixels} pixels are more than any image has."
         )
 
 
-def _visible(pixels: I32, polygon: _Polygon) -> RawObject | None:
+def _find_visible(pixels: I32, polygon: _Polygon) -> RawObject | None:
     """Return the visible part of a polygon as an object; None if it is fully occluded."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
@@ -264,14 +265,14 @@ def _run_lengths(seen: Flags, left: int, top: int, size: tuple[int, int]) -> dic
     return {"size": [height, width], "counts": counts}
 
 
-def _corners(polygon: Any) -> list[tuple[float, float]] | None:
+def _read_corners(polygon: Any) -> list[tuple[float, float]] | None:
     if not isinstance(polygon, list) or len(polygon) < 2:
         return None
     corners = []
     for point in polygon:
         if not isinstance(point, list) or len(point) != 2:
             return None
-        x, y = number(point[0]), number(point[1])
+        x, y = read_number(point[0]), read_number(point[1])
         # Corners far outside any image are invalid, too: drawing uses 32-bit integers.
         if not (abs(x) < 1e6 and abs(y) < 1e6):
             return None

@@ -14,13 +14,13 @@ from shiftproof.data.detection.boxes import (
     Fault,
     ImageObjects,
     RawObject,
-    below,
     check_boxes,
     check_inside,
-    image_sizes,
-    size_faults,
+    find_size_faults,
+    read_image_sizes,
 )
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.disk import join_below
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import PARTS, Annotations, ImageId, read_annotations
@@ -59,13 +59,13 @@ class CocoData(DetectionData):
     ) -> None:
         folder, path = Path(images), Path(annotations)
         home = folder if root is None else Path(root)
-        prefix = _prefix(folder, home)
+        prefix = _find_prefix(folder, home)
         value = read_json(path)
         where = path.name
         if not is_coco(value):
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
-                f"categories{lacking(value)}. Are these the detections, or captions?"
+                f"categories{describe_lacking(value)}. Are these the detections, or captions?"
             )
         read = read_annotations(where, value)
         _check_categories(where, read)
@@ -75,15 +75,15 @@ class CocoData(DetectionData):
             if record.file_name is None:
                 faults.append(Fault(record.place, NO_NAME, kept=False, detail="no file_name"))
             else:
-                named[identity] = (paths or {}).get(record.file_name) or below(
+                named[identity] = (paths or {}).get(record.file_name) or join_below(
                     prefix, check_inside(where, record.file_name)
                 )
         if not named:
             raise _nothing(where, "images", faults)
-        rows = _rows(where, read, named, faults)
-        sizes = image_sizes(home, named.values())
+        rows = _list_rows(where, read, named, faults)
+        sizes = read_image_sizes(home, named.values())
         said = [read.images[identity].size for identity in named]
-        faults += size_faults(list(named.values()), sizes, said)
+        faults += find_size_faults(list(named.values()), sizes, said)
         objects: dict[str, ImageObjects] = {}
         for (identity, name), size, own in zip(named.items(), said, sizes, strict=True):
             if name in objects:
@@ -93,7 +93,7 @@ class CocoData(DetectionData):
             objects[name], wrong = check_boxes(name, whole, rows[identity], keep_negative=True)
             faults += wrong
         super().__init__(
-            f"{name_of(home)} ({path.stem})",
+            f"{name_folder(home)} ({path.stem})",
             home,
             objects,
             Classes(tuple(read.categories.values())),
@@ -117,7 +117,7 @@ def _nothing(where: str, part: str, faults: Sequence[Fault]) -> InputError:
     return InputError(f"{where}: expected {part}, and there are none that can be used{first}.")
 
 
-def _rows(
+def _list_rows(
     where: str, read: Annotations, named: Mapping[ImageId, str], faults: list[Fault]
 ) -> dict[ImageId, list[RawObject]]:
     """The annotations of each image that has a name."""
@@ -144,10 +144,10 @@ def _rows(
     return rows
 
 
-def lacking(value: Any) -> str:
+def describe_lacking(value: Any) -> str:
     """Return the missing parts of COCO annotations, as the end of an error sentence.
 
-    >>> lacking({"images": [], "annotations": []})
+    >>> describe_lacking({"images": [], "annotations": []})
     '; it has no list of categories'
     """
     if not isinstance(value, dict):
@@ -161,7 +161,7 @@ def is_coco(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(part), list) for part in PARTS)
 
 
-def _prefix(folder: Path, home: Path) -> str:
+def _find_prefix(folder: Path, home: Path) -> str:
     try:
         return folder.resolve().relative_to(home.resolve()).as_posix()
     except ValueError as error:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shiftproof.data.detection.boxes import below, check_inside
-from shiftproof.data.detection.coco import is_coco, lacking
-from shiftproof.data.disk import folders_in, shorten
+from shiftproof.data.detection.boxes import check_inside
+from shiftproof.data.detection.coco import describe_lacking, is_coco
+from shiftproof.data.disk import folders_in, join_below, shorten
 from shiftproof.data.splits import is_asked, split_of, splits_in
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -24,7 +24,7 @@ from shiftproof.metrics.annotations import PARTS
 _ENOUGH = 100
 """Number of a JSON's images, evenly spread, that are searched in candidate folders."""
 
-_DEEPEST = 6
+_MAX_DEPTH = 6
 """Maximum number of leading folders that are dropped from a name that is not found."""
 
 ANNOTATION_FOLDERS = frozenset(
@@ -82,27 +82,27 @@ def is_label_map(folder: str) -> bool:
     return any(_MAP_FOLDERS.fullmatch(part) for part in PurePosixPath(folder).parts)
 
 
-def coco_candidates(root: Path) -> list[Path]:
+def list_coco_candidates(root: Path) -> list[Path]:
     """Return the JSON files that may be COCO annotations.
 
     They are in the folder, or in its subfolders for annotations or splits. They begin like COCO, or
     their name is COCO's but they cannot be read; the latter are reported.
     """
-    return [path for path in _jsons(root) if _may_be(path)]
+    return [path for path in _list_jsons(root) if _may_be(path)]
 
 
-def tell_nearly_coco(root: Path) -> str:
+def describe_nearly_coco(root: Path) -> str:
     """Return which JSON is nearly COCO annotations, and what it lacks, as a sentence; or ""."""
-    for path in _jsons(root):
+    for path in _list_jsons(root):
         with contextlib.suppress(BrokenFileError):
             value = read_json(path) if starts_like_coco(path) else None
             is_near = isinstance(value, dict) and sum(part in value for part in PARTS) > 1
-            if is_near and (what := lacking(value)):
+            if is_near and (what := describe_lacking(value)):
                 return f". {path.relative_to(root).as_posix()} is nearly COCO{what}"
     return ""
 
 
-def _jsons(root: Path) -> list[Path]:
+def _list_jsons(root: Path) -> list[Path]:
     inner = [
         folder
         for folder in folders_in(root)
@@ -163,7 +163,7 @@ def find_coco(
     asked = [path for path in candidates if split is None or _is_of(root, path, split)]
     if split is not None and not asked and len(candidates) == 1:
         # Its name has no split: use the split of its image folder.
-        asked = [path for path in candidates if not _splits_in_path(root, path)]
+        asked = [path for path in candidates if not _find_splits_in_path(root, path)]
     for path in candidates:
         name = _name(root, path)
         if path not in asked:
@@ -188,7 +188,7 @@ def _is_of(root: Path, path: Path, split: str) -> bool:
     return bool(folder) and is_asked(split, folder)
 
 
-def _splits_in_path(root: Path, path: Path) -> frozenset[str]:
+def _find_splits_in_path(root: Path, path: Path) -> frozenset[str]:
     return splits_in(path.stem) or (
         splits_in(path.parent.name) if path.parent != root else frozenset()
     )
@@ -207,14 +207,14 @@ def _with_images(
     """Find the images of one JSON."""
     texts = [item.get("file_name") for item in items if isinstance(item, dict)]
     said = [text for text in texts if isinstance(text, str)]
-    below_here = _home(path)
+    below_here = _find_home(path)
     start = below_here if images is None else images
     # Ids are relative to the dataset's folder, if possible.
     home = next((folder for folder in (root, below_here) if _is_below(start, folder)), start)
     inner = start.resolve().relative_to(home.resolve()).as_posix()
     folders = [inner]
     if images is None:
-        folders = [below(inner, folder) for folder in _folders(below_here)]
+        folders = [join_below(inner, folder) for folder in _list_folders(below_here)]
     wanted = splits_in(path.stem) or split_of(str(PurePosixPath(name).parent))
     try:
         readings = read_names(name, said, folders, lambda picture: files.is_file(home / picture))
@@ -242,7 +242,7 @@ def _is_below(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _home(path: Path) -> Path:
+def _find_home(path: Path) -> Path:
     """Return the folder below which the images of a JSON are searched.
 
     Not a sibling of its own folder, unless that is an annotation folder: another dataset's images
@@ -252,7 +252,7 @@ def _home(path: Path) -> Path:
     return folder.parent if folder.name.lower() in ANNOTATION_FOLDERS else folder
 
 
-def _folders(home: Path) -> list[str]:
+def _list_folders(home: Path) -> list[str]:
     """Return the folder itself and its subfolders, up to two levels."""
     first = folders_in(home)
     every = [*first, *(inner for outer in first for inner in folders_in(outer))]
@@ -278,7 +278,7 @@ def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> 
             )
         left = right or silent
     # val2017 for instances_val2017, if val2014 exists as well.
-    called_so = [one for one in left if one.folder != "." and _names(path.stem, one.folder)]
+    called_so = [one for one in left if one.folder != "." and _has_name(path.stem, one.folder)]
     left = called_so or left
     left = [one for one in left if one.hits == one.checked] or left
     if len(left) > 1:
@@ -289,10 +289,10 @@ def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> 
     return left[0]
 
 
-def _names(stem: str, folder: str) -> bool:
+def _has_name(stem: str, folder: str) -> bool:
     """Whether the name of a JSON has that of a folder as a word: the "a" of "instances" is none.
 
-    >>> _names("instances_val2017", "images/val2017"), _names("instances", "a")
+    >>> _has_name("instances_val2017", "images/val2017"), _has_name("instances", "a")
     (True, False)
     """
     word = re.escape(PurePosixPath(folder).name)
@@ -331,11 +331,11 @@ class Reading:
         if (
             "\\" in text
             and ".." not in text
-            and self.exists(below(self.folder, check_inside(self.where, text)))
+            and self.exists(join_below(self.folder, check_inside(self.where, text)))
         ):
-            return below(self.folder, text)  # a name with a backslash in it, where that can be
-        parts = _parts(self.where, text)
-        return below(self.folder, "/".join(parts[min(self.dropped, len(parts) - 1) :]))
+            return join_below(self.folder, text)  # a name with a backslash in it, where that can be
+        parts = _split_name(self.where, text)
+        return join_below(self.folder, "/".join(parts[min(self.dropped, len(parts) - 1) :]))
 
 
 def read_names(
@@ -350,12 +350,12 @@ def read_names(
         InputError: a name that leaves the folder.
     """
     for text in said:
-        _parts(where, text)
+        _split_name(where, text)
     if len(said) > _ENOUGH:
         said = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
     checked = list(dict.fromkeys(said))
-    deepest = max((len(_parts(where, text)) for text in checked), default=1)
-    for dropped in range(min(deepest, _DEEPEST + 1)):
+    deepest = max((len(_split_name(where, text)) for text in checked), default=1)
+    for dropped in range(min(deepest, _MAX_DEPTH + 1)):
         found = []
         for folder in folders:
             reading = Reading(where, folder, dropped, len(checked), 0, exists)
@@ -371,7 +371,7 @@ _UPLOAD = re.compile(r"(?:^|/)upload/\d+/(.+)$")
 """Upload folder in Label Studio's paths; its exports store the images elsewhere."""
 
 
-def _parts(where: str, text: str) -> list[str]:
+def _split_name(where: str, text: str) -> list[str]:
     slashed = text.replace("\\", "/")
     upload = _UPLOAD.search(slashed)
     if upload is not None and (slashed.startswith(("/", "../"))):

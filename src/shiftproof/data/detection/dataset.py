@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shiftproof.data.detection.boxes import DetectionData
-from shiftproof.data.detection.coco_files import tell_nearly_coco
+from shiftproof.data.detection.coco_files import describe_nearly_coco
 from shiftproof.data.detection.layouts import BoxReading
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
@@ -69,7 +69,7 @@ def open_detection_data(
             raise InputError(
                 f"{path} is no {name_takers('images')} data, so a folder of images has no effect."
             )
-        nearly = tell_nearly_coco(path) if path.is_dir() else ""
+        nearly = describe_nearly_coco(path) if path.is_dir() else ""
         raise InputError(f"{path} is no dataset with boxes: expected {_MARKS}{nearly}.")
     narrowed = None if layout.has_own_splits else split
     found = find_dataset(source, split=narrowed, images=images, root=root)

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.cityscapes import CityscapesData
-from shiftproof.data.detection.coco import CocoData, lacking
+from shiftproof.data.detection.coco import CocoData, describe_lacking
 from shiftproof.data.detection.coco_files import (
     CocoFile,
-    coco_candidates,
+    describe_nearly_coco,
     find_coco,
-    tell_nearly_coco,
+    list_coco_candidates,
 )
-from shiftproof.data.detection.packed import boxes_of_rows, boxes_of_tars
-from shiftproof.data.detection.voc import VocData, voc_folders
+from shiftproof.data.detection.packed import read_row_boxes, read_tar_boxes
+from shiftproof.data.detection.voc import VocData, list_voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, YoloData, is_yolo
-from shiftproof.data.disk import find_images, folders_in, shorten
+from shiftproof.data.disk import find_images, folders_in, join_below, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
@@ -52,18 +52,18 @@ def find_coco_data(request: Request) -> FoundDataset:
     """Find the JSON files of a folder, or read one, and the images of each."""
     path, split, images = request.path, request.split, request.images
     root = path
-    candidates = [path] if path.is_file() else coco_candidates(path)
+    candidates = [path] if path.is_file() else list_coco_candidates(path)
     if path.is_file():
         # A JSON file is one part, whatever its name.
         files, others = find_coco(path.parent, candidates, images=images)
-        beside = _images_beside(path)
+        beside = _find_images_beside(path)
         if images is None and files and files[0].is_absent and beside is not None:
             above = path.absolute().parent.parent
             files, others = find_coco(above, candidates, images=beside)
         if not files:
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
-                f"categories{lacking(read_json(path))}."
+                f"categories{describe_lacking(read_json(path))}."
             )
         root = files[0].home
     else:
@@ -71,11 +71,11 @@ def find_coco_data(request: Request) -> FoundDataset:
         if not files:
             there = shorten(other.relative_to(path).as_posix() for other in candidates)
             asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
-            raise InputError(f"{path} has {asked}; there are {there}{tell_nearly_coco(path)}.")
-        files, persons = _main(files)
+            raise InputError(f"{path} has {asked}; there are {there}{describe_nearly_coco(path)}.")
+        files, persons = _choose_main(files)
         others += persons
         root = next((file.home for file in files if file.problem is None), path)
-    parts = tuple(_coco_part(root, file) for file in files)
+    parts = tuple(_make_coco_part(root, file) for file in files)
     found = FoundDataset(root, "coco", path, parts, tuple(others))
     notes = [
         f"{part.annotations}: {part.missing:,} of the images that it names are not there"
@@ -85,7 +85,7 @@ def find_coco_data(request: Request) -> FoundDataset:
     return replace(found, notes=tuple(notes))
 
 
-def _images_beside(path: Path) -> Path | None:
+def _find_images_beside(path: Path) -> Path | None:
     """Return the only sibling of a JSON's folder with a usual name such as ``images``.
 
     A sibling with another name may be another dataset, whose images may have the same names.
@@ -95,7 +95,7 @@ def _images_beside(path: Path) -> Path | None:
     return there[0] if len(there) == 1 else None
 
 
-def _coco_part(root: Path, file: CocoFile) -> Part:
+def _make_coco_part(root: Path, file: CocoFile) -> Part:
     missing = set(file.missing)
     pictures = dict.fromkeys(path for text, path in file.names.items() if text not in missing)
     here, above = file.path.resolve(), root.resolve()
@@ -113,7 +113,7 @@ def _coco_part(root: Path, file: CocoFile) -> Part:
     )
 
 
-def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
+def _choose_main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
     """Return COCO's instance files without its other files (keypoints, ...), and notes on these."""
     instances = [file for file in files if file.path.stem.startswith("instances_")]
     others = [
@@ -152,7 +152,7 @@ def _locate_json(found: FoundDataset, name: str) -> Path:
 # ---------------------------------------------------------------- YOLO
 
 
-def yolo_files(root: Path) -> list[Path]:
+def list_yolo_files(root: Path) -> list[Path]:
     """Return the YAML files in a folder that describe YOLO data."""
     return sorted(path for path in root.iterdir() if is_yolo(path))
 
@@ -161,7 +161,7 @@ def find_yolo_data(request: Request) -> FoundDataset:
     """Find the splits of YOLO data, with or without a YAML file."""
     path, split, root = request.path, request.split, request.root
     config = path
-    if path.is_dir() and (there := yolo_files(path)):
+    if path.is_dir() and (there := list_yolo_files(path)):
         if len(there) > 1:
             names = shorten(file.name for file in there)
             raise InputError(f"{path} holds {names}; give one of them.")
@@ -173,12 +173,12 @@ def find_yolo_data(request: Request) -> FoundDataset:
             layout.images(split)  # raises an error that lists the splits
         split = asked[0]
     wanted = list(layout.splits) if split is None else [split]
-    parts = tuple(_yolo_part(layout, name, config) for name in wanted)
+    parts = tuple(_make_yolo_part(layout, name, config) for name in wanted)
     notes = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
     return FoundDataset(layout.home, "yolo", config, parts, (), tuple(notes))
 
 
-def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
+def _make_yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
     annotations = config.name if config.is_file() else ""
     folders = tuple(layout.folders(split))
     try:
@@ -213,10 +213,10 @@ def open_yolo(found: FoundDataset, reading: BoxReading) -> DetectionData:
 def find_voc_data(request: Request) -> FoundDataset:
     """Find the folders of images and XML files, in the published layout or by file names."""
     path, split = request.path, request.split
-    devkits = voc_folders(path)
+    devkits = list_voc_folders(path)
     if devkits:
         every = [
-            VocFiles(folder, _in(folder, "JPEGImages"), _in(folder, "Annotations"))
+            VocFiles(folder, join_below(folder, "JPEGImages"), join_below(folder, "Annotations"))
             for folder in devkits
         ]
     else:
@@ -236,14 +236,10 @@ def find_voc_data(request: Request) -> FoundDataset:
     return FoundDataset(path, "voc", path, tuple(parts))
 
 
-def _in(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"
-
-
 def open_voc(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open Pascal VOC: by the lists of ``ImageSets/Main``, or a folder of images."""
     split = reading.split
-    if voc_folders(found.root):
+    if list_voc_folders(found.root):
         return VocData(found.root, split)
     if split is None or files.is_file(found.root / "ImageSets" / "Main" / f"{split}.txt"):
         part = found.the_part()
@@ -267,13 +263,13 @@ def find_cityscapes(request: Request) -> FoundDataset:
             if split is not None and inner.name != split:
                 continue
             name = f"{folder.name}/{inner.name}"
-            pictures = tuple(f"{name}/{found}" for found in _images_in(inner))
+            pictures = tuple(f"{name}/{found}" for found in _list_images(inner))
             title = inner.name if folder.name == "leftImg8bit" else name
             parts.append(Part(title, f"gtFine/{inner.name}", (name,), pictures))
     return FoundDataset(path, "cityscapes", path, tuple(parts))
 
 
-def _images_in(folder: Path) -> tuple[str, ...]:
+def _list_images(folder: Path) -> tuple[str, ...]:
     try:
         return find_images(folder).names
     except InputError:  # none
@@ -292,11 +288,11 @@ def open_cityscapes(found: FoundDataset, reading: BoxReading) -> DetectionData:
 def open_tar_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open the boxes of webdataset tars."""
     tars = TarFiles.find(found.address or found.source)
-    return boxes_of_tars(tars, box_format=reading.box_format)
+    return read_tar_boxes(tars, box_format=reading.box_format)
 
 
 def open_row_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
     """Open the boxes of a saved dataset, or of Parquet files."""
     kind = SavedDataset if found.layout == "saved" else ParquetImages
     opened = kind(found.source, reading.split, labeled=False, column=reading.column)
-    return boxes_of_rows(opened, box_format=reading.box_format)
+    return read_row_boxes(opened, box_format=reading.box_format)

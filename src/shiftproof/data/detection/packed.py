@@ -17,12 +17,12 @@ from shiftproof.data.detection.boxes import (
     ImageObjects,
     RawObject,
     check_boxes,
-    number,
 )
-from shiftproof.data.images.rows import RowImages, class_names
+from shiftproof.data.images.rows import RowImages, read_class_names
 from shiftproof.data.images.tars import Beside, TarData, TarFiles, read_object
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.images import read_size
+from shiftproof.metrics.faults import read_number
 from shiftproof.types import Sample
 
 OBJECTS = ("objects", "annotations")
@@ -90,8 +90,10 @@ class PackedDetectionData(DetectionData):
                 f"{images.name} has no boxes: expected {' or '.join(OBJECTS)}, of each image the "
                 "lists bbox and category, as a column or in the JSON of a sample."
             )
-        rows = [list(_objects(key, each.value)) for key, each in zip(keys, stated, strict=True)]
-        classes = _classes(images.name, rows, names)
+        rows = [
+            list(_list_objects(key, each.value)) for key, each in zip(keys, stated, strict=True)
+        ]
+        classes = _find_classes(images.name, rows, names)
         sizes = [
             each.size or _read_size(images, sample) or _ANY_SIZE
             for each, sample in zip(stated, images.samples, strict=True)
@@ -131,7 +133,7 @@ def _read_size(images: TarData | RowImages, sample: Sample) -> tuple[int, int] |
         return None
 
 
-def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectionData:
+def read_tar_boxes(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectionData:
     """Open the images of tars with the boxes in their samples' JSON.
 
     Raises:
@@ -149,7 +151,7 @@ def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectio
     return PackedDetectionData(images, stated, box_format=box_format)
 
 
-def boxes_of_rows(images: RowImages, *, box_format: str = "xywh") -> PackedDetectionData:
+def read_row_boxes(images: RowImages, *, box_format: str = "xywh") -> PackedDetectionData:
     """Open the images of a table with the boxes of its column of objects.
 
     Raises:
@@ -162,7 +164,7 @@ def boxes_of_rows(images: RowImages, *, box_format: str = "xywh") -> PackedDetec
         _parse_objects({name: values[row] for name, values in columns.items()})
         for row in range(len(images))
     ]
-    names = None if column is None else _names_in(images.features[column])
+    names = None if column is None else _find_names(images.features[column])
     return PackedDetectionData(images, stated, names=names, box_format=box_format)
 
 
@@ -199,19 +201,19 @@ class _Object:
         )
 
 
-def _objects(key: str, value: Any) -> Iterator[_Object]:
+def _list_objects(key: str, value: Any) -> Iterator[_Object]:
     """Yield the annotated objects of an image.
 
     Raises:
         BrokenFileError: lists of other lengths, or an object without box or category.
     """
-    for at, one in enumerate(_as_dicts(key, value), start=1):
+    for at, one in enumerate(_to_dicts(key, value), start=1):
         place = f"object {at}"
         box = next((one[name] for name in _BOXES if name in one), None)
-        category = _category(f"{key}, {place}", one)
+        category = _read_category(f"{key}, {place}", one)
         four = box if isinstance(box, list | tuple) and len(box) == 4 else [None] * 4
-        x, y, width, height = (number(each) for each in four)
-        area = number(one.get("area"))
+        x, y, width, height = (read_number(each) for each in four)
+        area = read_number(one.get("area"))
         crowd = next((one[name] for name in _CROWDS if name in one), 0)
         yield _Object(
             place,
@@ -223,7 +225,7 @@ def _objects(key: str, value: Any) -> Iterator[_Object]:
         )
 
 
-def _category(place: str, one: Mapping[str, Any]) -> int | str:
+def _read_category(place: str, one: Mapping[str, Any]) -> int | str:
     value = next((one[name] for name in _CATEGORIES if one.get(name) is not None), None)
     number_of_class = _count(value)
     if isinstance(value, str):
@@ -235,7 +237,7 @@ def _category(place: str, one: Mapping[str, Any]) -> int | str:
     return number_of_class
 
 
-def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
+def _to_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
     """Return objects one by one, from a list of objects or a list of each property."""
     if value is None:
         return []
@@ -256,7 +258,9 @@ def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
     ]
 
 
-def _classes(name: str, rows: Sequence[Sequence[_Object]], names: Sequence[str] | None) -> Classes:
+def _find_classes(
+    name: str, rows: Sequence[Sequence[_Object]], names: Sequence[str] | None
+) -> Classes:
     found = {one.category for each in rows for one in each}
     texts = sorted(each for each in found if isinstance(each, str))
     numbers = [each for each in found if isinstance(each, int)]
@@ -297,13 +301,13 @@ def _check_format(
         )
 
 
-def _names_in(feature: Any) -> list[str] | None:
+def _find_names(feature: Any) -> list[str] | None:
     """Return the names of the classes of a column of objects, wherever they stand in it."""
     if isinstance(feature, list) and len(feature) == 1:
-        return _names_in(feature[0])
+        return _find_names(feature[0])
     if not isinstance(feature, Mapping):
         return None
-    if (names := class_names(feature)) is not None:
+    if (names := read_class_names(feature)) is not None:
         return names
     inner = [feature[name] for name in (*_CATEGORIES, "feature") if name in feature]
-    return next((found for each in inner if (found := _names_in(each)) is not None), None)
+    return next((found for each in inner if (found := _find_names(each)) is not None), None)

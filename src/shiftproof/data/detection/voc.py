@@ -20,21 +20,19 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     RawObject,
-    below,
     check_boxes,
     check_inside,
-    image_sizes,
-    number,
-    size_faults,
+    find_size_faults,
+    read_image_sizes,
 )
-from shiftproof.data.disk import find_images, folders_in, shorten
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.disk import find_images, folders_in, join_below, shorten
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.images import is_image
 from shiftproof.io.text import read_text
 from shiftproof.io.xml import parse_xml as parse_xml
-from shiftproof.metrics.faults import read_flag, show_value
+from shiftproof.metrics.faults import read_flag, read_number, show_value
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -76,15 +74,15 @@ class VocData(DetectionData):
         annotations: str = "Annotations",
     ) -> None:
         home = Path(root)
-        inner = _inner(home, images, annotations)
+        inner = _find_inner(home, images, annotations)
         base = home / inner
-        by_stem = _images_by_stem(base / images)
+        by_stem = _group_by_stem(base / images)
         stems = sorted(by_stem) if split is None else read_split(base, split, by_stem)
         faults: list[Fault] = []
         found: dict[str, _Annotated] = {}
         for stem in stems:
             check_inside(split or "ImageSets", stem)
-            name = below(inner, f"{images}/{by_stem.get(stem, f'{stem}.jpg')}")
+            name = join_below(inner, f"{images}/{by_stem.get(stem, f'{stem}.jpg')}")
             path = base / annotations / f"{stem}.xml"
             if not path.is_file():
                 detail = f"expected {annotations}/{stem}.xml"
@@ -104,20 +102,20 @@ class VocData(DetectionData):
             first = f" (first: {faults[0]})" if faults else ""
             raise InputError(f"{base} has no image with annotations that can be read{first}.")
         names = {word for one in found.values() for word, _ in one.rows}
-        titles = tuple(classes) if classes is not None else _titles(names)
-        sizes = image_sizes(home, found)
-        faults += size_faults(list(found), sizes, [one.size for one in found.values()])
+        titles = tuple(classes) if classes is not None else _list_titles(names)
+        sizes = read_image_sizes(home, found)
+        faults += find_size_faults(list(found), sizes, [one.size for one in found.values()])
         objects = {}
         for (name, one), size in zip(found.items(), sizes, strict=True):
-            rows, wrong = _label_rows(name, one, titles)
+            rows, wrong = _label_objects(name, one, titles)
             faults += wrong
             objects[name], wrong = check_boxes(name, one.size or size or (2**31, 2**31), rows)
             faults += wrong
-        title = name_of(base) + (f" {split}" if split else "")
+        title = name_folder(base) + (f" {split}" if split else "")
         super().__init__(title, home, objects, Classes(titles), faults=faults)
 
 
-def _images_by_stem(folder: Path) -> dict[str, str]:
+def _group_by_stem(folder: Path) -> dict[str, str]:
     """Return the images of a folder by their names without suffix."""
     found: dict[str, str] = {}
     for name in find_images(folder).names:
@@ -128,7 +126,7 @@ def _images_by_stem(folder: Path) -> dict[str, str]:
     return found
 
 
-def _label_rows(
+def _label_objects(
     name: str, one: _Annotated, titles: Sequence[str]
 ) -> tuple[list[RawObject], list[Fault]]:
     """Return the objects of an image that are of the classes, and what is wrong with it."""
@@ -165,21 +163,19 @@ def read_split(base: Path, split: str, known: Collection[str] = ()) -> list[str]
         there = shorten(sorted(other.stem for other in folder.glob("*.txt")))
         raise InputError(f"{path} does not exist; there are the splits {there or 'none'}.")
     lines = read_text(path, errors="replace").splitlines()
-    return list(
-        dict.fromkeys(_image_of_line(line.strip(), known) for line in lines if line.strip())
-    )
+    return list(dict.fromkeys(_read_line(line.strip(), known) for line in lines if line.strip()))
 
 
-def _image_of_line(line: str, known: Collection[str]) -> str:
+def _read_line(line: str, known: Collection[str]) -> str:
     """The image that a line of a list names."""
     column = re.fullmatch(r"(.*\S)\s+[-+]?[01]", line)
     names = [line, *([column[1]] if column else [])]
-    candidates = [form for name in names for form in (name, _stem(name))]
+    candidates = [form for name in names for form in (name, _read_stem(name))]
     there = next((name for name in candidates if name in known), None)
-    return _stem(names[-1]) if there is None else there
+    return _read_stem(names[-1]) if there is None else there
 
 
-def _stem(name: str) -> str:
+def _read_stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix("")) if is_image(Path(name)) else name
 
 
@@ -209,35 +205,36 @@ def _read(path: Path) -> _Annotated:
             difficult = read_flag(text) if text else False
             if difficult is None or text not in ("", "0", "1"):
                 faults.append(Fault(place, ODD_FLAG, True, f"difficult {text!r:.40}"))
-            x1, y1, x2, y2 = _corners(item)
+            x1, y1, x2, y2 = _read_corners(item)
             row = RawObject(
                 place,
                 -1,
                 (x1, y1, x2 - x1, y2 - y1),
                 difficult=bool(difficult),
-                instead=_instead_of_a_box(item),
+                instead=_describe_missing_box(item),
             )
             rows.append((name, row))
-        width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+        width, height = (read_number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
     known = math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1
     return _Annotated((int(width), int(height)) if known else None, rows, faults)
 
 
-def _corners(item: Element) -> tuple[float, float, float, float]:
+def _read_corners(item: Element) -> tuple[float, float, float, float]:
     """Return xmin, ymin, xmax, ymax of an object, NaN for what is no number."""
     polygon = item.find("polygon")
     if item.find("bndbox") is None and polygon is not None:
         count = len(polygon) // 2
         xs, ys = (
-            [number(polygon.findtext(f"{axis}{at}")) for at in range(1, count + 1)] for axis in "xy"
+            [read_number(polygon.findtext(f"{axis}{at}")) for at in range(1, count + 1)]
+            for axis in "xy"
         )
         if count >= 2 and all(map(math.isfinite, [*xs, *ys])):
             return min(xs), min(ys), max(xs), max(ys)
-    x1, y1, x2, y2 = (number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
+    x1, y1, x2, y2 = (read_number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
     return x1, y1, x2, y2
 
 
-def _instead_of_a_box(item: Element) -> str:
+def _describe_missing_box(item: Element) -> str:
     """Return what an object has where its box should be; "" where it has one."""
     box = item.find("bndbox")
     if box is None:
@@ -250,7 +247,7 @@ def _instead_of_a_box(item: Element) -> str:
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def _titles(names: set[str]) -> tuple[str, ...]:
+def _list_titles(names: set[str]) -> tuple[str, ...]:
     if names <= set(VOC_CLASSES):
         return VOC_CLASSES
     return tuple(sorted(names))
@@ -261,7 +258,7 @@ def is_voc(root: Path, images: str = "JPEGImages", annotations: str = "Annotatio
     return (root / images).is_dir() and (root / annotations).is_dir()
 
 
-def voc_folders(root: Path) -> list[str]:
+def list_voc_folders(root: Path) -> list[str]:
     """Return the folders of VOC data relative to ``root``: itself, or what lies one or two below."""
     if is_voc(root):
         return ["."]
@@ -270,12 +267,12 @@ def voc_folders(root: Path) -> list[str]:
     return [folder.relative_to(root).as_posix() for folder in candidates if is_voc(folder)]
 
 
-def _inner(home: Path, images: str, annotations: str) -> str:
+def _find_inner(home: Path, images: str, annotations: str) -> str:
     if not home.is_dir():
         raise InputError(f"{home} is no folder; expected one of Pascal VOC.")
     if is_voc(home, images, annotations):
         return "."
-    inner = voc_folders(home)
+    inner = list_voc_folders(home)
     if len(inner) == 1:
         return inner[0]
     if inner:

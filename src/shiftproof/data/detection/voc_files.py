@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from shiftproof.data.detection.coco_files import is_label_map
-from shiftproof.data.disk import find_images, folders_in
+from shiftproof.data.disk import drop_suffix, find_images, folders_in, join_below
 from shiftproof.data.splits import is_asked, splits_in
 from shiftproof.errors import InputError
 from shiftproof.io import files
@@ -41,11 +41,11 @@ class VocFiles:
             return self
         list_of_images = self._lists(root) / f"{split}.txt"
         if files.is_file(list_of_images):
-            stems = {_without_suffix(name) for name in self._names(root)}
+            stems = {drop_suffix(name) for name in self._names(root)}
             lines = read_text(list_of_images, errors="replace").splitlines()
-            found = (stem_in(line, stems) for line in lines)
+            found = (find_stem(line, stems) for line in lines)
             return replace(self, listed=frozenset(stem for stem, _ in filter(None, found)))
-        images, annotations = _join(self.images, split), _join(self.annotations, split)
+        images, annotations = join_below(self.images, split), join_below(self.annotations, split)
         there = (root / images).is_dir() and (root / annotations).is_dir()
         if there and self.images != self.annotations:
             return VocFiles(split, images, annotations)
@@ -74,17 +74,17 @@ class VocFiles:
             home = root / self.annotations
             names = tuple(n for n in names if files.is_file((home / n).with_suffix(".xml")))
         if self.listed is not None:
-            names = tuple(name for name in names if _without_suffix(name) in self.listed)
-        return tuple(_join(self.images, name) for name in names)
+            names = tuple(name for name in names if drop_suffix(name) in self.listed)
+        return tuple(join_below(self.images, name) for name in names)
 
 
-def stem_in(line: str, stems: Collection[str]) -> tuple[str, str] | None:
+def find_stem(line: str, stems: Collection[str]) -> tuple[str, str] | None:
     """Return the image of a list's line, without suffix, and the text that names it.
 
     The lists of a class have -1, 0 or 1 after the name; a name may contain spaces and a suffix.
     None if the line names none of ``stems``.
 
-    >>> stem_in("my dog.jpg  1", {"my dog"})
+    >>> find_stem("my dog.jpg  1", {"my dog"})
     ('my dog', 'my dog.jpg')
     """
     whole = line.strip()
@@ -94,10 +94,6 @@ def stem_in(line: str, stems: Collection[str]) -> tuple[str, str] | None:
             if stem in stems:
                 return stem, word
     return None
-
-
-def _without_suffix(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 def find_voc(root: Path) -> list[VocFiles]:
@@ -111,7 +107,7 @@ def find_voc(root: Path) -> list[VocFiles]:
     found = []
     for base in (root, *(folder for folder in folders_in(root) if splits_in(folder.name))):
         inner = base.relative_to(root).as_posix()
-        if _twins(base, base, deep=False):
+        if _find_twins(base, base, deep=False):
             found.append(VocFiles(inner, inner, inner))
             continue
         for folder in folders_in(base):
@@ -120,7 +116,7 @@ def find_voc(root: Path) -> list[VocFiles]:
             places = [
                 other
                 for other in (base, *folders_in(base))
-                if other != folder and not is_label_map(other.name) and _twins(folder, other)
+                if other != folder and not is_label_map(other.name) and _find_twins(folder, other)
             ]
             if len(places) > 1:
                 shown = " and ".join(other.relative_to(root).as_posix() + "/" for other in places)
@@ -134,7 +130,7 @@ def find_voc(root: Path) -> list[VocFiles]:
     return found
 
 
-def _twins(annotations: Path, images: Path, *, deep: bool = True) -> bool:
+def _find_twins(annotations: Path, images: Path, *, deep: bool = True) -> bool:
     """Return whether the XML files in one folder have images of the same names in another."""
     every = annotations.rglob("*.xml") if deep else annotations.glob("*.xml")
     for path in itertools.islice(every, _ENOUGH):
@@ -147,7 +143,3 @@ def _twins(annotations: Path, images: Path, *, deep: bool = True) -> bool:
         ):
             return True
     return False
-
-
-def _join(folder: str, name: str) -> str:
-    return str(PurePosixPath(folder) / name)

@@ -1,4 +1,4 @@
-"""YOLO: one text file of relative boxes for each image, and a YAML file that says where they are."""
+"""YOLO: one text file of relative boxes for each image, and a YAML file of the dataset."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     RawObject,
-    below,
     check_boxes,
-    image_sizes,
-    number,
+    read_image_sizes,
 )
-from shiftproof.data.disk import find_images, folders_in
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.disk import find_images, folders_in, join_below
+from shiftproof.data.images.folder import name_folder
 from shiftproof.data.splits import splits_in
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.images import IMAGE_SUFFIXES
 from shiftproof.io.text import read_text
 from shiftproof.io.yaml import MAX_BYTES, read_yaml
+from shiftproof.metrics.faults import read_number
 
 SPLITS = ("train", "val", "test")
 
 ALL = "all"
-"""The one split of a folder without any."""
+"""The only split of a folder without splits."""
 
 MAX_CLASSES = 100_000
 
@@ -44,11 +43,11 @@ MAX_CLASSES = 100_000
 class YoloData(DetectionData):
     """Images with the boxes of YOLO: ``class cx cy width height``, relative to the image's size.
 
-    The labels of ``images/val/a.jpg`` are in ``labels/val/a.txt``: the last folder ``images`` on the
-    way is called ``labels`` there; without such a folder they lie beside the image. An image without
+    The labels of ``images/val/a.jpg`` are in ``labels/val/a.txt``: the last folder ``images`` in the path
+    is replaced by ``labels``; without such a folder they are beside the image. An image without
     that file, or with an empty one, has no objects. A row of a class and three points or more is an
     outline, or with four points a rotated box; its box is the smallest around it. Where the YAML
-    file has ``kpt_shape`` [K, D], a row is a box and K key points of D numbers, which are passed over.
+    file has ``kpt_shape`` [K, D], a row is a box and K key points of D numbers, which are ignored.
 
     Args:
         config: the YAML file: ``names`` as a list or as number to name; ``train``, ``val`` and
@@ -56,7 +55,7 @@ class YoloData(DetectionData):
             it is there, a folder that they are relative to. Or a folder of images with their labels
             and no YAML file, whose classes are those of ``classes.txt`` or ``obj.names``, else
             numbers.
-        split: which of the three; "all" where the folder has no splits.
+        split: one of the three; "all" if the folder has no splits.
         root: the folder of the data, instead of the YAML file's own. Ids are relative to it; ``path``
             has no effect then.
 
@@ -76,12 +75,12 @@ class YoloData(DetectionData):
         places = {number_: place for place, number_ in enumerate(ordered)}
         faults: list[Fault] = []
         objects = {}
-        for name, size in zip(images, image_sizes(home, images), strict=True):
+        for name, size in zip(images, read_image_sizes(home, images), strict=True):
             if size is None:
                 detail = "relative boxes need the image's size"
                 faults.append(Fault(name, NO_FILE, kept=False, detail=detail))
                 continue
-            labels = home / labels_of(name)
+            labels = home / find_label_file(name)
             try:
                 text = read_text(labels) if files.is_file(labels) else ""
             except BrokenFileError as error:
@@ -91,19 +90,19 @@ class YoloData(DetectionData):
             for line, words in enumerate(map(str.split, text.splitlines()), start=1):
                 if not words:
                     continue
-                place = f"line {line} of {labels_of(name)}"
-                label = number(words[0])
+                place = f"line {line} of {find_label_file(name)}"
+                label = read_number(words[0])
                 if not label.is_integer() or int(label) not in places:
                     faults.append(Fault(f"{name}, {place}", UNKNOWN_CLASS, False, words[0][:40]))
                     continue
-                numbers = [number(word) for word in words[1:]]
-                rows.append(_row(place, places[int(label)], numbers, size, layout.key_points))
+                numbers = [read_number(word) for word in words[1:]]
+                rows.append(_parse_row(place, places[int(label)], numbers, size, layout.key_points))
             objects[name], wrong = check_boxes(name, size, rows)
             faults += wrong
         if not objects:
             raise InputError(f"{layout.where}: {split} has no image that is there and can be read.")
         super().__init__(
-            f"{name_of(home)} {split}",
+            f"{name_folder(home)} {split}",
             home,
             objects,
             Classes(tuple(names[key] for key in ordered)),
@@ -112,16 +111,16 @@ class YoloData(DetectionData):
 
 
 class YoloConfig:
-    """What a YAML file says of the data, or what the folders say where there is none.
+    """The content of a YAML file of the data, or without one what the folders imply.
 
     Takes what :class:`YoloData` takes.
 
     Attributes:
-        where: what messages call it.
+        where: name in messages.
         home: the folder of the data.
         names: the classes by number.
-        numbered: whether the classes have no names, and are called by their numbers.
-        splits: the splits that there are, as they are written.
+        numbered: whether the classes have no names, only numbers.
+        splits: the existing splits, as written.
         key_points: how many numbers of key points follow the box in a row, or None.
     """
 
@@ -136,8 +135,8 @@ class YoloConfig:
             self.numbered = "names" not in value
         else:
             value = read_config(config)
-        self.names = _names(self.where, value)
-        self.key_points = _key_points(self.where, value.get("kpt_shape"))
+        self.names = _read_names(self.where, value)
+        self.key_points = _count_key_points(self.where, value.get("kpt_shape"))
         self.splits = {name: value[name] for name in (*SPLITS, ALL) if value.get(name)}
         if "val" not in self.splits and value.get("validation"):
             self.splits["val"] = value["validation"]
@@ -148,10 +147,10 @@ class YoloConfig:
         if not path:
             return "."
         text = str(path)
-        inside = inside_of(self.home, text)
+        inside = make_relative(self.home, text)
         if inside is not None and (self.home / inside).is_dir():
             return inside
-        entries = [part for entry in self.splits.values() for part in _parts(entry)]
+        entries = [part for entry in self.splits.values() for part in _split_entry(entry)]
         if not (self.home / text).exists() and any(self._find(".", part) for part in entries):
             return "."  # of another machine, or of the place where it was made
         raise InputError(
@@ -168,22 +167,22 @@ class YoloConfig:
         if split not in self.splits:
             there = ", ".join(self.splits) or "none"
             raise InputError(f"{self.where} has no split {split!r}; it has {there}.")
-        found = [name for part in _parts(self.splits[split]) for name in self._images(part)]
+        found = [name for part in _split_entry(self.splits[split]) for name in self._images(part)]
         return list(dict.fromkeys(found))
 
     def folders(self, split: str) -> list[str]:
-        """Return the folders and lists of a split, relative to ``home``, those that are there."""
-        entries = [part for part in _parts(self.splits[split]) if isinstance(part, str)]
+        """Return the existing folders and lists of a split, relative to ``home``."""
+        entries = [part for part in _split_entry(self.splits[split]) if isinstance(part, str)]
         found = [self._find(self._inner, part) for part in entries]
         return [name for name in found if name is not None]
 
     def leads_out(self, split: str) -> bool:
         """Whether an entry of a split can only be read as a path out of ``home``."""
-        return any(self._leads_out(part) for part in _parts(self.splits[split]))
+        return any(self._leads_out(part) for part in _split_entry(self.splits[split]))
 
     def _leads_out(self, entry: Any) -> bool:
         return all(
-            inside_of(self.home, str(Path(self._inner, text))) is None
+            make_relative(self.home, str(Path(self._inner, text))) is None
             for text in (str(entry), str(entry).removeprefix("../"))
         )
 
@@ -197,17 +196,17 @@ class YoloConfig:
                 f"{self.where}: expected a folder, a .txt or a list of these, got {entry!r:.60}."
             )
         for text in (entry, entry.removeprefix("../")):
-            name = inside_of(self.home, str(Path(base, text)))
+            name = make_relative(self.home, str(Path(base, text)))
             if name is not None and (self.home / name).exists():
                 return name
         return None
 
     def _images(self, entry: Any) -> list[str]:
-        """Return the images that one entry stands for."""
+        """Return the images of one entry."""
         name = self._find(self._inner, entry)
         as_written = self.home / self._inner / entry
         is_outside = self._leads_out(entry) or (
-            inside_of(self.home, str(Path(self._inner, entry))) is None and as_written.exists()
+            make_relative(self.home, str(Path(self._inner, entry))) is None and as_written.exists()
         )
         if is_outside and name is not None and not self._is_given:
             raise InputError(
@@ -223,13 +222,13 @@ class YoloConfig:
             raise InputError(f"{self.where}: {entry} does not exist in {self.home / self._inner}.")
         path = self.home / name
         if path.is_dir():
-            return [below(name, found) for found in find_images(path).names]
+            return [join_below(name, found) for found in find_images(path).names]
         if path.suffix == ".txt" and path.is_file():
             return [image for _, image in self.read_list(name)]
         raise InputError(f"{self.where}: {entry} is no folder and no .txt with one image a line.")
 
     def read_list(self, name: str) -> list[tuple[str, str]]:
-        """Return the lines of a list of images, and the image that each means below ``home``.
+        """Return the lines of a list of images, each with its image below ``home``.
 
         Raises:
             InputError: a path that leaves the folder.
@@ -242,7 +241,7 @@ class YoloConfig:
             if not text:
                 continue
             base = folder if text.startswith("./") else self._inner
-            inside = inside_of(self.home, str(Path(base, text)))
+            inside = make_relative(self.home, str(Path(base, text)))
             if inside is None:
                 raise InputError(
                     f"{name}: expected a path below the dataset's folder, got {text!r}, which "
@@ -266,7 +265,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def is_yolo(path: Path) -> bool:
-    """Whether a file is called like YAML and has ``names`` and a split, by its text alone."""
+    """Whether a file has a YAML suffix, ``names`` and a split, judged by its text."""
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -281,12 +280,12 @@ def has_labels(root: Path) -> bool:
     Those are ``images`` and ``labels`` with texts of the same names in them, in the folder or in
     those of its splits; or texts beside the images and a file with the names of the classes.
     """
-    if any((base / "labels").is_dir() and (base / "images").is_dir() for base in _bases(root)):
-        return any(_has_twin(base) for base in _bases(root))
-    return _class_file(root) is not None and any(
+    if any((base / "labels").is_dir() and (base / "images").is_dir() for base in _list_bases(root)):
+        return any(_has_twin(base) for base in _list_bases(root))
+    return _find_class_file(root) is not None and any(
         (path.parent / (path.stem + suffix)).is_file()
         for folder in (root, *folders_in(root))
-        for path in _first(folder.glob("*.txt"))
+        for path in _take_first(folder.glob("*.txt"))
         for suffix in IMAGE_SUFFIXES
     )
 
@@ -295,31 +294,31 @@ def _has_twin(base: Path) -> bool:
     labels, images = base / "labels", base / "images"
     if not (labels.is_dir() and images.is_dir()):
         return False
-    for path in _first(labels.rglob("*.txt")):
+    for path in _take_first(labels.rglob("*.txt")):
         folder = images / path.parent.relative_to(labels)
         if folder.is_dir() and any(other.stem == path.stem for other in folder.iterdir()):
             return True
     return False
 
 
-def _first(paths: Iterable[Path]) -> list[Path]:
+def _take_first(paths: Iterable[Path]) -> list[Path]:
     """Return some of many files; of a dataset's labels nearly all have an image."""
     return list(itertools.islice(paths, 50))
 
 
-def _bases(root: Path) -> list[Path]:
+def _list_bases(root: Path) -> list[Path]:
     return [root, *(folder for folder in folders_in(root) if splits_in(folder.name))]
 
 
-def _class_file(root: Path) -> Path | None:
+def _find_class_file(root: Path) -> Path | None:
     named = [root / name for name in ("classes.txt", "obj.names", "labels/classes.txt")]
     return next((p for p in (*named, *sorted(root.glob("*.names"))) if p.is_file()), None)
 
 
 def _infer_config(root: Path) -> dict[str, Any]:
-    """Return what a YAML file would say of a folder that has none."""
+    """Return the content that a YAML file of a folder without one would have."""
     value: dict[str, Any] = {}
-    for base in _bases(root):
+    for base in _list_bases(root):
         images = base / "images"
         if images.is_dir() and base != root:
             value.setdefault(_split_name(base.name), f"{base.name}/images")
@@ -330,16 +329,16 @@ def _infer_config(root: Path) -> dict[str, Any]:
                 value[ALL] = "images"
     if not value:
         value[ALL] = "."
-    names = _class_file(root)
+    names = _find_class_file(root)
     if names is not None:
         lines = read_text(names).splitlines()
         value["names"] = [line.strip() for line in lines if line.strip()]
         return value
     highest = -1
-    for folder in (base / "labels" for base in _bases(root)):
+    for folder in (base / "labels" for base in _list_bases(root)):
         for path in folder.rglob("*.txt") if folder.is_dir() else ():
             for line in read_text(path, errors="replace").splitlines():
-                first = number((line.split() or ["nan"])[0])
+                first = read_number((line.split() or ["nan"])[0])
                 if first.is_integer() and 0 <= first < MAX_CLASSES:
                     highest = max(highest, int(first))
     value["nc"] = highest + 1
@@ -350,7 +349,7 @@ def _split_name(folder: str) -> str:
     return min(splits_in(folder))
 
 
-def labels_of(name: str) -> str:
+def find_label_file(name: str) -> str:
     """Return the path of an image's labels, both relative to the root."""
     parts = list(PurePosixPath(name).with_suffix(".txt").parts)
     for at in reversed(range(len(parts) - 1)):
@@ -360,7 +359,7 @@ def labels_of(name: str) -> str:
     return "/".join(parts)
 
 
-def _row(
+def _parse_row(
     place: str,
     label: int,
     values: Sequence[float],
@@ -384,10 +383,10 @@ def _row(
     ys = [y * height for y in values[1::2]]
     outline = [[value for point in zip(xs, ys, strict=True) for value in point]]
     box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return RawObject(place, label, box, area=_polygon_area(xs, ys), outline=outline)
+    return RawObject(place, label, box, area=_compute_area(xs, ys), outline=outline)
 
 
-def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
+def _compute_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     """Return the area by Gauss's formula."""
     count = len(xs)
     return 0.5 * abs(
@@ -395,7 +394,7 @@ def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     )
 
 
-def _names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
+def _read_names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
     names = value.get("names")
     count = value.get("nc")
     if names is None and type(count) is int and 0 < count <= MAX_CLASSES:
@@ -413,8 +412,8 @@ def _names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
-def _key_points(where: str, shape: Any) -> int | None:
-    """Return how many numbers the key points of a row are."""
+def _count_key_points(where: str, shape: Any) -> int | None:
+    """Return the number of values of the key points in a row."""
     if shape is None:
         return None
     if (
@@ -429,11 +428,11 @@ def _key_points(where: str, shape: Any) -> int | None:
     return int(shape[0] * shape[1])
 
 
-def _parts(entry: Any) -> list[Any]:
+def _split_entry(entry: Any) -> list[Any]:
     return entry if isinstance(entry, list) else [entry]
 
 
-def inside_of(home: Path, text: str) -> str | None:
+def make_relative(home: Path, text: str) -> str | None:
     """Return a path as one below ``home``, or None where it is none; ``text`` may be absolute."""
     if "\0" in text or PureWindowsPath(text).drive:
         return None

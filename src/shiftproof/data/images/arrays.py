@@ -59,7 +59,7 @@ class ImageArrays(ImageData):
                 f"Expected one text per image as its id, got {plural(len(keys), 'id')} for {len(arrays)} "
                 f"images: {keys!r:.80}."
             )
-        targets = _targets(labels, len(arrays), classes)
+        targets = _read_targets(labels, len(arrays), classes)
         if labels is not None and classes is None and targets:
             classes = number_classes(1 + max(target for target in targets if target is not None))
         samples = [Sample(key, target) for key, target in zip(keys, targets, strict=True)]
@@ -90,7 +90,9 @@ def _check(image: Image, number: int) -> Image:
     return array
 
 
-def _targets(labels: ArrayLike | None, count: int, classes: Classes | None) -> list[int | None]:
+def _read_targets(
+    labels: ArrayLike | None, count: int, classes: Classes | None
+) -> list[int | None]:
     if labels is None:
         return [None] * count
     array = np.asarray(labels)

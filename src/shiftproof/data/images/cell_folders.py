@@ -13,7 +13,7 @@ from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.counts import plural
 from shiftproof.data.disk import folders_in, twins
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.text import read_json
 from shiftproof.types import CLEAN, Cell, Sample, Settings
@@ -56,7 +56,7 @@ class CellFolders(CorruptedData):
         self.passed_over = tuple(passed_over)
         self.missing = dict(missing)
         self.clean_without_twin = clean_without_twin
-        super().__init__(name_of(root), samples, classes)
+        super().__init__(name_folder(root), samples, classes)
 
     def narrow(self: Self, samples: Sequence[Sample], rule: str) -> Self:
         """Return the tree restricted to some of its images; see :class:`ImageData`."""

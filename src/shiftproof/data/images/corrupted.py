@@ -15,7 +15,7 @@ from shiftproof.data.images.cell_folders import (
     keep_only,
     pair_with_clean,
 )
-from shiftproof.data.images.folder import FolderLabels, without_border
+from shiftproof.data.images.folder import FolderLabels, crop_border
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
@@ -88,7 +88,7 @@ class CorruptedTree(CellFolders):
         self._check_cell(sample, cell)
         try:
             image = read_below(self._folders[cell], self._file(sample.id, cell))
-            return without_border(image, self.border, sample.id)
+            return crop_border(image, self.border, sample.id)
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {error}") from error
 
@@ -105,7 +105,8 @@ class CorruptedTree(CellFolders):
         places = sorted(self._folders)
         names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in places}
         sizes = {
-            cell: [_size(self._folders[cell] / name) for name in names[cell]] for cell in places
+            cell: [_read_size(self._folders[cell] / name) for name in names[cell]]
+            for cell in places
         }
         total = sum(size for row in sizes.values() for size in row if size is not None)
         whole = total <= cells.FINGERPRINT_BYTES
@@ -149,7 +150,7 @@ def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str
     }
 
 
-def _size(path: Path) -> int | None:
+def _read_size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except OSError:

@@ -17,7 +17,7 @@ from shiftproof.counts import plural
 from shiftproof.data.disk import folders_in, shorten
 from shiftproof.data.images import cells
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import ArrayFile, open_array
@@ -78,12 +78,12 @@ class CorruptedArrays(CorruptedData):
             raise UnknownNameError.of("split", split, ["test", "train"])
         if not self.root.is_dir():
             raise InputError(f"{root} is no folder; expected one of corrupted arrays.")
-        clean_file = _clean_file(self.root, clean, split)
+        clean_file = _find_clean_file(self.root, clean, split)
         stacked = (self.root / _LABELS).is_file()
         self._slabs, labels = (
             _read_stacked(self.root, clean_file)
             if stacked
-            else _one_folder_each(self.root, split, clean_file)
+            else _read_folders(self.root, split, clean_file)
         )
         count = len(labels)
         if clean_file is not None:
@@ -95,7 +95,7 @@ class CorruptedArrays(CorruptedData):
         else:
             _check_range(labels, classes, self.root)
             samples = [Sample(f"{number:06}", int(label)) for number, label in enumerate(labels)]
-        super().__init__(name_of(self.root), samples, classes)
+        super().__init__(name_folder(self.root), samples, classes)
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -204,7 +204,7 @@ def cells_of_arrays(root: Path) -> tuple[Cell, ...]:
 
 def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
     """Return the cells of one file per corruption, and the labels of one severity."""
-    labels = _labels(root / _LABELS)
+    labels = _read_labels(root / _LABELS)
     count, over = divmod(len(labels), SEVERITIES)
     if over or count == 0:
         raise InputError(
@@ -217,7 +217,7 @@ def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], ND
             "each severity; they differ."
         )
     found = [path for path in root.glob("*.npy") if path.is_file() and path.name != _LABELS]
-    paths = _by_corruption({path: path.stem for path in found}, clean)
+    paths = _group_by_corruption({path: path.stem for path in found}, clean)
     if not paths:
         raise InputError(f"{root} holds no arrays beside {_LABELS}; expected <corruption>.npy.")
     arrays = {name: open_array(path) for name, path in paths.items()}
@@ -229,21 +229,23 @@ def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], ND
     return slabs, blocks[0]
 
 
-def _one_folder_each(
+def _read_folders(
     root: Path, split: str, clean: Path | None
 ) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
     """Return the cells of one folder per corruption, and the labels that they share."""
     found = [folder / f"{split}_images.npy" for folder in folders_in(root)]
-    paths = _by_corruption({path: path.parent.name for path in found if path.is_file()}, clean)
+    paths = _group_by_corruption(
+        {path: path.parent.name for path in found if path.is_file()}, clean
+    )
     if not paths:
         raise InputError(
             f"{root} holds no corrupted arrays: expected {_LABELS} and <corruption>.npy, or "
             f"<corruption>/{split}_images.npy and {split}_labels.npy."
         )
     of_each = [path.with_name(f"{split}_labels.npy") for path in paths.values()]
-    labels = _labels(of_each[0])
+    labels = _read_labels(of_each[0])
     for other in of_each[1:]:
-        if not np.array_equal(_labels(other), labels):
+        if not np.array_equal(_read_labels(other), labels):
             raise LabelError(
                 f"{other}: expected the labels of {of_each[0]}, since the n-th image is the same in "
                 "all folders; they differ."
@@ -252,7 +254,7 @@ def _one_folder_each(
     return slabs, labels
 
 
-def _by_corruption(names: Mapping[Path, str], clean: Path | None) -> dict[str, Path]:
+def _group_by_corruption(names: Mapping[Path, str], clean: Path | None) -> dict[str, Path]:
     """Return the arrays by their corruption's name, without that of the clean images."""
     found: dict[str, Path] = {}
     for path, name in sorted(names.items()):
@@ -264,7 +266,7 @@ def _by_corruption(names: Mapping[Path, str], clean: Path | None) -> dict[str, P
     return found
 
 
-def _clean_file(root: Path, clean: str | Path | None, split: str) -> Path | None:
+def _find_clean_file(root: Path, clean: str | Path | None, split: str) -> Path | None:
     if clean is None:
         candidates = [root / "clean.npy"]
         candidates += [root / name / f"{split}_images.npy" for name in _CLEAN_NAMES]
@@ -279,7 +281,7 @@ def _clean_file(root: Path, clean: str | Path | None, split: str) -> Path | None
     return path
 
 
-def _labels(path: Path) -> NDArray[Any]:
+def _read_labels(path: Path) -> NDArray[Any]:
     array = open_array(path)
     if len(array.shape) != 1 or not np.issubdtype(array.dtype, np.integer):
         raise BrokenFileError(

@@ -63,16 +63,16 @@ class ImageTable(ImageData):
         translated = {compose(key): name for key, name in (class_map or {}).items()}
         lines: dict[str, int] = {}
         labels: dict[str, int | None] = {}
-        for line, written, label in _rows(source):
+        for line, written, label in _read_rows(source):
             where = f"{source}, line {line}"
-            name = _id(written, self.root, given_root, where)
+            name = _make_id(written, self.root, given_root, where)
             if name in lines:
                 raise InputError(f"{where}: {name} stands in line {lines[name]} already.")
             lines[name] = line
             labels[name] = (
                 None
                 if labeled is False or classes is None
-                else _label(label, classes, translated, where)
+                else _read_label(label, classes, translated, where)
             )
         known = [name for name, found in labels.items() if found is not None]
         without = [name for name, found in labels.items() if found is None]
@@ -97,7 +97,7 @@ class ImageTable(ImageData):
         return fingerprints_below(self.root, (sample.id for sample in self.samples))
 
 
-def _rows(source: Path) -> list[tuple[int, str, str]]:
+def _read_rows(source: Path) -> list[tuple[int, str, str]]:
     """Return line, path and label of each row; the label is "" if there is none."""
     rows = list(read_csv(source))
     if not rows:
@@ -127,7 +127,7 @@ def _rows(source: Path) -> list[tuple[int, str, str]]:
     return found
 
 
-def _id(written: str, root: Path, given_root: Path, where: str) -> str:
+def _make_id(written: str, root: Path, given_root: Path, where: str) -> str:
     full = Path(os.path.normpath(root / written.replace("\\", "/")))
     for base in (root, given_root.absolute()):
         if full.is_relative_to(base):
@@ -143,7 +143,9 @@ def _id(written: str, root: Path, given_root: Path, where: str) -> str:
     return name
 
 
-def _label(label: str, classes: Classes, class_map: Mapping[str, str], where: str) -> int | None:
+def _read_label(
+    label: str, classes: Classes, class_map: Mapping[str, str], where: str
+) -> int | None:
     if not label:
         return None
     try:

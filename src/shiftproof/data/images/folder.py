@@ -67,7 +67,7 @@ class ImageFolder(ImageData):
         samples = labels.samples(found.names)
         self.folders_left_out = labels.count_left_out(found.names)
         self.border = labels.border
-        super().__init__(name_of(self.root), samples, labels.classes)
+        super().__init__(name_folder(self.root), samples, labels.classes)
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB.
@@ -75,7 +75,7 @@ class ImageFolder(ImageData):
         Raises:
             BrokenFileError: it cannot be read; the message has the sample's id.
         """
-        return without_border(read_below(self.root, sample.id), self.border, sample.id)
+        return crop_border(read_below(self.root, sample.id), self.border, sample.id)
 
     @property
     def hint(self) -> str | None:
@@ -112,7 +112,7 @@ class ImageFolder(ImageData):
         }
 
 
-def name_of(root: Path) -> str:
+def name_folder(root: Path) -> str:
     """Return the name of a folder, also if it is given as ``.``."""
     return root.resolve().name or str(root)
 
@@ -176,7 +176,9 @@ class FolderLabels:
         index = {folder: _find(folder, self.classes, self._class_map, where) for folder in kept}
         unknown = [folder for folder, label in index.items() if label is None]
         if unknown:
-            raise LabelError(_unknown_folders(self._where, names, kept, unknown, self.classes))
+            raise LabelError(
+                _explain_unknown_folders(self._where, names, kept, unknown, self.classes)
+            )
         found = ((name, name.split("/")[0]) for name in names)
         return [Sample(name, index[folder]) for name, folder in found if folder in index]
 
@@ -202,7 +204,7 @@ class FolderLabels:
         }
 
 
-def without_border(image: Image, border: int, name: str) -> Image:
+def crop_border(image: Image, border: int, name: str) -> Image:
     """Return the image without a frame of ``border`` pixels.
 
     Raises:
@@ -229,7 +231,7 @@ def _find(folder: str, classes: Classes, class_map: Mapping[str, str], where: st
         raise LabelError(f"{where}, folder {folder!r}: {error}") from error
 
 
-def _unknown_folders(
+def _explain_unknown_folders(
     where: str, names: Sequence[str], folders: list[str], unknown: list[str], classes: Classes
 ) -> str:
     shown = ", ".join(classes.names) if len(classes) <= 20 else "the model's names"
@@ -268,13 +270,13 @@ def read_class_map(path: str | Path) -> dict[str, str]:
         LabelError: a folder is given twice.
     """
     path = Path(path)
-    table = _json_map(path) if path.suffix.lower() == ".json" else _csv_map(path)
+    table = _read_json_map(path) if path.suffix.lower() == ".json" else _read_csv_map(path)
     if not table:
         raise BrokenFileError(f"{path}: expected rows of folder,class; got none.")
     return table
 
 
-def _json_map(path: Path) -> dict[str, str]:
+def _read_json_map(path: Path) -> dict[str, str]:
     content = read_json(path)
     if not isinstance(content, dict):
         raise BrokenFileError(f"{path}: expected a JSON object of folder to class.")
@@ -286,7 +288,7 @@ def _json_map(path: Path) -> dict[str, str]:
     return {folder: str(name) for folder, name in content.items()}
 
 
-def _csv_map(path: Path) -> dict[str, str]:
+def _read_csv_map(path: Path) -> dict[str, str]:
     table: dict[str, str] = {}
     for place, (line, row) in enumerate(read_csv(path)):
         if place == 0 and [cell.lower() for cell in row] == ["folder", "class"]:

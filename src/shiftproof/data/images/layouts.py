@@ -20,8 +20,8 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.folder import ImageFolder
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
-from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
-from shiftproof.data.images.rows import RowImages, choose_label, class_names
+from shiftproof.data.images.parquet import ParquetImages, is_parquet, list_parquet_splits
+from shiftproof.data.images.rows import RowImages, choose_label, read_class_names
 from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.images.tars import TarData, TarFiles
 from shiftproof.errors import (
@@ -115,7 +115,7 @@ def find_rows(request: Request) -> FoundDataset:
     if layout == "saved":
         splits = list(list_splits(path)) or [None]
     else:
-        splits = [found.split or None for found in parquet_splits(path)]
+        splits = [found.split or None for found in list_parquet_splits(path)]
     if split is not None and split not in splits:
         raise UnknownNameError.of(f"split of {path}", split, [name for name in splits if name])
     parts = []
@@ -128,12 +128,12 @@ def find_rows(request: Request) -> FoundDataset:
             parts.append(Part(title, "", (), (), problem=error))
             continue
         ids = tuple(sample.id for sample in data.samples)
-        parts.append(Part(title, "", (), ids, about=_columns_of(data)))
+        parts.append(Part(title, "", (), ids, about=_describe_columns(data)))
     home = path if path.is_dir() else path.parent
     return FoundDataset(home, layout, path, tuple(parts))
 
 
-def _columns_of(data: RowImages) -> str:
+def _describe_columns(data: RowImages) -> str:
     """Describe which columns contain images and labels."""
     try:
         label = choose_label(data.features, None, data.name)
@@ -141,7 +141,7 @@ def _columns_of(data: RowImages) -> str:
         return f" in the column {show_name(data.column)}; {str(error).removesuffix('.')}"
     if label is None:
         return f" in the column {show_name(data.column)}, without labels"
-    names = class_names(data.features[label])
+    names = read_class_names(data.features[label])
     kinds = "" if names is None else f" ({plural(len(names), 'class')})"
     return f" in the column {show_name(data.column)}, labels in {show_name(label)}{kinds}"
 
@@ -157,7 +157,7 @@ def find_image(request: Request) -> FoundDataset:
     """
     path = request.path
     if not (is_image(path) or read_size(path) is not None):
-        raise InputError(_no_data(path))
+        raise InputError(_explain_no_data(path))
     part = Part(path.name, "", (".",), (path.name,))
     return FoundDataset(path.parent, request.layout, path, (part,))
 
@@ -199,7 +199,7 @@ def find_image_files(request: Request) -> FoundDataset:
     return FoundDataset(path, request.layout, path, (part,), tuple(omissions), walk=walk)
 
 
-def _no_data(path: Path) -> str:
+def _explain_no_data(path: Path) -> str:
     if path.suffix.lower() in (".gz", ".tgz", ".zip", ".7z"):
         return f"{path} is an archive; unpack it and give the folder."
     return f"{path} is a file of no known kind; expected images or a dataset."
@@ -229,7 +229,7 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
         parts = PurePosixPath(name).parts
         for at in range(len(parts) - 1):
             if not is_label_map("/".join(parts[:-1])):
-                photographs.setdefault(_key(parts, at), "/".join(parts[: at + 1]))
+                photographs.setdefault(_make_key(parts, at), "/".join(parts[: at + 1]))
     beside: Counter[tuple[str, str]] = Counter()
     total: Counter[str] = Counter()
     for name in names:
@@ -238,7 +238,7 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
             if is_label_map(parts[at]) and not is_label_map("/".join(parts[:at])):
                 folder = "/".join(parts[: at + 1])
                 total[folder] += 1
-                if (photo := photographs.get(_key(parts, at))) is not None:
+                if (photo := photographs.get(_make_key(parts, at))) is not None:
                     beside[photo, folder] += 1
                 break
     for (photo, folder), count in beside.most_common(1):
@@ -250,7 +250,7 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
             )
 
 
-def _key(parts: Sequence[str], at: int) -> tuple[str, str]:
+def _make_key(parts: Sequence[str], at: int) -> tuple[str, str]:
     """Return the common key of a photograph and its map: parent folder, and path without endings."""
     stem = PurePosixPath(*parts[at + 1 :]).with_suffix("").as_posix()
     for ending in ("_mask", "_masks", "_seg", "_label", "_labels", "_gt", "_depth", "-mask"):

@@ -15,7 +15,7 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.data.disk import all_files
 from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, state_of
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_state
 from shiftproof.data.splits import split_of
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import check_names, convert_errors, open_regular
@@ -46,7 +46,7 @@ class ParquetFiles:
     paths: tuple[Path, ...]
 
 
-def parquet_splits(root: Path) -> list[ParquetFiles]:
+def list_parquet_splits(root: Path) -> list[ParquetFiles]:
     """Return the splits of Parquet files, by their names.
 
     ``train-00000-of-00002.parquet`` is of the split ``train``; ``0000.parquet`` of the split that
@@ -108,7 +108,7 @@ class ParquetImages(RowImages):
     ) -> None:
         found = _choose(Path(root), split)
         self._paths = found.paths
-        features = _features(found.paths[0])
+        features = _read_features(found.paths[0])
         chosen = choose_image_column(found.home, features, column)
         groups = [
             (number, group, rows)
@@ -130,7 +130,7 @@ class ParquetImages(RowImages):
         number, group = self._groups[place]
         path = self._paths[number]
         with convert_errors(path, "it has changed while it was read"):
-            images = _images(path, state_of(path), group, self.column)
+            images = _images(path, read_state(path), group, self.column)
             value = images[row - int(self._starts[place])].as_py()
         found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
         return found
@@ -156,7 +156,7 @@ class ParquetImages(RowImages):
 
 
 def _choose(root: Path, split: str | None) -> ParquetFiles:
-    splits = {found.split: found for found in parquet_splits(root)}
+    splits = {found.split: found for found in list_parquet_splits(root)}
     if not splits:
         raise InputError(f"{root} holds no Parquet files.")
     if split is not None and root.is_file():
@@ -173,7 +173,7 @@ def _choose(root: Path, split: str | None) -> ParquetFiles:
 
 
 def _open(path: Path) -> Any:
-    return _open_state(path, state_of(path))
+    return _open_state(path, read_state(path))
 
 
 @functools.lru_cache(maxsize=64)
@@ -186,16 +186,16 @@ def _open_state(path: Path, state: str) -> Any:
         return pq.ParquetFile(path, memory_map=True)
 
 
-def _features(path: Path) -> dict[str, Any]:
+def _read_features(path: Path) -> dict[str, Any]:
     """Return the feature of each column, from ``datasets``' metadata or by its type."""
     schema = _open(path).schema_arrow
     with convert_errors(path, "what datasets wrote of its columns is not as it writes it"):
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = dict(((told.get("info") or {}).get("features")) or {})
-    return {field.name: features.get(field.name) or _by_type(field.type) for field in schema}
+    return {field.name: features.get(field.name) or _guess_feature(field.type) for field in schema}
 
 
-def _by_type(kind: Any) -> dict[str, str]:
+def _guess_feature(kind: Any) -> dict[str, str]:
     import pyarrow as pa
 
     held = kind.field("bytes").type if _has_bytes(kind) else kind
@@ -247,7 +247,7 @@ def _group_sizes(path: Path, column: str) -> list[int]:
     with convert_errors(path, f"expected images in the column {column}"):
         file = _open(path)
         kind = file.schema_arrow.field(column).type
-        if _by_type(kind) != {"_type": "Image"}:
+        if _guess_feature(kind) != {"_type": "Image"}:
             raise TypeError(f"it holds {kind}")
         sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
         if min(sizes, default=0) < 0 or sum(sizes) > path.stat().st_size:

@@ -1,4 +1,4 @@
-"""Images in the rows of tables, with the labels that a column states."""
+"""Images in the rows of tables, with labels from a column."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from shiftproof.io.border import show_name
 from shiftproof.types import Sample
 
 LABELS = ("label", "labels", "cls", "class")
-"""Columns that state the label by their names; else it is the only one of classes."""
+"""Usual names of the label column; otherwise it is the only column of classes."""
 
 _CAPTIONS = ("caption", "text")
 
 
 @dataclass(frozen=True)
 class RowTable:
-    """A file with some of the rows of a dataset, one after the other.
+    """A file with consecutive rows of a dataset.
 
     Attributes:
         path: the file.
-        column: of the images.
-        prefix: what stands before the number of a row in its id.
-        start: the number of its first row in the whole dataset.
-        rows: how many it has.
+        column: the column of the images.
+        prefix: prefix of the row number in ids.
+        start: index of its first row in the whole dataset.
+        rows: number of rows.
     """
 
     path: Path
@@ -44,22 +44,22 @@ class RowTable:
 
     def row_id(self, row: int) -> str:
         """Return the id of a row, counted from the first of this file."""
-        return row_id(self.prefix, self.start + row)
+        return make_row_id(self.prefix, self.start + row)
 
 
-def row_id(prefix: str, row: int) -> str:
-    """Return what a row of a dataset is called."""
+def make_row_id(prefix: str, row: int) -> str:
+    """Return the id of a row of a dataset."""
     return f"{prefix}{row:08}"
 
 
 class RowImages(PackedImages):
-    """Images of which each is a row of a table; ids are the rows' numbers.
+    """Images in the rows of tables; ids are the row numbers.
 
-    Each kind of file gives the bytes of a row, and the values of a column.
+    Subclasses read the bytes of a row and the values of a column for their kind of file.
 
     Attributes:
-        column: of the images.
-        prefix: what stands before a row's number in its id.
+        column: the column of the images.
+        prefix: prefix of the row number in ids.
         label_key: the column of the labels, or None.
         captions: id to text, of a column "caption" or "text", or None.
     """
@@ -77,7 +77,7 @@ class RowImages(PackedImages):
         self.column = column
         self.features = dict(features)
         self.prefix = prefix
-        ids = [row_id(prefix, row) for row in range(count)]
+        ids = [make_row_id(prefix, row) for row in range(count)]
         self.label_key: str | None = None
         labels, classes = self._labels(where, stated)
         texts = self._texts()
@@ -89,7 +89,7 @@ class RowImages(PackedImages):
 
     @abstractmethod
     def image_bytes(self, row: int) -> bytes | None:
-        """Return the image file of a row, or None where the row has none."""
+        """Return the image file of a row, or None if the row has none."""
 
     @abstractmethod
     def tables(self) -> list[RowTable]:
@@ -139,7 +139,7 @@ class RowImages(PackedImages):
                 )
             return None, None
         values = self.values(self.label_key)
-        names = class_names(self.features[self.label_key])
+        names = read_class_names(self.features[self.label_key])
         place = f"{where}, column {show_name(self.label_key)}"
         if names is None and _is_of_classes(self.features[self.label_key]):
             raise LabelError(
@@ -148,9 +148,9 @@ class RowImages(PackedImages):
                 "labeled=False)."
             )
         if names is None:
-            meant = {value: stated.index(value, place) for value in _distinct(values, place)}
+            meant = {value: stated.index(value, place) for value in _list_distinct(values, place)}
             return [meant[value] for value in values], stated.classes
-        numbers = _numbers(values, names, place)
+        numbers = _read_numbers(values, names, place)
         if numbers is None:
             if stated.labeled:
                 raise LabelError(f"{place}: the labels are kept secret (-1).")
@@ -160,10 +160,10 @@ class RowImages(PackedImages):
 
     def _own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
         """Return the labels of a column ``label`` that brings its classes."""
-        names = class_names(self.features.get("label"))
+        names = read_class_names(self.features.get("label"))
         if names is None:
             return None, None
-        numbers = _numbers(self.values("label"), names, f"{where}, column label")
+        numbers = _read_numbers(self.values("label"), names, f"{where}, column label")
         self.label_key = None if numbers is None else "label"
         return numbers, None if numbers is None else name_classes(names)
 
@@ -177,8 +177,8 @@ class RowImages(PackedImages):
         return texts
 
 
-def state_of(path: Path) -> str:
-    """Return what changes with a file, by which what was read of it is kept; "" where it is gone."""
+def read_state(path: Path) -> str:
+    """Return a version of a file, the key of caches of its content; "" if it does not exist."""
     try:
         found = path.stat()
     except (OSError, ValueError):  # whoever opens it says so
@@ -186,7 +186,7 @@ def state_of(path: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def image_columns(features: Mapping[str, Any]) -> list[str]:
+def list_image_columns(features: Mapping[str, Any]) -> list[str]:
     """Return the columns that hold images."""
     return [
         name
@@ -201,7 +201,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
     Raises:
         InputError: there is none, or there are several and none is called ``image``.
     """
-    there = image_columns(features)
+    there = list_image_columns(features)
     if asked is not None:
         if asked not in there:
             shown = show_name(shorten(there)) or "none"
@@ -233,11 +233,11 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
     found = choose_key(features, LABELS, where)
     if found is not None:
         return found
-    return choose_key(features, [n for n in features if class_names(features[n])], where)
+    return choose_key(features, [n for n in features if read_class_names(features[n])], where)
 
 
-def class_names(feature: Any) -> list[str] | None:
-    """Return the names that a column of the type ClassLabel gives its numbers, or None."""
+def read_class_names(feature: Any) -> list[str] | None:
+    """Return the class names of a ClassLabel column, or None."""
     if not _is_of_classes(feature):
         return None
     names = feature.get("names")
@@ -249,8 +249,8 @@ def _is_of_classes(feature: Any) -> bool:
     return isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel"
 
 
-def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
-    """Return the numbers of a column of classes; None where they are kept secret, and so -1."""
+def _read_numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
+    """Return the numbers of a column of classes; None if they are withheld (-1)."""
     if any(value is None or (isinstance(value, int) and value < 0) for value in values):
         return None
     for value in values:
@@ -261,7 +261,7 @@ def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[in
     return list(values)
 
 
-def _distinct(values: Sequence[Any], place: str) -> Iterator[Any]:
+def _list_distinct(values: Sequence[Any], place: str) -> Iterator[Any]:
     seen = set()
     for row, value in enumerate(values):
         check_label(value, f"{place}, row {row}")

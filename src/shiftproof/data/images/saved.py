@@ -12,7 +12,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, state_of
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_state
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import convert_errors, is_utf8, open_regular, show_name
 from shiftproof.io.text import read_json
@@ -60,7 +60,7 @@ class SavedDataset(RowImages):
         home, prefix = _split_folder(Path(root), split)
         self._files, features = _read_description(home)
         chosen = choose_image_column(home, features, column)
-        tables = [_table(path) for path in self._files]
+        tables = [_open_table(path) for path in self._files]
         counts = [_check_table(*each, chosen) for each in zip(self._files, tables, strict=True)]
         self._starts = np.cumsum([0, *counts])
         stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
@@ -74,7 +74,7 @@ class SavedDataset(RowImages):
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         path = self._files[place]
         with convert_errors(path, "it has changed while it was read"):
-            cell = _table(path)[self.column][row - int(self._starts[place])].as_py()
+            cell = _open_table(path)[self.column][row - int(self._starts[place])].as_py()
         found: bytes | None = None if cell is None else cell.get("bytes")
         return found
 
@@ -88,7 +88,7 @@ class SavedDataset(RowImages):
 
     def values(self, column: str) -> list[Any]:
         """Return a column of all rows."""
-        return [value for path in self._files for value in _table(path)[column].to_pylist()]
+        return [value for path in self._files for value in _open_table(path)[column].to_pylist()]
 
 
 def list_splits(root: Path) -> list[str]:
@@ -101,7 +101,7 @@ def list_splits(root: Path) -> list[str]:
     if not listed.is_file():
         return []
     with convert_errors(listed, "expected the names of splits"):
-        return [_file_name(listed, name) for name in read_json(listed)["splits"]]
+        return [_name_file(listed, name) for name in read_json(listed)["splits"]]
 
 
 def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
@@ -125,7 +125,7 @@ def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
     path = home / "state.json"
     with convert_errors(path, "not as datasets writes it"):
         state = read_json(path)
-        names = [_file_name(path, entry["filename"]) for entry in state["_data_files"]]
+        names = [_name_file(path, entry["filename"]) for entry in state["_data_files"]]
         is_selection = bool(state.get("_indices_data_files"))
     if is_selection:
         raise InputError(
@@ -138,7 +138,7 @@ def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
     return tuple(home / name for name in names), features
 
 
-def _file_name(where: Path, name: Any) -> str:
+def _name_file(where: Path, name: Any) -> str:
     """Check that ``name`` is a file or folder beside ``where``, and return it."""
     if not isinstance(name, str) or not is_utf8(name):
         raise BrokenFileError(f"{where}: expected the name of a file or folder, got {name!r:.60}.")
@@ -148,8 +148,8 @@ def _file_name(where: Path, name: Any) -> str:
     return name
 
 
-def _table(path: Path) -> Any:
-    return _table_as(path, state_of(path))
+def _open_table(path: Path) -> Any:
+    return _table_as(path, read_state(path))
 
 
 @functools.lru_cache(maxsize=64)
@@ -171,13 +171,13 @@ def read_arrow_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
     Raises:
         BrokenFileError: it is damaged.
     """
-    table = _table(path)
+    table = _open_table(path)
     return table.schema, iter(table.to_batches(max_chunksize=rows))
 
 
 def count_other_bytes(path: Path, column: str) -> int:
     """Return the size in bytes of all columns but one."""
-    table = _table(path)
+    table = _open_table(path)
     return int(table.nbytes - table[column].nbytes)
 
 

@@ -1,4 +1,4 @@
-"""Images in webdataset tars, read at their places in them."""
+"""Images in webdataset tars, read by their offsets."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from shiftproof.data.images.packed import PackedImages
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, convert_errors
-from shiftproof.io.places import Location, expand_braces, has_braces, is_url
+from shiftproof.io.locations import Location, expand_braces, has_braces, is_url
 from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
 from shiftproof.types import Sample, Settings
 
 MEMBER = "cls"
-"""The member of a sample that states its label, by webdataset's custom."""
+"""The member with the label of a sample, by webdataset's convention."""
 
 FIELDS = ("label", "cls", "class")
-"""What states the label in a sample's JSON, where no member does."""
+"""Fields with the label in a sample's JSON, used without such a member."""
 
 _LARGEST = 1 << 24
-"""Bytes of a member that says something of its sample; longer ones are passed over."""
+"""Maximum size in bytes of a member with annotations; larger ones are ignored."""
 
 
 @dataclass(frozen=True)
 class TarFiles:
-    """Tars that belong together: where each lies by its name, in the order of their numbers."""
+    """The tars of a dataset: location by name, in numerical order."""
 
     title: str
     places: Mapping[str, Location]
 
     @property
     def home(self) -> Path:
-        """The folder that the names are below; of no use behind a URL."""
+        """The folder of the tars; meaningless for URLs."""
         name, place = next(iter(self.places.items()))
         return Path(place.address.removesuffix(name) or ".")
 
     @classmethod
     def find(cls, source: str | Path) -> TarFiles:
-        """Return the tars that a file, a folder, a brace pattern or a URL stands for.
+        """Return the tars of a file, a folder, a brace pattern or a URL.
 
         Names are paths below the folder, and those of a pattern or a URL below what all have in
         common: a tar has the same name wherever it lies.
@@ -99,7 +99,7 @@ class TarFiles:
 
 @final
 class TarData(PackedImages):
-    """The images of webdataset tars, with the labels that their samples state.
+    """The images of webdataset tars, with the labels of their samples.
 
     Ids are the tar's name and the member's, ``train-0000.tar/0001.jpg``: the keys by which
     :func:`~shiftproof.data.export_corrupted` corrupts the tars. A sample's label is its member
@@ -112,13 +112,13 @@ class TarData(PackedImages):
             (``train-{0000..0012}.tar``), or either behind a URL of fsspec.
         classes: the model's classes; None leaves the images without labels.
         class_map: label to class, for labels that are not the model's.
-        labeled: None finds out; False passes over labels; True insists on them.
-        label_key: the member (``cls``, ``txt``) or the field of the JSON that states the label.
+        labeled: None reads labels if there are any; False ignores them; True requires them.
+        label_key: the member (``cls``, ``txt``) or the field of the JSON with the label.
         note: is given what lies beside the images, in place of looking for labels.
 
     Attributes:
         sample_keys: of each image its sample's key, with the tar before it; for who takes notes.
-        label_key: what stated the labels, or None.
+        label_key: the source of the labels, or None.
 
     Raises:
         InputError: no tars, or no images in them.
@@ -186,13 +186,13 @@ class TarData(PackedImages):
             return list(pool.map(of_row, rows, chunksize=64))
 
     def settings(self) -> Settings:
-        """Return what the record says of the data, also where the labels are from."""
+        """Return the settings for the records, including the source of the labels."""
         return {**super().settings(), "tars": len(self._places), "label_key": self.label_key}
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A member that says something of its sample.
+    """A member with annotations of its sample.
 
     Attributes:
         sample: the key of its sample, with the tar before it.
@@ -216,7 +216,7 @@ Note: TypeAlias = Callable[[Beside], None]
 
 @dataclass
 class TarIndex:
-    """Where each image lies.
+    """The location of each image.
 
     Attributes:
         ids: of the images, in order.
@@ -295,7 +295,7 @@ def _explain_none(index: TarIndex) -> str:
 
 
 class _Statements:
-    """What the samples of tars state that could be their label."""
+    """Candidate labels in the samples of tars."""
 
     def __init__(self, stated: StatedLabels) -> None:
         self._stated = stated
@@ -305,7 +305,7 @@ class _Statements:
         self.key: str | None = None
 
     def add(self, member: Beside) -> None:
-        """Note what one member of a sample states."""
+        """Add the candidates of one member."""
         if member.suffix == (self._stated.key or MEMBER):
             with convert_errors(member.name, "expected a label as UTF-8 text"):
                 self._of_member[member.sample] = member.read().decode("utf-8-sig")
@@ -316,7 +316,7 @@ class _Statements:
             self._of_json[member.sample] = {key: value[key] for key in wanted if key in value}
 
     def labels(self, title: str, index: TarIndex) -> dict[str, int] | None:
-        """Return the class of each image by its id; None where nothing states any."""
+        """Return the class of each image by its id; None without labels."""
         found = self._choose_labels(title)
         if not found:
             if self._stated.labeled or self._stated.key is not None or self._of_json:
@@ -342,7 +342,7 @@ class _Statements:
         return labels
 
     def _choose_labels(self, title: str) -> Mapping[str, Any]:
-        """Return what states the label of each sample."""
+        """Return the member or field with the labels."""
         if self._of_member:
             self.key = self._stated.key or MEMBER
             return self._of_member

@@ -17,14 +17,14 @@ from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.disk import find_images, fingerprints_below, read_below
-from shiftproof.data.images.folder import name_of
+from shiftproof.data.images.folder import name_folder
 from shiftproof.data.segmentation.layouts import (
     CLEAR,
     LABEL_MAP_LAYOUTS,
     MaskPairs,
     choose_split,
     find_beside,
-    layout_in,
+    find_layout,
 )
 from shiftproof.data.segmentation.pairs import pair_by_stem
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
@@ -261,14 +261,14 @@ def open_segmentation_data(
         what = "is a file" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}; expected the folder of a dataset with label maps.")
     if masks is not None:
-        return _two_folders(path, Path(masks), split, classes, tuple(void), condition)
-    name = layout_in(path)
+        return _find_two_folders(path, Path(masks), split, classes, tuple(void), condition)
+    name = find_layout(path)
     if name is None:
         raise InputError(f"{path} is no dataset with label maps: expected {_MARKS}.")
     layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
-    found = _of_condition(layout.find(path, chosen), condition, path)
-    title = name_of(path) + ("" if chosen == "all" else f" {chosen}")
+    found = _select_condition(layout.find(path, chosen), condition, path)
+    title = name_folder(path) + ("" if chosen == "all" else f" {chosen}")
     if found.space is None:
         return _with_space(title, path, path, found, classes, tuple(void))
     if classes is not None:
@@ -285,7 +285,7 @@ _MARKS = (
 )
 
 
-def _of_condition(found: MaskPairs, condition: str | None, root: Path) -> MaskPairs:
+def _select_condition(found: MaskPairs, condition: str | None, root: Path) -> MaskPairs:
     there = list(dict.fromkeys(found.conditions.values()))
     if condition is None and CLEAR in there:
         condition = CLEAR
@@ -303,7 +303,7 @@ def _of_condition(found: MaskPairs, condition: str | None, root: Path) -> MaskPa
     )
 
 
-def _two_folders(
+def _find_two_folders(
     images: Path,
     masks: Path,
     split: str | None,
@@ -317,14 +317,14 @@ def _two_folders(
     if not folder.is_dir():
         raise InputError(f"{masks} is no folder; expected the folder of the label maps.")
     if folder.resolve().is_relative_to(images.resolve()):
-        found = _inside(images, folder)
-        return _with_space(name_of(images), images, images, found, classes, void)
+        found = _find_inside(images, folder)
+        return _with_space(name_folder(images), images, images, found, classes, void)
     pictures, maps = ({name: name for name in find_images(one).names} for one in (images, folder))
     found = MaskPairs(pair_by_stem(pictures, maps, where=str(images)), None)
-    return _with_space(name_of(images), images, folder, found, classes, void)
+    return _with_space(name_folder(images), images, folder, found, classes, void)
 
 
-def _inside(images: Path, folder: Path) -> MaskPairs:
+def _find_inside(images: Path, folder: Path) -> MaskPairs:
     """Return the pairs if the label maps are in a subfolder of the image folder."""
     inner = folder.resolve().relative_to(images.resolve()).as_posix()
     pictures = [name for name in find_images(images).names if not name.startswith(f"{inner}/")]
@@ -354,7 +354,7 @@ def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
     workers = 0 if len(paths) < _FEW else default_processes()
     with progress("Numbers of classes", len(paths), show=None) as advance:
         largest = -1
-        for found in engine.map_ordered(_largest, paths, context=void, workers=workers):
+        for found in engine.map_ordered(_find_largest, paths, context=void, workers=workers):
             largest = max(largest, found)
             advance()
     if largest < 0:
@@ -362,7 +362,7 @@ def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
     return number_space(largest + 1, void)
 
 
-def _largest(void: tuple[int, ...], path: Path) -> int:
+def _find_largest(void: tuple[int, ...], path: Path) -> int:
     stored = read_indices(path)
     kept = stored[~np.isin(stored, void)]
     return int(kept.max()) if kept.size else -1

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.counts import plural
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.disk import find_images, folders_in, shorten
+from shiftproof.data.disk import find_images, folders_in, join_below, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.segmentation.pairs import pair, pair_by_stem, stems
 from shiftproof.data.splits import is_asked
@@ -62,7 +62,7 @@ class LabelMapLayout:
     find: Callable[[Path, str], MaskPairs]
 
 
-def layout_in(root: Path) -> str | None:
+def find_layout(root: Path) -> str | None:
     """Return the layout of a folder, a key of ``LABEL_MAP_LAYOUTS``, or None."""
     return next((name for name, one in LABEL_MAP_LAYOUTS.items() if one.is_there(root)), None)
 
@@ -98,11 +98,11 @@ _CITY_FOLDERS = ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_foggyDBF", "le
 """Foggy Cityscapes has two versions, the second with the suffix DBF and the same file names."""
 
 
-def _weather_folders(root: Path) -> list[str]:
+def _list_weather_folders(root: Path) -> list[str]:
     return [name for name in _CITY_FOLDERS if (root / name).is_dir()]
 
 
-def _condition(folder: str, weather: str | None) -> str:
+def _find_condition(folder: str, weather: str | None) -> str:
     """Return the condition of an image from its folder and the weather in its name."""
     if weather is None:
         return CLEAR
@@ -111,39 +111,41 @@ def _condition(folder: str, weather: str | None) -> str:
 
 
 def _is_weather(root: Path) -> bool:
-    return (root / "gtFine").is_dir() and bool(_weather_folders(root))
+    return (root / "gtFine").is_dir() and bool(_list_weather_folders(root))
 
 
-def _city_splits(root: Path) -> list[str]:
-    there = (folder.name for name in _weather_folders(root) for folder in folders_in(root / name))
+def _list_city_splits(root: Path) -> list[str]:
+    there = (
+        folder.name for name in _list_weather_folders(root) for folder in folders_in(root / name)
+    )
     return list(dict.fromkeys(there))
 
 
 def _find_city(root: Path, split: str) -> MaskPairs:
     images: dict[str, str] = {}
     conditions: dict[str, str] = {}
-    for folder in _weather_folders(root):
+    for folder in _list_weather_folders(root):
         inner = f"{folder}/{split}"
-        for name in _names(root / inner):
+        for name in _list_names(root / inner):
             image = f"{inner}/{name}"
             match = _FAMILY.fullmatch(PurePosixPath(name).stem)
             key = match["stem"] if match else PurePosixPath(name).stem
             images[image] = str(PurePosixPath(name).with_name(key))
-            conditions[image] = _condition(folder, match["weather"] if match else None)
-    masks, space = _city_masks(root, f"gtFine/{split}", "_gtFine")
+            conditions[image] = _find_condition(folder, match["weather"] if match else None)
+    masks, space = _find_city_masks(root, f"gtFine/{split}", "_gtFine")
     # Only some images have copies with fog and rain.
     is_subset = CLEAR not in conditions.values()
     return MaskPairs(pair(images, masks, where=str(root), subset=is_subset), space, conditions)
 
 
-def _city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], LabelSpace]:
+def _find_city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], LabelSpace]:
     """Return the label maps of a folder: those with training ids, else with all ids of Cityscapes."""
-    names = _names(root / inner)
+    names = _list_names(root / inner)
     for ending, space in (("_labelTrainIds", cityscapes_train_ids), ("_labelIds", cityscapes_ids)):
         end = f"{mark}{ending}"
         chosen = [name for name in names if PurePosixPath(name).stem.endswith(end)]
         if chosen:
-            found = {str(_bare(name, end)): f"{inner}/{name}" for name in chosen}
+            found = {str(_strip_ending(name, end)): f"{inner}/{name}" for name in chosen}
             return found, space()
     raise InputError(
         f"{root / inner} has no label maps; expected files called "
@@ -151,7 +153,7 @@ def _city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], Labe
     )
 
 
-def _bare(name: str, ending: str) -> PurePosixPath:
+def _strip_ending(name: str, ending: str) -> PurePosixPath:
     path = PurePosixPath(name)
     return path.with_name(path.stem.removesuffix(ending))
 
@@ -163,7 +165,7 @@ def _is_acdc(root: Path) -> bool:
     return (root / "rgb_anon").is_dir() and (root / "gt").is_dir()
 
 
-def _acdc_splits(root: Path) -> list[str]:
+def _list_acdc_splits(root: Path) -> list[str]:
     conditions = folders_in(root / "rgb_anon")
     there = (folder.name for condition in conditions for folder in folders_in(condition))
     # The reference images under normal conditions have no label maps.
@@ -179,11 +181,11 @@ def _find_acdc(root: Path, split: str) -> MaskPairs:
         inner = f"{condition.name}/{split}"
         if not (root / "rgb_anon" / inner).is_dir():
             continue
-        for name in _names(root / "rgb_anon" / inner):
+        for name in _list_names(root / "rgb_anon" / inner):
             image = f"rgb_anon/{inner}/{name}"
-            images[image] = f"{inner}/{_bare(name, '_rgb_anon')}"
+            images[image] = f"{inner}/{_strip_ending(name, '_rgb_anon')}"
             conditions[image] = condition.name
-        found, space = _city_masks(root, f"gt/{inner}", "_gt")
+        found, space = _find_city_masks(root, f"gt/{inner}", "_gt")
         masks |= {f"{inner}/{key}": mask for key, mask in found.items()}
         spaces.append(space)
     if len({id(space) for space in spaces}) > 1:
@@ -198,10 +200,10 @@ def _find_acdc(root: Path, split: str) -> MaskPairs:
 
 
 def _is_ade20k(root: Path) -> bool:
-    return bool(_ade20k_splits(root))
+    return bool(_list_ade20k_splits(root))
 
 
-def _ade20k_splits(root: Path) -> list[str]:
+def _list_ade20k_splits(root: Path) -> list[str]:
     names = ("training", "validation")
     return [
         name
@@ -211,13 +213,13 @@ def _ade20k_splits(root: Path) -> list[str]:
 
 
 def _find_ade20k(root: Path, split: str) -> MaskPairs:
-    return MaskPairs(_beside(root, f"images/{split}", f"annotations/{split}"), ade20k())
+    return MaskPairs(_pair_by_stem(root, f"images/{split}", f"annotations/{split}"), ade20k())
 
 
 # ---------------------------------------------------------------- Pascal VOC
 
 
-def _voc_home(root: Path) -> Path | None:
+def _find_voc_home(root: Path) -> Path | None:
     first = [] if not root.is_dir() else folders_in(root)
     inner = [folder for outer in first for folder in folders_in(outer)]
     there = [one for one in (root, *first, *inner) if _has_masks_of_voc(one)]
@@ -228,23 +230,23 @@ def _has_masks_of_voc(folder: Path) -> bool:
     return (folder / "JPEGImages").is_dir() and (folder / "SegmentationClass").is_dir()
 
 
-def _voc_lists(root: Path) -> list[Path]:
-    home = _voc_home(root)
+def _list_voc_lists(root: Path) -> list[Path]:
+    home = _find_voc_home(root)
     lists = [] if home is None else sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
     return [path for path in lists if path.is_file()]
 
 
-def _voc_splits(root: Path) -> list[str]:
-    return [path.stem for path in _voc_lists(root)] or ["all"]
+def _list_voc_splits(root: Path) -> list[str]:
+    return [path.stem for path in _list_voc_lists(root)] or ["all"]
 
 
 def _find_voc(root: Path, split: str) -> MaskPairs:
-    home = _voc_home(root)
+    home = _find_voc_home(root)
     assert home is not None
     above = home.relative_to(root).as_posix()
-    images = _stems_in(root, _join(above, "JPEGImages"))
-    masks = _stems_in(root, _join(above, "SegmentationClass"))
-    listed = next((path for path in _voc_lists(root) if path.stem == split), None)
+    images = _list_stems(root, join_below(above, "JPEGImages"))
+    masks = _list_stems(root, join_below(above, "SegmentationClass"))
+    listed = next((path for path in _list_voc_lists(root) if path.stem == split), None)
     if listed is None:
         # Most images of VOC have only boxes.
         images = {stem: name for stem, name in images.items() if stem in masks}
@@ -256,7 +258,7 @@ def _find_voc(root: Path, split: str) -> MaskPairs:
         if gone:
             raise InputError(
                 f"{listed}: {len(gone):,} of its {plural(len(wanted), 'image is', 'images are')} not in "
-                f"{_join(above, 'JPEGImages')} (first: {gone[0]})."
+                f"{join_below(above, 'JPEGImages')} (first: {gone[0]})."
             )
         images = {stem: images[stem] for stem in wanted}
         masks = {stem: name for stem, name in masks.items() if stem in images}
@@ -270,7 +272,7 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "photos")
 _MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label_maps", "SegmentationClass")
 
 
-def mask_folders(root: Path) -> tuple[str, str] | None:
+def find_mask_folders(root: Path) -> tuple[str, str] | None:
     """Return the folder of images and the folder of label maps if there is one of each, or None.
 
     Label maps are recognized by their files, which have one channel.
@@ -297,57 +299,53 @@ def find_beside(root: Path, images: str, masks: str) -> MaskPairs:
     Raises:
         InputError: an image without label map or a label map without image.
     """
-    return MaskPairs(_beside(root, images, masks), None)
+    return MaskPairs(_pair_by_stem(root, images, masks), None)
 
 
 def _find_masks(root: Path, split: str) -> MaskPairs:
-    folders = mask_folders(root)
+    folders = find_mask_folders(root)
     assert folders is not None
     return find_beside(root, *folders)
 
 
-def _beside(root: Path, images: str, masks: str) -> dict[str, str]:
-    return pair_by_stem(_names_in(root, images), _names_in(root, masks), where=str(root))
+def _pair_by_stem(root: Path, images: str, masks: str) -> dict[str, str]:
+    return pair_by_stem(_list_names_in(root, images), _list_names_in(root, masks), where=str(root))
 
 
-def _stems_in(root: Path, inner: str) -> dict[str, str]:
-    return stems(_names_in(root, inner))
+def _list_stems(root: Path, inner: str) -> dict[str, str]:
+    return stems(_list_names_in(root, inner))
 
 
-def _names_in(root: Path, inner: str) -> dict[str, str]:
-    return {name: _join(inner, name) for name in _names(root / inner)}
+def _list_names_in(root: Path, inner: str) -> dict[str, str]:
+    return {name: join_below(inner, name) for name in _list_names(root / inner)}
 
 
-def _join(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"
-
-
-def _names(folder: Path) -> tuple[str, ...]:
+def _list_names(folder: Path) -> tuple[str, ...]:
     return find_images(folder).names
 
 
-def _only(name: str) -> Callable[[Path], list[str]]:
+def _list_single_split(name: str) -> Callable[[Path], list[str]]:
     return lambda root: [name]
 
 
 LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
-    "cityscapes": LabelMapLayout("Cityscapes", is_cityscapes, _city_splits, "val", _find_city),
-    "acdc": LabelMapLayout("ACDC", _is_acdc, _acdc_splits, "val", _find_acdc),
+    "cityscapes": LabelMapLayout("Cityscapes", is_cityscapes, _list_city_splits, "val", _find_city),
+    "acdc": LabelMapLayout("ACDC", _is_acdc, _list_acdc_splits, "val", _find_acdc),
     "cityscapes weather": LabelMapLayout(
-        "Foggy or Rainy Cityscapes", _is_weather, _city_splits, "val", _find_city
+        "Foggy or Rainy Cityscapes", _is_weather, _list_city_splits, "val", _find_city
     ),
-    "ade20k": LabelMapLayout("ADE20K", _is_ade20k, _ade20k_splits, "validation", _find_ade20k),
+    "ade20k": LabelMapLayout("ADE20K", _is_ade20k, _list_ade20k_splits, "validation", _find_ade20k),
     "voc masks": LabelMapLayout(
         "Pascal VOC, SegmentationClass",
-        lambda root: _voc_home(root) is not None,
-        _voc_splits,
+        lambda root: _find_voc_home(root) is not None,
+        _list_voc_splits,
         "val",
         _find_voc,
     ),
     "masks": LabelMapLayout(
         "images and label maps",
-        lambda root: mask_folders(root) is not None,
-        _only("all"),
+        lambda root: find_mask_folders(root) is not None,
+        _list_single_split("all"),
         "all",
         _find_masks,
     ),
@@ -367,12 +365,12 @@ def find_label_maps(request: Request) -> FoundDataset:
         except InputError as error:
             parts.append(Part(name, "", (), (), problem=error))
             continue
-        maps = folders_of(found.masks.values())
-        parts.append(Part(name, maps[0], folders_of(found.masks), tuple(found.masks)))
+        maps = list_top_folders(found.masks.values())
+        parts.append(Part(name, maps[0], list_top_folders(found.masks), tuple(found.masks)))
     return FoundDataset(path, request.layout, path, tuple(parts))
 
 
-def folders_of(names: Iterable[str]) -> tuple[str, ...]:
+def list_top_folders(names: Iterable[str]) -> tuple[str, ...]:
     """Return the unique first two folders of paths."""
     tops = ("/".join(PurePosixPath(name).parts[:-1][:2]) or "." for name in names)
     return tuple(dict.fromkeys(tops))

@@ -9,18 +9,22 @@ from typing import final
 from shiftproof.errors import InputError
 from shiftproof.report import wording
 from shiftproof.report.anytime import tables
-from shiftproof.report.anytime.sections import draws_section, overview_section, reading_of
-from shiftproof.report.anytime.wording import tell_end
+from shiftproof.report.anytime.sections import (
+    build_draws_section,
+    build_overview_section,
+    reading_of,
+)
+from shiftproof.report.anytime.wording import describe_end
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    byline,
-    describe_drawn_frost,
+    build_numbers_section,
+    build_settings_section,
+    describe_generated_frost,
     list_broken_files,
-    numbers_section,
-    run_names,
-    settings_section,
+    make_byline,
+    name_runs,
 )
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnytimeRun
@@ -48,23 +52,23 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
             )
         [run] = runs
         scores = run.scores
-        frost = describe_drawn_frost(run)
+        frost = describe_generated_frost(run)
         sections = [
-            overview_section(scores),
-            draws_section(scores),
+            build_overview_section(scores),
+            build_draws_section(scores),
             list_broken_files(runs, BROKEN),
-            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
-            settings_section(runs),
+            build_numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            build_settings_section(runs),
             reading_of(scores),
         ]
         names = [one.title or one.name for one in scores.models]
         counts = [wording.plural(scores.used or 0, "image"), f"{len(scores.cells)} cells"]
         return Document(
-            title=f"{scores.headline.title} of {wording.listing(names)}",
+            title=f"{scores.headline.title} of {wording.join_list(names)}",
             kicker="Anytime run",
             short="One number, anytime",
-            byline=[byline(run, run_names(runs)[0], counts)],
-            lead=[tell_end(scores)],
+            byline=[make_byline(run, name_runs(runs)[0], counts)],
+            lead=[describe_end(scores)],
             sections=[section for section in sections if section is not None],
             warnings=[] if frost is None else [frost],
         )

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftproof.report import wording
-from shiftproof.report.anytime.wording import tell_difference, tell_end, tell_model
-from shiftproof.report.sections import Section, reading_section
+from shiftproof.report.anytime.wording import describe_difference, describe_end, describe_model
+from shiftproof.report.sections import Section, build_reading_section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.lines import Axis, Line, plot_lines, write_percent
-from shiftproof.runs.scores.anytime import AnytimeScores, CellDraws, Narrowed
+from shiftproof.runs.scores.anytime import AnytimeEstimate, AnytimeScores, CellDraws
 
 _START = 0.25
 """Before this share of the path every interval is so wide that it would hide the rest."""
 
 
-def overview_section(scores: AnytimeScores) -> Section:
+def build_overview_section(scores: AnytimeScores) -> Section:
     """Build the number in words, and how it narrowed."""
     asked = scores.differences if scores.compare else scores.models
     return Section(
@@ -27,12 +27,12 @@ def overview_section(scores: AnytimeScores) -> Section:
         "anytime_overview.html.j2",
         {
             "words": [
-                *(tell_model(scores, one) for one in scores.models),
-                *(tell_difference(scores, one) for one in scores.differences),
-                tell_end(scores),
+                *(describe_model(scores, one) for one in scores.models),
+                *(describe_difference(scores, one) for one in scores.differences),
+                describe_end(scores),
             ],
-            "legend": charts.legend(
-                (look, one.title, "") for look, one in zip(_looks(asked), asked, strict=True)
+            "legend": charts.make_legend(
+                (series, one.title, "") for series, one in zip(_looks(asked), asked, strict=True)
             ),
             "chart": _plot_path(scores, asked),
             "level": wording.level(scores.interval.level),
@@ -41,7 +41,7 @@ def overview_section(scores: AnytimeScores) -> Section:
     )
 
 
-def _looks(asked: Sequence[Narrowed]) -> list[SeriesStyle]:
+def _looks(asked: Sequence[AnytimeEstimate]) -> list[SeriesStyle]:
     return [
         SeriesStyle(
             one.name if one.against is None else f"{one.name} {wording.MINUS} {one.against}", place
@@ -50,14 +50,14 @@ def _looks(asked: Sequence[Narrowed]) -> list[SeriesStyle]:
     ]
 
 
-def _plot_path(scores: AnytimeScores, asked: Sequence[Narrowed]) -> Any:
+def _plot_path(scores: AnytimeScores, asked: Sequence[AnytimeEstimate]) -> Any:
     first = min(int(_START * len(scores.passes)), max(len(scores.passes) - 2, 0))
     shown = [figure for one in asked for figure in one.path[first:]]
     low, high = min(one.lower for one in shown), max(one.upper for one in shown)
     room = 0.05 * (high - low or 0.01)
     lines = [
-        Line(look, list(zip(scores.passes[first:], one.path[first:], strict=True)))
-        for look, one in zip(_looks(asked), asked, strict=True)
+        Line(series, list(zip(scores.passes[first:], one.path[first:], strict=True)))
+        for series, one in zip(_looks(asked), asked, strict=True)
     ]
     what = "difference of " if scores.compare else ""
     return plot_lines(
@@ -65,12 +65,13 @@ def _plot_path(scores: AnytimeScores, asked: Sequence[Narrowed]) -> Any:
         Axis(scores.passes[first], scores.passes[-1], "pairs asked", lambda value: f"{value:,.0f}"),
         Axis(low - room, high + room, f"{what}{scores.headline.title}, %", write_percent),
         spoken=" ".join(
-            (tell_difference if scores.compare else tell_model)(scores, one) for one in asked
+            (describe_difference if scores.compare else describe_model)(scores, one)
+            for one in asked
         ),
     )
 
 
-def draws_section(scores: AnytimeScores) -> Section:
+def build_draws_section(scores: AnytimeScores) -> Section:
     """Build the number of evaluated images and the estimated error of each cell."""
     found: dict[str, dict[int, CellDraws]] = {}
     for cell in scores.cells:
@@ -88,7 +89,8 @@ def draws_section(scores: AnytimeScores) -> Section:
                 {
                     "title": wording.corruption_title(name),
                     "cells": [
-                        _cell(row.get(severity), most, scores) for severity in scores.severities
+                        _make_cell(row.get(severity), most, scores)
+                        for severity in scores.severities
                     ],
                 }
                 for name, row in found.items()
@@ -97,7 +99,7 @@ def draws_section(scores: AnytimeScores) -> Section:
     )
 
 
-def _cell(cell: CellDraws | None, most: int, scores: AnytimeScores) -> dict[str, object]:
+def _make_cell(cell: CellDraws | None, most: int, scores: AnytimeScores) -> dict[str, object]:
     if cell is None:
         return {"images": wording.NONE, "share": 0, "errors": ""}
     return {
@@ -109,7 +111,7 @@ def _cell(cell: CellDraws | None, most: int, scores: AnytimeScores) -> dict[str,
 
 def reading_of(scores: AnytimeScores) -> Section:
     """Build the words on how to read the page."""
-    return reading_section(
+    return build_reading_section(
         "anytime_reading.html.j2",
         {
             "level": wording.level(scores.interval.level),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shiftproof.report import wording
-from shiftproof.report.anytime.wording import tell_end
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.anytime.wording import describe_end
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
 from shiftproof.runs.scores.anytime import AnytimeScores
 
 
@@ -13,7 +13,7 @@ def summarize(scores: AnytimeScores) -> Table:
     scored = [*scores.models, *scores.differences]
     level = wording.level(scores.interval.level)
     headline = scores.headline
-    notes = [f"in %, {level} intervals, valid at every time of stopping", tell_end(scores)]
+    notes = [f"in %, {level} intervals, valid at every time of stopping", describe_end(scores)]
     if scores.reason is not None:
         notes.append(f"not mCE: {scores.reason}")
     broken = len(scores.images.broken)
@@ -45,4 +45,4 @@ def write_figures(scores: AnytimeScores) -> str:
         for name, error in cell.errors.items():
             place = [cell.corruption, cell.severity, cell.images]
             lines.append([name, "", *place, error, "", ""])
-    return csv_text(lines)
+    return write_csv(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.runs.scores.anytime import AnytimeScores, Narrowed
+from shiftproof.runs.scores.anytime import AnytimeEstimate, AnytimeScores
 
 _ENDINGS = {
     "precision": "It ended when the interval was as narrow as was asked",
@@ -20,7 +20,7 @@ def half_width(figure: Interval) -> str:
     return f"±{50 * (figure.upper - figure.lower):.2f} points"
 
 
-def tell_model(scores: AnytimeScores, one: Narrowed) -> str:
+def describe_model(scores: AnytimeScores, one: AnytimeEstimate) -> str:
     """Describe the number of a model and its interval."""
     return (
         f"{scores.headline.title} of {one.title or one.name} is {wording.share(one.figure.value)} "
@@ -28,7 +28,7 @@ def tell_model(scores: AnytimeScores, one: Narrowed) -> str:
     )
 
 
-def tell_difference(scores: AnytimeScores, one: Narrowed) -> str:
+def describe_difference(scores: AnytimeScores, one: AnytimeEstimate) -> str:
     """Say which of two models is better, as far as it is decided."""
     title = scores.headline.title
     span = f"{wording.points(one.figure.lower)} to {wording.points(one.figure.upper)} points"
@@ -38,7 +38,7 @@ def tell_difference(scores: AnytimeScores, one: Narrowed) -> str:
     return f"{title} of {one.name} is {word} than that of {one.against} ({span})."
 
 
-def tell_end(scores: AnytimeScores) -> str:
+def describe_end(scores: AnytimeScores) -> str:
     """Say why the run ended, and what it took."""
     share = scores.asked / scores.pairs
     return (

@@ -10,22 +10,22 @@ from shiftproof.errors import InputError
 from shiftproof.report import gallery, wording
 from shiftproof.report.breaking import tables
 from shiftproof.report.breaking.sections import (
-    curves_section,
-    gallery_section,
-    overview_section,
+    build_curves_section,
+    build_gallery_section,
+    build_overview_section,
+    describe_models,
     reading_of,
-    tell_models,
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    byline,
-    describe_drawn_frost,
+    build_numbers_section,
+    build_settings_section,
+    describe_generated_frost,
     list_broken_files,
-    numbers_section,
-    run_names,
-    settings_section,
+    make_byline,
+    name_runs,
 )
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
@@ -60,14 +60,14 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             )
             for place, model in enumerate(scores.models)
         ]
-        frost = describe_drawn_frost(run)
+        frost = describe_generated_frost(run)
         sections = [
-            overview_section(scores, looks),
-            curves_section(scores, looks),
-            gallery_section(run, pictures),
+            build_overview_section(scores, looks),
+            build_curves_section(scores, looks),
+            build_gallery_section(run, pictures),
             list_broken_files(runs, BROKEN),
-            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
-            settings_section(runs),
+            build_numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            build_settings_section(runs),
             reading_of(scores),
         ]
         counts = [
@@ -75,12 +75,12 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             wording.plural(len(scores.corruptions), "corruption"),
         ]
         return Document(
-            title=f"Where {wording.listing([look.label for look in looks])} "
+            title=f"Where {wording.join_list([series.label for series in looks])} "
             + ("breaks" if len(looks) == 1 else "break"),
             kicker="Breaking points",
             short="Breaking points",
-            byline=[byline(run, run_names(runs)[0], counts)],
-            lead=tell_models(scores)[:1],
+            byline=[make_byline(run, name_runs(runs)[0], counts)],
+            lead=describe_models(scores)[:1],
             sections=[section for section in sections if section is not None],
             warnings=[] if frost is None else [frost],
         )

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.breaking.tables import tell_recovered
+from shiftproof.report.breaking.tables import describe_recovered
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.sections import Section, reading_section
+from shiftproof.report.sections import Section, build_reading_section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.svg.lines import Axis, Line, plot_lines, write_percent
@@ -17,17 +17,17 @@ from shiftproof.runs.run import BreakingRun
 from shiftproof.runs.scores.breaking import BreakingGallery, BreakingScores, BrokenPicture
 
 
-def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Section:
+def build_overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Section:
     """Build the mean breaking severity under each corruption, and the errors that it means."""
     rows = [
         {
             "title": wording.corruption_title(name),
-            "bars": charts.bars(
+            "bars": charts.draw_bars(
                 [
-                    (look, model.corruptions[place].severity)
-                    for look, model in zip(looks, scores.models, strict=True)
+                    (series, model.corruptions[place].severity)
+                    for series, model in zip(looks, scores.models, strict=True)
                 ],
-                title=wording.corruption_title(name), top=5.0, spelling=NUMBERS,
+                title=wording.corruption_title(name), top=5.0, number_format=NUMBERS,
             ),
             "figures": [
                 {
@@ -46,10 +46,10 @@ def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Se
         "Breaking severity",
         "breaking_overview.html.j2",
         {
-            "words": tell_models(scores),
-            "legend": charts.legend((look, "", "") for look in looks),
-            "axis": charts.axis(5.0, spelling=NUMBERS),
-            "labels": [look.label for look in looks],
+            "words": describe_models(scores),
+            "legend": charts.make_legend((series, "", "") for series in looks),
+            "axis": charts.draw_axis(5.0, number_format=NUMBERS),
+            "labels": [series.label for series in looks],
             "rows": rows,
             "level": wording.level(scores.interval.level),
             "reason": scores.reason,
@@ -57,7 +57,7 @@ def overview_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Se
     )
 
 
-def tell_models(scores: BreakingScores) -> list[str]:
+def describe_models(scores: BreakingScores) -> list[str]:
     """Say of each model where its answers break, and of each other whether it holds longer."""
     found = []
     for model in scores.models:
@@ -67,7 +67,7 @@ def tell_models(scores: BreakingScores) -> list[str]:
             f"{wording.share(model.error.value)} over severities 1 to 5"
         )
         mce = "" if model.mce is None else f", and an mCE of {wording.share(model.mce.value)}"
-        found += [f"{said}{mce}.", tell_recovered(model)]
+        found += [f"{said}{mce}.", describe_recovered(model)]
     for one in scores.differences:
         change = f"{NUMBERS.change(one.severity.value)} ({NUMBERS.change_span(one.severity)})"
         decided = "" if not one.severity.spans_zero else "; that may be chance"
@@ -80,16 +80,16 @@ def _number(figure: Interval) -> str:
     return f"{NUMBERS.figure(figure.value)} ({low} to {high})"
 
 
-def curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Section:
+def build_curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Section:
     """Build the share of images that are still right along the severity, a panel per corruption."""
     panels = []
     for place, name in enumerate(scores.corruptions):
         lines = [
             Line(
-                look,
+                series,
                 list(zip((0.0, *scores.levels), model.corruptions[place].curve, strict=True)),
             )
-            for look, model in zip(looks, scores.models, strict=True)
+            for series, model in zip(looks, scores.models, strict=True)
         ]
         title = wording.corruption_title(name)
         panels.append(
@@ -110,14 +110,14 @@ def curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -> Sect
         "Curves",
         "breaking_curves.html.j2",
         {
-            "legend": charts.legend((look, "", "") for look in looks),
+            "legend": charts.make_legend((series, "", "") for series in looks),
             "panels": panels,
             "level": wording.level(scores.interval.level),
         },
     )
 
 
-def gallery_section(run: BreakingRun, pictures: Pictures) -> Section | None:
+def build_gallery_section(run: BreakingRun, pictures: Pictures) -> Section | None:
     """Build the images at their breaking points."""
     sheets = run.gallery(BreakingGallery).sheets[: pictures.sheets]
     if not sheets:
@@ -134,7 +134,7 @@ def gallery_section(run: BreakingRun, pictures: Pictures) -> Section | None:
                     "id": sheet.id,
                     "label": sheet.label or "",
                     "uri": pictures.uri(sheet.clean),
-                    "pictures": [_picture(one, pictures) for one in sheet.pictures],
+                    "pictures": [_make_picture(one, pictures) for one in sheet.pictures],
                 }
                 for sheet in sheets
             ],
@@ -142,7 +142,7 @@ def gallery_section(run: BreakingRun, pictures: Pictures) -> Section | None:
     )
 
 
-def _picture(one: BrokenPicture, pictures: Pictures) -> dict[str, str | None]:
+def _make_picture(one: BrokenPicture, pictures: Pictures) -> dict[str, str | None]:
     title = wording.corruption_title(one.corruption)
     at = "never broken" if one.severity is None else f"severity {one.severity:.2f}"
     return {
@@ -156,7 +156,7 @@ def _picture(one: BrokenPicture, pictures: Pictures) -> dict[str, str | None]:
 
 def reading_of(scores: BreakingScores) -> Section:
     """Build the words on how to read the page."""
-    return reading_section(
+    return build_reading_section(
         "breaking_reading.html.j2",
         {
             "level": wording.level(scores.interval.level),

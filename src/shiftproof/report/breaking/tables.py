@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
-from shiftproof.report.wording import NUMBERS, SHARES, Spelling
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
+from shiftproof.report.wording import NUMBERS, SHARES, NumberFormat
 from shiftproof.runs.resamples import group_of
 from shiftproof.runs.scores.breaking import BreakingScores, ModelBreaking
 
@@ -16,20 +16,22 @@ def summarize(scores: BreakingScores) -> Table:
     """Return the mean breaking severity over and under each corruption, and the errors that it means."""
     scored = [*scores.models, *scores.differences]
     rows = [
-        _row(
+        _make_row(
             "summary",
             "severity",
             "Breaking severity",
             [one.severity for one in scored],
             NUMBERS,
         ),
-        _row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
-        _row("summary", "error", "Error it means", [one.error for one in scored], SHARES),
+        _make_row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
+        _make_row("summary", "error", "Error it means", [one.error for one in scored], SHARES),
     ]
     if scores.reason is None:
-        rows.append(_row("summary", "mce", "mCE it means", [one.mce for one in scored], SHARES))
+        rows.append(
+            _make_row("summary", "mce", "mCE it means", [one.mce for one in scored], SHARES)
+        )
     rows += [
-        _row(
+        _make_row(
             "corruption", name, wording.corruption_title(name),
             [one.corruptions[place].severity for one in scored], NUMBERS,
         )
@@ -39,7 +41,7 @@ def summarize(scores: BreakingScores) -> Table:
     notes = [
         f"severities from 0 (wrong clean) to 5 (never broken), errors in %, {level} intervals over "
         "images",
-        tell_recovered(scores.models[0]),
+        describe_recovered(scores.models[0]),
     ]
     if scores.images.broken:
         notes.append(
@@ -50,19 +52,23 @@ def summarize(scores: BreakingScores) -> Table:
         rows=tuple(rows),
         caption=f"Mean breaking severity, 0 to 5, and errors in %, {level} intervals over images.",
         notes=tuple(notes),
-        spelling=NUMBERS,
+        number_format=NUMBERS,
     )
 
 
-def _row(
-    kind: str, name: str, title: str, figures: Sequence[Interval | None], spelling: Spelling
+def _make_row(
+    kind: str,
+    name: str,
+    title: str,
+    figures: Sequence[Interval | None],
+    number_format: NumberFormat,
 ) -> Row:
     group = group_of(name) if kind == "corruption" else ""
-    measure = "severity" if spelling is NUMBERS else "share"
-    return Row(kind, name, title, group, measure, tuple(figures), spelling)
+    measure = "severity" if number_format is NUMBERS else "share"
+    return Row(kind, name, title, group, measure, tuple(figures), number_format)
 
 
-def tell_recovered(model: ModelBreaking) -> str:
+def describe_recovered(model: ModelBreaking) -> str:
     """Say how often an answer came back beyond its breaking point."""
     if not model.checked:
         return "No answer broke that could be asked once more beyond its breaking point."
@@ -86,4 +92,4 @@ def write_figures(scores: BreakingScores) -> str:
                 [*front, "right", round(level, 6), *ends(figure)]
                 for level, figure in zip((0.0, *scores.levels), one.curve, strict=False)
             ]
-    return csv_text(lines)
+    return write_csv(lines)

@@ -10,21 +10,21 @@ import numpy as np
 from shiftproof.metrics.calibration import BINS, bin_index
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.listing import Chart, Item, Listing, lay_out
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.listing import Chart, Item, Listing, build_section
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Spot, Trace
-from shiftproof.runs.records.classification import read_answers
+from shiftproof.runs.records.classification import read_class_predictions
 from shiftproof.runs.scores.classification import ClassNames
 from shiftproof.runs.scores.reading import clean_text, read_form
 from shiftproof.types import CLEAN, F64, I64, Cell
 
-LEAST_IN_BIN = 10
+MIN_IN_BIN = 10
 """Answers of a bin that is drawn: the share of fewer is mostly chance."""
 
-MOST_PAIRS = 10
-MOST_MODELS = 6
+MAX_PAIRS = 10
+MAX_MODELS = 6
 """Models whose confusions are listed; the run's records have the others'."""
 
 
@@ -50,7 +50,7 @@ class Tally:
         found: dict[tuple[int, int], int] = {}
         for cell in cells:
             path = entry.run.folder.records_file(entry.scored.name, cell)
-            target, prediction, confidence = read_answers(path)
+            target, prediction, confidence = read_class_predictions(path)
             place = bin_index(confidence, BINS)
             answers += np.bincount(place, minlength=BINS)
             right += np.bincount(place, weights=target == prediction, minlength=BINS)
@@ -84,7 +84,7 @@ class _Counted:
     corrupted: Tally
 
 
-def answers_sections(shown: Shown) -> list[Section]:
+def build_answers_sections(shown: PageContent) -> list[Section]:
     """Build the reliability diagram and the confusions; none for runs without records."""
     counted = [
         _Counted(entry, Tally.over(entry, [CLEAN]), Tally.over(entry, list_cells(entry)))
@@ -93,7 +93,7 @@ def answers_sections(shown: Shown) -> list[Section]:
     ]
     if not counted or not any(one.clean.answers.sum() for one in counted):
         return []
-    return [_reliability(shown, counted), _confusions(counted)]
+    return [_make_reliability(shown, counted), _make_confusions(counted)]
 
 
 def list_cells(entry: Entry) -> list[Cell]:
@@ -112,10 +112,10 @@ def _has_records(entry: Entry) -> bool:
 # ---------------------------------------------------------------- reliability
 
 
-def _reliability(shown: Shown, counted: Sequence[_Counted]) -> Section:
+def _make_reliability(shown: PageContent, counted: Sequence[_Counted]) -> Section:
     clean = [(one.entry, one.clean) for one in counted]
     corrupted = [(one.entry, one.corrupted) for one in counted]
-    return lay_out(
+    return build_section(
         "reliability",
         "Reliability of the confidences",
         "Reliability",
@@ -123,16 +123,16 @@ def _reliability(shown: Shown, counted: Sequence[_Counted]) -> Section:
             "Answers in bins by their confidence. The horizontal axis is the mean confidence of a bin, "
             "the vertical axis the share of right answers in it. On the dashed line a confidence of 80 % "
             "is right in 80 of 100 cases; below it the model is too sure.",
-            *(_tell_belief(one) for one in counted),
+            *(_describe_calibration(one) for one in counted),
         ],
-        legend=figures.legend([entry for entry in shown.entries if _has_records(entry)]),
+        legend=figures.make_legend([entry for entry in shown.entries if _has_records(entry)]),
         charts=[
             _draw(title, tallies)
             for title, tallies in (("Clean images", clean), ("Corrupted images", corrupted))
-            if any((tally.answers >= LEAST_IN_BIN).any() for _, tally in tallies)
+            if any((tally.answers >= MIN_IN_BIN).any() for _, tally in tallies)
         ],
         notes=[
-            f"{BINS} bins of equal width (Guo et al. 2017); bins of fewer than {LEAST_IN_BIN} answers "
+            f"{BINS} bins of equal width (Guo et al. 2017); bins of fewer than {MIN_IN_BIN} answers "
             "are left out of the drawing."
         ],
     )
@@ -141,21 +141,21 @@ def _reliability(shown: Shown, counted: Sequence[_Counted]) -> Section:
 def _draw(title: str, tallies: Sequence[tuple[Entry, Tally]]) -> Chart:
     spots, traces = [], []
     for entry, tally in tallies:
-        kept = tally.answers >= LEAST_IN_BIN
+        kept = tally.answers >= MIN_IN_BIN
         counts = tally.answers[kept]
         sure, right = tally.sure[kept] / counts, tally.right[kept] / counts
         points = list(zip(sure.tolist(), right.tolist(), strict=True))
-        traces.append(Trace(points, entry.look))
+        traces.append(Trace(points, entry.series))
         spots += [
             Spot(
-                entry.look, x, y,
+                entry.series, x, y,
                 f"{entry.label}: {wording.share(x)} sure, {wording.share(y)} right, "
                 f"{wording.plural(int(count), 'answer')}",
             )
             for (x, y), count in zip(points, counts.tolist(), strict=True)
         ]  # fmt: skip
     told = "; ".join(spot.words for spot in spots)
-    drawn = charts.scatter(
+    drawn = charts.draw_scatter(
         spots,
         title=f"{title}: right against confidence. {told}",
         across="confidence, %",
@@ -166,9 +166,9 @@ def _draw(title: str, tallies: Sequence[tuple[Entry, Tally]]) -> Chart:
     return Chart(drawn, title)
 
 
-def _tell_belief(one: _Counted) -> str:
+def _describe_calibration(one: _Counted) -> str:
     """Say by how many points a model is too sure, clean and corrupted, and what follows."""
-    clean, corrupted = (_excess(tally) for tally in (one.clean, one.corrupted))
+    clean, corrupted = (_make_excess(tally) for tally in (one.clean, one.corrupted))
     if clean is None or corrupted is None:
         return ""
     return (
@@ -177,7 +177,7 @@ def _tell_belief(one: _Counted) -> str:
     )
 
 
-def _excess(tally: Tally) -> float | None:
+def _make_excess(tally: Tally) -> float | None:
     total = tally.answers.sum()
     return float((tally.sure.sum() - tally.right.sum()) / total) if total else None
 
@@ -189,10 +189,10 @@ def _spell_excess(excess: float) -> str:
 # ---------------------------------------------------------------- confusions
 
 
-def _confusions(counted: Sequence[_Counted]) -> Section:
-    shown = counted[:MOST_MODELS]
+def _make_confusions(counted: Sequence[_Counted]) -> Section:
+    shown = counted[:MAX_MODELS]
     left = len(counted) - len(shown)
-    return lay_out(
+    return build_section(
         "confusions",
         "Confusions between classes",
         "Confusions",
@@ -210,7 +210,7 @@ def _list_pairs(one: _Counted, named: bool) -> Listing:
     path = one.entry.run.path / "classes.json"
     names = read_form(path, ClassNames).names if path.is_file() else ()
     before, after = one.clean.confuse(), one.corrupted.confuse()
-    most = sorted(after, key=lambda pair: (-after[pair][0], pair))[:MOST_PAIRS]
+    most = sorted(after, key=lambda pair: (-after[pair][0], pair))[:MAX_PAIRS]
     rows = [
         [
             Item(_name(names, pair[0])),

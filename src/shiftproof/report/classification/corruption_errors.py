@@ -5,14 +5,14 @@ from __future__ import annotations
 from shiftproof.bench.published import PUBLISHED_MCE
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.references import place_among
-from shiftproof.report.listing import Item, Listing, lay_out, write_figure
+from shiftproof.report.listing import Item, Listing, build_section, write_figure
 from shiftproof.report.sections import Section
 from shiftproof.report.wording import SHARES
 
 
-def corruption_errors_section(shown: Shown) -> Section | None:
+def build_corruption_errors_section(shown: PageContent) -> Section | None:
     """Build CE per corruption, and the runs' mCE among published ones; None if mCE is not
     claimed.
     """
@@ -32,21 +32,21 @@ def corruption_errors_section(shown: Shown) -> Section | None:
     for title, summary in (("mCE", "mce"), ("Relative mCE", "relative_mce")):
         figures = [entry.scored.summary.get(summary) for entry in claimed]
         rows.append([Item(title), *(write_figure(SHARES, figure) for figure in figures)])
-    return lay_out(
+    return build_section(
         "corruption-errors",
         "Corruption errors, and published ones",
         "CE",
         words=[
             "CE is the error over the five severities, divided by AlexNet’s, in %: below 100 a model "
             "is better than AlexNet was. mCE is the mean over the 15 (Hendrycks & Dietterich 2019).",
-            *(sentence for entry in claimed if (sentence := _tell_worst(entry))),
+            *(sentence for entry in claimed if (sentence := _describe_worst(entry))),
         ],
         tables=[
             Listing("", heads, rows, totals=frozenset({"mCE", "Relative mCE"})),
             place_among(
                 "Among published models",
                 "mCE, %",
-                [(entry, figure) for entry in claimed if (figure := _mce(entry))],
+                [(entry, figure) for entry in claimed if (figure := _make_mce(entry))],
                 PUBLISHED_MCE,
                 lower_is_better=True,
                 note="Published figures are over all 50,000 validation images of ImageNet, corrupted "
@@ -56,14 +56,16 @@ def corruption_errors_section(shown: Shown) -> Section | None:
     )
 
 
-def _mce(entry: Entry) -> Interval | None:
+def _make_mce(entry: Entry) -> Interval | None:
     return entry.scored.summary.get("mce")
 
 
-def _tell_worst(entry: Entry) -> str:
+def _describe_worst(entry: Entry) -> str:
     beyond = [
         wording.corruption_title(name).lower()
         for name, figure in entry.scored.of_corruptions("ce").items()
         if figure.value > 1
     ]
-    return f"{entry.label} is worse than AlexNet under {wording.listing(beyond)}." if beyond else ""
+    return (
+        f"{entry.label} is worse than AlexNet under {wording.join_list(beyond)}." if beyond else ""
+    )

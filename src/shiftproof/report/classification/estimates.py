@@ -9,7 +9,7 @@ from shiftproof.counts import plural
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
 from shiftproof.runs.scores.classification import Detail, Estimator
@@ -19,72 +19,77 @@ from shiftproof.types import CLEAN, Cell
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import CellEstimate, ModelEstimate, StreamEstimate
 
-BELIEF = "How right is it on your images?"
-"""The title of the section of a stream; other sections point at it."""
+TITLE = "How accurate is it on your images?"
+"""Title of the section on a stream, to which other sections refer."""
 
 _NOTES = {
-    "atc": "Answers below a threshold of confidence count as wrong. The threshold is where, on "
-    "clean images, as many answers lie below as are wrong. Garg et al. 2022.",
-    "doc": "The accuracy is taken to fall by what the mean confidence falls by. Guillory et al. 2021.",
-    "disagreement": "The images that a model answers otherwise than the first one count as wrong. "
-    "Jiang et al. 2022 meant two networks trained apart; an adapted model shares its mistakes.",
+    "atc": "Predictions below a confidence threshold count as wrong. On the clean images, as many "
+    "predictions lie below the threshold as are wrong. Garg et al. 2022.",
+    "doc": "The accuracy is assumed to fall by as much as the mean confidence. Guillory et al. 2021.",
+    "disagreement": "Images whose prediction differs from the first model's count as wrong. Jiang et al. "
+    "2022 compare two independently trained networks; an adapted model shares the mistakes of its source.",
 }
 
 
 # ---------------------------------------------------------------- a run with labels
 
 
-def estimators_section(shown: Shown) -> Section | None:
-    """Build the section that holds the guesses against the truth; None where nothing was guessed."""
-    guessed = [entry for entry in shown.entries if entry.detail(Detail).estimators]
-    if not guessed:
+def build_estimators_section(shown: PageContent) -> Section | None:
+    """Build the section that compares estimated with true errors; None without estimates."""
+    estimated = [entry for entry in shown.entries if entry.detail(Detail).estimators]
+    if not estimated:
         return None
     titles = {
         estimator.name: estimator.title
-        for entry in guessed
+        for entry in estimated
         for estimator in entry.detail(Detail).estimators
     }
     return Section(
-        "known",
-        "How well could it have been known without labels?",
+        "estimators",
+        "How well can it be estimated without labels?",
         "Without labels",
-        "known.html.j2",
+        "estimators.html.j2",
         {
             "legend": [
-                {"label": entry.label, "key": figures.dot(entry.look), "title": "", "settings": ""}
-                for entry in guessed
+                {
+                    "label": entry.label,
+                    "key": figures.draw_dot(entry.series),
+                    "title": "",
+                    "settings": "",
+                }
+                for entry in estimated
             ],
-            "panels": _draw_panels(guessed, titles),
-            "sentences": [_sentence(entry) for entry in guessed],
+            "panels": _draw_panels(estimated, titles),
+            "sentences": [_make_sentence(entry) for entry in estimated],
             "rows": [
-                _estimator_row(entry, estimator)
-                for entry in guessed
+                _make_estimator_row(entry, estimator)
+                for entry in estimated
                 for estimator in entry.detail(Detail).estimators
             ],
             "titles": [_capital(title) for title in titles.values()],
             "cells": [
                 {
                     "model": entry.label,
-                    "cell": wording.cell_title(str(cell)),
+                    "cell": wording.title_cell(str(cell)),
                     "error": wording.percent(error),
-                    "estimates": [wording.percent(guesses.get(name)) for name in titles],
+                    "estimates": [wording.percent(estimates.get(name)) for name in titles],
                 }
-                for entry in guessed
-                for cell, error, guesses in _cells(entry)
+                for entry in estimated
+                for cell, error, estimates in _cells(entry)
             ],
         },
     )
 
 
-def _draw_panels(guessed: Sequence[Entry], titles: Mapping[str, str]) -> list[dict[str, object]]:
+def _draw_panels(estimated: Sequence[Entry], titles: Mapping[str, str]) -> list[dict[str, object]]:
     """Return a chart of estimated against true errors for each estimator, on common axes."""
-    spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
+    spots = {name: _make_spots(estimated, name, title) for name, title in titles.items()}
     furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
-    top = figures.nice_top(furthest)
+    top = figures.choose_top(furthest)
 
     def draw(name: str, title: str) -> dict[str, object]:
-        said = f"{_capital(title)}: estimated against true error. {_spoken(guessed, name)}"
-        chart = figures.scatter(
+        said = f"{_capital(title)}: estimated against true error. {_make_spoken(estimated, name)}"
+        chart = figures.draw_scatter(
             spots[name], title=said, across="true error, %", upward="estimated error, %", top=top
         )
         return {"title": _capital(title), "note": _NOTES.get(name, ""), "chart": chart}
@@ -92,14 +97,14 @@ def _draw_panels(guessed: Sequence[Entry], titles: Mapping[str, str]) -> list[di
     return [draw(name, title) for name, title in titles.items()]
 
 
-def _estimator_row(entry: Entry, estimator: Estimator) -> dict[str, str]:
+def _make_estimator_row(entry: Entry, estimator: Estimator) -> dict[str, str]:
     return {
         "model": entry.label,
         "estimator": _capital(estimator.title),
         "mean": wording.percent(estimator.mean_absolute_error),
         "spread": wording.percent(estimator.root_mean_square),
         "bias": wording.points(estimator.bias),
-        "worst": wording.cell_title(str(estimator.worst.cell)),
+        "worst": wording.title_cell(str(estimator.worst.cell)),
         "estimate": wording.percent(estimator.worst.estimate),
         "error": wording.percent(estimator.worst.error),
     }
@@ -115,57 +120,57 @@ def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:
     ]
 
 
-def _spots(guessed: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
+def _make_spots(estimated: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
     return [
         figures.Spot(
-            entry.look,
+            entry.series,
             error,
-            guesses[name],
-            f"{entry.label}, {wording.cell_title(str(cell))}: {title} "
-            f"{wording.share(guesses[name])}, true error {wording.share(error)}",
+            estimates[name],
+            f"{entry.label}, {wording.title_cell(str(cell))}: {title} "
+            f"{wording.share(estimates[name])}, true error {wording.share(error)}",
         )
-        for entry in guessed
-        for cell, error, guesses in _cells(entry)
-        if name in guesses
+        for entry in estimated
+        for cell, error, estimates in _cells(entry)
+        if name in estimates
     ]
 
 
-def _spoken(guessed: Sequence[Entry], name: str) -> str:
+def _make_spoken(estimated: Sequence[Entry], name: str) -> str:
     return "; ".join(
-        f"{entry.label}: {said.off_by(estimator)}"
-        for entry in guessed
+        f"{entry.label}: {said.describe_errors(estimator)}"
+        for entry in estimated
         for estimator in entry.detail(Detail).estimators
         if estimator.name == name
     )
 
 
-def _sentence(entry: Entry) -> str:
+def _make_sentence(entry: Entry) -> str:
     best = min(entry.detail(Detail).estimators, key=lambda estimator: estimator.root_mean_square)
     return (
-        f"For {entry.label} the {best.title} comes nearest: it is {said.off_by(best)}; "
-        f"{said.leaning(best.bias)}."
+        f"For {entry.label} the {best.title} comes nearest: it is {said.describe_errors(best)}; "
+        f"{said.describe_bias(best.bias)}."
     )
 
 
 # ---------------------------------------------------------------- a run without labels
 
 
-def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
+def build_stream_section(stream: StreamEstimate, shown: PageContent) -> Section:
     """Build the section on the estimates for a stream and their calibration."""
     looks = {entry.scored.name: entry for entry in shown.entries}
-    believed = [(looks[model.name], model) for model in stream.models if model.name in looks]
+    estimated = [(looks[model.name], model) for model in stream.models if model.name in looks]
     return Section(
-        "belief",
-        BELIEF,
+        "estimate",
+        TITLE,
         "Estimate",
-        "belief.html.j2",
+        "stream_estimate.html.j2",
         {
-            "models": [_belief(entry, model, stream) for entry, model in believed],
-            "doubts": [doubt for entry, model in believed for doubt in _doubts(entry, model)],
-            "corruptions": wording.listing(
+            "models": [_describe_model(entry, model, stream) for entry, model in estimated],
+            "doubts": [doubt for entry, model in estimated for doubt in _list_doubts(entry, model)],
+            "corruptions": wording.join_list(
                 [wording.corruption_title(clean_text(name)) for name in stream.corruptions]
             ),
-            "severities": wording.severities_phrase(stream.severities),
+            "severities": wording.describe_severities(stream.severities),
             "few": wording.FEW_IMAGES,
             "rows": [
                 {
@@ -175,9 +180,9 @@ def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
                     "value": wording.percent(right.value),
                     "span": wording.span(right),
                     "best": name == model.best,
-                    "estimator": _capital(_title(name)),
+                    "estimator": _capital(_make_title(name)),
                 }
-                for entry, model in believed
+                for entry, model in estimated
                 for cell in model.cells
                 for name, right in (
                     (name, _right(cell, name))
@@ -188,38 +193,40 @@ def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
     )
 
 
-def belief_lead(stream: StreamEstimate, shown: Shown) -> list[str]:
+def stream_lead(stream: StreamEstimate, shown: PageContent) -> list[str]:
     """Return the sentences under the title: the estimates for the images without corruption."""
     labels = {entry.scored.name: entry.label for entry in shown.entries}
     return [
-        said.belief(labels[model.name], _right(clean, model.best))
+        said.describe_accuracy(labels[model.name], _right(clean, model.best))
         for model in stream.models
         if model.name in labels and (clean := _clean(model)) is not None
     ]
 
 
-def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[str, object]:
+def _describe_model(
+    entry: Entry, model: ModelEstimate, stream: StreamEstimate
+) -> dict[str, object]:
     best = model.quality[model.best]
     clean = _clean(model)
     right = None if clean is None else _right(clean, model.best)
     run = clean_text(stream.calibration.resolve().name or str(stream.calibration))
     worst = best.worst
     return {
-        "dot": figures.dot(entry.look),
+        "dot": figures.draw_dot(entry.series),
         "label": entry.label,
         **_headline(entry, right),
-        "title": _capital(_title(model.best)),
+        "title": _capital(_make_title(model.best)),
         "note": _NOTES.get(model.best, ""),
         "rests": (
             f"Learned on {wording.plural(stream.images, 'labeled image')} of the run “{run}”. In its "
-            f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this guess "
+            f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this estimator "
             f"was off by {wording.percent(best.root_mean_square)} points (root mean square), and at "
             f"worst by {wording.percent(abs(worst.estimate - worst.error))} "
             f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the answers were wrong "
             f"where it said {wording.share(worst.estimate)}). The interval reaches 1.96 times that "
-            "root mean square to either side, and in quadrature what chance adds by the choice of "
-            f"the images; in {best.within:,} of those {plural(best.cells, 'cell')} the truth lay within "
-            "that reach."
+            "root mean square to either side, combined in quadrature with the sampling error of the "
+            f"images; in {best.within:,} of those {plural(best.cells, 'cell')} the truth lay within "
+            "1.96 times the root mean square."
         ),
     }
 
@@ -230,23 +237,23 @@ def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
         return {"value": None, "span": "", "strip": ""}
     wide = said.is_too_wide(right)
     return {
-        "value": said.rough_span(right) if wide else said.give_or_take(right),
+        "value": said.format_rough_span(right) if wide else said.format_half_width(right),
         "span": "too wide to be of use" if wide else wording.span(right),
-        "strip": figures.strip(entry.look, right, top=1.0),
+        "strip": figures.strip(entry.series, right, top=1.0),
     }
 
 
-def _doubts(entry: Entry, model: ModelEstimate) -> list[str]:
-    """Say what speaks against the estimate in these very images."""
+def _list_doubts(entry: Entry, model: ModelEstimate) -> list[str]:
+    """Return reasons to doubt the estimate for these images."""
     clean = _clean(model)
     if clean is None:
         return []
     found = []
     best = clean.estimates[model.best]
-    if best.value > model.hardest:
+    if best.value > model.max_error:
         found.append(
-            f"{entry.label}: the estimate lies beyond all that was seen with labels (at most "
-            f"{wording.share(model.hardest)} wrong). How far it is off out there, nobody has measured."
+            f"{entry.label}: the estimate exceeds all errors measured with labels (at most "
+            f"{wording.share(model.max_error)} wrong). Its accuracy there is unknown."
         )
     apart = [
         name
@@ -255,8 +262,8 @@ def _doubts(entry: Entry, model: ModelEstimate) -> list[str]:
     ]
     for name in apart:
         found.append(
-            f"{entry.label}: the {_title(name)} says {said.give_or_take(_right(clean, name))}, "
-            f"which cannot be reconciled with {said.give_or_take(_right(clean, model.best))}. At "
+            f"{entry.label}: the {_make_title(name)} says {said.format_half_width(_right(clean, name))}, "
+            f"which cannot be reconciled with {said.format_half_width(_right(clean, model.best))}. At "
             "least one of the two is wrong here; do not rely on either."
         )
     if clean.images < wording.FEW_IMAGES:
@@ -270,15 +277,15 @@ def _clean(model: ModelEstimate) -> CellEstimate | None:
 
 def _right(cell: CellEstimate, name: str) -> Interval:
     wrong = cell.estimates[name]
-    return said.complement(wrong)
+    return said.invert_share(wrong)
 
 
 def _cell_title(cell: Cell) -> str:
     # The estimates come from another run's files, past the reading that cleans this run's names.
-    return wording.cell_title(clean_text(str(cell)))
+    return wording.title_cell(clean_text(str(cell)))
 
 
-def _title(name: str) -> str:
+def _make_title(name: str) -> str:
     from shiftproof.bench.estimates import ESTIMATORS
 
     return ESTIMATORS[name]

@@ -8,26 +8,32 @@ from typing import Any
 from shiftproof.report import wording
 from shiftproof.report.classification.wording import has_labels
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.grid.entries import Change, Entry, PageContent
 from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.classification import ClassErrors, Detail, Gallery, Prediction, Sheet
-from shiftproof.runs.scores.classification import Shown as ShownPicture
+from shiftproof.runs.scores.classification import (
+    ClassErrors,
+    Detail,
+    Gallery,
+    GalleryPicture,
+    Prediction,
+    Sheet,
+)
 from shiftproof.types import CLEAN
 
 MOST = 10
 """Number of classes in a list of the worst."""
 
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 """Limit of a list, for the sake of browsers; the run's files have the rest."""
 
 # ---------------------------------------------------------------- gallery
 
 
-def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the gallery of photographs with predictions in every cell; None without photographs."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
@@ -41,7 +47,7 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
         "gallery.html.j2",
         {
             "sheets": [
-                _sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
+                _make_sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
             ],
             "labeled": has_labels(run.scores),
             "entries": list_dots(own),
@@ -50,7 +56,9 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     )
 
 
-def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -> dict[str, object]:
+def _make_sheet(
+    run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures
+) -> dict[str, object]:
     thumbs = []
     for cell in [cell for cell in order_cells(run.scores) if str(cell) in sheet.files]:
         name = str(cell)
@@ -59,7 +67,7 @@ def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -
                 "corruption": wording.corruption_title(cell.corruption),
                 "severity": cell.severity,
                 "uri": pictures.uri(sheet.files[name]),
-                "alt": f"{sheet.label or sheet.id}: {wording.cell_title(name)}",
+                "alt": f"{sheet.label or sheet.id}: {wording.title_cell(name)}",
                 "said": _list_said(shown, sheet, name),
             }
         )
@@ -82,7 +90,7 @@ def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
         if cell != str(CLEAN) and prediction.name is not None
     ]
     return {
-        "dot": figures.dot(entry.look),
+        "dot": figures.draw_dot(entry.series),
         "label": entry.label,
         "right": sum(verdict is True for verdict in verdicts),
         "cells": len(verdicts),
@@ -108,7 +116,7 @@ def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str
             continue
         found.append(
             {
-                "dot": figures.dot(entry.look),
+                "dot": figures.draw_dot(entry.series),
                 "model": entry.label,
                 "name": prediction.name,
                 "confidence": _confidence(prediction),
@@ -145,7 +153,7 @@ def _confidence(prediction: Prediction) -> str:
 # errors
 
 
-def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
+def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the classes and images with most errors; None without data."""
     runs, changes = shown.runs, shown.changes
     lists = [found for run in runs if (found := _list_classes(shown.of_run(run))) is not None]
@@ -158,8 +166,8 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
             "label": case.label,
             "errors": case.errors,
             "cells": case.cells,
-            "clean": _picture(case.clean, pictures),
-            "corrupted": _picture(case.corrupted, pictures),
+            "clean": _make_picture(case.clean, pictures),
+            "corrupted": _make_picture(case.corrupted, pictures),
         }
         for case in kept.worst
     ]
@@ -180,7 +188,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
             "labeled": has_labels(runs[0].scores),
             "measure": shown.measure,
             "most": MOST,
-            "most_classes": MOST_CLASSES,
+            "most_classes": MAX_CLASSES,
         },
     )
 
@@ -191,18 +199,18 @@ def _list_classes(shown: Sequence[Entry]) -> dict[str, object] | None:
     if not classes:
         return None
     few = sorted(classes, key=lambda score: (-score.error, -score.images))[:MOST]
-    every = sorted(classes, key=lambda score: -score.error)[:MOST_CLASSES]
+    every = sorted(classes, key=lambda score: -score.error)[:MAX_CLASSES]
     return {
         "model": shown[0].label,
         "entries": shown,
-        "rows": [_class_row(shown, score) for score in few],
+        "rows": [_make_class_row(shown, score) for score in few],
         "total": len(classes),
-        "all": [_class_row(shown, score) for score in every],
+        "all": [_make_class_row(shown, score) for score in every],
         "images": max(score.images for score in classes),
     }
 
 
-def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
+def _make_class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
     return {
         "name": score.name,
         "images": f"{score.images:,}",
@@ -210,7 +218,7 @@ def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
         "errors": [
             {
                 "text": wording.percent(found.error),
-                "style": f"s{colors.sequential_level(found.error)}",
+                "style": f"s{colors.find_sequential_level(found.error)}",
             }
             if (found := _class_of(entry, score)) is not None
             else {"text": wording.NONE, "style": "none"}
@@ -262,12 +270,12 @@ def _compare_classes(change: Change) -> dict[str, Any]:
     }
 
 
-def _picture(shown: ShownPicture | None, pictures: Pictures) -> dict[str, object] | None:
+def _make_picture(shown: GalleryPicture | None, pictures: Pictures) -> dict[str, object] | None:
     if shown is None:
         return None
     return {
         "uri": pictures.uri(shown.file),
-        "cell": wording.cell_title(shown.cell),
+        "cell": wording.title_cell(shown.cell),
         "mark": None
         if shown.prediction.correct is None
         else _mark(shown.prediction.correct, labeled=True),

@@ -13,13 +13,20 @@ from shiftproof.metrics.selective import risk_coverage
 from shiftproof.report import wording
 from shiftproof.report.classification.answers import list_cells
 from shiftproof.report.grid import figures
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_change, write_figure
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.listing import (
+    Chart,
+    Item,
+    Listing,
+    build_section,
+    write_change,
+    write_figure,
+)
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Trace
-from shiftproof.report.wording import NUMBERS, SHARES, Spelling, spelling_of
-from shiftproof.runs.records.classification import read_answers
+from shiftproof.report.wording import NUMBERS, SHARES, NumberFormat, find_number_format
+from shiftproof.runs.records.classification import read_class_predictions
 from shiftproof.runs.scores.classification import Detail
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.trust import FIGURES, CellTrust, Trust
@@ -33,9 +40,9 @@ SELECTS = ("aurc", "excess_aurc", "risk80")
 CURVE_POINTS = 100
 """Points of a drawn curve of risk against coverage."""
 
-_SPELLINGS: dict[str, Spelling] = {
+_SPELLINGS: dict[str, NumberFormat] = {
     "brier": NUMBERS,
-    "loss": spelling_of("nats"),
+    "loss": find_number_format("nats"),
 }
 
 
@@ -47,33 +54,33 @@ class _Trusted:
     trust: Trust
 
 
-def trust_sections(shown: Shown) -> list[Section | None]:
+def build_trust_sections(shown: PageContent) -> list[Section | None]:
     """Build the sections on temperatures, prediction sets and selective prediction."""
     trusted = list_trusted(shown)
     calibrated = [one for one in trusted if one.trust.calibration is not None]
     return [
-        _temperature_section(calibrated) if calibrated else None,
-        _sets_section(shown, calibrated) if calibrated else None,
-        _selective_section(shown, trusted) if trusted else None,
+        _build_temperature_section(calibrated) if calibrated else None,
+        _build_sets_section(shown, calibrated) if calibrated else None,
+        _build_selective_section(trusted) if trusted else None,
     ]
 
 
-def list_trusted(shown: Shown) -> list[_Trusted]:
+def list_trusted(shown: PageContent) -> list[_Trusted]:
     """Return the models with measured reliability."""
     found = ((entry, entry.detail(Detail).trust) for entry in shown.entries)
     return [_Trusted(entry, trust) for entry, trust in found if trust is not None and trust.cells]
 
 
-def warn_of_lost_sets(shown: Shown) -> list[str]:
+def warn_of_lost_sets(shown: PageContent) -> list[str]:
     """Return warnings of models whose prediction sets lose the promised coverage in some cells."""
     return [
         sentence
         for one in list_trusted(shown)
-        for sentence in tell_lost(one.entry.label, one.trust)
+        for sentence in describe_lost(one.entry.label, one.trust)
     ]
 
 
-def tell_lost(label: str, trust: Trust) -> list[str]:
+def describe_lost(label: str, trust: Trust) -> list[str]:
     """Describe in which cells prediction sets lose the promised coverage, if any do."""
     lost = {method: trust.find_lost(method) for method in METHODS}
     method = max(lost, key=lambda name: len(lost[name]))
@@ -84,12 +91,12 @@ def tell_lost(label: str, trust: Trust) -> list[str]:
         f"{label}: coverage is lost. Sets that promise the right class in "
         f"{wording.share(trust.calibration.coverage)} of the images break that promise in "
         f"{len(lost[method])} of {wording.plural(len(trust.corrupted), 'corrupted cell')} "
-        f"({SET_NAMES[method]}); under {_title(worst)} they hold it in "
+        f"({SET_NAMES[method]}); under {_make_title(worst)} they hold it in "
         f"{SHARES.with_span(worst.sets[method].coverage)}."
     ]
 
 
-def tell_calibration(label: str, trust: Trust) -> list[str]:
+def describe_calibration(label: str, trust: Trust) -> list[str]:
     """Describe the calibration of a model and its limits."""
     fitted = trust.calibration
     if fitted is None:
@@ -122,8 +129,8 @@ def tell_calibration(label: str, trust: Trust) -> list[str]:
 # ---------------------------------------------------------------- a temperature
 
 
-def _temperature_section(trusted: Sequence[_Trusted]) -> Section:
-    return lay_out(
+def _build_temperature_section(trusted: Sequence[_Trusted]) -> Section:
+    return build_section(
         "temperature",
         "Does its confidence hold after a temperature?",
         "Temperature",
@@ -131,20 +138,20 @@ def _temperature_section(trusted: Sequence[_Trusted]) -> Section:
             "One number divides all logits of a model, so that its confidences fit on labeled "
             "clean images that were held out (Guo et al. 2017). No answer changes. Whether it "
             "still fits under corruption is measured here.",
-            *(said for one in trusted for said in tell_calibration(one.entry.label, one.trust)),
-            *(said for one in trusted if (said := _tell_gain(one))),
+            *(said for one in trusted for said in describe_calibration(one.entry.label, one.trust)),
+            *(said for one in trusted if (said := _describe_gain(one))),
         ],
         tables=[_change_table(one, _short(one.trust)) for one in trusted],
         folded=[_change_table(one, one.trust.cells) for one in trusted],
         notes=[
             "Calibration error over 15 bins in %; Brier score (the squared distance of the "
             "probabilities from the truth, 0 to 2); loss in nats. Less is better. A change is bold "
-            "where its interval, paired by image, leaves out 0."
+            "where its interval, paired by image, excludes 0."
         ],
     )
 
 
-def _tell_gain(one: _Trusted) -> str:
+def _describe_gain(one: _Trusted) -> str:
     clean, mean = one.trust.clean, one.trust.mean
     if clean is None or mean is None:
         return ""
@@ -165,8 +172,8 @@ def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     ]  # fmt: skip
     rows = [
         [
-            Item(_title(cell)),
-            Item(wording.capital(FIGURES[name])),
+            Item(_make_title(cell)),
+            Item(wording.capitalize(FIGURES[name])),
             write_figure(_spell(name), cell.figures.get(name)),
             write_figure(_spell(name), cell.scaled.get(name)),
             write_change(_spell(name), cell.change.get(name)),
@@ -180,10 +187,10 @@ def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 # ---------------------------------------------------------------- sets
 
 
-def _sets_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
-    lost = [said for one in trusted for said in tell_lost(one.entry.label, one.trust)]
+def _build_sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
+    lost = [said for one in trusted for said in describe_lost(one.entry.label, one.trust)]
     kept = "" if lost else "No cell is below what was promised by more than chance explains."
-    return lay_out(
+    return build_section(
         "sets",
         "Do sets of classes keep their promise?",
         "Prediction sets",
@@ -194,10 +201,10 @@ def _sets_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
             "class, and of how many classes it is.",
             *(lost or [kept]),
         ],
-        legend=figures.legend([one.entry for one in trusted]),
-        charts=[_coverage_chart(shown, trusted, method) for method in METHODS],
-        tables=[_sets_table(one, _short(one.trust)) for one in trusted],
-        folded=[_sets_table(one, one.trust.cells) for one in trusted],
+        legend=figures.make_legend([one.entry for one in trusted]),
+        charts=[_make_coverage_chart(shown, trusted, method) for method in METHODS],
+        tables=[_make_sets_table(one, _short(one.trust)) for one in trusted],
+        folded=[_make_sets_table(one, one.trust.cells) for one in trusted],
         notes=[
             "LAC: Sadinle et al. 2019, the smallest sets; APS: Romano et al. 2020, which gives hard "
             "images larger ones; RAPS: Angelopoulos et al. 2021, APS with a penalty beyond five "
@@ -207,7 +214,7 @@ def _sets_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
     )
 
 
-def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+def _make_sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     fitted = one.trust.calibration
     floor = 0.0 if fitted is None else fitted.floor
     heads = [("Cell", False)]
@@ -215,7 +222,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
         heads += [(f"{SET_NAMES[name]}: holds it, %", True), ("Classes", True)]
     rows = []
     for cell in cells:
-        row, lost = [Item(_title(cell))], cell.find_lost_sets(floor)
+        row, lost = [Item(_make_title(cell))], cell.find_lost_sets(floor)
         for name in METHODS:
             found = cell.sets.get(name)
             held = write_figure(SHARES, None if found is None else found.coverage)
@@ -228,7 +235,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     return Listing(one.entry.label, heads, rows)
 
 
-def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> Chart:
+def _make_coverage_chart(shown: PageContent, trusted: Sequence[_Trusted], method: str) -> Chart:
     """Draw coverage against severity, the mean over the corruptions without an interval."""
     curves = []
     for one in trusted:
@@ -240,9 +247,9 @@ def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> C
             (severity, Interval(float(np.mean(values))))
             for severity, values in sorted(by_severity.items())
         ]
-        curves.append(charts.Curve(one.entry.look, points))
+        curves.append(charts.Curve(one.entry.series, points))
     name = SET_NAMES[method]
-    drawn = charts.severity_curves(
+    drawn = charts.draw_severity_curves(
         curves,
         title=f"{name}: images whose set holds the right class",
         severities=shown.first.scores.severities,
@@ -254,14 +261,14 @@ def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> C
 # ---------------------------------------------------------------- selective prediction
 
 
-def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
-    clean = [(one, _curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
-    corrupted = [(one, _curve(one, list_cells(one.entry))) for one in trusted]
+def _build_selective_section(trusted: Sequence[_Trusted]) -> Section:
+    clean = [(one, _make_curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
+    corrupted = [(one, _make_curve(one, list_cells(one.entry))) for one in trusted]
     curves = [
         (title, [(one, curve) for one, curve in found if curve is not None])
         for title, found in (("Clean images", clean), ("Corrupted images", corrupted))
     ]
-    return lay_out(
+    return build_section(
         "selective",
         "Is it right where it is sure?",
         "Selective",
@@ -270,12 +277,12 @@ def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
             "share that it answers; upward, how many of these answers are wrong. A confidence that "
             "tells right from wrong answers keeps the curve low until the end (Geifman & El-Yaniv "
             "2017).",
-            *(said for one in trusted if (said := _tell_selection(one))),
+            *(said for one in trusted if (said := _describe_selection(one))),
         ],
-        legend=figures.legend([one.entry for one in trusted]),
-        charts=[_risk_chart(title, found) for title, found in curves if found],
-        tables=[_selective_table(one, _short(one.trust)) for one in trusted],
-        folded=[_selective_table(one, one.trust.cells) for one in trusted],
+        legend=figures.make_legend([one.entry for one in trusted]),
+        charts=[_make_risk_chart(title, found) for title, found in curves if found],
+        tables=[_make_selective_table(one, _short(one.trust)) for one in trusted],
+        folded=[_make_selective_table(one, one.trust.cells) for one in trusted],
         notes=[
             "AURC: the area under the curve, the mean error over all shares; E-AURC: what of it "
             "would be gone if all right answers came first (Geifman et al. 2019). All in %. Behind "
@@ -284,7 +291,7 @@ def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
     )
 
 
-def _tell_selection(one: _Trusted) -> str:
+def _describe_selection(one: _Trusted) -> str:
     clean, mean = one.trust.clean, one.trust.mean
     found = [
         f"{wording.share(risk.value)} {where}"
@@ -295,19 +302,19 @@ def _tell_selection(one: _Trusted) -> str:
         return ""
     return (
         f"{one.entry.label}: of the 80 % of the images of which it is surest it gets wrong "
-        f"{wording.listing(found)}."
+        f"{wording.join_list(found)}."
     )
 
 
-def _selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+def _make_selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     compared = any(cell.against for cell in cells)
     heads = [("Cell", False)]
     for name in SELECTS:
-        heads.append((wording.capital(FIGURES[name]), True))
+        heads.append((wording.capitalize(FIGURES[name]), True))
         heads += [("difference", True)] if compared else []
     rows = []
     for cell in cells:
-        row = [Item(_title(cell))]
+        row = [Item(_make_title(cell))]
         for name in SELECTS:
             row.append(write_figure(SHARES, cell.figures.get(name)))
             row += [write_change(SHARES, cell.against.get(name))] if compared else []
@@ -315,11 +322,11 @@ def _selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
     return Listing(one.entry.label, heads, rows)
 
 
-def _curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | None:
+def _make_curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | None:
     """Return points of the risk-coverage curve over all answers of the cells."""
     folder, name = one.entry.run.folder, one.entry.scored.name
     paths = [path for cell in cells if (path := folder.records_file(name, cell)).is_file()]
-    answers = [read_answers(path) for path in paths]
+    answers = [read_class_predictions(path) for path in paths]
     if not sum(len(target) for target, _, _ in answers):
         return None
     wrong = np.concatenate([target != prediction for target, prediction, _ in answers])
@@ -332,17 +339,19 @@ def _thin(across: F64, upward: F64) -> list[tuple[float, float]]:
     return list(zip(across[places].tolist(), upward[places].tolist(), strict=True))
 
 
-def _risk_chart(title: str, found: Sequence[tuple[_Trusted, list[tuple[float, float]]]]) -> Chart:
+def _make_risk_chart(
+    title: str, found: Sequence[tuple[_Trusted, list[tuple[float, float]]]]
+) -> Chart:
     told = "; ".join(
         f"{one.entry.label}: {wording.share(points[-1][1])} wrong of all" for one, points in found
     )
-    drawn = charts.scatter(
+    drawn = charts.draw_scatter(
         [],
         title=f"{title}: share of wrong answers against share of images answered. {told}",
         across="answered, %",
         upward="wrong, %",
         top=1.0,
-        traces=[Trace(points, one.entry.look) for one, points in found],
+        traces=[Trace(points, one.entry.series) for one, points in found],
         diagonal=False,
     )
     return Chart(drawn, title)
@@ -356,13 +365,13 @@ def _short(trust: Trust) -> list[CellTrust]:
     return [one for one in (trust.clean, trust.mean) if one is not None]
 
 
-def _title(cell: CellTrust) -> str:
+def _make_title(cell: CellTrust) -> str:
     if cell.corruption == "mean" and cell.severity == 0:
         return "Mean under corruption"
-    return wording.cell_title(clean_text(str(cell.cell)))
+    return wording.title_cell(clean_text(str(cell.cell)))
 
 
-def _spell(name: str) -> Spelling:
+def _spell(name: str) -> NumberFormat:
     return _SPELLINGS.get(name, SHARES)
 
 
@@ -370,7 +379,9 @@ def list_lines(found: Sequence[tuple[str, Trust]]) -> list[str]:
     """Return lines for a terminal: the calibration, and a table of clean and corrupted figures."""
     lines = []
     for label, trust in found:
-        lines += [said.replace(wording.NO_BREAK, " ") for said in tell_calibration(label, trust)]
+        lines += [
+            said.replace(wording.NO_BREAK, " ") for said in describe_calibration(label, trust)
+        ]
         lines += [line.rstrip() for line in _tabulate(label, trust)]
     return lines
 
@@ -379,15 +390,15 @@ def _tabulate(label: str, trust: Trust) -> list[str]:
     cells = (trust.clean, trust.mean)
     lines = [_line(label, [("Clean", "scaled"), ("Corrupted", "scaled")])]
     for name, title in FIGURES.items():
-        spelling = _spell(name)
-        unit = spelling.short_phrase.replace(" in ", ", ")
+        number_format = _spell(name)
+        unit = number_format.short_phrase.replace(" in ", ", ")
         lines.append(
             _line(
-                f"{wording.capital(title)}{unit}",
+                f"{wording.capitalize(title)}{unit}",
                 [
                     (
-                        _digits(spelling, None if cell is None else cell.figures.get(name)),
-                        _digits(spelling, None if cell is None else cell.scaled.get(name)),
+                        _digits(number_format, None if cell is None else cell.figures.get(name)),
+                        _digits(number_format, None if cell is None else cell.scaled.get(name)),
                     )
                     for cell in cells
                 ],
@@ -407,8 +418,8 @@ def _line(title: str, pairs: Sequence[tuple[str, str]]) -> str:
     return f"  {title:<26}" + "".join(f"{before:>10}{after:>17}" for before, after in pairs)
 
 
-def _digits(spelling: Spelling, figure: Interval | None) -> str:
-    return "" if figure is None else spelling.figure(figure.value)
+def _digits(number_format: NumberFormat, figure: Interval | None) -> str:
+    return "" if figure is None else number_format.figure(figure.value)
 
 
 def _with_ends(figure: Interval | None) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.words import Words, over
+from shiftproof.report.grid.words import Words, describe_grid
 from shiftproof.runs.scores.classification import Estimator
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 WITH_LABELS = Words(
     same="{subject} changes no prediction that counts: the {measure} is the same {compared}."
@@ -24,12 +24,12 @@ def has_labels(scores: GridScores) -> bool:
     return scores.measure.name == "error"
 
 
-def words_of(scores: GridScores) -> Words:
+def choose_words(scores: GridScores) -> Words:
     """Return the words for changes."""
     return WITH_LABELS if has_labels(scores) else WITHOUT_LABELS
 
 
-def headline(scores: GridScores, model: Scored, label: str) -> str:
+def write_headline(scores: GridScores, model: ModelScores, label: str) -> str:
     """Say in one or two sentences how a model fares."""
     mean = model.summary.get("mean")
     if mean is None:
@@ -37,43 +37,43 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
     if not has_labels(scores):
         return (
             f"Under corruption, {label} changes its mind about {wording.share(mean.value)} of the "
-            f"images: its prediction is not the one it gives for the clean image ({over(scores)})."
+            f"images: its prediction is not the one it gives for the clean image ({describe_grid(scores)})."
         )
     clean = model.summary.get("clean")
     if clean is None:
         return (
             f"{label} gets {wording.share(mean.value)} of the corrupted images wrong "
-            f"({over(scores)})."
+            f"({describe_grid(scores)})."
         )
     return (
         f"{label} gets {wording.share(clean.value)} of the images wrong as they are, and "
-        f"{wording.share(mean.value)} once they are corrupted ({over(scores)})."
+        f"{wording.share(mean.value)} once they are corrupted ({describe_grid(scores)})."
     )
 
 
 # ---------------------------------------------------------------- errors without labels
 
 
-def rough(fraction: float) -> str:
-    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than a guess has."""
+def round_percent(fraction: float) -> str:
+    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than an estimate deserves."""
     text = f"{100 * fraction:.0f}"
     return f"{100 * fraction:.1f}".replace("0.0", "0") if text == "0" else text
 
 
-def give_or_take(interval: Interval) -> str:
+def format_half_width(interval: Interval) -> str:
     """Return ``71 ± 12 %``; the larger half where the ends are not equally far."""
     half = max(interval.value - interval.lower, interval.upper - interval.value)
     space = "\N{NO-BREAK SPACE}"
-    return f"{rough(interval.value)}{space}±{space}{rough(half)}{wording.PERCENT}"
+    return f"{round_percent(interval.value)}{space}±{space}{round_percent(half)}{wording.PERCENT}"
 
 
-def complement(interval: Interval) -> Interval:
+def invert_share(interval: Interval) -> Interval:
     """Return the share that is right with its interval, from the share that is wrong."""
     return Interval(1 - interval.value, 1 - interval.upper, 1 - interval.lower)
 
 
 TOO_WIDE = 0.2
-"""A belief that may be off by this much to a side is of no use as a number."""
+"""Half-width of an interval from which on an estimate is of no use as a number."""
 
 
 def is_too_wide(interval: Interval) -> bool:
@@ -81,36 +81,34 @@ def is_too_wide(interval: Interval) -> bool:
     return max(interval.value - interval.lower, interval.upper - interval.value) >= TOO_WIDE
 
 
-def rough_span(interval: Interval) -> str:
+def format_rough_span(interval: Interval) -> str:
     """Return ``2–60 %``."""
-    return f"{rough(interval.lower)}{wording.DASH}{rough(interval.upper)}{wording.PERCENT}"
+    return f"{round_percent(interval.lower)}{wording.DASH}{round_percent(interval.upper)}{wording.PERCENT}"
 
 
-def belief(label: str, interval: Interval) -> str:
+def describe_accuracy(label: str, interval: Interval) -> str:
     """Describe the estimated accuracy of a model, or that it is uncertain."""
     if is_too_wide(interval):
         return (
-            f"How often {label} is right on your images cannot be told without labels: believable is "
-            f"anything within {rough_span(interval)}."
+            f"How often {label} is right on your images cannot be estimated without labels: "
+            f"anything within {format_rough_span(interval)} is plausible."
         )
-    return (
-        f"We believe that {label} is right on {give_or_take(interval)} of your images as they are."
-    )
+    return f"{label} is estimated to be right on {format_half_width(interval)} of your original images."
 
 
-def leaning(bias: float) -> str:
-    """Say to which side a guess of the error is off on average; half a point is neither."""
+def describe_bias(bias: float) -> str:
+    """Describe the bias of an estimator of the error; less than half a point is none."""
     if abs(bias) < 0.005:
-        return "it leans to neither side"
+        return "it has no bias"
     return f"on the whole it is too {'optimistic' if bias < 0 else 'pessimistic'}"
 
 
-def off_by(estimator: Estimator) -> str:
-    """Say how far a guess is off, on average and at worst."""
+def describe_errors(estimator: Estimator) -> str:
+    """Describe the errors of an estimator, on average and at worst."""
     return (
         f"off by {wording.percent(estimator.mean_absolute_error)} points on average over "
         f"{wording.plural(estimator.cells, 'cell')}, and by "
         f"{wording.percent(abs(estimator.worst.estimate - estimator.worst.error))} at worst "
-        f"({wording.cell_title(str(estimator.worst.cell))}: {wording.share(estimator.worst.estimate)} where "
+        f"({wording.title_cell(str(estimator.worst.cell))}: {wording.share(estimator.worst.estimate)} where "
         f"{wording.share(estimator.worst.error)} were wrong)"
     )

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from shiftproof.report.detection import pictures as drawn
-from shiftproof.report.detection.sections import classes_section, sizes_section
-from shiftproof.report.detection.wording import headline, short_title, tell_missing
+from shiftproof.report.detection.sections import build_classes_section, build_sizes_section
+from shiftproof.report.detection.wording import describe_missing, headline, short_title
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.missing_classes import warn_of_missing_classes
-from shiftproof.report.grid.references import reference_mpc_section
+from shiftproof.report.grid.references import build_reference_mpc_section
 from shiftproof.report.grid.task_page import TaskPage
-from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, reading_section
+from shiftproof.report.grid.words import describe_level
+from shiftproof.report.sections import Section, build_reading_section
 from shiftproof.runs.scores.detection import Detail, Gallery
 
 
-def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+def _make_sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return [
-        reference_mpc_section(shown),
-        sizes_section(shown),
-        classes_section(shown),
-        drawn.gallery_section(shown, pictures),
-        drawn.worst_section(shown, pictures),
+        build_reference_mpc_section(shown),
+        build_sizes_section(shown),
+        build_classes_section(shown),
+        drawn.build_gallery_section(shown, pictures),
+        drawn.build_worst_section(shown, pictures),
     ]
 
 
-def _reading(shown: Shown, pictures: Pictures) -> Section:
+def _make_reading(shown: PageContent, pictures: Pictures) -> Section:
     scores = shown.first.scores
-    return reading_section(
+    return build_reading_section(
         "detection_reading.html.j2",
         {
             "measure": scores.measure.name,
             "measure_title": scores.measure.title,
-            "level": level(scores),
+            "level": describe_level(scores),
             "interval": scores.interval,
             "sizes": any(entry.detail(Detail).sizes for entry in shown.entries),
             "pictures": bool(pictures.uris),
@@ -45,9 +45,9 @@ DETECTION = TaskPage(
     picture_sizes=drawn.PICTURE_SIZES,
     models="detectors",
     headline=headline,
-    sections=_sections,
-    reading=_reading,
-    warnings=lambda shown: warn_of_missing_classes(shown, Detail, tell_missing),
+    sections=_make_sections,
+    reading=_make_reading,
+    warnings=lambda shown: warn_of_missing_classes(shown, Detail, describe_missing),
     spell=short_title,
     differing={"measure": lambda run: run.settings.get("measure")},
     broken=(

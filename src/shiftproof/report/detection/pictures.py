@@ -6,19 +6,24 @@ from collections.abc import Sequence
 
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import boxes
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.detection import Gallery, GroundTruthBox, PredictedBox, Sheet
-from shiftproof.runs.scores.detection import Shown as ShownPicture
+from shiftproof.runs.scores.detection import (
+    Gallery,
+    GalleryPicture,
+    GroundTruthBox,
+    PredictedBox,
+    Sheet,
+)
 from shiftproof.types import CLEAN, Cell
 
 PICTURE_SIZES = ((384, 80), (320, 78), (288, 76), (256, 74), (224, 72), (192, 70), (160, 68))
 """Long side and JPEG quality of the pictures, best first: boxes want more room than a class name."""
 
-MOST_DRAWN = 6
+MAX_DRAWN = 6
 """So many models can be chosen in the pictures."""
 
 FEWEST_BOXES, ALL_BOXES = 5, 4000
@@ -32,40 +37,40 @@ _KINDS = (
 )
 
 
-def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the photographs in every cell, with boxes; None where the runs have none."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None:
         return None
     run, kept = found
-    own = shown.of_run(run)[:MOST_DRAWN]
+    own = shown.of_run(run)[:MAX_DRAWN]
     sheets = [sheet for sheet in kept.sheets[: pictures.sheets] if sheet.files]
     count = sum(len(sheet.files) for sheet in sheets) * len(own)
-    most = max(FEWEST_BOXES, min(boxes.MOST_BOXES, ALL_BOXES // max(count, 1)))
+    most = max(FEWEST_BOXES, min(boxes.MAX_BOXES, ALL_BOXES // max(count, 1)))
     return Section(
         "gallery",
         "What it finds, and what it loses",
         "Pictures",
         "detection_gallery.html.j2",
         {
-            "sheets": [_sheet(run, own, sheet, pictures, most) for sheet in sheets],
+            "sheets": [_make_sheet(run, own, sheet, pictures, most) for sheet in sheets],
             "entries": list_dots(own),
-            "more": max(0, len(run.scores.models) - MOST_DRAWN),
-            "kinds": _legend(),
-            "rule": _rule(kept, own, most),
+            "more": max(0, len(run.scores.models) - MAX_DRAWN),
+            "kinds": _make_legend(),
+            "rule": _make_rule(kept, own, most),
             **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
 
 
-def _legend() -> list[dict[str, object]]:
+def _make_legend() -> list[dict[str, object]]:
     return [
         {"sample": boxes.sample(kind), "sign": boxes.SIGNS.get(kind, ""), "words": words}
         for kind, words in _KINDS
     ]
 
 
-def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
+def _make_rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     """Say which boxes are drawn, and when a box is on an object."""
     thresholds = [
         f"{100 * kept.thresholds[entry.scored.name]:.0f}"
@@ -76,7 +81,7 @@ def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     overlap = kept.overlap
     return (
         (
-            f"Drawn are boxes with a score of at least {wording.listing(thresholds)}, where right and "
+            f"Drawn are boxes with a score of at least {wording.join_list(thresholds)}, where right and "
             "wrong boxes balance best on the clean images; AP counts those below as well. "
             if thresholds
             else ""
@@ -89,7 +94,7 @@ def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     )
 
 
-def _sheet(
+def _make_sheet(
     run: Run,
     shown: Sequence[Entry],
     sheet: Sheet,
@@ -98,9 +103,9 @@ def _sheet(
 ) -> dict[str, object]:
     return {
         "id": sheet.id,
-        "clean": _picture(sheet, CLEAN, shown, pictures, most),
+        "clean": _make_picture(sheet, CLEAN, shown, pictures, most),
         "thumbs": [
-            _picture(sheet, cell, shown, pictures, most)
+            _make_picture(sheet, cell, shown, pictures, most)
             for cell in order_cells(run.scores)
             if str(cell) in sheet.files
         ],
@@ -108,7 +113,7 @@ def _sheet(
     }
 
 
-def _picture(
+def _make_picture(
     sheet: Sheet,
     cell: Cell,
     shown: Sequence[Entry],
@@ -137,7 +142,7 @@ def _picture(
         )
     return {
         "uri": None if file is None else pictures.uri(file),
-        "alt": f"{sheet.id}: {wording.cell_title(name)}",
+        "alt": f"{sheet.id}: {wording.title_cell(name)}",
         "corruption": wording.corruption_title(cell.corruption),
         "severity": cell.severity,
         "drawn": drawn,
@@ -152,9 +157,9 @@ def _draw(
     *,
     style: str = "",
     is_clean: bool,
-    most: int = boxes.MOST_BOXES,
+    most: int = boxes.MAX_BOXES,
 ) -> dict[str, object]:
-    found = boxes.marks(things, here, clean)
+    found = boxes.draw_marks(things, here, clean)
     return {
         "svg": boxes.draw(size, found, style=style, most=most),
         "style": style,
@@ -173,7 +178,7 @@ def _list_things(things: Sequence[GroundTruthBox]) -> str:
     return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())
 
 
-def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
+def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the images with the largest losses, clean and corrupted; None without any."""
     found = shown.find_pictured(Gallery, "worst")
     if found is None or not pictures.uris:
@@ -187,7 +192,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
         "detection_worst.html.j2",
         {
             "model": model,
-            "kinds": _legend(),
+            "kinds": _make_legend(),
             "cases": [
                 {
                     "id": case.id,
@@ -214,12 +219,12 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
 def _show(
     size: tuple[int, int],
     things: Sequence[GroundTruthBox],
-    shown: ShownPicture,
+    shown: GalleryPicture,
     clean: Sequence[PredictedBox] | None,
     pictures: Pictures,
     name: str,
 ) -> dict[str, object]:
-    title = wording.cell_title(shown.cell)
+    title = wording.title_cell(shown.cell)
     return {
         "uri": pictures.uri(shown.file),
         "alt": f"{name}: {title}",

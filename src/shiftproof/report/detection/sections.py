@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from shiftproof.counts import plural
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Shown
-from shiftproof.report.grid.falls import MOST_LISTED, FallRow, falls_section
-from shiftproof.report.grid.words import over
+from shiftproof.report.grid.drops import MAX_LISTED, DropRow, build_drops_section
+from shiftproof.report.grid.entries import PageContent
+from shiftproof.report.grid.words import describe_grid
 from shiftproof.report.sections import Section
-from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail
+from shiftproof.runs.scores.detection import SIZES, ClassDrop, Detail
 from shiftproof.runs.scores.grid import GridScores
 
 
-def sizes_section(shown: Shown) -> Section | None:
+def build_sizes_section(shown: PageContent) -> Section | None:
     """Build P by the size of objects; None where it is not measured."""
     scores = shown.first.scores
     details = [entry.detail(Detail) for entry in shown.entries]
@@ -22,10 +22,10 @@ def sizes_section(shown: Shown) -> Section | None:
     if not names:
         return None
     rows = [
-        FallRow(wording.capital(SIZES[name]), [detail.sizes.get(name) for detail in details])
+        DropRow(wording.capitalize(SIZES[name]), [detail.sizes.get(name) for detail in details])
         for name in names
     ]
-    return falls_section(
+    return build_drops_section(
         "sizes",
         "Small objects and large ones",
         "Sizes",
@@ -33,14 +33,14 @@ def sizes_section(shown: Shown) -> Section | None:
         rows,
         words=[
             f"{scores.measure.name} by the size of the objects, on clean images and as the mean "
-            f"{over(scores)}. Small is an area up to 32{_BY}32 pixels of the image, large one beyond "
-            f"96{_BY}96. These figures have no intervals."
+            f"{describe_grid(scores)}. Small is an area up to 32{_BY}32 pixels of the image, large "
+            f"one beyond 96{_BY}96. These figures have no intervals."
         ],
         first="Objects",
     )
 
 
-def classes_section(shown: Shown) -> Section | None:
+def build_classes_section(shown: PageContent) -> Section | None:
     """Build P of each class, the largest loss first; None where it is not measured."""
     entries, scores = shown.entries, shown.first.scores
     details = [entry.detail(Detail) for entry in entries]
@@ -51,30 +51,30 @@ def classes_section(shown: Shown) -> Section | None:
     order = sorted(
         details[place].classes,
         key=lambda one: (one.lost is None, -(one.lost or 0.0), one.index or 0),
-    )[:MOST_LISTED]
+    )[:MAX_LISTED]
     rows = [
-        FallRow(
+        DropRow(
             one.name,
-            [falls.get(one.name) for falls in by_name],
+            [drops.get(one.name) for drops in by_name],
             ["" if one.objects is None else f"{one.objects:,}"],
         )
         for one in order
     ]
     counted = any(one.objects is not None for one in order)
     model = entries[place].label if len(entries) > 1 else None
-    return falls_section(
+    return build_drops_section(
         "classes",
         "Class by class",
         "Classes",
         entries,
         rows,
-        words=[_class_words(scores, order, model)],
+        words=[_make_class_words(scores, order, model)],
         first="Class",
         counted=("Objects",) if counted else (),
     )
 
 
-def _class_words(scores: GridScores, order: Sequence[ClassFall], model: str | None) -> str:
+def _make_class_words(scores: GridScores, order: Sequence[ClassDrop], model: str | None) -> str:
     """Say what the classes are ordered by, and how little stands behind some; None is the only model."""
     few = sum(one.objects is not None and one.objects < _FEW_OBJECTS for one in order)
     doubt = (
@@ -83,7 +83,7 @@ def _class_words(scores: GridScores, order: Sequence[ClassFall], model: str | No
     )
     return (
         f"{scores.measure.name} of each class that has objects here, on clean images and as the mean "
-        f"{over(scores)}, the largest loss{f' of {model}' if model else ''} first. "
+        f"{describe_grid(scores)}, the largest loss{f' of {model}' if model else ''} first. "
         f"These figures have no intervals{doubt if few else '.'}"
     )
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from shiftproof.counts import plural
 from shiftproof.report import wording
-from shiftproof.report.grid.words import over
+from shiftproof.report.grid.words import describe_grid
 from shiftproof.runs.scores.detection import Detail
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 
 def short_title(title: str) -> str:
@@ -20,12 +20,12 @@ def short_title(title: str) -> str:
     return title.rstrip("/").rpartition("/")[2] or title
 
 
-def headline(scores: GridScores, model: Scored, label: str) -> str:
+def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     """Say in one sentence how a detector fares."""
     clean, mean = model.summary.get("clean"), model.summary.get("mean")
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    under = f"{wording.share(mean.value)} under corruption ({over(scores)})"
+    under = f"{wording.share(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
         return (
             f"{label} reaches an {scores.measure.name} of {under}. How it does on clean images is not "
@@ -43,18 +43,18 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
     )
 
 
-def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
+def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
     """Name the classes of the data that a detector lacks, and the effect on its P."""
     objects = {one.name: one.objects for one in detail.classes}
     counted = [name for name in missing if name in objects]
-    listed = wording.listing(
+    listed = wording.join_list(
         [
             f"{name} ({wording.plural(objects[name] or 0, 'object')})"
             if objects.get(name)
             else name
-            for name in missing[:_MOST_CLASSES]
+            for name in missing[:_MAX_CLASSES]
         ]
-        + ([f"{len(missing) - _MOST_CLASSES} more"] if len(missing) > _MOST_CLASSES else [])
+        + ([f"{len(missing) - _MAX_CLASSES} more"] if len(missing) > _MAX_CLASSES else [])
     )
     it = "it" if len(missing) == 1 else "them"
     text = f"{label} can never find {listed}: no class of the detector stands for {it}. "
@@ -72,4 +72,4 @@ def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: Gri
     )
 
 
-_MOST_CLASSES = 12
+_MAX_CLASSES = 12

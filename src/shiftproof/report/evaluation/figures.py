@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.svg import shapes
-from shiftproof.report.svg.charts import SeriesStyle, marker, nice_top
+from shiftproof.report.svg.charts import SeriesStyle, choose_top, draw_marker
 from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import MINUS
 
@@ -23,7 +23,7 @@ _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 class Spot:
     """A mark: a model's accuracy at a similarity, and what is written beside it."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     similarity: float
     accuracy: Interval
     label: str
@@ -34,19 +34,21 @@ class Spot:
 class Curve:
     """A model's accuracies along the similarity, rising."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     points: Sequence[tuple[float, Interval]]
 
 
 def plot_sets(spots: Sequence[Spot], *, axis: str) -> Html:
     """Draw the accuracy on each test set against how close the training set comes to it."""
-    frame = _frame([spot.similarity for spot in spots], [spot.accuracy for spot in spots], 760, 320)
+    frame = _make_frame(
+        [spot.similarity for spot in spots], [spot.accuracy for spot in spots], 760, 320
+    )
     pieces = frame.grid(axis)
     named: set[str] = set()
     for spot in spots:
         x, y = frame.x(spot.similarity), frame.y(spot.accuracy.value)
-        pieces.append(_whisker(frame, spot.look, x, spot.accuracy))
-        pieces.append(marker(spot.look, x, y, 3.6, spot.words))
+        pieces.append(_make_whisker(frame, spot.series, x, spot.accuracy))
+        pieces.append(draw_marker(spot.series, x, y, 3.6, spot.words))
         if spot.label not in named:
             named.add(spot.label)
             beyond = x > frame.width - 90
@@ -59,18 +61,18 @@ def plot_sets(spots: Sequence[Spot], *, axis: str) -> Html:
 def plot_within(curves: Sequence[Curve], *, title: str) -> Html:
     """Draw the accuracy of models along the similarity of one test set's images."""
     points = [point for curve in curves for point in curve.points]
-    frame = _frame([at for at, _ in points], [figure for _, figure in points], 300, 200)
+    frame = _make_frame([at for at, _ in points], [figure for _, figure in points], 300, 200)
     pieces = frame.grid("similarity to the nearest training row")
     for curve in curves:
         upper = [(frame.x(at), frame.y(figure.upper)) for at, figure in curve.points]
         lower = [(frame.x(at), frame.y(figure.lower)) for at, figure in curve.points]
         line = [(frame.x(at), frame.y(figure.value)) for at, figure in curve.points]
-        pieces.append(shapes.polygon(f"band {curve.look.style}", [*upper, *lower[::-1]]))
-        pieces.append(shapes.polyline(f"line {curve.look.style}", line, curve.look.dash))
+        pieces.append(shapes.polygon(f"band {curve.series.style}", [*upper, *lower[::-1]]))
+        pieces.append(shapes.polyline(f"line {curve.series.style}", line, curve.series.dash))
         pieces += [
-            marker(
-                curve.look, x, y, 2.6,
-                f"{curve.look.label}: {wording.share(figure.value)} at {_cosine(at)}",
+            draw_marker(
+                curve.series, x, y, 2.6,
+                f"{curve.series.label}: {wording.share(figure.value)} at {_cosine(at)}",
             )
             for (x, y), (at, figure) in zip(line, curve.points, strict=True)
         ]  # fmt: skip
@@ -116,7 +118,7 @@ class _Frame:
         return shapes.drawing("scatter", (self.width, self.height), pieces, spoken)
 
 
-def _frame(
+def _make_frame(
     similarities: Sequence[float], accuracies: Sequence[Interval], width: float, height: float
 ) -> _Frame:
     """Return a frame that holds all, with the similarities between marks of a short step."""
@@ -125,13 +127,13 @@ def _frame(
     step = next((step for step in _STEPS if reach / step <= 5), _STEPS[-1])
     first = step * math.floor(low / step - 0.25)
     last = step * math.ceil(high / step + 0.25)
-    top = nice_top(max(figure.upper for figure in accuracies))
+    top = choose_top(max(figure.upper for figure in accuracies))
     return _Frame(first, last, step, top, width, height)
 
 
-def _whisker(frame: _Frame, look: SeriesStyle, x: float, figure: Interval) -> Html:
+def _make_whisker(frame: _Frame, series: SeriesStyle, x: float, figure: Interval) -> Html:
     low, high = frame.y(figure.lower), frame.y(figure.upper)
-    return shapes.line(f"line {look.style}", x1=x, x2=x, y1=low, y2=high)
+    return shapes.line(f"line {series.style}", x1=x, x2=x, y1=low, y2=high)
 
 
 def _cosine(value: float) -> str:

@@ -11,20 +11,20 @@ import msgspec
 from shiftproof.report import wording
 from shiftproof.report.evaluation import tables
 from shiftproof.report.evaluation.sections import (
-    beside_sections,
-    overview_section,
+    build_beside_sections,
+    build_overview_section,
     reading_of,
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
-from shiftproof.report.listing import Step, steps_section
+from shiftproof.report.listing import Step, build_steps_section
 from shiftproof.report.sections import (
     Document,
-    byline,
+    build_numbers_section,
+    build_settings_section,
     list_broken_files,
-    numbers_section,
-    run_names,
-    settings_section,
+    make_byline,
+    name_runs,
 )
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.table_writing import Table
@@ -53,14 +53,14 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
         looks = {
             model.name: SeriesStyle(model.name, place) for place, model in enumerate(scores.models)
         }
-        beside = [] if scores.audit is None else beside_sections(scores, scores.audit, looks)
+        beside = [] if scores.audit is None else build_beside_sections(scores, scores.audit, looks)
         sections = [
-            overview_section(scores, looks),
-            steps_section(_list_steps(scores)),
+            build_overview_section(scores, looks),
+            build_steps_section(_list_steps(scores)),
             *beside,
             list_broken_files(runs, BROKEN),
-            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
-            settings_section(runs),
+            build_numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            build_settings_section(runs),
             reading_of(scores),
         ]
         names = [model.title or model.name for model in scores.models]
@@ -69,14 +69,14 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
             wording.plural(scores.used, "image"),
         ]
         return Document(
-            title=f"Accuracy of {wording.listing(names[:3])}"
+            title=f"Accuracy of {wording.join_list(names[:3])}"
             + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
             kicker="Evaluation",
             short="Evaluation",
-            byline=[byline(run, run_names(runs)[0], counts)],
-            lead=_lead(scores),
+            byline=[make_byline(run, name_runs(runs)[0], counts)],
+            lead=_make_lead(scores),
             sections=[section for section in sections if section is not None],
-            warnings=_warnings(scores),
+            warnings=_make_warnings(scores),
         )
 
     def load_pictures(
@@ -101,33 +101,33 @@ def _list_steps(scores: EvaluationScores) -> list[Step]:
                 "shiftproof report EVALUATION AUDIT",
             )
         )
-    untold = [
+    similar = [
         one.name
         for one in scores.differences
         if all(figure.accuracy.spans_zero for figure in one.sets.values())
     ]
-    if untold:
+    if similar:
         found.append(
             Step(
-                f"{wording.listing(untold)} cannot be told from {scores.models[0].name} on any test set: "
-                "choose by size or speed, or measure on more images."
+                f"No significant difference of {wording.join_list(similar)} from {scores.models[0].name} on "
+                "any test set: choose by size or speed, or measure on more images."
             )
         )
     return found
 
 
-def _lead(scores: EvaluationScores) -> list[str]:
+def _make_lead(scores: EvaluationScores) -> list[str]:
     found = []
     for model in scores.models[:4]:
         said = [
             f"{wording.share(figure.accuracy.value)} on {name}"
             for name, figure in model.sets.items()
         ]
-        found.append(f"{model.title or model.name} is right for {wording.listing(said)}.")
+        found.append(f"{model.title or model.name} is right for {wording.join_list(said)}.")
     return found
 
 
-def _warnings(scores: EvaluationScores) -> list[str]:
+def _make_warnings(scores: EvaluationScores) -> list[str]:
     found = [
         f"{one.name}: only {wording.plural(one.used, 'image')}, so its intervals are wide."
         for one in scores.sets
@@ -136,7 +136,7 @@ def _warnings(scores: EvaluationScores) -> list[str]:
     audit = scores.audit
     if audit is not None and audit.missing:
         found.append(
-            f"The audit has no test set {wording.listing(list(audit.missing))}, so nothing is known "
+            f"The audit has no test set {wording.join_list(list(audit.missing))}, so nothing is known "
             "of how close the training set comes there."
         )
     if audit is not None:

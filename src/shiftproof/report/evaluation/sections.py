@@ -9,8 +9,8 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.evaluation import figures as evaluation_figures
 from shiftproof.report.evaluation.figures import Curve, Spot
-from shiftproof.report.sections import Section, reading_section
-from shiftproof.report.similarity.wording import cosine, cosine_change
+from shiftproof.report.sections import Section, build_reading_section
+from shiftproof.report.similarity.wording import format_cosine, format_cosine_change
 from shiftproof.report.similarity.wording import span as cosine_span
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import SeriesStyle
@@ -24,36 +24,42 @@ from shiftproof.runs.scores.evaluation import (
 # ---------------------------------------------------------------- accuracies
 
 
-def overview_section(scores: EvaluationScores, looks: dict[str, SeriesStyle]) -> Section:
+def build_overview_section(scores: EvaluationScores, looks: dict[str, SeriesStyle]) -> Section:
     """Build the accuracies on each test set, and the significant differences."""
     rows = [
-        _row(one.name, _classes(one.classes, one.labels, one.used), scores.models, looks, one.name)
+        _make_row(
+            one.name,
+            _make_classes(one.classes, one.labels, one.used),
+            scores.models,
+            looks,
+            one.name,
+        )
         for one in scores.sets
     ]
     if len(scores.sets) > 1:
-        rows.append(_row("Mean", "over the test sets", scores.models, looks, None))
+        rows.append(_make_row("Mean", "over the test sets", scores.models, looks, None))
     return Section(
         "overview",
         "Accuracy on each test set",
         "Accuracy",
         "evaluation_accuracy.html.j2",
         {
-            "legend": _legend(scores.models, looks),
-            "axis": charts.axis(1.0),
+            "legend": _make_legend(scores.models, looks),
+            "axis": charts.draw_axis(1.0),
             "labels": [model.name for model in scores.models],
             "level": wording.level(scores.interval.level),
             "rows": rows,
-            "differences": [_difference(one, scores) for one in scores.differences],
+            "differences": [_make_difference(one) for one in scores.differences],
         },
     )
 
 
-def _classes(count: int, labels: str | None, used: int) -> str:
+def _make_classes(count: int, labels: str | None, used: int) -> str:
     of_set = f", those of {labels}" if labels is not None else ""
     return f"{wording.plural(used, 'image')}, {wording.plural(count, 'class')}{of_set}"
 
 
-def _row(
+def _make_row(
     title: str,
     note: str,
     models: Sequence[Evaluated],
@@ -64,7 +70,7 @@ def _row(
     return {
         "title": title,
         "note": note,
-        "bars": charts.bars(
+        "bars": charts.draw_bars(
             [(looks[model.name], figure) for model, figure in zip(models, found, strict=True)],
             title=title,
             top=1.0,
@@ -76,7 +82,7 @@ def _row(
     }
 
 
-def _difference(one: Evaluated, scores: EvaluationScores) -> str:
+def _make_difference(one: Evaluated) -> str:
     """Describe on which test sets a model is significantly better or worse than the first."""
     said = []
     for word, sign in (("better", 1), ("worse", -1)):
@@ -86,17 +92,19 @@ def _difference(one: Evaluated, scores: EvaluationScores) -> str:
             if not figure.accuracy.spans_zero and sign * figure.accuracy.value > 0
         ]
         if named:
-            said.append(f"{word} on {wording.listing(named)}")
+            said.append(f"{word} on {wording.join_list(named)}")
     if not said:
         return f"On none of the test sets can it be told whether {one.name} or {one.against} is better."
-    return f"{one.name} is {wording.listing(said)} than {one.against}, in percentage points."
+    return f"{one.name} is {wording.join_list(said)} than {one.against}, in percentage points."
 
 
-def _legend(models: Sequence[Evaluated], looks: dict[str, SeriesStyle]) -> list[dict[str, object]]:
+def _make_legend(
+    models: Sequence[Evaluated], looks: dict[str, SeriesStyle]
+) -> list[dict[str, object]]:
     return [
         {
             "label": model.name,
-            "key": charts.key(looks[model.name]),
+            "key": charts.draw_key(looks[model.name]),
             "title": model.title if model.title != model.name else "",
             "settings": "",
         }
@@ -107,7 +115,7 @@ def _legend(models: Sequence[Evaluated], looks: dict[str, SeriesStyle]) -> list[
 # ---------------------------------------------------------------- with an audit
 
 
-def beside_sections(
+def build_beside_sections(
     scores: EvaluationScores, audit: AuditFigures, looks: dict[str, SeriesStyle]
 ) -> list[Section]:
     """Build accuracy against similarity: between test sets, and within each."""
@@ -118,7 +126,7 @@ def beside_sections(
             model.sets[name].accuracy,
             name,
             f"{model.name}, {name}: {wording.share(model.sets[name].accuracy.value)} "
-            f"at {cosine(each.similarity.value)}",
+            f"at {format_cosine(each.similarity.value)}",
         )
         for model in scores.models
         for name, each in audit.sets.items()
@@ -130,13 +138,13 @@ def beside_sections(
             "Similarity",
             "evaluation_similarity.html.j2",
             {
-                "legend": _legend(scores.models, looks),
+                "legend": _make_legend(scores.models, looks),
                 "chart": evaluation_figures.plot_sets(
                     spots, axis="mean similarity to the nearest training row"
                 ),
                 "labels": [model.name for model in scores.models],
                 "rows": [
-                    _closeness(name, each, scores.models) for name, each in audit.sets.items()
+                    _make_closeness(name, each, scores.models) for name, each in audit.sets.items()
                 ],
                 "reference": audit.reference_rows is not None,
                 "train": wording.count(audit.train_rows),
@@ -145,18 +153,18 @@ def beside_sections(
             },
         )
     ]
-    within = _within(scores, audit, looks)
+    within = _make_within(scores, audit, looks)
     return found if within is None else [*found, within]
 
 
-def _closeness(name: str, each: Closeness, models: Sequence[Evaluated]) -> dict[str, Any]:
+def _make_closeness(name: str, each: Closeness, models: Sequence[Evaluated]) -> dict[str, Any]:
     return {
         "name": name,
-        "similarity": cosine(each.similarity.value),
-        "gap": cosine_change(wording.value_of(each.gap)),
+        "similarity": format_cosine(each.similarity.value),
+        "gap": format_cosine_change(wording.get_value(each.gap)),
         "gap_span": cosine_span(each.gap, signed=True) if each.gap is not None else "",
         "duplicates": wording.percent(each.near_duplicates.value),
-        "closer": wording.percent(wording.value_of(each.share_closer)),
+        "closer": wording.percent(wording.get_value(each.share_closer)),
         "accuracies": [_format_figure(model.sets[name].accuracy) for model in models],
     }
 
@@ -165,7 +173,7 @@ def _format_figure(figure: Interval) -> dict[str, str]:
     return {"value": wording.percent(figure.value), "span": wording.span(figure)}
 
 
-def _within(
+def _make_within(
     scores: EvaluationScores, audit: AuditFigures, looks: dict[str, SeriesStyle]
 ) -> Section | None:
     """Build a curve for each test set whose images have rows in the audit."""
@@ -187,7 +195,7 @@ def _within(
             {
                 "title": name,
                 "chart": evaluation_figures.plot_within(drawn, title=name),
-                "note": f"An image answered rightly is the closer one in {wording.listing(advantages)}"
+                "note": f"An image answered rightly is the closer one in {wording.join_list(advantages)}"
                 " of pairs with one answered wrongly."
                 if advantages
                 else "",
@@ -200,13 +208,13 @@ def _within(
         "Within each test set",
         "Within",
         "evaluation_within.html.j2",
-        {"legend": _legend(scores.models, looks), "panels": panels},
+        {"legend": _make_legend(scores.models, looks), "panels": panels},
     )
 
 
 def reading_of(scores: EvaluationScores) -> Section:
     """Build the explanations of the page."""
-    return reading_section(
+    return build_reading_section(
         "evaluation_reading.html.j2",
         {
             "level": wording.level(scores.interval.level),

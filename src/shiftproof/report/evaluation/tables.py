@@ -5,7 +5,7 @@ from __future__ import annotations
 from shiftproof.counts import plural
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
 from shiftproof.runs.scores.evaluation import Closeness, EvaluationScores
 
 _TOP = 5
@@ -54,11 +54,11 @@ def summarize(scores: EvaluationScores) -> Table:
         rows=tuple(rows),
         caption=f"Accuracy in %, {level} intervals over the images of each test set"
         + ("; differences in percentage points." if scores.differences else "."),
-        notes=tuple(_notes(scores, level)),
+        notes=tuple(_make_notes(scores, level)),
     )
 
 
-def _notes(scores: EvaluationScores, level: str) -> list[str]:
+def _make_notes(scores: EvaluationScores, level: str) -> list[str]:
     counts = ", ".join(
         f"{one.name} {plural(one.used, 'image')} of {plural(one.classes, 'class')}"
         for one in scores.sets
@@ -95,16 +95,16 @@ def write_figures(scores: EvaluationScores) -> str:
         for name, closeness in scores.audit.sets.items():
             lines += [
                 ["", "", name, _CLOSENESS[measure], "", *ends(figure)]
-                for measure, figure in _figures(closeness)
+                for measure, figure in _make_figures(closeness)
             ]
         for curve in scores.audit.by_similarity:
             lines += [
                 [curve.model, "", curve.test, "accuracy", one.similarity, *ends(one.accuracy)]
                 for one in curve.bins
             ]
-    return csv_text(lines)
+    return write_csv(lines)
 
 
-def _figures(found: Closeness) -> list[tuple[str, Interval]]:
+def _make_figures(found: Closeness) -> list[tuple[str, Interval]]:
     figures = [(name, getattr(found, name)) for name in _CLOSENESS]
     return [(name, figure) for name, figure in figures if figure is not None]

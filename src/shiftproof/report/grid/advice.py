@@ -1,4 +1,4 @@
-"""What to do next, as far as it follows from the numbers of a run over the grid."""
+"""Suggested next steps that follow from the results of a run over the grid."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from shiftproof.corruptions.table import COMMON
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid import words
-from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.grid.entries import Change, Entry, PageContent
 from shiftproof.report.listing import Step
 from shiftproof.report.wording import SHARES
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.ranking import Ranking
 
-MOST_IMAGES = 1_000_000
-"""More images are no advice."""
+MAX_IMAGES = 1_000_000
+"""Maximum number of images to suggest."""
 
 WIDE = 0.02
-"""Half of an interval from which on more images are worth their time."""
+"""Half-width of an interval above which more images are suggested."""
 
 NEAR_CHANCE = 0.9
 """Share of the errors that guessing makes; a model above it has mostly been loaded wrongly."""
 
 
-def list_steps(shown: Shown, ranking: Ranking | None, alarms: Sequence[str]) -> list[Step]:
+def list_steps(shown: PageContent, ranking: Ranking | None, alarms: Sequence[str]) -> list[Step]:
     """Return suggested next steps; those that question the figures come first."""
     run = shown.first
     found = [
-        _make_alike(alarms),
+        _suggest_same_data(alarms),
         *(_check_loading(entry) for entry in shown.entries),
         _complete_grid(run.scores),
-        _tell_apart(run.scores, ranking) or _narrow(run.scores),
-        *(_judge_change(change) for change in shown.changes),
+        _suggest_more_images(run.scores, ranking) or _suggest_precision(run.scores),
+        *(_recommend_change(change) for change in shown.changes),
         _try_adapters(run),
         _look_at_worst(shown),
     ]
     return [one for one in found if one is not None]
 
 
-def _make_alike(alarms: Sequence[str]) -> Step | None:
+def _suggest_same_data(alarms: Sequence[str]) -> Step | None:
     if not alarms:
         return None
     return Step(
@@ -77,8 +77,8 @@ def _complete_grid(scores: GridScores) -> Step | None:
     )
 
 
-def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
-    """Say how many images would tell the best two models apart, if they differ as it seems."""
+def _suggest_more_images(scores: GridScores, ranking: Ranking | None) -> Step | None:
+    """Suggest the number of images needed to separate the best two models, if their difference is real."""
     if ranking is None or len(ranking.places) < 2 or not scores.used:
         return None
     first, second = (place.name for place in ranking.places[:2])
@@ -86,10 +86,10 @@ def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
     if pair is None or pair.difference.bare or not pair.difference.spans_zero:
         return None
     needed = _images_for(scores.used, pair.difference, abs(pair.difference.value))
-    said = f"{first} and {second} cannot be told apart from {words.images(scores)}"
+    said = f"{first} and {second} do not differ significantly on {words.count_images(scores)}"
     if needed is None:
-        return Step(f"{said}, and hardly differ: choose by size, speed or what a loss costs.")
-    return Step(f"{said}. If they differ as it seems, about {needed:,} images would tell.")
+        return Step(f"{said}, and hardly differ: choose by size, speed or other criteria.")
+    return Step(f"{said}. If the difference is real, about {needed:,} images would show it.")
 
 
 def _images_for(used: int, interval: Interval, half: float) -> int | None:
@@ -100,10 +100,10 @@ def _images_for(used: int, interval: Interval, half: float) -> int | None:
     needed = used * (width / half) ** 2
     digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     rounded = math.ceil(needed / digits) * digits
-    return rounded if rounded <= MOST_IMAGES else None
+    return rounded if rounded <= MAX_IMAGES else None
 
 
-def _narrow(scores: GridScores) -> Step | None:
+def _suggest_precision(scores: GridScores) -> Step | None:
     headline = scores.headline
     figure = scores.models[0].summary.get(headline.name) if headline else None
     if headline is None or figure is None or figure.bare or not scores.used:
@@ -113,36 +113,36 @@ def _narrow(scores: GridScores) -> Step | None:
     if headline.unit != "share" or half < WIDE or needed is None:
         return None
     return Step(
-        f"The interval of the {words.inside(headline.title)} reaches {SHARES.figure(half)} points to "
+        f"The interval of the {words.lower_first(headline.title)} reaches {SHARES.figure(half)} points to "
         f"either side. About {needed:,} images would bring that to 1 point.",
         "--precision 1",
     )
 
 
-def _judge_change(change: Change) -> Step | None:
-    """Say whether a change is worth having, and what it costs."""
+def _recommend_change(change: Change) -> Step | None:
+    """Recommend or discourage a change, with its costs."""
     scores = change.run.scores
     figure = change.scored.summary.get("mean")
     if figure is None or figure.bare or figure.spans_zero or change.entry.adapter is None:
         return None
     label = change.entry.label
-    spelling = words.spelling(scores)
-    amount = f"{spelling.figure(abs(figure.value))}{spelling.points}"
+    number_format = words.number_format(scores)
+    amount = f"{number_format.figure(abs(figure.value))}{number_format.points}"
     if (figure.value < 0) != scores.measure.lower_is_better:
         return Step(
             f"Leave {label} out here: it makes the {scores.measure.name} worse by {amount}. A smaller "
             "batch, or images sorted by class, may be why."
         )
-    cost = [one.title for one, _ in words.losses(scores, change.scored)]
-    price = (
-        f" Its price is the {wording.listing([words.inside(one) for one in cost])}: recalibrate, or "
+    cost = [one.title for one, _ in words.list_losses(scores, change.scored)]
+    cost_sentence = (
+        f" Its cost is the {wording.join_list([words.lower_first(one) for one in cost])}: recalibrate, or "
         "adapt only while the images are corrupted."
         if cost
         else ""
     )
     return Step(
-        f"{label} is worth having where images come as in this run: it makes the "
-        f"{scores.measure.name} better by {amount}.{price}"
+        f"{label} is recommended for image streams like that of this run: it makes the "
+        f"{scores.measure.name} better by {amount}.{cost_sentence}"
     )
 
 
@@ -152,12 +152,12 @@ def _try_adapters(run: Run) -> Step | None:
     if any("answers" in str(run.settings.get(key)) for key in ("images", "source")):
         return None  # there is no model to adapt
     return Step(
-        "See what adaptation without labels brings back, on the same images.",
+        "Measure how much label-free adaptation recovers, on the same images.",
         "--adapt 'batchnorm ent'",
     )
 
 
-def _look_at_worst(shown: Shown) -> Step | None:
+def _look_at_worst(shown: PageContent) -> Step | None:
     """Name the corruptions under which the first model loses most."""
     entry = shown.entries[0]
     found = entry.scored.of_corruptions(shown.measure)
@@ -165,7 +165,7 @@ def _look_at_worst(shown: Shown) -> Step | None:
         return None
     lower = entry.run.scores.measure.lower_is_better
     worst = sorted(found, key=lambda name: found[name].value, reverse=lower)[:3]
-    names = wording.listing([wording.corruption_title(name).lower() for name in worst])
+    names = wording.join_list([wording.corruption_title(name).lower() for name in worst])
     return Step(
         f"{entry.label} does worst under {names}. If your images can look like that, train with it; "
         "judge by the corruptions that were not trained with.",

@@ -12,27 +12,27 @@ from rich.text import Text
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.sections import Section, name_runs
 from shiftproof.report.svg import charts
 from shiftproof.report.table_writing import (
     Column,
     Row,
     Table,
-    as_csv,
-    as_latex,
     begin_table,
     describe_figure,
-    plain_text,
+    to_csv,
+    to_latex,
+    to_plain_text,
 )
-from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.conditions import Condition, ConditionScores
 from shiftproof.runs.scores.grid import Headline
 from shiftproof.runs.scores.reading import read_form
 
-MOST_CONDITIONS = 60
-"""More bars would make a page that no browser likes; the run's files have the rest."""
+MAX_CONDITIONS = 60
+"""Maximum number of bars, to limit the page size; the run's files have all."""
 
 
 def list_conditions(run: Run) -> list[ConditionScores]:
@@ -44,9 +44,9 @@ def list_conditions(run: Run) -> list[ConditionScores]:
     return [read_form(path, ConditionScores) for path in run.folder.conditions_files]
 
 
-def conditions_sections(shown: Shown, *, spell: Callable[[str], str]) -> list[Section]:
+def build_conditions_sections(shown: PageContent, *, spell: Callable[[str], str]) -> list[Section]:
     """Build a section for each column of metadata that a run was scored by."""
-    names = run_names(shown.runs)
+    names = name_runs(shown.runs)
     listed = [
         (run, name, scores)
         for run, name in zip(shown.runs, names, strict=True)
@@ -76,41 +76,41 @@ def _section(
     spell: Callable[[str], str],
     of_run: str,
 ) -> Section:
-    spelling = spelling_of(scores.measure.unit)
+    number_format = find_number_format(scores.measure.unit)
     rows = _list_rows(scores, entries)
-    low, top = charts.nice_ends((one for row in rows for one in row.figures), spelling)
+    low, top = charts.choose_axis_range((one for row in rows for one in row.figures), number_format)
     highest = max((one.upper for row in rows for one in row.figures if one is not None), default=0)
     ends = (low, max(top, highest))
-    title = by_title(scores.by)
+    title = title_column(scores.by)
     table = summarize(scores)
     return Section(
         f"conditions-by-{number}",
         f"By {title}{of_run}",
-        f"{wording.capital(title)}{of_run}",
+        f"{wording.capitalize(title)}{of_run}",
         "conditions.html.j2",
         {
-            "words": tell(scores),
-            "notes": _notes(scores),
-            "legend": figures.legend(entries, spell=spell),
+            "words": describe_conditions(scores),
+            "notes": _make_notes(scores),
+            "legend": figures.make_legend(entries, spell=spell),
             "entries": entries,
             "changes": [_Change(f"{entry.label} against {scores.against}") for entry in entries],
-            "first": wording.capital(title),
-            "caption": f"{wording.capital(scores.measure.name)} of every model by {title}",
-            "axis": charts.axis(ends[1], ends[0], spelling),
+            "first": wording.capitalize(title),
+            "caption": f"{wording.capitalize(scores.measure.name)} of every model by {title}",
+            "axis": charts.draw_axis(ends[1], ends[0], number_format),
             "groups": [
                 {
                     "title": headline.title,
                     "rows": [
-                        _draw(row, entries, ends, spelling)
+                        _draw(row, entries, ends, number_format)
                         for row in rows
                         if row.headline is headline
                     ],
                 }
-                for headline in list_drawn(scores)
+                for headline in list_charted(scores)
             ],
             "blocks": [
-                {"id": f"by-{number}-csv", "title": "CSV", "text": as_csv(table)},
-                {"id": f"by-{number}-latex", "title": "LaTeX (booktabs)", "text": as_latex(table)},
+                {"id": f"by-{number}-csv", "title": "CSV", "text": to_csv(table)},
+                {"id": f"by-{number}-latex", "title": "LaTeX (booktabs)", "text": to_latex(table)},
             ],
         },
     )
@@ -128,8 +128,8 @@ class _Row:
 
 def _list_rows(scores: ConditionScores, entries: Sequence[Entry]) -> list[_Row]:
     found = []
-    for headline in list_drawn(scores):
-        for condition in scores.conditions[:MOST_CONDITIONS]:
+    for headline in list_charted(scores):
+        for condition in scores.conditions[:MAX_CONDITIONS]:
             models = {one.name: one for one in condition.models}
             own = [models[entry.scored.name] for entry in entries]
             found.append(
@@ -143,7 +143,7 @@ def _list_rows(scores: ConditionScores, entries: Sequence[Entry]) -> list[_Row]:
     return found
 
 
-def list_drawn(scores: ConditionScores) -> list[Headline]:
+def list_charted(scores: ConditionScores) -> list[Headline]:
     """Return the headlines that share the measure's axis: clean, and the mean under corruption."""
     return [
         one
@@ -153,30 +153,30 @@ def list_drawn(scores: ConditionScores) -> list[Headline]:
 
 
 def _draw(
-    row: _Row, entries: Sequence[Entry], ends: tuple[float, float], spelling: Spelling
+    row: _Row, entries: Sequence[Entry], ends: tuple[float, float], number_format: NumberFormat
 ) -> dict[str, object]:
     low, top = ends
     title = f"{row.condition.name} ({wording.plural(row.condition.images, 'image')})"
-    looks = [entry.look for entry in entries]
+    looks = [entry.series for entry in entries]
     return {
         "title": title,
         "total": False,
-        "bars": charts.bars(
+        "bars": charts.draw_bars(
             list(zip(looks, row.figures, strict=True)),
             title=f"{title}, {row.headline.title}",
             top=top,
             low=low,
-            spelling=spelling,
+            number_format=number_format,
         ),
-        "figures": [spelling.cell(one) for one in row.figures],
-        "deltas": [spelling.change_cell(one) for one in row.differences],
+        "figures": [number_format.cell(one) for one in row.figures],
+        "deltas": [number_format.change_cell(one) for one in row.differences],
     }
 
 
 # ---------------------------------------------------------------- words
 
 
-def by_title(by: str) -> str:
+def title_column(by: str) -> str:
     """Return ``time of day`` for ``time_of_day``, and ``folder 2`` for ``part:2``."""
     name, colon, number = by.partition(":")
     if name == "part" and colon and number.isdecimal():
@@ -184,42 +184,42 @@ def by_title(by: str) -> str:
     return by.replace("_", " ")
 
 
-def tell(scores: ConditionScores) -> str:
+def describe_conditions(scores: ConditionScores) -> str:
     """Describe the table and its intervals."""
-    spelling = spelling_of(scores.measure.unit)
+    number_format = find_number_format(scores.measure.unit)
     level = wording.level(scores.interval.level)
     return (
-        f"{wording.capital(scores.measure.title)}{spelling.phrase} over the images of each condition, "
-        f"as they are and under corruption, with {level} intervals over its own images. Differences "
-        f"are to {scores.against}; conditions have other images, so their intervals are those of "
-        "independent samples. A difference in bold has an interval that leaves out 0. Conditions may "
-        "differ in more than their name says: in places, hours, and what there is to see."
+        f"{wording.capitalize(scores.measure.title)}{number_format.phrase} over the images of each "
+        f"condition, clean and under corruption, with {level} intervals over its own images. Differences are "
+        f"to {scores.against}; conditions have different images, so the intervals are those of "
+        "independent samples. A difference in bold has an interval that excludes 0. Conditions may "
+        "also differ in other respects: places, hours, objects."
     )
 
 
-def _notes(scores: ConditionScores) -> list[str]:
+def _make_notes(scores: ConditionScores) -> list[str]:
     found = []
     if scores.unmatched:
         found.append(
-            f"Of {wording.plural(scores.images, 'image')}, {scores.unmatched:,} are left out: the "
-            "metadata say nothing of them."
+            f"Of {wording.plural(scores.images, 'image')}, {scores.unmatched:,} are left out, "
+            "since they are not in the metadata."
         )
     single = [one.name for one in scores.conditions if one.images == 1]
     if single:
         found.append(
-            f"{wording.listing(single)}: one image, so no interval, and no difference can be told "
-            "from chance."
+            f"{wording.join_list(single)}: one image, so there is no interval, and the significance of "
+            "differences is unknown."
         )
     few = [one for one in scores.conditions if 1 < one.images < wording.FEW_IMAGES]
     if few:
         named = [f"{one.name} ({one.images:,})" for one in few]
         found.append(
-            f"Few images in {wording.listing(named)}: the intervals are wide, and what looks like a "
-            "large difference may be chance."
+            f"Few images in {wording.join_list(named)}: the intervals are wide, and large "
+            "differences may be chance."
         )
-    left = len(scores.conditions) - MOST_CONDITIONS
+    left = len(scores.conditions) - MAX_CONDITIONS
     if left > 0:
-        found.append(f"{left} more conditions stand in the run's files.")
+        found.append(f"{left} more conditions are in the run's files.")
     return found
 
 
@@ -233,24 +233,24 @@ def summarize(scores: ConditionScores) -> Table:
         *(Column(name, scores.against) for name in scores.models),
     ]
     rows = [
-        _row(scores, headline, condition)
+        _make_row(headline, condition)
         for headline in scores.headlines
         for condition in scores.conditions
     ]
-    spelling = spelling_of(scores.measure.unit)
+    number_format = find_number_format(scores.measure.unit)
     return Table(
         columns=tuple(columns),
         rows=tuple(row for row in rows if any(row.figures)),
         caption=(
-            f"{wording.capital(scores.measure.title)}{spelling.short_phrase} by "
-            f"{by_title(scores.by)}; differences to {scores.against}, not paired."
+            f"{wording.capitalize(scores.measure.title)}{number_format.short_phrase} by "
+            f"{title_column(scores.by)}; differences to {scores.against}, not paired."
         ),
-        notes=tuple(_notes(scores)),
-        spelling=spelling,
+        notes=tuple(_make_notes(scores)),
+        number_format=number_format,
     )
 
 
-def _row(scores: ConditionScores, headline: Headline, condition: Condition) -> Row:
+def _make_row(headline: Headline, condition: Condition) -> Row:
     return Row(
         kind=headline.name,
         name=condition.name,
@@ -261,46 +261,46 @@ def _row(scores: ConditionScores, headline: Headline, condition: Condition) -> R
             *(one.summary.get(headline.name) for one in condition.models),
             *(one.difference.get(headline.name) for one in condition.models),
         ),
-        spelling=spelling_of(headline.unit),
+        number_format=find_number_format(headline.unit),
     )
 
 
-def conditions_for_terminal(scores: ConditionScores) -> Group:
+def format_conditions(scores: ConditionScores) -> Group:
     """Return a block for each model and headline: the figure of each condition, and differences."""
     return Group(
         *(
-            _terminal_block(scores, headline, name)
+            _make_terminal_block(scores, headline, name)
             for name in scores.models
-            for headline in list_drawn(scores)
+            for headline in list_charted(scores)
         ),
         *(
-            Text(plain_text(note), style="dim")
-            for note in [_terminal_rule(scores), *_notes(scores)]
+            Text(to_plain_text(note), style="dim")
+            for note in [_make_terminal_rule(scores), *_make_notes(scores)]
         ),
     )
 
 
-def _terminal_rule(scores: ConditionScores) -> str:
+def _make_terminal_rule(scores: ConditionScores) -> str:
     return (
-        f"{scores.measure.name}{spelling_of(scores.measure.unit).short_phrase}; differences to "
-        f"{scores.against}, bold where the {wording.level(scores.interval.level)} interval leaves out 0"
+        f"{scores.measure.name}{find_number_format(scores.measure.unit).short_phrase}; differences to "
+        f"{scores.against}, bold if the {wording.level(scores.interval.level)} interval excludes 0"
     )
 
 
-def _terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
-    spelling = spelling_of(headline.unit)
+def _make_terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
+    number_format = find_number_format(headline.unit)
     table = begin_table()
-    table.add_column(Text(plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column(Text(to_plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
     for title in ("images", headline.title, "difference"):
         table.add_column(title, justify="right", no_wrap=True)
     for condition in scores.conditions:
         found = next(one for one in condition.models if one.name == model)
         difference = found.difference.get(headline.name)
         table.add_row(
-            Text(plain_text(condition.name)),
+            Text(to_plain_text(condition.name)),
             f"{condition.images:,}",
-            describe_figure(found.summary.get(headline.name), spelling),
-            describe_figure(difference, spelling, is_difference=True),
+            describe_figure(found.summary.get(headline.name), number_format),
+            describe_figure(difference, number_format, is_difference=True),
         )
     table.add_row()
     return table

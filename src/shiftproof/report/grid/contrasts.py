@@ -12,19 +12,19 @@ import numpy as np
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.sections import Grid
-from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_change
+from shiftproof.report.listing import Chart, Item, Listing, build_section, write_change
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Spot, Trace
 from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import SHARES
 
-LEAST_FOR_A_LINE = 3
-"""Minimum number of models for a fit: a line passes exactly through two."""
+MIN_FOR_A_LINE = 3
+"""Minimum number of models for a fit, since a line passes exactly through two."""
 
-LEAST_REACH = 0.02
+MIN_REACH = 0.02
 """Minimum range of the clean scores for a meaningful fit."""
 
 # ---------------------------------------------------------------- corruptions that separate
@@ -43,39 +43,42 @@ class _Spread:
         return abs(self.found[-1][1].value - self.found[0][1].value)
 
 
-def separation_section(grid: Grid) -> Section | None:
+def build_separation_section(grid: Grid) -> Section | None:
     """Build the corruptions sorted by the range of the models' scores; None for one model."""
     spreads = _list_spreads(grid)
     if not spreads:
         return None
-    spelling = grid.spelling
-    low, top = charts.nice_ends((one for spread in spreads for _, one in spread.found), spelling)
+    number_format = grid.number_format
+    low, top = charts.choose_axis_range(
+        (one for spread in spreads for _, one in spread.found), number_format
+    )
     heads = [("Corruption", False), ("Best", False), ("Worst", False),
-             (f"Apart{spelling.short_phrase}", True), ("Beyond chance", False), ("All", False)]  # fmt: skip
+             (f"Range{number_format.short_phrase}", True), ("Significant", False),
+             ("All", False)]  # fmt: skip
     rows = [
         [
             Item(wording.corruption_title(spread.name)),
-            Item(f"{spread.found[0][0].label} {spelling.figure(spread.found[0][1].value)}"),
-            Item(f"{spread.found[-1][0].label} {spelling.figure(spread.found[-1][1].value)}"),
-            Item(spelling.figure(spread.reach)),
-            Item(_tell_apart(grid.shown, spread)),
+            Item(f"{spread.found[0][0].label} {number_format.figure(spread.found[0][1].value)}"),
+            Item(f"{spread.found[-1][0].label} {number_format.figure(spread.found[-1][1].value)}"),
+            Item(number_format.figure(spread.reach)),
+            Item(_describe_significance(grid.shown, spread)),
             Item("", drawn=_draw_spread(spread, grid, low, top)),
         ]
         for spread in spreads
     ]
     first, last = spreads[0], spreads[-1]
-    return lay_out(
+    return build_section(
         "separation",
-        "Which corruptions tell the models apart",
+        "Which corruptions separate the models",
         "What separates",
         words=[
-            f"The {grid.measure} of the models lies furthest apart under "
-            f"{_title(first)} ({spelling.figure(first.reach)}{spelling.points}) and closest under "
-            f"{_title(last)} ({spelling.figure(last.reach)}{spelling.points}).",
-            "Beyond chance: the paired interval of the two models leaves out 0 where they have one; "
-            "where they have none, their own intervals do not meet.",
+            f"The {grid.measure} of the models differs most under "
+            f"{_make_title(first)} ({number_format.figure(first.reach)}{number_format.points}) and least "
+            f"under {_make_title(last)} ({number_format.figure(last.reach)}{number_format.points}).",
+            "Significant: the paired interval of the difference between best and worst excludes 0; "
+            "without a paired interval, the intervals of the two models do not overlap.",
         ],
-        legend=figures.legend(grid.shown.entries, spell=grid.spell),
+        legend=figures.make_legend(grid.shown.entries, spell=grid.spell),
         tables=[Listing("", heads, rows)],
     )
 
@@ -84,7 +87,7 @@ def _list_spreads(grid: Grid) -> list[_Spread]:
     entries = grid.shown.entries
     sign = 1 if grid.lower_is_better else -1
     found = []
-    for name in itertools.chain.from_iterable(figures.groups_of(grid.columns).values()):
+    for name in itertools.chain.from_iterable(figures.group_corruptions(grid.columns).values()):
         known = [
             (entry, column.corruptions[name])
             for entry, column in zip(entries, grid.columns, strict=True)
@@ -95,12 +98,12 @@ def _list_spreads(grid: Grid) -> list[_Spread]:
     return sorted(found, key=lambda spread: -spread.reach)
 
 
-def _title(spread: _Spread) -> str:
+def _make_title(spread: _Spread) -> str:
     title = wording.corruption_title(spread.name)
     return title if title[1:2].isupper() or title.startswith("Gaussian") else title.lower()
 
 
-def _tell_apart(shown: Shown, spread: _Spread) -> str:
+def _describe_significance(shown: PageContent, spread: _Spread) -> str:
     (best, upper), (worst, lower) = spread.found[0], spread.found[-1]
     for change in shown.changes:
         if {change.entry.label, change.against.label} == {best.label, worst.label}:
@@ -110,16 +113,16 @@ def _tell_apart(shown: Shown, spread: _Spread) -> str:
     if upper.bare or lower.bare:
         return wording.NONE
     meet = upper.lower <= lower.upper and lower.lower <= upper.upper
-    return "not told" if meet else "yes"
+    return "unknown" if meet else "yes"
 
 
 def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> Html:
     told = "; ".join(
-        f"{entry.label} {grid.spelling.with_span(figure)}" for entry, figure in spread.found
+        f"{entry.label} {grid.number_format.with_span(figure)}" for entry, figure in spread.found
     )
-    rows = [(entry.look, figure) for entry, figure in spread.found]
+    rows = [(entry.series, figure) for entry, figure in spread.found]
     title = f"{wording.corruption_title(spread.name)}: {told}"
-    return charts.dots(rows, title=title, top=top, low=low, spelling=grid.spelling)
+    return charts.draw_dots(rows, title=title, top=top, low=low, number_format=grid.number_format)
 
 
 # ---------------------------------------------------------------- clean against corrupted
@@ -134,7 +137,7 @@ class _Standing:
     corrupted: float
 
 
-def robustness_section(grid: Grid) -> Section | None:
+def build_robustness_section(grid: Grid) -> Section | None:
     """Build clean against corrupted scores, and effective robustness relative to unadapted models.
 
     Effective robustness (Taori et al. 2020, "Measuring Robustness to Natural Distribution Shifts in
@@ -143,25 +146,25 @@ def robustness_section(grid: Grid) -> Section | None:
     models with both scores, or if the scores are no shares.
     """
     standings = _list_standings(grid)
-    if len(standings) < 2 or grid.spelling is not SHARES:
+    if len(standings) < 2 or grid.number_format is not SHARES:
         return None
     what = "accuracy" if grid.lower_is_better else grid.measure
     plain = [one for one in standings if one.entry.adapter is None]
     line = fit_line([(one.clean, one.corrupted) for one in plain])
-    top = charts.nice_top(max(max(one.clean, one.corrupted) for one in standings))
+    top = charts.choose_top(max(max(one.clean, one.corrupted) for one in standings))
     heads = [("Model", False), (f"Clean {what}, %", True), ("Under corruption, %", True),
              ("Lost, points", True)]  # fmt: skip
     if line is not None:
         heads += [("Expected, %", True), ("Effective robustness, points", True)]
     ordered = sorted(standings, key=lambda one: _beyond(one, line), reverse=True)
-    return lay_out(
+    return build_section(
         "robustness",
         "Clean against corrupted",
         "Clean and robust",
-        words=_tell_line(line is not None, len(plain), what),
-        legend=figures.legend(grid.shown.entries, spell=grid.spell),
+        words=_describe_line(line is not None, len(plain), what),
+        legend=figures.make_legend(grid.shown.entries, spell=grid.spell),
         charts=[Chart(_draw_standings(standings, line, top, what))],
-        tables=[Listing("", heads, [_standing_row(one, line) for one in ordered])],
+        tables=[Listing("", heads, [_make_standing_row(one, line) for one in ordered])],
     )
 
 
@@ -208,21 +211,21 @@ def fit_line(points: Sequence[tuple[float, float]]) -> Line | None:
         points: clean share and share under shift of each model.
 
     Returns:
-        None if fewer than ``LEAST_FOR_A_LINE`` models have shares between 0 and 1, or the range of
-        their clean shares is below ``LEAST_REACH``.
+        None if fewer than ``MIN_FOR_A_LINE`` models have shares between 0 and 1, or the range of
+        their clean shares is below ``MIN_REACH``.
     """
-    inside = [(x, y) for x, y in points if 0 < x < 1 and 0 < y < 1]
-    reach = max((x for x, _ in inside), default=0) - min((x for x, _ in inside), default=0)
-    if len(inside) < LEAST_FOR_A_LINE or reach < LEAST_REACH:
+    within = [(x, y) for x, y in points if 0 < x < 1 and 0 < y < 1]
+    reach = max((x for x, _ in within), default=0) - min((x for x, _ in within), default=0)
+    if len(within) < MIN_FOR_A_LINE or reach < MIN_REACH:
         return None
-    across, upward = (np.array([_logit(one) for one in side]) for side in zip(*inside, strict=True))
+    across, upward = (np.array([_logit(one) for one in side]) for side in zip(*within, strict=True))
     slope, height = np.polyfit(across, upward, 1)
 
     def expect(clean: float) -> float:
         bounded = min(max(clean, 1e-6), 1 - 1e-6)
         return 1 / (1 + math.exp(-(slope * _logit(bounded) + height)))
 
-    clean = [x for x, _ in inside]
+    clean = [x for x, _ in within]
     return Line(expect, min(clean) - reach / 2, max(clean) + reach / 2)
 
 
@@ -230,32 +233,31 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _tell_line(has_line: bool, plain: int, what: str) -> list[str]:
+def _describe_line(has_line: bool, plain: int, what: str) -> list[str]:
     if not has_line:
         return [
-            f"Models with a better clean {what} are mostly better under corruption, too. How much a "
-            "model has beyond that, its effective robustness, takes a line through three models "
-            f"without adapters or more (Taori et al. 2020); here {_count_plain(plain)}. On the dashed "
-            "line nothing would be lost."
+            f"Models with a better clean {what} are usually better under corruption, too. Effective "
+            "robustness, the difference from a fit to at least three models without adapters (Taori "
+            f"et al. 2020), cannot be computed: here {_count_plain(plain)}. On the dashed line nothing "
+            "is lost."
         ]
     return [
-        f"The line is what the clean {what} lets expect: a line between the logits of both, through "
-        f"the {plain} models without adapters. What a model has above it is its effective robustness "
-        "(Taori et al. 2020). On the dashed line nothing would be lost.",
-        f"A line through {plain} models moves with each of them: read what is far above, not the "
-        "decimals.",
+        f"The line is the expected performance for a clean {what}: a linear fit between the logits of "
+        f"both, to the {plain} models without adapters. The difference from it is the effective "
+        "robustness (Taori et al. 2020). On the dashed line nothing is lost.",
+        f"A fit to {plain} models depends on each of them, so small differences mean little.",
     ]
 
 
 def _count_plain(plain: int) -> str:
-    if plain >= LEAST_FOR_A_LINE:
-        return f"their clean figures lie within {100 * LEAST_REACH:g} points, which is no line"
+    if plain >= MIN_FOR_A_LINE:
+        return f"their clean figures lie within {100 * MIN_REACH:g} points, too few for a fit"
     return f"{'is' if plain == 1 else 'are'} {plain}"
 
 
-def _standing_row(one: _Standing, line: Line | None) -> list[Item]:
+def _make_standing_row(one: _Standing, line: Line | None) -> list[Item]:
     row = [
-        Item(one.entry.label, drawn=charts.dot(one.entry.look)),
+        Item(one.entry.label, drawn=charts.draw_dot(one.entry.series)),
         Item(wording.percent(one.clean)),
         Item(wording.percent(one.corrupted)),
         Item(wording.percent(one.clean - one.corrupted)),
@@ -267,7 +269,7 @@ def _standing_row(one: _Standing, line: Line | None) -> list[Item]:
         return [
             *row,
             Item(wording.NONE),
-            Item(wording.NONE, title="no model without adapter is near"),
+            Item(wording.NONE, title="outside the range of the models without adapters"),
         ]
     return [*row, Item(wording.percent(expected)), Item(wording.points(one.corrupted - expected))]
 
@@ -280,7 +282,7 @@ def _draw_standings(
 ) -> Html:
     spots = [
         Spot(
-            one.entry.look, one.clean, one.corrupted,
+            one.entry.series, one.clean, one.corrupted,
             f"{one.entry.label}: {wording.share(one.clean)} clean, "
             f"{wording.share(one.corrupted)} under corruption",
         )
@@ -288,7 +290,7 @@ def _draw_standings(
     ]  # fmt: skip
     traces = [] if line is None else [Trace(_follow(line))]
     told = "; ".join(spot.words for spot in spots)
-    return charts.scatter(
+    return charts.draw_scatter(
         spots,
         title=f"Clean against corrupted {what}. {told}",
         across=f"clean {what}, %",
@@ -307,7 +309,7 @@ def _follow(line: Line) -> list[tuple[float, float]]:
 # ---------------------------------------------------------------- gains
 
 
-def gains_section(grid: Grid) -> Section | None:
+def build_gains_section(grid: Grid) -> Section | None:
     """Build the gains of each change by corruption, largest first; None without changes."""
     changes = grid.shown.changes
     if not changes:
@@ -317,7 +319,7 @@ def gains_section(grid: Grid) -> Section | None:
     sign = 1 if grid.lower_is_better else -1
     first = next(iter(moves.values()))
     names.sort(key=lambda name: sign * first[name].value if name in first else math.inf)
-    reach = figures.reach_of(grid.differences, grid.spelling)
+    reach = figures.find_reach(grid.differences, grid.number_format)
     heads = [("Corruption", False), *((label, True) for label in moves)]
     rows = [
         [
@@ -327,15 +329,15 @@ def gains_section(grid: Grid) -> Section | None:
         for name in names
     ]
     means = [change.scored.summary.get("mean") for change in changes]
-    rows.append([Item("Mean"), *(write_change(grid.spelling, one) for one in means)])
-    return lay_out(
+    rows.append([Item("Mean"), *(write_change(grid.number_format, one) for one in means)])
+    return build_section(
         "gains",
         "What each change gains, corruption by corruption",
         "Gains",
         words=[
-            f"The {grid.measure} with the change less without it{grid.spelling.phrase}, most gained "
-            f"first. Blue is better, orange worse; bold is beyond chance.",
-            *(_tell_gains(label, found, sign) for label, found in moves.items()),
+            f"The {grid.measure} with the change minus that without it{grid.number_format.phrase}, largest "
+            f"gain first. Blue is better, orange worse; bold is significant.",
+            *(_describe_gains(label, found, sign) for label, found in moves.items()),
         ],
         tables=[Listing("", heads, rows, totals=frozenset({"Mean"}))],
     )
@@ -346,14 +348,17 @@ def _paint_move(move: Interval | None, name: str, reach: float, grid: Grid) -> I
         return Item(wording.NONE)
     painted = figures.paint_difference(
         move, wording.corruption_title(name), reach,
-        lower_is_better=grid.lower_is_better, spelling=grid.spelling,
+        lower_is_better=grid.lower_is_better, number_format=grid.number_format,
     )  # fmt: skip
     return Item(
-        painted["text"], grid.spelling.change_span(move), f"h {painted['style']}", painted["title"]
+        painted["text"],
+        grid.number_format.change_span(move),
+        f"h {painted['style']}",
+        painted["title"],
     )
 
 
-def _tell_gains(label: str, found: Mapping[str, Interval], sign: int) -> str:
+def _describe_gains(label: str, found: Mapping[str, Interval], sign: int) -> str:
     """Count the corruptions with significant gains and losses of a change."""
     sure = {name: sign * one.value for name, one in found.items() if not one.spans_zero}
     parts = []
@@ -362,7 +367,7 @@ def _tell_gains(label: str, found: Mapping[str, Interval], sign: int) -> str:
         if names:
             most = max(names, key=lambda name: abs(sure[name]))
             parts.append(
-                f"{word} beyond chance under {len(names)} of {len(found)}, most under "
+                f"{word} significantly under {len(names)} of {len(found)}, most under "
                 f"{wording.corruption_title(most).lower()}"
             )
-    return f"{label}: {wording.listing(parts) or 'nothing beyond chance'}."
+    return f"{label}: {wording.join_list(parts) or 'nothing significant'}."

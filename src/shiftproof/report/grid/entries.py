@@ -12,7 +12,7 @@ from shiftproof.report import wording
 from shiftproof.report.sections import label_models
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.grid import Scored
+from shiftproof.runs.scores.grid import ModelScores
 from shiftproof.runs.scores.reading import convert
 from shiftproof.types import Settings
 
@@ -27,14 +27,14 @@ class Entry:
     """
 
     run: Run
-    scored: Scored
-    look: SeriesStyle
+    scored: ModelScores
+    series: SeriesStyle
     adapter: Settings | None = None
 
     @property
     def label(self) -> str:
         """The model's name, after the run's name if several runs are shown."""
-        return self.look.label
+        return self.series.label
 
     def detail(self, form: type[Form]) -> Form:
         """Return the task-specific part of the model's scores.
@@ -54,7 +54,7 @@ class Change:
     run: Run
     entry: Entry
     against: Entry
-    scored: Scored
+    scored: ModelScores
 
     @property
     def label(self) -> str:
@@ -63,7 +63,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageContent:
     """The content of a page: runs, their models, and the differences between these."""
 
     runs: Sequence[Run]
@@ -71,11 +71,11 @@ class Shown:
     changes: Sequence[Change]
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> Shown:
+    def of(cls, runs: Sequence[Run]) -> PageContent:
         """Collect the models of the runs with unique labels."""
         entries = [
-            Entry(run, model, look, run.adapter(model.name))
-            for run, model, look in label_models(runs)
+            Entry(run, model, series, run.adapter(model.name))
+            for run, model, series in label_models(runs)
         ]
         by_name = {(id(entry.run), entry.scored.name): entry for entry in entries}
         changes = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import Section
 from shiftproof.runs.events import ModelEvent
 
@@ -13,7 +13,7 @@ FIRST = 3
 """Number of events of a kind that are shown in full; the run's folder has more."""
 
 
-def events_section(shown: Shown) -> Section | None:
+def build_events_section(shown: PageContent) -> Section | None:
     """Build the section: counts per model and kind, and the first few events; None without
     events.
     """
@@ -23,17 +23,17 @@ def events_section(shown: Shown) -> Section | None:
             "kind": kind,
             "count": f"{_count(found):,}",
             "first": [f"{_place(one)}: {one.event.reason}" for one in found[:FIRST]],
-            "more": _more(found),
+            "more": _make_more(found),
         }
         for entry in shown.entries
-        for kind, found in _by_kind(entry).items()
+        for kind, found in _make_by_kind(entry).items()
     ]
     if not rows:
         return None
     return Section("events", "What happened on the way", "Events", "events.html.j2", {"rows": rows})
 
 
-def _by_kind(entry: Entry) -> dict[str, list[ModelEvent]]:
+def _make_by_kind(entry: Entry) -> dict[str, list[ModelEvent]]:
     found: dict[str, list[ModelEvent]] = {}
     for one in entry.run.events:
         if one.model == entry.scored.name:
@@ -45,7 +45,7 @@ def _count(found: Sequence[ModelEvent]) -> int:
     return sum(one.event.count for one in found)
 
 
-def _more(found: Sequence[ModelEvent]) -> str | None:
+def _make_more(found: Sequence[ModelEvent]) -> str | None:
     """Describe how many more events there are, and how many of them the run's folder has."""
     more = _count(found) - _count(found[:FIRST])
     if not more:
@@ -59,7 +59,7 @@ def _more(found: Sequence[ModelEvent]) -> str | None:
 def _place(one: ModelEvent) -> str:
     event = one.event
     if event.cell is not None:
-        where = wording.cell_title(event.cell)
+        where = wording.title_cell(event.cell)
     elif one.episode == "all":
         where = "All corruptions, mixed"
     else:

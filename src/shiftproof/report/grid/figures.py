@@ -12,7 +12,7 @@ from shiftproof.report.grid.entries import Entry
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import SeriesStyle
-from shiftproof.report.wording import Spelling
+from shiftproof.report.wording import NumberFormat
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
 
@@ -34,7 +34,7 @@ class Column:
     groups: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def groups_of(columns: Sequence[Column]) -> dict[str, list[str]]:
+def group_corruptions(columns: Sequence[Column]) -> dict[str, list[str]]:
     """Return the corruptions of all runs by group."""
     merged: dict[str, list[str]] = {}
     for column in columns:
@@ -44,35 +44,38 @@ def groups_of(columns: Sequence[Column]) -> dict[str, list[str]]:
     return merged
 
 
-def severities_phrase(runs: Sequence[Run]) -> str:
+def describe_severities(runs: Sequence[Run]) -> str:
     """Return ``severities 1 to 5``, or that each run has its own."""
     first = runs[0].scores.severities
     if all(run.scores.severities == first for run in runs):
-        return wording.severities_phrase(first)
+        return wording.describe_severities(first)
     return "the severities of each run"
 
 
-def legend(shown: Sequence[Entry], *, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
+def make_legend(
+    shown: Sequence[Entry], *, spell: Callable[[str], str] = str
+) -> list[dict[str, object]]:
     """Return the legend of all models: sample, name, title as ``spell`` spells it, and adapter."""
-    return figures.legend(
-        (one.look, _title(one, spell), wording.adapter_words(one.adapter)) for one in shown
+    return figures.make_legend(
+        (one.series, _make_title(one, spell), wording.describe_adapter(one.adapter))
+        for one in shown
     )
 
 
-def _title(entry: Entry, spell: Callable[[str], str]) -> str:
+def _make_title(entry: Entry, spell: Callable[[str], str]) -> str:
     return spell(entry.scored.title) if entry.scored.title != entry.scored.name else ""
 
 
 # ---------------------------------------------------------------- bars
 
 
-def bars(
+def make_bars(
     looks: Sequence[SeriesStyle],
     columns: Sequence[Column],
     changes: Sequence[Column],
     *,
     clean: bool,
-    spelling: Spelling,
+    number_format: NumberFormat,
 ) -> dict[str, object]:
     """Return the groups of rows with a bar for each model, and the axis that they share.
 
@@ -83,7 +86,7 @@ def bars(
         for column in columns
         for interval in (column.clean if clean else None, *column.corruptions.values())
     )
-    low, top = figures.nice_ends(shown, spelling)
+    low, top = figures.choose_axis_range(shown, number_format)
 
     def row(
         title: str, get: Callable[[Column], Interval | None], *, total: bool = False
@@ -93,29 +96,31 @@ def bars(
         return {
             "title": title,
             "total": total,
-            "bars": figures.bars(pairs, title=title, top=top, low=low, spelling=spelling),
-            "figures": [spelling.cell(interval) for interval in intervals],
-            "deltas": [spelling.change_cell(get(change)) for change in changes],
+            "bars": figures.draw_bars(
+                pairs, title=title, top=top, low=low, number_format=number_format
+            ),
+            "figures": [number_format.cell(interval) for interval in intervals],
+            "deltas": [number_format.change_cell(get(change)) for change in changes],
         }
 
     def of_corruption(name: str) -> dict[str, object]:
         return row(wording.corruption_title(name), lambda column: column.corruptions.get(name))
 
     def of_group(group: str, names: Sequence[str]) -> dict[str, object]:
-        title = wording.group_title(group)
+        title = wording.corruption_title(group)
         rows = [of_corruption(name) for name in names]
         if any(group in column.groups for column in columns):
             mean = f"Mean over {title.lower()}"
             rows.append(row(mean, lambda column: column.groups.get(group), total=True))
         return {"title": title, "rows": rows}
 
-    groups = [of_group(group, names) for group, names in groups_of(columns).items()]
+    groups = [of_group(group, names) for group, names in group_corruptions(columns).items()]
     whole = row("Mean over corruptions", lambda column: column.mean)
     groups.append({"title": "All", "rows": [whole]})
     if clean:
         first = row("Clean images", lambda column: column.clean)
         groups.insert(0, {"title": "No corruption", "rows": [first]})
-    return {"groups": groups, "axis": figures.axis(top, low, spelling)}
+    return {"groups": groups, "axis": figures.draw_axis(top, low, number_format)}
 
 
 # ---------------------------------------------------------------- heat maps
@@ -126,11 +131,11 @@ CellPaint: TypeAlias = dict[str, str]
 Paint: TypeAlias = Callable[[Interval, str], CellPaint]
 
 
-def scale_of(columns: Sequence[Column], spelling: Spelling) -> tuple[float, float]:
+def scale_of(columns: Sequence[Column], number_format: NumberFormat) -> tuple[float, float]:
     """Return the ends of the scale that the cells of all models share; of shares, 0 and 1."""
-    if spelling.end is not None:
-        return 0.0, spelling.end
-    return figures.nice_ends(map(_without_ends, _figures_of(columns)), spelling)
+    if number_format.end is not None:
+        return 0.0, number_format.end
+    return figures.choose_axis_range(map(_without_ends, _figures_of(columns)), number_format)
 
 
 def _figures_of(columns: Sequence[Column]) -> list[Interval]:
@@ -146,54 +151,60 @@ def _without_ends(interval: Interval) -> Interval:
     return Interval(interval.value)
 
 
-def reach_of(changes: Sequence[Column], spelling: Spelling) -> float:
+def find_reach(changes: Sequence[Column], number_format: NumberFormat) -> float:
     """Return the reach of the scale that the cells of all differences share."""
     furthest = max(
         (abs(interval.value) for change in changes for interval in change.cells.values()),
         default=0.0,
     )
-    reach = figures.nice_reach(furthest, spelling)
+    reach = figures.choose_reach(furthest, number_format)
     # A difference of a few points is to look small.
-    return reach if spelling.end is None else max(0.1 * spelling.end, reach)
+    return reach if number_format.end is None else max(0.1 * number_format.end, reach)
 
 
 def paint_difference(
-    interval: Interval, title: str, reach: float, *, lower_is_better: bool, spelling: Spelling
+    interval: Interval,
+    title: str,
+    reach: float,
+    *,
+    lower_is_better: bool,
+    number_format: NumberFormat,
 ) -> CellPaint:
-    """Return the cell of a difference: blue is better, and bold is beyond chance."""
+    """Return the cell of a difference: blue is better, and bold is significant."""
     worse = interval.value if lower_is_better else -interval.value
     return {
-        "text": spelling.change(interval.value),
-        "style": f"d{colors.diverging_level(worse, reach)}"
+        "text": number_format.change(interval.value),
+        "style": f"d{colors.find_diverging_level(worse, reach)}"
         + ("" if interval.spans_zero else " sure"),
-        "title": f"{title}: {spelling.change_with_span(interval)}",
+        "title": f"{title}: {number_format.change_with_span(interval)}",
     }
 
 
-def difference_scale(
-    reach: float, *, lower_is_better: bool, spelling: Spelling
+def make_difference_scale(
+    reach: float, *, lower_is_better: bool, number_format: NumberFormat
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the steps of the scale of differences, from better to worse."""
     sign = 1 if lower_is_better else -1
     steps = [
         (
-            f"d{colors.diverging_level(share * reach, reach)}",
-            spelling.tick_change(sign * share * reach),
+            f"d{colors.find_diverging_level(share * reach, reach)}",
+            number_format.tick_change(sign * share * reach),
         )
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
     ]
-    return steps, f"{spelling.points.strip()}, better to worse".removeprefix(", ")
+    return steps, f"{number_format.points.strip()}, better to worse".removeprefix(", ")
 
 
-def _are_long(column: Column, spelling: Spelling) -> bool:
+def _are_long(column: Column, number_format: NumberFormat) -> bool:
     """Whether figures need small letters to stay in their cells; shares never do."""
-    return spelling.end is None and any(
-        len(spelling.figure(interval.value)) > len("17.4") for interval in _figures_of([column])
+    return number_format.end is None and any(
+        len(number_format.figure(interval.value)) > len("17.4")
+        for interval in _figures_of([column])
     )
 
 
-def heat_map(
-    column: Column, paint: Paint, *, difference: bool, clean: bool, spelling: Spelling
+def make_heat_map(
+    column: Column, paint: Paint, *, difference: bool, clean: bool, number_format: NumberFormat
 ) -> dict[str, object]:
     """Return corruption by severity; ``paint`` makes a cell from a figure and its title."""
     scores = column.run.scores
@@ -217,15 +228,15 @@ def heat_map(
     return {
         "title": column.label,
         "difference": difference,
-        "small": difference or _are_long(column, spelling),
-        "unit": (spelling.points if difference else spelling.sign).strip(),
+        "small": difference or _are_long(column, number_format),
+        "unit": (number_format.points if difference else number_format.sign).strip(),
         "severities": scores.severities,
         "clean": cell(column.clean, "Clean") if clean else None,
         "mean": cell(column.mean, "Mean over corruptions"),
         "groups": [
             {
-                "title": wording.group_title(group),
-                "mean": cell(column.groups[group], f"{wording.group_title(group)}, mean")
+                "title": wording.corruption_title(group),
+                "mean": cell(column.groups[group], f"{wording.corruption_title(group)}, mean")
                 if group in column.groups
                 else None,
                 "rows": [row(name) for name in names],
@@ -238,42 +249,42 @@ def heat_map(
 # ---------------------------------------------------------------- severity curves
 
 
-def curve_groups(
+def make_curve_groups(
     runs: Sequence[Run],
     looks: Sequence[SeriesStyle],
     columns: Sequence[Column],
     *,
     clean: bool,
-    spelling: Spelling,
+    number_format: NumberFormat,
 ) -> list[dict[str, object]]:
     """Return a panel per corruption, by group, all on the same axis."""
-    low, top = figures.nice_ends(_figures_of(columns), spelling)
+    low, top = figures.choose_axis_range(_figures_of(columns), number_format)
     severities = sorted({severity for run in runs for severity in run.scores.severities})
 
     def panel(name: str) -> dict[str, object]:
         title = wording.corruption_title(name)
         curves = [
-            figures.Curve(look, points)
-            for look, column in zip(looks, columns, strict=True)
-            if (points := _points(column, name, clean=clean))
+            figures.Curve(series, points)
+            for series, column in zip(looks, columns, strict=True)
+            if (points := _make_points(column, name, clean=clean))
         ]
-        chart = figures.severity_curves(
+        chart = figures.draw_severity_curves(
             curves,
             title=title,
             severities=severities,
             top=top,
             low=low,
-            spelling=spelling,
+            number_format=number_format,
         )
         return {"title": title, "chart": chart}
 
     return [
-        {"title": wording.group_title(group), "panels": [panel(name) for name in names]}
-        for group, names in groups_of(columns).items()
+        {"title": wording.corruption_title(group), "panels": [panel(name) for name in names]}
+        for group, names in group_corruptions(columns).items()
     ]
 
 
-def _points(column: Column, corruption: str, *, clean: bool) -> list[tuple[int, Interval]]:
+def _make_points(column: Column, corruption: str, *, clean: bool) -> list[tuple[int, Interval]]:
     points = [
         (severity, interval)
         for severity in column.run.scores.severities

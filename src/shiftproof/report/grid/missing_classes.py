@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import look_up
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.reading import clean_text
 
 
 def warn_of_missing_classes(
-    shown: Shown, form: type[Any], tell: Callable[[str, Sequence[str], Any, GridScores], str]
+    shown: PageContent, form: type[Any], tell: Callable[[str, Sequence[str], Any, GridScores], str]
 ) -> list[str]:
     """Warn of classes that models lack, once for all models that lack the same ones.
 
@@ -26,7 +26,7 @@ def warn_of_missing_classes(
             by_gap.setdefault(tuple(clean_text(str(name)) for name in missing), []).append(entry)
     return [
         tell(
-            wording.listing([entry.label for entry in lacking]),
+            wording.join_list([entry.label for entry in lacking]),
             gap,
             lacking[0].detail(form),
             lacking[0].run.scores,

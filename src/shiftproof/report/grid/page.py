@@ -11,38 +11,43 @@ from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
 from shiftproof.report.grid.advice import list_steps
-from shiftproof.report.grid.conditions import conditions_sections
+from shiftproof.report.grid.conditions import build_conditions_sections
 from shiftproof.report.grid.contrasts import (
-    gains_section,
-    robustness_section,
-    separation_section,
+    build_gains_section,
+    build_robustness_section,
+    build_separation_section,
 )
-from shiftproof.report.grid.entries import Shown
-from shiftproof.report.grid.events import events_section
-from shiftproof.report.grid.overview import overview_section, write_lead
-from shiftproof.report.grid.ranking import ranking_section
-from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
+from shiftproof.report.grid.entries import PageContent
+from shiftproof.report.grid.events import build_events_section
+from shiftproof.report.grid.overview import build_overview_section, write_lead
+from shiftproof.report.grid.ranking import build_ranking_section
+from shiftproof.report.grid.sections import (
+    Grid,
+    build_bars_section,
+    build_curves_section,
+    build_heat_section,
+)
 from shiftproof.report.grid.task_page import TaskPage
-from shiftproof.report.grid.unlabeled import estimates_section
+from shiftproof.report.grid.unlabeled import build_estimates_section
 from shiftproof.report.kind import PageKind
-from shiftproof.report.listing import steps_section
+from shiftproof.report.listing import build_steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
-    byline,
-    describe_drawn_frost,
-    differing,
-    doubts,
+    build_numbers_section,
+    build_reading_section,
+    build_settings_section,
+    describe_corruptions,
+    describe_generated_frost,
+    describe_setting_differences,
     kicker,
     list_broken_files,
-    numbers_section,
-    reading_section,
-    run_names,
-    settings_section,
-    under_corruption,
+    list_limitations,
+    make_byline,
+    name_runs,
 )
 from shiftproof.report.table_writing import Table
-from shiftproof.report.wording import spelling_of
+from shiftproof.report.wording import find_number_format
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.ranking import Ranking
@@ -66,48 +71,48 @@ class GridPage(PageKind[Run, GridScores]):
 
     def describe_differences(self, runs: Sequence[Run]) -> list[str]:
         """Describe differences between runs that make their figures incomparable; empty without any."""
-        return _differing(Shown.of(runs), self.task)
+        return _describe_setting_differences(PageContent.of(runs), self.task)
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
         """Return the page of one run, or of several side by side."""
-        shown, task = Shown.of(runs), self.task
-        grid, alarms = Grid.of(shown, task.spell), _differing(shown, task)
+        shown, task = PageContent.of(runs), self.task
+        grid, alarms = Grid.of(shown, task.spell), _describe_setting_differences(shown, task)
         ranking = self.ranking if len(runs) > 1 else shown.first.scores.ranking
         found = [
             task.first(shown),
-            overview_section(
+            build_overview_section(
                 shown, task, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
             ),
-            steps_section(list_steps(shown, ranking, alarms)),
-            ranking_section(shown, ranking),
-            bars_section(grid),
-            *([] if alarms else [separation_section(grid), robustness_section(grid)]),
-            gains_section(grid),
-            heat_section(grid),
-            curves_section(grid),
-            *conditions_sections(shown, spell=task.spell),
+            build_steps_section(list_steps(shown, ranking, alarms)),
+            build_ranking_section(shown, ranking),
+            build_bars_section(grid),
+            *([] if alarms else [build_separation_section(grid), build_robustness_section(grid)]),
+            build_gains_section(grid),
+            build_heat_section(grid),
+            build_curves_section(grid),
+            *build_conditions_sections(shown, spell=task.spell),
             *task.sections(shown, pictures),
-            estimates_section(shown),
-            events_section(shown),
+            build_estimates_section(shown),
+            build_events_section(shown),
             list_broken_files(runs, task.broken),
-            numbers_section(
-                runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
+            build_numbers_section(
+                runs, tables.summarize, tables.write_cells, unit=_make_units(shown.first.scores)
             ),
-            settings_section(runs),
-            task.reading(shown, pictures) or _reading(shown),
+            build_settings_section(runs),
+            task.reading(shown, pictures) or _make_reading(shown),
         ]
         return Document(
-            title=_title(shown, task),
+            title=_make_title(shown, task),
             kicker=kicker(runs),
-            short=wording.capital(task.models),
+            short=wording.capitalize(task.models),
             byline=[
-                byline(run, name, _counts(run.scores))
-                for run, name in zip(runs, run_names(runs), strict=True)
+                make_byline(run, name, _make_counts(run.scores))
+                for run, name in zip(runs, name_runs(runs), strict=True)
             ],
             lead=[*task.lead(shown), *write_lead(shown, task)],
             sections=[section for section in found if section is not None],
             alarms=alarms,
-            warnings=_warnings(shown, task),
+            warnings=_make_warnings(shown, task),
         )
 
     def load_pictures(self, runs: Sequence[Run], budget: int, images: Sequence[Path]) -> Pictures:
@@ -131,34 +136,34 @@ class GridPage(PageKind[Run, GridScores]):
         return tables.summarize(scores)
 
 
-def _title(shown: Shown, task: TaskPage) -> str:
+def _make_title(shown: PageContent, task: TaskPage) -> str:
     plain = [entry for entry in shown.entries if entry.adapter is None] or shown.entries[:1]
     titles = list(dict.fromkeys(task.spell(one.scored.title or one.label) for one in plain))
-    named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} {task.models}"
-    return f"{named} {under_corruption(shown.runs)}"
+    named = wording.join_list(titles) if len(titles) <= 3 else f"{len(titles)} {task.models}"
+    return f"{named} {describe_corruptions(shown.runs)}"
 
 
-def _counts(scores: GridScores) -> list[str]:
+def _make_counts(scores: GridScores) -> list[str]:
     counts = ((scores.used, "image"), (scores.images.objects, "object"))
     return [wording.plural(count, name) for count, name in counts if count is not None]
 
 
-def _units(scores: GridScores) -> str:
-    units = dict.fromkeys(spelling_of(measure.unit).stored for measure in scores.measures)
-    return wording.listing(list(units))
+def _make_units(scores: GridScores) -> str:
+    units = dict.fromkeys(find_number_format(measure.unit).stored for measure in scores.measures)
+    return wording.join_list(list(units))
 
 
 # ---------------------------------------------------------------- what must be said first
 
 
-def _differing(shown: Shown, task: TaskPage) -> list[str]:
+def _describe_setting_differences(shown: PageContent, task: TaskPage) -> list[str]:
     def batch_size(run: Run) -> object:
         # A run without adapters is like any other there.
         adapted = [one for one in shown.runs if one.adapts]
         return (run if run.adapts else adapted[0]).settings.get("batch_size")
 
     adapts = any(run.adapts for run in shown.runs)
-    return differing(
+    return describe_setting_differences(
         shown.runs,
         {
             "measure": lambda run: run.scores.measure.title,
@@ -171,12 +176,12 @@ def _differing(shown: Shown, task: TaskPage) -> list[str]:
                 else {}
             ),
             **task.differing,
-            **_corruption_aspects(shown.runs),
+            **_make_corruption_aspects(shown.runs),
         },
     )
 
 
-def _corruption_aspects(runs: Sequence[Run]) -> dict[str, Callable[[Run], object]]:
+def _make_corruption_aspects(runs: Sequence[Run]) -> dict[str, Callable[[Run], object]]:
     """Return each corruption of all runs with how it is made: frost from photographs or drawn, ..."""
     made = [_corruption_settings(run) for run in runs]
     shared = [name for name in made[0] if all(name in one for one in made)]
@@ -194,18 +199,18 @@ def _corruption_settings(run: Run) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _warnings(shown: Shown, task: TaskPage) -> list[str]:
+def _make_warnings(shown: PageContent, task: TaskPage) -> list[str]:
     found = [*task.warnings(shown), *describe_software(shown.runs)]
-    for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
+    for run, name in zip(shown.runs, name_runs(shown.runs), strict=True):
         scores = run.scores
         claimed = f", so no {scores.grid.claim} is claimed" if scores.grid.claim else ""
         where = "" if len(shown.runs) == 1 else f"{name}: "
         if scores.grid.missing:
-            cells = [wording.cell_title(cell) for cell in scores.grid.missing]
+            cells = [wording.title_cell(cell) for cell in scores.grid.missing]
             listed = cells[:8] + ([f"{len(cells) - 8} more"] if len(cells) > 8 else [])
             found.append(
                 f"{where}{wording.plural(len(cells), 'cell')} of the grid "
-                f"{'is' if len(cells) == 1 else 'are'} missing: {wording.listing(listed)}. They count "
+                f"{'is' if len(cells) == 1 else 'are'} missing: {wording.join_list(listed)}. They count "
                 f"as nothing, not as 0{claimed}."
             )
         if not scores.resampled:
@@ -213,16 +218,16 @@ def _warnings(shown: Shown, task: TaskPage) -> list[str]:
                 f"{where}These figures have no intervals: they come from a table of results, and there "
                 "are no images to resample. A small difference may be chance."
             )
-        frost = describe_drawn_frost(run)
+        frost = describe_generated_frost(run)
         found += [] if frost is None else [f"{where}{frost}"]
-        found += [f"{where}{line}" for line in _doubt_adapters(shown, run)]
+        found += [f"{where}{line}" for line in _warn_about_adapters(shown, run)]
         found += [f"{where}{note}." for note in tables.describe_unanswered(scores)]
         found += [f"{where}{line}" for line in run.faults]
-        found += doubts(scores.images, where)
+        found += list_limitations(scores.images, where)
     return found
 
 
-def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
+def _warn_about_adapters(shown: PageContent, run: Run) -> list[str]:
     """Return warnings of adapters in a run with harmful settings."""
     size, protocol = run.settings.get("batch_size"), run.settings.get("protocol")
     order = protocol.get("order") if isinstance(protocol, Mapping) else None
@@ -238,14 +243,14 @@ def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
     return found
 
 
-def _reading(shown: Shown) -> Section:
+def _make_reading(shown: PageContent) -> Section:
     scores = shown.first.scores
-    return reading_section(
+    return build_reading_section(
         "grid_reading.html.j2",
         {
             "measures": scores.measures,
             "headlines": scores.headlines,
-            "level": words.level(scores),
+            "level": words.describe_level(scores),
             "interval": scores.interval,
         },
     )

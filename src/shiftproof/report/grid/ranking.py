@@ -10,8 +10,8 @@ from rich.text import Text
 
 from shiftproof.counts import plural
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.words import inside
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.grid.words import lower_first
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.table_writing import (
@@ -20,43 +20,43 @@ from shiftproof.report.table_writing import (
     Table,
     begin_table,
     describe_figure,
-    plain_text,
+    to_plain_text,
 )
-from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.scores.grid import GridScores, Headline
 from shiftproof.runs.scores.ranking import Pair, Place, Ranking
 
-MOST_SPANS = 6
-"""With more models the cells of the matrix hold the difference alone; a title has its interval."""
+MAX_SPANS = 6
+"""Maximum number of models for intervals in the matrix; with more, tooltips have the intervals."""
 
-MOST_MODELS = 40
-"""A larger matrix would make a page that no browser likes; the run's files have the rest."""
+MAX_MODELS = 40
+"""Maximum number of models in the matrix, to limit the page size; the run's files have all."""
 
 
-def ranking_section(shown: Shown, ranking: Ranking | None) -> Section | None:
-    """Build the places of the models and the matrix of their differences; None without a ranking."""
+def build_ranking_section(shown: PageContent, ranking: Ranking | None) -> Section | None:
+    """Build the ranks of the models and the matrix of their differences; None without a ranking."""
     scores = shown.first.scores
     headline = _headline(scores, ranking)
     if ranking is None or headline is None:
         return None
     entries = {entry.label: entry for entry in shown.entries}
-    places = [place for place in ranking.places[:MOST_MODELS] if place.name in entries]
-    spelling = spelling_of(headline.unit)
+    places = [place for place in ranking.places[:MAX_MODELS] if place.name in entries]
+    number_format = find_number_format(headline.unit)
     return Section(
         "ranking",
-        f"Ranking by {inside(headline.title)}",
+        f"Ranking by {lower_first(headline.title)}",
         "Ranking",
         "ranking.html.j2",
         {
             "title": headline.title,
-            "unit": spelling.phrase.strip(),
+            "unit": number_format.phrase.strip(),
             "better": "Lower" if headline.lower_is_better else "Higher",
             "level": wording.level(scores.interval.level) if _has_places(ranking) else "",
-            "rows": _rows(places, entries, spelling),
+            "rows": _make_rows(places, entries, number_format),
             "left_out": len(ranking.places) - len(places),
-            "columns": [_head(place, entries) for place in places[1:]],
-            "matrix": _matrix(places, ranking, entries, headline, level=scores.interval.level),
-            "rule": tell_rule(scores, ranking),
+            "columns": [_make_head(place, entries) for place in places[1:]],
+            "matrix": _make_matrix(places, ranking, entries, headline, level=scores.interval.level),
+            "rule": describe_rule(scores, ranking),
             "pairs": len(ranking.pairs),
         },
     )
@@ -72,29 +72,29 @@ def _has_places(ranking: Ranking) -> bool:
     return any(place.first is not None for place in ranking.places)
 
 
-def _head(place: Place, entries: Mapping[str, Entry]) -> dict[str, object]:
-    return {"label": place.name, "dot": charts.dot(entries[place.name].look)}
+def _make_head(place: Place, entries: Mapping[str, Entry]) -> dict[str, object]:
+    return {"label": place.name, "dot": charts.draw_dot(entries[place.name].series)}
 
 
-def _rows(
-    places: Sequence[Place], entries: Mapping[str, Entry], spelling: Spelling
+def _make_rows(
+    places: Sequence[Place], entries: Mapping[str, Entry], number_format: NumberFormat
 ) -> list[dict[str, object]]:
-    low, top = charts.nice_ends((place.figure for place in places), spelling)
+    low, top = charts.choose_axis_range((place.figure for place in places), number_format)
     top = max(top, *(place.figure.upper for place in places))  # a ratio may lie above 1
     return [
         {
-            **_head(place, entries),
-            **spelling.cell(place.figure),
+            **_make_head(place, entries),
+            **number_format.cell(place.figure),
             "rank": place.rank,
-            "places": tell_places(place),
-            "strip": charts.strip(entries[place.name].look, place.figure, top=top, low=low),
+            "places": describe_places(place),
+            "strip": charts.strip(entries[place.name].series, place.figure, top=top, low=low),
         }
         for place in places
     ]
 
 
-def tell_places(place: Place) -> str:
-    """Return ``1–3``, the places that a model has in the resamples; empty without any."""
+def describe_places(place: Place) -> str:
+    """Return ``1–3``, the range of a model's ranks over the resamples; empty without any."""
     if place.first is None or place.last is None:
         return ""
     if place.first == place.last:
@@ -102,7 +102,7 @@ def tell_places(place: Place) -> str:
     return f"{place.first}{wording.DASH}{place.last}"
 
 
-def _matrix(
+def _make_matrix(
     places: Sequence[Place],
     ranking: Ranking,
     entries: Mapping[str, Entry],
@@ -110,63 +110,67 @@ def _matrix(
     *,
     level: float,
 ) -> list[dict[str, object]]:
-    """Return a row for each model but the last, with a cell for each that is ranked below any."""
+    """Return the upper triangle of the matrix: a row per model, a cell per lower-ranked model."""
     found = {(pair.name, pair.against): pair for pair in ranking.pairs}
-    with_spans = len(places) <= MOST_SPANS
+    with_spans = len(places) <= MAX_SPANS
     rows = []
     for at, place in enumerate(places[:-1]):
         cells: list[dict[str, object] | None] = [None] * at
         for other in places[at + 1 :]:
             pair = found.get((place.name, other.name))
             cells.append(
-                None if pair is None else _cell(pair, headline, with_span=with_spans, level=level)
+                None
+                if pair is None
+                else _make_cell(pair, headline, with_span=with_spans, level=level)
             )
-        rows.append({**_head(place, entries), "cells": cells})
+        rows.append({**_make_head(place, entries), "cells": cells})
     return rows
 
 
-def _cell(pair: Pair, headline: Headline, *, with_span: bool, level: float) -> dict[str, object]:
-    spelling = spelling_of(headline.unit)
+def _make_cell(
+    pair: Pair, headline: Headline, *, with_span: bool, level: float
+) -> dict[str, object]:
+    number_format = find_number_format(headline.unit)
     told = f"{pair.name} {wording.MINUS} {pair.against}: {headline.title} "
-    told += spelling.change_with_span(pair.difference)
+    told += number_format.change_with_span(pair.difference)
     if pair.adjusted is not None:
-        told += f", p after Holm {tell_p(pair.adjusted)}"
+        told += f", p after Holm {describe_p(pair.adjusted)}"
     return {
-        "value": spelling.change(pair.difference.value),
-        "span": spelling.change_span(pair.difference) if with_span else "",
+        "value": number_format.change(pair.difference.value),
+        "span": number_format.change_span(pair.difference) if with_span else "",
         "sure": not pair.difference.spans_zero,
-        "mark": holds_after_holm(pair, level=level),
+        "mark": is_significant_after_holm(pair, level=level),
         "title": told,
     }
 
 
-def tell_p(p: float) -> str:
+def describe_p(p: float) -> str:
     """Return ``0.03``, or ``below 0.001``."""
     return "below 0.001" if p < 0.001 else f"{p:.2g}"
 
 
-def holds_after_holm(pair: Pair, *, level: float) -> bool:
+def is_significant_after_holm(pair: Pair, *, level: float) -> bool:
     """Whether a difference is significant when all pairs are tested together."""
     return pair.adjusted is not None and pair.adjusted <= 1 - level + 1e-12
 
 
-def tell_rule(scores: GridScores, ranking: Ranking) -> str:
-    """Say when a difference counts, and what many comparisons do to that."""
+def describe_rule(scores: GridScores, ranking: Ranking) -> str:
+    """Explain when a difference is significant, with and without correction for many pairs."""
     if not _has_places(ranking):
-        return "There are no images to resample: whether a difference is chance cannot be told."
+        return "Without images to resample, the significance of differences is unknown."
     level = wording.level(scores.interval.level)
     pairs = wording.plural(len(ranking.pairs), "pair")
     chance = f"{100 * (1 - scores.interval.level):.2g}{wording.PERCENT}"
     said = (
-        f"A difference in bold is beyond chance: its {level} interval, paired over the same "
-        "resamples of the images, leaves out 0."
+        f"A difference in bold is significant: its {level} interval, paired over the same resamples "
+        "of the images, excludes 0."
     )
     if len(ranking.pairs) == 1:
         return said
     return (
-        f"{said} {wording.capital(pairs)} are compared, and of pairs that do not differ "
-        f"about {chance} get such an interval by chance. A star marks those that hold together: "
-        f"p-values from the resamples, corrected by Holm (1979), at {chance}."
+        f"{said} {wording.capitalize(pairs)} are compared, and about {chance} of the pairs without a "
+        "difference get such an interval by chance. A star marks those that are significant after "
+        f"correction by Holm (1979), at {chance}, with p-values from the resamples."
     )
 
 
@@ -174,11 +178,11 @@ def tell_rule(scores: GridScores, ranking: Ranking) -> str:
 
 
 def tabulate_ranking(scores: GridScores, ranking: Ranking | None) -> Table | None:
-    """Return the models, best first, with the difference of each to every other; None of one model."""
+    """Return the models, best first, with the difference of each to every other; None for one model."""
     headline = _headline(scores, ranking)
     if ranking is None or headline is None:
         return None
-    spelling = spelling_of(headline.unit)
+    number_format = find_number_format(headline.unit)
     names = [place.name for place in ranking.places]
     pairs = {(pair.name, pair.against): pair.difference for pair in ranking.pairs}
     rows = tuple(
@@ -189,7 +193,7 @@ def tabulate_ranking(scores: GridScores, ranking: Ranking | None) -> Table | Non
             "",
             headline.name,
             (place.figure, *(pairs.get((place.name, other)) for other in names[1:])),
-            spelling,
+            number_format,
         )
         for place in ranking.places
     )
@@ -197,42 +201,44 @@ def tabulate_ranking(scores: GridScores, ranking: Ranking | None) -> Table | Non
         columns=(Column(headline.title), *(Column("row", other) for other in names[1:])),
         rows=rows,
         caption=(
-            f"Ranking by {inside(headline.title)}{spelling.short_phrase}; differences are of the row "
-            "less the column, paired by image."
+            f"Ranking by {lower_first(headline.title)}{number_format.short_phrase}; differences are row "
+            "minus column, paired by image."
         ),
-        notes=(_terminal_rule(scores, ranking),),
-        spelling=spelling,
+        notes=(_make_terminal_rule(scores, ranking),),
+        number_format=number_format,
     )
 
 
 # ---------------------------------------------------------------- terminal
 
 
-def ranking_for_terminal(scores: GridScores, ranking: Ranking | None) -> Group | None:
-    """Return the ranking for a terminal; None of one model."""
+def format_ranking(scores: GridScores, ranking: Ranking | None) -> Group | None:
+    """Return the ranking for a terminal; None for one model."""
     headline = _headline(scores, ranking)
     if ranking is None or headline is None:
         return None
-    spelling = spelling_of(headline.unit)
+    number_format = find_number_format(headline.unit)
     better = "lower" if headline.lower_is_better else "higher"
     return Group(
         Text(""),
         Text(
-            plain_text(
-                f"Ranking by {inside(headline.title)}{spelling.short_phrase}, {better} is better"
+            to_plain_text(
+                f"Ranking by {lower_first(headline.title)}{number_format.short_phrase}, {better} is better"
             ),
             style="bold",
         ),
-        _terminal_table(scores, ranking, spelling),
-        Text(plain_text(_terminal_rule(scores, ranking)), style="dim"),
+        _make_terminal_table(scores, ranking, number_format),
+        Text(to_plain_text(_make_terminal_rule(scores, ranking)), style="dim"),
     )
 
 
-def _terminal_table(scores: GridScores, ranking: Ranking, spelling: Spelling) -> RichTable:
+def _make_terminal_table(
+    scores: GridScores, ranking: Ranking, number_format: NumberFormat
+) -> RichTable:
     table = begin_table()
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis", max_width=28)
-    for title in ("figure", "places", "minus the next", "told apart"):
+    for title in ("figure", "ranks", "minus next", "significant"):
         table.add_column(title, justify="right", no_wrap=True)
     pairs = {(pair.name, pair.against): pair for pair in ranking.pairs}
     for at, place in enumerate(ranking.places):
@@ -240,31 +246,31 @@ def _terminal_table(scores: GridScores, ranking: Ranking, spelling: Spelling) ->
         pair = None if following is None else pairs.get((place.name, following.name))
         table.add_row(
             str(place.rank),
-            Text(plain_text(place.name)),
-            describe_figure(place.figure, spelling),
-            plain_text(tell_places(place)) or "-",
+            Text(to_plain_text(place.name)),
+            describe_figure(place.figure, number_format),
+            to_plain_text(describe_places(place)) or "-",
             Text("")
             if pair is None
-            else describe_figure(pair.difference, spelling, is_difference=True),
-            _count_told(place.name, ranking, level=scores.interval.level),
+            else describe_figure(pair.difference, number_format, is_difference=True),
+            _count_significant(place.name, ranking, level=scores.interval.level),
         )
     return table
 
 
-def _count_told(name: str, ranking: Ranking, *, level: float) -> str:
+def _count_significant(name: str, ranking: Ranking, *, level: float) -> str:
     """Return ``3 of 4, 2*``: significant differences from other models, and those after correction."""
     own = [pair for pair in ranking.pairs if name in (pair.name, pair.against)]
     told = f"{sum(not pair.difference.spans_zero for pair in own)} of {len(own)}"
     if len(ranking.pairs) < 2:
         return told
-    return f"{told}, {sum(holds_after_holm(pair, level=level) for pair in own)}*"
+    return f"{told}, {sum(is_significant_after_holm(pair, level=level) for pair in own)}*"
 
 
-def _terminal_rule(scores: GridScores, ranking: Ranking) -> str:
+def _make_terminal_rule(scores: GridScores, ranking: Ranking) -> str:
     if not _has_places(ranking):
-        return "no intervals: whether a difference is chance cannot be told"
+        return "no intervals: the significance of differences is unknown"
     level = wording.level(scores.interval.level)
-    said = f"told apart: the {level} interval of the paired difference leaves out 0"
+    said = f"significant: the paired {level} interval excludes 0"
     if len(ranking.pairs) == 1:
         return said
     return f"{said}; *: after Holm's correction for {plural(len(ranking.pairs), 'pair')}"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from shiftproof.bench.published import PUBLISHED_MPC, Reference
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.listing import Item, Listing, lay_out, write_figure
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.listing import Item, Listing, build_section, write_figure
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.wording import SHARES
@@ -28,7 +28,7 @@ def place_among(
         (
             sign * figure.value,
             [
-                Item(entry.label, drawn=charts.dot(entry.look)),
+                Item(entry.label, drawn=charts.draw_dot(entry.series)),
                 write_figure(SHARES, figure),
                 Item("this page"),
             ],
@@ -52,7 +52,7 @@ def place_among(
     )
 
 
-def reference_mpc_section(shown: Shown) -> Section | None:
+def build_reference_mpc_section(shown: PageContent) -> Section | None:
     """Build the mPC of detectors among published ones; None where it is not claimed, or is no AP."""
     headline = shown.first.scores.headline
     if headline is None or headline.title != "mPC" or shown.measure != "AP":
@@ -62,7 +62,7 @@ def reference_mpc_section(shown: Shown) -> Section | None:
         for entry in shown.entries
         if (figure := entry.scored.summary.get(headline.name)) is not None
     ]
-    return lay_out(
+    return build_section(
         "published",
         "Among published detectors",
         "Published",

@@ -9,13 +9,13 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import figures, tables, words
-from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.grid.entries import Change, Entry, PageContent
 from shiftproof.report.grid.figures import Column
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.sections import Section, name_runs
 from shiftproof.report.svg import charts, colors
-from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.grid import GridScores, Measure, Scored
+from shiftproof.runs.scores.grid import GridScores, Measure, ModelScores
 from shiftproof.types import Cell
 
 
@@ -28,35 +28,35 @@ class Grid:
     ``spelling`` the format of figures, and ``spell`` formats the title of a model.
     """
 
-    shown: Shown
+    shown: PageContent
     columns: Sequence[Column]
     differences: Sequence[Column]
     measure: str
     level: str
     clean: bool
     lower_is_better: bool
-    spelling: Spelling
+    number_format: NumberFormat
     spell: Callable[[str], str] = str
 
     @classmethod
-    def of(cls, shown: Shown, spell: Callable[[str], str]) -> Grid:
+    def of(cls, shown: PageContent, spell: Callable[[str], str]) -> Grid:
         """Return the figures of the runs over the grid, in their common measure."""
-        columns = [_column(one.run, one.label, one.scored) for one in shown.entries]
+        columns = [_make_column(one.run, one.label, one.scored) for one in shown.entries]
         scores = shown.first.scores
         return cls(
             shown,
             columns,
-            [_column(one.run, one.label, one.scored) for one in shown.changes],
+            [_make_column(one.run, one.label, one.scored) for one in shown.changes],
             measure=shown.measure,
-            level=words.level(scores),
+            level=words.describe_level(scores),
             clean=any(column.clean for column in columns),
             lower_is_better=scores.measure.lower_is_better,
-            spelling=words.spelling(scores),
+            number_format=words.number_format(scores),
             spell=spell,
         )
 
 
-def _column(run: Run, label: str, scored: Scored) -> Column:
+def _make_column(run: Run, label: str, scored: ModelScores) -> Column:
     name = run.scores.measure.name
     return Column(
         run,
@@ -69,7 +69,9 @@ def _column(run: Run, label: str, scored: Scored) -> Column:
     )
 
 
-def describe_gallery(shown: Shown, run: Run, total: int, pictures: Pictures) -> dict[str, object]:
+def describe_gallery(
+    shown: PageContent, run: Run, total: int, pictures: Pictures
+) -> dict[str, object]:
     """Return the text common to galleries: severities, and omitted images.
 
     ``total`` is the number of images in the run's gallery.
@@ -81,13 +83,13 @@ def describe_gallery(shown: Shown, run: Run, total: int, pictures: Pictures) -> 
         "left_out": pictures.left_out,
         "total": total,
         "unreadable": len(pictures.unreadable),
-        "run_name": None if len(runs) == 1 else run_names(runs)[runs.index(run)],
+        "run_name": None if len(runs) == 1 else name_runs(runs)[runs.index(run)],
     }
 
 
 def list_dots(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Return the marker and the label of each model."""
-    return [{"label": entry.label, "dot": charts.dot(entry.look)} for entry in entries]
+    return [{"label": entry.label, "dot": charts.draw_dot(entry.series)} for entry in entries]
 
 
 def order_cells(scores: GridScores) -> list[Cell]:
@@ -100,7 +102,7 @@ def order_cells(scores: GridScores) -> list[Cell]:
     ]
 
 
-def bars_section(grid: Grid) -> Section:
+def build_bars_section(grid: Grid) -> Section:
     """Build the bars of each corruption's mean over severities, of the groups, and of the mean."""
     return Section(
         "corruptions",
@@ -108,63 +110,71 @@ def bars_section(grid: Grid) -> Section:
         "Corruptions",
         "corruptions.html.j2",
         {
-            **figures.bars(
-                [entry.look for entry in grid.shown.entries],
+            **figures.make_bars(
+                [entry.series for entry in grid.shown.entries],
                 grid.columns,
                 grid.differences,
                 clean=grid.clean,
-                spelling=grid.spelling,
+                number_format=grid.number_format,
             ),
-            "legend": figures.legend(grid.shown.entries, spell=grid.spell),
+            "legend": figures.make_legend(grid.shown.entries, spell=grid.spell),
             "entries": grid.shown.entries,
             "changes": grid.shown.changes,
             "measure": grid.measure,
-            "unit": grid.spelling.phrase.strip(),
+            "unit": grid.number_format.phrase.strip(),
             "first": "Corruption",
-            "caption": f"{wording.capital(grid.measure)} of every model under every corruption, with "
+            "caption": f"{wording.capitalize(grid.measure)} of every model under every corruption, with "
             "intervals",
             "better": "Shorter" if grid.lower_is_better else "Longer",
-            "severities": figures.severities_phrase(grid.shown.runs),
+            "severities": figures.describe_severities(grid.shown.runs),
             "level": grid.level,
         },
     )
 
 
-def heat_section(grid: Grid) -> Section:
+def build_heat_section(grid: Grid) -> Section:
     """Build the heat maps: colored by error, or by the loss of performance from clean."""
-    measure, lower, spelling = grid.shown.first.scores.measure, grid.lower_is_better, grid.spelling
-    reach = figures.reach_of(grid.differences, spelling)
-    ends = figures.scale_of(grid.columns, spelling)
+    measure, lower, number_format = (
+        grid.shown.first.scores.measure,
+        grid.lower_is_better,
+        grid.number_format,
+    )
+    reach = figures.find_reach(grid.differences, number_format)
+    ends = figures.scale_of(grid.columns, number_format)
     by_loss = not lower and all(
         one.clean is not None and one.clean.value > 0 for one in grid.columns
     )
 
     def paint_change(figure: Interval, title: str) -> dict[str, str]:
         return figures.paint_difference(
-            figure, title, reach, lower_is_better=lower, spelling=spelling
+            figure, title, reach, lower_is_better=lower, number_format=number_format
         )
 
     def draw(column: Column, paint: figures.Paint, *, difference: bool) -> dict[str, object]:
         has_clean = column.clean is not None
-        return figures.heat_map(
-            column, paint, difference=difference, clean=has_clean, spelling=spelling
+        return figures.make_heat_map(
+            column, paint, difference=difference, clean=has_clean, number_format=number_format
         )
 
-    scales = [_figure_scale(grid, ends, by_loss=by_loss)]
+    scales = [_make_figure_scale(grid, ends, by_loss=by_loss)]
     if grid.shown.changes:
-        scales.append(figures.difference_scale(reach, lower_is_better=lower, spelling=spelling))
+        scales.append(
+            figures.make_difference_scale(reach, lower_is_better=lower, number_format=number_format)
+        )
     maps = [
         draw(
-            one, _painter(measure, one.clean if by_loss else None, spelling, ends), difference=False
+            one,
+            _painter(measure, one.clean if by_loss else None, number_format, ends),
+            difference=False,
         )
         for one in grid.columns
     ]
     maps += [draw(one, paint_change, difference=True) for one in grid.differences]
-    context = {"maps": maps, "words": _tell_heat(grid, by_loss=by_loss), "scales": scales}
+    context = {"maps": maps, "words": _describe_heat(grid, by_loss=by_loss), "scales": scales}
     return Section("heat", "Corruption × severity", "Heat map", "heat.html.j2", context)
 
 
-def _figure_scale(
+def _make_figure_scale(
     grid: Grid, ends: tuple[float, float], *, by_loss: bool
 ) -> tuple[list[tuple[str, str]], str]:
     """Return the steps of the scale of figures, from better to worse."""
@@ -174,31 +184,34 @@ def _figure_scale(
         if by_loss:
             return f"{10 * step}"
         up = step if grid.lower_is_better else 10 - step
-        return grid.spelling.tick(low + (top - low) * up / 10)
+        return grid.number_format.tick(low + (top - low) * up / 10)
 
-    steps = [(f"s{colors.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
+    steps = [
+        (f"s{colors.find_sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)
+    ]
     lost = f"% of the clean {grid.measure} lost"
-    return steps, f"{lost if by_loss else grid.spelling.before + grid.measure}, better to worse"
+    return (
+        steps,
+        f"{lost if by_loss else grid.number_format.before + grid.measure}, better to worse",
+    )
 
 
-def _tell_heat(grid: Grid, *, by_loss: bool) -> list[str]:
+def _describe_heat(grid: Grid, *, by_loss: bool) -> list[str]:
     said = [
-        f"{wording.capital(grid.measure)}{grid.spelling.phrase} for each corruption and severity; the "
-        "last column is the mean over the severities, and beside the name of a group stands the mean "
+        f"{wording.capitalize(grid.measure)}{grid.number_format.phrase} for each corruption and severity; "
+        "the last column is the mean over the severities, and next to the name of a group is the mean "
         "over the group."
     ]
     if not grid.lower_is_better:
         said.append(
-            f"The color says which share of the model's own clean {grid.measure} is lost."
+            f"The color shows the share of the model's own clean {grid.measure} that is lost."
             if by_loss
-            else "The darker, the less."
+            else "Darker is lower."
         )
     if grid.shown.changes:
         signs = ("a minus sign", "a plus sign")
         better, worse = signs if grid.lower_is_better else signs[::-1]
-        beyond = (
-            f", and bold means that the {grid.level} interval leaves out 0" if grid.level else ""
-        )
+        beyond = f", and bold means that the {grid.level} interval excludes 0" if grid.level else ""
         said.append(
             f"In a difference, blue and {better} mean better, orange and {worse} worse{beyond}."
         )
@@ -206,31 +219,31 @@ def _tell_heat(grid: Grid, *, by_loss: bool) -> list[str]:
 
 
 def _painter(
-    measure: Measure, clean: Interval | None, spelling: Spelling, ends: tuple[float, float]
+    measure: Measure, clean: Interval | None, number_format: NumberFormat, ends: tuple[float, float]
 ) -> figures.Paint:
     """Color a cell by its figure on a scale with ``ends``, or by its loss from the clean figure."""
     low, top = ends
 
     def paint(figure: Interval, title: str) -> dict[str, str]:
         lost = (figure.value - low) / (top - low)
-        said = f"{title}: {spelling.with_span(figure)}"
+        said = f"{title}: {number_format.with_span(figure)}"
         if not measure.lower_is_better:
             lost = 1 - (lost if clean is None else figure.value / clean.value)
-            said = f"{title}: {measure.name} {spelling.with_span(figure)}"
+            said = f"{title}: {measure.name} {number_format.with_span(figure)}"
         if clean is not None and title != "Clean":
             said += (
                 f", {wording.share(abs(lost))} of the clean one {'lost' if lost >= 0 else 'more'}"
             )
         return {
-            "text": spelling.figure(figure.value),
-            "style": f"s{colors.sequential_level(lost)}",
+            "text": number_format.figure(figure.value),
+            "style": f"s{colors.find_sequential_level(lost)}",
             "title": said,
         }
 
     return paint
 
 
-def curves_section(grid: Grid) -> Section:
+def build_curves_section(grid: Grid) -> Section:
     """Build the curves over the severities, and a collapsed table of all cells."""
     titles, rows = _list_cells(grid)
     return Section(
@@ -239,17 +252,17 @@ def curves_section(grid: Grid) -> Section:
         "Curves",
         "curves.html.j2",
         {
-            "groups": figures.curve_groups(
+            "groups": figures.make_curve_groups(
                 grid.shown.runs,
-                [entry.look for entry in grid.shown.entries],
+                [entry.series for entry in grid.shown.entries],
                 grid.columns,
                 clean=grid.clean,
-                spelling=grid.spelling,
+                number_format=grid.number_format,
             ),
-            "legend": figures.legend(grid.shown.entries, spell=grid.spell),
+            "legend": figures.make_legend(grid.shown.entries, spell=grid.spell),
             "level": grid.level,
             "measure": grid.measure,
-            "title": wording.capital(grid.measure),
+            "title": wording.capitalize(grid.measure),
             "better": "Lower" if grid.lower_is_better else "Higher",
             "clean": grid.clean,
             "columns": [
@@ -270,15 +283,15 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
     extra = tables.number_names([run.scores for run in shown.runs])
     titles = [
         "Model", "Corruption", "Severity", *(["Images"] if counted else []),
-        wording.capital(grid.measure), "Interval",
-        *(wording.capital(measure.title) for measure in further), *extra,
+        wording.capitalize(grid.measure), "Interval",
+        *(wording.capitalize(measure.title) for measure in further), *extra,
     ]  # fmt: skip
     rows = []
     marked: list[Entry | Change] = [*shown.entries, *shown.changes]
     for one in marked:
         signed = one.scored.against is not None
-        spelling = words.spelling(one.run.scores)
-        spell = spelling.change if signed else spelling.figure
+        number_format = words.number_format(one.run.scores)
+        spell = number_format.change if signed else number_format.figure
         for corruption, severity, found in one.run.scores.every_cell(one.scored):
             figure = found.figures.get(grid.measure)
             if figure is None and corruption == "clean":
@@ -289,8 +302,8 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
                     wording.corruption_title(corruption),
                     str(severity or wording.NONE),
                     *([wording.count(found.images)] if counted else []),
-                    spell(wording.value_of(figure)),
-                    (spelling.change_span if signed else spelling.span)(figure),
+                    spell(wording.get_value(figure)),
+                    (number_format.change_span if signed else number_format.span)(figure),
                     *(
                         _spell_further(each, found.figures.get(each.name), signed=signed)
                         for each in further
@@ -304,6 +317,6 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
 
 def _spell_further(measure: Measure, figure: Interval | None, *, signed: bool) -> str:
     """Format a figure of a further measure; differences of losses have no plus sign."""
-    spelling = spelling_of(measure.unit)
+    number_format = find_number_format(measure.unit)
     plain = not signed or measure.unit == "nats"
-    return (spelling.figure if plain else spelling.change)(wording.value_of(figure))
+    return (number_format.figure if plain else number_format.change)(wording.get_value(figure))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.words import level, spelling
-from shiftproof.report.sections import title_alone
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
-from shiftproof.report.wording import spelling_of
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.report.grid.words import describe_level, number_format
+from shiftproof.report.sections import find_single_title
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
+from shiftproof.report.wording import find_number_format
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 
 def summarize(scores: GridScores) -> Table:
@@ -19,35 +19,35 @@ def summarize(scores: GridScores) -> Table:
     Rows without any figure are left out; the columns are every model, then every difference.
     """
     scored = [*scores.models, *scores.differences]
-    interval = level(scores)
-    form = spelling(scores)
-    severities = wording.severities_phrase(scores.severities)
+    interval = describe_level(scores)
+    form = number_format(scores)
+    severities = wording.describe_severities(scores.severities)
     parts = [
-        f"{wording.capital(_title(scores))}{form.short_phrase}, {severities}",
+        f"{wording.capitalize(_make_title(scores))}{form.short_phrase}, {severities}",
         f"{interval} intervals from a bootstrap over {scores.used} images" if interval else "",
         f"differences in{form.full_points}" if scores.differences and form.full_points else "",
     ]
     return Table(
         columns=tuple(
-            Column(one.name, one.against, title_alone(scores.models, one)) for one in scored
+            Column(one.name, one.against, find_single_title(scores.models, one)) for one in scored
         ),
-        rows=tuple(row for row in _rows(scores, scored) if any(row.figures)),
+        rows=tuple(row for row in _make_rows(scores, scored) if any(row.figures)),
         caption="; ".join(part for part in parts if part) + ".",
-        notes=tuple(_notes(scores, interval)),
-        spelling=form,
+        notes=tuple(_make_notes(scores, interval)),
+        number_format=form,
     )
 
 
-def _title(scores: GridScores) -> str:
+def _make_title(scores: GridScores) -> str:
     """Return the full name of the measure in charts of the grid."""
     return scores.measure.title
 
 
-def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
+def _make_rows(scores: GridScores, scored: Sequence[ModelScores]) -> list[Row]:
     name = scores.measure.name
 
     def row(kind: str, key: str, title: str, group: str, figures: list[Interval | None]) -> Row:
-        return Row(kind, key, title, group, name, tuple(figures), spelling(scores))
+        return Row(kind, key, title, group, name, tuple(figures), number_format(scores))
 
     rows = []
     if any(one.name == "clean" for one in scores.headlines):
@@ -61,25 +61,25 @@ def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
             title = wording.corruption_title(corruption)
             rows.append(row("corruption", corruption, title, group, figures))
     for group in scores.groups():
-        title = f"Mean over {wording.group_title(group).lower()}"
+        title = f"Mean over {wording.corruption_title(group).lower()}"
         figures = [found.get(group) for found in groups]
         rows.append(row("group", f"mean_{group}", title, "", figures))
     for one in scores.headlines:
         if one.name != "clean" and one.name != "calibration_error":
             figures = [each.summary.get(one.name) for each in scored]
             title = "Mean over corruptions" if " under " in one.title else one.title
-            form = spelling_of(one.unit)
+            form = find_number_format(one.unit)
             rows.append(Row("summary", one.name, title, "", one.name, tuple(figures), form))
     return rows
 
 
-def _notes(scores: GridScores, interval: str) -> list[str]:
-    what = [f"{_title(scores)}{spelling(scores).short_phrase}"]
+def _make_notes(scores: GridScores, interval: str) -> list[str]:
+    what = [f"{_make_title(scores)}{number_format(scores).short_phrase}"]
     if scores.used is not None:
         what.append(wording.plural(scores.used, "image"))
     if scores.images.objects is not None:
         what.append(wording.plural(scores.images.objects, "object"))
-    what.append(wording.severities_phrase(scores.severities))
+    what.append(wording.describe_severities(scores.severities))
     what.append(
         f"{interval} intervals" if interval else "no intervals: there are no images to resample"
     )
@@ -104,7 +104,7 @@ def describe_unanswered(scores: GridScores) -> list[str]:
         found.append(
             f"{name} gave NaN {sum(one.images for one in own):,} times in "
             f"{wording.plural(len(own), 'cell')}, which counts as wrong; most often in "
-            f"{wording.cell_title(str(most.cell))}: {wording.plural(most.images, 'image')}"
+            f"{wording.title_cell(str(most.cell))}: {wording.plural(most.images, 'image')}"
         )
     return found
 
@@ -125,7 +125,7 @@ def write_cells(scores: GridScores) -> str:
                 line += ends(found.figures.get(name))
             values = [found.numbers.get(name) for name in numbers]
             lines.append([*line, *("" if value is None else value for value in values)])
-    return csv_text(lines)
+    return write_csv(lines)
 
 
 def number_names(all_scores: Sequence[GridScores]) -> list[str]:

@@ -6,23 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shiftproof.report.gallery import SIZES, Pictures, Trial
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.gallery import SIZES, Encoding, Pictures
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.words import Words, headline
 from shiftproof.report.sections import Section
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 
-def _no_sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+def _no_sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return []
 
 
-def _no_words(shown: Shown) -> list[str]:
+def _no_words(shown: PageContent) -> list[str]:
     return []
 
 
-def _no_reading(shown: Shown, pictures: Pictures) -> Section | None:
+def _no_reading(shown: PageContent, pictures: Pictures) -> Section | None:
     return None
 
 
@@ -48,19 +48,19 @@ class TaskPage:
     """
 
     gallery: type[Any] | None = None
-    picture_sizes: Sequence[Trial] = SIZES
+    picture_sizes: Sequence[Encoding] = SIZES
     list_files: Callable[[Any], list[str]] = lambda gallery: []
     models: str = "models"
     words: Callable[[GridScores], Words] = lambda scores: Words()
-    headline: Callable[[GridScores, Scored, str], str] = headline
-    sections: Callable[[Shown, Pictures], list[Section | None]] = _no_sections
-    reading: Callable[[Shown, Pictures], Section | None] = _no_reading
-    warnings: Callable[[Shown], list[str]] = _no_words
+    headline: Callable[[GridScores, ModelScores, str], str] = headline
+    sections: Callable[[PageContent, Pictures], list[Section | None]] = _no_sections
+    reading: Callable[[PageContent, Pictures], Section | None] = _no_reading
+    warnings: Callable[[PageContent], list[str]] = _no_words
     spell: Callable[[str], str] = str
     broken: str = (
         "A file that cannot be read is left out of the cells in which it could not, and of every "
         "model alike."
     )
     differing: dict[str, Callable[[Run], object]] = field(default_factory=dict)
-    first: Callable[[Shown], Section | None] = lambda shown: None
-    lead: Callable[[Shown], list[str]] = _no_words
+    first: Callable[[PageContent], Section | None] = lambda shown: None
+    lead: Callable[[PageContent], list[str]] = _no_words

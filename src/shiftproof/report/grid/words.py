@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.sections import look_up
-from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.budget import NOTE, has_ended_early
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.grid import GridScores, Headline, Scored
+from shiftproof.runs.scores.grid import GridScores, Headline, ModelScores
 from shiftproof.runs.scores.reading import clean_text
 
 
@@ -31,38 +31,38 @@ class Words:
     same: str = "The {measure} of {subject} is the same {compared}."
 
 
-def level(scores: GridScores) -> str:
+def describe_level(scores: GridScores) -> str:
     """Return ``95 %``; empty if no score has an interval."""
     return wording.level(scores.interval.level) if scores.resampled else ""
 
 
-def spelling(scores: GridScores) -> Spelling:
+def number_format(scores: GridScores) -> NumberFormat:
     """Return the number format of the grid's main measure."""
-    return spelling_of(scores.measure.unit)
+    return find_number_format(scores.measure.unit)
 
 
-def over(scores: GridScores) -> str:
+def describe_grid(scores: GridScores) -> str:
     """Return ``over 15 corruptions at severities 1 to 5``."""
     return (
         f"over {wording.plural(len(scores.corruptions), 'corruption')} "
-        f"at {wording.severities_phrase(scores.severities)}"
+        f"at {wording.describe_severities(scores.severities)}"
     )
 
 
-def headline(scores: GridScores, model: Scored, label: str) -> str:
+def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     """Summarize a model in one sentence, for any measure."""
     clean, mean = model.summary.get("clean"), model.summary.get("mean")
     name = scores.measure.title
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    form = spelling(scores)
-    under = f"{form.with_sign(mean.value)} under corruption ({over(scores)})"
+    form = number_format(scores)
+    under = f"{form.with_sign(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
         return f"{label}: {name} {under}."
     return f"{label}: {name} {form.with_sign(clean.value)} on clean images and {under}."
 
 
-def finding(scores: GridScores, difference: Scored, label: str, words: Words) -> str:
+def summarize_change(scores: GridScores, difference: ModelScores, label: str, words: Words) -> str:
     """Return the verdict in a short sentence for the subtitle."""
     figure = difference.summary.get("mean")
     if figure is None:
@@ -70,14 +70,14 @@ def finding(scores: GridScores, difference: Scored, label: str, words: Words) ->
     lower = scores.measure.lower_is_better
     if _is_nothing(figure):
         return (
-            f"{label} changes nothing about that."
+            f"{label} does not change that."
             if lower
             else f"{label} is just as good under corruption."
         )
     if figure.spans_zero and not figure.bare:
         better = words.helps if lower else "is better under corruption"
-        return f"Whether {label} {better} cannot be told from {images(scores)}."
-    form = spelling(scores)
+        return f"Whether {label} {better} is unclear from {count_images(scores)}."
+    form = number_format(scores)
     amount = f"{form.figure(abs(figure.value))}{form.points}"
     if not lower:
         said = f"{label} is {amount} {'higher' if figure.value > 0 else 'lower'} under corruption"
@@ -88,7 +88,9 @@ def finding(scores: GridScores, difference: Scored, label: str, words: Words) ->
     return f"{said}, without an interval." if figure.bare else f"{said}."
 
 
-def verdict(scores: GridScores, difference: Scored, label: str, against: str, words: Words) -> str:
+def describe_change(
+    scores: GridScores, difference: ModelScores, label: str, against: str, words: Words
+) -> str:
     """Describe the effect of a change under corruption, as supported by its paired interval."""
     measure = f"{scores.measure.name} under corruption"
     figure = difference.summary.get("mean")
@@ -98,18 +100,18 @@ def verdict(scores: GridScores, difference: Scored, label: str, against: str, wo
     if _is_nothing(figure):
         return words.same.format(subject=label, measure=measure, compared=compared)
     rises = figure.value > 0
-    form = spelling(scores)
+    form = number_format(scores)
     amount = form.figure(abs(figure.value))
     if figure.bare:
         return (
             f"The {measure} of {label} is {amount}{form.points} "
-            f"{'higher' if rises else 'lower'} than that of {against}. Whether that is more than "
-            "chance cannot be told: there are no images to resample, so no interval."
+            f"{'higher' if rises else 'lower'} than that of {against}. Its significance is unknown: "
+            "without images to resample there is no interval."
         )
-    ends = f"{level(scores)} interval {form.change_span(figure)}"
+    ends = f"{describe_level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
         return (
-            f"Whether {label} {words.helps} cannot be told from {images(scores)}: {compared} the "
+            f"Whether {label} {words.helps} is unclear from {count_images(scores)}: {compared} the "
             f"{measure} changes by {form.change(figure.value)}{form.full_points}, and the "
             f"interval holds both gains and losses ({ends})."
         )
@@ -120,8 +122,8 @@ def verdict(scores: GridScores, difference: Scored, label: str, against: str, wo
     return f"{label} {does}" if _is_better(scores, figure) else f"{label} {words.harms}: it {does}"
 
 
-def clean_verdict(scores: GridScores, difference: Scored) -> str:
-    """Describe the effect of a change on clean images: the price of a repair."""
+def describe_clean_change(scores: GridScores, difference: ModelScores) -> str:
+    """Describe the effect of a change on clean images: the cost of an adapter."""
     measure = scores.measure.name
     figure = difference.summary.get("clean")
     if figure is None:
@@ -129,11 +131,11 @@ def clean_verdict(scores: GridScores, difference: Scored) -> str:
     if _is_nothing(figure):
         return f"On clean images the {measure} does not change."
     rises = figure.value > 0
-    form = spelling(scores)
+    form = number_format(scores)
     amount = f"{form.figure(abs(figure.value))}{form.points}"
     if figure.bare:
         return f"On clean images it is {amount} {'higher' if rises else 'lower'}."
-    ends = f"{level(scores)} interval {form.change_span(figure)}"
+    ends = f"{describe_level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
         return (
             f"On clean images the {measure} changes by {form.change(figure.value)}{form.points} "
@@ -142,10 +144,10 @@ def clean_verdict(scores: GridScores, difference: Scored) -> str:
     does = f"the {measure} {'rises' if rises else 'falls'} by {amount} ({ends})."
     if _is_better(scores, figure):
         return f"On clean images {does}"
-    return f"The price: on clean images {does}"
+    return f"The cost: on clean images {does}"
 
 
-def losses(scores: GridScores, difference: Scored) -> list[tuple[Headline, Interval]]:
+def list_losses(scores: GridScores, difference: ModelScores) -> list[tuple[Headline, Interval]]:
     """Return the headlines that a change makes significantly worse, except the mean.
 
     The benchmark's own figure is left out as well: it follows the mean.
@@ -160,33 +162,33 @@ def losses(scores: GridScores, difference: Scored) -> list[tuple[Headline, Inter
     ]
 
 
-def price(scores: GridScores, difference: Scored) -> list[str]:
+def describe_costs(scores: GridScores, difference: ModelScores) -> list[str]:
     """Return a sentence for each headline that a change makes worse, except on clean images."""
     return [
-        f"The price: the {inside(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
-        f"{_amount(one, figure)} ({level(scores)} interval "
-        f"{spelling_of(one.unit).change_span(figure)})."
-        for one, figure in losses(scores, difference)
+        f"The cost: the {lower_first(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
+        f"{_make_amount(one, figure)} ({describe_level(scores)} interval "
+        f"{find_number_format(one.unit).change_span(figure)})."
+        for one, figure in list_losses(scores, difference)
         if one.name != "clean"
     ]
 
 
-def price_in_brief(scores: GridScores, difference: Scored, label: str) -> str:
+def summarize_costs(scores: GridScores, difference: ModelScores, label: str) -> str:
     """Summarize in one sentence what a change makes worse, for the subtitle; empty if nothing."""
     found = [
-        f"the {inside(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
-        f"{_amount(one, figure)}"
-        for one, figure in losses(scores, difference)
+        f"the {lower_first(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
+        f"{_make_amount(one, figure)}"
+        for one, figure in list_losses(scores, difference)
     ]
-    return f"The price of {label}: {wording.listing(found)}." if found else ""
+    return f"The cost of {label}: {wording.join_list(found)}." if found else ""
 
 
-def _amount(headline: Headline, figure: Interval) -> str:
-    form = spelling_of(headline.unit)
+def _make_amount(headline: Headline, figure: Interval) -> str:
+    form = find_number_format(headline.unit)
     return f"{form.figure(abs(figure.value))}{form.points}"
 
 
-def inside(title: str) -> str:
+def lower_first(title: str) -> str:
     """Return a title in lower case for a sentence; ``mCE`` and ``AP`` are unchanged."""
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
@@ -206,14 +208,14 @@ def describe_subset(run: Run) -> str | None:
     of = f" of {total:,}" if isinstance(total, int) else ""
     how = f", {clean_text(rule)}" if isinstance(rule, str) else ""
     said = f"{wording.count(count)}{of} images{how}"
-    near = _nearness(scores)
+    near = _make_nearness(scores)
     whole = f"{said}; {near}." if near else f"{said}."
     if has_ended_early(run.folder.info()):
         return f"{whole} {NOTE[0].upper()}{NOTE[1:]}."
     return whole
 
 
-def _nearness(scores: GridScores) -> str:
+def _make_nearness(scores: GridScores) -> str:
     """Return ``mCE ±0.8 points``, half of the interval, from the narrowest to the widest model."""
     headline = scores.headline
     figures = [one.summary.get(headline.name) for one in scores.models] if headline else []
@@ -224,12 +226,12 @@ def _nearness(scores: GridScores) -> str:
     )
     if headline is None or not halves:
         return ""
-    form = spelling_of(headline.unit)
+    form = find_number_format(headline.unit)
     spelled = list(dict.fromkeys(form.figure(one) for one in (halves[0], halves[-1])))
-    return f"{inside(headline.title)} {' to '.join(f'±{one}' for one in spelled)}{form.points}"
+    return f"{lower_first(headline.title)} {' to '.join(f'±{one}' for one in spelled)}{form.points}"
 
 
-def tally(differences: Sequence[Interval], *, lower_is_better: bool) -> str:
+def count_changes(differences: Sequence[Interval], *, lower_is_better: bool) -> str:
     """Count better and worse differences, one per corruption, and the significant ones."""
     if not differences:
         return ""
@@ -240,7 +242,7 @@ def tally(differences: Sequence[Interval], *, lower_is_better: bool) -> str:
 
     def sure(found: list[Interval]) -> str:
         count = sum(not one.spans_zero for one in found)
-        return f" ({count} beyond chance)" if found and not found[0].bare else ""
+        return f" ({count} significantly)" if found and not found[0].bare else ""
 
     parts = [
         f"{count} {one if count == 1 else many}{sure(found)}"
@@ -251,10 +253,10 @@ def tally(differences: Sequence[Interval], *, lower_is_better: bool) -> str:
         )
         if count
     ]
-    return f"Of {wording.plural(len(differences), 'corruption')}, {wording.listing(parts)}."
+    return f"Of {wording.plural(len(differences), 'corruption')}, {wording.join_list(parts)}."
 
 
-def images(scores: GridScores) -> str:
+def count_images(scores: GridScores) -> str:
     """Return ``20 images``, at whose space no line breaks."""
     if scores.used is None:
         return "this table"

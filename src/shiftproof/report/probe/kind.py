@@ -9,27 +9,27 @@ from typing import final
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
-from shiftproof.report.listing import Step, steps_section
+from shiftproof.report.listing import Step, build_steps_section
 from shiftproof.report.probe import tables
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.probe.sections import (
     ProbeEntry,
-    factor_sections,
-    overview_section,
-    readings_section,
-    strips_section,
+    build_factor_sections,
+    build_overview_section,
+    build_readings_section,
+    build_strips_section,
 )
 from shiftproof.report.sections import (
     Document,
     Section,
-    byline,
-    differing,
+    build_numbers_section,
+    build_reading_section,
+    build_settings_section,
+    describe_setting_differences,
     label_models,
     list_broken_files,
-    numbers_section,
-    reading_section,
-    run_names,
-    settings_section,
+    make_byline,
+    name_runs,
 )
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import ProbeRun
@@ -49,28 +49,30 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
         shown = [ProbeEntry(*one) for one in label_models(runs)]
         encoders = [entry for entry in shown if entry.scored.control is None]
         sections = [
-            overview_section(runs, shown),
-            steps_section(_list_steps(encoders)),
-            *factor_sections(runs, shown),
-            strips_section(runs, pictures),
-            readings_section(shown),
+            build_overview_section(runs, shown),
+            build_steps_section(_list_steps(encoders)),
+            *build_factor_sections(runs, shown),
+            build_strips_section(runs, pictures),
+            build_readings_section(shown),
             list_broken_files(runs, BROKEN),
-            numbers_section(runs, tables.summarize, tables.write_readings, unit="fractions"),
-            settings_section(runs),
-            _reading(runs[0].scores),
+            build_numbers_section(runs, tables.summarize, tables.write_readings, unit="fractions"),
+            build_settings_section(runs),
+            _make_reading(runs[0].scores),
         ]
         names = list(dict.fromkeys(entry.scored.title or entry.label for entry in encoders))
         return Document(
-            title=f"What {wording.listing(names)} {'keeps' if len(names) == 1 else 'keep'}",
+            title=f"What {wording.join_list(names)} {'keeps' if len(names) == 1 else 'keep'}",
             kicker="Probe" if len(runs) == 1 else f"Comparison of {len(runs)} probes",
             short="Encoders",
             byline=[
-                byline(run, name, _counts(run.scores))
-                for run, name in zip(runs, run_names(runs), strict=True)
+                make_byline(run, name, _make_counts(run.scores))
+                for run, name in zip(runs, name_runs(runs), strict=True)
             ],
             lead=[_tell(entry, len(runs)) for entry in encoders[:4]],
             sections=[section for section in sections if section is not None],
-            alarms=differing(runs, {"versions": lambda run: run.settings.get("versions")}),
+            alarms=describe_setting_differences(
+                runs, {"versions": lambda run: run.settings.get("versions")}
+            ),
             warnings=[
                 words for run in runs if (words := probe_wording.warn_few(run.scores)) is not None
             ][:1],
@@ -93,7 +95,7 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
 
 def _tell(entry: ProbeEntry, runs: int) -> str:
     label = entry.scored.title or entry.label if runs == 1 else entry.label
-    return " ".join(probe_wording.findings(entry.run.scores, entry.scored, label))
+    return " ".join(probe_wording.write_findings(entry.run.scores, entry.scored, label))
 
 
 def _list_steps(encoders: Sequence[ProbeEntry]) -> list[Step]:
@@ -103,7 +105,7 @@ def _list_steps(encoders: Sequence[ProbeEntry]) -> list[Step]:
         scores = entry.run.scores
         by_verdict = {
             verdict: [
-                probe_wording.factor_name(factor)
+                probe_wording.name_factor(factor)
                 for factor in probe_wording.find_by_verdict(scores, entry.scored, verdict)
             ]
             for verdict in ("collapsed", "hidden", "undecided")
@@ -112,27 +114,27 @@ def _list_steps(encoders: Sequence[ProbeEntry]) -> list[Step]:
             found.append(
                 Step(
                     f"Do not put {entry.label} under a task that needs "
-                    f"{wording.listing(by_verdict['collapsed'])}: what has collapsed no head brings back."
+                    f"{wording.join_list(by_verdict['collapsed'])}: what has collapsed no head brings back."
                 )
             )
         if by_verdict["hidden"]:
             found.append(
                 Step(
                     f"A linear head on {entry.label} does not read "
-                    f"{wording.listing(by_verdict['hidden'])}; a small network does."
+                    f"{wording.join_list(by_verdict['hidden'])}; a small network does."
                 )
             )
         if by_verdict["undecided"]:
             found.append(
                 Step(
-                    f"More images would decide about {wording.listing(by_verdict['undecided'])} in "
+                    f"More images would decide about {wording.join_list(by_verdict['undecided'])} in "
                     f"{entry.label}: an interval halves with four times the {scores.used:,}."
                 )
             )
     return found
 
 
-def _counts(scores: ProbeScores) -> list[str]:
+def _make_counts(scores: ProbeScores) -> list[str]:
     return [
         wording.plural(scores.used, "image"),
         wording.plural(len(scores.factors), "factor"),
@@ -140,8 +142,8 @@ def _counts(scores: ProbeScores) -> list[str]:
     ]
 
 
-def _reading(scores: ProbeScores) -> Section:
-    return reading_section(
+def _make_reading(scores: ProbeScores) -> Section:
+    return build_reading_section(
         "probe_reading.html.j2",
         {
             "level": wording.level(scores.interval.level),

@@ -22,15 +22,15 @@ class ProbeEntry:
 
     run: ProbeRun
     scored: Probed
-    look: SeriesStyle
+    series: SeriesStyle
 
     @property
     def label(self) -> str:
         """The model's name, with the run's name before it where several runs are shown."""
-        return self.look.label
+        return self.series.label
 
 
-def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
+def build_overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
     """Build the verdicts on each encoder, and the differences between encoders."""
     comparisons = [
         probe_wording.compare(run.scores, change, change.name, str(change.against))
@@ -73,7 +73,7 @@ def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> S
     )
 
 
-def factor_sections(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Section]:
+def build_factor_sections(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Section]:
     """Build a section of bars for each group of factors."""
     found: dict[str, list[str]] = {}
     for run in runs:
@@ -85,18 +85,18 @@ def factor_sections(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> li
         Section(
             group,
             _GROUP_TITLES[group],
-            wording.group_title(group),
+            wording.corruption_title(group),
             "probe_factors.html.j2",
             {
                 "title": _GROUP_TITLES[group],
-                "legend": figures.legend(_legend_row(entry) for entry in shown)
+                "legend": figures.make_legend(_make_legend_row(entry) for entry in shown)
                 if place == 0
                 else [],
-                "axis": figures.axis(1.0),
+                "axis": figures.draw_axis(1.0),
                 "labels": [entry.label for entry in shown],
                 "level": wording.level(runs[0].scores.interval.level) if place == 0 else "",
                 "rows": [
-                    _bar_row(table[name], shown)
+                    _make_bar_row(table[name], shown)
                     for name in sorted(names, key=lambda name: -_most(shown[0], name))
                 ],
             },
@@ -113,9 +113,9 @@ _GROUP_TITLES = {
 }
 
 
-def _legend_row(entry: ProbeEntry) -> tuple[SeriesStyle, str, str]:
+def _make_legend_row(entry: ProbeEntry) -> tuple[SeriesStyle, str, str]:
     scored = entry.scored
-    return entry.look, scored.title if scored.title != scored.name else "", ""
+    return entry.series, scored.title if scored.title != scored.name else "", ""
 
 
 def _most(entry: ProbeEntry, name: str) -> float:
@@ -123,11 +123,11 @@ def _most(entry: ProbeEntry, name: str) -> float:
     return 0.0 if kept is None or kept.beside is None else kept.beside.value
 
 
-def _bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
+def _make_bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
     found = [entry.scored.factors.get(factor.name) for entry in shown]
     bars = [None if kept is None else kept.beside for kept in found]
     verdicts = [
-        (entry.label, probe_wording.verdict_words(kept))
+        (entry.label, probe_wording.describe_verdict(kept))
         for entry, kept in zip(shown, found, strict=True)
         if kept is not None and kept.verdict is not None
     ]
@@ -136,14 +136,14 @@ def _bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
         "range": (
             factor.unit
             if factor.binary
-            else f"{probe_wording.value_words(factor, factor.low)} to "
-            f"{probe_wording.value_words(factor, factor.high)}, {factor.unit}"
+            else f"{probe_wording.describe_value(factor, factor.low)} to "
+            f"{probe_wording.describe_value(factor, factor.high)}, {factor.unit}"
         ),
         "verdict": ", ".join(
             words if len(verdicts) == 1 else f"{label}: {words}" for label, words in verdicts
         ),
-        "bars": figures.bars(
-            [(entry.look, interval) for entry, interval in zip(shown, bars, strict=True)],
+        "bars": figures.draw_bars(
+            [(entry.series, interval) for entry, interval in zip(shown, bars, strict=True)],
             title=factor.title,
             top=1.0,
         ),
@@ -151,7 +151,7 @@ def _bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
     }
 
 
-def strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
+def build_strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
     """Build one photograph under each factor; None if the runs have none."""
     run = next((run for run in runs if run.gallery(ProbeGallery).strips), None)
     if run is None or not pictures.uris:
@@ -165,8 +165,8 @@ def strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | No
                 {
                     "uri": pictures.uri(file),
                     "alt": f"{table[strip.factor].title} at "
-                    f"{probe_wording.value_words(table[strip.factor], value)}",
-                    "value": probe_wording.value_words(table[strip.factor], value),
+                    f"{probe_wording.describe_value(table[strip.factor], value)}",
+                    "value": probe_wording.describe_value(table[strip.factor], value),
                 }
                 for value, file in ((one.value, one.file) for one in strip.pictures)
             ],
@@ -183,7 +183,7 @@ def strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | No
     )
 
 
-def readings_section(shown: Sequence[ProbeEntry]) -> Section:
+def build_readings_section(shown: Sequence[ProbeEntry]) -> Section:
     """Build the collapsed table of all three readouts."""
     return Section(
         "readings",
@@ -196,7 +196,7 @@ def readings_section(shown: Sequence[ProbeEntry]) -> Section:
                     "model": entry.label,
                     "factor": factor.title,
                     "figures": [SHARES.cell(getattr(kept, name)) for name in READINGS],
-                    "verdict": probe_wording.verdict_words(kept),
+                    "verdict": probe_wording.describe_verdict(kept),
                 }
                 for entry in shown
                 for factor in entry.run.scores.factors

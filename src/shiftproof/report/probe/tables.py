@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.report import wording
 from shiftproof.report.probe import wording as probe_wording
-from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
 from shiftproof.runs.scores.probe import READINGS, Probed, ProbeScores
 
 
@@ -36,7 +36,7 @@ def summarize(scores: ProbeScores) -> Table:
         *(
             sentence
             for model in scores.encoders
-            for sentence in probe_wording.findings(scores, model, model.title or model.name)
+            for sentence in probe_wording.write_findings(scores, model, model.title or model.name)
         ),
     ]
     if scores.images.broken:
@@ -63,11 +63,11 @@ def write_readings(scores: ProbeScores) -> str:
         ["model", "against", "factor", "reading", "kept", "kept_low", "kept_high", "verdict"]
     ]
     for one in (*scores.models, *scores.differences):
-        lines += _lines(scores, one)
-    return csv_text(lines)
+        lines += _make_lines(scores, one)
+    return write_csv(lines)
 
 
-def _lines(scores: ProbeScores, one: Probed) -> list[list[object]]:
+def _make_lines(scores: ProbeScores, one: Probed) -> list[list[object]]:
     return [
         [
             one.name,

@@ -8,11 +8,11 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.runs.scores.probe import Factor, FactorReadouts, Probed, ProbeScores
 
-MOST_NAMED = 6
+MAX_NAMED = 6
 """Factors that a sentence lists."""
 
 
-def factor_name(factor: Factor) -> str:
+def name_factor(factor: Factor) -> str:
     """Return a factor as it stands in a sentence: ``hue``, ``JPEG compression``."""
     word = factor.title.partition(" ")[0]
     keep = word.isupper() or word == "Gaussian"
@@ -32,7 +32,7 @@ def find_by_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Fa
     ]
 
 
-def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
+def write_findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     """Describe the factors that an encoder keeps, hides and collapses, and undecided ones."""
     kept, hidden, collapsed, unread, undecided = (
         find_by_verdict(scores, model, verdict)
@@ -41,24 +41,24 @@ def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     found = []
     if kept:
         shares = [
-            f"{wording.share(_value(model.factors[factor.name].beside))} of {factor_name(factor)}"
-            for factor in kept[:MOST_NAMED]
+            f"{wording.share(_value(model.factors[factor.name].beside))} of {name_factor(factor)}"
+            for factor in kept[:MAX_NAMED]
         ]
-        if len(kept) > MOST_NAMED:
-            less = wording.plural(len(kept) - MOST_NAMED, "other factor")
+        if len(kept) > MAX_NAMED:
+            less = wording.plural(len(kept) - MAX_NAMED, "other factor")
             shares.append(f"less of {less}")
-        found.append(f"{label} keeps {wording.listing(shares)}.")
+        found.append(f"{label} keeps {wording.join_list(shares)}.")
     else:
-        found.append(f"{label} keeps nothing that a linear probe reads beyond chance.")
+        found.append(f"{label} keeps nothing that a linear probe reads above chance.")
     if hidden:
         found.append(f"Only a network reads {_names(hidden)}.")
     if collapsed:
         found.append(
-            f"It has collapsed {_names(collapsed)}. {_tell_controls(scores, model, collapsed)}".rstrip()
+            f"It has collapsed {_names(collapsed)}. {_describe_controls(scores, model, collapsed)}".rstrip()
         )
     if undecided:
         found.append(
-            f"Whether it keeps {_names(undecided, 'or')} cannot be told from "
+            f"Whether it keeps {_names(undecided, 'or')} is unclear from "
             f"{wording.plural(scores.used, 'image')}."
         )
     if unread:
@@ -70,7 +70,7 @@ def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
 
 
 def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -> str:
-    """Say which factors one encoder keeps more of than another, beyond chance."""
+    """Say which factors one encoder keeps more of than another, significantly."""
     more: list[tuple[Factor, Interval]] = []
     less: list[tuple[Factor, Interval]] = []
     for factor in scores.factors:
@@ -87,10 +87,10 @@ def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -
         for word, moved in (("more", more), ("less", less))
         if moved
     ]
-    return f"{label} keeps {wording.listing(parts)} than {against}, in percentage points."
+    return f"{label} keeps {wording.join_list(parts)} than {against}, in percentage points."
 
 
-def verdict_words(kept: FactorReadouts) -> str:
+def describe_verdict(kept: FactorReadouts) -> str:
     """Return a verdict in a word or two, for a table."""
     return {
         "kept": "kept",
@@ -102,7 +102,7 @@ def verdict_words(kept: FactorReadouts) -> str:
     }[kept.verdict]
 
 
-def value_words(factor: Factor, value: float) -> str:
+def describe_value(factor: Factor, value: float) -> str:
     """Return a factor's value under a picture."""
     if factor.binary:
         return "yes" if value else "no"
@@ -123,32 +123,32 @@ def warn_few(scores: ProbeScores) -> str | None:
 def _list_moves(moved: Sequence[tuple[Factor, Interval]]) -> str:
     strongest = sorted(moved, key=lambda item: -abs(item[1].value))
     names = [
-        f"{factor_name(factor)} ({wording.points(interval.value)})"
-        for factor, interval in strongest[:MOST_NAMED]
+        f"{name_factor(factor)} ({wording.points(interval.value)})"
+        for factor, interval in strongest[:MAX_NAMED]
     ]
-    if len(strongest) > MOST_NAMED:
-        names.append(wording.plural(len(strongest) - MOST_NAMED, "other factor"))
-    return wording.listing(names)
+    if len(strongest) > MAX_NAMED:
+        names.append(wording.plural(len(strongest) - MAX_NAMED, "other factor"))
+    return wording.join_list(names)
 
 
 _CONTROLS = {"pixels": "the pixels", "random": "an untrained network"}
 
 
-def _tell_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
+def _describe_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
     """Describe how much of the collapsed factors a control retains, and by which probe."""
     shares = []
-    for factor in factors[:MOST_NAMED]:
+    for factor in factors[:MAX_NAMED]:
         if (best := _find_best_control(scores, model, factor)) is not None:
             value, control, probe = best
             source = _CONTROLS.get(control, control)
-            shares.append(f"{wording.share(value)} of {factor_name(factor)} ({source}, by {probe})")
-    return f"Controls read {wording.listing(shares)}." if shares else ""
+            shares.append(f"{wording.share(value)} of {name_factor(factor)} ({source}, by {probe})")
+    return f"Controls read {wording.join_list(shares)}." if shares else ""
 
 
 def _find_best_control(
     scores: ProbeScores, model: Probed, factor: Factor
 ) -> tuple[float, str, str] | None:
-    """Return the most that is read beyond chance from a control, from which, and by which probe."""
+    """Return the most that is read above chance from a control, from which, and by which probe."""
     found = [
         (interval.value, other.control, probe)
         for other in scores.models
@@ -163,7 +163,7 @@ def _find_best_control(
 
 
 def _names(factors: Sequence[Factor], last: str = "and") -> str:
-    names = [factor_name(factor) for factor in factors]
+    names = [name_factor(factor) for factor in factors]
     return f" {last} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 from shiftproof.report.detection.wording import short_title
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.entries import PageContent
 from shiftproof.report.grid.missing_classes import warn_of_missing_classes
 from shiftproof.report.grid.task_page import TaskPage
-from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, reading_section
-from shiftproof.report.segmentation.pictures import PICTURE_SIZES, examples_section, gallery_section
-from shiftproof.report.segmentation.sections import (
-    classes_section,
-    conditions_section,
-    takers_section,
+from shiftproof.report.grid.words import describe_level
+from shiftproof.report.sections import Section, build_reading_section
+from shiftproof.report.segmentation.pictures import (
+    PICTURE_SIZES,
+    build_examples_section,
+    build_gallery_section,
 )
-from shiftproof.report.segmentation.wording import headline, tell_missing
+from shiftproof.report.segmentation.sections import (
+    build_classes_section,
+    build_conditions_section,
+    build_takers_section,
+)
+from shiftproof.report.segmentation.wording import describe_missing, headline
 from shiftproof.runs.scores.segmentation import Detail, Gallery
 
 
-def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+def _make_sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:
     return [
-        gallery_section(shown, pictures),
-        examples_section(shown, pictures),
-        classes_section(shown),
-        takers_section(shown),
-        conditions_section(shown),
+        build_gallery_section(shown, pictures),
+        build_examples_section(shown, pictures),
+        build_classes_section(shown),
+        build_takers_section(shown),
+        build_conditions_section(shown),
     ]
 
 
-def _reading(shown: Shown, pictures: Pictures) -> Section:
+def _make_reading(shown: PageContent, pictures: Pictures) -> Section:
     scores = shown.first.scores
-    return reading_section(
+    return build_reading_section(
         "segmentation_reading.html.j2",
         {
-            "level": level(scores),
+            "level": describe_level(scores),
             "interval": scores.interval,
             "pictures": bool(pictures.uris),
         },
@@ -47,9 +51,9 @@ SEGMENTATION = TaskPage(
     list_files=lambda gallery: [file for one in gallery.examples for file in one.list_files()],
     models="segmenters",
     headline=headline,
-    sections=_sections,
-    reading=_reading,
-    warnings=lambda shown: warn_of_missing_classes(shown, Detail, tell_missing),
+    sections=_make_sections,
+    reading=_make_reading,
+    warnings=lambda shown: warn_of_missing_classes(shown, Detail, describe_missing),
     spell=short_title,
     broken=(
         "An image that cannot be read in one cell is left out of all of them, and of every model "

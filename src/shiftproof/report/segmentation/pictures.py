@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.entries import PageContent
+from shiftproof.report.sections import Section, name_runs
 from shiftproof.report.svg import shapes
 from shiftproof.report.svg.markup import Html, element
 from shiftproof.runs.scores.segmentation import Example, Gallery, Sheet
@@ -16,7 +16,7 @@ PICTURE_SIZES = ((320, 82), (288, 80), (256, 78), (224, 76), (192, 72), (160, 70
 """Long side and JPEG quality of the pictures, best first."""
 
 
-def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build the images that lose most; None where the runs have none."""
     found = shown.find_pictured(Gallery, "sheets")
     if found is None or not pictures.sheets:
@@ -31,25 +31,25 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
         "Pictures",
         "segmentation_gallery.html.j2",
         {
-            "cases": [_case(sheet, pictures, labels, colors) for sheet in sheets],
+            "cases": [_make_case(sheet, pictures, labels, colors) for sheet in sheets],
             "model": next(iter(labels.values())),
             "legend": [{"swatch": swatch(one.color), "name": one.name} for one in kept.colors],
             "left_out": pictures.left_out,
             "unreadable": len(pictures.unreadable),
             "run_name": None
             if len(shown.runs) == 1
-            else run_names(shown.runs)[list(shown.runs).index(run)],
+            else name_runs(shown.runs)[list(shown.runs).index(run)],
         },
     )
 
 
-def _case(
+def _make_case(
     sheet: Sheet,
     pictures: Pictures,
     labels: Mapping[str, str],
     colors: Mapping[str, tuple[int, int, int]],
 ) -> dict[str, object]:
-    cell = wording.cell_title(sheet.cell)
+    cell = wording.title_cell(sheet.cell)
 
     def shot(key: str, title: str, note: str = "", style: str = "") -> dict[str, object]:
         file = sheet.files.get(key)
@@ -64,7 +64,7 @@ def _case(
     for place, (model, answers) in enumerate(sheet.answers.items()):
         title = labels.get(model, model) if len(sheet.answers) > 1 else "Answer"
         for which, told in zip(("clean", "corrupted"), answers, strict=False):
-            seen = which if "corrupted" in sheet.files else wording.cell_title(told.cell).lower()
+            seen = which if "corrupted" in sheet.files else wording.title_cell(told.cell).lower()
             note = f"{seen}, mIoU {wording.share(told.iou)}"
             # The answers of the second model stand below those of the first.
             style = "below" if place and which == "clean" else ""
@@ -81,7 +81,7 @@ def _case(
     }
 
 
-def examples_section(shown: Shown, pictures: Pictures) -> Section | None:
+def build_examples_section(shown: PageContent, pictures: Pictures) -> Section | None:
     """Build two images in a cell of every corruption, with all answers; None where the runs have none."""
     found = shown.find_pictured(Gallery, "examples")
     if found is None:
@@ -99,7 +99,7 @@ def examples_section(shown: Shown, pictures: Pictures) -> Section | None:
         "segmentation_examples.html.j2",
         {
             "examples": [_lay_out_example(one, pictures, labels) for one in examples],
-            "adapted": wording.listing(adapted),
+            "adapted": wording.join_list(adapted),
             "legend": [{"swatch": swatch(one.color), "name": one.name} for one in kept.colors],
         },
     )
@@ -111,21 +111,27 @@ def _lay_out_example(
     cells = list(dict.fromkeys(cell for found in example.answers.values() for cell in found))
     rows = []
     for cell in cells:
-        title = wording.cell_title(cell)
+        title = wording.title_cell(cell)
         photo = example.photos.get(cell)
-        shots = [] if photo is None else [_shot(pictures, photo, "image", f"{example.id}: {title}")]
+        shots = (
+            []
+            if photo is None
+            else [_make_shot(pictures, photo, "image", f"{example.id}: {title}")]
+        )
         for model, found in example.answers.items():
             told, label = found[cell], labels.get(model, model)
             note = "" if told.iou is None else f"mIoU {wording.share(told.iou)}"
             alt = f"{example.id}: {title}, {label} {note}".rstrip()
-            shots.append(_shot(pictures, told.file, label, alt, note))
+            shots.append(_make_shot(pictures, told.file, label, alt, note))
         rows.append({"title": title, "shots": shots})
-    truth = _shot(pictures, example.truth, "truth", f"{example.id}: truth")
+    truth = _make_shot(pictures, example.truth, "truth", f"{example.id}: truth")
     rows[0]["shots"] = [truth, *rows[0]["shots"]]
     return {"id": example.id, "rows": rows}
 
 
-def _shot(pictures: Pictures, file: str, title: str, alt: str, note: str = "") -> dict[str, object]:
+def _make_shot(
+    pictures: Pictures, file: str, title: str, alt: str, note: str = ""
+) -> dict[str, object]:
     return {"uri": pictures.uri(file), "alt": alt, "title": title, "note": note}
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.grid.falls import (
-    MOST_LISTED,
-    MOST_OPEN,
-    FallRow,
+from shiftproof.report.grid.drops import (
+    MAX_LISTED,
+    MAX_OPEN,
+    DropRow,
+    build_drops_section,
     describe_ranges,
-    falls_section,
 )
-from shiftproof.report.grid.words import over
+from shiftproof.report.grid.entries import Entry, PageContent
+from shiftproof.report.grid.words import describe_grid
 from shiftproof.report.sections import Section
-from shiftproof.report.segmentation.wording import name_of, tell_worst
+from shiftproof.report.segmentation.wording import describe_worst, name_taker
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.runs.scores.segmentation import Confusion, Detail, Taker
@@ -22,16 +22,16 @@ TAKERS = 3
 """Number of classes named as confusions in a row."""
 
 
-def classes_section(shown: Shown) -> Section | None:
+def build_classes_section(shown: PageContent) -> Section | None:
     """Build the IoU of each class, the largest loss first; None without classes."""
     details = [entry.detail(Detail) for entry in shown.entries]
     place = next((at for at, detail in enumerate(details) if detail.classes), None)
     if place is None:
         return None
-    order = list(details[place].classes)[:MOST_LISTED]
+    order = list(details[place].classes)[:MAX_LISTED]
     by_name = [{one.name: one for one in detail.classes} for detail in details]
     rows = [
-        FallRow(
+        DropRow(
             one.name,
             [found.get(one.name) for found in by_name],
             [wording.count(one.images), wording.count(one.pixels)],
@@ -40,8 +40,8 @@ def classes_section(shown: Shown) -> Section | None:
     ]
     first = shown.entries[place]
     whose = f" of {first.label}" if len(shown.entries) > 1 else ""
-    worst = tell_worst(first.label, order)
-    return falls_section(
+    worst = describe_worst(first.label, order)
+    return build_drops_section(
         "classes",
         "Class by class",
         "Classes",
@@ -49,7 +49,7 @@ def classes_section(shown: Shown) -> Section | None:
         rows,
         words=[
             "Intersection over union of each class, over the pixels of all images, on clean images "
-            f"and as the mean {over(shown.first.scores)}, the largest loss{whose} first. "
+            f"and as the mean {describe_grid(shown.first.scores)}, the largest loss{whose} first. "
             f"{describe_ranges(order)}",
             worst,
         ],
@@ -58,15 +58,15 @@ def classes_section(shown: Shown) -> Section | None:
     )
 
 
-def conditions_section(shown: Shown) -> Section | None:
+def build_conditions_section(shown: PageContent) -> Section | None:
     """Build mIoU by recording condition; None if there is only one."""
     details = [entry.detail(Detail) for entry in shown.entries]
     names = list(dict.fromkeys(name for detail in details for name in detail.conditions))
     if not names:
         return None
-    rows = [FallRow(name, [one.conditions.get(name) for one in details]) for name in names]
-    told = describe_ranges(fall for row in rows for fall in row.falls)
-    return falls_section(
+    rows = [DropRow(name, [one.conditions.get(name) for one in details]) for name in names]
+    told = describe_ranges(drop for row in rows for drop in row.drops)
+    return build_drops_section(
         "conditions",
         "By the weather and light of the images",
         "Conditions",
@@ -83,11 +83,11 @@ def conditions_section(shown: Shown) -> Section | None:
 # ---------------------------------------------------------------- where the pixels go
 
 
-def takers_section(shown: Shown) -> Section | None:
+def build_takers_section(shown: PageContent) -> Section | None:
     """Build the confusions of each class; None if unknown."""
     details = [(entry, entry.detail(Detail)) for entry in shown.entries]
     tables = [
-        _takers_table(entry, detail)
+        _make_takers_table(entry, detail)
         for entry, detail in details
         if any(one.takers for one in detail.classes)
     ]
@@ -98,36 +98,36 @@ def takers_section(shown: Shown) -> Section | None:
         "What each class is taken for",
         "Mistaken for",
         "segmentation_takers.html.j2",
-        {"tables": tables, "over": over(shown.first.scores)},
+        {"tables": tables, "over": describe_grid(shown.first.scores)},
     )
 
 
-def _takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
+def _make_takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
     rows = [
         {
             "title": one.name,
             "clean": wording.percent(one.recall.clean),
             "mean": wording.percent(one.recall.mean),
-            "takers": [_taker(taker) for taker in one.takers[:TAKERS]],
+            "takers": [_make_taker(taker) for taker in one.takers[:TAKERS]],
         }
         for one in detail.classes
         if one.pixels
     ]
     return {
         "label": entry.label,
-        "dot": figures.dot(entry.look),
-        "rows": rows[:MOST_OPEN],
-        "folded": rows[MOST_OPEN:MOST_LISTED],
-        "matrix": None if detail.confusion is None else _matrix(detail.confusion),
+        "dot": figures.draw_dot(entry.series),
+        "rows": rows[:MAX_OPEN],
+        "folded": rows[MAX_OPEN:MAX_LISTED],
+        "matrix": None if detail.confusion is None else _make_matrix(detail.confusion),
     }
 
 
-def _taker(taker: Taker) -> dict[str, str]:
+def _make_taker(taker: Taker) -> dict[str, str]:
     clean = "" if taker.clean is None else f"{wording.percent(taker.clean)} → "
-    return {"name": name_of(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
+    return {"name": name_taker(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
 
 
-def _matrix(confusion: Confusion) -> dict[str, object]:
+def _make_matrix(confusion: Confusion) -> dict[str, object]:
     """Return the confusion table for corrupted images, with the clean figures as tooltips."""
     columns = [*confusion.classes, "another class"]
     rows = []
@@ -137,7 +137,7 @@ def _matrix(confusion: Confusion) -> dict[str, object]:
             {
                 "title": name,
                 "cells": [
-                    _cell(name, columns[place], value, None if clean is None else clean[place])
+                    _make_cell(name, columns[place], value, None if clean is None else clean[place])
                     for place, value in enumerate(confusion.mean[at])
                 ],
             }
@@ -145,11 +145,11 @@ def _matrix(confusion: Confusion) -> dict[str, object]:
     return {"columns": columns, "rows": rows}
 
 
-def _cell(true: str, said: str, mean: float, clean: float | None) -> dict[str, str]:
+def _make_cell(true: str, said: str, mean: float, clean: float | None) -> dict[str, str]:
     before = "" if clean is None else f", {wording.share(clean)} on clean images"
     text = f"{100 * mean:.0f}"
     return {
-        "style": f"s{colors.sequential_level(mean)}",
+        "style": f"s{colors.find_sequential_level(mean)}",
         "text": "" if text == "0" else text,
         "title": f"{true} said to be {said}: {wording.share(mean)}{before}",
     }

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import wording
-from shiftproof.report.grid.words import over
-from shiftproof.runs.scores.grid import GridScores, Scored
-from shiftproof.runs.scores.segmentation import ClassFall, Detail
+from shiftproof.report.grid.words import describe_grid
+from shiftproof.runs.scores.grid import GridScores, ModelScores
+from shiftproof.runs.scores.segmentation import ClassDrop, Detail
 
-_MOST_CLASSES = 12
+_MAX_CLASSES = 12
 
 
-def headline(scores: GridScores, model: Scored, label: str) -> str:
+def headline(scores: GridScores, model: ModelScores, label: str) -> str:
     """Say in one sentence how a segmenter fares."""
     clean, mean = model.summary.get("clean"), model.summary.get("mean")
     name = scores.measure.name
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    under = f"{wording.share(mean.value)} under corruption ({over(scores)})"
+    under = f"{wording.share(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
         return f"{label} reaches {name} {under}."
     kept = model.summary.get("rpc")
@@ -28,7 +28,7 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
     )
 
 
-def tell_worst(label: str, classes: Sequence[ClassFall]) -> str:
+def describe_worst(label: str, classes: Sequence[ClassDrop]) -> str:
     """Say which class loses most, and what takes its pixels; "" where none loses."""
     row = next((one for one in classes if one.lost is not None and one.lost > 0), None)
     if row is None:
@@ -40,20 +40,22 @@ def tell_worst(label: str, classes: Sequence[ClassFall]) -> str:
     taker = next((one for one in row.takers if one.mean), None)
     if taker is None:
         return f"{text}."
-    return f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_of(taker.name)}."
+    return (
+        f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_taker(taker.name)}."
+    )
 
 
-def name_of(taker: str | None) -> str:
+def name_taker(taker: str | None) -> str:
     """Return the name of a class that takes pixels; None stands for no class of the data."""
     return "none of the classes" if taker is None else taker
 
 
-def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
+def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
     """Name the classes of the data that a segmenter lacks, and the effect on its mIoU."""
     there = {one.name for one in detail.classes if one.pixels}
     counted = [name for name in missing if name in there]
-    more = len(missing) - _MOST_CLASSES
-    listed = wording.listing([*missing[:_MOST_CLASSES], *([f"{more} more"] if more > 0 else [])])
+    more = len(missing) - _MAX_CLASSES
+    listed = wording.join_list([*missing[:_MAX_CLASSES], *([f"{more} more"] if more > 0 else [])])
     it = "it" if len(missing) == 1 else "them"
     text = f"{label} can never say {listed}: no class of the model stands for {it}. "
     if not counted:

@@ -21,7 +21,7 @@ BARS = 30
 class Line:
     """One side: its look, and a share from 0 to 1 for every bin."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     shares: Sequence[float]
 
 
@@ -73,10 +73,10 @@ def histogram(
     """Draw the histograms of both sides over each other, as outlines with a light ground."""
     lines = []
     width = 1
-    for look, counts in sides:
+    for series, counts in sides:
         grouped, width = coarsen(counts, shown, BARS)
         total = sum(counts) or 1.0
-        lines.append(Line(look, [count / total for count in grouped]))
+        lines.append(Line(series, [count / total for count in grouped]))
     top = max((max(line.shares, default=0.0) for line in lines), default=0.0) or 1.0
     frame = _Frame(edges, shown, top)
     pieces = frame.grid([0.0, top / 2, top], label=False)
@@ -87,8 +87,8 @@ def histogram(
             high = edges[min(shown.first + (place + 1) * width, shown.last)]
             corners += [(frame.x(low), frame.y(share)), (frame.x(high), frame.y(share))]
         corners.append((frame.x(edges[shown.last]), frame.y(0.0)))
-        pieces.append(shapes.polygon(f"band {line.look.style}", corners))
-        pieces.append(shapes.polyline(f"line {line.look.style}", corners, line.look.dash))
+        pieces.append(shapes.polygon(f"band {line.series.style}", corners))
+        pieces.append(shapes.polyline(f"line {line.series.style}", corners, line.series.dash))
     return shapes.drawing(
         "curves", (_WIDTH, _HEIGHT), pieces, f"{title}: histogram of similarities"
     )
@@ -105,10 +105,10 @@ def cumulative(lines: Sequence[Line], edges: Sequence[float], shown: Range, *, t
             (frame.x(edges[place + 1]), frame.y(line.shares[place]))
             for place in range(shown.first, shown.last)
         ]
-        pieces.append(shapes.polyline(f"line {line.look.style}", points, line.look.dash))
+        pieces.append(shapes.polyline(f"line {line.series.style}", points, line.series.dash))
         half = next((p for p, share in enumerate(line.shares) if share >= 0.5), None)
         if half is not None:
-            medians.append(f"{line.look.label}: half at or below {edges[half + 1]:.2f}")
+            medians.append(f"{line.series.label}: half at or below {edges[half + 1]:.2f}")
     return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, f"{title}. {'; '.join(medians)}")
 
 

@@ -9,24 +9,24 @@ from typing import final
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
-from shiftproof.report.listing import Step, steps_section
+from shiftproof.report.listing import Step, build_steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
+    build_numbers_section,
+    build_reading_section,
+    build_settings_section,
     describe_start,
-    numbers_section,
-    reading_section,
-    settings_section,
 )
 from shiftproof.report.similarity import tables
 from shiftproof.report.similarity import wording as similarity_wording
-from shiftproof.report.similarity.pictures import leakage_section, load_pictures
+from shiftproof.report.similarity.pictures import build_leakage_section, load_pictures
 from shiftproof.report.similarity.sections import (
-    certificates_section,
-    classes_section,
-    curves_section,
-    overview_section,
-    pruning_section,
+    build_certificates_section,
+    build_classes_section,
+    build_curves_section,
+    build_overview_section,
+    build_pruning_section,
 )
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AuditRun
@@ -45,27 +45,29 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
         [run] = runs
         scores = run.scores
         sections = [
-            overview_section(scores),
-            steps_section(_list_steps(scores)),
-            curves_section(scores),
-            leakage_section(scores, pictures),
-            pruning_section(scores),
-            classes_section(scores),
-            certificates_section(scores),
-            numbers_section(runs, tables.summarize, tables.write_curves, unit="counts and shares"),
-            settings_section(runs),
-            _reading(scores),
+            build_overview_section(scores),
+            build_steps_section(_list_steps(scores)),
+            build_curves_section(scores),
+            build_leakage_section(scores, pictures),
+            build_pruning_section(scores),
+            build_classes_section(scores),
+            build_certificates_section(scores),
+            build_numbers_section(
+                runs, tables.summarize, tables.write_curves, unit="counts and shares"
+            ),
+            build_settings_section(runs),
+            _make_reading(scores),
         ]
         names = [each.name for each in scores.sets]
         return Document(
-            title=f"Is it only similarity? {wording.listing(names[:4])}"
+            title=f"Is it only similarity? {wording.join_list(names[:4])}"
             + (f" and {len(names) - 4} more" if len(names) > 4 else ""),
             kicker="Train-test similarity",
             short="Audit",
-            byline=[_byline(run)],
-            lead=similarity_wording.lead(scores),
+            byline=[_make_byline(run)],
+            lead=similarity_wording.write_lead(scores),
             sections=[section for section in sections if section is not None],
-            warnings=similarity_wording.warnings(scores),
+            warnings=similarity_wording.list_warnings(scores),
         )
 
     def load_pictures(
@@ -87,7 +89,7 @@ def _list_steps(scores: AuditScores) -> list[Step]:
         found.append(
             Step(
                 f"Training rows lie at {scores.duplicates:g} or closer to images of "
-                f"{wording.listing(near)}: look at the closest pairs, and leave these rows out before "
+                f"{wording.join_list(near)}: look at the closest pairs, and leave these rows out before "
                 "an accuracy on these test sets is believed.",
                 "shiftproof prune",
             )
@@ -109,7 +111,7 @@ def _list_steps(scores: AuditScores) -> list[Step]:
     return found
 
 
-def _byline(run: AuditRun) -> list[str]:
+def _make_byline(run: AuditRun) -> list[str]:
     scores = run.scores
     counts = [
         (scores.train.rows, "training row"),
@@ -123,8 +125,8 @@ def _byline(run: AuditRun) -> list[str]:
     ]
 
 
-def _reading(scores: AuditScores) -> Section:
-    return reading_section(
+def _make_reading(scores: AuditScores) -> Section:
+    return build_reading_section(
         "similarity_reading.html.j2",
         {
             "level": wording.level(scores.interval.level),

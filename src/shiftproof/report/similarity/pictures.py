@@ -15,7 +15,7 @@ from shiftproof.io import files
 from shiftproof.report import gallery
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section
-from shiftproof.report.similarity.wording import cosine
+from shiftproof.report.similarity.wording import format_cosine
 from shiftproof.runs.run import AuditRun
 from shiftproof.runs.scores.audit import AuditScores, Leak, Neighbor
 
@@ -52,8 +52,10 @@ def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictur
         for pictures in pairs
     ]
     found = gallery.load(Path(run.path.resolve().anchor), sheets, budget=budget)
-    by_key = {_key(*one): found.uris[place] for one, place in places.items() if place in found.uris}
-    outside = frozenset(_key(*picture) for picture, place in places.items() if place is None)
+    by_key = {
+        _make_key(*one): found.uris[place] for one, place in places.items() if place in found.uris
+    }
+    outside = frozenset(_make_key(*picture) for picture, place in places.items() if place is None)
     return dataclasses.replace(found, uris=by_key, outside=outside)
 
 
@@ -110,11 +112,11 @@ def _list_pictures(name: str, leak: Leak) -> list[Picture]:
     return [(whose, path) for whose, path in rows if path is not None]
 
 
-def _key(name: str, path: str) -> str:
+def _make_key(name: str, path: str) -> str:
     return f"{name}\0{path}"
 
 
-def leakage_section(scores: AuditScores, pictures: Pictures) -> Section | None:
+def build_leakage_section(scores: AuditScores, pictures: Pictures) -> Section | None:
     """Build the gallery of the test images that have the nearest training images."""
     sets = [
         {
@@ -128,7 +130,7 @@ def leakage_section(scores: AuditScores, pictures: Pictures) -> Section | None:
     if not sets:
         return None
     shown = [
-        _key(*picture)
+        _make_key(*picture)
         for name, leak in _picture_leaks(scores)
         for picture in _list_pictures(name, leak)
     ]
@@ -153,21 +155,22 @@ def _pair(name: str, leak: Leak, pictures: Pictures) -> dict[str, Any]:
             "text": text,
             "similarity": similarity,
             "pictured": row.path is not None,
-            "uri": None if row.path is None else pictures.uri(_key(whose, row.path)),
+            "uri": None if row.path is None else pictures.uri(_make_key(whose, row.path)),
         }
 
     return {
         "test": show(name, leak, _name(leak), ""),
         "label": leak.label,
         "train": [
-            show(TRAIN, each, _name_neighbor(each), cosine(each.similarity)) for each in leak.train
+            show(TRAIN, each, _name_neighbor(each), format_cosine(each.similarity))
+            for each in leak.train
         ],
     }
 
 
 def _list_row(leak: Leak) -> list[str]:
     nearest = _name_neighbor(leak.train[0]) if leak.train else ""
-    return [_name(leak), leak.label or "", nearest, cosine(leak.similarity)]
+    return [_name(leak), leak.label or "", nearest, format_cosine(leak.similarity)]
 
 
 def _name(leak: Leak) -> str:

@@ -11,7 +11,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.similarity import figures as similarity_figures
 from shiftproof.report.similarity import wording as similarity_wording
 from shiftproof.report.similarity.figures import Line
-from shiftproof.report.similarity.wording import cosine, cosine_change, span
+from shiftproof.report.similarity.wording import format_cosine, format_cosine_change, span
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import SeriesStyle
@@ -28,21 +28,21 @@ SEARCHES = {
 
 TRAIN, REFERENCE = SeriesStyle("training set", 0), SeriesStyle("reference", 1)
 
-MOST_CLASSES = 25
+MAX_CLASSES = 25
 """Number of classes shown; the others are collapsed."""
 
-MOST_LISTED = 1500
+MAX_LISTED = 1500
 """Limit of a list, for the sake of browsers; the run's files have the rest."""
 
 
 # ---------------------------------------------------------------- at a glance
 
 
-def overview_section(scores: AuditScores) -> Section:
+def build_overview_section(scores: AuditScores) -> Section:
     """Build the scores of each test set, with their interpretation."""
     cards = [
-        _card(scores, "near_duplicates", "Near-duplicates", _AT_LEAST.format(scores.duplicates)),
-        _card(
+        _make_card(scores, "near_duplicates", "Near-duplicates", _AT_LEAST.format(scores.duplicates)),
+        _make_card(
             scores, "share_closer", "Closer than the reference",
             "share of test rows that the training set comes closer to",
         ),
@@ -57,14 +57,14 @@ def overview_section(scores: AuditScores) -> Section:
             "verdicts": [
                 {
                     "name": each.name,
-                    "state": _state(each.gap),
-                    "value": cosine_change(wording.value_of(each.gap)),
+                    "state": _make_state(each.gap),
+                    "value": format_cosine_change(wording.get_value(each.gap)),
                     "span": span(each.gap, signed=True),
-                    "verdict": similarity_wording.verdict(each, scores),
-                    "duplicates": similarity_wording.duplicates(each, scores),
-                    "nearest": cosine(each.similarity.value),
-                    "reference": cosine(wording.value_of(each.reference_similarity)),
-                    "density": cosine(each.density.value),
+                    "verdict": similarity_wording.describe_verdict(each, scores),
+                    "duplicates": similarity_wording.describe_duplicates(each, scores),
+                    "nearest": format_cosine(each.similarity.value),
+                    "reference": format_cosine(wording.get_value(each.reference_similarity)),
+                    "density": format_cosine(each.density.value),
                 }
                 for each in scores.sets
             ],
@@ -78,18 +78,18 @@ def overview_section(scores: AuditScores) -> Section:
 _AT_LEAST = "share of test rows with a training row at {:g} or above"
 
 
-def _state(gap: Interval | None) -> str:
+def _make_state(gap: Interval | None) -> str:
     """Return the style: a closer training set is a warning, a farther one is not."""
     if gap is None or gap.spans_zero:
         return "flat"
     return "worse" if gap.value > 0 else "better"
 
 
-def _card(scores: AuditScores, name: str, title: str, note: str) -> dict[str, Any] | None:
+def _make_card(scores: AuditScores, name: str, title: str, note: str) -> dict[str, Any] | None:
     found = [(each, getattr(each, name)) for each in scores.sets if getattr(each, name) is not None]
     if not found:
         return None
-    top = figures.nice_top(max(interval.upper for _, interval in found))
+    top = figures.choose_top(max(interval.upper for _, interval in found))
     return {
         "title": title,
         "note": note,
@@ -107,7 +107,7 @@ def _card(scores: AuditScores, name: str, title: str, note: str) -> dict[str, An
 # ---------------------------------------------------------------- gap curves
 
 
-def curves_section(scores: AuditScores) -> Section:
+def build_curves_section(scores: AuditScores) -> Section:
     """Build the histograms and cumulative curves of each test set."""
     shown = similarity_figures.find_occupied(
         [
@@ -124,22 +124,23 @@ def curves_section(scores: AuditScores) -> Section:
         "Gap curves",
         "similarity_curves.html.j2",
         {
-            "legend": figures.legend(
-                (look, "", "") for look in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
+            "legend": figures.make_legend(
+                (series, "", "")
+                for series in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
             ),
             "sets": [
                 {
                     "name": each.name,
                     "histogram": similarity_figures.histogram(
-                        _sides(each.histogram.train, each.histogram.reference),
+                        _make_sides(each.histogram.train, each.histogram.reference),
                         scores.edges,
                         shown,
                         title=each.name,
                     ),
                     "cumulative": similarity_figures.cumulative(
                         [
-                            Line(look, shares)
-                            for look, shares in _sides(
+                            Line(series, shares)
+                            for series, shares in _make_sides(
                                 each.cumulative.train, each.cumulative.reference
                             )
                         ],
@@ -155,7 +156,7 @@ def curves_section(scores: AuditScores) -> Section:
     )
 
 
-def _sides(
+def _make_sides(
     train: Sequence[float], reference: Sequence[float] | None
 ) -> list[tuple[SeriesStyle, Sequence[float]]]:
     return [(TRAIN, train), *([] if reference is None else [(REFERENCE, reference)])]
@@ -164,7 +165,7 @@ def _sides(
 # ---------------------------------------------------------------- pruning
 
 
-def pruning_section(scores: AuditScores) -> Section | None:
+def build_pruning_section(scores: AuditScores) -> Section | None:
     """Build the matrix of pruning overlaps; None without a reference."""
     pruning = scores.pruning
     if pruning is None:
@@ -187,7 +188,7 @@ def pruning_section(scores: AuditScores) -> Section | None:
                             "text": wording.percent(share),
                             "style": "none"
                             if share is None
-                            else f"s{colors.sequential_level(share)}",
+                            else f"s{colors.find_sequential_level(share)}",
                         }
                         for share in shared
                     ],
@@ -204,7 +205,7 @@ def pruning_section(scores: AuditScores) -> Section | None:
 # ---------------------------------------------------------------- classes
 
 
-def classes_section(scores: AuditScores) -> Section | None:
+def build_classes_section(scores: AuditScores) -> Section | None:
     """Build the figures of each class; None without labels."""
     sets = [each for each in scores.sets if each.classes]
     if not sets:
@@ -226,26 +227,26 @@ def _list_classes(tested: TestSet) -> dict[str, Any]:
     order = sorted(
         tested.classes,
         key=lambda each: -((each.gap if by_gap else each.similarity) or 0.0),
-    )[:MOST_LISTED]
+    )[:MAX_LISTED]
     rows = [
         [
             each.label,
             f"{each.rows:,}",
-            cosine(each.similarity),
-            cosine(each.reference_similarity),
-            cosine_change(each.gap),
+            format_cosine(each.similarity),
+            format_cosine(each.reference_similarity),
+            format_cosine_change(each.gap),
             wording.percent(each.share_closer),
             wording.percent(each.near_duplicates),
         ]
         for each in order
     ]
-    return {"name": tested.name, "rows": rows[:MOST_CLASSES], "folded": rows[MOST_CLASSES:]}
+    return {"name": tested.name, "rows": rows[:MAX_CLASSES], "folded": rows[MAX_CLASSES:]}
 
 
 # ---------------------------------------------------------------- certificates
 
 
-def certificates_section(scores: AuditScores) -> Section:
+def build_certificates_section(scores: AuditScores) -> Section:
     """Build the table of the searches' certificates."""
     return Section(
         "certificate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.table_writing import Column, Row, Table, csv_text
+from shiftproof.report.table_writing import Column, Row, Table, write_csv
 from shiftproof.runs.scores.audit import AuditScores, TestSet
 
 _ROWS = {
@@ -67,4 +67,4 @@ def write_curves(scores: AuditScores) -> str:
                     ),
                 ]
             )
-    return csv_text(lines)
+    return write_csv(lines)

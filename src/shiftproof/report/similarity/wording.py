@@ -1,6 +1,6 @@
 """Sentences of an audit: what the similarity of training and test set can and cannot explain.
 
-A sentence claims that the training set comes closer only where the paired interval leaves out 0, and
+A sentence claims that the training set comes closer only where the paired interval excludes 0, and
 no sentence says that a score is owed to it: that, only training without those rows can say.
 """
 
@@ -14,12 +14,12 @@ MANY_DUPLICATES = 0.01
 """The share of near-duplicates from which a score is said to need a second one without them."""
 
 
-def cosine(value: float | None) -> str:
+def format_cosine(value: float | None) -> str:
     """Return ``0.843``: three digits, as a difference between encoders is finer than any threshold."""
     return wording.NONE if value is None else f"{value:.3f}".replace("-", wording.MINUS)
 
 
-def cosine_change(value: float | None) -> str:
+def format_cosine_change(value: float | None) -> str:
     """Return ``+0.031``."""
     if value is None:
         return wording.NONE
@@ -31,23 +31,23 @@ def span(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None or interval.bare:
         return ""
     if signed:
-        return f"{cosine_change(interval.lower)} to {cosine_change(interval.upper)}"
-    return f"{cosine(interval.lower)}{wording.DASH}{cosine(interval.upper)}"
+        return f"{format_cosine_change(interval.lower)} to {format_cosine_change(interval.upper)}"
+    return f"{format_cosine(interval.lower)}{wording.DASH}{format_cosine(interval.upper)}"
 
 
-def verdict(tested: TestSet, scores: AuditScores) -> str:
+def describe_verdict(tested: TestSet, scores: AuditScores) -> str:
     """Describe whether the training set is closer than the reference, and the consequences."""
     if tested.gap is None or tested.share_closer is None:
         return (
-            f"How close is close cannot be said of {tested.name}: there is no reference training set "
-            "to compare with (--reference)."
+            f"Whether the training set is close to {tested.name} is unknown without a reference training "
+            "set (--reference)."
         )
-    gap = f"{cosine_change(tested.gap.value)} on average, {span(tested.gap, signed=True)}"
+    gap = f"{format_cosine_change(tested.gap.value)} on average, {span(tested.gap, signed=True)}"
     if tested.gap.spans_zero:
         return (
-            f"Whether the training set comes closer to {tested.name} than the reference cannot be told "
-            f"from {wording.plural(tested.rows, 'test row')} ({gap}). Nothing here says that a better "
-            "score is owed to similar images, nor that it is not."
+            f"Whether the training set comes closer to {tested.name} than the reference is unclear from "
+            f"{wording.plural(tested.rows, 'test row')} ({gap}). A better score may or may not be due to "
+            "similar images."
         )
     if tested.gap.value < 0:
         return (
@@ -72,7 +72,7 @@ def _without(tested: TestSet, scores: AuditScores) -> str:
     )
 
 
-def duplicates(tested: TestSet, scores: AuditScores) -> str:
+def describe_duplicates(tested: TestSet, scores: AuditScores) -> str:
     """Describe how many test rows may be memorized; empty without any."""
     share = tested.near_duplicates
     if share.value == 0:
@@ -87,7 +87,7 @@ def duplicates(tested: TestSet, scores: AuditScores) -> str:
     return f"{here} Score it once more without them."
 
 
-def lead(scores: AuditScores) -> list[str]:
+def write_lead(scores: AuditScores) -> list[str]:
     """Return the sentences under the title."""
     if scores.reference is None:
         found = [
@@ -103,18 +103,18 @@ def lead(scores: AuditScores) -> list[str]:
             for names, sentence in (
                 (closer, "The training set comes closer than the reference to {}."),
                 (farther, "It comes less close to {}."),
-                (open_, "For {} the two cannot be told apart."),
+                (open_, "For {} their difference is not significant."),
             )
             if names
-            for sentence in [sentence.format(wording.listing(names))]
+            for sentence in [sentence.format(wording.join_list(names))]
         ]
         found = [" ".join(found)]
     if scores.pruning is not None:
-        found.append(_say_pruned(scores.pruning))
+        found.append(_describe_pruned(scores.pruning))
     return found
 
 
-def _say_pruned(pruning: PruningCosts) -> str:
+def _describe_pruned(pruning: PruningCosts) -> str:
     """Say what is left without the rows that come too close, if there are any."""
     if not pruning.combined:
         return (
@@ -129,13 +129,13 @@ def _say_pruned(pruning: PruningCosts) -> str:
     )
 
 
-def warnings(scores: AuditScores) -> list[str]:
+def list_warnings(scores: AuditScores) -> list[str]:
     """Return warnings to be read before any figure."""
     found = []
     small = [each.name for each in scores.sets if each.rows < wording.FEW_IMAGES]
     if small:
         found.append(
-            f"Fewer than {wording.FEW_IMAGES} rows in {wording.listing(small)}: read the intervals, "
+            f"Fewer than {wording.FEW_IMAGES} rows in {wording.join_list(small)}: read the intervals, "
             "not the figures."
         )
     for name, source in (("training set", scores.train), ("reference", scores.reference)):
@@ -147,7 +147,7 @@ def warnings(scores: AuditScores) -> list[str]:
     many = [each.name for each in scores.sets if each.near_duplicates.value >= MANY_DUPLICATES]
     if many:
         found.append(
-            f"{wording.listing(many)} {'has' if len(many) == 1 else 'have'} near-duplicates in the "
+            f"{wording.join_list(many)} {'has' if len(many) == 1 else 'have'} near-duplicates in the "
             "training set: look at them below before a score is believed."
         )
     return found

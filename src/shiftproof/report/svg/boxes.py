@@ -18,10 +18,10 @@ KEPT, LOST, EXTRA, MISSED, ASIDE = "kept", "lost", "extra", "missed", "aside"
 SIGNS = {KEPT: "✓", LOST: "✗", EXTRA: "?"}
 """Prefixes of the names; the other two kinds have no names."""
 
-MOST_BOXES = 20
+MAX_BOXES = 20
 """More boxes of one kind would hide the picture."""
 
-MOST_LABELS = 5
+MAX_LABELS = 5
 """Maximum number of names in one image, for legibility."""
 
 _LONGEST_NAME = 14
@@ -48,7 +48,7 @@ class Mark:
         return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}"
 
 
-def marks(
+def draw_marks(
     things: Sequence[GroundTruthBox],
     here: Sequence[PredictedBox],
     clean: Sequence[PredictedBox] | None,
@@ -84,7 +84,7 @@ def count(drawn: Sequence[Mark], kind: str) -> int:
 
 
 def draw(
-    size: tuple[int, int], drawn: Sequence[Mark], *, style: str = "", most: int = MOST_BOXES
+    size: tuple[int, int], drawn: Sequence[Mark], *, style: str = "", most: int = MAX_BOXES
 ) -> Html:
     """Draw marks over an image of ``size``, width and height.
 
@@ -100,10 +100,10 @@ def draw(
             "viewBox": f"0 0 {size[0]} {size[1]}",
             "preserveAspectRatio": "none",
             "role": "img",
-            "aria-label": spoken(drawn),
+            "aria-label": describe_boxes(drawn),
         },
         *(_outline(mark, size) for mark in shown),
-        *_labels(shown, size),
+        *_make_labels(shown, size),
     )
 
 
@@ -118,7 +118,7 @@ def sample(kind: str) -> Html:
     )
 
 
-def spoken(drawn: Sequence[Mark]) -> str:
+def describe_boxes(drawn: Sequence[Mark]) -> str:
     """Return the alternative text of the drawing."""
     parts = []
     for kind, title in (
@@ -172,20 +172,20 @@ def _inside(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float
 # ---------------------------------------------------------------- names
 
 
-def _labels(shown: Sequence[Mark], size: tuple[int, int]) -> list[Html]:
+def _make_labels(shown: Sequence[Mark], size: tuple[int, int]) -> list[Html]:
     """Name the marks that matter most, where names do not run into each other."""
     letters = _LETTERS * size[0] / _SHOWN_WIDTH
     taken: list[tuple[float, float, float, float]] = []
     written: list[Html] = []
     for kind in (LOST, KEPT, EXTRA):
         for mark in _surest(shown, kind):
-            if len(written) == MOST_LABELS:
+            if len(written) == MAX_LABELS:
                 return written
             text = f"{SIGNS[kind]} {_short(mark)}"
             place = _free_place(mark, _wide(text) * letters, 1.4 * letters, size, taken)
             if place is not None:
                 taken.append(place)
-                written.append(_label(kind, text, place, letters))
+                written.append(_make_label(kind, text, place, letters))
     return written
 
 
@@ -232,7 +232,9 @@ def _meet(
     )
 
 
-def _label(kind: str, text: str, place: tuple[float, float, float, float], letters: float) -> Html:
+def _make_label(
+    kind: str, text: str, place: tuple[float, float, float, float], letters: float
+) -> Html:
     left, top, right, bottom = place
     return element(
         "g",

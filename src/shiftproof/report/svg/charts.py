@@ -16,7 +16,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.svg import colors, shapes
 from shiftproof.report.svg.markup import Html, element, join
-from shiftproof.report.wording import SHARES, Spelling
+from shiftproof.report.wording import SHARES, NumberFormat
 
 _NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _NICE_REACHES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
@@ -45,7 +45,7 @@ class SeriesStyle:
 class Spot:
     """A mark of a scatter plot: a model's, at two shares, with its tooltip."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     x: float
     y: float
     words: str
@@ -56,39 +56,43 @@ class Trace:
     """A line in a scatter plot: a model's, or a fit's, which has no look."""
 
     points: Sequence[tuple[float, float]]
-    look: SeriesStyle | None = None
+    series: SeriesStyle | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
     """A model's values by severity; 0 is clean."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     points: Sequence[tuple[int, Interval]]
 
 
-def nice_top(highest: float, spelling: Spelling = SHARES) -> float:
+def choose_top(highest: float, number_format: NumberFormat = SHARES) -> float:
     """Return a round upper end of an axis for ``highest``; at most 1 for shares."""
-    if spelling.end is None:
+    if number_format.end is None:
         return _round_up(highest)
-    return next((top for top in _NICE_TOPS if highest <= top), spelling.end)
+    return next((top for top in _NICE_TOPS if highest <= top), number_format.end)
 
 
-def nice_ends(found: Iterable[Interval | None], spelling: Spelling) -> tuple[float, float]:
+def choose_axis_range(
+    found: Iterable[Interval | None], number_format: NumberFormat
+) -> tuple[float, float]:
     """Return round ends of an axis for all intervals and 0; within 0 and 1 for shares."""
     intervals = [interval for interval in found if interval is not None]
     highest = max((interval.upper for interval in intervals), default=1.0)
     lowest = min((interval.lower for interval in intervals), default=0.0)
-    if spelling.end is not None or lowest >= 0:
-        return 0.0, nice_top(highest, spelling)
-    return -nice_top(-lowest, spelling), nice_top(highest, spelling) if highest > 0 else 0.0
+    if number_format.end is not None or lowest >= 0:
+        return 0.0, choose_top(highest, number_format)
+    return -choose_top(-lowest, number_format), choose_top(
+        highest, number_format
+    ) if highest > 0 else 0.0
 
 
-def nice_reach(furthest: float, spelling: Spelling = SHARES) -> float:
+def choose_reach(furthest: float, number_format: NumberFormat = SHARES) -> float:
     """Return a round half-width of an axis around 0 for ``furthest``; at most 1 for shares."""
-    if spelling.end is None:
+    if number_format.end is None:
         return _round_up(furthest)
-    return next((reach for reach in _NICE_REACHES if furthest <= reach), spelling.end)
+    return next((reach for reach in _NICE_REACHES if furthest <= reach), number_format.end)
 
 
 def _round_up(figure: float) -> float:
@@ -102,11 +106,13 @@ def _round_up(figure: float) -> float:
 # ---------------------------------------------------------------- markers
 
 
-def marker(look: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
+def draw_marker(
+    series: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = ""
+) -> Html:
     """Draw a model's marker: circle, square, triangle, diamond, then again from the first."""
     inside = (shapes.title(title),) if title else ()
-    shape = look.number % 4
-    style = f"mark {look.style}"
+    shape = series.number % 4
+    style = f"mark {series.style}"
     if shape == 0:
         return shapes.circle(style, x, y, size, *inside)
     if shape == 1:
@@ -125,22 +131,22 @@ def marker(look: SeriesStyle, x: float, y: float, size: float = 3.2, title: str 
     return shapes.polygon(style, corners, *inside)
 
 
-def key(look: SeriesStyle) -> Html:
+def draw_key(series: SeriesStyle) -> Html:
     """Draw the sample of line and marker for a legend."""
-    stroke = shapes.line(f"line {look.style}", look.dash, x1=1, y1=6, x2=27, y2=6)
-    return shapes.sample("key", 28, 12, stroke, marker(look, 14, 6))
+    stroke = shapes.line(f"line {series.style}", series.dash, x1=1, y1=6, x2=27, y2=6)
+    return shapes.sample("key", 28, 12, stroke, draw_marker(series, 14, 6))
 
 
-def dot(look: SeriesStyle) -> Html:
+def draw_dot(series: SeriesStyle) -> Html:
     """Draw a model's marker only, to precede its name."""
-    return shapes.sample("dot", 10, 10, marker(look, 5, 5, 3.6))
+    return shapes.sample("dot", 10, 10, draw_marker(series, 5, 5, 3.6))
 
 
-def legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
+def make_legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
     """Return a legend: of each look the sample, the label, its title and its settings in words."""
     return [
-        {"key": key(look), "label": look.label, "title": title, "settings": settings}
-        for look, title, settings in rows
+        {"key": draw_key(series), "label": series.label, "title": title, "settings": settings}
+        for series, title, settings in rows
     ]
 
 
@@ -152,21 +158,21 @@ _LETTER = 5.5
 """Extra width for each letter by which a label is longer than those of shares."""
 
 
-def severity_curves(
+def draw_severity_curves(
     curves: Sequence[Curve],
     *,
     title: str,
     severities: Sequence[int],
     top: float,
     low: float = 0.0,
-    spelling: Spelling = SHARES,
+    number_format: NumberFormat = SHARES,
 ) -> Html:
     """Draw values against severity: a line with its interval band for each model.
 
     ``low`` and ``top`` are the ends of the value axis, the same for all compared panels.
     """
     ticks = [low + (top - low) * step / 2 for step in range(3)]
-    labels = [spelling.tick(tick, named=tick == top) for tick in ticks]
+    labels = [number_format.tick(tick, named=tick == top) for tick in ticks]
     left = _LEFT + _LETTER * max(0, max(map(len, labels)) - len("100 %"))
     last = max([*severities, 1])
     start = 0 if any(severity == 0 for curve in curves for severity, _ in curve.points) else 1
@@ -177,26 +183,28 @@ def severity_curves(
     def y(value: float) -> float:
         return _TOP + (1 - (min(value, top) - low) / (top - low)) * (_HEIGHT - _TOP - _BOTTOM)
 
-    pieces = _rules(left, [(y(tick), label) for tick, label in zip(ticks, labels, strict=True)])
+    pieces = _make_rules(
+        left, [(y(tick), label) for tick, label in zip(ticks, labels, strict=True)]
+    )
     for severity in sorted({0, *severities} if start == 0 else set(severities)):
         name = str(severity) if severity else "clean"
         pieces.append(shapes.label(x(severity), _HEIGHT - 5, name, "middle"))
     for curve in curves:
         if not any(interval.bare for _, interval in curve.points):
-            pieces.append(_band(curve, x, y))
+            pieces.append(_make_band(curve, x, y))
     for curve in curves:
         line = [(x(severity), y(interval.value)) for severity, interval in curve.points]
-        pieces.append(shapes.polyline(f"line {curve.look.style}", line, curve.look.dash))
+        pieces.append(shapes.polyline(f"line {curve.series.style}", line, curve.series.dash))
     for curve in curves:
         for severity, interval in curve.points:
             at = f"severity {severity}" if severity else "clean"
-            said = f"{curve.look.label}, {at}: {spelling.with_span(interval)}"
-            pieces.append(marker(curve.look, x(severity), y(interval.value), 2.6, said))
-    spoken = f"{title} by severity. {_tell_curves(curves, spelling)}"
+            said = f"{curve.series.label}, {at}: {number_format.with_span(interval)}"
+            pieces.append(draw_marker(curve.series, x(severity), y(interval.value), 2.6, said))
+    spoken = f"{title} by severity. {_describe_curves(curves, number_format)}"
     return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, spoken)
 
 
-def _rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
+def _make_rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
     """Draw the axis below and the lines of a grid above it, each with its label at the left."""
     pieces = []
     for step, (height, label) in enumerate(heights):
@@ -206,26 +214,26 @@ def _rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
     return pieces
 
 
-def _tell_curves(curves: Sequence[Curve], spelling: Spelling) -> str:
+def _describe_curves(curves: Sequence[Curve], number_format: NumberFormat) -> str:
     """Return the figures of all curves as text for screen readers."""
     return "; ".join(
-        f"{curve.look.label}: "
+        f"{curve.series.label}: "
         + ", ".join(
-            f"{'clean' if severity == 0 else severity} {spelling.with_sign(interval.value)}"
+            f"{'clean' if severity == 0 else severity} {number_format.with_sign(interval.value)}"
             for severity, interval in curve.points
         )
         for curve in curves
     )
 
 
-def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
+def _make_band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
     upper = [(x(severity), y(interval.upper)) for severity, interval in curve.points]
     lower = [(x(severity), y(interval.lower)) for severity, interval in curve.points]
     if len(upper) == 1:
         # A band of one point has no area: draw it as a whisker.
         (at, high), (_, low) = upper[0], lower[0]
-        return shapes.line(f"whisker {curve.look.style}", x1=at, x2=at, y1=high, y2=low)
-    return shapes.polygon(f"band {curve.look.style}", [*upper, *lower[::-1]])
+        return shapes.line(f"whisker {curve.series.style}", x1=at, x2=at, y1=high, y2=low)
+    return shapes.polygon(f"band {curve.series.style}", [*upper, *lower[::-1]])
 
 
 # ---------------------------------------------------------------- one share against another
@@ -234,7 +242,7 @@ _SIDE = 300.0
 _INSET, _FOOT, _HEAD = 36.0, 38.0, 20.0
 
 
-def scatter(
+def draw_scatter(
     spots: Sequence[Spot],
     *,
     title: str,
@@ -275,16 +283,17 @@ def scatter(
     if diagonal:
         pieces.append(shapes.line("agree", x1=x(0), y1=y(0), x2=x(top), y2=y(top)))
     pieces += [
-        _trace(trace.look, [(x(one), y(other)) for one, other in trace.points]) for trace in traces
+        _trace(trace.series, [(x(one), y(other)) for one, other in trace.points])
+        for trace in traces
     ]
-    pieces += [marker(spot.look, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
+    pieces += [draw_marker(spot.series, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
     return shapes.drawing("scatter", (_SIDE, _SIDE), pieces, title)
 
 
-def _trace(look: SeriesStyle | None, points: Sequence[tuple[float, float]]) -> Html:
-    if look is None:
+def _trace(series: SeriesStyle | None, points: Sequence[tuple[float, float]]) -> Html:
+    if series is None:
         return shapes.polyline("fit", points)
-    return shapes.polyline(f"line {look.style}", points, look.dash)
+    return shapes.polyline(f"line {series.style}", points, series.dash)
 
 
 # ---------------------------------------------------------------- bars
@@ -293,28 +302,28 @@ _BAR = 9.0
 _GAP = 5.0
 
 
-def bars(
+def draw_bars(
     rows: Sequence[tuple[SeriesStyle, Interval | None]],
     *,
     title: str,
     top: float,
     low: float = 0.0,
-    spelling: Spelling = SHARES,
+    number_format: NumberFormat = SHARES,
 ) -> Html:
     """Draw one horizontal bar with its interval per model, on an axis from ``low`` to ``top``."""
     height = len(rows) * (_BAR + _GAP) + _GAP
-    pieces = _quarters(height)[1:]
+    pieces = _make_quarters(height)[1:]
     pieces.append(shapes.line("axis", x1=0, x2=0, y1=0, y2=height))
-    for position, (look, interval) in enumerate(rows):
+    for position, (series, interval) in enumerate(rows):
         if interval is None:
             continue
         y = _GAP + position * (_BAR + _GAP)
-        spoken = f"{look.label}: {spelling.with_span(interval)}"
+        spoken = f"{series.label}: {number_format.with_span(interval)}"
         pieces.append(
             element(
                 "rect",
                 {
-                    "class": f"bar {look.style}",
+                    "class": f"bar {series.style}",
                     "x": 0,
                     "y": y,
                     "width": _share(interval.value, low, top),
@@ -324,21 +333,21 @@ def bars(
             )
         )
         if not interval.bare:
-            pieces.append(_whisker(interval, y + _BAR / 2, low, top, "whisker"))
+            pieces.append(_make_whisker(interval, y + _BAR / 2, low, top, "whisker"))
     spoken = "; ".join(
-        f"{look.label} {spelling.with_span(interval)}"
-        for look, interval in rows
+        f"{series.label} {number_format.with_span(interval)}"
+        for series, interval in rows
         if interval is not None
     )
     return shapes.strip("bars", height, pieces, f"{title}: {spoken}")
 
 
-def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
+def draw_axis(top: float, low: float = 0.0, number_format: NumberFormat = SHARES) -> Html:
     """Write the numbers of the axis that all bars of a table share."""
     pieces = []
     for step in range(5):
         anchor = "start" if step == 0 else "end" if step == 4 else "middle"
-        text = spelling.tick(low + (top - low) * step / 4, named=step == 4)
+        text = number_format.tick(low + (top - low) * step / 4, named=step == 4)
         pieces.append(shapes.label(f"{25 * step}%", 11, text, anchor))
     return shapes.strip("bars", 14, pieces)
 
@@ -346,24 +355,24 @@ def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
 # ---------------------------------------------------------------- intervals on their own
 
 
-def strip(look: SeriesStyle, interval: Interval, *, top: float, low: float = 0.0) -> Html:
+def strip(series: SeriesStyle, interval: Interval, *, top: float, low: float = 0.0) -> Html:
     """Draw a value and its interval from ``low`` to ``top``, as decoration of the number."""
     start, end = (_share(one, low, top) for one in (interval.lower, interval.upper))
     pieces = [
         shapes.line("grid", x1=0, x2="100%", y1=6, y2=6),
-        shapes.line(f"reach {look.style}", x1=start, x2=end, y1=6, y2=6),
-        shapes.circle(f"mark {look.style}", _share(interval.value, low, top), 6, 4),
+        shapes.line(f"reach {series.style}", x1=start, x2=end, y1=6, y2=6),
+        shapes.circle(f"mark {series.style}", _share(interval.value, low, top), 6, 4),
     ]
     return shapes.strip("strip", 12, pieces)
 
 
-def difference_axis(
+def draw_difference_axis(
     interval: Interval,
     *,
     reach: float,
     title: str,
     lower_is_better: bool,
-    spelling: Spelling = SHARES,
+    number_format: NumberFormat = SHARES,
 ) -> Html:
     """Draw a paired difference with its interval around 0."""
     low, high = -reach, reach
@@ -371,15 +380,15 @@ def difference_axis(
     if not interval.spans_zero:
         state = "better" if (interval.value < 0) == lower_is_better else "worse"
     start, end = (_share(one, low, high) for one in (interval.lower, interval.upper))
-    said = shapes.title(f"{spelling.change(interval.value)}{spelling.points}")
+    said = shapes.title(f"{number_format.change(interval.value)}{number_format.points}")
     pieces = [
         shapes.line("grid", x1=0, x2="100%", y1=14, y2=14),
         shapes.line("zero", x1="50%", x2="50%", y1=2, y2=26),
         shapes.line(f"reach {state}", x1=start, x2=end, y1=14, y2=14),
         shapes.circle(f"mark {state}", _share(interval.value, low, high), 14, 5, said),
-        shapes.label("0%", 40, spelling.tick_change(low), "start"),
+        shapes.label("0%", 40, number_format.tick_change(low), "start"),
         shapes.label("50%", 40, "0", "middle"),
-        shapes.label("100%", 40, spelling.tick_change(high), "end"),
+        shapes.label("100%", 40, number_format.tick_change(high), "end"),
     ]
     return shapes.strip("difference", 44, pieces, title)
 
@@ -387,36 +396,36 @@ def difference_axis(
 _FALL = 14.0
 
 
-def falls(
+def draw_drops(
     rows: Sequence[tuple[SeriesStyle, float | None, float | None]], *, title: str, top: float
 ) -> Html:
     """Draw for each model a line from a hollow ring, before, to its marker, after."""
     height = len(rows) * _FALL
-    pieces = _quarters(height)
+    pieces = _make_quarters(height)
     spoken = []
-    for position, (look, before, after) in enumerate(rows):
+    for position, (series, before, after) in enumerate(rows):
         y = _FALL * (position + 0.5)
         known = [_share(value, 0, top) for value in (before, after) if value is not None]
         if len(known) == 2:
-            pieces.append(shapes.line(f"fall {look.style}", x1=known[0], x2=known[1], y1=y, y2=y))
+            pieces.append(shapes.line(f"drop {series.style}", x1=known[0], x2=known[1], y1=y, y2=y))
         for value, style in ((before, "ring"), (after, "mark")):
             if value is not None:
-                pieces.append(shapes.circle(f"{style} {look.style}", _share(value, 0, top), y, 4))
-        spoken.append(f"{look.label} {wording.share(before)} to {wording.share(after)}")
-    return shapes.strip("falls", height, pieces, f"{title}: {'; '.join(spoken)}")
+                pieces.append(shapes.circle(f"{style} {series.style}", _share(value, 0, top), y, 4))
+        spoken.append(f"{series.label} {wording.share(before)} to {wording.share(after)}")
+    return shapes.strip("drops", height, pieces, f"{title}: {'; '.join(spoken)}")
 
 
-def dots(
+def draw_dots(
     rows: Sequence[tuple[SeriesStyle, Interval]],
     *,
     title: str,
     top: float,
     low: float = 0.0,
-    spelling: Spelling = SHARES,
+    number_format: NumberFormat = SHARES,
 ) -> Html:
     """Draw the figures of all models on one axis, with a line from the least to the most."""
     height = 18
-    pieces = _quarters(height)
+    pieces = _make_quarters(height)
     places = [_share(interval.value, low, top) for _, interval in rows]
     ends = sorted(places, key=lambda place: float(place.rstrip("%")))
     middle = height / 2
@@ -433,9 +442,9 @@ def dots(
                 "height": 1,
                 "aria-hidden": "true",
             },
-            marker(look, 0, 0, 3.6, f"{look.label}: {spelling.with_span(interval)}"),
+            draw_marker(series, 0, 0, 3.6, f"{series.label}: {number_format.with_span(interval)}"),
         )
-        for (look, interval), place in zip(rows, places, strict=True)
+        for (series, interval), place in zip(rows, places, strict=True)
     ]
     return shapes.strip("dots", height, pieces, title)
 
@@ -443,13 +452,13 @@ def dots(
 # ---------------------------------------------------------------- parts
 
 
-def _quarters(height: float) -> list[Html]:
+def _make_quarters(height: float) -> list[Html]:
     """Draw the upright lines at the quarters of a strip."""
     places = [f"{tick}%" for tick in (0, 25, 50, 75, 100)]
     return [shapes.line("grid", x1=at, x2=at, y1=0, y2=height) for at in places]
 
 
-def _whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
+def _make_whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
     start, end = _share(interval.lower, low, high), _share(interval.upper, low, high)
     return join(
         [

@@ -36,22 +36,22 @@ class Level:
     text: str
 
 
-def sequential(*, dark: bool) -> list[Level]:
+def make_sequential(*, dark: bool) -> list[Level]:
     """Return the levels for 0 to 100 %."""
     return _levels(_SEQUENTIAL_DARK if dark else _SEQUENTIAL_LIGHT, STEPS + 1)
 
 
-def diverging(*, dark: bool) -> list[Level]:
+def make_diverging(*, dark: bool) -> list[Level]:
     """Return the levels from much better to much worse; the middle one is no change."""
     return _levels(_DIVERGING_DARK if dark else _DIVERGING_LIGHT, STEPS + 1)
 
 
-def sequential_level(fraction: float) -> int:
+def find_sequential_level(fraction: float) -> int:
     """Return the level of ``fraction`` on a scale from 0 to 1."""
     return max(0, min(STEPS, round(fraction * STEPS)))
 
 
-def diverging_level(difference: float, reach: float) -> int:
+def find_diverging_level(difference: float, reach: float) -> int:
     """Return the level of a difference on a scale from ``-reach`` to ``reach``."""
     half = STEPS // 2
     level = round(difference / reach * half)
@@ -61,7 +61,7 @@ def diverging_level(difference: float, reach: float) -> int:
     return half + max(-half, min(half, level))
 
 
-def contrast(first: str, second: str) -> float:
+def compute_contrast(first: str, second: str) -> float:
     """Return the contrast ratio of WCAG 2 between two colors, 1 to 21."""
     bright, dim = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
@@ -73,9 +73,9 @@ def _levels(anchors: tuple[str, ...], count: int) -> list[Level]:
         place = position / (count - 1) * (len(anchors) - 1)
         index = min(int(place), len(anchors) - 2)
         ground = _mix(anchors[index], anchors[index + 1], place - index)
-        text = max(("#15171b", "#ffffff"), key=lambda ink: contrast(ink, ground))
-        if contrast(text, ground) < 4.6:
-            text = max(("#000000", "#ffffff"), key=lambda ink: contrast(ink, ground))
+        text = max(("#15171b", "#ffffff"), key=lambda ink: compute_contrast(ink, ground))
+        if compute_contrast(text, ground) < 4.6:
+            text = max(("#000000", "#ffffff"), key=lambda ink: compute_contrast(ink, ground))
         levels.append(Level(ground, text))
     return levels
 

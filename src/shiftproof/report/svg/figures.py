@@ -8,7 +8,7 @@ from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.svg import colors, shapes
-from shiftproof.report.svg.charts import SeriesStyle, marker, nice_reach, nice_top
+from shiftproof.report.svg.charts import SeriesStyle, choose_reach, choose_top, draw_marker
 from shiftproof.report.svg.markup import Attribute, Html, element
 
 _WIDTH = 640.0
@@ -59,26 +59,26 @@ def draw_curves(
         value = top * step / 4
         pieces.append(_line("grid" if step else "axis", _LEFT, y(value), _WIDTH - _RIGHT, y(value)))
         label = f"{100 * value:g}" + (" %" if step == 4 else "")
-        pieces.append(_text(_LEFT - 6, y(value) + 4, label, "end"))
+        pieces.append(_make_text(_LEFT - 6, y(value) + 4, label, "end"))
     for position, name in enumerate(columns):
-        pieces.append(_text(x(position), _BOTTOM + 16, name, "middle"))
-    pieces.append(_text(_LEFT, _BOTTOM + 32, axis, "start"))
-    looks = [SeriesStyle(name, number) for number, name in enumerate(rows)]
-    series = [
+        pieces.append(_make_text(x(position), _BOTTOM + 16, name, "middle"))
+    pieces.append(_make_text(_LEFT, _BOTTOM + 32, axis, "start"))
+    all_series = [SeriesStyle(name, number) for number, name in enumerate(rows)]
+    values_by_series = [
         [(at, value) for at, value in enumerate(values) if value is not None]
         for values in rows.values()
     ]
-    for look, values in zip(looks, series, strict=True):
+    for series, values in zip(all_series, values_by_series, strict=True):
         high = [(x(at), y(value.upper)) for at, value in values]
         low = [(x(at), y(value.lower)) for at, value in reversed(values)]
-        pieces.append(shapes.polygon(f"band {look.style}", [*high, *low]))
-    for look, values in zip(looks, series, strict=True):
+        pieces.append(shapes.polygon(f"band {series.style}", [*high, *low]))
+    for series, values in zip(all_series, values_by_series, strict=True):
         points = [(x(at), y(interval.value)) for at, interval in values]
-        pieces.append(shapes.polyline(f"line {look.style}", points, look.dash))
+        pieces.append(shapes.polyline(f"line {series.style}", points, series.dash))
         for at, interval in values:
-            words = f"{look.label}, {columns[at]}: {wording.share(interval.value)}"
-            pieces.append(marker(look, x(at), y(interval.value), 3.0, words))
-    pieces += _draw_legend(looks)
+            words = f"{series.label}, {columns[at]}: {wording.share(interval.value)}"
+            pieces.append(draw_marker(series, x(at), y(interval.value), 3.0, words))
+    pieces += _draw_legend(all_series)
     height = _BOTTOM + 48 + _LEGEND * ((len(rows) + 1) // 2)
     return _write_file(pieces, height=height, title=title)
 
@@ -101,8 +101,8 @@ def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool =
     known = [value for value in rows.values() if value is not None]
     start, end = 0.0, _find_top(known)
     if signed:
-        start = -nice_reach(max((-value.lower for value in known), default=0.0))
-        end = nice_reach(max((value.upper for value in known), default=0.0))
+        start = -choose_reach(max((-value.lower for value in known), default=0.0))
+        end = choose_reach(max((value.upper for value in known), default=0.0))
     height = _TOP + _ROW * len(rows)
 
     def x(share: float) -> float:
@@ -112,11 +112,11 @@ def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool =
     pieces: list[Html] = []
     for value in _find_ticks(start, end):
         pieces.append(_line("grid", x(value), _TOP, x(value), height))
-        label = wording.axis_number(value) if signed else f"{100 * value:g}"
-        pieces.append(_text(x(value), height + 14, label, "middle"))
+        label = wording.format_tick(value) if signed else f"{100 * value:g}"
+        pieces.append(_make_text(x(value), height + 14, label, "middle"))
     for position, (name, interval) in enumerate(rows.items()):
         middle = _TOP + _ROW * (position + 0.5)
-        pieces.append(_text(_LABELS - 8, middle + 4, name, "end"))
+        pieces.append(_make_text(_LABELS - 8, middle + 4, name, "end"))
         if interval is None:
             continue
         left, right = sorted((x(0.0), x(interval.value)))
@@ -125,7 +125,7 @@ def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool =
         pieces.append(element("rect", {"class": style, **place}))
         pieces.append(_line("whisker", x(interval.lower), middle, x(interval.upper), middle))
         number = wording.points(interval.value) if signed else wording.percent(interval.value)
-        pieces.append(_text(x(max(interval.upper, 0.0)) + 6, middle + 4, number, "start"))
+        pieces.append(_make_text(x(max(interval.upper, 0.0)) + 6, middle + 4, number, "start"))
     pieces.append(_line("axis", x(0.0), _TOP, x(0.0), height))
     return _write_file(pieces, height=height + 22, title=title)
 
@@ -143,7 +143,7 @@ def _check_lengths(columns: Sequence[str], rows: Mapping[str, Sequence[Interval 
 
 
 def _find_top(values: Iterable[Interval | None]) -> float:
-    return nice_top(max((value.upper for value in values if value is not None), default=1))
+    return choose_top(max((value.upper for value in values if value is not None), default=1))
 
 
 def _find_ticks(start: float, end: float) -> list[float]:
@@ -161,15 +161,15 @@ def _judge(interval: Interval) -> str:
     return "better" if interval.value < 0 else "worse"
 
 
-def _draw_legend(looks: Sequence[SeriesStyle]) -> list[Html]:
+def _draw_legend(all_series: Sequence[SeriesStyle]) -> list[Html]:
     """In two columns below the plot."""
     pieces: list[Html] = []
-    for position, look in enumerate(looks):
+    for position, series in enumerate(all_series):
         left, y = _LEFT + position % 2 * 290.0, _BOTTOM + 52 + _LEGEND * (position // 2)
-        style, end = f"line {look.style}", left + 26
-        pieces.append(shapes.line(style, look.dash, x1=left, x2=end, y1=y, y2=y))
-        pieces.append(marker(look, left + 13, y))
-        pieces.append(_text(left + 32, y + 4, look.label, "start"))
+        style, end = f"line {series.style}", left + 26
+        pieces.append(shapes.line(style, series.dash, x1=left, x2=end, y1=y, y2=y))
+        pieces.append(draw_marker(series, left + 13, y))
+        pieces.append(_make_text(left + 32, y + 4, series.label, "start"))
     return pieces
 
 
@@ -177,7 +177,7 @@ def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> Html:
     return shapes.line(style, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Html:
+def _make_text(x: float, y: float, text: str, anchor: str) -> Html:
     return shapes.label(x, y, text, anchor, style=None)
 
 

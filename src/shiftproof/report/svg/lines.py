@@ -18,7 +18,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 14.0, 20.0, 36.0
 class Line:
     """A model's values along the axis, in ascending order."""
 
-    look: SeriesStyle
+    series: SeriesStyle
     points: Sequence[tuple[float, Interval]]
 
 
@@ -76,8 +76,8 @@ def plot_lines(
         upper = [(x(at), y(figure.upper)) for at, figure in line.points]
         lower = [(x(at), y(figure.lower)) for at, figure in line.points]
         middle = [(x(at), y(figure.value)) for at, figure in line.points]
-        pieces.append(shapes.polygon(f"band {line.look.style}", [*upper, *lower[::-1]]))
-        pieces.append(shapes.polyline(f"line {line.look.style}", middle, line.look.dash))
+        pieces.append(shapes.polygon(f"band {line.series.style}", [*upper, *lower[::-1]]))
+        pieces.append(shapes.polyline(f"line {line.series.style}", middle, line.series.dash))
     return shapes.drawing("scatter", size, pieces, spoken)
 
 

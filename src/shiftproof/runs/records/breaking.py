@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.breaking import SURVIVES, severities_of
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import open_table, schema_of, write_table
@@ -71,7 +71,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id",))
 
 
@@ -96,7 +96,7 @@ def write_breaking(path: Path, records: BreakingRecords) -> None:
         pa.array(records.recovered, pa.bool_(), mask=unchecked),
         pa.array(records.error, pa.string()),
     ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
 
 
 def read_breaking(path: Path) -> BreakingRecords:
@@ -105,7 +105,7 @@ def read_breaking(path: Path) -> BreakingRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         whole = {
             name: np.asarray(table[name].fill_null(missing))
             for name, missing in (
@@ -124,5 +124,5 @@ def read_breaking(path: Path) -> BreakingRecords:
             answer=whole["answer"].astype(np.int32),
             checked=places[1],
             recovered=whole["recovered"].astype(bool),
-            error=texts_of(table["error"].combine_chunks()),
+            error=decode_texts(table["error"].combine_chunks()),
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.io.parquet import KnownNames, texts_of
+from shiftproof.io.parquet import NameCache, decode_texts
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import open_table, read_alike, schema_of, write_table
@@ -28,7 +28,7 @@ _SETS = {"size": "int32", "covers": "bool"}
 
 
 @dataclass
-class CalibratedAnswers:
+class CalibratedPredictions:
     """What a model would have said with its temperature, and its sets of classes, per sample.
 
     ``confidence``, ``loss`` (nats) and ``brier`` are those of :class:`CellRecords` at the fitted
@@ -44,7 +44,7 @@ class CalibratedAnswers:
     covers: Flags
 
     @classmethod
-    def empty(cls, count: int) -> CalibratedAnswers:
+    def empty(cls, count: int) -> CalibratedPredictions:
         """Return the answers of so many samples, of which none has been seen."""
         return cls(
             confidence=np.full(count, np.nan, np.float32),
@@ -54,15 +54,15 @@ class CalibratedAnswers:
             covers=np.zeros((count, len(METHODS)), bool),
         )
 
-    def put(self, rows: NDArray[Any], answers: CalibratedAnswers) -> None:
+    def put(self, rows: NDArray[Any], answers: CalibratedPredictions) -> None:
         """Take in the answers of some of the samples, given by their places."""
         self.confidence[rows], self.loss[rows] = answers.confidence, answers.loss
         self.brier[rows], self.sizes[rows] = answers.brier, answers.sizes
         self.covers[rows] = answers.covers
 
-    def pick(self, rows: NDArray[Any]) -> CalibratedAnswers:
+    def pick(self, rows: NDArray[Any]) -> CalibratedPredictions:
         """Return those of some of the samples, given by their places."""
-        return CalibratedAnswers(
+        return CalibratedPredictions(
             self.confidence[rows], self.loss[rows], self.brier[rows], self.sizes[rows],
             self.covers[rows],
         )  # fmt: skip
@@ -91,7 +91,7 @@ class CellRecords:
     top: I32 = field(default_factory=lambda: np.zeros((0, TOP), np.int32))
     error: list[str | None] = field(default_factory=list)
     brier: F32 | None = None
-    calibrated: CalibratedAnswers | None = None
+    calibrated: CalibratedPredictions | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,7 +126,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id", "position"))
 
 
@@ -140,9 +140,9 @@ def _with_calibrated() -> pyarrow.Schema:
     return schema_of({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
 
 
-def _open(path: Path, known: KnownNames | None = None) -> AbstractContextManager[pyarrow.Table]:
+def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
     """Open a table, of today or from before some of its columns were kept."""
-    return open_table(path, _schema(), newer=[_with_brier(), _with_calibrated()], known=known)
+    return open_table(path, _make_schema(), newer=[_with_brier(), _with_calibrated()], known=known)
 
 
 def write_cell(path: Path, records: CellRecords) -> None:
@@ -161,7 +161,7 @@ def write_cell(path: Path, records: CellRecords) -> None:
         pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
         pa.array(records.error, pa.string()),
     ]  # fmt: skip
-    schema = _schema()
+    schema = _make_schema()
     if records.brier is not None:
         columns.append(pa.array(records.brier, pa.float32(), mask=np.isnan(records.brier)))
         schema = _with_brier()
@@ -171,7 +171,7 @@ def write_cell(path: Path, records: CellRecords) -> None:
     write_table(path, pa.Table.from_arrays(columns, schema=schema))
 
 
-def _list_calibrated(answers: CalibratedAnswers) -> list[pyarrow.Array]:
+def _list_calibrated(answers: CalibratedPredictions) -> list[pyarrow.Array]:
     import pyarrow as pa
 
     numbers = (answers.confidence, answers.loss, answers.brier)
@@ -183,7 +183,7 @@ def _list_calibrated(answers: CalibratedAnswers) -> list[pyarrow.Array]:
     return columns
 
 
-def read_cell(path: Path, known: KnownNames | None = None) -> CellRecords:
+def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:
     """Read a cell's table.
 
     Args:
@@ -193,21 +193,21 @@ def read_cell(path: Path, known: KnownNames | None = None) -> CellRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    known = KnownNames() if known is None else known
+    known = NameCache() if known is None else known
     with _open(path, known) as table:
         column = {name: _join_chunks(table.column(name)) for name in table.schema.names}
         if any(field.null_count for field in (column["id"], column["position"])):
             raise ValueError("a row has no position")
         return CellRecords(
             ids=known.list_texts(column["id"]),
-            position=_numpy(column["position"], np.int32, -1),
-            target=_numpy(column["target"], np.int32, -1),
-            prediction=_numpy(column["prediction"], np.int32, -1),
-            confidence=_numpy(column["confidence"], np.float32, np.nan),
-            loss=_numpy(column["loss"], np.float32, np.nan),
+            position=_to_numpy(column["position"], np.int32, -1),
+            target=_to_numpy(column["target"], np.int32, -1),
+            prediction=_to_numpy(column["prediction"], np.int32, -1),
+            confidence=_to_numpy(column["confidence"], np.float32, np.nan),
+            loss=_to_numpy(column["loss"], np.float32, np.nan),
             top=_read_top(column["top5"]),
-            error=texts_of(column["error"]),
-            brier=_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
+            error=decode_texts(column["error"]),
+            brier=_to_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
             calibrated=_read_calibrated(column) if _SCALED[0] in column else None,
         )
 
@@ -219,28 +219,30 @@ def _read_top(column: Any) -> I32:
     values = column.flatten()
     if values.null_count:
         raise ValueError("a class has no number")
-    lengths = _numpy(pc.list_value_length(column), np.int64, 0)
+    lengths = _to_numpy(pc.list_value_length(column), np.int64, 0)
     if (lengths == TOP).all():
-        return _numpy(values, np.int32, -1).reshape(len(column), TOP)
+        return _to_numpy(values, np.int32, -1).reshape(len(column), TOP)
     starts = np.cumsum(lengths) - lengths
     places = np.arange(TOP)
     there = places < lengths[:, None]
     top = np.full(there.shape, -1, dtype=np.int32)
-    top[there] = _numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
+    top[there] = _to_numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
     return top
 
 
-def _read_calibrated(column: dict[str, Any]) -> CalibratedAnswers:
-    return CalibratedAnswers(
-        confidence=_numpy(column["scaled_confidence"], np.float32, np.nan),
-        loss=_numpy(column["scaled_loss"], np.float32, np.nan),
-        brier=_numpy(column["scaled_brier"], np.float32, np.nan),
-        sizes=np.stack([_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
-        covers=np.stack([_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1),
+def _read_calibrated(column: dict[str, Any]) -> CalibratedPredictions:
+    return CalibratedPredictions(
+        confidence=_to_numpy(column["scaled_confidence"], np.float32, np.nan),
+        loss=_to_numpy(column["scaled_loss"], np.float32, np.nan),
+        brier=_to_numpy(column["scaled_brier"], np.float32, np.nan),
+        sizes=np.stack([_to_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
+        covers=np.stack(
+            [_to_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1
+        ),
     )
 
 
-def read_answers(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def read_class_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Read the class, the answer and the confidence of the images that have all three.
 
     Returns:
@@ -251,7 +253,7 @@ def read_answers(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """
     with _open(path) as table:
         target, prediction, confidence = (
-            _numpy(_join_chunks(table.column(name)), dtype, missing)
+            _to_numpy(_join_chunks(table.column(name)), dtype, missing)
             for name, dtype, missing in (
                 ("target", np.int32, -1), ("prediction", np.int32, -1),
                 ("confidence", np.float32, np.nan),
@@ -271,7 +273,7 @@ def read_tables(
     """
     paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
-    known = KnownNames()
+    known = NameCache()
     for (name, cell), record in read_alike(paths, lambda path: read_cell(path, known)).items():
         tables[name][cell] = record
     return tables
@@ -282,7 +284,7 @@ def _join_chunks(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
+def _to_numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
     if array.null_count:
         array = array.fill_null(missing)
     if dtype is bool:  # bits in Arrow, bytes in numpy

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftproof.errors import InputError
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.coco import DetectionColumns
-from shiftproof.metrics.masks import Code, areas_of
+from shiftproof.metrics.masks import Code, compute_areas
 from shiftproof.runs.parquet import open_table, write_table
 from shiftproof.types import F64, I32, Flags
 
@@ -29,7 +29,7 @@ GROUND_TRUTH = "ground_truth.json"
 
 
 @dataclass(frozen=True, eq=False)
-class FoundInImage:
+class ImageDetections:
     """The detections in one image.
 
     ``labels`` ``(D,)`` int32 indices into the dataset's classes; ``scores`` ``(D,)`` float64;
@@ -46,7 +46,7 @@ class FoundInImage:
         return len(self.labels)
 
 
-NOTHING = FoundInImage(np.empty(0, np.int32), np.empty(0), np.empty((0, 4)))
+NO_DETECTIONS = ImageDetections(np.empty(0, np.int32), np.empty(0), np.empty((0, 4)))
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class DetectionRecords:
 
     ids: list[str] = field(default_factory=list)
     position: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
-    found: list[FoundInImage] = field(default_factory=list)
+    found: list[ImageDetections] = field(default_factory=list)
     error: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -84,21 +84,21 @@ class DetectionRecords:
         kept = [(place, one) for place, one in zip(places, self.found, strict=True) if place >= 0]
         counts = [len(one) for _, one in kept]
         positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
-        masks = None if sizes is None else _codes(kept, sizes)
+        masks = None if sizes is None else _read_codes(kept, sizes)
         return DetectionColumns(
             image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
-            category=np.concatenate([NOTHING.labels, *(one.labels for _, one in kept)]).astype(
-                np.int64
-            ),
+            category=np.concatenate(
+                [NO_DETECTIONS.labels, *(one.labels for _, one in kept)]
+            ).astype(np.int64),
             boxes=positions,
-            area=positions[:, 2] * positions[:, 3] if masks is None else areas_of(masks),
-            score=np.concatenate([NOTHING.scores, *(one.scores for _, one in kept)]),
+            area=positions[:, 2] * positions[:, 3] if masks is None else compute_areas(masks),
+            score=np.concatenate([NO_DETECTIONS.scores, *(one.scores for _, one in kept)]),
             masks=masks,
         )
 
 
-def _codes(
-    kept: Sequence[tuple[int, FoundInImage]], sizes: Sequence[tuple[int, int] | None]
+def _read_codes(
+    kept: Sequence[tuple[int, ImageDetections]], sizes: Sequence[tuple[int, int] | None]
 ) -> tuple[Code, ...]:
     codes: list[Code] = []
     for place, one in kept:
@@ -108,7 +108,7 @@ def _codes(
     return tuple(codes)
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     import pyarrow as pa
 
     return pa.schema(
@@ -149,7 +149,7 @@ def write_detections(path: Path, records: DetectionRecords) -> None:
         masks,
         pa.array(records.error, pa.string()),
     ]
-    table = pa.Table.from_arrays(columns, names=_schema().names).cast(_schema())
+    table = pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
     write_table(path, table)
 
 
@@ -159,7 +159,7 @@ def read_detections(path: Path) -> DetectionRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         offsets = np.asarray(column["label"].offsets)
         labels = np.asarray(column["label"].flatten(), dtype=np.int32)
@@ -175,10 +175,10 @@ def read_detections(path: Path) -> DetectionRecords:
             kept = None if masks is None else tuple(masks)
             if kept is not None and (len(kept) != len(labels[part]) or None in kept):
                 raise ValueError("a row has different numbers of masks and boxes")
-            found.append(FoundInImage(labels[part], scores[part], boxes[part], kept))
+            found.append(ImageDetections(labels[part], scores[part], boxes[part], kept))
         return DetectionRecords(
             ids=column["id"].to_pylist(),
             position=np.asarray(column["position"], dtype=np.int32),
             found=found,
-            error=texts_of(column["error"]),
+            error=decode_texts(column["error"]),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
@@ -57,7 +57,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id", "corruption", "severity"))
 
 
@@ -75,7 +75,7 @@ def write_block(path: Path, records: DrawRecords) -> None:
         pa.array(records.confidence, pa.float32(), mask=absent),
         pa.array(records.error, pa.string()),
     ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
 
 
 def read_block(path: Path) -> DrawRecords:
@@ -84,7 +84,7 @@ def read_block(path: Path) -> DrawRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema(), unique=None) as table:
+    with open_table(path, _make_schema(), unique=None) as table:
         places = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
         records = DrawRecords(
             ids=table["id"].to_pylist(),
@@ -92,7 +92,7 @@ def read_block(path: Path) -> DrawRecords:
             target=np.asarray(table["target"].fill_null(-1), np.int32),
             prediction=np.asarray(table["prediction"].fill_null(-1), np.int32),
             confidence=np.asarray(table["confidence"].fill_null(np.nan), np.float32),
-            error=texts_of(table["error"].combine_chunks()),
+            error=decode_texts(table["error"].combine_chunks()),
         )
     pairs = set(zip(records.ids, records.cells, strict=True))
     if len(pairs) < len(records):

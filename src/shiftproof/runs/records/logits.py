@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import I32, Logits
 
@@ -35,7 +35,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id", "target"))
 
 
@@ -51,7 +51,7 @@ def write_logits(path: Path, records: LogitRecords) -> None:
         pa.ListArray.from_arrays(offsets, pa.array(records.logits.ravel(), pa.float32())),
         pa.array(records.error, pa.string()),
     ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
 
 
 def read_logits(path: Path) -> LogitRecords:
@@ -60,7 +60,7 @@ def read_logits(path: Path) -> LogitRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(column[name].null_count for name in ("id", "target", "logits")):
             raise ValueError("a row has no class or no logits")
@@ -72,5 +72,5 @@ def read_logits(path: Path) -> LogitRecords:
             ids=column["id"].to_pylist(),
             target=np.asarray(column["target"], dtype=np.int32),
             logits=logits,
-            error=texts_of(column["error"]),
+            error=decode_texts(column["error"]),
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftproof.io.parquet import texts_of
+from shiftproof.io.parquet import decode_texts
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F64, I16, I32, I64, Flags
 
@@ -41,10 +41,10 @@ class PixelCounts:
 NO_PIXELS = PixelCounts(np.empty(0, np.int16), np.empty(0, np.int16), np.empty(0, np.int64))
 
 
-def as_counts(confusion: I64) -> PixelCounts:
+def to_counts(confusion: I64) -> PixelCounts:
     """Return the entries above 0 of a ``(K, K + 1)`` confusion, whose last column is no class.
 
-    >>> as_counts(np.array([[3, 0, 1], [0, 2, 0]])).prediction
+    >>> to_counts(np.array([[3, 0, 1], [0, 2, 0]])).prediction
     array([ 0, -1,  1], dtype=int16)
     """
     truth, prediction = np.nonzero(confusion)
@@ -123,7 +123,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _schema() -> pyarrow.Schema:
+def _make_schema() -> pyarrow.Schema:
     return schema_of(_COLUMNS, required=("id", "position"))
 
 
@@ -144,7 +144,9 @@ def write_segmentation(path: Path, records: SegmentationRecords) -> None:
         *(lists(name) for name in ("truth", "prediction", "pixels")),
         pa.array(records.error, pa.string()),
     ]
-    write_table(path, pa.Table.from_arrays(columns, names=_schema().names).cast(_schema()))
+    write_table(
+        path, pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
+    )
 
 
 def read_segmentation(path: Path) -> SegmentationRecords:
@@ -153,7 +155,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with open_table(path, _make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(column[name].null_count for name in ("position", "truth", "prediction", "pixels")):
             raise ValueError("a row has no position or no list")
@@ -170,7 +172,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
                 PixelCounts(*(values[start:stop] for values in parts.values()))
                 for start, stop in itertools.pairwise(ends)
             ],
-            error=texts_of(column["error"]),
+            error=decode_texts(column["error"]),
         )
 
 

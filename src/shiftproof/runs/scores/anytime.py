@@ -11,10 +11,10 @@ from msgspec import Meta
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Headline, Images
 from shiftproof.runs.scores.shared import Count, Resampling, Share, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 from shiftproof.types import Cell
 
-Ended = Literal["precision", "budget", "decided", "exhausted", "unfinished"]
+StopReason = Literal["precision", "budget", "decided", "exhausted", "unfinished"]
 """Why a run ended: the precision was reached, the budget was used, every difference was decided, or all
 pairs were evaluated; "unfinished" while it runs."""
 
@@ -36,7 +36,7 @@ class CellDraws(msgspec.Struct, frozen=True):
         return Cell(self.corruption, self.severity)
 
 
-class Narrowed(msgspec.Struct, frozen=True):
+class AnytimeEstimate(msgspec.Struct, frozen=True):
     """The number of a model, or the difference of two models.
 
     Attributes:
@@ -85,11 +85,11 @@ class AnytimeScores(TidyScores, frozen=True):
     interval: Resampling
     images: Images
     cells: tuple[CellDraws, ...]
-    models: tuple[Narrowed, ...]
-    differences: tuple[Narrowed, ...]
+    models: tuple[AnytimeEstimate, ...]
+    differences: tuple[AnytimeEstimate, ...]
     passes: tuple[Count, ...]
     pairs: Count
-    ended: Ended
+    ended: StopReason
     precision: float | None = None
     compare: bool = False
     reason: str | None = None
@@ -107,7 +107,7 @@ class AnytimeScores(TidyScores, frozen=True):
         for model in (*self.models, *self.differences):
             yield {
                 "model": model.name, "against": model.against, "measure": self.headline.name,
-                **ends_of(model.figure),
+                **list_ends(model.figure),
             }  # fmt: skip
 
     @property

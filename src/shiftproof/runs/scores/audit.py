@@ -13,7 +13,7 @@ from msgspec import Meta
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import Count, Resampling, Share
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 
 MEASURE: Final = "cosine similarity"
 
@@ -272,7 +272,7 @@ class AuditScores(TidyScores, frozen=True):
         """Yield a row per test set and measure."""
         for tested in self.sets:
             for name in _RANGES:
-                yield {"set": tested.name, "measure": name, **ends_of(getattr(tested, name))}
+                yield {"set": tested.name, "measure": name, **list_ends(getattr(tested, name))}
 
     def __post_init__(self) -> None:
         if len(self.edges) < 2 or any(low >= high for low, high in itertools.pairwise(self.edges)):

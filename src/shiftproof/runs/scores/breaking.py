@@ -10,7 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.shared import Count, Resampling, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 
 
 class CorruptionBreaking(msgspec.Struct, frozen=True):
@@ -104,10 +104,10 @@ class BreakingScores(TidyScores, frozen=True):
                 "severity": model.severity, "clean": model.clean, "error": model.error,
                 "mCE": model.mce,
             }  # fmt: skip
-            yield from _rows(model, None, whole)
+            yield from _list_rows(model, None, whole)
             for one in model.corruptions:
                 own = {"severity": one.severity, "survived": one.survived, "error": one.error}
-                yield from _rows(model, one.corruption, own)
+                yield from _list_rows(model, one.corruption, own)
 
     @property
     def measure(self) -> str:
@@ -130,14 +130,14 @@ class BreakingScores(TidyScores, frozen=True):
         return ()
 
 
-def _rows(
+def _list_rows(
     model: ModelBreaking, corruption: str | None, figures: Mapping[str, Interval | None]
 ) -> Iterator[Row]:
     for measure, figure in figures.items():
         if figure is not None:
             yield {
                 "model": model.name, "against": model.against, "corruption": corruption,
-                "measure": measure, **ends_of(figure),
+                "measure": measure, **list_ends(figure),
             }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ class Sheet(msgspec.Struct, frozen=True):
     predictions: dict[str, dict[str, Prediction]]
 
 
-class Shown(msgspec.Struct, frozen=True):
+class GalleryPicture(msgspec.Struct, frozen=True):
     """One image of a worst case: cell, file, and prediction."""
 
     cell: str
@@ -119,8 +119,8 @@ class Worst(msgspec.Struct, frozen=True):
     label: str | None
     errors: Count
     cells: Count
-    clean: Shown | None = None
-    corrupted: Shown | None = None
+    clean: GalleryPicture | None = None
+    corrupted: GalleryPicture | None = None
 
 
 class Gallery(msgspec.Struct, frozen=True):

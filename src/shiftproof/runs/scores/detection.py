@@ -13,7 +13,7 @@ SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 """The metrics by object size, and COCO's names of the sizes."""
 
 
-class Fall(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True):
     """A share without an interval: on clean images, and as the mean over the grid."""
 
     clean: Share | None = None
@@ -25,7 +25,7 @@ class Fall(msgspec.Struct, frozen=True):
         return None if self.clean is None or self.mean is None else self.clean - self.mean
 
 
-class ClassFall(Fall, frozen=True, kw_only=True):
+class ClassDrop(Drop, frozen=True, kw_only=True):
     """One class: its number of objects (None: unknown), and its AP clean and corrupted."""
 
     name: str
@@ -39,8 +39,8 @@ class Detail(msgspec.Struct, frozen=True):
     ``sizes`` has the names of ``SIZES``; ``classes`` are sorted by decreasing loss.
     """
 
-    sizes: dict[str, Fall] = {}
-    classes: tuple[ClassFall, ...] = ()
+    sizes: dict[str, Drop] = {}
+    classes: tuple[ClassDrop, ...] = ()
 
 
 # ---------------------------------------------------------------- gallery.json
@@ -89,7 +89,7 @@ class Sheet(msgspec.Struct, frozen=True):
                 _check_things(found, self.things)
 
 
-class Shown(msgspec.Struct, frozen=True):
+class GalleryPicture(msgspec.Struct, frozen=True):
     """One picture of a photograph with a large loss: cell, file, and detections."""
 
     cell: str
@@ -105,8 +105,8 @@ class Worst(msgspec.Struct, frozen=True):
     things: tuple[GroundTruthBox, ...]
     lost: Share
     clean_found: Count
-    clean: Shown
-    corrupted: Shown
+    clean: GalleryPicture
+    corrupted: GalleryPicture
 
     def __post_init__(self) -> None:
         for shown in (self.clean, self.corrupted):

@@ -9,7 +9,7 @@ import msgspec
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 
 MEASURE: Final = "accuracy"
 
@@ -124,10 +124,10 @@ class EvaluationScores(TidyScores, frozen=True):
         """Yield a row per model, test set and measure; the mean over the sets has no set."""
         for model in (*self.models, *self.differences):
             told = {"model": model.name, "against": model.against}
-            yield {**told, "set": None, "measure": "accuracy", **ends_of(model.mean)}
+            yield {**told, "set": None, "measure": "accuracy", **list_ends(model.mean)}
             for name, one in model.sets.items():
-                yield {**told, "set": name, "measure": "accuracy", **ends_of(one.accuracy)}
-                yield {**told, "set": name, "measure": "top5", **ends_of(one.top5)}
+                yield {**told, "set": name, "measure": "accuracy", **list_ends(one.accuracy)}
+                yield {**told, "set": name, "measure": "top5", **list_ends(one.top5)}
 
     @property
     def images(self) -> Sets:

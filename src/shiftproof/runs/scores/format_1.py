@@ -51,7 +51,7 @@ def upgrade_grid(old: Mapping[str, Any]) -> Json:
     return {
         "format": 2,
         "kind": "classification" if is_error else "detection",
-        "measures": _measures(old),
+        "measures": _upgrade_measures(old),
         "headlines": [
             dict(zip(_HEADLINE, row, strict=True))
             | {"unit": _SHARE, "card": row[0] != "relative_mce"}
@@ -65,7 +65,7 @@ def upgrade_grid(old: Mapping[str, Any]) -> Json:
     }
 
 
-def _measures(old: Mapping[str, Any]) -> list[Json]:
+def _upgrade_measures(old: Mapping[str, Any]) -> list[Json]:
     if old["measure"] == _ERROR:
         rows = _MEASURES
     else:

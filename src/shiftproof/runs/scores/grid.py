@@ -18,7 +18,7 @@ from shiftproof.runs.scores.format_1 import UPGRADES
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 from shiftproof.types import Cell
 
 Unit = Literal["share", "nats", "number"]
@@ -157,7 +157,7 @@ class GroupFigures(msgspec.Struct, frozen=True):
     figures: dict[str, Interval | None]
 
 
-class Scored(msgspec.Struct, frozen=True):
+class ModelScores(msgspec.Struct, frozen=True):
     """All scores of one model, or of a difference: then ``against`` is the subtracted model.
 
     ``detail`` is specific to the task.
@@ -214,8 +214,8 @@ class GridScores(TidyScores, frozen=True):
     interval: Resampling
     images: Images
     grid: Grid
-    models: tuple[Scored, ...]
-    differences: tuple[Scored, ...]
+    models: tuple[ModelScores, ...]
+    differences: tuple[ModelScores, ...]
     ranking: Ranking | None = None
 
     def __post_init__(self) -> None:
@@ -288,7 +288,7 @@ class GridScores(TidyScores, frozen=True):
         known = [group for group in FAMILIES if group in found]
         return {group: found[group] for group in [*known, *(g for g in found if g not in known)]}
 
-    def every_cell(self, model: Scored) -> list[tuple[str, int, CellFigures]]:
+    def every_cell(self, model: ModelScores) -> list[tuple[str, int, CellFigures]]:
         """Return a model's scores by cell, the clean cell first, in the order of the grid."""
         order = {name: place for place, name in enumerate(self.corruptions)}
         listed = sorted(
@@ -300,13 +300,13 @@ class GridScores(TidyScores, frozen=True):
         ]
 
 
-def _list_rows(model: Scored) -> Iterator[Row]:
+def _list_rows(model: ModelScores) -> Iterator[Row]:
     def row(
         over: str, name: str | None, severity: int | None, measure: str, figure: Interval | None
     ) -> Row:
         return {
             "model": model.name, "against": model.against, "over": over, "corruption": name,
-            "severity": severity, "measure": measure, **ends_of(figure),
+            "severity": severity, "measure": measure, **list_ends(figure),
         }  # fmt: skip
 
     for name, figure in model.summary.items():
@@ -344,7 +344,7 @@ def find_headline(headlines: Sequence[Headline], claimed: str | None) -> Headlin
 
 
 def _check_ranges(
-    measures: Sequence[Measure], models: Sequence[Scored], *, differences: bool
+    measures: Sequence[Measure], models: Sequence[ModelScores], *, differences: bool
 ) -> None:
     """Check that values are within their limits, for example no percentages given for shares.
 
@@ -354,13 +354,13 @@ def _check_ranges(
     for measure in measures:
         high = measure.high
         low = (None if high is None else -high) if differences else measure.low
-        for place, figure in _figures_of(measure.name, whole, models):
+        for place, figure in _list_figures(measure.name, whole, models):
             if is_outside(figure.value, low, high):
                 raise ValueError(f"{describe_range(low, high)}{AT}{place}.value")
 
 
-def _figures_of(
-    measure: str, whole: str, models: Sequence[Scored]
+def _list_figures(
+    measure: str, whole: str, models: Sequence[ModelScores]
 ) -> Iterator[tuple[str, Interval]]:
     """Yield every value of a measure with its place in the file."""
     for at, model in enumerate(models):

@@ -10,7 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
 
 MEASURE: Final = "kept"
 
@@ -125,7 +125,7 @@ class ProbeScores(TidyScores, frozen=True):
                 for reading in READINGS:
                     yield {
                         "model": model.name, "against": model.against, "factor": factor,
-                        "reading": reading, **ends_of(getattr(kept, reading)),
+                        "reading": reading, **list_ends(getattr(kept, reading)),
                     }  # fmt: skip
 
     @property

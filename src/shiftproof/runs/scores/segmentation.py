@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.detection import Fall
+from shiftproof.runs.scores.detection import Drop
 from shiftproof.runs.scores.shared import Count, Share
 
 
@@ -32,13 +32,13 @@ class Ranges(msgspec.Struct, frozen=True):
     lost: Interval | None = None
 
 
-class RangedFall(Fall, frozen=True, kw_only=True):
+class DropWithIntervals(Drop, frozen=True, kw_only=True):
     """A fall with its intervals over images."""
 
     ranges: Ranges = Ranges()
 
 
-class ClassFall(RangedFall, frozen=True, kw_only=True):
+class ClassDrop(DropWithIntervals, frozen=True, kw_only=True):
     """How the intersection over union of a class falls, how its recall does, and to whom it goes.
 
     ``pixels`` is how many it has, ``images`` in how many images it is; ``takers`` are those classes
@@ -49,7 +49,7 @@ class ClassFall(RangedFall, frozen=True, kw_only=True):
     index: Count
     pixels: Count
     images: Count
-    recall: Fall
+    recall: Drop
     takers: tuple[Taker, ...] = ()
 
 
@@ -80,8 +80,8 @@ class Detail(msgspec.Struct, frozen=True):
     images were taken, where the dataset has several; ``confusion`` is there for few classes only.
     """
 
-    classes: tuple[ClassFall, ...] = ()
-    conditions: dict[str, RangedFall] = {}
+    classes: tuple[ClassDrop, ...] = ()
+    conditions: dict[str, DropWithIntervals] = {}
     confusion: Confusion | None = None
 
 

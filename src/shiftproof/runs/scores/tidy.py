@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = dict[str, str | int | float | None]
 
-MOST_BARS = 30
+MAX_BARS = 30
 
 _FIGURES = ("value", "low", "high")
 
@@ -74,7 +74,7 @@ class TidyScores(msgspec.Struct, frozen=True):
 
     def _repr_png_(self) -> bytes | None:
         """Show the first figures as bars in a notebook; None without matplotlib."""
-        return encode_figure(lambda: draw_bars(list(self.rows())[:MOST_BARS]))
+        return encode_figure(lambda: draw_bars(list(self.rows())[:MAX_BARS]))
 
 
 def spell(value: str | float | None) -> str:
@@ -84,7 +84,7 @@ def spell(value: str | float | None) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def ends_of(interval: Interval | None) -> Mapping[str, float | None]:
+def list_ends(interval: Interval | None) -> Mapping[str, float | None]:
     """Return the columns of a figure."""
     if interval is None:
         return {"value": None, "low": None, "high": None}
@@ -103,7 +103,9 @@ def draw_bars(rows: list[Row], title: str = "") -> Figure:
     values = [float(row["value"] or 0) for row in drawn]
     names = [_name(row) for row in drawn]
     places = range(len(drawn))
-    axes.barh(places, values, color="#4c78a8", xerr=_errors(drawn, values), ecolor="#555555")
+    axes.barh(
+        places, values, color="#4c78a8", xerr=_compute_errors(drawn, values), ecolor="#555555"
+    )
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_title(title)
@@ -115,7 +117,7 @@ def _name(row: Row) -> str:
     return " ".join(str(value) for value in told if value not in (None, ""))
 
 
-def _errors(rows: list[Row], values: list[float]) -> list[list[float]]:
+def _compute_errors(rows: list[Row], values: list[float]) -> list[list[float]]:
     """Return how far the ends are below and above; none where there are none."""
     lows = [
         value if row["low"] is None else float(row["low"])

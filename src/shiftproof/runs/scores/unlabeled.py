@@ -1,4 +1,4 @@
-"""What is believed of detectors and segmenters on images without labels: ``unlabeled.json`` of a run."""
+"""Estimated performance of detectors and segmenters on unlabeled images: ``unlabeled.json`` of a run."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ FILE = "unlabeled.json"
 FORMAT = 1
 
 
-class Worst(msgspec.Struct, frozen=True):
-    """The cell in which an estimate is furthest off."""
+class WorstCell(msgspec.Struct, frozen=True):
+    """The cell with the largest error of an estimate."""
 
     cell: str
     estimate: Share
     truth: Share
 
 
-class Off(msgspec.Struct, frozen=True, rename={"mean_absolute_error": "mean absolute error"}):
-    """How far an estimator is off over corrupted cells of labeled images; ``bias`` above 0: too high."""
+class EstimatorError(
+    msgspec.Struct, frozen=True, rename={"mean_absolute_error": "mean absolute error"}
+):
+    """Errors of an estimator over corrupted cells of labeled images; a ``bias`` above 0 is too high."""
 
     cells: Count
     mean_absolute_error: Share
     bias: float
-    worst: Worst
+    worst: WorstCell
 
 
-class CellBelief(msgspec.Struct, frozen=True):
-    """A corrupted cell of the labeled images: what was estimated, and what was measured there."""
+class CellEstimate(msgspec.Struct, frozen=True):
+    """A corrupted cell of the labeled images: the measured performance and its estimates."""
 
     cell: str
     truth: Share
     estimates: dict[str, Share]
 
 
-class Belief(msgspec.Struct, frozen=True):
-    """What is believed of one model on images without labels. All in 0..1.
+class UnlabeledEstimate(msgspec.Struct, frozen=True):
+    """Estimated performance of one model on unlabeled images. All in 0..1.
 
     Attributes:
-        measure: what is estimated: AP50 or mIoU.
-        clean: it, on the labeled clean images.
-        labeled: how many of these there were.
-        images: how many without labels.
-        estimates: by estimator.
-        quality: by estimator, how far it is off; empty where no cell was corrupted.
-        cells: the cells that this follows from.
-        format: of the file.
+        measure: the estimated measure: AP50 or mIoU.
+        clean: the measure on the labeled clean images.
+        labeled: number of labeled images.
+        images: number of unlabeled images.
+        estimates: estimate by estimator.
+        quality: errors by estimator; empty without corrupted cells.
+        cells: the corrupted cells, from which ``quality`` follows.
+        version: version of the file format.
     """
 
     measure: str
@@ -61,13 +63,13 @@ class Belief(msgspec.Struct, frozen=True):
     labeled: Count
     images: Count
     estimates: dict[str, Share]
-    quality: dict[str, Off] = {}
-    cells: tuple[CellBelief, ...] = ()
+    quality: dict[str, EstimatorError] = {}
+    cells: tuple[CellEstimate, ...] = ()
     version: int = msgspec.field(default=FORMAT, name="format")
 
 
-def read_beliefs(folder: Path) -> dict[str, Belief]:
-    """Return the beliefs that a run's folder holds, by the model's name; none where it has no such file.
+def read_estimates(folder: Path) -> dict[str, UnlabeledEstimate]:
+    """Return the estimates in a run's folder, by name of the model; empty without such a file.
 
     Raises:
         BrokenFileError: it cannot be read, or is not what this version writes.
@@ -78,7 +80,9 @@ def read_beliefs(folder: Path) -> dict[str, Belief]:
     content = read_json(path)
     if not isinstance(content, Mapping):
         raise BrokenFileError(f"{path}: expected an object of models, got something else.")
-    found = {str(name): convert(one, Belief, path, str(name)) for name, one in content.items()}
+    found = {
+        str(name): convert(one, UnlabeledEstimate, path, str(name)) for name, one in content.items()
+    }
     for name, one in found.items():
         if one.version != FORMAT:
             raise BrokenFileError(

@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.metrics.calibration import BINS, bin_index
-from shiftproof.metrics.intervals import exact_scale, round_to
+from shiftproof.metrics.intervals import find_exact_scale, round_to
 from shiftproof.types import F64, I32, I64, Flags
 
 
 @dataclass(frozen=True, eq=False)
-class AnswerOrder:
+class ConfidenceOrder:
     """M answers by decreasing confidence.
 
     Attributes:
@@ -61,13 +61,13 @@ class OrderSums(NamedTuple):
     calibration: F64
 
 
-def order_answers(
+def order_by_confidence(
     confidence: NDArray[Any],
     wrong: Flags,
     *,
     places: NDArray[Any] | None = None,
     binned_of: int | None = None,
-) -> AnswerOrder:
+) -> ConfidenceOrder:
     """Sort M answers by decreasing confidence.
 
     Args:
@@ -89,7 +89,7 @@ def order_answers(
             raise InputError("Expected confidences in 0..1.")
         bins = bin_index(falling).astype(np.int32)
         off = _round_in_bins(falling.astype(np.float64) - ~missed, bins, binned_of)
-    return AnswerOrder(
+    return ConfidenceOrder(
         places=(order if places is None else places[order]).astype(np.int32),
         wrong=missed,
         off=off,
@@ -112,7 +112,9 @@ def by_image(weights: ArrayLike) -> NDArray[Any]:
     return np.ascontiguousarray(values.astype(np.uint8 if small else np.int32).T)
 
 
-def walk(order: AnswerOrder, weights: NDArray[Any], total: F64, *, coverage: float) -> OrderSums:
+def walk(
+    order: ConfidenceOrder, weights: NDArray[Any], total: F64, *, coverage: float
+) -> OrderSums:
     """Sum along the order on R resamples, with the images weighted by their number in each.
 
     An image of weight w stands for w copies of it. Among g copies of one confidence with e wrong
@@ -152,7 +154,7 @@ def _round_in_bins(off: F64, bins: I32, count: int) -> F64:
     """Round so that the sums of each bin are exact on resamples of ``count`` images."""
     peak = np.zeros(BINS)
     np.maximum.at(peak, bins, np.abs(off))
-    return round_to(off, exact_scale(peak, count)[bins])
+    return round_to(off, find_exact_scale(peak, count)[bins])
 
 
 def _find_stretches(falling: NDArray[Any], wrong: Flags) -> I64:

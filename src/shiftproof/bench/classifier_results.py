@@ -34,7 +34,7 @@ _TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class ClassPredictions:
     """Predictions for N images.
 
     Attributes:
@@ -58,7 +58,7 @@ class Answers:
         return len(self.top) if self.logits is None else len(self.logits)
 
 
-def read_answers(path: Path) -> Answers:
+def read_class_predictions(path: Path) -> ClassPredictions:
     """Read the predictions of one cell.
 
     ``.npy``: ``(N, K)`` in the order of the dataset; rows that sum to one are probabilities, others
@@ -75,13 +75,13 @@ def read_answers(path: Path) -> Answers:
     suffix = path.suffix.lower()
     where = f"{path.parent.name}/{path.name}"
     if suffix == ".npy":
-        return Answers(where, logits=_either(read_array(path), where))
+        return ClassPredictions(where, logits=_read_ambiguous(read_array(path), where))
     if suffix == ".npz":
         return _from_arrays(read_arrays(path), where)
     return _from_columns(read_table(path), where)
 
 
-def read_cells(path: Path) -> dict[Cell, Answers]:
+def read_cells(path: Path) -> dict[Cell, ClassPredictions]:
     """Read the predictions of all cells from one table with the columns ``corruption`` and
     ``severity``.
 
@@ -102,7 +102,7 @@ def read_cells(path: Path) -> dict[Cell, Answers]:
     for row, (name, severity) in enumerate(
         zip(columns["corruption"], columns["severity"], strict=True)
     ):
-        rows.setdefault(_cell(name, severity, f"{path}, row {row + 1}"), []).append(row)
+        rows.setdefault(_read_cell(name, severity, f"{path}, row {row + 1}"), []).append(row)
     return {
         cell: _from_columns(
             {name: [values[row] for row in chosen] for name, values in columns.items()},
@@ -149,37 +149,40 @@ def read_table(path: Path) -> dict[str, list[Any]]:
 # ---------------------------------------------------------------- forms
 
 
-def _from_arrays(arrays: Mapping[str, Any], where: str) -> Answers:
-    images, labels = _first(arrays, (*_IMAGE, "images", "ids")), _first(arrays, (*_LABEL, "labels"))
-    scores = _scores(arrays, where)
+def _from_arrays(arrays: Mapping[str, Any], where: str) -> ClassPredictions:
+    images, labels = (
+        _find_column(arrays, (*_IMAGE, "images", "ids")),
+        _find_column(arrays, (*_LABEL, "labels")),
+    )
+    scores = _read_scores(arrays, where)
     if scores is None:
         raise InputError(
             f"{where}: expected an array called logits or probabilities, (N, K), got "
             f"{', '.join(arrays) or 'none'}."
         )
-    answers = Answers(
+    predictions = ClassPredictions(
         where,
         logits=scores,
-        images=None if images is None else [_text(one) for one in np.ravel(images)],
-        labels=None if labels is None else [_text(one) for one in np.ravel(labels)],
+        images=None if images is None else [_to_text(one) for one in np.ravel(images)],
+        labels=None if labels is None else [_to_text(one) for one in np.ravel(labels)],
     )
-    return _check_lengths(answers)
+    return _check_lengths(predictions)
 
 
-def _from_columns(columns: Mapping[str, list[Any]], where: str) -> Answers:
-    images, labels = _first(columns, _IMAGE), _first(columns, _LABEL)
+def _from_columns(columns: Mapping[str, list[Any]], where: str) -> ClassPredictions:
+    images, labels = _find_column(columns, _IMAGE), _find_column(columns, _LABEL)
     if images is None:
         raise InputError(
             f"{where}: expected a column image with the images' names, got {', '.join(columns)}."
         )
-    answers = Answers(
+    predictions = ClassPredictions(
         where,
-        images=[_text(one) for one in images],
-        labels=None if labels is None else [_text(one) for one in labels],
+        images=[_to_text(one) for one in images],
+        labels=None if labels is None else [_to_text(one) for one in labels],
     )
-    scores = _scores(columns, where)
+    scores = _read_scores(columns, where)
     if scores is not None:
-        return _check_lengths(replace(answers, logits=scores))
+        return _check_lengths(replace(predictions, logits=scores))
     names = [name for name in (f"top{place}" for place in range(1, TOP + 1)) if name in columns]
     best = names or [name for name in ("prediction", "predicted") if name in columns][:1]
     if not best or (names and names != [f"top{place}" for place in range(1, len(names) + 1)]):
@@ -187,43 +190,43 @@ def _from_columns(columns: Mapping[str, list[Any]], where: str) -> Answers:
             f"{where}: expected the answers in columns prediction, or top1 to top5, or lists in "
             f"logits or probabilities; got {', '.join(columns)}."
         )
-    confidence = _first(columns, _CONFIDENCE)
+    confidence = _find_column(columns, _CONFIDENCE)
     return replace(
-        answers,
+        predictions,
         top=[
-            [_text(one) for one in row]
+            [_to_text(one) for one in row]
             for row in zip(*(columns[name] for name in best), strict=True)
         ],
-        confidence=None if confidence is None else _confidences(confidence, where),
+        confidence=None if confidence is None else _read_confidences(confidence, where),
     )
 
 
-def _check_lengths(answers: Answers) -> Answers:
-    for what, values in (("images", answers.images), ("labels", answers.labels)):
-        if values is not None and len(values) != len(answers):
+def _check_lengths(predictions: ClassPredictions) -> ClassPredictions:
+    for what, values in (("images", predictions.images), ("labels", predictions.labels)):
+        if values is not None and len(values) != len(predictions):
             raise InputError(
-                f"{answers.where}: {len(values)} {what} and {plural(len(answers), 'row')} of scores; "
-                "expected "
+                f"{predictions.where}: {len(values)} {what} and {plural(len(predictions), 'row')} of "
+                "scores; expected "
                 "as many."
             )
-    return answers
+    return predictions
 
 
-def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+def _find_column(values: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((values[name] for name in names if name in values), None)
 
 
 # ---------------------------------------------------------------- numbers
 
 
-def _scores(values: Mapping[str, Any], where: str) -> F32 | None:
+def _read_scores(values: Mapping[str, Any], where: str) -> F32 | None:
     """Convert scores of all classes of any kind to logits."""
     if _LOGITS in values:
-        return _matrix(values[_LOGITS], where).astype(np.float32)
-    probabilities = _first(values, _PROBABILITIES)
+        return _read_matrix(values[_LOGITS], where).astype(np.float32)
+    probabilities = _find_column(values, _PROBABILITIES)
     if probabilities is None:
         return None
-    matrix = _matrix(probabilities, where)
+    matrix = _read_matrix(probabilities, where)
     off = ~_sums_to_one(matrix)
     if off.any():
         row = int(np.flatnonzero(off)[0])
@@ -231,14 +234,14 @@ def _scores(values: Mapping[str, Any], where: str) -> F32 | None:
             f"{where}: expected probabilities in 0..1 that sum to 1 in each row; row {row} sums to "
             f"{matrix[row].sum():g} ({int(off.sum())} such rows). Call them logits if they are."
         )
-    return _as_logits(matrix)
+    return _to_logits(matrix)
 
 
-def _either(values: Any, where: str) -> F32:
+def _read_ambiguous(values: Any, where: str) -> F32:
     """Read an array whose kind of scores is not stated."""
-    matrix = _matrix(values, where)
+    matrix = _read_matrix(values, where)
     if _sums_to_one(matrix).all():
-        return _as_logits(matrix)
+        return _to_logits(matrix)
     if ((matrix >= 0) & (matrix <= 1)).all():
         raise InputError(
             f"{where}: the numbers are in 0..1, and the rows do not sum to 1: these may be "
@@ -247,7 +250,7 @@ def _either(values: Any, where: str) -> F32:
     return matrix.astype(np.float32)
 
 
-def _matrix(values: Any, where: str) -> F64:
+def _read_matrix(values: Any, where: str) -> F64:
     try:
         matrix = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -263,14 +266,14 @@ def _sums_to_one(matrix: F64) -> Any:
         return inside & (np.abs(matrix.sum(axis=1) - 1) <= _TOLERANCE)
 
 
-def _as_logits(probabilities: F64) -> F32:
+def _to_logits(probabilities: F64) -> F32:
     # The smallest normal number replaces zero, whose logarithm is infinite.
     least = np.finfo(np.float32).tiny
     return np.asarray(np.log(np.maximum(probabilities, least)), np.float32)
 
 
-def _confidences(values: Sequence[Any], where: str) -> F64:
-    found = np.array([_probability(value, where) for value in values])
+def _read_confidences(values: Sequence[Any], where: str) -> F64:
+    found = np.array([_read_probability(value, where) for value in values])
     outside = (found < 0) | (found > 1)
     if outside.any():
         raise InputError(
@@ -280,7 +283,7 @@ def _confidences(values: Sequence[Any], where: str) -> F64:
     return found
 
 
-def _probability(value: Any, where: str) -> float:
+def _read_probability(value: Any, where: str) -> float:
     if value is None or value == "" or value != value:
         return math.nan
     number = read_number(value)
@@ -291,7 +294,7 @@ def _probability(value: Any, where: str) -> float:
     return number
 
 
-def _cell(name: Any, severity: Any, where: str) -> Cell:
+def _read_cell(name: Any, severity: Any, where: str) -> Cell:
     level = read_integer(severity)
     if level is None or not 0 <= level <= 5:
         raise InputError(f"{where}: expected a severity from 0 to 5, got {severity!r:.40}.")
@@ -299,7 +302,7 @@ def _cell(name: Any, severity: Any, where: str) -> Cell:
     return CLEAN if level == 0 or called == CLEAN.corruption else Cell(called, level)
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, (float, np.floating)) and float(value).is_integer():

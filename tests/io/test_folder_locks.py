@@ -11,7 +11,7 @@ import pytest
 
 from shiftproof.errors import InputError
 from shiftproof.io import files
-from shiftproof.io.holding import LOCK_FILE, frees_folders, hold
+from shiftproof.io.folder_locks import LOCK_FILE, lock_folder, releases_locks
 
 
 @contextlib.contextmanager
@@ -31,19 +31,19 @@ def another_process(script, *words):
 HOLDER = """
     import sys
     from pathlib import Path
-    from shiftproof.io.holding import frees_folders, hold
-    @frees_folders
+    from shiftproof.io.folder_locks import releases_locks, lock_folder
+    @releases_locks
     def work():
-        hold(Path(sys.argv[1]), shared=len(sys.argv) > 2)
+        lock_folder(Path(sys.argv[1]), shared=len(sys.argv) > 2)
         print("there", flush=True)
         sys.stdin.read()
     work()
 """
 
 
-@frees_folders
+@releases_locks
 def work(folder, *, shared=False, then=lambda: None):
-    hold(folder, shared=shared)
+    lock_folder(folder, shared=shared)
     return then()
 
 
@@ -116,7 +116,7 @@ def test_a_lock_file_that_says_anything(tmp_path, content):
 
 @pytest.mark.parametrize("process", [os.getppid(), 2**40, 0, "x", None])
 def test_where_a_disk_has_no_locks_the_file_decides(tmp_path, monkeypatch, process):
-    monkeypatch.setattr("shiftproof.io.holding.lock", lambda *_, **__: None)
+    monkeypatch.setattr("shiftproof.io.folder_locks.lock", lambda *_, **__: None)
     host = os.uname().nodename
     (tmp_path / LOCK_FILE).write_text(json.dumps({"process": process, "host": host}))
     if process == 2**40:

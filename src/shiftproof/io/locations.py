@@ -17,7 +17,7 @@ from shiftproof.io.border import convert_errors, open_regular
 from shiftproof.io.remote import find_system, retry
 from shiftproof.io.urls import redact_urls
 
-_STATES = (
+_VERSION_KEYS = (
     "ETag",
     "etag",
     "md5Hash",
@@ -32,11 +32,11 @@ _STATES = (
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_MOST = 100_000
+_MAX_NAMES = 100_000
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is a URL, and no path.
+    """Whether a text is a URL instead of a path.
 
     >>> is_url("s3://bucket/a.tar"), is_url("data/a.tar")
     (True, False)
@@ -60,37 +60,38 @@ def expand_braces(pattern: str) -> list[str]:
     """
     parts = _BRACES.split(pattern)
     choices = [
-        [part] if place % 2 == 0 else _choices(part, pattern) for place, part in enumerate(parts)
+        [part] if place % 2 == 0 else _expand_choices(part, pattern)
+        for place, part in enumerate(parts)
     ]
     total = 1
     for each in choices:
         total *= len(each)
-    if total > _MOST:
+    if total > _MAX_NAMES:
         raise InputError(f"{redact_urls(pattern)} stands for {total:,} files; expected fewer.")
     return ["".join(chosen) for chosen in itertools.product(*choices)]
 
 
-def _choices(inner: str, pattern: str) -> list[str]:
+def _expand_choices(inner: str, pattern: str) -> list[str]:
     ends = _RANGE.fullmatch(inner)
     if ends is None:
         return inner.split(",") if "," in inner else [f"{{{inner}}}"]
     first, last, width = int(ends[1][:18]), int(ends[2][:18]), len(ends[1])
-    if not first <= last <= first + _MOST:
+    if not first <= last <= first + _MAX_NAMES:
         raise InputError(
-            f"{redact_urls(pattern)}: expected a rising range of at most {_MOST:,} numbers, got "
+            f"{redact_urls(pattern)}: expected a rising range of at most {_MAX_NAMES:,} numbers, got "
             f"{{{inner[:40]}}}."
         )
     return [f"{number:0{width}}" for number in range(first, last + 1)]
 
 
-def state_in(about: Mapping[str, Any], *also: str) -> str | None:
-    """Return what changes with a file's content, of what a store says of it; None for nothing.
+def find_version(about: Mapping[str, Any], *also: str) -> str | None:
+    """Return a version that changes with a file's content, from a store's entry; None without any.
 
     Args:
         about: the store's entry for the file.
         also: further keys, which are asked last.
     """
-    keys = (*_STATES, *also)
+    keys = (*_VERSION_KEYS, *also)
     return next((f"{name} {about[name]}" for name in keys if about.get(name)), None)
 
 
@@ -187,7 +188,7 @@ class Location:
                 return str(self.path.stat().st_mtime_ns)
         system, path = find_system(self.address)
         about = retry(str(self), lambda: system.info(path))
-        return state_in(about)
+        return find_version(about)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -218,9 +219,7 @@ class Location:
                 str(self), lambda: bytes(system.cat_file(path, start=start, end=start + count))
             )
             if len(data) > count:
-                raise InputError(
-                    f"{self}: the server gives whole files alone, and no parts of them."
-                )
+                raise InputError(f"{self}: the server sends only whole files, not parts of them.")
         else:
             with convert_errors(str(self), "cannot be read"), self.path.open("rb") as file:
                 file.seek(start)
@@ -237,8 +236,7 @@ class Location:
 class RemoteFile(io.RawIOBase):
     """A file of fsspec whose failed reads are retried.
 
-    A connection that breaks is no end of the file: tars and arrays would seem cut short, and their
-    images broken, where only the store did not answer.
+    A broken connection is not the end of the file: otherwise tars and arrays would seem truncated.
     """
 
     def __init__(self, source: Any, name: str) -> None:
@@ -274,7 +272,7 @@ class RemoteFile(io.RawIOBase):
         return self.read(-1)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return so many bytes, fewer only at the end of the file.
+        """Return ``size`` bytes, fewer only at the end of the file.
 
         Raises:
             RunError: the store does not answer, or breaks off each time.

@@ -1,4 +1,4 @@
-"""Warnings of settings of adapters that are known to do harm, before a run is filled."""
+"""Warnings about settings of adapters that are known to do harm."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from shiftproof.runs.events import EventRecord, ModelEvent
 from shiftproof.types import Settings
 
 
-def warn_of_settings(adapters: Mapping[str, Settings], batch_size: int, protocol: Protocol) -> None:
-    """Print a line to standard error for each thing that is known to go wrong."""
+def warn_about_settings(
+    adapters: Mapping[str, Settings], batch_size: int, protocol: Protocol
+) -> None:
+    """Print a line to standard error for each harmful setting."""
     for name, settings in adapters.items():
         for caution in list_cautions(settings, batch_size=batch_size, order=protocol.order):
             _print_line(f"{name}: {caution}")
 
 
-def tell_of_kept(events: Iterable[ModelEvent]) -> None:
+def report_kept_statistics(events: Iterable[ModelEvent]) -> None:
     """Print a line for each adapter that kept the source's statistics in batches of few classes."""
     by_model: dict[str, list[EventRecord]] = {}
     for one in events:

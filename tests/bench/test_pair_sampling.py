@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.bench.drawing import Asked, Block, Drawing, draw_pairs
+from shiftproof.bench.pair_sampling import Block, Estimand, PairSampler, draw_pairs
 from shiftproof.types import Cell
 
 CELLS = [Cell("fog", 1), Cell("fog", 5), Cell("snow", 1), Cell("snow", 5)]
@@ -18,13 +18,13 @@ def make_answers(images=40, models=2, seed=0):
 
 
 def draw(answers, asked, blocks=None, **options):
-    drawing = Drawing(answers.shape[1], CELLS, WEIGHTS, ["a", "b"], asked, **options)
+    sampler = PairSampler(answers.shape[1], CELLS, WEIGHTS, ["a", "b"], asked, **options)
     place = 0
-    while not drawing.is_exhausted and (blocks is None or place < blocks):
-        block = drawing.choose(place)
-        drawing.add(block, answers[:, block.images, block.cells])
+    while not sampler.is_exhausted and (blocks is None or place < blocks):
+        block = sampler.draw_block(place)
+        sampler.add(block, answers[:, block.images, block.cells])
         place += 1
-    return drawing
+    return sampler
 
 
 def truth(answers):
@@ -33,9 +33,9 @@ def truth(answers):
 
 def test_all_draws_give_the_number_exactly():
     answers = make_answers()
-    drawing = draw(answers, [Asked("a"), Asked("b", "a")])
+    sampler = draw(answers, [Estimand("a"), Estimand("b", "a")])
     exact = truth(answers)
-    alone, beside = drawing.intervals
+    alone, beside = sampler.intervals
     assert alone.low == pytest.approx(exact[0])
     assert alone.high == pytest.approx(exact[0])
     assert (beside.low + beside.high) / 2 == pytest.approx(exact[1] - exact[0])
@@ -43,32 +43,32 @@ def test_all_draws_give_the_number_exactly():
 
 def test_the_mean_of_a_draw_is_the_number_whatever_is_foretold():
     answers = make_answers(images=300)
-    drawing = draw(answers, [Asked("a")], blocks=2)
+    sampler = draw(answers, [Estimand("a")], blocks=2)
     total = 0.0
-    for image, cell in np.argwhere(drawing.chances > 0):
+    for image, cell in np.argwhere(sampler.draw_weights > 0):
         block = Block(np.array([image]), np.array([cell]))
-        [rounds] = drawing.estimate(block, answers[:, [image], [cell]])
+        [rounds] = sampler.estimate(block, answers[:, [image], [cell]])
         assert rounds.low[0] - 1e-9 <= rounds.estimates[0] <= rounds.high[0] + 1e-9
-        total += rounds.estimates[0] * drawing.chances[image, cell]
-    assert total / drawing.chances.sum() == pytest.approx(truth(answers)[0])
+        total += rounds.estimates[0] * sampler.draw_weights[image, cell]
+    assert total / sampler.draw_weights.sum() == pytest.approx(truth(answers)[0])
 
 
 def test_the_same_answers_lead_to_the_same_draws():
     answers = make_answers(images=200)
-    once = draw(answers, [Asked("a")], blocks=1).choose(1)
-    again = draw(answers, [Asked("a")], blocks=1).choose(1)
+    once = draw(answers, [Estimand("a")], blocks=1).draw_block(1)
+    again = draw(answers, [Estimand("a")], blocks=1).draw_block(1)
     assert once.images.tolist() == again.images.tolist()
-    assert draw(answers, [Asked("a")], seed=1, blocks=0).choose(0).images.tolist() != (
-        draw(answers, [Asked("a")], blocks=0).choose(0).images.tolist()
+    assert draw(answers, [Estimand("a")], seed=1, blocks=0).draw_block(0).images.tolist() != (
+        draw(answers, [Estimand("a")], blocks=0).draw_block(0).images.tolist()
     )
 
 
 def test_an_image_that_is_left_out_counts_nowhere():
     answers = make_answers()
-    drawing = draw(answers, [Asked("a")], excluded=[3, 7])
-    assert drawing.total == 38 * 4
+    sampler = draw(answers, [Estimand("a")], excluded=[3, 7])
+    assert sampler.total == 38 * 4
     left = np.delete(answers, [3, 7], axis=1)
-    assert drawing.intervals[0].low == pytest.approx(truth(left)[0])
+    assert sampler.intervals[0].low == pytest.approx(truth(left)[0])
 
 
 @pytest.mark.parametrize("more", [0, 30])

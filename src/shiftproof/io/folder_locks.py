@@ -43,7 +43,7 @@ class Work:
         return list(self._kept.get(kind, ()))
 
     def keep(self, kind: str, thing: Any) -> None:
-        """Store an object until :meth:`drop`; register its cleanup with :func:`at_end`."""
+        """Store an object until :meth:`drop`; register its cleanup with :func:`on_exit`."""
         self._kept.setdefault(kind, []).append(thing)
 
     def drop(self, kind: str, thing: Any) -> None:
@@ -59,13 +59,13 @@ class Work:
 _work: ContextVar[Work | None] = ContextVar("_work", default=None)
 
 
-def current_work() -> Work | None:
-    """Return the innermost function that :func:`frees_folders` marks, if any is running."""
+def current_scope() -> Work | None:
+    """Return the innermost function that :func:`releases_locks` marks, if any is running."""
     return _work.get()
 
 
-def at_end(end: Callable[[], None]) -> None:
-    """Call a function when the innermost function that :func:`frees_folders` marks ends, before it
+def on_exit(end: Callable[[], None]) -> None:
+    """Call a function when the innermost function that :func:`releases_locks` marks ends, before it
     lets go of what it held until now; outside of such a function never.
     """
     work = _work.get()
@@ -73,8 +73,8 @@ def at_end(end: Callable[[], None]) -> None:
         work.ending.callback(end)
 
 
-def at_error(tell: Callable[[BaseException], None]) -> None:
-    """Call a function with the error that ends the innermost function that :func:`frees_folders`
+def on_error(tell: Callable[[BaseException], None]) -> None:
+    """Call a function with the error that ends the innermost function that :func:`releases_locks`
     marks, while that holds its folders; outside of such a function never.
     """
     work = _work.get()
@@ -88,8 +88,8 @@ def at_error(tell: Callable[[BaseException], None]) -> None:
     work.ending.push(end)
 
 
-def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator that releases all folders locked by :func:`hold` when the function returns."""
+def releases_locks(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator that releases all folders locked by :func:`lock_folder` when the function returns."""
 
     @functools.wraps(function)
     def work(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -104,8 +104,8 @@ def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
     return work
 
 
-def hold(folder: Path, *, shared: bool = False) -> None:
-    """Lock an existing folder until the function decorated by :func:`frees_folders` returns.
+def lock_folder(folder: Path, *, shared: bool = False) -> None:
+    """Lock an existing folder until the function decorated by :func:`releases_locks` returns.
 
     Files that dead processes had begun there are removed now, and once more in the end: workers may
     be killed meanwhile. Outside of such a function nothing is held.
@@ -128,7 +128,7 @@ def hold(folder: Path, *, shared: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def begin_alone(folder: Path) -> Iterator[None]:
+def lock_for_setup(folder: Path) -> Iterator[None]:
     """Let one process at a time decide what it begins in an existing folder; others wait."""
     if sys.platform == "win32":
         yield
@@ -136,7 +136,7 @@ def begin_alone(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise files.disk_error(folder / LOCK_FILE, error) from error
+        raise files.explain_disk_error(folder / LOCK_FILE, error) from error
     try:
         lock(descriptor, wait=True)
         yield
@@ -145,7 +145,7 @@ def begin_alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def work_alone(folder: Path) -> Iterator[None]:
+def lock_exclusively(folder: Path) -> Iterator[None]:
     """Lock a folder for the context, before it is shared.
 
     Raises:
@@ -164,12 +164,12 @@ def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
     try:
         descriptor = _open_locked(path, shared=shared)
     except OSError as error:
-        raise files.disk_error(path, error) from error
+        raise files.explain_disk_error(path, error) from error
     try:
         # The owner's details are not worth an error on a full disk.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(own_name()).encode() + b"\n", 0)
+            os.pwrite(descriptor, json.dumps(describe_process()).encode() + b"\n", 0)
         yield
     finally:
         # The last of several sharing processes removes the file.
@@ -196,12 +196,12 @@ def _take(descriptor: int, path: Path, *, shared: bool) -> None:
     locked = lock(descriptor, shared=shared)
     if locked:
         return
-    owner = _owner(descriptor)
+    owner = _read_owner(descriptor)
     if locked is False:
-        raise InputError(_refusal(path, owner, ""))
+        raise InputError(_explain_refusal(path, owner, ""))
     # On a disk without locks, only the content of the file shows an owner.
     if owner and not shared and not _is_dead(owner):
-        raise InputError(_refusal(path, owner, f", or delete {path} if that has ended"))
+        raise InputError(_explain_refusal(path, owner, f", or delete {path} if that has ended"))
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -211,7 +211,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def own_name() -> dict[str, Any]:
+def describe_process() -> dict[str, Any]:
     """Return what tells others of this process: its number, its machine, and since when."""
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return {"process": os.getpid(), "host": socket.gethostname(), "since": since}
@@ -227,7 +227,7 @@ def describe_owner(owner: Mapping[str, Any]) -> str:
     return f" ({' '.join(words)})" if words else ""
 
 
-def _owner(descriptor: int) -> dict[str, Any]:
+def _read_owner(descriptor: int) -> dict[str, Any]:
     """Return the content of the lock file; empty if it is invalid."""
     try:
         value = json.loads(os.pread(descriptor, 4096, 0))
@@ -249,7 +249,7 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     return process == os.getpid()
 
 
-def _refusal(path: Path, owner: dict[str, Any], more: str) -> str:
+def _explain_refusal(path: Path, owner: dict[str, Any], more: str) -> str:
     return (
         f"Another command is at work in {path.parent}{describe_owner(owner)}. Wait until it has "
         f"ended{more}, or choose another output folder."

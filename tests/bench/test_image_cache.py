@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shiftproof import bench
-from shiftproof.bench import kept_images
-from shiftproof.bench.kept_images import KeptImages
+from shiftproof.bench import image_cache
+from shiftproof.bench.image_cache import ImageCache
 from shiftproof.data import open_data
 from support import tiny
 from support.sent import Sent
@@ -23,7 +23,7 @@ def never():
 
 def test_images_of_all_sizes_come_back_once_made(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    kept = KeptImages()
+    kept = ImageCache()
     images = {str(number): picture(number, (3 + number, 5)) for number in range(4)}
     for name, image in images.items():
         assert kept.get(name, lambda image=image: image) is image
@@ -36,7 +36,7 @@ def test_images_of_all_sizes_come_back_once_made(tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_is_made_anew(monkeypatch):
-    kept = KeptImages(limit=2 * picture(0).nbytes)
+    kept = ImageCache(limit=2 * picture(0).nbytes)
     for number in range(3):
         kept.get(str(number), lambda number=number: picture(number))
     np.testing.assert_array_equal(kept.get("1", never), picture(1))
@@ -48,8 +48,8 @@ def test_without_room_images_are_made_anew(monkeypatch):
     def refuse(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(kept_images.tempfile, "TemporaryFile", refuse)
-    without_room = KeptImages()
+    monkeypatch.setattr(image_cache.tempfile, "TemporaryFile", refuse)
+    without_room = ImageCache()
     np.testing.assert_array_equal(without_room.get("0", lambda: picture(0)), picture(0))
     np.testing.assert_array_equal(without_room.get("0", lambda: picture(1)), picture(1))
 
@@ -58,7 +58,7 @@ def test_without_room_images_are_made_anew(monkeypatch):
 def test_a_disk_that_fills_up_leaves_what_was_kept(room):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    kept = KeptImages(limit=1000)
+    kept = ImageCache(limit=1000)
     kept.get("0", lambda: picture(0))
     # Bytes of room for the 72 of a second image.
     resource.setrlimit(resource.RLIMIT_FSIZE, (picture(0).nbytes + room, hard))
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_up_leaves_what_was_kept(room):
 
 
 def test_what_is_sent_is_empty():
-    kept = KeptImages(limit=1000)
+    kept = ImageCache(limit=1000)
     kept.get("0", lambda: picture(0))
     with pytest.raises(AssertionError, match="made again"):
         pickle.loads(pickle.dumps(kept)).get("0", never)

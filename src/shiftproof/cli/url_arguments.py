@@ -52,7 +52,7 @@ _NO_URLS = frozenset({"init"})
 
 
 @dataclass(frozen=True)
-class Word:
+class UrlWord:
     """A word of a command that contains a URL.
 
     Attributes:
@@ -67,7 +67,7 @@ class Word:
 
 
 @dataclass
-class Places:
+class UrlArguments:
     """The URLs of a command.
 
     Attributes:
@@ -84,7 +84,7 @@ class Places:
     outputs: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
-    def replace(self, word: Word) -> str:
+    def replace(self, word: UrlWord) -> str:
         """Return a word with a local path in place of its URL; inputs are fetched.
 
         Raises:
@@ -105,7 +105,7 @@ class Places:
             return word.name + word.url
         return word.name + str(storage.fetch(word.url))
 
-    def _is_read_remotely(self, word: Word) -> bool:
+    def _is_read_remotely(self, word: UrlWord) -> bool:
         from shiftproof import storage
 
         is_data = word.parameter in ("data", "source")
@@ -152,7 +152,7 @@ def expand_home(word: str) -> str:
     return found[0] + str(Path(word[found.end() :]).expanduser())
 
 
-def take_urls(
+def accept_urls(
     context: Any,
     words: Sequence[str],
     defaults: dict[str, Any],
@@ -175,23 +175,23 @@ def take_urls(
         for name, value in defaults.items()
         if name in _FETCHED | _FOLDERS and any(map(_NAMED_URL.fullmatch, _texts(value)))
     }
-    if not stated and not any(map(_concerns, found.values())):
+    if not stated and not any(map(_changes_files, found.values())):
         return
     run = context.command.callback
-    urls = [word.url for before, word in found.values() if _concerns((before, word))]
+    urls = [word.url for before, word in found.values() if _changes_files((before, word))]
     urls += [text for name in stated for text in _texts(defaults[name])]
 
     def work(**_: Any) -> Any:
         _check(context, found)
         announce(f"Opening {', '.join(urls)}")
-        places = Places(
+        places = UrlArguments(
             str(context.info_name),
             changes=not {"--dry-run", "--plan"} & set(words),
             worker=_find_worker(context.params),
         )
         new_words = list(words)
         for place, (before, word) in found.items():
-            if _concerns((before, word)):
+            if _changes_files((before, word)):
                 new_words[place] = before + places.replace(word)
         new_defaults = {
             name: _replace_default(places, name, value) if name in stated else value
@@ -210,7 +210,7 @@ def _find_worker(options: dict[str, Any]) -> tuple[int, int] | None:
     return int(worker), int(of)
 
 
-def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:
+def _check(context: Any, found: dict[int, tuple[str, UrlWord]]) -> None:
     """Refuse uses that do not support URLs.
 
     Raises:
@@ -228,7 +228,7 @@ def _check(context: Any, found: dict[int, tuple[str, Word]]) -> None:
         _check_report(found)
 
 
-def _concerns(found: tuple[str, Word]) -> bool:
+def _changes_files(found: tuple[str, UrlWord]) -> bool:
     return found[1].parameter in _FETCHED | _FOLDERS | {name for _, name in _FILES}
 
 
@@ -243,7 +243,7 @@ def _check_machines(verb: str, options: dict[str, Any]) -> None:
         )
 
 
-def _check_report(found: dict[int, tuple[str, Word]]) -> None:
+def _check_report(found: dict[int, tuple[str, UrlWord]]) -> None:
     runs = [word for _, word in found.values() if word.parameter == "runs"]
     if len(runs) > 1:
         raise InputError(
@@ -251,9 +251,9 @@ def _check_report(found: dict[int, tuple[str, Word]]) -> None:
         )
 
 
-def _replace_default(places: Places, name: str, value: Any) -> Any:
+def _replace_default(places: UrlArguments, name: str, value: Any) -> Any:
     replaced = [
-        places.replace(Word(name, match["name"], match["url"]))
+        places.replace(UrlWord(name, match["name"], match["url"]))
         if (match := _NAMED_URL.fullmatch(text))
         else text
         for text in _texts(value)
@@ -265,7 +265,7 @@ def _texts(value: Any) -> list[str]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
-def _find(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, Word]]]:
+def _find(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, UrlWord]]]:
     """Yield the index of each word with a URL, the option before the value, and the word."""
     options = {
         spelling: option
@@ -282,11 +282,11 @@ def _find(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, 
         if option is not None and not equals and not getattr(option, "is_flag", False):
             place += 1
             if place < len(words) and (match := _NAMED_URL.fullmatch(words[place])):
-                yield place, ("", Word(option.name, match["name"], match["url"]))
+                yield place, ("", UrlWord(option.name, match["name"], match["url"]))
         elif option is not None and equals and (match := _NAMED_URL.fullmatch(value)):
-            yield place, (f"{spelling}=", Word(option.name, match["name"], match["url"]))
+            yield place, (f"{spelling}=", UrlWord(option.name, match["name"], match["url"]))
         elif option is None and not word.startswith("-") and arguments:
             argument = arguments[0] if arguments[0].nargs == -1 else arguments.pop(0)
             if match := _NAMED_URL.fullmatch(word):
-                yield place, ("", Word(argument.name, match["name"], match["url"]))
+                yield place, ("", UrlWord(argument.name, match["name"], match["url"]))
         place += 1

@@ -11,16 +11,21 @@ import numpy as np
 from shiftproof.bench.summary import SEED
 from shiftproof.compute.progress import progress
 from shiftproof.metrics import intervals
-from shiftproof.metrics.answer_order import order_answers
-from shiftproof.metrics.answer_resamples import Answers, Resampled, blocks_of, resample_answers
 from shiftproof.metrics.calibration import calibration_error_of
-from shiftproof.runs.records.classification import TOP, CalibratedAnswers, CellRecords
+from shiftproof.metrics.confidence_order import order_by_confidence
+from shiftproof.metrics.confidence_resamples import (
+    PredictionTable,
+    Resampled,
+    count_blocks,
+    resample_tables,
+)
+from shiftproof.runs.records.classification import TOP, CalibratedPredictions, CellRecords
 from shiftproof.runs.resamples import Replicates, divide
 from shiftproof.types import F32, F64, Flags
 
 
 @dataclass(frozen=True, eq=False)
-class AnswerScores:
+class PredictionScores:
     """Scores of a model's answers in one cell, ``(N,)`` each; with a temperature if it has one.
 
     ``counts`` is whether the image was readable; ``missed`` is 1 where the true class is not among
@@ -36,8 +41,8 @@ class AnswerScores:
 
     @classmethod
     def of(
-        cls, record: CellRecords, classes: int, scaled: CalibratedAnswers | None = None
-    ) -> AnswerScores:
+        cls, record: CellRecords, classes: int, scaled: CalibratedPredictions | None = None
+    ) -> PredictionScores:
         """Read the scores from the records of a model with ``classes`` classes."""
         source = record if scaled is None else scaled
         unknown = np.full(len(record), np.nan, np.float32)
@@ -51,8 +56,8 @@ class AnswerScores:
         )
 
 
-def replicate_answers(
-    records: Sequence[tuple[CellRecords, CalibratedAnswers | None]],
+def replicate_figures(
+    records: Sequence[tuple[CellRecords, CalibratedPredictions | None]],
     classes: int,
     *,
     title: str,
@@ -63,25 +68,27 @@ def replicate_answers(
         return []
     count = len(records[0][0])
     makers = [functools.partial(_order, record, classes, scaled) for record, scaled in records]
-    blocks = blocks_of(count)
+    blocks = count_blocks(count)
     with progress(title, len(makers) * blocks, show=show_progress) as advance:
-        found = resample_answers(makers, count, seed=SEED, done=advance)
-    return [_figures(one) for one in found]
+        found = resample_tables(makers, count, seed=SEED, done=advance)
+    return [_name_figures(one) for one in found]
 
 
-def _order(record: CellRecords, classes: int, scaled: CalibratedAnswers | None) -> Answers:
-    scores = AnswerScores.of(record, classes, scaled)
+def _order(
+    record: CellRecords, classes: int, scaled: CalibratedPredictions | None
+) -> PredictionTable:
+    scores = PredictionScores.of(record, classes, scaled)
     places = np.flatnonzero(scores.counts)
     confidence = scores.confidence[places]
     if np.isnan(confidence).any():  # NaN cannot be sorted
-        return Answers(_columns(scores), None)
-    order = order_answers(
+        return PredictionTable(_stack_columns(scores), None)
+    order = order_by_confidence(
         confidence, ~scores.right[places], places=places, binned_of=len(scores.counts)
     )
-    return Answers(_columns(scores), order)
+    return PredictionTable(_stack_columns(scores), order)
 
 
-def _columns(scores: AnswerScores) -> F64:
+def _stack_columns(scores: PredictionScores) -> F64:
     """``(N, 5)``: readable, wrong, not in the top 5, loss, Brier score."""
     values = (~scores.right, scores.missed, scores.loss, scores.brier)
     # Each column in one piece: all that follows goes through them one by one.
@@ -96,14 +103,14 @@ def _miss_top(record: CellRecords, classes: int) -> F64:
     return np.where(short, np.nan, ~in_top)
 
 
-def _figures(found: Resampled) -> dict[str, Replicates]:
+def _name_figures(found: Resampled) -> dict[str, Replicates]:
     counted, wrong, missed, loss, brier = found.sums.T
     calibration = divide(calibration_error_of(found.calibration), counted)
     return {
         "error": divide(wrong, counted),
         "top5_error": divide(missed, counted),
         # The bias correction may leave the range of the calibration error.
-        "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
+        "calibration_error": np.clip(intervals.correct_bias(calibration), 0, 1),
         "loss": divide(loss, counted),
         "brier": divide(brier, counted),
         "aurc": found.selection.aurc,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shiftproof.bench.stream import Visit
 from shiftproof.bench.views import View
-from shiftproof.compute import processes as engine
+from shiftproof.compute import processes
 from shiftproof.errors import BrokenFileError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
@@ -35,13 +35,13 @@ class Batch:
         return len(self.images) + len(self.broken)
 
 
-def cells_of(corruptions: Sequence[str], severities: Sequence[int], clean: bool) -> list[Cell]:
+def list_cells(corruptions: Sequence[str], severities: Sequence[int], clean: bool) -> list[Cell]:
     """Return the cells in processing order: the clean one first."""
     grid = [Cell(name, severity) for name in corruptions for severity in severities]
     return [CLEAN, *grid] if clean else grid
 
 
-def batches(
+def make_batches(
     view: View,
     visits: Sequence[Visit],
     samples: Sequence[Sample],
@@ -56,15 +56,15 @@ def batches(
     on ``workers``.
     """
     lookahead = max(2, -(-batch_size // CHUNK))
-    loaded = engine.map_ordered(
-        _load, _pieces(visits, samples), context=view, workers=workers, lookahead=lookahead
+    loaded = processes.map_ordered(
+        _load, _split_visits(visits, samples), context=view, workers=workers, lookahead=lookahead
     )
     for visit in visits:
         batch = Batch(visit.start)
         # A second iterator over the same items, as a list of them would fill the memory. It comes
         # first, so that no result is consumed after the end of the visit.
-        for piece, images in zip(_pieces([visit], samples), loaded, strict=False):
-            for row, cell, image in zip(piece.rows, piece.cells, images, strict=True):
+        for chunk, images in zip(_split_visits([visit], samples), loaded, strict=False):
+            for row, cell, image in zip(chunk.rows, chunk.cells, images, strict=True):
                 if isinstance(image, str):
                     batch.broken.append((row, cell, image))
                     continue
@@ -79,25 +79,27 @@ def batches(
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Chunk:
     rows: list[int]
     samples: list[Sample]
     cells: list[Cell]
 
 
-def _pieces(visits: Sequence[Visit], samples: Sequence[Sample]) -> Iterator[_Piece]:
+def _split_visits(visits: Sequence[Visit], samples: Sequence[Sample]) -> Iterator[_Chunk]:
     """Split visits into work items, none of which spans two visits."""
     for visit in visits:
         for start in range(0, len(visit), CHUNK):
             rows = visit.rows[start : start + CHUNK].tolist()
-            which = visit.which[start : start + CHUNK].tolist()
-            yield _Piece(rows, [samples[row] for row in rows], [visit.cells[i] for i in which])
+            cell_indices = visit.cell_indices[start : start + CHUNK].tolist()
+            yield _Chunk(
+                rows, [samples[row] for row in rows], [visit.cells[i] for i in cell_indices]
+            )
 
 
-def _load(view: View, piece: _Piece) -> list[Image | str]:
+def _load(view: View, chunk: _Chunk) -> list[Image | str]:
     """Return each image, or the error; runs in a worker."""
     loaded: list[Image | str] = []
-    for sample, cell in zip(piece.samples, piece.cells, strict=True):
+    for sample, cell in zip(chunk.samples, chunk.cells, strict=True):
         try:
             loaded.append(view.load(sample, cell))
         except BrokenFileError as error:

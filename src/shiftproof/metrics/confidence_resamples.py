@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.metrics.answer_order import AnswerOrder, OrderSums, by_image, walk
 from shiftproof.metrics.calibration import BINS
+from shiftproof.metrics.confidence_order import ConfidenceOrder, OrderSums, by_image, walk
 from shiftproof.metrics.intervals import (
     BLOCK_BYTES,
     GROUP_BYTES,
     REPLICATES,
+    count_block_rows,
+    make_summable,
     resample_weights,
-    rows_of_block,
-    summable,
 )
 from shiftproof.metrics.selective import COVERAGE, Selection, select
 from shiftproof.metrics.side_by_side import SideBySide
@@ -28,7 +28,7 @@ from shiftproof.types import F32, F64
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class PredictionTable:
     """Answers to N images.
 
     Attributes:
@@ -38,7 +38,7 @@ class Answers:
     """
 
     columns: F64
-    order: AnswerOrder | None
+    order: ConfidenceOrder | None
 
     @property
     def nbytes(self) -> int:
@@ -58,8 +58,8 @@ class Resampled(NamedTuple):
     selection: Selection
 
 
-def resample_answers(
-    makers: Sequence[Callable[[], Answers]],
+def resample_tables(
+    makers: Sequence[Callable[[], PredictionTable]],
     count: int,
     replicates: int = REPLICATES,
     *,
@@ -76,46 +76,48 @@ def resample_answers(
         count: number of images.
         replicates: number of resamples.
         seed: random seed of the resamples.
-        done: called :func:`blocks_of` times for each table, to show progress.
+        done: called :func:`count_blocks` times for each table, to show progress.
 
     Raises:
         InputError: no images, no resamples, or columns of another shape.
     """
     blocks = resample_weights(count, replicates, seed=seed)
     found: list[Resampled] = []
-    for group in _groups(makers):
+    for group in _group_tables(makers):
         found += _resample(group, count, blocks, done)
         # Each group draws the same resamples again, which is cheaper than storing them.
         blocks = resample_weights(count, replicates, seed=seed)
     return found
 
 
-def blocks_of(count: int, replicates: int = REPLICATES) -> int:
+def count_blocks(count: int, replicates: int = REPLICATES) -> int:
     """Return the number of calls of ``done`` for each table."""
-    rows = rows_of_block(count)
+    rows = count_block_rows(count)
     together = rows * max(1, BLOCK_BYTES // (rows * count))
     return -(-replicates // together)
 
 
-def _groups(makers: Sequence[Callable[[], Answers]]) -> Iterator[list[Answers]]:
-    group: list[Answers] = []
+def _group_tables(
+    makers: Sequence[Callable[[], PredictionTable]],
+) -> Iterator[list[PredictionTable]]:
+    group: list[PredictionTable] = []
     for make in makers:
-        answers = make()
-        if group and sum(one.nbytes for one in group) + answers.nbytes > GROUP_BYTES:
+        table = make()
+        if group and sum(one.nbytes for one in group) + table.nbytes > GROUP_BYTES:
             yield group
             group = []
-        group.append(answers)
+        group.append(table)
     if group:
         yield group
 
 
 def _resample(
-    group: Sequence[Answers],
+    group: Sequence[PredictionTable],
     count: int,
     blocks: Iterator[F32],
     done: Callable[[], None] | None,
 ) -> list[Resampled]:
-    tables = SideBySide.of([summable(one.columns, count) for one in group])
+    tables = SideBySide.of([make_summable(one.columns, count) for one in group])
     once = np.ones((count, 1), np.uint8)
     first = tables.sum_once()
     parts = [
@@ -151,13 +153,13 @@ def _join_blocks(tables: SideBySide, blocks: Iterator[F32]) -> Iterator[tuple[F6
         yield np.concatenate(sums), np.concatenate(drawn, axis=1)
 
 
-def _resample_one(answers: Answers, sums: F64, weights: NDArray[Any]) -> Resampled:
-    if answers.order is None:
+def _resample_one(table: PredictionTable, sums: F64, weights: NDArray[Any]) -> Resampled:
+    if table.order is None:
         unknown = np.full(len(sums), np.nan)
         return Resampled(
             sums, np.full((len(sums), BINS), np.nan), Selection(unknown, unknown, unknown)
         )
-    found: OrderSums = walk(answers.order, weights, sums[:, 0], coverage=COVERAGE)
+    found: OrderSums = walk(table.order, weights, sums[:, 0], coverage=COVERAGE)
     return Resampled(sums, found.calibration, select(found))
 
 

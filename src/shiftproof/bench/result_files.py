@@ -27,11 +27,11 @@ class PredictionFiles:
 
     Attributes:
         files: file of each cell.
-        passed_over: files, relative to the folder, whose names match no cell.
+        ignored: files, relative to the folder, whose names match no cell.
     """
 
     files: dict[Cell, Path]
-    passed_over: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def find_predictions(
@@ -61,41 +61,43 @@ def find_predictions(
             f"{root}: expected a folder of result files, corruption/severity{suffix}, or a table."
         )
     of_cell: dict[Cell, list[Path]] = {}
-    passed_over: list[str] = []
+    ignored: list[str] = []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         if any(part.startswith(".") for part in relative.parts):
             continue
-        cell = cell_of(relative.as_posix())
+        cell = parse_cell(relative.as_posix())
         if cell is None:
-            passed_over.append(relative.as_posix())
+            ignored.append(relative.as_posix())
         else:
             of_cell.setdefault(cell, []).append(path)
     if not of_cell:
-        seen = f"; these files say no corruption: {', '.join(passed_over[:3])}" * bool(passed_over)
+        seen = f"; these files say no corruption: {', '.join(ignored[:3])}" * bool(ignored)
         raise InputError(
             f"{root} holds no result file of a cell; expected such as fog/3{suffix} or "
             f"fog/3/results{suffix}, and clean{suffix}{seen}."
         )
     chosen = {
-        cell: _clean(root, paths) if cell.is_clean else _only(root, cell, paths, masks)
+        cell: _choose_clean_file(root, paths)
+        if cell.is_clean
+        else _choose_file(root, cell, paths, masks)
         for cell, paths in of_cell.items()
     }
-    return PredictionFiles(chosen, tuple(passed_over))
+    return PredictionFiles(chosen, tuple(ignored))
 
 
-def cell_of(name: str) -> Cell | None:
+def parse_cell(name: str) -> Cell | None:
     """Return the cell of a file by its path below the root, or None.
 
-    >>> cell_of("weather/Fog/severity_3/results.bbox.json")
+    >>> parse_cell("weather/Fog/severity_3/results.bbox.json")
     Cell(corruption='fog', severity=3)
-    >>> cell_of("gaussian_noise-5.json"), cell_of("clean.json")
+    >>> parse_cell("gaussian_noise-5.json"), parse_cell("clean.json")
     (Cell(corruption='gaussian_noise', severity=5), Cell(corruption='clean', severity=0))
     """
     parts = list(PurePosixPath(name).parts)
-    parts[-1] = _without_endings(parts[-1])
+    parts[-1] = _strip_suffixes(parts[-1])
     found = _find_cell(parts)
     return None if found is None else found[0]
 
@@ -124,21 +126,23 @@ def _find_cell(parts: Sequence[str]) -> tuple[Cell, int] | None:
             return CLEAN, at + 1
         joined = _JOINED.fullmatch(part)
         if joined and canonical(joined["name"]) in CORRUPTIONS:
-            return _cell(joined["name"], int(joined["severity"])), at + 1
+            return _make_cell(joined["name"], int(joined["severity"])), at + 1
         following = parts[at + 1] if at + 1 < len(parts) else ""
         severity = _SEVERITY.fullmatch(following)
         if severity and (canonical(part) in CORRUPTIONS or at == group):
-            return _cell(part, int(severity[1])), at + 2
+            return _make_cell(part, int(severity[1])), at + 2
     return None
 
 
-def cells_of(everywhere: Iterable[Cell], anywhere: Iterable[Cell]) -> tuple[list[Cell], list[Cell]]:
+def compare_cells(
+    shared_cells: Iterable[Cell], known_cells: Iterable[Cell]
+) -> tuple[list[Cell], list[Cell]]:
     """Return the cells that all models have, in order, and those missing for a full grid.
 
     Raises:
         InputError: all models have no corrupted cell.
     """
-    shared, known = set(everywhere), set(anywhere)
+    shared, known = set(shared_cells), set(known_cells)
     if not any(not cell.is_clean for cell in shared):
         raise InputError(
             "Expected at least one corrupted cell that all models have; there are "
@@ -165,11 +169,11 @@ def order_cells(cells: Iterable[Cell]) -> list[Cell]:
     )
 
 
-def _cell(name: str, severity: int) -> Cell:
+def _make_cell(name: str, severity: int) -> Cell:
     return Cell(canonical(name), severity) if severity else CLEAN
 
 
-def _without_endings(name: str) -> str:
+def _strip_suffixes(name: str) -> str:
     """``fog-3.bbox.json`` is ``fog-3``: what follows a kind is the framework's own."""
     stem = re.sub(r"\.(json|npz|npy|csv|parquet|png)$", "", name, flags=re.IGNORECASE)
     for endings in _KINDS.values():
@@ -178,12 +182,12 @@ def _without_endings(name: str) -> str:
     return stem
 
 
-def _only(root: Path, cell: Cell, paths: list[Path], masks: bool) -> Path:
+def _choose_file(root: Path, cell: Cell, paths: list[Path], masks: bool) -> Path:
     if len(paths) > 1:
         wanted = _KINDS["masks" if masks else "boxes"]
-        of_kind = [path for path in paths if _is_of(path, wanted)]
+        of_kind = [path for path in paths if _has_kind(path, wanted)]
         others = _KINDS["boxes" if masks else "masks"]
-        paths = of_kind or [path for path in paths if not _is_of(path, others)] or paths
+        paths = of_kind or [path for path in paths if not _has_kind(path, others)] or paths
     if len(paths) > 1:
         raise InputError(
             f"{root}: {len(paths)} files are of the cell {cell} ({_list_some(root, paths)}); expected one."
@@ -191,11 +195,11 @@ def _only(root: Path, cell: Cell, paths: list[Path], masks: bool) -> Path:
     return paths[0]
 
 
-def _is_of(path: Path, kinds: Iterable[str]) -> bool:
+def _has_kind(path: Path, kinds: Iterable[str]) -> bool:
     return any(re.search(rf"[._-]{kind}$", path.stem, re.IGNORECASE) for kind in kinds)
 
 
-def _clean(root: Path, paths: list[Path]) -> Path:
+def _choose_clean_file(root: Path, paths: list[Path]) -> Path:
     """Severity 0 lies under every corruption in some tools: it is one cell all the same."""
     contents = {files.file_fingerprint(path): path for path in reversed(paths)}
     if len(contents) > 1:
