@@ -299,7 +299,7 @@ def test_classes_of_several_outputs_are_followed(clip):
 
 
 def test_options_out_of_range(clip):
-    with pytest.raises(InputError, match="shots: expected a number of 1 or more, got 0"):
+    with pytest.raises(InputError, match="shots: expected a whole number, 1 or more, got 0"):
         TDA(clip, shots=0)
     with pytest.raises(InputError, match="share: expected a number, 0 to 1, got 2"):
         ZERO(clip, share=2)

@@ -82,7 +82,7 @@ def test_threads_shards_and_memory_change_nothing(tmp_path, way, monkeypatch):
     whole = nearest(train, test, threads=1)
     check_nearest(whole, np.concatenate(list(shards.values())), test)
     parts = [nearest(train, test, threads=1, shards=[number]) for number in range(3)]
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 130)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 130)
     for other in (
         nearest(train, test, threads=3),
         merge_nearest([merge_nearest(parts[:2]), parts[2]]),
@@ -222,8 +222,8 @@ def test_the_largest_sums_that_may_occur_are_right(kind):
     nothing = np.zeros(WIDTH, dtype=np.float32)
     basis = int8.Basis(nothing, nothing, np.eye(WIDTH))
     signs = np.sign(np.random.default_rng(0).normal(size=(64, WIDTH)))
-    everywhere = unit(signs @ basis.matrix(WIDTH)[0].T)
-    rows = unit((signs * (np.arange(WIDTH) % 32 < 4)) @ basis.matrix(WIDTH)[0].T)
+    everywhere = unit(signs @ basis.make_matrix(WIDTH)[0].T)
+    rows = unit((signs * (np.arange(WIDTH) % 32 < 4)) @ basis.make_matrix(WIDTH)[0].T)
     done = check_sums(np.concatenate([rows, -rows]), rows, basis, kind, WIDTH)
     assert done.chosen.all()
     low = int8.quantize_tests(everywhere, basis, kind, WIDTH)
@@ -232,7 +232,7 @@ def test_the_largest_sums_that_may_occur_are_right(kind):
 
 
 def test_of_equal_test_rows_in_two_chunks_the_first_counts(way, monkeypatch):
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 100)
     test = clustered(100, 3)
     found = nearest(test, np.concatenate([test, test]), threads=1)
     np.testing.assert_array_equal(found.index, np.arange(100))

@@ -18,7 +18,8 @@ Crop = Literal["resized", "padded"]
 
 CROPS: tuple[Crop, ...] = ("resized", "padded")
 """``"resized"``: a crop of 8 to 100 % of the area, resized to the image's size (ImageNet).
-``"padded"``: one of the image's size, after 4 black pixels on each side (CIFAR)."""
+``"padded"``: one of the image's size, after 4 black pixels on each side (CIFAR).
+"""
 
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)

@@ -7,11 +7,11 @@ from typing import Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_count, check_range
 from shiftproof.adapt.filters import entropy_margin, weigh_entropies
-from shiftproof.adapt.learning import LearningAdapter, Pass
+from shiftproof.adapt.learning import AffineAdapter, Pass
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.shares import Prior
 from shiftproof.errors import ModelError
 from shiftproof.models.classifiers.classifier import Classifier
@@ -57,22 +57,23 @@ def measure_drops(logits: torch.Tensor, shuffled: torch.Tensor) -> torch.Tensor:
 
 
 @final
-class DeYO(LearningAdapter):
+class DeYO(AffineAdapter):
     """A classifier that minimizes the entropy of answers which need the shape of the object.
 
-    The images count whose entropy is below ``margin`` log K and whose answer loses more than ``drop``
-    in probability when the image's patches are shuffled: what color and texture alone decide is
-    left out. Each entropy weighs ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et al.
-    2024, arXiv 2403.07366, eq. 6 to 8). The order of the patches follows from the number of the batch in
-    the stream. Two forward passes and a backward pass. The published code leaves out the last layers
-    of each architecture by name; here ``layers="first-75%"`` does so of any.
+    The images count whose entropy is below ``margin`` log K and whose answer loses more than
+    ``drop`` in probability when the image's patches are shuffled: what color and texture alone
+    decide is left out. Each entropy weighs ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et
+    al. 2024, arXiv 2403.07366, eq. 6 to 8). The order of the patches follows from the number of the
+    batch in the stream. Two forward passes and a backward pass. The published code leaves out the
+    last layers of each architecture by name; here ``layers="first-75%"`` does so of any.
 
     Differs from the published code: all images are shuffled and run together, not those alone
     that are reliable, so that the statistics of the batch do not depend on the choice; and the
     statistics follow a measured prior, ``prior=0`` is the paper's.
 
     Args:
-        model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits of images.
+        model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits of
+            images.
         margin: share of log K, from 0 to 1.
         drop: from 0 to 1.
         patches: along a side of the image, 2 or more.
@@ -103,8 +104,8 @@ class DeYO(LearningAdapter):
         layers: LayerChoice = "first-75%",
         prior: Prior = "auto",
     ) -> None:
-        self.margin = check_range("margin", margin, 0, 1)
-        self.drop = check_range("drop", drop, 0, 1)
+        self.margin = check_number("margin", margin, 0, 1)
+        self.drop = check_number("drop", drop, 0, 1)
         self.patches = check_count("patches", patches)
         self._begin(model, lr=lr, momentum=momentum, layers=layers, prior=prior)
 
@@ -119,7 +120,7 @@ class DeYO(LearningAdapter):
             "patches": self.patches,
         }
 
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         return {"batches": ()}
 
     def _learn(self, inputs: torch.Tensor) -> Pass:
@@ -127,7 +128,7 @@ class DeYO(LearningAdapter):
         shuffled = self._learner.forward.answer(self._shuffle(inputs, number))
 
         def measure(outputs: torch.Tensor) -> torch.Tensor | None:
-            logits = self._network.of_classes(outputs)
+            logits = self._network.select_classes(outputs)
             entropies, drops = entropy(logits), measure_drops(logits, shuffled)
             kept = entropies.detach() < entropy_margin(self.margin, logits.shape[1])
             kept = kept & (drops > self.drop)
@@ -137,11 +138,11 @@ class DeYO(LearningAdapter):
             weights = weigh_entropies(chosen, entropy_margin(RELIABLE, logits.shape[1]))
             return (chosen * (weights + drops[kept].exp())).mean()
 
-        taken = self._learner.differentiate(inputs, measure)
-        if taken.gradients is not None and taken.is_sound:
-            self._learner.step(taken.gradients, len(inputs))
+        result = self._learner.differentiate(inputs, measure)
+        if result.gradients is not None and result.is_finite:
+            self._learner.step(result.gradients, len(inputs))
             self._memory = {"batches": torch.tensor(float(number + 1))}
-        return taken
+        return result
 
     def _shuffle(self, inputs: torch.Tensor, number: int) -> torch.Tensor:
         if inputs.ndim != 4:

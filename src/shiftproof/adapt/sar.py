@@ -9,11 +9,11 @@ from typing import Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.filters import MOMENTUM, entropy_margin
-from shiftproof.adapt.learning import Gradients, LearningAdapter, Pass
+from shiftproof.adapt.learning import AffineAdapter, Gradients, Pass
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_number
 from shiftproof.adapt.shares import Prior
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
@@ -23,15 +23,15 @@ RECOVERY = 0.2 / math.log(1000)
 
 
 @final
-class SAR(LearningAdapter):
+class SAR(AffineAdapter):
     """A classifier that moves to where the entropy of reliable answers is low all around.
 
     The images count whose entropy is below ``margin`` log K. Their mean entropy is differentiated
     once; the parameters go ``rho`` along that gradient, uphill; there the mean entropy of those
-    that still count is differentiated again, and that gradient moves the parameters from where
-    they were (Niu et al. 2023, arXiv 2302.12400, eq. 2 to 5). Where the moving average of the second
-    entropy falls below ``recovery`` log K, the answers have collapsed, and all goes back to the source;
-    an event says so.
+    that still count is differentiated again, and that gradient moves the parameters from where they
+    were (Niu et al. 2023, arXiv 2302.12400, eq. 2 to 5). Where the moving average of the second
+    entropy falls below ``recovery`` log K, the answers have collapsed, and all goes back to the
+    source; an event says so.
 
     The published code leaves out the last layers of each architecture by name; here
     ``layers="first-75%"`` does so of any. It is made for small batches, mixed shifts and networks
@@ -72,9 +72,9 @@ class SAR(LearningAdapter):
         layers: LayerChoice = "first-75%",
         prior: Prior = "auto",
     ) -> None:
-        self.margin = check_range("margin", margin, 0, 1)
-        self.rho = check_range("rho", rho, 0, math.inf, below=True)
-        self.recovery = check_range("recovery", recovery, 0, 1)
+        self.margin = check_number("margin", margin, 0, 1)
+        self.rho = check_number("rho", rho, 0, math.inf, below=True)
+        self.recovery = check_number("recovery", recovery, 0, 1)
         self._begin(model, lr=lr, momentum=momentum, layers=layers, prior=prior)
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class SAR(LearningAdapter):
             "recovery": self.recovery,
         }
 
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         return {"entropy": ()}
 
     def _learn(self, inputs: torch.Tensor) -> Pass:
@@ -98,7 +98,7 @@ class SAR(LearningAdapter):
 
         def measure(outputs: torch.Tensor) -> torch.Tensor | None:
             nonlocal classes
-            logits = self._network.of_classes(outputs)
+            logits = self._network.select_classes(outputs)
             classes = logits.shape[1]
             entropies = entropy(logits)
             kept = entropies.detach() < entropy_margin(self.margin, classes)
@@ -114,12 +114,12 @@ class SAR(LearningAdapter):
             return loss
 
         first = self._learner.differentiate(inputs, measure)
-        if not first.is_sound or not first.gradients:
+        if not first.is_finite or not first.gradients:
             return first
         with self._uphill(first.gradients):
             second = self._learner.differentiate(inputs, measure)
-        if second.gradients is None or not second.is_sound:
-            return Pass(first.logits, first.seen, None)
+        if second.gradients is None or not second.is_finite:
+            return Pass(first.logits, first.observed, None)
         self._learner.step(second.gradients, len(inputs))
         if low:
             self._recover(low[0], entropy_margin(self.recovery, classes))
@@ -138,7 +138,7 @@ class SAR(LearningAdapter):
         try:
             yield
         finally:
-            self._learner.put_back(kept)
+            self._learner.set_parameters(kept)
 
     def _recover(self, value: torch.Tensor, least: float) -> None:
         """Take note of an entropy, and go back to the source where its average is too low."""

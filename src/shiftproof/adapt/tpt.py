@@ -7,12 +7,11 @@ from typing import final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.features import run_with_features
 from shiftproof.adapt.losses import marginal_entropy
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import EpisodicAdapter
-from shiftproof.adapt.options import check_count, check_rate
+from shiftproof.adapt.options import check_count, check_number, check_rate
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.views import count_kept, order_by_confidence, view_inputs
 from shiftproof.adapt.zero_shot import SentenceEncoder, check_classifier, find_zero_shot_head
@@ -24,14 +23,15 @@ from shiftproof.types import Settings
 class TPT(EpisodicAdapter):
     """A zero-shot classifier that tunes the words before the class for each image alone.
 
-    Shu et al. 2022 (arXiv 2209.07511): the vectors of the tokens before the class ("a photo of a") are
-    the same parameters for all classes. Of an image and ``views - 1`` random crops of it, mirrored by
-    chance, the ``share`` of the least entropy is kept; ``steps`` steps of AdamW on the entropy of
-    their mean answer move the words (eq. 3, 4); the image is answered with the class vectors that
-    follow; and the words go back. Nothing is carried from image to image.
+    Shu et al. 2022 (arXiv 2209.07511): the vectors of the tokens before the class ("a photo of a")
+    are the same parameters for all classes. Of an image and ``views - 1`` random crops of it,
+    mirrored by chance, the ``share`` of the least entropy is kept; ``steps`` steps of AdamW on the
+    entropy of their mean answer move the words (eq. 3, 4); the image is answered with the class
+    vectors that follow; and the words go back. Nothing is carried from image to image.
 
-    What it costs, for each image: ``views + 1`` forward passes of the image tower, and the text tower
-    forward and backward over the sentences of all classes, ``steps`` times, and forward once more.
+    What it costs, for each image: ``views + 1`` forward passes of the image tower, and the text
+    tower forward and backward over the sentences of all classes, ``steps`` times, and forward once
+    more.
 
     Differs from the published code: no AugMix on the crops, as there for ImageNet and its variants;
     a classifier of several templates is asked with one, since one prompt is tuned.
@@ -64,10 +64,10 @@ class TPT(EpisodicAdapter):
         seed: int = 0,
     ) -> None:
         self.lr = check_rate(lr)
-        self.steps = check_count("steps", steps, least=0)
+        self.steps = check_count("steps", steps, minimum=0)
         self.views = check_count("views", views)
-        self.share = check_range("share", share, 0, 1)
-        self.seed = check_count("seed", seed, least=0)
+        self.share = check_number("share", share, 0, 1)
+        self.seed = check_count("seed", seed, minimum=0)
         check_classifier(model, "TPT")
         self._network = AdaptedNetwork(model)
         self._head = find_zero_shot_head(self._network, "TPT")
@@ -138,7 +138,7 @@ class TPT(EpisodicAdapter):
 
         texts = self._sentences.encode(self._tokens, put_words)
         logits = self._head.scale * features @ texts.T + self._head.shift
-        return self._network.of_classes(logits)
+        return self._network.select_classes(logits)
 
     def _tune(self, features: torch.Tensor) -> bool:
         """Take the steps for the views' vectors; False where one was not finite."""

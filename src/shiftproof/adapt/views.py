@@ -20,8 +20,8 @@ from shiftproof.types import Image
 def crop_views(image: Image, count: int, rng: np.random.Generator) -> Image:
     """Return ``(count, H, W, 3)`` uint8: the image, and crops of 8 to 100 % of its area.
 
-    Each crop is resized to the image's size, bilinearly, and mirrored by chance, as TPT's and ZERO's
-    published code has it.
+    Each crop is resized to the image's size, bilinearly, and mirrored by chance, as TPT's and
+    ZERO's published code has it.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -40,7 +40,8 @@ def crop_views(image: Image, count: int, rng: np.random.Generator) -> Image:
 def view_inputs(
     pixels: PixelSpace, image: torch.Tensor, count: int, *, seed: int, method: str
 ) -> torch.Tensor:
-    """Return the views ``(count, C, H, W)`` of one prepared image ``(1, C, H, W)``, prepared likewise.
+    """Return the views ``(count, C, H, W)`` of one prepared image ``(1, C, H, W)``, prepared
+    likewise.
 
     The crops are a function of the seed and of the image's pixels, so that its answer is the same
     wherever it stands.

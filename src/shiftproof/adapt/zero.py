@@ -7,10 +7,9 @@ from typing import final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import EpisodicAdapter
-from shiftproof.adapt.options import check_count
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.views import count_kept, order_by_confidence, view_inputs
 from shiftproof.adapt.zero_shot import check_classifier, find_zero_shot_head
@@ -24,9 +23,10 @@ _SMALLEST = 1e-30
 def count_votes(logits: torch.Tensor, kept: int) -> torch.Tensor:
     """Return ``(K,)`` the votes for each class, a tie broken by one vote more.
 
-    The ``kept`` views of the least entropy vote for their classes: the mean of their distributions at
-    temperature 0. Of classes with as many votes that one wins which the surest of the other views
-    answers that answers one of them; the first, where none does (Farina et al. 2024, section 4).
+    The ``kept`` views of the least entropy vote for their classes: the mean of their distributions
+    at temperature 0. Of classes with as many votes that one wins which the surest of the other
+    views answers that answers one of them; the first, where none does (Farina et al. 2024, section
+    4).
 
     Args:
         logits: ``(N, K)`` of the views.
@@ -45,11 +45,11 @@ def count_votes(logits: torch.Tensor, kept: int) -> torch.Tensor:
 class ZERO(EpisodicAdapter):
     """A zero-shot classifier that answers for each image what its sure views vote for.
 
-    Farina et al. 2024 (arXiv 2405.18330): of an image and ``views - 1`` random crops of it, mirrored
-    by chance, the ``share`` of the least entropy is kept, and the class most of them answer is the
-    answer. No gradients, nothing is kept from image to image. The logits are logarithms of the
-    shares of votes; where votes are equal in number they keep the order of the mean probability,
-    which never outweighs a vote.
+    Farina et al. 2024 (arXiv 2405.18330): of an image and ``views - 1`` random crops of it,
+    mirrored by chance, the ``share`` of the least entropy is kept, and the class most of them
+    answer is the answer. No gradients, nothing is kept from image to image. The logits are
+    logarithms of the shares of votes; where votes are equal in number they keep the order of the
+    mean probability, which never outweighs a vote.
 
     What it costs: ``views`` forward passes of the image tower for each image.
 
@@ -59,8 +59,8 @@ class ZERO(EpisodicAdapter):
     Args:
         model: a zero-shot ``Classifier`` (CLIP, SigLIP) with a ``Preprocess``.
         views: 1 or more, the image among them.
-        share: of the views that vote, above 0 to 1; rounded down, one at least. 0.3 is the published
-            code's; the paper's first version had 0.1.
+        share: of the views that vote, above 0 to 1; rounded down, one at least. 0.3 is the
+            published code's; the paper's first version had 0.1.
         seed: of the crops.
 
     Raises:
@@ -72,8 +72,8 @@ class ZERO(EpisodicAdapter):
         self, model: Classifier, *, views: int = 64, share: float = 0.3, seed: int = 0
     ) -> None:
         self.views = check_count("views", views)
-        self.share = check_range("share", share, 0, 1)
-        self.seed = check_count("seed", seed, least=0)
+        self.share = check_number("share", share, 0, 1)
+        self.seed = check_count("seed", seed, minimum=0)
         check_classifier(model, "ZERO")
         self._network = AdaptedNetwork(model)
         find_zero_shot_head(self._network, "ZERO")

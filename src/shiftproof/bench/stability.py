@@ -37,7 +37,7 @@ from shiftproof.shards import (
     fill_parts,
     pack_files,
 )
-from shiftproof.shards.seen import unseen
+from shiftproof.shards.access import make_access_error
 from shiftproof.types import I32, Image, Images, Sample
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _make_table(steps: _Steps, number: int) -> Arrays:
         _record(Path(scratch), steps, [(model, name)], False)
         ids, _, broken = _read(_file(Path(scratch), model, name), name)
         if broken and not ids:
-            raise unseen("the images", broken[0].removesuffix("."))
+            raise make_access_error("the images", broken[0].removesuffix("."))
         return pack_files(Path(scratch))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from shiftproof.corruptions.checks import CorruptionFunction, check_severity
 from shiftproof.corruptions.pictures import like, to_array
-from shiftproof.corruptions.table import COMMON, corrupt, function_of
+from shiftproof.corruptions.table import COMMON, corrupt, find_function
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.types import Image, Images
@@ -91,7 +91,7 @@ class Corrupt:
             raise InputError(f"A probability is a number from 0 to 1; got {probability!r}.")
         for corruption in corruptions:
             if isinstance(corruption, str):
-                function_of(corruption)
+                find_function(corruption)
         self.corruptions = tuple(corruptions)
         self.severities = tuple(check_severity(severity) for severity in severities)
         self.probability = probability
@@ -163,7 +163,7 @@ class CorruptedDataset:
         variant: str | None = None,
     ) -> None:
         if isinstance(corruption, str):
-            function_of(corruption, variant)
+            find_function(corruption, variant)
         self.dataset = dataset
         self.corruption = corruption
         self.severity = check_severity(severity)

@@ -40,10 +40,10 @@ class Output:
     others: int = 0
 
 
-def words_of(name: str) -> set[str]:
+def split_words(name: str) -> set[str]:
     """Split a name into words, in lower case.
 
-    >>> sorted(words_of("preLogits_2"))
+    >>> sorted(split_words("preLogits_2"))
     ['logits', 'pre']
     """
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
@@ -105,10 +105,10 @@ def _narrow(
     """Narrow the candidate outputs by one criterion after the other."""
 
     def is_features(name: str) -> bool:
-        return bool(words_of(name) & _FEATURES)
+        return bool(split_words(name) & _FEATURES)
 
     def is_classes(name: str) -> bool:
-        return bool(words_of(name) & _CLASSES) and not is_features(name)
+        return bool(split_words(name) & _CLASSES) and not is_features(name)
 
     def is_last(name: str) -> bool:
         return not any(is_computed_from(other, name, graph) for other in names if other != name)
@@ -122,7 +122,7 @@ def _narrow(
             lambda name: classes is not None and _width(known[name]) == classes,
             is_classes,
             lambda name: not is_features(name),
-            lambda name: bool(words_of(name) & {"logit", "logits"}),
+            lambda name: bool(split_words(name) & {"logit", "logits"}),
             is_last,
         ]
     for question in questions:

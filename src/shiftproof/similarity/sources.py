@@ -49,10 +49,10 @@ _METADATA_ROWS = 16_384
 WHOLE_BYTES = 1 << 30
 """Total size up to which files are read completely for their fingerprint: a second or two."""
 
-_SAMPLES, _SAMPLED = 64, 4096
+_SAMPLE_COUNT, _SAMPLE_BYTES = 64, 4096
 """Number of positions in a larger file, and bytes at each, for its fingerprint."""
 
-_CUT = "damaged or cut short"
+_DAMAGED = "damaged or cut short"
 _NO_PARQUET = "no Parquet file that can be read"
 
 _DATACOMP_SUFFIX = ".npz"
@@ -157,10 +157,10 @@ class Embeddings:
                 start += len(values)
 
     def check_first(self) -> None:
-        """Look at the first row; where rows are not normalized, hardly any is.
+        """Check the first row: if rows are not normalized, it is most likely not either.
 
         Raises:
-            InputError: it cannot be used.
+            InputError: it is unusable.
         """
         next(self.blocks(1), None)
 
@@ -216,14 +216,14 @@ class Embeddings:
             yield [None] * min(_METADATA_ROWS, count - start)
 
     def sample_keys(self, shard: int) -> Iterator[list[str | None]] | None:
-        """Yield the keys of a shard's samples in a webdataset, or return None where none are known."""
+        """Yield the keys of a shard's webdataset samples, or return None if there are none."""
         for column in ("key", "__key__"):
             if column in self.columns(shard):
                 return self.key_batches(shard, column)
         return None
 
     def columns(self, shard: int) -> list[str]:
-        """Return the columns of a shard's metadata; none where there is no metadata."""
+        """Return the columns of a shard's metadata; empty without metadata."""
         metadata = self._parts[shard].metadata
         if metadata is None:
             return []
@@ -282,8 +282,8 @@ class Embeddings:
         ]
         return self._renumber(pieces)
 
-    def only(self, shards: Sequence[int]) -> Embeddings:
-        """Return the rows of some shards, which are renumbered."""
+    def select_shards(self, shards: Sequence[int]) -> Embeddings:
+        """Return the rows of some shards only; the shards are renumbered."""
         return self._renumber([self._parts[place] for place in shards])
 
     def _renumber(self, parts: Sequence[_ShardFile]) -> Embeddings:
@@ -300,7 +300,7 @@ class Embeddings:
             may_skip=self._may_skip,
         )
 
-    def as_test_set(self) -> Embeddings:
+    def to_test_set(self) -> Embeddings:
         """Return the same rows as a test set, whose unusable rows are errors."""
         parts = self._parts
         return Embeddings(
@@ -332,7 +332,7 @@ class Embeddings:
         return shard, int(row - self.starts[shard])
 
     def _make_block(self, place: int, start: int, values: F32) -> Block:
-        norms = _measure_rows(values, scale=self.normalize)
+        norms = _compute_norms(values, scale=self.normalize)
         usable = np.isfinite(norms) & (norms > 0)
         if not self.normalize:
             usable &= np.abs(norms - 1) <= NORM_TOLERANCE
@@ -354,11 +354,11 @@ class Embeddings:
             else "or take it out: rows of a test set are not skipped"
         )
         if not math.isfinite(norm):
-            return f"{where} holds NaN or infinity in float32. Mend it, {skip}."
+            return f"{where} holds NaN or infinity in float32. Fix it, {skip}."
         if norm == 0:
-            return f"{where} is all zeros in float32. Mend it, {skip}."
+            return f"{where} is all zeros in float32. Fix it, {skip}."
         return (
-            f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalized "
+            f"{where} has length {norm:.4g}; expected rows of length 1. Normalize them "
             f"(--normalize, normalize=True), {skip}."
         )
 
@@ -410,7 +410,7 @@ def open_embeddings(
         parts, shapes = [], []
         for number, (file, metadata) in enumerate(found):
             member = _choose_member(file, array) if file.suffix == _DATACOMP_SUFFIX else None
-            header = _read_header_of(file, member)
+            header = _read_file_header(file, member)
             shapes.append(_check_array(str(file), header.shape, header.dtype))
             shard = Shard(number, show_name(file.name), header.shape[0])
             parts.append(_ShardFile(shard, file, None, member, metadata))
@@ -439,7 +439,7 @@ def open_sources(
     if not tests:
         raise InputError("Expected at least one test set.")
     rows = open_embeddings(train)
-    sets = {name: open_embeddings(source).as_test_set() for name, source in tests.items()}
+    sets = {name: open_embeddings(source).to_test_set() for name, source in tests.items()}
     for name, rows_of_set in sets.items():
         if rows_of_set.width != rows.width:
             raise InputError(
@@ -467,8 +467,8 @@ def _check_metadata(metadata: Location, file: Location, rows: int) -> None:
         count = table.metadata.num_rows
     if count != rows:
         raise InputError(
-            f"{metadata} describes {count} rows, but {file.name} holds {rows}. Make the two in one "
-            "go again, or move the metadata away to go without."
+            f"{metadata} describes {count} rows, but {file.name} holds {rows}. Write both "
+            "again, or move the metadata away to read the rows without it."
         )
 
 
@@ -534,7 +534,7 @@ def _order_by_number(locations: Any) -> dict[int, Location]:
 
 def _choose_member(file: Location, array: str | None) -> str:
     """Return the name of the ``.npz``'s member that holds the rows."""
-    with _open_archive_of(file) as archive:
+    with _open_archive_file(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     if array is None:
         if len(names) == 1:
@@ -551,7 +551,7 @@ def _choose_member(file: Location, array: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _open_archive_of(file: Location) -> Iterator[zipfile.ZipFile]:
+def _open_archive_file(file: Location) -> Iterator[zipfile.ZipFile]:
     with file.open() as raw, open_archive(raw, str(file)) as archive:
         yield archive
 
@@ -566,15 +566,15 @@ def _open_array(file: Location, member: str | None) -> Iterator[tuple[IO[bytes],
                 raw.seek(0)
             yield raw, size
     else:
-        with _open_archive_of(file) as archive:
-            with convert_errors(str(file), _CUT):
+        with _open_archive_file(file) as archive:
+            with convert_errors(str(file), _DAMAGED):
                 entry = archive.getinfo(f"{member}.npy")
                 raw = archive.open(entry)
             with raw:
                 yield raw, entry.file_size
 
 
-def _read_header_of(file: Location, member: str | None) -> Header:
+def _read_file_header(file: Location, member: str | None) -> Header:
     with _open_array(file, member) as (raw, size):
         return read_header(raw, str(file), size)
 
@@ -596,12 +596,12 @@ def _read_blocks(part: _ShardFile, width: int, rows: int, *, scale: bool) -> Ite
         shape, dtype = header.shape, header.dtype
         if len(shape) != 2 or shape[1] != width or shape[0] < end:
             raise changed
-        with convert_errors(str(part.location), _CUT):
+        with convert_errors(str(part.location), _DAMAGED):
             raw.seek(header.offset + part.start * width * dtype.itemsize)
         for start in range(part.start, end, rows):
             count = min(rows, end - start)
             buffer = np.empty((count, width), dtype=dtype)
-            with convert_errors(str(part.location), _CUT):
+            with convert_errors(str(part.location), _DAMAGED):
                 done = _read_into(raw, buffer.view(np.uint8).reshape(-1).data)
             if done < buffer.nbytes:
                 raise changed
@@ -620,8 +620,8 @@ def _fingerprint_part(part: _ShardFile, known: dict[str, bytes], whole: bool) ->
             known[name] = _fingerprint_file(part.location, whole)
         else:
             with (
-                _open_archive_of(part.location) as archive,
-                convert_errors(str(part.location), _CUT),
+                _open_archive_file(part.location) as archive,
+                convert_errors(str(part.location), _DAMAGED),
             ):
                 entry = archive.getinfo(f"{part.member}.npy")
                 known[name] = f"{entry.file_size} {entry.CRC}".encode()
@@ -639,9 +639,11 @@ def _fingerprint_file(file: Location, whole: bool) -> bytes:
                     digest.update(block)
                 return digest.digest()
             digest.update(str(state).encode())
-            for place in np.linspace(0, max(size - _SAMPLED, 0), _SAMPLES).astype(int).tolist():
+            for place in (
+                np.linspace(0, max(size - _SAMPLE_BYTES, 0), _SAMPLE_COUNT).astype(int).tolist()
+            ):
                 raw.seek(place)
-                digest.update(raw.read(_SAMPLED))
+                digest.update(raw.read(_SAMPLE_BYTES))
     return digest.digest()
 
 
@@ -656,45 +658,49 @@ def _read_into(raw: IO[bytes], target: memoryview) -> int:
     return done
 
 
-def _measure_rows(values: F32, *, scale: bool) -> F64:
-    """Return the rows' lengths ``(N,)`` as float64; NaN or infinity where a value is that.
+def _compute_norms(values: F32, *, scale: bool) -> F64:
+    """Return the rows' Euclidean norms ``(N,)`` as float64; NaN or infinity if a value is.
 
-    Squares in float32 overflow above 1e19 and lose digits below 1e-19, so such rows are divided by
-    their largest absolute value before. With ``scale`` they stay divided, and the length is that of
-    what they have become.
+    Squares in float32 overflow above 1e19 and lose digits below 1e-19, so such rows are first
+    divided by their largest absolute value. With ``scale`` the division is kept in ``values``, and
+    the norm is that of the divided row.
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         norms: F64 = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
     extreme = np.flatnonzero((norms < _SMALL) | np.isinf(norms))
     if not extreme.size:
         return norms
-    peaks = _find_peaks(values[extreme])
+    largest_values = _find_largest(values[extreme])
     with np.errstate(invalid="ignore", under="ignore"):
-        divided = values[extreme] / peaks[:, None]
+        divided = values[extreme] / largest_values[:, None]
         lengths = np.sqrt(np.einsum("nd,nd->n", divided, divided)).astype(np.float64)
-    norms[extreme] = np.where(np.isinf(peaks), np.inf, lengths * (1 if scale else peaks))
+    norms[extreme] = np.where(
+        np.isinf(largest_values), np.inf, lengths * (1 if scale else largest_values)
+    )
     if scale:
         values[extreme] = divided
     return norms
 
 
-def _find_peaks(values: NDArray[Any]) -> NDArray[Any]:
+def _find_largest(values: NDArray[Any]) -> NDArray[Any]:
     """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
-    peaks = np.abs(values).max(axis=1, initial=0)
-    found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
+    largest_values = np.abs(values).max(axis=1, initial=0)
+    found: NDArray[Any] = np.where(
+        largest_values == 0, np.ones_like(largest_values), largest_values
+    )
     return found
 
 
 def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
-    """Return rows as float32; with ``scale`` those of float64 that are out of its range divided by
-    their largest absolute value.
+    """Return rows as float32; with ``scale``, float64 rows outside its range are divided by their
+    largest absolute value.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         found = np.array(values, dtype=np.float32, order="C")
         if scale and values.dtype.itemsize > 4:
             largest = np.abs(found).max(axis=1, initial=0)
             rows = np.flatnonzero((largest < _SMALL) | np.isinf(largest))
-            found[rows] = values[rows] / _find_peaks(values[rows])[:, None]
+            found[rows] = values[rows] / _find_largest(values[rows])[:, None]
         return found
 
 

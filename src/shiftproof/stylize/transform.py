@@ -31,7 +31,7 @@ class Stylize:
 
     Args:
         styles: a folder of paintings, or None for drawn ones.
-        alpha: how much of the style, 0 to 1.
+        alpha: strength of the style, 0 to 1.
         engine: as for :func:`stylize`.
         probability: probability of stylizing an image; 0.5 is about the paper's combined data.
         seed: random seed.

@@ -83,8 +83,8 @@ def export_onnx(
         UnknownNameError: no such adapter or option.
         InputError: an option that a graph cannot follow, or ``target`` is there already.
         BrokenFileError: ``source`` is missing or no ONNX file.
-        ModelError: the graph has no batch norm, another opset or several inputs, or its norms are in
-            training mode.
+        ModelError: the graph has no batch norm, another opset or several inputs, or its norms are
+            in training mode.
         MissingExtraError: the package onnx is not installed.
     """
     settings = read_settings(adapt)

@@ -21,7 +21,8 @@ LARGEST = 2**31 - 2**24
 
 FIRST_OPSET = 9
 """Below it ``BatchNormalization`` has statistics of single positions (``spatial=0``), and there is
-neither ``Where`` nor ``IsNaN``."""
+neither ``Where`` nor ``IsNaN``.
+"""
 
 _KEY = "shiftproof.adapt"
 

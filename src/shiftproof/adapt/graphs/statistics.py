@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.adapt.graphs.operators import Operators, Value
-from shiftproof.adapt.priors import FEW, MARGIN, Prior
+from shiftproof.adapt.priors import MARGIN, SMALL_BATCH_FACTOR, Prior
 
 _TINY = 1e-12
 _MOST = 1e4
@@ -140,7 +140,7 @@ def _count_images(ops: Operators, image: Value) -> Value:
 
 def _find_margin(ops: Operators, images: Value) -> Value:
     others = ops.calculate("Max", ops.calculate("Sub", images, 1.0), 1.0)
-    return ops.calculate("Add", ops.calculate("Div", MARGIN * FEW, others), MARGIN)
+    return ops.calculate("Add", ops.calculate("Div", MARGIN * SMALL_BATCH_FACTOR, others), MARGIN)
 
 
 def _find_finite(ops: Operators, image: Value) -> Value:

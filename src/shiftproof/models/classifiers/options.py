@@ -39,8 +39,8 @@ class LoadOptions:
 
     ``load_classifier`` applies ``resize``, ``interpolation``, ``mean`` and ``std`` by itself; a
     loader sees them, and may need ``size``. ``templates`` are sentences for the classes of a
-    zero-shot model, whose vectors the folder ``kept`` of a run may have already. ``features`` is True
-    where the outputs are to be vectors and no head is needed.
+    zero-shot model, whose vectors the folder ``kept`` of a run may have already. ``features`` is
+    True where the outputs are to be vectors and no head is needed.
     """
 
     device: str = "cpu"

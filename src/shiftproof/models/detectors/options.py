@@ -29,7 +29,8 @@ class LoadedDetector(NamedTuple):
 class DetectorOptions:
     """What the caller of ``load_detector`` asked for beside the name; None where nothing.
 
-    ``vocabulary`` is what a detector is asked for that takes words, where ``classes`` are not given.
+    ``vocabulary`` is what a detector is asked for that takes words, where ``classes`` are not
+    given.
     """
 
     device: str = "cpu"

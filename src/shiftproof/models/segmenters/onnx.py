@@ -14,11 +14,11 @@ from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors, show_name
 from shiftproof.models.classifiers.onnx import open_session, read_input
-from shiftproof.models.onnx_graph import last_operator, read_graph
+from shiftproof.models.onnx_graph import find_last_operator, read_graph
 from shiftproof.models.segmenters.normalized import (
     MEAN,
     STD,
-    batches_of_one_size,
+    group_by_size,
     normalize_images,
 )
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
@@ -61,7 +61,7 @@ class OnnxSegmentationGraph:
         entry = _choose(path, outputs, output)
         self._output = str(entry.name)
         shape = [axis if isinstance(axis, int) else None for axis in entry.shape or ()]
-        is_argmax = last_operator(self._output, read_graph(path)) == "ArgMax"
+        is_argmax = find_last_operator(self._output, read_graph(path)) == "ArgMax"
         self.gives_labels = "float" not in str(entry.type) or is_argmax or len(shape) == 3
         known = shape[1] if len(shape) == 4 and not self.gives_labels else None
         self.classes = known
@@ -105,7 +105,7 @@ class OnnxSegmentation:
         """Run the graph on images."""
         gives_labels = getattr(network, "gives_labels", False)
         found: list[Any] = []
-        for batch in batches_of_one_size(images):
+        for batch in group_by_size(images):
             found += list(
                 _read(network(normalize_images(batch, self.mean, self.std)), gives_labels)
             )
@@ -148,7 +148,11 @@ def load_onnx_segmenter(target: str, options: SegmenterOptions) -> LoadedSegment
         None,
         OnnxSegmentation(mean, std),
         framing,
-        (framing.words(), f"mean {mean} and deviation {std}{usual}", f"outputs read as {reading}"),
+        (
+            framing.describe(),
+            f"mean {mean} and deviation {std}{usual}",
+            f"outputs read as {reading}",
+        ),
     )
 
 

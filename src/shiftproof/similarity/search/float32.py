@@ -15,7 +15,7 @@ import numpy as np
 
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
-from shiftproof.similarity.search.tiles import EVERY, ROWS, ProductTile
+from shiftproof.similarity.search.tiles import ALL_TESTS, ROWS, ProductTile
 from shiftproof.similarity.sources import NORM_TOLERANCE
 from shiftproof.types import F32, Flags
 
@@ -28,8 +28,8 @@ class Float32:
 
     precision = "fp32"
     device = "cpu"
-    block_rows = EVERY
-    stretch = ROWS
+    block_rows = ALL_TESTS
+    wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int) -> None:
         """Create the engine of some test rows; their layout is computed at first use."""

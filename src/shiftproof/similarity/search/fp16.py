@@ -1,11 +1,13 @@
-"""Products of rows in 16 bits, by torch on a GPU or a processor, with a proven bound on their error.
+"""Products of rows in 16 bits, by torch on a GPU or a processor, with a proven bound on their
+error.
 
-For a training row x, a test row q, and any two vectors m and n, with ``x' = x - n`` and ``q' = q - m``:
+For a training row x, a test row q, and any two vectors m and n, with ``x' = x - n`` and
+``q' = q - m``:
 
     <x, q> = <x, m> + <n, q'> + <x', q'>
 
-The first two terms are known to float64. Rounded to 16 bits, ``x'`` and ``q'`` become X and Q, and by
-the inequality of Cauchy and Schwarz
+The first two terms are known to float64. Rounded to 16 bits, ``x'`` and ``q'`` become X and Q, and
+by the inequality of Cauchy and Schwarz
 
     |<x', q'> - <X, Q>| <= |x' - X| |q'| + |X| |q' - Q|
 
@@ -40,23 +42,29 @@ PRECISIONS = ("auto", "int8", "fp32", "fp16", "bf16")
 SCALES = {"fp16": 64.0, "bf16": 1.0}
 """Scale factor of rows, a power of two, which is exact. The smallest normal number of fp16 is 6e-5,
 large beside the numbers of a row of length 1; with this it lies at 1e-6, and no product of rows
-comes near 65,504, the largest."""
+comes near 65,504, the largest.
+"""
 
 SUM_ERROR = 2.0**-22
-"""Of a float32 sum of n products, n times this at most, as a share of the sum of their sizes. Sums in any
-order err by 2**-24 (N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1); the tensor cores of
-NVIDIA's GPUs cut off what does not fit where they add several products at once (Fasi, Higham, Mikaitis
-and Pranesh 2021, Numerical behavior of NVIDIA tensor cores), which is less than four times as much."""
+"""Of a float32 sum of n products, n times this at most, as a share of the sum of their sizes. Sums
+in any order err by 2**-24 (N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1); the
+tensor cores of NVIDIA's GPUs cut off what does not fit where they add several products at once
+(Fasi, Higham, Mikaitis and Pranesh 2021, Numerical behavior of NVIDIA tensor cores), which is less
+than four times as much.
+"""
 
 SLACK = 4e-6
-"""More than float32 rounds off where products, each below 11, are compared with what they must reach."""
+"""More than float32 rounds off where products, each below 11, are compared with what they must
+reach.
+"""
 
 CANDIDATES_HELD = 1 << 18
 """Maximum number of candidates of a tile in memory, 10 MB."""
 
 COLUMNS = {"cpu": 1024, "cuda": 8192}
-"""Test rows whose products are made at a time: as many as may all be candidates, while lists are empty,
-without filling the memory of either side."""
+"""Test rows whose products are made at a time: as many as may all be candidates, while lists are
+empty, without filling the memory of either side.
+"""
 
 
 @dataclass(frozen=True)
@@ -262,7 +270,7 @@ def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
 class Fp16:
     """The engine of torch's products in 16 bits."""
 
-    stretch = ROWS
+    wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
         """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
@@ -272,7 +280,7 @@ class Fp16:
         self.first = first
         self.block_rows = max(1, CANDIDATES_HELD // COLUMNS[half.kind])
         self._half = half
-        with within_memory(half):
+        with convert_memory_errors(half):
             self._tests = round_tests(rows, sample, half)
 
     def emit(
@@ -288,7 +296,7 @@ class Fp16:
             thresholds = np.clip(thresholds, -4, 4)
         found = find_candidates(self._tests, rows, usable, thresholds)
         while True:
-            with within_memory(self._half):
+            with convert_memory_errors(self._half):
                 tile = next(found, None)
             if tile is None:
                 return
@@ -306,7 +314,7 @@ class Fp16:
 
 
 @contextlib.contextmanager
-def within_memory(half: Half) -> Iterator[None]:
+def convert_memory_errors(half: Half) -> Iterator[None]:
     """Convert out-of-memory errors of the device to a RunError with advice."""
     import torch
 

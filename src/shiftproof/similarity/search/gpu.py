@@ -1,10 +1,10 @@
 """The search on a GPU: 16-bit products exclude most pairs; the rest is decided there in float64.
 
 The bound is that of :mod:`~shiftproof.similarity.search.fp16`. What a GPU makes of it differs: the
-product of a matrix costs little more than writing it, so it is written in 16 bits and read once, for the
-maxima of groups of test rows; ``<n, q'>`` comes in as two more numbers of each row. Products of groups
-that may matter are looked at one by one, their pairs multiplied in float64, and the processor sees only
-those that float64 cannot tell apart: about one a row.
+product of a matrix costs little more than writing it, so it is written in 16 bits and read once,
+for the maxima of groups of test rows; ``<n, q'>`` comes in as two more numbers of each row.
+Products of groups that may matter are looked at one by one, their pairs multiplied in float64, and
+the processor sees only those that float64 cannot tell apart: about one a row.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from shiftproof.similarity.search.fp16 import (
     SUM_ERROR,
     Half,
     HalfTests,
+    convert_memory_errors,
     round_rows,
     round_tests,
-    within_memory,
 )
 from shiftproof.similarity.search.tiles import Candidates
 from shiftproof.similarity.sources import NORM_TOLERANCE
@@ -48,20 +48,20 @@ PRODUCTS = 1 << 28
 PAIRS = 1 << 16
 """Pairs that are multiplied in float64 at a time: 1 GB at a width of 1,024."""
 
-STRETCH = 1 << 14
+BLOCK_ROWS = 1 << 14
 """Training rows of a block: fewer leave a GPU idle while the next product is begun."""
 
-TURNS = 4
+GPU_THREADS = 4
 """Threads with products on the device at a time: enough to keep it busy within its memory."""
 
-FURTHER = 8
+EXTRA_COLUMNS = 8
 """Numbers that are added to a row: those of ``<n, q'>``, and as many as tensor cores want."""
 
 
 class Gpu:
     """The engine of 16-bit products on a GPU; runs on a processor too, for its tests."""
 
-    stretch = STRETCH
+    wide_block_rows = BLOCK_ROWS
 
     def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
         """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
@@ -71,8 +71,8 @@ class Gpu:
         self.first = first
         self.block_rows = max(1, PRODUCTS // 16 // COLUMNS)
         self._half = half
-        self._turns = threading.Semaphore(TURNS)
-        with within_memory(half):
+        self._turns = threading.Semaphore(GPU_THREADS)
+        with convert_memory_errors(half):
             self._tests = place_tests(rows, sample, half)
         # Twice, of the processor's sum and of the device's: N. Higham, Accuracy and Stability, 3.1.
         self._rest = 2 * rows.shape[1] * 2.0**-53 * (1 + NORM_TOLERANCE) ** 2 * 1.01 + 1e-15
@@ -92,7 +92,7 @@ class Gpu:
             with self._turns:
                 found = self._find(rows[here], usable[here], reduction, tally)
                 while True:
-                    with within_memory(self._half):
+                    with convert_memory_errors(self._half):
                         pairs = next(found, None)
                     if pairs is None:
                         break
@@ -150,8 +150,8 @@ class _Tests:
 
     Attributes:
         half: as :func:`~shiftproof.similarity.search.fp16.round_tests` gives it.
-        wide: ``(padded m, width + FURTHER)`` of 16 bits, scaled; the last row is repeated to fill the
-            last group.
+        wide: ``(padded m, width + EXTRA_COLUMNS)`` of 16 bits, scaled; the last row is repeated to
+            fill the last group.
         exact: ``(m, width)`` float32.
         center: ``(width,)`` float64, m.
         largest_known: the largest size of ``<n, q'>``.
@@ -173,7 +173,7 @@ class _Block:
     """Some training rows.
 
     Attributes:
-        wide: ``(n, width + FURTHER)`` of 16 bits, scaled.
+        wide: ``(n, width + EXTRA_COLUMNS)`` of 16 bits, scaled.
         exact: ``(n, width)`` float32.
         known: ``(n,)`` float64, ``<x, m>``.
         error: ``(n,)`` float64, how far off products may be.
@@ -195,7 +195,7 @@ def place_tests(rows: F32, sample: F32, half: Half) -> _Tests:
     known = torch.from_numpy(rounded.known).to(half.device) * half.scale
     high = known.to(half.dtype())
     low = (known - high.double()).to(half.dtype())
-    further = torch.zeros((len(rows), FURTHER), dtype=half.dtype(), device=half.device)
+    further = torch.zeros((len(rows), EXTRA_COLUMNS), dtype=half.dtype(), device=half.device)
     further[:, 0], further[:, 1] = high, low
     wide = torch.cat([rounded.rows, further], dim=1)
     filling = wide[-1:].expand(-len(rows) % GROUP, -1)
@@ -217,12 +217,12 @@ def place_rows(rows: F32, usable: Flags, tests: _Tests) -> _Block:
     import torch
 
     half = tests.half.half
-    exact = _send(rows, half)
+    exact = _copy_to_device(rows, half)
     rounded, lengths, rests = round_rows(exact - tests.half.shift, half)
-    further = torch.zeros((len(rows), FURTHER), dtype=half.dtype(), device=half.device)
+    further = torch.zeros((len(rows), EXTRA_COLUMNS), dtype=half.dtype(), device=half.device)
     further[:, :2] = half.scale
     # Each rounding to float32, of the differences too, is one more than the products.
-    sums = (rows.shape[1] + FURTHER + 4) * SUM_ERROR
+    sums = (rows.shape[1] + EXTRA_COLUMNS + 4) * SUM_ERROR
     error = rests * tests.half.longest + lengths * tests.half.largest_rest
     error = error + sums * (lengths.square() + 2).sqrt() * tests.longest_wide
     written = lengths * tests.half.longest_rounded + tests.largest_known * 1.01
@@ -232,11 +232,11 @@ def place_rows(rows: F32, usable: Flags, tests: _Tests) -> _Block:
         exact=exact,
         known=exact.double() @ tests.center,
         error=error * (1 + 1e-6) + SLACK,
-        usable=_send(usable, half),
+        usable=_copy_to_device(usable, half),
     )
 
 
-def _send(values: F32 | Flags, half: Half) -> torch.Tensor:
+def _copy_to_device(values: F32 | Flags, half: Half) -> torch.Tensor:
     """Bring an array to the device by memory that it reads by itself."""
     import torch
 
@@ -275,7 +275,7 @@ def _list_pairs(
         lowest = floor[:, None].expand(maxima.shape)
     else:
         lowest = (
-            _limits_of_groups(limits, start, maxima.shape[1]) - (block.known + block.error)[:, None]
+            _reduce_limits(limits, start, maxima.shape[1]) - (block.known + block.error)[:, None]
         )
     # The slack is more than rounding to float32 takes away.
     lowest = torch.where(block.usable[:, None], (lowest - SLACK) * scale, torch.inf).float()
@@ -294,8 +294,10 @@ def _list_pairs(
         yield row[place], test[place, member], estimate
 
 
-def _limits_of_groups(limits: torch.Tensor, start: int, groups: int) -> torch.Tensor:
-    """Return the lowest limit of each group ``(1, groups)``, where the last test row fills the last."""
+def _reduce_limits(limits: torch.Tensor, start: int, groups: int) -> torch.Tensor:
+    """Return the lowest limit of each group ``(1, groups)``, where the last test row fills the
+    last.
+    """
     import torch
 
     some = limits[start : start + groups * GROUP]

@@ -10,10 +10,10 @@ and for integer rows X and Q with ``x'R = a X + e`` and ``q'R = b Q + f``
     <x'R, q'R> = a b <X, Q> + <e, q'R> + a <X, f>
 
 The first two terms are computed in float64, ``<X, Q>`` is an integer sum, and by the Cauchy-Schwarz
-inequality each of the three other terms is at most a product of two lengths. These are short if m and n
-are near the means of the two sides and R has their principal directions. R also mixes these directions,
-so that all dimensions have values of similar size and use all 8 bits. The bound includes the rounding of
-``x'R`` and the departure of R from orthonormality in float32.
+inequality each of the three other terms is at most a product of two lengths. These are short if m
+and n are near the means of the two sides and R has their principal directions. R also mixes these
+directions, so that all dimensions have values of similar size and use all 8 bits. The bound
+includes the rounding of ``x'R`` and the departure of R from orthonormality in float32.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
 from shiftproof.similarity.search.float32 import Float32, multiply_floats, pack_panels
-from shiftproof.similarity.search.tiles import EVERY, ROWS, Maxima, ProductTile
+from shiftproof.similarity.search.tiles import ALL_TESTS, ROWS, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
-SMALLEST_STEP = 1e-4
+MIN_STEP = 1e-4
 """Smallest quantization step: finer ones gain nothing, and integer sums must stay below 2**29."""
 
-WIDEST = 16384
+MAX_WIDTH = 16384
 """Largest width: wider rows could overflow the sums."""
 
-SET_ASIDE = 256
-"""One training row in so many may be an outlier that is compared in float32, which allows finer steps."""
+ROWS_PER_OUTLIER = 256
+"""One training row in so many may be an outlier that is compared in float32, which allows finer
+steps.
+"""
 
 OUTLIER = 1.5
 """Minimum ratio of an outlier's values to those of other rows."""
@@ -80,7 +82,7 @@ class Basis:
         _, directions = np.linalg.eigh(spread)
         return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
-    def signs(self, dimensions: int) -> F32 | None:
+    def draw_signs(self, dimensions: int) -> F32 | None:
         """Return the signs ``(width,)`` of a fast R with six additions for each value, or None.
 
         It is possible if all directions are kept, since then any rotation of them is as good.
@@ -92,7 +94,7 @@ class Basis:
         signs: F32 = draws.choice(np.array([-1, 1], dtype=np.float32), width)
         return signs
 
-    def matrix(self, dimensions: int) -> tuple[F32, float]:
+    def make_matrix(self, dimensions: int) -> tuple[F32, float]:
         """Return R ``(width, dimensions)``, and its departure from orthonormality."""
         draws = np.random.Generator(np.random.PCG64(dimensions))
         mixing, _ = np.linalg.qr(draws.standard_normal((dimensions, dimensions)))
@@ -109,7 +111,8 @@ class QuantizedTests:
         kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
         basis: the subtracted means, and the directions.
         dimensions: number of directions.
-        signs: ``(width,)`` float32 if R is that of :func:`~shiftproof.similarity.search.kernels.mix`.
+        signs: ``(width,)`` float32 if R is that of
+            :func:`~shiftproof.similarity.search.kernels.mix`.
         panels: any other R in the layout of
             :func:`~shiftproof.similarity.search.kernels.multiply_floats`.
         defect: departure of R from orthonormality.
@@ -117,15 +120,16 @@ class QuantizedTests:
         whole: ``(groups, 16, padded dimensions)`` int8: the quantized rows in groups.
         packed: the quantized rows in the layout of the tile.
         starts: initial values of the 16-bit sums.
-        corrections: ``(padded count,)`` int64, the contribution of the training rows' offset to each
-            sum.
+        corrections: ``(padded count,)`` int64, the contribution of the training rows' offset to
+            each sum.
         known: ``(count,)`` float64, ``<n, q'>``.
         lengths: ``(count,)`` float64, lengths of ``q'R``.
         outside: ``(count,)`` float64, upper bounds of the lengths outside R.
         largest_error: the largest length of the rounding errors f.
         levels: the largest integer in a quantized training row.
         offset: added to the integers of a training row to make them unsigned.
-        window_limits: ``(windows, 2)`` int64, limits of a training row's squared length in a window.
+        window_limits: ``(windows, 2)`` int64, limits of a training row's squared length in a
+            window.
     """
 
     kind: str
@@ -156,11 +160,11 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     count = len(tests)
     steps = -(-dimensions // (kernels.STEP * kernels.WINDOW)) * kernels.WINDOW
     spans = -(-count // tile.span)
-    signs, defect = basis.signs(dimensions), 0.0
+    signs, defect = basis.draw_signs(dimensions), 0.0
     panels: F32 | None = None
     exact: F64 = np.empty(0)
     if signs is None:
-        matrix, defect = basis.matrix(dimensions)
+        matrix, defect = basis.make_matrix(dimensions)
         panels, exact = pack_panels(np.ascontiguousarray(matrix.T)), matrix.astype(np.float64)
     rows = np.empty((count, dimensions), dtype=np.float32)
     known, squares = np.empty(count), np.empty(count)
@@ -178,7 +182,7 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
             rows[here] = turned
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(rows, largest)
-    step = max(float(largest.max()) / 127, SMALLEST_STEP)
+    step = max(float(largest.max()) / 127, MIN_STEP)
     whole = np.zeros((spans * tile.span, steps * kernels.STEP), dtype=np.int8)
     errors, lengths, whole_lengths = np.empty(count), np.empty(count), np.empty(count)
     kernels.quantize(rows, step, whole, errors, lengths, whole_lengths)
@@ -273,8 +277,8 @@ def multiply(
         thresholds: ``(m,)`` or one for all, taken off each test row's products; None takes nothing.
 
     Returns:
-        The maxima, and the bound: a product lies at most twice that below what they allow. None where
-        no row suits 8 bits.
+        The maxima, and the bound: a product lies at most twice that below what they allow. None
+        where no row suits 8 bits.
     """
     from shiftproof.similarity.search import kernels
 
@@ -313,15 +317,15 @@ def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | 
 
     tile = kernels.TILES[tests.kind]
     count = len(moved)
-    along = _turn(tests, moved)
+    along = _rotate(tests, moved)
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(along, largest)
     there = np.sort(largest[usable])
     if not len(there):
         return None
     most = float(there[-1])
-    usual = float(there[len(there) - 1 - len(there) // SET_ASIDE])
-    step = max((usual if most > OUTLIER * usual else most) / tests.levels, SMALLEST_STEP)
+    usual = float(there[len(there) - 1 - len(there) // ROWS_PER_OUTLIER])
+    step = max((usual if most > OUTLIER * usual else most) / tests.levels, MIN_STEP)
     chosen = usable & (largest <= step * tests.levels * (1 + 1e-6))
     padded = tests.packed.shape[2] * kernels.STEP
     whole = np.zeros((-(-count // tile.rows) * tile.rows, padded), dtype=np.int8)
@@ -334,7 +338,7 @@ def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | 
     return _Rounded(step, whole, chosen, errors, lengths, whole_lengths)
 
 
-def _turn(tests: QuantizedTests, moved: F32) -> F32:
+def _rotate(tests: QuantizedTests, moved: F32) -> F32:
     """Return training rows along the directions."""
     from shiftproof.similarity.search import kernels
 
@@ -411,7 +415,7 @@ _TUNING_TESTS = 2048
 _TUNING_ROWS = 256
 
 
-def tuning_rows(tests: int) -> slice:
+def select_tuning_rows(tests: int) -> slice:
     """Return which of so many test rows :func:`choose_dimensions` looks at."""
     return slice(None, None, -(-tests // _TUNING_TESTS))
 
@@ -423,14 +427,14 @@ def choose_dimensions(
 
     Tries some on a sample of both sides and counts.
 
-    Of the ``thresholds`` ``(m,)`` that products are compared with, those of :func:`tuning_rows`
-    count; None where the largest is looked for. ``train`` is a sample.
+    Of the ``thresholds`` ``(m,)`` that products are compared with, those of
+    :func:`select_tuning_rows` count; None where the largest is looked for. ``train`` is a sample.
     """
     width: int = tests.shape[1]
     sizes: list[int] = sorted(
         {min(width, -(-width * part // 8 // 32) * 32) for part in (3, 4, 5, 6, 8)}
     )
-    some = tuning_rows(len(tests))
+    some = select_tuning_rows(len(tests))
     rows = np.ascontiguousarray(train[:: -(-len(train) // _TUNING_ROWS)])
     usable = np.ones(len(rows), dtype=bool)
     few = np.ascontiguousarray(tests[some])
@@ -439,7 +443,8 @@ def choose_dimensions(
     # How many products lie near the largest hardly depends on how many there are.
     share = 1.0 if thresholds is None else len(tests) / len(few)
     costs: dict[int, float] = {}
-    # From all of them down as long as it becomes faster: each try takes as long as thousands of rows.
+    # From all of them down as long as it becomes faster: each try takes as long as thousands of
+    # rows.
     for size in reversed(sizes):
         products = multiply(quantize_tests(few, basis, kind, size), rows, usable, limits)
         if products is None:
@@ -447,7 +452,7 @@ def choose_dimensions(
         tile, _ = products
         possible = tile.scale * tile.maxima + tile.reach[:, None]
         groups = (possible >= largest[:, None])[tile.chosen].sum() / tile.chosen.sum()
-        turning = 0 if basis.signs(size) is not None else size * width
+        turning = 0 if basis.draw_signs(size) is not None else size * width
         costs[size] = size * len(tests) + turning + share * groups * _GROUP_COST
         if costs[size] > min(costs.values()):
             break
@@ -462,8 +467,8 @@ class Int8:
 
     precision = "int8"
     device = "cpu"
-    block_rows = EVERY
-    stretch = ROWS
+    block_rows = ALL_TESTS
+    wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int, kind: str, sample: F32) -> None:
         """Take test rows, which are rounded when they are first compared.
@@ -488,7 +493,7 @@ class Int8:
         products = None
         # Lists that are not full are not to be sorted out by anything.
         if thresholds is None or not np.isneginf(thresholds).any():
-            tests = self._tests_for(reduction)
+            tests = self._get_tests(reduction)
             products = multiply(tests, rows, usable, thresholds)
         if products is None:
             yield from self._float32.emit(rows, usable, reduction, tally)
@@ -501,8 +506,10 @@ class Int8:
         tally.set_aside += int(left.sum())
         yield from self._float32.emit(rows, left, reduction, tally)
 
-    def _tests_for(self, reduction: Reduction) -> QuantizedTests:
-        """Return the rounded test rows; how they are made depends on the question, not on the block."""
+    def _get_tests(self, reduction: Reduction) -> QuantizedTests:
+        """Return the rounded test rows; how they are made depends on the question, not on the
+        block.
+        """
         with self._lock:
             if self._tests is None:
                 self._tests = self._round_tests(reduction)
@@ -511,11 +518,11 @@ class Int8:
     def _round_tests(self, reduction: Reduction) -> QuantizedTests:
         basis = Basis.of(self.rows, self._sample)
         size = choose_dimensions(
-            self.rows, basis, self._kind, self._sample, self._tuning_limits(reduction)
+            self.rows, basis, self._kind, self._sample, self._estimate_limits(reduction)
         )
         return quantize_tests(self.rows, basis, self._kind, size)
 
-    def _tuning_limits(self, reduction: Reduction) -> F64 | None:
+    def _estimate_limits(self, reduction: Reduction) -> F64 | None:
         """Return what products are compared with, for :func:`choose_dimensions`."""
         if reduction.k:
             return self._estimate_lists(reduction.k)
@@ -528,7 +535,7 @@ class Int8:
 
         The lists themselves depend on which training rows came first.
         """
-        some, count = tuning_rows(len(self.rows)), len(self._sample)
+        some, count = select_tuning_rows(len(self.rows)), len(self._sample)
         few = np.ascontiguousarray(self.rows[some])
         scores = multiply_floats(few, pack_panels(self._sample))[:, :count]
         place = count - min(k, count)

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from shiftproof.types import F32, F64, I8, I32, I64, Flags
 
-EVERY = 1 << 62
+ALL_TESTS = 1 << 62
 """More test rows than there are."""
 
 ROWS = 1024

@@ -1,4 +1,6 @@
-"""What pairs of rows say, one pair after the other: which rows belong together, go, and lie centrally."""
+"""What pairs of rows say, one pair after the other: which rows belong together, go, and lie
+centrally.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from shiftproof.compute.compiled import compiled
 from shiftproof.types import F64, I64, Flags
 
 UNIT = 2.0**30
-"""Similarities are added up in whole numbers, the high ones of 2^-30 and the low ones of 2^-60: then
-the sum does not depend on the order, and loses nothing of a similarity above 1/128."""
+"""Similarities are added up in whole numbers, the high ones of 2^-30 and the low ones of 2^-60:
+then the sum does not depend on the order, and loses nothing of a similarity above 1/128.
+"""
 
 
 @compiled

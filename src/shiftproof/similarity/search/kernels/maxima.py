@@ -152,8 +152,9 @@ def _build_tile(kind: str, arithmetic: str | None = None) -> Any:
     ``(rows, tests, starts, bias, maxima, stride, windows)``: addresses of the training rows
     ``(steps, rows, 4)`` uint8, the test rows ``(steps, width, 4)`` int8, the first values of the
     16-bit sums ``(windows, width, 2)`` int16 (narrow tiles), the first values of all sums
-    ``(width,)`` int32, the first row's maxima ``(lanes,)`` int32; bytes from one row's maxima to the
-    next; and the number of windows. ``arithmetic`` is that of another kind, for the same layout.
+    ``(width,)`` int32, the first row's maxima ``(lanes,)`` int32; bytes from one row's maxima to
+    the next; and the number of windows. ``arithmetic`` is that of another kind, for the same
+    layout.
     """
     tile = TILES[kind]
 
@@ -261,7 +262,9 @@ def _raise_maxima(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> N
 
 
 def _compile(kind: str) -> Callable[[U8, I8, I16, I32, I32], None]:
-    """Return the loop around the tile of one kind: numba keeps no closure over an intrinsic on disk."""
+    """Return the loop around the tile of one kind: numba keeps no closure over an intrinsic on
+    disk.
+    """
     around = {**globals(), "_multiply": _build_tile(kind)}
     loop = FunctionType(_raise_maxima.__code__, around, f"maxima_{kind}")
     loop.__qualname__ = loop.__name__
@@ -272,8 +275,8 @@ MAXIMA = {kind: _compile(kind) for kind in TILES}
 """For each kind of tile: raise the maxima of groups of test rows, for every training row.
 
 ``rows`` ``(panels, steps, rows, 4)`` uint8; ``tests`` ``(spans, tiles, steps, width, 4)`` int8;
-``starts`` ``(spans, tiles, windows, width, 2)`` int16; ``bias`` ``(spans, tiles, width)`` int32, what
-each test row's sum begins with; ``maxima`` ``(panels, rows, spans, lanes)`` int32. Test row
+``starts`` ``(spans, tiles, windows, width, 2)`` int16; ``bias`` ``(spans, tiles, width)`` int32,
+what each test row's sum begins with; ``maxima`` ``(panels, rows, spans, lanes)`` int32. Test row
 ``span * 16 * lanes + member * lanes + lane`` belongs to the maximum ``span, lane``.
 """
 

@@ -59,7 +59,7 @@ def _multiply_bytes(typing_context: Any, first: Any, second: Any, chunks: Any) -
 
 
 def _multiply_pairs(builder: Any) -> Callable[[Any, Any], Any]:
-    """Return what writes the sums of two neighbouring products each, half of the instructions."""
+    """Return what writes the sums of two neighboring products each, half of the instructions."""
     shorts, ints = ir.VectorType(SHORT, 16), ir.VectorType(INT, 8)
     signature = ir.FunctionType(ints, [shorts, shorts])
     multiply = declare(builder.module, signature, "llvm.x86.avx2.pmadd.wd")

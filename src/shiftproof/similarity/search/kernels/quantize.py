@@ -28,8 +28,8 @@ def largest_values(rows: F32, out: F32) -> None:
 def mix(rows: NDArray[Any], signs: F32, out: NDArray[Any]) -> None:
     """Turn rows by the Hadamard matrix of 64, each as 64 parts that lie side by side.
 
-    ``out = rows R`` with ``R = diag(signs) (H / 8 x I)``, whose entries are 0, 1/8 and -1/8; the width is a
-    multiple of 64. Six additions make a number of 64 others.
+    ``out = rows R`` with ``R = diag(signs) (H / 8 x I)``, whose entries are 0, 1/8 and -1/8; the
+    width is a multiple of 64. Six additions make a number of 64 others.
     """
     width = rows.shape[1]
     part = width // 64
