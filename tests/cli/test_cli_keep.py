@@ -174,7 +174,7 @@ def test_tars_that_do_not_fit(folder, keep, keys, told, capsys):
     ("values", "told"),
     [
         (np.zeros(153, bool), "keeps nothing"),
-        (np.ones(3, bool), "is of 3 rows, the embeddings have 153"),
+        (np.ones(3, bool), "has 3 rows, the embeddings have 153"),
         (np.ones(153), "expected one true or false for each row"),
     ],
 )

@@ -202,7 +202,7 @@ def check_sums(train, test, basis, kind, dimensions):
 @pytest.mark.parametrize("dimensions", [1, 32, 50, WIDTH])
 def test_the_8_bit_sum_never_falls_below_the_product(kind, outliers, dimensions):
     train, test = clustered(200, 30, outliers=outliers), clustered(300, 31, outliers=outliers)
-    check_sums(train, test, int8.Basis.of(test, train), kind, dimensions)
+    check_sums(train, test, int8.Basis.compute(test, train), kind, dimensions)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -581,7 +581,7 @@ def test_a_machine_of_a_cluster_fetches_what_the_command_has_fetched(s3, cache, 
         patch.setitem(
             sys.modules, "ray", SimpleNamespace(get=lambda _: pickle.dumps((read_image, photo)))
         )
-        patch.setattr(on_ray, "_kept", {})
+        patch.setattr(on_ray, "_loaded_job", {})
         function, path = on_ray._open_job(sent)
     assert np.array_equal(function(path), np.asarray(Image.open(io.BytesIO(picture(2)))))
 

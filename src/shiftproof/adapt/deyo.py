@@ -1,4 +1,6 @@
-"""DeYO: entropy of answers that depend on the shape of things (Lee et al. 2024, arXiv 2403.07366)."""
+"""DeYO: entropy minimization of answers that depend on object shape (Lee et al. 2024, arXiv
+2403.07366).
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,13 @@ from shiftproof.types import Settings
 
 
 def shuffle_patches(images: torch.Tensor, orders: torch.Tensor, per_side: int) -> torch.Tensor:
-    """Return images whose patches have changed places.
+    """Return images with shuffled patches.
 
     Args:
-        images: ``(N, C, H, W)``. Sides that are no multiple of ``per_side`` are made smaller for it
-            and brought back to their size.
-        orders: ``(N, per_side^2)`` int64: which patch, row by row, comes to each place.
-        per_side: patches along a side.
+        images: ``(N, C, H, W)``. If a side is not a multiple of ``per_side``, the image is shrunk
+            to the next one and resized back.
+        orders: ``(N, per_side^2)`` int64: the index of the patch at each position, row by row.
+        per_side: number of patches along a side.
     """
     count, channels, height, width = images.shape
     size = max(height // per_side, 1) * per_side, max(width // per_side, 1) * per_side
@@ -47,7 +49,7 @@ def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def measure_drops(logits: torch.Tensor, shuffled: torch.Tensor) -> torch.Tensor:
-    """Return ``(N,)``: by how much the probability of the answer drops when patches are shuffled.
+    """Return the drop ``(N,)`` in the probability of the predicted class when patches are shuffled.
 
     The pseudo-label probability difference, PLPD (Lee et al. 2024, eq. 5), from -1 to 1.
     """
@@ -58,33 +60,34 @@ def measure_drops(logits: torch.Tensor, shuffled: torch.Tensor) -> torch.Tensor:
 
 @final
 class DeYO(AffineAdapter):
-    """A classifier that minimizes the entropy of answers which need the shape of the object.
+    """A classifier that minimizes the entropy of answers that depend on the object's shape.
 
-    The images count whose entropy is below ``margin`` log K and whose answer loses more than
-    ``drop`` in probability when the image's patches are shuffled: what color and texture alone
-    decide is left out. Each entropy weighs ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et
-    al. 2024, arXiv 2403.07366, eq. 6 to 8). The order of the patches follows from the number of the
-    batch in the stream. Two forward passes and a backward pass. The published code leaves out the
-    last layers of each architecture by name; here ``layers="first-75%"`` does so of any.
+    Images are used if their entropy is below ``margin`` log K and the probability of their
+    predicted class drops by more than ``drop`` when the image's patches are shuffled, so that
+    answers based on color and texture alone are excluded. Each entropy is weighted by
+    ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et al. 2024, arXiv 2403.07366, eq. 6 to
+    8). The order of the patches depends only on the number of the batch in the stream. Takes two
+    forward passes and a backward pass. The published code excludes the last layers of each
+    architecture by name; here ``layers="first-75%"`` does so for any.
 
-    Differs from the published code: all images are shuffled and run together, not those alone
-    that are reliable, so that the statistics of the batch do not depend on the choice; and the
-    statistics follow a measured prior, ``prior=0`` is the paper's.
+    Differs from the published code: all images are shuffled and run together, not only the reliable
+    ones, so that the batch statistics do not depend on the selection; and the prior of the
+    statistics is measured, ``prior=0`` is the paper's.
 
     Args:
-        model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits of
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that returns logits of
             images.
         margin: share of log K, from 0 to 1.
-        drop: from 0 to 1.
-        patches: along a side of the image, 2 or more.
-        lr: ``"auto"`` is 0.00025 at a batch of 64, in proportion to the batch.
-        momentum: of the SGD, from 0 to below 1.
-        layers: which norm layers learn.
+        drop: minimum drop in probability, from 0 to 1.
+        patches: patches along a side of the image, 1 or more.
+        lr: ``"auto"`` is 0.00025 at a batch size of 64, in proportion to the batch size.
+        momentum: momentum of SGD, from 0 to below 1.
+        layers: the norm layers that are adapted.
         prior: as in ``BatchNorm``.
 
     Raises:
         InputError: an option is out of its range.
-        ModelError: as for ``SelfLearning``; or the inputs are no images ``(N, C, H, W)``.
+        ModelError: as for ``SelfLearning``; or the inputs are not images ``(N, C, H, W)``.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(48), torch.nn.Linear(48, 3))
@@ -155,4 +158,4 @@ class DeYO(AffineAdapter):
 
 
 RELIABLE = 0.4
-"""Share of log K that is E0 in the weights, as in EATA."""
+"""E0 in the weights as a share of log K, as in EATA."""

@@ -219,7 +219,7 @@ def normalize(
 
 
 def _choose_memory_format(values: torch.Tensor) -> torch.memory_format:
-    """Return the memory format of a table with as many dimensions as ``values``."""
+    """Return the channels-last memory format for the number of dimensions of ``values``."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return formats.get(values.ndim, torch.contiguous_format)
 

@@ -92,7 +92,7 @@ class Router(Adapter):
 
     Raises:
         InputError: no expert, two of the same name, or a function that returns no adapter.
-        UnknownNameError: a spec names no adapter, or no option of it.
+        UnknownNameError: a spec with an unknown adapter or option.
         ModelError: the graph is fixed, or the model cannot be copied.
 
     >>> import torch

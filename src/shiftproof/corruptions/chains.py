@@ -1,4 +1,4 @@
-"""Chains: one corruption after the other, each at a severity of its own."""
+"""Chains: several corruptions in sequence, each with its own severity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise: every value is changed by a draw of its own."""
+"""Noise: each value is changed by its own random draw."""
 
 from __future__ import annotations
 

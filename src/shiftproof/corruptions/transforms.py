@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
 from shiftproof.corruptions.checks import CorruptionFunction, check_severity
-from shiftproof.corruptions.pictures import like, to_array
+from shiftproof.corruptions.pictures import convert_like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, find_function
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
@@ -110,7 +110,7 @@ class Corrupt:
         corruption = self.corruptions[int(rng.integers(len(self.corruptions)))]
         severity = self.severities[int(rng.integers(len(self.severities)))]
         result = corrupt(array, corruption, severity=severity, seed=self.seed, key=key)
-        return cast(Picture, like(result, image))
+        return cast(Picture, convert_like(result, image))
 
     def __repr__(self) -> str:
         return (
@@ -186,7 +186,7 @@ class CorruptedDataset:
             key=str(index),
             variant=self.variant,
         )
-        corrupted = like(result, picture)
+        corrupted = convert_like(result, picture)
         return (corrupted, *item[1:]) if isinstance(item, tuple) else corrupted
 
     def __iter__(self) -> Iterator[Any]:

@@ -193,7 +193,7 @@ def circular_motion_blur(
     steps = np.linspace(-1, 1, TURNS)
     weights = np.exp(-2 * steps**2)
     out = np.empty_like(image)
-    kernels.turn_and_average(
+    kernels.average_rotations(
         add_channel_axis(image), amount * steps, weights / weights.sum(), add_channel_axis(out)
     )
     return out

@@ -16,7 +16,7 @@ class Build(Protocol):
     """Builds an untrained network."""
 
     def __call__(self, classes: int | None, channels: int) -> torch.nn.Module:
-        """Return a network for so many classes (None: the library's default) and channels."""
+        """Return a network for a number of classes (None: the library's default) and channels."""
 
 
 @dataclass(frozen=True)

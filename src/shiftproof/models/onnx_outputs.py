@@ -30,13 +30,13 @@ class Output:
     Attributes:
         name: its name.
         width: the length of its rows, or None if it is dynamic or unknown.
-        told: its name and shape, for messages.
+        description: its name and shape, for messages.
         others: number of other possible outputs.
     """
 
     name: str
     width: int | None
-    told: str
+    description: str
     others: int = 0
 
 
@@ -80,12 +80,12 @@ def choose_output(
         if (not entry.shape or len(entry.shape) == 2) and _is_floating(entry)
     ]
     if not fitting:
-        found = ", ".join(_output(entry).told for entry in outputs)
+        found = ", ".join(_output(entry).description for entry in outputs)
         wanted = "vectors (N, width)" if features else "logits (N, K)"
         raise ModelError(f"{path}: expected an output of {wanted}, got {found}.")
     chosen = _narrow(fitting, known, graph, classes=classes, features=features)
     if len(chosen) > 1:
-        found = ", ".join(_output(known[name]).told for name in chosen)
+        found = ", ".join(_output(known[name]).description for name in chosen)
         what = "the vectors" if features else "the logits"
         raise ModelError(
             f"{path} has several outputs that may be {what}: {found}. Say which: "

@@ -97,7 +97,7 @@ class AdaIN:
 
     Raises:
         InputError: no such files.
-        BrokenFileError: a file that is no checkpoint.
+        BrokenFileError: a file that is not a checkpoint.
         ModelError: names or shapes that do not match, or weights that are not finite.
         MissingExtraError: torch is not installed.
     """

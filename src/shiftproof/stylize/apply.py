@@ -39,7 +39,7 @@ def stylize(
         ``(H, W, 3)`` uint8, a new array.
 
     Raises:
-        ImageError: an array that is no color image.
+        ImageError: an array that is not a color image.
         InputError: an alpha outside 0..1.
 
     >>> import numpy as np

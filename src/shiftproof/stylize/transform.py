@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TypeVar, cast
 
-from shiftproof.corruptions.pictures import like, to_array
+from shiftproof.corruptions.pictures import convert_like, to_array
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.stylize.apply import stylize_keyed
@@ -79,7 +79,7 @@ class Stylize:
             alpha=self.alpha,
             engine=self.engine,
         )
-        return cast(Picture, like(result, image))
+        return cast(Picture, convert_like(result, image))
 
     def __repr__(self) -> str:
         return (

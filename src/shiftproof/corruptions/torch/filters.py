@@ -59,7 +59,7 @@ def _make_room(sources: Sequence[Draws], shape: tuple[int, ...]) -> Tensor:
 
 
 def send(values: ArrayLike, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bring numbers of the host to the device, which goes on with its work meanwhile."""
+    """Copy numbers from the host to the device asynchronously."""
     tensor = torch.tensor(np.asarray(values), dtype=dtype)
     if device.type == "cuda":
         tensor = tensor.pin_memory()

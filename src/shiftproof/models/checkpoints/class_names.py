@@ -1,4 +1,4 @@
-"""The names of classes that a training has written beside its weights."""
+"""Class names stored in a checkpoint beside its weights."""
 
 from __future__ import annotations
 

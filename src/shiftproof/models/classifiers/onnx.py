@@ -146,7 +146,7 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     )
     assumed = []
     if options.output is None and module.output.others:
-        assumed.append(f"output {module.output.told} of {module.output.others + 1}")
+        assumed.append(f"output {module.output.description} of {module.output.others + 1}")
     if module.reading != "logits":
         ending = "softmax" if module.reading == "probabilities" else "sigmoid"
         assumed.append(f"the {ending} at the end taken off")

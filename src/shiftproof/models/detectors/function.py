@@ -1,4 +1,4 @@
-"""A detector of one's own: ``python:my_nets:make``."""
+"""Detectors from a user's function: ``python:my_nets:make``."""
 
 from __future__ import annotations
 

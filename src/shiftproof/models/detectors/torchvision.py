@@ -15,7 +15,7 @@ from shiftproof.models.classifiers.torchvision import (
     import_torchvision_models,
     look_up_weights,
 )
-from shiftproof.models.detectors.boxes import run_lengths
+from shiftproof.models.detectors.boxes import encode_mask
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.types import Detections, Image, Settings
 
@@ -80,7 +80,7 @@ class TorchvisionConvention:
         if "masks" in output:
             # The threshold of mask probabilities in torchvision's own evaluation.
             chosen = (output["masks"][:, 0] >= 0.5).detach().cpu().numpy()[kept]
-            masks = [run_lengths(mask) for mask in chosen]
+            masks = [encode_mask(mask) for mask in chosen]
         boxes = output["boxes"].detach().float().cpu().numpy()[kept]
         scores = output["scores"].detach().float().cpu().numpy()[kept]
         return Detections(boxes, scores, classes, masks)

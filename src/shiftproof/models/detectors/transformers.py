@@ -71,8 +71,8 @@ def load_transformers_detector(target: str, options: DetectorOptions) -> LoadedD
     run.
 
     Raises:
-        InputError: a model that takes words is not told what to look for.
-        ModelError: there is no such model, it cannot be downloaded, or it detects nothing.
+        InputError: an open-vocabulary model without class names.
+        ModelError: there is no such model, it cannot be downloaded, or it is not a detector.
         MissingExtraError: transformers is not installed.
     """
     transformers = open_transformers()

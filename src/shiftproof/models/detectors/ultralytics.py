@@ -13,7 +13,7 @@ from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
 from shiftproof.lazy import import_extra
-from shiftproof.models.detectors.boxes import run_lengths
+from shiftproof.models.detectors.boxes import encode_mask
 from shiftproof.models.detectors.by_size import map_groups
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.prompts import make_class_names
@@ -166,7 +166,7 @@ def _read(result: Any) -> Detections:
     boxes = result.boxes
     masks = None
     if result.masks is not None:
-        masks = [run_lengths(mask) for mask in result.masks.data.cpu().numpy() > 0.5]
+        masks = [encode_mask(mask) for mask in result.masks.data.cpu().numpy() > 0.5]
     return Detections(
         boxes.xyxy.float().cpu().numpy(),
         # Half precision may round a score above 1.

@@ -1,4 +1,4 @@
-"""An encoder of one's own: ``python:my_nets:make``."""
+"""Encoders from a user's function: ``python:my_nets:make``."""
 
 from __future__ import annotations
 

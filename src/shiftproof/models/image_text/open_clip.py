@@ -45,10 +45,10 @@ def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
         try:
             return open_clip.create_model(name, pretrained=tag or None)
         except Exception as error:
-            told = download_error(f"open_clip:{target}", f"open_clip:{name}", error)
-            if told is error or target.startswith("local-dir:"):
-                told = ModelError(f"open_clip:{target} cannot be loaded ({reason_of(error)}).")
-            raise told from error
+            reported = download_error(f"open_clip:{target}", f"open_clip:{name}", error)
+            if reported is error or target.startswith("local-dir:"):
+                reported = ModelError(f"open_clip:{target} cannot be loaded ({reason_of(error)}).")
+            raise reported from error
 
 
 def _split(open_clip: Any, target: str, pretrained: bool) -> tuple[str, str]:

@@ -51,7 +51,7 @@ class Prompts:
         return files.fingerprint(word.encode() + b"\0" for word in words)
 
     def settings(self) -> Settings:
-        """Return what tells these sentences from others, as JSON takes it."""
+        """Return the settings that identify these sentences, for JSON."""
         return {
             "classes": len(self.names),
             "templates": len(self.templates),
@@ -122,7 +122,7 @@ def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
 
 
 def _is_path(given: str) -> bool:
-    """Whether a text that names no file was meant to."""
+    """Return whether a text that is not an existing file looks like a file name."""
     return bool(Path(given).suffix) and " " not in given
 
 

@@ -79,8 +79,8 @@ def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
             """Return what the head was computed from, unless it has been trained."""
             weight = self.head.weight.detach()
             same = torch.equal(weight.cpu(), _scale(vectors, model.scale).to(weight.dtype))
-            told = f"{vectors.fingerprint} times {model.scale!r}"
-            return {"head.weight": told} if same else {}
+            identity = f"{vectors.fingerprint} times {model.scale!r}"
+            return {"head.weight": identity} if same else {}
 
     place = next(model.image.parameters()).device
     return ZeroShot().to(place)

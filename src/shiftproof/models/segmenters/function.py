@@ -1,4 +1,4 @@
-"""A segmenter of one's own: ``python:my_nets:segment``."""
+"""Segmenters from a user's function: ``python:my_nets:segment``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that take one tensor of normalized images: torchvision's, and most of one's own."""
+"""Networks that take one tensor of normalized images: torchvision's, and most custom ones."""
 
 from __future__ import annotations
 

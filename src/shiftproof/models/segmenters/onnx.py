@@ -65,16 +65,18 @@ class OnnxSegmentationGraph:
         self.gives_labels = "float" not in str(entry.type) or is_argmax or len(shape) == 3
         known = shape[1] if len(shape) == 4 and not self.gives_labels else None
         self.classes = known
-        told = f"{show_name(self._output)} ({', '.join(str(axis) for axis in entry.shape or ())})"
+        description = (
+            f"{show_name(self._output)} ({', '.join(str(axis) for axis in entry.shape or ())})"
+        )
         is_map = len(shape) == 3 or (len(shape) == 4 and shape[1] in (1, None))
         if shape and not (is_map if self.gives_labels else len(shape) == 4):
             raise ModelError(
                 f"{path}: expected an output of logits (N, K, H, W) or of label maps (N, H, W) or "
-                f"(N, 1, H, W), got {told}."
+                f"(N, 1, H, W), got {description}."
             )
         if known == 1:
             raise ModelError(
-                f"{path}: its output {told} has one channel in floating point, which is neither the "
+                f"{path}: its output {description} has one channel in floating point, which is neither the "
                 "logits of several classes nor a label map; export two classes, or an ArgMax."
             )
 

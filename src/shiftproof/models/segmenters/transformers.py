@@ -62,7 +62,7 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
     the place of the processor, or shown at their size. Code that comes with a network is never run.
 
     Raises:
-        ModelError: there is no such network, it cannot be download, or is for another task.
+        ModelError: there is no such network, it cannot be downloaded, or it is for another task.
         MissingExtraError: transformers is not installed.
     """
     require_torch()

@@ -1,4 +1,4 @@
-"""Float32 products by own compiled loops, each on the calling thread only.
+"""Float32 products by compiled loops, each on the calling thread only.
 
 A linear algebra library would start its own threads in each of ours, unless disabled for the whole
 process; it may be configured to lower precision, which invalidates the bound; and its sums depend
@@ -83,7 +83,7 @@ def pack_panels(columns: F32) -> F32:
 
 
 def multiply_floats(rows: F32, panels: F32) -> F32:
-    """Return the float32 products ``(n, 24 p)`` of rows and panels, on this thread alone."""
+    """Return the float32 products ``(n, 24 p)`` of rows and panels, computed on this thread."""
     from shiftproof.similarity.search import kernels
 
     count = len(rows)

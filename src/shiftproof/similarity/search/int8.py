@@ -37,8 +37,7 @@ MAX_WIDTH = 16384
 """Largest width: wider rows could overflow the sums."""
 
 ROWS_PER_OUTLIER = 256
-"""One training row in so many may be an outlier that is compared in float32, which allows finer
-steps.
+"""One in this many training rows may be an outlier, compared in float32, which allows finer steps.
 """
 
 OUTLIER = 1.5
@@ -71,8 +70,8 @@ class Basis:
     directions: F64
 
     @classmethod
-    def of(cls, tests: F32, train: F32) -> Basis:
-        """Compute the basis from rows of both sides."""
+    def compute(cls, tests: F32, train: F32) -> Basis:
+        """Compute the basis from test rows and training rows."""
         center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
         shift = train.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = np.zeros((tests.shape[1],) * 2)
@@ -83,9 +82,9 @@ class Basis:
         return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
     def draw_signs(self, dimensions: int) -> F32 | None:
-        """Return the signs ``(width,)`` of a fast R with six additions for each value, or None.
+        """Return the signs ``(width,)`` of a fast R with six additions per value, or None.
 
-        It is possible if all directions are kept, since then any rotation of them is as good.
+        It requires that all directions are kept, since then any rotation of them is equally good.
         """
         width = len(self.center)
         if dimensions != width or width % _MIXED:
@@ -153,7 +152,7 @@ class QuantizedTests:
 
 
 def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> QuantizedTests:
-    """Quantize test rows ``(n, width)`` for a kind of tile, along so many directions."""
+    """Quantize test rows ``(n, width)`` for a kind of tile, along ``dimensions`` directions."""
     from shiftproof.similarity.search import kernels
 
     tile = kernels.TILES[kind]
@@ -193,11 +192,11 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     corrections = np.zeros(len(whole), dtype=np.int64)
     window_limits = np.zeros((windows, 2), dtype=np.int64)
     if tile.narrow:
-        # vpmaddubsw clamps the sum of two products to 16 bits: it must not come to that.
+        # vpmaddubsw saturates the sum of two products at 16 bits, which must not happen.
         pairs = np.abs(whole).reshape(len(whole), -1, 2).sum(axis=2, dtype=np.int16)
         levels = offset = min(127, 32767 // (2 * max(int(pairs.max()), 1)))
-        # A window's sum may wrap around on its way if it ends within 16 bits; that it does is
-        # Cauchy's inequality again. The offset's share is taken off before the first step.
+        # A window's partial sums may wrap around if the final one fits in 16 bits, which the
+        # Cauchy-Schwarz inequality ensures. The offset's contribution is subtracted first.
         longest = np.zeros((windows, 2), dtype=np.int64)
         kernels.window_lengths(whole, longest)
         window_limits = 32767**2 // np.maximum(longest, 1)
@@ -218,14 +217,14 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
         panels=panels,
         defect=defect,
         step=step,
-        # What is looked at together lies together.
+        # Rows of a group are contiguous, as they are read together.
         whole=np.ascontiguousarray(grouped).reshape(-1, kernels.MEMBERS, whole.shape[1]),
         packed=np.ascontiguousarray(packed.transpose(0, 1, 3, 2, 4)),
         starts=starts,
         corrections=corrections,
         known=known,
         lengths=lengths,
-        # float64 made these; what it and the last rounding to float32 leave is below 1e-6.
+        # Computed in float64; with the final rounding to float32 the error is below 1e-6.
         outside=_bound_outside(squares, lengths, 1e-6, defect),
         largest_error=float(errors.max()),
         levels=levels,
@@ -235,9 +234,9 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
 
 
 def _bound_outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F64:
-    """Return at least the lengths outside R of rows of squared lengths ``squares``.
+    """Return upper bounds of the lengths outside R of rows with squared lengths ``squares``.
 
-    ``inside`` are the lengths along R, which err by ``error``.
+    ``inside`` are the lengths along R, with errors up to ``error``.
     """
     least = np.maximum(inside - error, 0) ** 2 / (1 + defect)
     lengths: F64 = np.sqrt(np.maximum(squares - least, 0) + 1e-12)
@@ -252,9 +251,9 @@ class _Rounded:
         step: quantization step.
         whole: ``(padded count, padded dimensions)`` int8.
         chosen: ``(n,)`` the rows that suit 8 bits.
-        errors: ``(n,)`` float64, the lengths of what rounding left.
-        lengths: ``(n,)`` float64, of ``x'R``.
-        whole_lengths: ``(n,)`` float64, of the whole rows times the step.
+        errors: ``(n,)`` float64, lengths of the rounding errors.
+        lengths: ``(n,)`` float64, lengths of ``x'R``.
+        whole_lengths: ``(n,)`` float64, lengths of the integer rows times the step.
     """
 
     step: float
@@ -274,11 +273,12 @@ def multiply(
         tests: the test side.
         rows: ``(n, width)`` float32.
         usable: ``(n,)`` bool.
-        thresholds: ``(m,)`` or one for all, taken off each test row's products; None takes nothing.
+        thresholds: ``(m,)`` or one for all, subtracted from each test row's products; None for
+            none.
 
     Returns:
-        The maxima, and the bound: a product lies at most twice that below what they allow. None
-        where no row suits 8 bits.
+            The maxima and the bound: they exceed a product by at most twice the bound. None if no
+            row suits 8 bits.
     """
     from shiftproof.similarity.search import kernels
 
@@ -312,7 +312,7 @@ def multiply(
 
 
 def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | None:
-    """Round training rows, which are off the shift, along the directions; None where none suits."""
+    """Quantize shifted training rows along the directions; None if no row suits 8 bits."""
     from shiftproof.similarity.search import kernels
 
     tile = kernels.TILES[tests.kind]
@@ -351,17 +351,19 @@ def _rotate(tests: QuantizedTests, moved: F32) -> F32:
 
 
 def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F64, float]:
-    """Return each row's part of the bound, and how the two sides share what lies outside R."""
+    """Return each row's part of the bound, and the weight that splits the part outside R between
+    both sides.
+    """
     from shiftproof.similarity.search import kernels
 
     count, width = moved.shape
     squares = np.empty(count)
     kernels.square_lengths(moved, squares)
     full = np.sqrt(squares)
-    # Float32 rounds the differences, and then each of the sums that make a row along R.
+    # Float32 rounding of the differences, and of each sum in the rotation.
     unit, dimensions = 2.0**-24, tests.dimensions
     if tests.signs is not None:
-        # Six additions of 64 numbers: the length of |x| times |H| / 8 is at most 8 that of x.
+        # Six additions per value; the length of |x| times |H| / 8 is at most 8 times that of x.
         rounding = 6 * 8 * 1.01 * unit * full
     else:
         rounding = (
@@ -370,14 +372,14 @@ def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F
     rounding += 2 * unit * (full + 1.1)
     outside = _bound_outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
     longest = float(tests.lengths.max())
-    # Of two lengths that vary, the product is at most a part for the row and one for the test row.
+    # A product of two lengths is at most a term of the row plus a term of the test row.
     balance = float(tests.outside.mean() / max(outside[rounded.chosen].mean(), 1e-9))
     beyond: F64 = (
         rounded.whole_lengths * tests.largest_error
         + rounding * longest
         + tests.defect * full * longest
         + balance / 2 * outside**2
-        # The part outside, and what the differences lost, is met by the test row's whole length.
+        # Rounding of the differences, multiplied by the test row's whole length.
         + 2 * unit * (full + 1.1) * 2.2
     )
     return beyond, balance
@@ -393,7 +395,7 @@ def _find_maxima(tests: QuantizedTests, whole: I8, bias: I32) -> I32:
     packed = np.empty(shape, dtype=np.uint8)
     kernels.pack_rows(whole, tests.offset, packed)
     spans = len(tests.packed)
-    # An odd number of cache lines from row to row, so that rows do not push each other out.
+    # A stride of an odd number of cache lines, so that rows do not evict each other.
     stride = spans + (1 - spans % 2) if tile.lanes == 16 else -(-spans // 4) * 4 + 2
     maxima = np.full((len(packed), tile.rows, stride, tile.lanes), kernels.FAR, dtype=np.int32)
     panels = _CACHED_ROWS // tile.rows
@@ -409,26 +411,25 @@ def _find_maxima(tests: QuantizedTests, whole: I8, bias: I32) -> I32:
 
 
 _GROUP_COST = 400_000
-"""Looking at a group again takes as long as so many 8-bit products."""
+"""Cost of rechecking a group, in 8-bit products."""
 
 _TUNING_TESTS = 2048
 _TUNING_ROWS = 256
 
 
 def select_tuning_rows(tests: int) -> slice:
-    """Return which of so many test rows :func:`choose_dimensions` looks at."""
+    """Return the slice of the test rows that :func:`choose_dimensions` uses."""
     return slice(None, None, -(-tests // _TUNING_TESTS))
 
 
 def choose_dimensions(
     tests: F32, basis: Basis, kind: str, train: F32, thresholds: F64 | None
 ) -> int:
-    """Choose along how many directions to multiply: fewer are faster, and rule out less.
+    """Choose the number of directions: fewer are faster, but exclude fewer pairs.
 
-    Tries some on a sample of both sides and counts.
-
-    Of the ``thresholds`` ``(m,)`` that products are compared with, those of
-    :func:`select_tuning_rows` count; None where the largest is looked for. ``train`` is a sample.
+    Estimates the cost of several numbers on a sample of both sides. ``thresholds`` ``(m,)`` are
+    those of the products, of which the ones of :func:`select_tuning_rows` are used; None if the
+    largest products are searched. ``train`` is a sample.
     """
     width: int = tests.shape[1]
     sizes: list[int] = sorted(
@@ -440,11 +441,10 @@ def choose_dimensions(
     few = np.ascontiguousarray(tests[some])
     limits = None if thresholds is None else thresholds[some]
     largest = (rows @ few.T).max(axis=1) if thresholds is None else np.zeros(len(rows))
-    # How many products lie near the largest hardly depends on how many there are.
+    # The number of products near the largest hardly depends on the number of test rows.
     share = 1.0 if thresholds is None else len(tests) / len(few)
     costs: dict[int, float] = {}
-    # From all of them down as long as it becomes faster: each try takes as long as thousands of
-    # rows.
+    # From all directions down while the cost falls: each try costs as much as thousands of rows.
     for size in reversed(sizes):
         products = multiply(quantize_tests(few, basis, kind, size), rows, usable, limits)
         if products is None:
@@ -452,8 +452,8 @@ def choose_dimensions(
         tile, _ = products
         possible = tile.scale * tile.maxima + tile.reach[:, None]
         groups = (possible >= largest[:, None])[tile.chosen].sum() / tile.chosen.sum()
-        turning = 0 if basis.draw_signs(size) is not None else size * width
-        costs[size] = size * len(tests) + turning + share * groups * _GROUP_COST
+        rotation_cost = 0 if basis.draw_signs(size) is not None else size * width
+        costs[size] = size * len(tests) + rotation_cost + share * groups * _GROUP_COST
         if costs[size] > min(costs.values()):
             break
     return min(costs, key=costs.__getitem__)
@@ -471,11 +471,11 @@ class Int8:
     wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int, kind: str, sample: F32) -> None:
-        """Take test rows, which are rounded when they are first compared.
+        """Create the engine of some test rows, which are quantized at first use.
 
-        ``first`` is the first one's place in the test set, ``kind`` a key of
-        :data:`shiftproof.similarity.search.kernels.TILES`, and ``sample`` are some training rows,
-        to see how they lie.
+        ``first`` is the index of the first one in the test set, ``kind`` a key of
+        :data:`shiftproof.similarity.search.kernels.TILES`, and ``sample`` a sample of training
+        rows.
         """
         self.rows = rows
         self.first = first
@@ -491,7 +491,7 @@ class Int8:
         """Yield the maxima of groups of test rows, and float32 products for the rows without."""
         thresholds = reduction.thresholds
         products = None
-        # Lists that are not full are not to be sorted out by anything.
+        # Nothing can be excluded while lists are not full.
         if thresholds is None or not np.isneginf(thresholds).any():
             tests = self._get_tests(reduction)
             products = multiply(tests, rows, usable, thresholds)
@@ -507,23 +507,21 @@ class Int8:
         yield from self._float32.emit(rows, left, reduction, tally)
 
     def _get_tests(self, reduction: Reduction) -> QuantizedTests:
-        """Return the rounded test rows; how they are made depends on the question, not on the
-        block.
-        """
+        """Return the quantized test rows, which depend on the question but not on the block."""
         with self._lock:
             if self._tests is None:
                 self._tests = self._round_tests(reduction)
             return self._tests
 
     def _round_tests(self, reduction: Reduction) -> QuantizedTests:
-        basis = Basis.of(self.rows, self._sample)
+        basis = Basis.compute(self.rows, self._sample)
         size = choose_dimensions(
             self.rows, basis, self._kind, self._sample, self._estimate_limits(reduction)
         )
         return quantize_tests(self.rows, basis, self._kind, size)
 
     def _estimate_limits(self, reduction: Reduction) -> F64 | None:
-        """Return what products are compared with, for :func:`choose_dimensions`."""
+        """Return the thresholds for :func:`choose_dimensions`."""
         if reduction.k:
             return self._estimate_lists(reduction.k)
         if reduction.thresholds is None or isinstance(reduction.thresholds, np.ndarray):
@@ -531,9 +529,9 @@ class Int8:
         return np.full(len(self.rows), reduction.thresholds) if reduction.thresholds > 0 else None
 
     def _estimate_lists(self, k: int) -> F64:
-        """Return what a list of a test row would reach over the sample, where that is looked at.
+        """Return the k-th largest product of each tuning test row over the sample.
 
-        The lists themselves depend on which training rows came first.
+        The lists themselves would depend on the order of training rows.
         """
         some, count = select_tuning_rows(len(self.rows)), len(self._sample)
         few = np.ascontiguousarray(self.rows[some])
