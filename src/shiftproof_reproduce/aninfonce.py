@@ -86,8 +86,8 @@ class Plan:
         settings: the distributions of latents by name; the temperature is swept in the first.
         methods: methods measured in every setting, with every seed.
         swept: values of 1/τ for InfoNCE in each setting, with the first seed only; the best by the
-        mean R² over latents is repeated with the other seeds. extra: names of settings with methods
-        measured only there.
+            mean R² over latents is repeated with the other seeds.
+        extra: names of settings with methods measured only there.
         seeds: random seeds of the repetitions.
         about: description of latents and encoder.
     """

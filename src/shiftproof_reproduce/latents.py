@@ -39,7 +39,7 @@ class Method:
         start: initial or fixed Λ̂; with ``relative`` a factor of the precision estimated from
             pairs.
         learn: ``"diagonal"`` learns a precision per dimension, ``"one"`` a single one (a learned
-        temperature), ``"none"`` keeps it fixed.
+            temperature), ``"none"`` keeps it fixed.
         relative: whether ``start`` is a factor of the precision of the slow features.
         slow: whether the encoder starts at the slow features instead of at random.
         link: as for ``AnInfoNCE``.

@@ -37,7 +37,7 @@ class EpochGrid:
         every: interval between two evaluations, in epochs.
         batch_size: images per forward pass.
         out: folder for each epoch's run, such as ``epoch-0003``; None saves none.
-        front: prefix of the metrics' names.
+        prefix: prefix of the metrics' names.
     """
 
     data: ImageData

@@ -128,10 +128,10 @@ def choose_part_rows(rows: int, part_rows: int | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Search(Generic[Task]):
-    """What a worker needs for any part.
+    """What a worker needs to compute any part.
 
     Attributes:
-        asked: a question, or what else the function that makes a part is to know.
+        task: a question, or another argument of the function that computes a part.
         train: the training rows; each shard belongs to one part.
         tests: the test sets.
         parts: the shards of each part.

@@ -16,8 +16,8 @@ def load_open_clip_classifier(target: str, options: LoadOptions) -> Loaded:
     Raises:
         UnknownNameError: no such model or tag.
         ModelError: the weights or the tokenizer are not available, the preprocessing is not
-            supported, or the model has no text tower. LabelError, InputError: invalid classes or
-            templates.
+            supported, or the model has no text tower.
+        LabelError, InputError: invalid classes or templates.
         MissingExtraError: open_clip is not installed.
     """
     pretrained = options.pretrained is not False

@@ -34,8 +34,8 @@ def load_transformers(target: str, options: LoadOptions) -> Loaded:
     Raises:
         BrokenFileError: a path that is not a folder.
         ModelError: there is no such model, it cannot be downloaded, it is not a classifier, or its
-        image processor cannot be converted. LabelError, InputError: invalid prompts, or prompts for
-        a model with its own classes.
+            image processor cannot be converted.
+        LabelError, InputError: invalid prompts, or prompts for a model with its own classes.
         MissingExtraError: transformers is not installed.
     """
     transformers = open_transformers()
