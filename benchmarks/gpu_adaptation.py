@@ -28,7 +28,7 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 def measure_steps(setting: Setting, name: str, batch: int, dtype: Any) -> dict[str, Any]:
     """Return what each adapter's step takes, and its ratio to the forward pass."""
-    classifier = make_classifier(setting, name).in_dtype(dtype)
+    classifier = make_classifier(setting, name).with_dtype(dtype)
     side = classifier.preprocess.size[0]
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, device=setting.device)
     forward = setting.milliseconds(lambda: classifier(images))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-FEWEST, MOST = 5, 50
+MIN_PART_ROWS, MOST = 5, 50
 """Repeats of a call."""
 
 
@@ -71,7 +71,7 @@ class Setting:
         self.wait()
         times: list[float] = []
         begun = time.perf_counter()
-        fewest = 1 if self.quick else FEWEST
+        fewest = 1 if self.quick else MIN_PART_ROWS
         while len(times) < fewest or (time.perf_counter() - begun < budget and len(times) < MOST):
             before = time.perf_counter()
             call()

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from shiftproof.corruptions import suite, with_depth
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
-from shiftproof.corruptions.depth import METRES
+from shiftproof.corruptions.depth import METERS
 from shiftproof.report.sheet import TILE, write_sheet
 from shiftproof.types import F32, F64, Image
 
@@ -74,7 +74,7 @@ class Known:
 
     def find(self, image: Image, key: str) -> F32:
         """Return the depth of the scene."""
-        return (look(*image.shape[:2])[1] / METRES).astype(np.float32)
+        return (look(*image.shape[:2])[1] / METERS).astype(np.float32)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from shiftproof.provenance import provenance
 from shiftproof.stylize import AdaIN, DrawnStyles, stylize
-from shiftproof.stylize.drawings import TECHNIQUES, draw_style, technique_of
+from shiftproof.stylize.drawings import TECHNIQUES, draw_style, name_technique
 
 SIZES = {"224x224": (224, 224), "640x480": (640, 480), "2048x1024": (2048, 1024)}
 
@@ -49,14 +49,14 @@ def random_weights(folder: Path) -> AdaIN:
     from shiftproof.stylize.adain import (
         DECODER_NAMES,
         ENCODER_NAMES,
-        decoder_shapes,
-        encoder_shapes,
+        list_decoder_shapes,
+        list_encoder_shapes,
     )
 
     torch.manual_seed(0)
     for name, expected in (
-        (ENCODER_NAMES[0], encoder_shapes),
-        (DECODER_NAMES[0], decoder_shapes),
+        (ENCODER_NAMES[0], list_encoder_shapes),
+        (DECODER_NAMES[0], list_decoder_shapes),
     ):
         state = {key: 0.02 * torch.randn(shape) for key, shape in expected().items()}
         torch.save(state, folder / name)
@@ -124,7 +124,7 @@ def draw_sheet(path: Path) -> None:
     tiles = [draw_style(number)[:192, :192] for number in range(len(TECHNIQUES))]
     rows = [np.concatenate(tiles[at : at + 5], axis=1) for at in range(0, len(tiles), 5)]
     Image.fromarray(np.concatenate(rows)).save(path, quality=85)
-    print(", ".join(technique_of(number) for number in range(len(TECHNIQUES))))
+    print(", ".join(name_technique(number) for number in range(len(TECHNIQUES))))
 
 
 def main() -> None:

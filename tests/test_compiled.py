@@ -5,7 +5,7 @@ import gc
 import numba
 import pytest
 
-from shiftproof.compute.compiled import spare_garbage
+from shiftproof.compute.compiled import pause_garbage_collection
 
 
 def add_up(count):
@@ -28,21 +28,21 @@ def test_compiling_collects_no_garbage():
         return compile_loop(signature)
 
     loop.compile = watch
-    assert spare_garbage(loop)(5) == 10
+    assert pause_garbage_collection(loop)(5) == 10
     assert collects == [False]
     assert gc.isenabled()
 
 
 def test_garbage_is_collected_again_after_code_that_cannot_be_compiled():
     with pytest.raises(numba.TypingError):
-        spare_garbage(numba.njit(add_text))(1)
+        pause_garbage_collection(numba.njit(add_text))(1)
     assert gc.isenabled()
 
 
 def test_garbage_that_was_not_collected_before_is_not_collected_after():
     gc.disable()
     try:
-        assert spare_garbage(numba.njit(add_up))(4) == 6
+        assert pause_garbage_collection(numba.njit(add_up))(4) == 6
         assert not gc.isenabled()
     finally:
         gc.enable()

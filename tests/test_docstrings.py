@@ -48,7 +48,7 @@ WITH_EXAMPLES = {
     "shiftproof.report.svg.figures",
     "shiftproof_reproduce.published",
     "shiftproof_reproduce.result",
-    "shiftproof_reproduce.spelling",
+    "shiftproof_reproduce.formatting",
     "shiftproof_reproduce.train_test_paper",
     "shiftproof_reproduce.training",
     "shiftproof.rng",

@@ -111,7 +111,7 @@ def test_a_callers_own_limit_comes_before_the_variable(monkeypatch):
         results = map_ordered(sleep_at_three, [3], context=None, workers=1)
         with pytest.raises(RunError, match=r"in 0\.5 s \(3\).* set --timeout"):
             next(results)
-    assert engine._item_seconds() == 3600
+    assert engine._read_time_limit() == 3600
 
 
 def test_a_timeout_of_the_functions_own_comes_out():
@@ -141,7 +141,7 @@ def test_a_worker_with_too_little_memory_is_told(context, item):
 
 def test_workers_that_do_not_start_are_told(monkeypatch):
     monkeypatch.setattr(engine, "START_SECONDS", 0.1)
-    with pytest.raises(RunError, match=r"No worker process was there after 0\.1 s"):
+    with pytest.raises(RunError, match=r"No worker process started within 0\.1 s"):
         next(map_ordered(square, [1], context=Slow(60), workers=1))
 
 

@@ -31,7 +31,7 @@ def _workers_find_the_tests_helpers():
     with pytest.MonkeyPatch.context() as patch:
         places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         patch.setenv("PYTHONPATH", os.pathsep.join(places))
-        for name, value in on_ray._QUIET.items():
+        for name, value in on_ray._ENVIRONMENT.items():
             patch.setenv(name, value)
         yield
 
@@ -174,7 +174,9 @@ def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_p
 
     grid_run = importlib.import_module("shiftproof.bench.grid_run")
     monkeypatch.setattr(grid_run, "warn_about_settings", hide)
-    with pytest.raises(RunError, match="a machine of the cluster, does not see the images: blue/0"):
+    with pytest.raises(
+        RunError, match="a machine of the cluster, cannot access the images: blue/0"
+    ):
         VERBS["bench"](photos, tmp_path / "run", on_cluster)
     assert not list((tmp_path / "run").rglob("*.parquet"))
 
@@ -183,14 +185,14 @@ def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_p
 
 
 def test_a_shard_that_kills_every_worker_is_named():
-    with pytest.raises(RunError, match=r"Shard 3 took its worker down 3 times.*unexpectedly\.$"):
-        on_ray._result(ray_that_raises(OSError("The worker died unexpectedly.\nMore.")), None, 3)
+    with pytest.raises(RunError, match=r"Shard 3 crashed its worker 3 times.*unexpectedly\.$"):
+        on_ray._get_part(ray_that_raises(OSError("The worker died unexpectedly.\nMore.")), None, 3)
 
 
 def test_a_part_outlives_the_object_store():
     store = np.arange(6)
     ray = SimpleNamespace(get=lambda _: {"values": store[2:]})
-    [(name, part)] = on_ray._result(ray, None, 0).items()
+    [(name, part)] = on_ray._get_part(ray, None, 0).items()
     store[:] = 0  # as when its memory is unmapped
     assert (name, part.tolist(), part.base) == ("values", [2, 3, 4, 5], None)
 
@@ -200,7 +202,7 @@ def test_a_machine_without_the_package_is_told_from_a_fault_of_the_work():
     error = KeyError()
     error.cause = lacking
     with pytest.raises(RunError, match=r"of the cluster has no shiftproof\. Install shiftproof"):
-        on_ray._result(ray_that_raises(error), None, 0)
+        on_ray._get_part(ray_that_raises(error), None, 0)
 
 
 def ray_that_raises(error):
@@ -216,7 +218,7 @@ def ray_that_raises(error):
 def test_another_version_on_a_machine_is_refused():
     reference = SimpleNamespace(hex=lambda: "of this test")
     with pytest.raises(RunError, match=r"was started with 0\.0\.1\. Install the same version"):
-        on_ray._compute(on_ray._Sent([reference], "", "0.0.1"), 0)
+        on_ray._compute(on_ray._SentJob([reference], "", "0.0.1"), 0)
 
 
 def test_a_ray_that_does_not_start_is_tried_again():
@@ -248,20 +250,20 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(address):
 def test_more_gpus_than_the_cluster_has_are_refused():
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0, "GPU": 1.0})
     on_ray._check_gpus(ray, 0.5)
-    with pytest.raises(InputError, match="asks for 2 GPUs, and the cluster has 1 in all"):
+    with pytest.raises(InputError, match="requests 2 GPUs, and the cluster has 1 in all"):
         on_ray._check_gpus(ray, 2)
 
 
 def test_tasks_at_a_time_follow_the_machines_that_are_there():
     there = {"CPU": 2.0}
     ray = SimpleNamespace(cluster_resources=lambda: there)
-    assert on_ray._window(ray, Ray()) == 2
+    assert on_ray._count_tasks(ray, Ray()) == 2
     there |= {"CPU": 6.0, "GPU": 2.0}
-    assert on_ray._window(ray, Ray()) == 6
-    assert on_ray._window(ray, Ray(gpus=0.5)) == 4
-    assert on_ray._window(ray, Ray(workers=3)) == 3
+    assert on_ray._count_tasks(ray, Ray()) == 6
+    assert on_ray._count_tasks(ray, Ray(gpus=0.5)) == 4
+    assert on_ray._count_tasks(ray, Ray(workers=3)) == 3
     # More would wait for each other's GPUs.
-    assert on_ray._window(ray, Ray(workers=3, gpus=1)) == 2
+    assert on_ray._count_tasks(ray, Ray(workers=3, gpus=1)) == 2
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):

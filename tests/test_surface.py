@@ -50,7 +50,7 @@ SURFACE = {
     "shiftproof.corruptions": {
         "COMMON", "CORRUPTIONS", "EXTRA", "GROUPS", "HOLDOUT", "SUITES", "Corrupt", "CorruptTargets",
         "CorruptedDataset", "Corruption", "CorruptionFunction", "DepthFolder", "Suite", "chain",
-        "corrupt", "corrupt_batch", "corrupt_video", "frost_with", "function_of", "scale", "suite",
+        "corrupt", "corrupt_batch", "corrupt_video", "frost_with", "find_function", "scale", "suite",
         "with_depth",
     },
     "shiftproof.corruptions.torch": {"corrupt_tensor"},
@@ -151,7 +151,7 @@ SURFACE = {
         "reproduce",
     },
     "shiftproof.stylize": {
-        "AdaIN", "Chosen", "DrawnStyles", "Engine", "Paintings", "Styles", "Stylize",
+        "AdaIN", "ChosenStyle", "DrawnStyles", "Engine", "Paintings", "Styles", "Stylize",
         "choose_style", "estimate_stylized", "export_stylized", "free", "open_styles", "stylize",
         "stylize_keyed",
     },

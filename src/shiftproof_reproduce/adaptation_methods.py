@@ -1,4 +1,4 @@
-"""Every adaptation method under every protocol, on networks with three kinds of norm and a CLIP."""
+"""All adaptation methods under all protocols, on networks with three kinds of norm and a CLIP."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from shiftproof_reproduce.adaptation_sources import (
     open_network,
     open_source,
 )
-from shiftproof_reproduce.adaptation_tables import Compared, Place, make_findings, make_tables
+from shiftproof_reproduce.adaptation_tables import ComparisonRuns, Place, make_findings, make_tables
+from shiftproof_reproduce.formatting import list_corruptions
 from shiftproof_reproduce.measured import Measured
 from shiftproof_reproduce.result import Result, to_json
 from shiftproof_reproduce.seconds import Seconds
 from shiftproof_reproduce.small import SCALE
-from shiftproof_reproduce.spelling import list_corruptions
 
-FILE = "images.json"
-"""Beside corrupted images: what they are of."""
+ABOUT_FILE = "images.json"
+"""File that describes a folder of corrupted images."""
 
 
 def reproduce(
@@ -43,22 +43,22 @@ def reproduce(
     plan: Plan | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train the networks, measure every method under every protocol, and return what comes of it.
+    """Train the networks, measure every method under every protocol, and return the results.
 
-    Whatever is in ``out`` is resumed: trainings by the epoch, runs by the cell. Each run is of one
-    method under one protocol, so that a method may be added later.
+    Resumes an interrupted experiment in ``out``: trainings by epoch, runs by cell. Each run has one
+    method and one protocol, so that methods can be added later.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
-        InputError: there is no Fashion-MNIST, or fonts are missing.
+        InputError: Fashion-MNIST or fonts are missing.
         MissingExtraError: open_clip is not installed.
-        RunError: a network is not good enough.
+        RunError: the clean error of a network is too high.
     """
     plan = plan or Plan()
     comparison = Comparison(out, plan, data, show_progress)
     comparison.measure()
-    return comparison.tell()
+    return comparison.make_result()
 
 
 @dataclass(eq=False)
@@ -67,11 +67,11 @@ class Comparison:
 
     Attributes:
         out: the folder.
-        plan: how much is measured.
-        fashion: the folder of Fashion-MNIST, None where Debian puts it.
+        plan: the size of the experiment.
+        fashion: the folder of Fashion-MNIST; None for that of the Debian package.
         show_progress: None shows it on a terminal only.
-        found: the runs that are done, by place, stream and method.
-        chosen: what was best on the hold-out, by place and method.
+        found: the finished runs, by place, stream and method.
+        chosen: the best setting on the hold-out, by place and method.
         clean: the clean errors of the networks.
     """
 
@@ -88,7 +88,7 @@ class Comparison:
         self.seconds = Seconds(make_folder(self.out))
 
     def measure(self) -> None:
-        """Do all runs, or read those that are done."""
+        """Measure all runs, or read finished ones."""
         for data in self.plan.data:
             with self.seconds.count(f"images of {data}"):
                 source = open_source(data, self.fashion, self.plan.training)
@@ -127,7 +127,7 @@ class Comparison:
                     )  # fmt: skip
 
     def _choose(self, place: Place, classifier: Classifier, images: Path, method: Method) -> str:
-        """Return what of a method's tries has the least error on the hold-out; the first of several."""
+        """Return the setting with the lowest error on the hold-out, ties to the first."""
         stream = self.plan.streams[-1 if method.alone else 0]
         errors = {}
         for tried in method.tries:
@@ -149,7 +149,7 @@ class Comparison:
         *,
         holdout: bool = False,
     ) -> Measured:
-        """Measure one method under one protocol, or read what is there."""
+        """Measure one method under one protocol, or read the finished run."""
         name = folder.partition("=")[0]
         model = classifier if spec is None else make_adapter(spec, classifier)
         run = benchmark.run(
@@ -168,7 +168,7 @@ class Comparison:
         return Measured(run)
 
     def _corrupt(self, source: Source) -> Path:
-        """Write the corrupted test images as MNIST-C has them, once for all networks."""
+        """Write the corrupted test images in the layout of MNIST-C, once for all networks."""
         plan = self.plan
         folder = make_folder(self.out / "images" / source.name)
         about = {
@@ -176,7 +176,7 @@ class Comparison:
             "corruptions": [*plan.corruptions, *plan.holdout],
             "images": max(stream.images for stream in plan.streams),
         }  # fmt: skip
-        if (folder / FILE).is_file() and read_json(folder / FILE) == about:
+        if (folder / ABOUT_FILE).is_file() and read_json(folder / ABOUT_FILE) == about:
             return folder
         for name, images in _corrupt_each(source, plan, self.show_progress):
             labels = source.draw_test(len(images))
@@ -185,14 +185,14 @@ class Comparison:
                 folder / name / "test_labels.npy",
                 np.array([sample.label for sample in labels.samples], np.int64),
             )
-        write_json(folder / FILE, about)
+        write_json(folder / ABOUT_FILE, about)
         return folder
 
-    # ------------------------------------------------------------ what it comes to
+    # ------------------------------------------------------------ the result
 
-    def tell(self) -> Result:
-        """Return the result of all that was measured."""
-        compared = Compared(self.plan, self.found)
+    def make_result(self) -> Result:
+        """Return the result."""
+        compared = ComparisonRuns(self.plan, self.found)
         plan = to_json(dataclasses.replace(self.plan, methods=(), left_out={}))
         plan["left_out"] = {f"{data}-{net}": why for (data, net), why in self.plan.left_out.items()}
         del plan["methods"]
@@ -206,11 +206,11 @@ class Comparison:
                 f"the {len(self.plan.corruptions)} corruptions at severity {self.plan.severity}. Of "
                 "each method the same number of settings was tried on the hold-out corruptions "
                 f"({list_corruptions(self.plan.holdout)}), and the best one taken for all protocols."
-                f"{_tell_left_out(self.plan)}"
+                f"{_describe_left_out(self.plan)}"
             ),
             settings={
                 "data": dict(self.prints),
-                "clean_errors": _by_place(self.clean),
+                "clean_errors": _key_by_place(self.clean),
                 "corruptions": SCALE,
                 "plan": plan,
                 "methods": to_json(list(self.plan.methods)),
@@ -226,8 +226,8 @@ class Comparison:
         )
 
 
-def _tell_left_out(plan: Plan) -> str:
-    """Say which networks are not compared, and why."""
+def _describe_left_out(plan: Plan) -> str:
+    """Return sentences on which networks are not compared, and why."""
     return "".join(
         f" {NET_TITLES[net]}, is not compared on {data}: {why}."
         for (data, net), why in plan.left_out.items()
@@ -235,7 +235,7 @@ def _tell_left_out(plan: Plan) -> str:
     )
 
 
-def _by_place(values: Mapping[Place, float]) -> Settings:
+def _key_by_place(values: Mapping[Place, float]) -> Settings:
     return {f"{place.data}-{place.net}": value for place, value in values.items()}
 
 

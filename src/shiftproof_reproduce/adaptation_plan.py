@@ -1,4 +1,4 @@
-"""What the comparison of adaptation methods measures: methods, protocols and sizes, as data."""
+"""The plan of the comparison of adaptation methods: methods, protocols and sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shiftproof_reproduce.adaptation_sources import DataName, NetName, Training
 
 ALL: tuple[NetName, ...] = ("resnet", "groupnorm", "vit", "clip")
 BATCH_NORM: tuple[NetName, ...] = ("resnet", "clip")
-"""The networks that have it."""
+"""The networks with batch norm."""
 
 
 LEFT_OUT: dict[tuple[DataName, NetName], str] = {
@@ -22,13 +22,13 @@ LEFT_OUT: dict[tuple[DataName, NetName], str] = {
 """Networks that are not compared on a dataset, and why."""
 
 SOURCE = "source"
-"""The network as it is, which stands in the tables beside the methods."""
+"""Name of the unadapted network in runs and tables."""
 
 RATES = ("0.01", "0.05", "0.25")
-"""Of SGD at a batch of the first protocol's size; of other batches in proportion."""
+"""Learning rates of SGD at the first protocol's batch size; in proportion for other sizes."""
 
 ADAM_RATES = ("0.0001", "0.0005", "0.002")
-"""Of methods whose steps do not depend on the size of the batch."""
+"""Learning rates of methods whose steps do not depend on the batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,14 @@ class Method:
     """A row of the comparison.
 
     Attributes:
-        name: of its folders.
-        title: what tables call it.
-        spec: what ``make_adapter`` takes, with ``{}`` where what is tried stands.
-        tries: tried on the hold-out corruptions, as many as of every other method; one where it is the
-            default that is measured.
-        nets: that it is for.
-        by_batch: what is tried is a rate in proportion to the batch.
-        alone: whether it answers each image by itself, so that one protocol tells all.
+        name: name of its folders.
+        title: title in tables.
+        spec: spec for ``make_adapter``, with ``{}`` for the tried value.
+        tries: values tried on the hold-out corruptions, the same number for every method; a single
+            one for a default.
+        nets: the networks it supports.
+        by_batch: whether the tried value is a rate in proportion to the batch size.
+        alone: whether it predicts each image independently, so that one protocol suffices.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Method:
     alone: bool = False
 
     def fill(self, tried: str, *, batch: int, usual: int) -> str:
-        """Return the spec with what is tried; rates are of the usual batch."""
+        """Return the spec with the tried value; rates are for the usual batch size."""
         if not self.by_batch:
             return self.spec.format(tried)
         return self.spec.format(f"{float(tried) * batch / usual:.6g}")
 
 
-# What several rows share: what is tried, and for which networks.
+# Common tries and networks of several rows.
 _with_rates = functools.partial(Method, tries=RATES, by_batch=True)
 _with_adam = functools.partial(Method, tries=ADAM_RATES)
 _batch_norm = functools.partial(Method, spec="batchnorm:prior={}", nets=BATCH_NORM)
@@ -120,19 +120,19 @@ METHODS: tuple[Method, ...] = (
         alone=True,
     ),
 )
-"""The rows. One more is one entry here: cells that are measured already stay."""
+"""The rows. To add one, add an entry: finished cells are reused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A column of the comparison: how the images come.
+    """A column of the comparison: the order of the images.
 
     Attributes:
-        name: of its folders.
-        title: what tables call it.
-        protocol: what ``parse_protocol`` takes.
-        batch: images of a batch.
-        images: of each corruption.
+        name: name of its folders.
+        title: title in tables.
+        protocol: spec for ``parse_protocol``.
+        batch: images per batch.
+        images: images of each corruption.
     """
 
     name: str
@@ -151,15 +151,16 @@ STREAMS: tuple[Stream, ...] = (
     Stream(name="small", title="batches of 4", batch=4, images=128),
     Stream(name="single", title="single images", batch=1, images=64),
 )
-"""The columns; the first has the batch that rates are of, and is that of the hold-out."""
+"""The columns; the first has the usual batch size, and is used for the hold-out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured. The defaults are the small scale; tests take less.
+    """The size of the experiment. The defaults are the small scale; tests use smaller ones.
 
-    ``good_enough`` is the clean error that a network must be below, by dataset. ``severity`` is that
-    of all corrupted images. ``left_out`` says which networks are not compared on a dataset, and why.
+    ``good_enough`` is the upper limit of a network's clean error, by dataset. ``severity`` is that
+    of all corrupted images. ``left_out`` are the networks that are not compared on a dataset, and
+    why.
     """
 
     training: Training = dataclasses.field(default_factory=Training)
@@ -187,9 +188,11 @@ class Plan:
         return [data for data in self.data if (data, net) not in self.left_out]
 
     def list_methods(self, net: NetName) -> list[Method]:
-        """Return the methods that are for a network."""
+        """Return the methods that support a network."""
         return [method for method in self.methods if net in method.nets]
 
     def is_measured(self, method: Method, stream: Stream) -> bool:
-        """Whether a cell is measured: of what answers images by themselves the last column alone."""
+        """Return whether a cell is measured: methods that predict images independently only in the
+        last column.
+        """
         return not method.alone or stream == self.streams[-1]

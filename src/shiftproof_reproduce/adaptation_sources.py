@@ -41,11 +41,11 @@ NET_TITLES: dict[NetName, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What decides the weights, beside the images: AdamW on the cross-entropy.
+    """Training settings: AdamW on the cross-entropy.
 
-    The learning rate rises to ``peak_rate`` over the first ``warm_up`` of all steps and falls to 0;
-    that of transformers to ``transformer_rate``. Each batch is moved by up to two pixels. ``train``
-    images of Fashion-MNIST are shown, and ``per_class`` glyphs of each class.
+    The learning rate rises to ``peak_rate`` (of transformers ``transformer_rate``) over the first
+    ``warm_up`` of all steps and falls to 0. Each batch is shifted by up to two pixels. Trains on
+    ``train`` images of Fashion-MNIST, or on ``per_class`` glyphs per class.
     """
 
     epochs: int = 12
@@ -59,7 +59,7 @@ class Training:
     seed: int = 0
 
     def choose_rate(self, net: NetName) -> Training:
-        """Return it with the rate of a network as ``peak_rate``."""
+        """Return the settings with a network's rate as ``peak_rate``."""
         is_transformer = net in ("vit", "clip")
         return replace(self, peak_rate=self.transformer_rate) if is_transformer else self
 
@@ -81,7 +81,7 @@ class Source:
         return fingerprint(array.tobytes() for array in arrays)
 
     def draw_test(self, count: int) -> ImageArrays:
-        """Return ``count`` test images drawn by chance, of the classes about the same number each."""
+        """Return ``count`` random test images."""
         order = generator(0, "test subset").permutation(len(self.test_images))[:count]
         return ImageArrays(
             list(self.test_images[order]),
@@ -95,10 +95,10 @@ class Source:
 def open_source(name: DataName, folder: str | Path | None, training: Training) -> Source:
     """Read Fashion-MNIST, with two black pixels around each image, or render the glyphs.
 
-    ``folder`` is that of Fashion-MNIST; None looks where Debian puts it.
+    ``folder`` is that of Fashion-MNIST; None uses that of the Debian package.
 
     Raises:
-        InputError: there is no Fashion-MNIST, or fonts are missing.
+        InputError: Fashion-MNIST or fonts are missing.
     """
     if name == "glyphs":
         made = glyphs.load(training.per_class, 4)
@@ -110,14 +110,14 @@ def open_source(name: DataName, folder: str | Path | None, training: Training) -
     return Source(
         name,
         fashion.CLASSES,
-        _as_color(read.train_images[chosen]),
+        _to_color(read.train_images[chosen]),
         read.train_labels[chosen].astype(np.int64),
-        _as_color(read.test_images),
+        _to_color(read.test_images),
         read.test_labels.astype(np.int64),
     )
 
 
-def _as_color(gray: NDArray[np.uint8]) -> Images:
+def _to_color(gray: NDArray[np.uint8]) -> Images:
     margin = (norm_networks.SIDE - fashion.SIDE) // 2
     padded = np.pad(gray, ((0, 0), (margin, margin), (margin, margin)))
     return np.repeat(padded[..., None], 3, axis=3)
@@ -132,12 +132,13 @@ def open_network(
     good_enough: float,
     show_progress: bool | None = None,
 ) -> tuple[Classifier, float]:
-    """Train a network, or take the one that is there, and return it with its clean error.
+    """Train a network, or load a trained one, and return it with its clean error.
 
-    ``folder`` holds its weights and checkpoints; ``good_enough`` is above the clean error.
+    ``folder`` has its weights and checkpoints; ``good_enough`` is the upper limit of the clean
+    error.
 
     Raises:
-        RunError: it is not good enough.
+        RunError: the clean error is too high.
         MissingExtraError: "clip" without open_clip.
     """
     classifier = _train(net, source, folder, training, show_progress=show_progress)
@@ -200,7 +201,7 @@ def _train(
 def draw_batches(
     source: Source, training: Training, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield inputs and labels, in an order and with moves that depend on seed and epoch alone."""
+    """Yield inputs and labels; order and shifts depend only on seed and epoch."""
     import torch
 
     random = generator(training.seed, "batches", str(epoch))

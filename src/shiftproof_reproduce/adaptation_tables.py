@@ -1,4 +1,4 @@
-"""The tables and findings of the comparison of adaptation methods, and the advice that follows."""
+"""Tables, findings and recommendations of the comparison of adaptation methods."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shiftproof_reproduce.adaptation_plan import SOURCE, Method, Plan, Stream
 from shiftproof_reproduce.adaptation_sources import DATA_TITLES, NET_TITLES, DataName, NetName
 from shiftproof_reproduce.measured import Measured, Shares
 from shiftproof_reproduce.result import Finding, Table, Value
-from shiftproof_reproduce.verdicts import GUARDED, at_most, below, judge
+from shiftproof_reproduce.verdicts import MAX_GUARDED_RISE, at_most, below, judge
 
-HARMLESS = 0.01
-"""How far above the source a method that is advised may end on clean images: a point."""
+MAX_CLEAN_RISE = 0.01
+"""Maximum increase of the clean error over the source of a recommended method: a point."""
 
 
 class Place(NamedTuple):
@@ -28,14 +28,14 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
-    """All runs of a comparison: by dataset and network, stream, and method."""
+class ComparisonRuns:
+    """All runs of a comparison, by dataset and network, stream, and method."""
 
     plan: Plan
     found: Mapping[tuple[Place, str, str], Measured]
 
     def has(self, data: DataName, net: NetName, stream: str, method: str) -> bool:
-        """Whether a cell of the comparison is there."""
+        """Return whether a method was measured."""
         return (Place(data, net), stream, method) in self.found
 
     def wrong(
@@ -46,11 +46,13 @@ class Compared:
         method: str,
         cells: Sequence[Cell] | None = None,
     ) -> Shares:
-        """Return for each image the share of the corruptions (or ``cells``) in which it is wrong."""
+        """Return for each image the share of the corruptions (or ``cells``) with a wrong
+        prediction.
+        """
         return self.found[Place(data, net), stream, method].wrong(method, cells)
 
     def error(self, data: DataName, net: NetName, stream: str, method: str) -> Value:
-        """Return the mean error over the corruptions; None where it was not measured."""
+        """Return the mean error over the corruptions; None if it was not measured."""
         if not self.has(data, net, stream, method):
             return None
         return bootstrap_mean(self.wrong(data, net, stream, method))
@@ -64,7 +66,9 @@ class Compared:
         against: str = SOURCE,
         cells: Sequence[Cell] | None = None,
     ) -> Value:
-        """Return the error minus that of another method on the same images; None as ``error``."""
+        """Return the error minus that of another method on the same images; None if not
+        measured.
+        """
         if not all(self.has(data, net, stream, each) for each in (method, against)):
             return None
         own, other = (self.wrong(data, net, stream, each, cells) for each in (method, against))
@@ -83,8 +87,8 @@ class Compared:
         return bootstrap_mean(np.concatenate(parts))
 
 
-def make_tables(compared: Compared) -> list[Table]:
-    """Return the advice first, then the errors and changes of each network on each dataset."""
+def make_tables(compared: ComparisonRuns) -> list[Table]:
+    """Return the recommendations, then the errors and changes of each network on each dataset."""
     plan = compared.plan
     tables = [advise(compared)]
     for net in plan.nets:
@@ -92,11 +96,11 @@ def make_tables(compared: Compared) -> list[Table]:
     return [*tables, compare_worst(compared), compare_worst(compared, [CLEAN])]
 
 
-def advise(compared: Compared) -> Table:
+def advise(compared: ComparisonRuns) -> Table:
     """Return, for each network and protocol, the method with the lowest error and what it changes.
 
-    Methods that end more than a point above the source on clean images are passed over; where none
-    lowers the error, the source is taken.
+    Methods that end more than a point above the source on clean images are excluded; if none lowers
+    the error, the source is recommended.
     """
     plan = compared.plan
     rows, values = [], []
@@ -107,7 +111,7 @@ def advise(compared: Compared) -> Table:
             rows.append(f"{NET_TITLES[net]}; {stream.title}: {title}")
             values.append(
                 [
-                    *(_change_of(compared, data, net, stream, best) for data in plan.data),
+                    *(_compute_change(compared, data, net, stream, best) for data in plan.data),
                     None
                     if best is None
                     else compared.pool_change(net, stream.name, best.name, [CLEAN]),
@@ -126,14 +130,14 @@ def advise(compared: Compared) -> Table:
     )
 
 
-def _change_of(
-    compared: Compared, data: DataName, net: NetName, stream: Stream, best: Method | None
+def _compute_change(
+    compared: ComparisonRuns, data: DataName, net: NetName, stream: Stream, best: Method | None
 ) -> Value:
     return None if best is None else compared.change(data, net, stream.name, best.name)
 
 
-def find_best(compared: Compared, net: NetName, stream: Stream) -> Method | None:
-    """Return the method that is advised for a network and a protocol; None for the source."""
+def find_best(compared: ComparisonRuns, net: NetName, stream: Stream) -> Method | None:
+    """Return the recommended method for a network and a protocol; None for the source."""
     harmless = []
     for method in compared.plan.list_methods(net):
         change = compared.pool_change(net, stream.name, method.name)
@@ -141,15 +145,17 @@ def find_best(compared: Compared, net: NetName, stream: Stream) -> Method | None
         if (
             change is not None
             and clean is not None
-            and clean.value <= HARMLESS
+            and clean.value <= MAX_CLEAN_RISE
             and change.value < 0
         ):
             harmless.append((change.value, method))
     return min(harmless, key=lambda pair: pair[0])[1] if harmless else None
 
 
-def compare(compared: Compared, data: DataName, net: NetName) -> Table:
-    """Return the changes against the source, by method and protocol; the source's errors above them."""
+def compare(compared: ComparisonRuns, data: DataName, net: NetName) -> Table:
+    """Return the changes against the source by method and protocol, with the source's errors in the
+    note.
+    """
     plan = compared.plan
     methods = plan.list_methods(net)
     source: list[Value] = [compared.error(data, net, s.name, SOURCE) for s in plan.streams]
@@ -169,8 +175,8 @@ def compare(compared: Compared, data: DataName, net: NetName) -> Table:
     )
 
 
-def compare_worst(compared: Compared, cells: Sequence[Cell] | None = None) -> Table:
-    """Return for each method the change where it does worst: over all protocols and datasets.
+def compare_worst(compared: ComparisonRuns, cells: Sequence[Cell] | None = None) -> Table:
+    """Return the worst change of each method over all protocols and datasets.
 
     ``cells`` is ``[CLEAN]``, or None for the corrupted ones.
     """
@@ -189,16 +195,16 @@ def compare_worst(compared: Compared, cells: Sequence[Cell] | None = None) -> Ta
 
 
 def find_worst(
-    compared: Compared, net: NetName, method: Method, cells: Sequence[Cell] | None = None
+    compared: ComparisonRuns, net: NetName, method: Method, cells: Sequence[Cell] | None = None
 ) -> Value:
-    """Return the largest change over protocols and datasets; None where there is none."""
+    """Return the largest change over protocols and datasets; None if nothing was measured."""
     changes = [
         compared.change(data, net, stream.name, method.name, cells=cells)
         for data in compared.plan.data
         for stream in compared.plan.streams
     ]
-    there = [change for change in changes if change is not None]
-    return max(there, key=lambda change: change.value) if there else None
+    available = [change for change in changes if change is not None]
+    return max(available, key=lambda change: change.value) if available else None
 
 
 # ---------------------------------------------------------------- findings
@@ -206,7 +212,7 @@ def find_worst(
 
 @dataclass(frozen=True)
 class Claim:
-    """A published claim that one method ends below another: where, and who says so."""
+    """A published claim that one method has a lower error than another."""
 
     name: str
     text: str
@@ -219,7 +225,7 @@ class Claim:
 
 
 PLAIN: tuple[NetName, ...] = ("resnet", "groupnorm", "vit")
-"""The networks that are no CLIP."""
+"""The networks other than CLIP."""
 
 CLAIMS: tuple[Claim, ...] = (
     Claim("rpl-many", "RPL ends below ENT with many classes", "Rusak et al. 2022",
@@ -254,11 +260,11 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("clipartt", "CLIPArTT ends below ENT", "Hakim et al. 2024",
           "clipartt", "ent", "online", ("clip",)),
 )  # fmt: skip
-"""What the papers claim of one method beside another, where it can be asked here."""
+"""The papers' claims that can be tested here."""
 
 
-def make_findings(compared: Compared) -> list[Finding]:
-    """Hold the papers' claims against what was measured, and the guard against what it promises."""
+def make_findings(compared: ComparisonRuns) -> list[Finding]:
+    """Judge the papers' claims, and those of the guard, by the results."""
     found = []
     for claim in CLAIMS:
         for net in claim.nets:
@@ -280,8 +286,10 @@ def _judge_claim(claim: Claim, data: DataName, net: NetName, change: Interval) -
     )
 
 
-def _judge_guard(compared: Compared) -> list[Finding]:
-    """How far above the source the guarded learner and the router end at worst, on each network."""
+def _judge_guard(compared: ComparisonRuns) -> list[Finding]:
+    """Judge how far above the source the guarded method and the router end at worst, on each
+    network.
+    """
     guards = [each for each in compared.plan.methods if each.spec.startswith(("guard+", "router"))]
     return [
         judge(
@@ -291,7 +299,7 @@ def _judge_guard(compared: Compared) -> list[Finding]:
             find_worst(compared, net, method),
             "at worst {} points",
             holds=at_most,
-            limit=GUARDED,
+            limit=MAX_GUARDED_RISE,
         )
         for method in guards
         for net in compared.plan.nets

@@ -1,4 +1,4 @@
-"""AnInfoNCE (Rusak et al. 2025, arXiv 2407.00143): latents and precision recovered, where InfoNCE fails."""
+"""AnInfoNCE (Rusak et al. 2025, arXiv 2407.00143): recovering latents where InfoNCE fails."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from shiftproof.io import make_folder
 from shiftproof.metrics import Interval, interval_over_seeds
 from shiftproof.runs import provenance
 from shiftproof.types import Settings
-from shiftproof_reproduce.latents import Method, Recovered, Setting, recover, space_evenly
+from shiftproof_reproduce.latents import Method, Recovery, Setting, recover, space_geometrically
 from shiftproof_reproduce.result import Finding, Result, Table, Value, point, slug, to_json
 from shiftproof_reproduce.verdicts import above, below, judge
 
 PAPER = "Rusak et al. 2025"
 
 RECOVERED = 0.95
-"""R² from which a latent counts as recovered, and below which as lost in part."""
+"""R² at or above which a latent counts as recovered, and below which as partly lost."""
 
 INTERVALS = (
     "“yes” and “no” where the whole 95 % interval is to that side of the line, “undecided” where it "
@@ -34,8 +34,9 @@ INTERVALS = (
 )
 
 ANISOTROPIC = Method(name="AnInfoNCE", start=1.0, relative=True, link="exp", negatives="other")
-"""What is recommended: encoder and Λ̂ start at slow features, Λ̂ moves by factors, and negatives come
-from the other view."""
+"""The recommended method: encoder and Λ̂ start at slow features, Λ̂ is learned in log space, and
+negatives come from the other view.
+"""
 
 BOTH = dataclasses.replace(ANISOTROPIC, name="AnInfoNCE, both views' negatives", negatives="both")
 """With the published choice of negatives."""
@@ -43,7 +44,7 @@ BOTH = dataclasses.replace(ANISOTROPIC, name="AnInfoNCE, both views' negatives",
 KNOWN = dataclasses.replace(
     ANISOTROPIC, name="AnInfoNCE, on the latents themselves", start=10.0, relative=False, known=True
 )
-"""Without an encoder, Λ̂ says what the loss alone makes of Λ."""
+"""Without an encoder: Λ̂ shows the effect of the loss alone."""
 
 KNOWN_BOTH = dataclasses.replace(
     KNOWN, name="AnInfoNCE, on the latents, both views' negatives", negatives="both"
@@ -52,14 +53,14 @@ KNOWN_BOTH = dataclasses.replace(
 RANDOM = dataclasses.replace(
     ANISOTROPIC, name="AnInfoNCE, random start", relative=False, slow=False
 )
-"""The encoder starts at random, and all Λ̂ at 1."""
+"""The encoder starts at random, and Λ̂ at 1 in all dimensions."""
 
 PUBLISHED = Method(
     name="AnInfoNCE, random start, softplus", start=0.7, negatives="both", slow=False
 )
-"""As published: Λ̂ by softplus from where it starts there, and learned slowly."""
+"""As published: Λ̂ by softplus from the published start, and learned slowly."""
 
-LEARNT = Method(name="InfoNCE, learnt temperature", start=1.0, learn="one", negatives="both")
+LEARNED = Method(name="InfoNCE, learnt temperature", start=1.0, learn="one", negatives="both")
 
 ENSEMBLE = dataclasses.replace(
     RANDOM, name="AnInfoNCE, random start, losses from 1 and 10", copies=2, ratio=10.0
@@ -69,7 +70,7 @@ HARD = dataclasses.replace(ANISOTROPIC, name="AnInfoNCE, hard negatives", hard=2
 
 
 def fix_temperature(inverse_temperature: float) -> Method:
-    """Return InfoNCE at a temperature that stays."""
+    """Return InfoNCE with a fixed temperature."""
     return Method(
         name=f"InfoNCE, 1/τ = {inverse_temperature:g}", start=inverse_temperature, learn="none"
     )
@@ -77,17 +78,18 @@ def fix_temperature(inverse_temperature: float) -> Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured. ``small()`` and ``medium()`` give the two scales; tests take less.
+    """The size of the experiment. ``small()`` and ``medium()`` return the two scales; tests use
+    smaller ones.
 
     Args:
-        scale: its name.
-        settings: what is drawn, by name; the first is where the temperature is swept.
-        methods: measured in every setting, with every seed.
-        swept: values of 1/τ for InfoNCE, in each setting, with the first seed alone; the best of
-            them, by the mean R² over latents, is repeated with the others.
-        extra: methods measured in one setting each, by its name.
-        seeds: of the repetitions.
-        about: what is drawn and learned, in a sentence.
+        scale: name of the scale.
+        settings: the distributions of latents by name; the temperature is swept in the first.
+        methods: methods measured in every setting, with every seed.
+        swept: values of 1/τ for InfoNCE in each setting, with the first seed only; the best by the
+            mean R² over latents is repeated with the other seeds.
+        extra: names of settings with methods measured only there.
+        seeds: random seeds of the repetitions.
+        about: description of latents and encoder.
     """
 
     scale: str
@@ -100,7 +102,7 @@ class Plan:
 
 
 def small() -> Plan:
-    """Return the small scale: five latents, some minutes on one core."""
+    """Return the small scale: five latents, a few minutes on one core."""
     training = train.Training(
         steps=800, rate=3e-3, loss_rate=1e-2, warm_up=0.02, cool_down=0.5, check_every=200,
         watch="least",
@@ -108,7 +110,7 @@ def small() -> Plan:
     bimodal = Setting(precision=(25.0, 25.0, 25.0, 5.0, 5.0), training=training, batch=256)
     spread = dataclasses.replace(
         bimodal,
-        precision=space_evenly(1.0, 1000.0, 5),
+        precision=space_geometrically(1.0, 1000.0, 5),
         training=dataclasses.replace(training, steps=1000),
     )
     return Plan(
@@ -122,7 +124,9 @@ def small() -> Plan:
 
 
 def medium() -> Plan:
-    """Return the medium scale: ten latents as in the published logs, and what goes beyond; an hour."""
+    """Return the medium scale: ten latents as in the published logs, and further settings; an
+    hour.
+    """
     training = train.Training(
         steps=8000, rate=6e-3, loss_rate=1e-2, warm_up=0.02, cool_down=0.8, check_every=1000,
         watch="least",
@@ -137,10 +141,14 @@ def medium() -> Plan:
         settings={
             "25 and 5": bimodal,
             "5 to 25": dataclasses.replace(bimodal, precision=linear),
-            "5 latents, 1 to 10": dataclasses.replace(five, precision=space_evenly(1.0, 10.0, 5)),
-            "5 latents, 1 to 100": dataclasses.replace(five, precision=space_evenly(1.0, 100.0, 5)),
+            "5 latents, 1 to 10": dataclasses.replace(
+                five, precision=space_geometrically(1.0, 10.0, 5)
+            ),
+            "5 latents, 1 to 100": dataclasses.replace(
+                five, precision=space_geometrically(1.0, 100.0, 5)
+            ),
             "5 latents, 1 to 1,000": dataclasses.replace(
-                five, precision=space_evenly(1.0, 1000.0, 5)
+                five, precision=space_geometrically(1.0, 1000.0, 5)
             ),
         },
         methods=(ANISOTROPIC,),
@@ -151,7 +159,7 @@ def medium() -> Plan:
             ("25 and 5", KNOWN_BOTH),
             ("5 to 25", BOTH),
             ("5 latents, 1 to 100", HARD),
-            ("5 latents, 1 to 1,000", LEARNT),
+            ("5 latents, 1 to 1,000", LEARNED),
             ("5 latents, 1 to 1,000", RANDOM),
             ("5 latents, 1 to 1,000", PUBLISHED),
             ("5 latents, 1 to 1,000", ENSEMBLE),
@@ -160,21 +168,21 @@ def medium() -> Plan:
     )
 
 
-Runs = dict[tuple[str, str], list[Recovered]]
-"""By setting and method, one per seed."""
+Runs = dict[tuple[str, str], list[Recovery]]
+"""Results by setting and method, one per seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """All runs, the swept ones apart, and which InfoNCE is the best of each setting."""
+    """All runs, those of the temperature sweep separately, and the best InfoNCE of each setting."""
 
     runs: Runs
-    swept: dict[tuple[str, float], Recovered]
+    swept: dict[tuple[str, float], Recovery]
     best: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def of(self, setting: str, method: str) -> list[Recovered]:
-        """Return the runs of a method; none where it was not measured."""
+    def get_runs(self, setting: str, method: str) -> list[Recovery]:
+        """Return the runs of a method; empty if it was not measured."""
         return self.runs.get((setting, method), [])
 
 
@@ -186,13 +194,13 @@ def reproduce(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train encoders on pairs of known latents, and return what they recover.
+    """Train encoders on pairs of known latents, and return how well they recover the latents.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
         InputError: ``data`` is given.
-        RunMismatchError: ``out`` is of a run with other settings.
+        RunMismatchError: ``out`` belongs to a run with other settings.
     """
     if data is not None:
         raise InputError("aninfonce draws its own data: leave out --data.")
@@ -204,7 +212,7 @@ def reproduce(
         recipe="aninfonce",
         scale=plan.scale,
         title=f"AnInfoNCE at {plan.scale} scale",
-        about=tell(plan),
+        about=describe_experiment(plan),
         settings=list_settings(plan),
         provenance=provenance("cpu", used),
         tables=make_tables(measured, plan),
@@ -221,12 +229,12 @@ def reproduce_medium(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """As ``reproduce``, at the medium scale."""
+    """Run :func:`reproduce` at the medium scale."""
     return reproduce(out, data=data, plan=medium(), workers=workers, show_progress=show_progress)
 
 
-def tell(plan: Plan) -> str:
-    """Say what was done."""
+def describe_experiment(plan: Plan) -> str:
+    """Return a description of the experiment."""
     first = next(iter(plan.settings.values()))
     return (
         f"{plan.about} vary within a pair with a precision λ each and are mixed by a random "
@@ -239,7 +247,7 @@ def tell(plan: Plan) -> str:
 
 
 def list_settings(plan: Plan) -> Settings:
-    """Return all that decides the numbers, as JSON takes it."""
+    """Return the settings that determine the results, for JSON."""
     everything = to_json(plan)
     names = ("settings", "methods", "extra", "swept", "seeds")
     return {name: everything[name] for name in names}
@@ -262,7 +270,7 @@ def measure(
 ) -> Measured:
     """Train all encoders of a plan, or resume from the checkpoints in ``folder``.
 
-    Each of ``workers`` processes trains one encoder at a time; 0 does it in this one.
+    Each of ``workers`` processes trains one encoder at a time; 0 trains in this process.
     """
     swept = [fix_temperature(value) for value in plan.swept]
     wanted = [
@@ -306,8 +314,8 @@ def _train(
     folder: Path,
     workers: int,
     show_progress: bool | None,
-) -> dict[_Repetition, Recovered]:
-    found: dict[_Repetition, Recovered] = {}
+) -> dict[_Repetition, Recovery]:
+    found: dict[_Repetition, Recovery] = {}
     results = map_ordered(
         _recover_one, wanted, context=(plan, folder), workers=min(workers, len(wanted))
     )
@@ -321,8 +329,8 @@ def _train(
     return found
 
 
-def _recover_one(context: tuple[Plan, Path], one: _Repetition) -> Recovered:
-    """Runs in a worker: one training."""
+def _recover_one(context: tuple[Plan, Path], one: _Repetition) -> Recovery:
+    """Train one encoder; runs in a worker."""
     plan, folder = context
     path = (
         folder
@@ -332,7 +340,7 @@ def _recover_one(context: tuple[Plan, Path], one: _Repetition) -> Recovered:
 
 
 def to_file_name(text: str) -> str:
-    """Return a title as the name of a file."""
+    """Convert a title to a file name."""
     return slug(text.replace("1/τ = ", "at "))
 
 
@@ -340,7 +348,7 @@ def to_file_name(text: str) -> str:
 
 
 def make_tables(measured: Measured, plan: Plan) -> list[Table]:
-    """Return the tables, the first of them what was recovered."""
+    """Return the tables."""
     shown = [compare_methods(measured, plan)]
     shown += [compare_latents(measured, plan, name) for name in plan.settings]
     if plan.swept:
@@ -350,7 +358,7 @@ def make_tables(measured: Measured, plan: Plan) -> list[Table]:
     return shown
 
 
-_SCORES: dict[str, Callable[[Recovered], float]] = {
+_SCORES: dict[str, Callable[[Recovery], float]] = {
     "R²": lambda run: run.mean,
     "R² of the worst": lambda run: run.least,
     "MCC": lambda run: run.mcc,
@@ -422,32 +430,32 @@ PUBLISHED_LOGS = {
     "25 and 5": {"R²": 0.997, "Λ̂ at the lowest λ": 5.5, "Λ̂ at the highest λ": 23.1},
     "5 to 25": {"R²": 0.998, "MCC": 0.990, "Λ̂ at the lowest λ": 5.9, "Λ̂ at the highest λ": 24.2},
 }
-"""The last lines of the training logs published with the paper, ten latents, 100,000 steps."""
+"""The final values of the training logs published with the paper: ten latents, 100,000 steps."""
 
 
 _ENDS = {"25 and 5": (range(5, 10), range(5)), "5 to 25": (range(1), range(9, 10))}
-"""The latents of the lowest and of the highest λ."""
+"""Indices of the latents with the lowest and with the highest λ."""
 
 
-def _average_precision(run: Recovered, latents: Sequence[int]) -> float:
+def _average_precision(run: Recovery, latents: Sequence[int]) -> float:
     return sum(run.precision[k] for k in latents) / len(latents)
 
 
 def compare_published(measured: Measured) -> Table:
-    """Return the figures of the published logs with ours below them."""
+    """Return the values of the published logs and of these runs."""
     columns = ["R²", "MCC", "Λ̂ at the lowest λ", "Λ̂ at the highest λ"]
     rows: dict[str, list[Value]] = {}
     for setting, logged in PUBLISHED_LOGS.items():
         rows[f"{setting}: published log"] = [point(logged.get(name)) for name in columns]
         low, high = _ENDS[setting]
-        scores: list[Callable[[Recovered], float]] = [
+        scores: list[Callable[[Recovery], float]] = [
             lambda run: run.mean,
             lambda run: run.mcc,
             functools.partial(_average_precision, latents=low),
             functools.partial(_average_precision, latents=high),
         ]
         for method in (BOTH.name, ANISOTROPIC.name):
-            runs = measured.of(setting, method)
+            runs = measured.get_runs(setting, method)
             if runs:
                 rows[f"{setting}: {method}"] = [average(runs, score) for score in scores]
     return Table(
@@ -464,7 +472,7 @@ def compare_published(measured: Measured) -> Table:
     )
 
 
-def average(runs: Sequence[Recovered], score: Callable[[Recovered], float]) -> Interval:
+def average(runs: Sequence[Recovery], score: Callable[[Recovery], float]) -> Interval:
     """Return the mean of a score over repetitions, with its interval."""
     return interval_over_seeds([score(run) for run in runs])
 
@@ -478,13 +486,13 @@ def _average_latents(scores: Sequence[Sequence[float]]) -> list[Value]:
 
 
 def make_findings(measured: Measured, plan: Plan) -> list[Finding]:
-    """Hold the paper's claims against what was measured."""
+    """Judge the paper's claims by the results."""
     found: list[Finding] = []
     for name, setting in plan.settings.items():
-        if measured.of(name, ANISOTROPIC.name):
+        if measured.get_runs(name, ANISOTROPIC.name):
             found += _judge_setting(measured, name, setting)
     for name, method in plan.extra:
-        if measured.of(name, ANISOTROPIC.name) and measured.of(name, method.name):
+        if measured.get_runs(name, ANISOTROPIC.name) and measured.get_runs(name, method.name):
             extra = _judge_extra(measured, plan, name, method)
             found += [] if extra is None else [extra]
     return found
@@ -494,8 +502,8 @@ _judge = functools.partial(judge, unit="score")
 
 
 def _judge_setting(measured: Measured, name: str, setting: Setting) -> list[Finding]:
-    """Hold AnInfoNCE against the truth, and against InfoNCE at its best."""
-    runs, file_name = measured.of(name, ANISOTROPIC.name), to_file_name(name)
+    """Compare AnInfoNCE with the true latents and with InfoNCE at its best temperature."""
+    runs, file_name = measured.get_runs(name, ANISOTROPIC.name), to_file_name(name)
     found = [
         _judge(
             f"all-{file_name}",
@@ -519,7 +527,7 @@ def _judge_setting(measured: Measured, name: str, setting: Setting) -> list[Find
     best = measured.best.get(name)
     if best is None:
         return found
-    others = measured.of(name, best)
+    others = measured.get_runs(name, best)
     found.append(
         _judge(
             f"ahead-{file_name}",
@@ -545,10 +553,10 @@ def _judge_setting(measured: Measured, name: str, setting: Setting) -> list[Find
 
 
 def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> Finding | None:
-    """Hold a method that is measured in one setting against what it is there to show."""
-    runs, file_name = measured.of(name, method.name), to_file_name(name)
+    """Judge the claim that a method measured in one setting tests."""
+    runs, file_name = measured.get_runs(name, method.name), to_file_name(name)
     deviate = functools.partial(_deviate, true=plan.settings[name].precision)
-    known, alone = measured.of(name, KNOWN.name), measured.of(name, RANDOM.name)
+    known, alone = measured.get_runs(name, KNOWN.name), measured.get_runs(name, RANDOM.name)
     if method == KNOWN_BOTH and known:
         return _judge(
             f"bias-{file_name}",
@@ -571,11 +579,11 @@ def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> F
             holds=below,
             limit=0.05,
         )
-    if method in (LEARNT, PUBLISHED, RANDOM):
+    if method in (LEARNED, PUBLISHED, RANDOM):
         return _judge(
             f"lost-{to_file_name(method.name)}-{file_name}",
             f"{method.name} loses a latent in part (R² below {RECOVERED}), λ {name}",
-            PAPER if method == LEARNT else "shiftproof",
+            PAPER if method == LEARNED else "shiftproof",
             average(runs, lambda run: run.least),
             "the worst at {}",
             holds=below,
@@ -591,7 +599,7 @@ def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> F
             holds=above,
         )
     if method == HARD:
-        plain = measured.of(name, ANISOTROPIC.name)
+        plain = measured.get_runs(name, ANISOTROPIC.name)
         return _judge(
             f"hard-{file_name}",
             f"Negatives drawn around the anchor with a λ of {method.hard:g} lower Λ̂, as what "
@@ -604,14 +612,14 @@ def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> F
     return None
 
 
-def _deviate(run: Recovered, true: Sequence[float]) -> float:
-    """Return the mean deviation of Λ̂, as a share of λ."""
+def _deviate(run: Recovery, true: Sequence[float]) -> float:
+    """Return the mean absolute deviation of Λ̂ relative to λ."""
     pairs = zip(run.precision, true, strict=True)
     return sum(abs(found / value - 1) for found, value in pairs) / len(true)
 
 
 def _compare_paired(
-    these: Sequence[Recovered], those: Sequence[Recovered], score: Callable[[Recovered], float]
+    these: Sequence[Recovery], those: Sequence[Recovery], score: Callable[[Recovery], float]
 ) -> Interval:
     """Return the mean difference of a score over the same repetitions, with its interval."""
     pairs = zip(these, those, strict=True)

@@ -14,6 +14,7 @@ from shiftproof.bench import SOURCE
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.metrics import Interval, bootstrap_mean
 from shiftproof.types import CLEAN
+from shiftproof_reproduce.formatting import format_figure, list_corruptions
 from shiftproof_reproduce.measured import (
     Measured,
     compare_corruptions,
@@ -23,20 +24,19 @@ from shiftproof_reproduce.measured import (
 )
 from shiftproof_reproduce.result import Drawing, Finding, Result, Table, Value
 from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, make_result, prepare
-from shiftproof_reproduce.spelling import list_corruptions, spell
 from shiftproof_reproduce.training import Training
-from shiftproof_reproduce.verdicts import GUARDED, above, at_most, below, judge
+from shiftproof_reproduce.verdicts import MAX_GUARDED_RISE, above, at_most, below, judge
 
 PAPER = "Schneider et al. 2020"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured. The defaults are the small scale; tests take less.
+    """The size of the experiment. The defaults are the small scale; tests use smaller ones.
 
     ``priors`` are the N and ``sizes`` the n of the table of N against n, which is measured at
-    ``severity`` alone: with ``few_images`` where n is below ``few``, else with ``size_images`` or n,
-    whichever is more. A stream sorted by label comes in batches of ``sorted_size``.
+    ``severity`` only: with ``few_images`` if n is below ``few``, else with the larger of
+    ``size_images`` and n. A stream sorted by label has batches of ``sorted_size``.
     """
 
     training: Training = dataclasses.field(default_factory=Training)
@@ -57,14 +57,14 @@ class Plan:
     size_images: int = 512
     sorted_size: int = 32
 
-    def images_for(self, size: int) -> int:
-        """Return how many images are shown in batches of ``size``."""
+    def count_images(self, size: int) -> int:
+        """Return the number of images for batches of ``size``."""
         return self.few_images if size < self.few else max(size, self.size_images)
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """All that was measured: over the grid, on the hold-out by n, at one severity by n, the traps."""
+    """All runs: the grid, the hold-out by n, one severity by n, and the traps."""
 
     grid: Measured
     whole: Measured
@@ -84,19 +84,19 @@ VARIANTS = {
     "first": ("N = 0, first four layers", "batchnorm:prior=0,layers=first-4"),
     "last": ("N = 0, last three layers", "batchnorm:prior=0,layers=last-3"),
 }
-"""The models of the grid: what the tables call them, and their adapters."""
+"""The models of the grid: titles in tables, and adapters."""
 
-TRAPPED = {
+TRAP_MODELS = {
     "bn-0": ("N = 0", "batchnorm:prior=0"),
     "guard": ("N = 0, guarded", "guard+batchnorm:prior=0"),
     "bn-16": ("N = 16", "batchnorm:prior=16"),
     "bn-auto": ("N measured", "batchnorm:prior=layerwise"),
 }
-"""The models that are shown what goes wrong."""
+"""The models that are measured in the traps."""
 
 
 def list_titles(models: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Return what the tables call the source and some models."""
+    """Return the titles of the source and the models."""
     return {SOURCE: "source", **{name: title for name, (title, _) in models.items()}}
 
 
@@ -112,13 +112,13 @@ def reproduce(
     plan: Plan | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train a network on Fashion-MNIST, adapt its batch norm, and return what comes of it.
+    """Train a network on Fashion-MNIST, adapt its batch norm, and return the results.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
-        InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
-        RunError: the network is not good enough.
+        InputError: Fashion-MNIST is missing, or ``out`` belongs to a run with other settings.
+        RunError: the network's clean error is too high.
     """
     plan = plan or Plan()
     bench = prepare(out, data, plan, show_progress=show_progress)
@@ -138,8 +138,8 @@ def reproduce(
 
 
 def measure(bench: Bench, plan: Plan) -> Runs:
-    """Do all runs, or read those that are done."""
-    priors = {f"bn-{prior}": _spell_prior(prior) for prior in plan.priors}
+    """Measure all runs, or read finished ones."""
+    priors = {f"bn-{prior}": _make_spec(prior) for prior in plan.priors}
     grid = functools.partial(
         bench.run,
         images=plan.images,
@@ -150,7 +150,7 @@ def measure(bench: Bench, plan: Plan) -> Runs:
     one_severity = functools.partial(
         bench.run, corruptions=plan.corruptions, severities=[plan.severity]
     )
-    trapped = list_adapters(TRAPPED)
+    trapped = list_adapters(TRAP_MODELS)
     return Runs(
         grid=grid("grid", list_adapters(VARIANTS)),
         whole=grid(
@@ -171,7 +171,7 @@ def measure(bench: Bench, plan: Plan) -> Runs:
         },
         sizes={
             size: one_severity(
-                f"size-{size:04}", priors, images=plan.images_for(size), batch_size=size
+                f"size-{size:04}", priors, images=plan.count_images(size), batch_size=size
             )
             for size in plan.sizes
         },
@@ -190,7 +190,7 @@ def measure(bench: Bench, plan: Plan) -> Runs:
 
 
 def make_tables(runs: Runs, plan: Plan) -> list[Table]:
-    """Return the tables of all that was measured."""
+    """Return all tables."""
     best = {size: find_best_prior(run, plan.priors) for size, run in runs.holdout.items()}
     return [
         compare_methods(
@@ -211,7 +211,7 @@ def make_tables(runs: Runs, plan: Plan) -> list[Table]:
             name="sizes",
             title=f"N against n, severity {plan.severity}",
             note="Mean error over the corruptions. Columns of small n are measured on fewer images: "
-            + ", ".join(f"{plan.images_for(size):,} for n = {size}" for size in plan.sizes)
+            + ", ".join(f"{plan.count_images(size):,} for n = {size}" for size in plan.sizes)
             + ".",
             drawing="curves",
         ),
@@ -222,7 +222,7 @@ def make_tables(runs: Runs, plan: Plan) -> list[Table]:
             title="N chosen on the hold-out corruptions",
             note=f"The corruptions kept for choosing: {list_corruptions(plan.holdout)}. "
             + " ".join(
-                f"At n = {size} the best is {_name_prior(prior)}." for size, prior in best.items()
+                f"At n = {size} the best is {_make_title(prior)}." for size, prior in best.items()
             ),
         ),
         compare_traps(runs, plan),
@@ -239,7 +239,7 @@ def compare_priors(
     drawing: Drawing = "none",
 ) -> Table:
     """Return the mean error by N and n, the source in the first row."""
-    models = {SOURCE: "source", **{f"bn-{prior}": _name_prior(prior) for prior in priors}}
+    models = {SOURCE: "source", **{f"bn-{prior}": _make_title(prior) for prior in priors}}
     values: list[list[Value]] = [[run.error(model) for run in runs.values()] for model in models]
     columns, rows = [str(size) for size in runs], list(models.values())
     return Table(name, title, "n", columns, rows, values, note=note, drawing=drawing)
@@ -253,7 +253,7 @@ def compare_traps(runs: Runs, plan: Plan) -> Table:
         "sorted by label, clean": (runs.ordered, [CLEAN]),
         "sorted by label, corrupted": (runs.ordered, None),
     }
-    titles = list_titles(TRAPPED)
+    titles = list_titles(TRAP_MODELS)
     return Table(
         "traps",
         "Where batch statistics mislead",
@@ -267,16 +267,16 @@ def compare_traps(runs: Runs, plan: Plan) -> Table:
 
 
 def find_best_prior(run: Measured, priors: Sequence[str]) -> str:
-    """Return the N of the lowest mean error; the first of several."""
+    """Return the N with the lowest mean error, ties to the first."""
     return min(priors, key=lambda prior: run.error(f"bn-{prior}").value)
 
 
-def _spell_prior(prior: str) -> str:
-    """Return the adapter of a prior; ``auto`` is measured in each layer by itself."""
+def _make_spec(prior: str) -> str:
+    """Return the adapter's spec for a prior; ``auto`` measures it in each layer."""
     return f"batchnorm:prior={'layerwise' if prior == 'auto' else prior}"
 
 
-def _name_prior(prior: str) -> str:
+def _make_title(prior: str) -> str:
     return "N measured" if prior == "auto" else f"N = {prior}"
 
 
@@ -284,8 +284,8 @@ def _name_prior(prior: str) -> str:
 
 
 def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
-    """Hold the paper's claims, and the faults that are known, against what was measured."""
-    before, after = (spell(runs.grid.error(model), "error") for model in (SOURCE, "bn-0"))
+    """Judge the paper's claims and the known failure modes by the results."""
+    before, after = (format_figure(runs.grid.error(model), "error") for model in (SOURCE, "bn-0"))
     found = [
         judge(
             "gain",
@@ -303,7 +303,7 @@ def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
             "whole-set",
             "Statistics of the whole target set are at least as good as those of a batch",
             PAPER,
-            # Two runs of the same images and cells.
+            # Both runs have the same images and cells.
             bootstrap_mean(runs.whole.wrong("set") - runs.grid.wrong("bn-0")),
             f"{{}} points against batches of {plan.batch_size}",
             holds=at_most,
@@ -334,7 +334,7 @@ def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
 
 
 def _judge_sizes(runs: Runs, plan: Plan) -> list[Finding]:
-    """The source's statistics help small batches and harm large ones; where it turns."""
+    """Judge that the source's statistics help small batches and harm large ones."""
     first, last = min(runs.sizes), max(runs.sizes)
     models = set(runs.sizes[first].models)
     if "bn-16" not in models:
@@ -374,7 +374,7 @@ def _judge_sizes(runs: Runs, plan: Plan) -> list[Finding]:
 
 
 def find_crossover(changes: Mapping[int, Interval]) -> int | None:
-    """Return the smallest n from which on the change is below 0 at every n, or None."""
+    """Return the smallest n from which the change is negative at all larger n, or None."""
     turn = None
     for size in sorted(changes, reverse=True):
         if changes[size].value >= 0:
@@ -389,7 +389,9 @@ def _judge_traps(runs: Runs) -> list[Finding]:
         ("single", "one image at a time", runs.single),
         ("sorted", "images sorted by label", runs.ordered),
     ):
-        before, after = (spell(run.clean_error(model), "error") for model in (SOURCE, "bn-0"))
+        before, after = (
+            format_figure(run.clean_error(model), "error") for model in (SOURCE, "bn-0")
+        )
         found.append(
             judge(
                 f"trap-{name}",
@@ -409,14 +411,14 @@ def _judge_traps(runs: Runs) -> list[Finding]:
                     run.change("guard", SOURCE, cells),
                     "{} points against the source",
                     holds=at_most,
-                    limit=GUARDED,
+                    limit=MAX_GUARDED_RISE,
                 )
             )
     return found
 
 
 def _average_sizes(runs: Mapping[int, Measured], model: str, against: str) -> Interval:
-    """Return the mean change over all n, on the images that all of them have."""
+    """Return the mean change over all n, on the images common to all runs."""
     count = min(len(run.wrong(SOURCE)) for run in runs.values())
     changes = [(run.wrong(model) - run.wrong(against))[:count] for run in runs.values()]
     return bootstrap_mean(np.mean(changes, axis=0))

@@ -28,16 +28,16 @@ WIDTHS = (16, 32, 64, 96)
 """Channels of the stem and of the three stages behind it."""
 
 MEAN, DEVIATION = 0.45, 0.25
-"""Of the input in units of 0..1, for all channels."""
+"""Mean and deviation of the input in 0..1, for all channels."""
 
-UNIT = 32.0
-"""Pixels in which sizes are expressed: about the side of a usual item."""
+SIZE_UNIT = 32.0
+"""Unit of box sizes in pixels: about the side of a typical item."""
 
-LIMIT = 30
-"""The most boxes of an image."""
+MAX_DETECTIONS = 30
+"""Maximum number of boxes per image."""
 
-OVERLAP = 0.5
-"""Of two boxes of a class that overlap by more, the surer one is kept."""
+NMS_THRESHOLD = 0.5
+"""IoU threshold of non-maximum suppression within a class."""
 
 
 class _Maps(Protocol):
@@ -87,7 +87,7 @@ def build_network(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
                 Residual(third),
             )
             self.head = nn.Conv2d(third, len(CLASSES) + 4, 1)
-            # So that at first each cell is an object with one per cent.
+            # Initial probability of an object of 1 % in each cell.
             nn.init.constant_(cast("torch.Tensor", self.head.bias)[: len(CLASSES)], -4.6)
 
         def maps(self, batch: torch.Tensor) -> torch.Tensor:
@@ -114,7 +114,7 @@ def normalize(images: Sequence[Image] | NDArray[np.uint8]) -> NDArray[np.float32
     """Return ``(N, 3, H, W)`` float32, normalized.
 
     Raises:
-        InputError: images of several sizes, or of a size that is no multiple of 8.
+        InputError: images of several sizes, or of a size that is not a multiple of 8.
     """
     shapes = {image.shape for image in images}
     if len(shapes) != 1 or any(side % STRIDE for side in next(iter(shapes))[:2]):
@@ -130,16 +130,16 @@ def normalize(images: Sequence[Image] | NDArray[np.uint8]) -> NDArray[np.float32
 def draw_targets(
     boxes: Sequence[NDArray[np.float64]], labels: Sequence[NDArray[np.int64]], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return what the maps should be for some images.
+    """Return the target maps of some images.
 
     Args:
-        boxes: of each image ``(N, 4)`` x, y, width, height in pixels.
-        labels: of each image ``(N,)`` classes.
-        side: of the square images in pixels.
+        boxes: for each image ``(N, 4)`` x, y, width, height in pixels.
+        labels: for each image ``(N,)`` classes.
+        side: height and width of the images in pixels.
 
     Returns:
-        Scores ``(I, K, S, S)`` in 0..1, one at each center and a Gaussian around it; the other four
-        maps ``(I, 4, S, S)``; and where these count, ``(I, S, S)``.
+        Scores ``(I, K, S, S)`` in 0..1, 1 at each center with a Gaussian around it; the other four
+        maps ``(I, 4, S, S)``; and a mask ``(I, S, S)`` of the cells where these count.
     """
     cells = side // STRIDE
     scores = np.zeros((len(boxes), len(CLASSES), cells, cells), dtype=np.float32)
@@ -160,8 +160,8 @@ def draw_targets(
             near = around >= 0.3
             geometry[at, 0][near] = (center_x - grid[None, :]).repeat(cells, 0)[near]
             geometry[at, 1][near] = (center_y - grid[:, None]).repeat(cells, 1)[near]
-            geometry[at, 2][near] = np.log(w / UNIT)
-            geometry[at, 3][near] = np.log(h / UNIT)
+            geometry[at, 2][near] = np.log(w / SIZE_UNIT)
+            geometry[at, 3][near] = np.log(h / SIZE_UNIT)
             counts[at] |= near
     return scores, geometry, counts
 
@@ -169,7 +169,7 @@ def draw_targets(
 def measure_loss(
     maps: torch.Tensor, scores: torch.Tensor, geometry: torch.Tensor, counts: torch.Tensor
 ) -> torch.Tensor:
-    """Return the loss of some images: focal on the scores, absolute differences on the rest.
+    """Return the loss of some images: focal loss of the scores, L1 loss of the rest.
 
     The focal loss is that of CornerNet (Law & Deng 2018, arXiv 1808.01244, eq. 1, with exponents 2
     and 4).
@@ -185,35 +185,35 @@ def measure_loss(
     wrong = functional.logsigmoid(-logits) * probability**2 * (1 - scores) ** 4 * (1 - at_center)
     objects = at_center.sum().clamp(min=1)
     focal = -(right + wrong).sum() / objects
-    apart = (maps[:, classes:] - geometry).abs() * counts[:, None]
-    return focal + apart.sum() / counts.sum().clamp(min=1)
+    distance = (maps[:, classes:] - geometry).abs() * counts[:, None]
+    return focal + distance.sum() / counts.sum().clamp(min=1)
 
 
 def decode(maps: NDArray[np.float32]) -> list[Detections]:
-    """Return what the maps ``(N, K + 4, S, S)`` of some images say."""
+    """Decode maps ``(N, K + 4, S, S)`` to detections."""
     classes = len(CLASSES)
     found = []
     for one in maps:
         scores = 1 / (1 + np.exp(-one[:classes].astype(np.float64)))
         labels, rows, columns = np.nonzero(_find_peaks(scores) & (scores > 0.005))
         score = scores[labels, rows, columns]
-        best = np.argsort(-score, kind="stable")[: 4 * LIMIT]
+        best = np.argsort(-score, kind="stable")[: 4 * MAX_DETECTIONS]
         labels, rows, columns, score = labels[best], rows[best], columns[best], score[best]
         dx, dy, log_w, log_h = one[classes:, rows, columns].astype(np.float64)
         x, y = (columns + dx) * STRIDE, (rows + dy) * STRIDE
-        w = UNIT * np.exp(np.clip(log_w, -4, 4))
-        h = UNIT * np.exp(np.clip(log_h, -4, 4))
+        w = SIZE_UNIT * np.exp(np.clip(log_w, -4, 4))
+        h = SIZE_UNIT * np.exp(np.clip(log_h, -4, 4))
         boxes = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
         corners = np.stack([x - w / 2, y - h / 2, w, h], axis=1).tolist()
         kept = list(
-            cv2.dnn.NMSBoxesBatched(corners, score.tolist(), labels.tolist(), 0.0, OVERLAP)
-        )[:LIMIT]
+            cv2.dnn.NMSBoxesBatched(corners, score.tolist(), labels.tolist(), 0.0, NMS_THRESHOLD)
+        )[:MAX_DETECTIONS]
         found.append(Detections(boxes[kept], score[kept], labels[kept]))
     return found
 
 
 def _find_peaks(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where a score is the largest of the nine cells around it, in its class."""
+    """Return where a score is the maximum of its 3 x 3 neighborhood in its class."""
     padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)))
     rows, columns = scores.shape[1:]
     largest: Any = np.max(
@@ -223,5 +223,5 @@ def _find_peaks(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def wrap_detector(network: torch.nn.Module, name: str) -> Detector:
-    """Return the network as what is measured."""
+    """Wrap the network as a detector."""
     return Detector(network, CLASSES, name=name)

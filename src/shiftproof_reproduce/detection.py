@@ -27,10 +27,10 @@ from shiftproof_reproduce.center_points import wrap_detector
 from shiftproof_reproduce.detection_paper import judge_loss
 from shiftproof_reproduce.detector_training import DetectorTraining, Scenes, train_detector
 from shiftproof_reproduce.fashion import FashionMNIST
+from shiftproof_reproduce.formatting import format_figure
 from shiftproof_reproduce.result import Finding, Result, Table, Value, point, to_json
 from shiftproof_reproduce.scenes import Parts, SceneKind, read_backgrounds, write_scenes
 from shiftproof_reproduce.seconds import Seconds
-from shiftproof_reproduce.spelling import spell
 from shiftproof_reproduce.verdicts import above, below, judge
 
 PAPER = "Michaelis et al. 2019"
@@ -43,18 +43,18 @@ TITLES = {
     "adapted": "standard, batch norm adapted",
     "combined-adapted": "standard and stylised, batch norm adapted",
 }
-"""The detectors by their name in the run: what they were trained on, and whether they adapt."""
+"""Titles of the detectors by their name in the run."""
 
 STYLES = 200
-"""So many styles are drawn, for all scenes together."""
+"""Number of styles drawn for all scenes together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured. The defaults are the small scale; tests take less.
+    """The size of the experiment. The defaults are the small scale; tests use smaller ones.
 
-    ``photographs`` are split: the last ``held_out`` of them are behind the test scenes alone. Every
-    training has as many steps: the combined one sees each scene half as often in either form.
+    The last ``held_out`` background photographs are used only in test scenes. All trainings have
+    the same number of steps: the combined one sees each scene half as often in either form.
     ``prior`` is the N of batch-norm adaptation, ``batch_size`` its n.
     """
 
@@ -78,13 +78,13 @@ def reproduce(
     plan: Plan | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train small detectors on scenes with known boxes, with and without styles, and corrupt the scenes.
+    """Train small detectors on generated scenes, with and without stylization, and benchmark them.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
-        InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
-        RunError: the standard detector is not good enough.
+        InputError: Fashion-MNIST is missing, or ``out`` belongs to a run with other settings.
+        RunError: the standard detector's AP50 is too low.
     """
     plan = plan or Plan()
     items = fashion.load(data)
@@ -127,7 +127,7 @@ def reproduce(
         recipe="detection",
         scale="small",
         title="Detection robustness at small scale",
-        about=_tell(plan, clean),
+        about=_describe_experiment(plan, clean),
         settings={
             "plan": to_json(plan),
             "data": {"fingerprint": items.fingerprint(), "photographs": len(photographs)},
@@ -140,7 +140,7 @@ def reproduce(
     )
 
 
-def _tell(plan: Plan, clean: float) -> str:
+def _describe_experiment(plan: Plan, clean: float) -> str:
     return (
         f"Small detectors with batch norm (center points, {plan.training.widths[-1]} channels) "
         f"are trained from scratch on {plan.train_scenes:,} scenes of {plan.kind.side} x "
@@ -159,7 +159,7 @@ def _draw_scenes(
     plan: Plan,
     show_progress: bool | None,
 ) -> tuple[CocoData, CocoData]:
-    """Return the scenes for training and for the test, which have photographs of their own."""
+    """Return the training and the test scenes, with different photographs."""
     seen, held_out = photographs[: -plan.held_out], photographs[-plan.held_out :]
     train, test = (
         write_scenes(out / name, count, parts, plan.kind, name=name, show_progress=show_progress)
@@ -174,7 +174,7 @@ def _draw_scenes(
 def _train_detectors(
     out: Path, data: CocoData, plan: Plan, seconds: Seconds, show_progress: bool | None
 ) -> dict[str, Detector]:
-    """Train on the scenes as they are, on stylized ones, and on half of each."""
+    """Train a detector each on plain scenes, on stylized ones, and on half of each."""
     with seconds.count("stylise"):
         plain = read_scenes(data)
         kept = out / "stylised.npy"
@@ -201,7 +201,7 @@ def _train_detectors(
 
 
 def read_scenes(data: CocoData) -> Scenes:
-    """Return a dataset of scenes as what a detector is trained on."""
+    """Read a dataset of scenes into memory."""
     objects = [data.objects[sample.id] for sample in data.samples]
     return Scenes(
         [data.read(sample) for sample in data.samples],
@@ -213,9 +213,9 @@ def read_scenes(data: CocoData) -> Scenes:
 def stylize_scenes(
     images: Sequence[Image], seed: int, kept: Path, *, show_progress: bool | None = None
 ) -> Sequence[Image]:
-    """Return images of one size in drawn styles, one drawn for each; geometry and so the boxes stay.
+    """Stylize images of one size, each in a randomly drawn style; boxes do not change.
 
-    The file ``kept`` keeps them, so that they are made once.
+    The result is cached in the file ``kept``.
     """
     mark = fingerprint([str(seed).encode(), *(image.tobytes() for image in images)])
     marks = kept.with_suffix(".txt")
@@ -235,7 +235,7 @@ def stylize_scenes(
 
 @final
 class _KeptStyles(Styles):
-    """Styles that are kept: drawing one takes longer than giving it to a small scene."""
+    """Styles cached in memory: drawing one takes longer than applying it to a small scene."""
 
     def __init__(self, styles: Styles) -> None:
         self._styles = styles
@@ -257,10 +257,10 @@ class _KeptStyles(Styles):
 
 
 def mix_scenes(plain: Scenes, styled: Scenes, seed: int) -> Scenes:
-    """Return the scenes, half of them, drawn by chance, in their stylised form.
+    """Return the scenes with a random half of them stylized.
 
-    The paper's combined training set has each image twice and is trained on for as many steps; with
-    as many scenes in all, each step sees both kinds and no training sees more.
+    The paper's combined training set has each image twice, with the same number of steps; here the
+    number of scenes is the same in all trainings.
     """
     turned = generator(seed, "combined").random(len(plain)) < 0.5
     images = [
@@ -269,7 +269,7 @@ def mix_scenes(plain: Scenes, styled: Scenes, seed: int) -> Scenes:
     return dataclasses.replace(plain, images=images)
 
 
-# ---------------------------------------------------------------- what comes of it
+# ---------------------------------------------------------------- tables and findings
 
 
 def make_tables(run: Run) -> list[Table]:
@@ -284,7 +284,7 @@ def make_tables(run: Run) -> list[Table]:
 
 
 def compare_summaries(run: Run) -> Table:
-    """Return P, mPC and rPC of each detector, and the mean of each family."""
+    """Return P, mPC and rPC of each detector, and the mean of each corruption group."""
     whole = run.scores.grid.complete
     columns = ["P", "mPC" if whole else "mean", "rPC" if whole else "share"]
     return Table(
@@ -382,7 +382,7 @@ def _list_figures(model: ModelScores, *summary: str) -> list[Value]:
 
 
 def make_findings(run: Run) -> list[Finding]:
-    """Hold the paper's findings against what was measured."""
+    """Judge the paper's findings by the results."""
     stylized = "training on standard and stylised images raises the mean under corruption"
     alone = "so does training on stylised images alone, on Pascal and Cityscapes"
     adapted = "adapting the batch norm of the detector raises the mean under corruption"
@@ -422,7 +422,7 @@ def _judge_change(
 
 
 def _judge_clean(run: Run) -> list[Finding]:
-    """By how much the clean performance falls."""
+    """Judge the loss of clean performance."""
     return [
         judge(
             f"{name}-clean",
@@ -445,7 +445,7 @@ def _judge_clean(run: Run) -> list[Finding]:
 def _judge_noise(run: Run) -> Finding:
     known = _find_difference(run, "combined").of_groups(P)
     best = max(known, key=lambda name: known[name].value) if known else None
-    words = ", ".join(f"{name} {spell(value, 'change')}" for name, value in known.items())
+    words = ", ".join(f"{name} {format_figure(value, 'change')}" for name, value in known.items())
     return Finding(
         "most-on-noise",
         "stylised training data gain most on noise",

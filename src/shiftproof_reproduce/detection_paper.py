@@ -1,4 +1,4 @@
-"""Detection robustness at the paper's own scale: a dataset from disk, and what was published beside it."""
+"""Detection robustness at the paper's scale: a dataset from disk, compared with published results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from shiftproof_reproduce.result import Finding, Result, Table, Value, point
 from shiftproof_reproduce.verdicts import below, judge
 
 MODEL = "torchvision:fasterrcnn_resnet50_fpn"
-"""The paper's detector; torchvision's weights are of COCO, trained otherwise than the paper's."""
+"""The paper's detector; torchvision's weights are trained on COCO, with other settings than the
+paper's.
+"""
 
-KEPT = 0.7
-"""The paper's detectors keep less than this share of their performance."""
+MAX_KEPT_SHARE = 0.7
+"""Upper limit of the share of their performance that the paper's detectors keep."""
 
 
 def reproduce(
@@ -29,18 +31,18 @@ def reproduce(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Measure a detector on the 15 corruptions of a dataset, and return it beside what was published.
+    """Measure a detector on the 15 corruptions of a dataset, and compare it with published results.
 
     Args:
-        out: the folder of the run; what is there is resumed.
-        data: Pascal VOC, COCO or Cityscapes: what ``open_detection_data`` takes, or a dataset.
-        model: what ``load_detector`` takes, or a detector; None takes ``MODEL``.
-        device: where the detector is loaded.
-        workers: processes that read and corrupt.
+        out: the folder of the run; an interrupted one resumes.
+        data: Pascal VOC, COCO or Cityscapes: a source for ``open_detection_data``, or a dataset.
+        model: a spec for ``load_detector``, or a detector; None uses ``MODEL``.
+        device: device of a detector given as a spec.
+        workers: processes that read and corrupt images.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: there is no dataset with boxes.
+        InputError: ``data`` is missing.
     """
     if data is None:
         raise InputError(
@@ -74,14 +76,14 @@ def reproduce(
 
 
 def name_benchmark(data: DetectionData) -> str:
-    """Return the benchmark that a dataset, corrupted, is."""
+    """Return the name of the benchmark with a dataset."""
     if isinstance(data, VocData):
         return "Pascal-C"
     return "Cityscapes-C" if isinstance(data, CityscapesData) else "COCO-C"
 
 
 def compare_published(benchmark: str, name: str, run: Run) -> Table:
-    """Return the published table with a row of our own before it."""
+    """Return the published table, preceded by a row of this experiment."""
     rows = read_detectors(benchmark)
     summary, reason = run.scores.models[0].summary, run.scores.grid.reason
     ours: list[Value] = [
@@ -100,7 +102,7 @@ def compare_published(benchmark: str, name: str, run: Run) -> Table:
 
 
 def compare_groups(run: Run) -> list[Table]:
-    """Return the performance by family of corruptions, where a family is whole."""
+    """Return the performance by corruption group, for complete groups."""
     found = run.scores.models[0].of_groups(run.scores.measure.name)
     if not found:
         return []
@@ -109,7 +111,7 @@ def compare_groups(run: Run) -> list[Table]:
 
 
 def judge_loss(run: Run, words: str) -> Finding:
-    """Hold the paper's first finding against the first detector of a run."""
+    """Judge the paper's first finding by the first detector of a run."""
     return judge(
         "loses",
         "a detector loses 30 to 60 % of its performance under corruption",
@@ -117,6 +119,6 @@ def judge_loss(run: Run, words: str) -> Finding:
         run.scores.models[0].summary["rpc"],
         words,
         holds=below,
-        limit=KEPT,
+        limit=MAX_KEPT_SHARE,
         unit="error",
     )

@@ -1,4 +1,4 @@
-"""Training the small detector from scratch; an interrupted training resumes."""
+"""Resumable training of the small detector from scratch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorTraining:
-    """What decides the weights, beside the images.
+    """Training settings.
 
-    AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); the learning rate rises to ``peak_rate`` over
-    the first ``warm_up`` of all steps and falls to 0, both along a cosine. Batches are mirrored by
-    chance.
+    AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); the learning rate rises to ``peak_rate``
+    over the first ``warm_up`` of all steps and falls to 0, both along a cosine. Batches are
+    randomly mirrored.
     """
 
     epochs: int = 10
@@ -44,8 +44,8 @@ class DetectorTraining:
 class Scenes:
     """Training images with their boxes.
 
-    ``images`` square uint8 RGB of one size; ``boxes`` of each ``(N, 4)`` x, y, width, height in
-    pixels; ``labels`` of each ``(N,)``.
+    ``images`` are square uint8 RGB of one size; ``boxes`` ``(N, 4)`` per image, x, y, width, height
+    in pixels; ``labels`` ``(N,)`` per image.
     """
 
     images: Sequence[Image]
@@ -69,9 +69,9 @@ def train_detector(
     title: str = "Training",
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Train a network, or resume the training that ``checkpoint`` holds; return it in evaluation mode.
+    """Train a network, or resume the training in ``checkpoint``; return it in evaluation mode.
 
-    A checkpoint of other settings or scenes is written over.
+    A checkpoint of other settings or scenes is overwritten.
     """
     import torch
 
@@ -116,7 +116,7 @@ def draw_steps(
 def measure_loss(
     network: torch.nn.Module, scenes: Scenes, chosen: NDArray[np.int64], *, mirrored: bool
 ) -> torch.Tensor:
-    """Return the loss of a network on some scenes, mirrored or as they are."""
+    """Return the loss of a network on some scenes."""
     import torch
 
     images = np.stack([scenes.images[at] for at in chosen])

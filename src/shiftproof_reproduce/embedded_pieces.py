@@ -1,4 +1,4 @@
-"""The images of each piece and their embeddings on the disk; what is there is resumed."""
+"""Writing the images of each piece and their embeddings, resumably."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from shiftproof.similarity import open_embeddings
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.shifted_fashion import Gray, Piece, make_images, read_labels
 
-SHARD = 2000
-"""Images of a shard: some ten seconds of work, which is what an interruption costs."""
+SHARD_SIZE = 2000
+"""Images per shard: about ten seconds of work, the maximum loss of an interruption."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where pieces lie: images as ``images/NAME.npy``, embeddings below ``embeddings/NAME``."""
+class PieceFolder:
+    """A folder of pieces, with ``images/NAME.npy`` and the embeddings ``embeddings/NAME``."""
 
     folder: Path
 
@@ -51,11 +51,11 @@ def embed_pieces(
     workers: int,
     show_progress: bool | None = None,
 ) -> dict[str, float]:
-    """Make and embed all pieces, each in one worker, and return the CPU seconds that each took.
+    """Make and embed all pieces, each in one worker, and return the CPU seconds of each.
 
-    The largest piece first keeps all workers busy; with 0 all is done here. ``data`` is the folder of
-    Fashion-MNIST, ``side`` pixels are shown to the encoder, and ``seed`` decides how images are
-    shifted.
+    The largest piece comes first to keep all workers busy; 0 workers use this process. ``data`` is
+    the folder of Fashion-MNIST, ``side`` the size of the encoder's input, and ``seed`` that of the
+    shifts.
     """
     for name in ("images", "embeddings", "pieces"):
         make_folder(folder / name)
@@ -72,7 +72,7 @@ def embed_pieces(
 
 
 def _embed_piece(context: tuple[Path, Path | None, int, int], item: tuple[str, Piece]) -> float:
-    """Make and embed one piece, and return the CPU seconds; runs in a worker."""
+    """Make and embed one piece, and return the CPU seconds; runs in a worker process."""
     folder, data, side, seed = context
     name, piece = item
     record = folder / "pieces" / f"{name}.json"
@@ -86,7 +86,9 @@ def _embed_piece(context: tuple[Path, Path | None, int, int], item: tuple[str, P
     source = ImageArrays(
         list(images), read_labels(read, piece), fashion.CLASSES, ids=piece.ids(), name=name
     )
-    embed(_load_encoder(side), source, folder / "embeddings" / name, shard_size=SHARD, workers=0)
+    embed(
+        _load_encoder(side), source, folder / "embeddings" / name, shard_size=SHARD_SIZE, workers=0
+    )
     spent = round(time.process_time() - begun, 1)
     write_json(record, {"seconds": spent})
     return spent

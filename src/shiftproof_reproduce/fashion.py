@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747): where it lies, and what is in it."""
+"""Reading Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CLASSES = Classes(
 )  # fmt: skip
 """The ten classes, in the order of the labels."""
 
-PLACES = (Path("/usr/share/datasets/fashion-mnist"),)
-"""Where it is looked for: the folder of Debian's package ``dataset-fashion-mnist``."""
+DATA_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)
+"""Default folders: that of the Debian package ``dataset-fashion-mnist``."""
 
 SIDE = 28
 """Height and width of the images in pixels."""
@@ -49,14 +49,14 @@ class FashionMNIST:
     def test_subset(
         self, count: int, *, seed: int = 0, labels: Sequence[int] | None = None
     ) -> ImageArrays:
-        """Return ``count`` test images drawn by chance as a dataset of RGB images.
+        """Return ``count`` random test images as a dataset of RGB images.
 
-        A smaller subset is the beginning of a larger one, and an image keeps its id in all of them.
+        A smaller subset is a prefix of a larger one, and images have the same ids in all subsets.
 
         Args:
-            count: images, all that there are if it is more.
-            seed: decides which.
-            labels: draw from these classes alone.
+            count: number of images; all if there are fewer.
+            seed: random seed.
+            labels: use only images of these classes.
         """
         order = generator(seed, "test subset").permutation(len(self.test_images))
         if labels is not None:
@@ -75,25 +75,25 @@ def load(folder: str | Path | None = None) -> FashionMNIST:
     """Read Fashion-MNIST from the four idx files in ``folder``.
 
     Args:
-        folder: holds ``train-images-idx3-ubyte.gz`` and so on, packed or not; None looks where
-            Debian's package puts them.
+        folder: the folder of ``train-images-idx3-ubyte.gz`` and so on, compressed or not; None uses
+            that of the Debian package.
 
     Raises:
-        InputError: there is no such folder, or files are missing; says how to get them.
-        BrokenFileError: a file is damaged, or images and labels do not belong together.
+        InputError: the folder or files are missing; the message explains how to get them.
+        BrokenFileError: a file is damaged, or images and labels do not match.
     """
-    places = PLACES if folder is None else (Path(folder),)
+    places = DATA_FOLDERS if folder is None else (Path(folder),)
     place = next((place for place in places if place.is_dir()), None)
     if place is None:
-        raise InputError(f"No Fashion-MNIST in {', '.join(map(str, places))}. {_tell_source()}")
+        raise InputError(f"No Fashion-MNIST in {', '.join(map(str, places))}. {_describe_source()}")
     return FashionMNIST(*_read_part(place, "train"), *_read_part(place, "t10k"))
 
 
 def download(folder: Path) -> Path:
-    """Fetch Fashion-MNIST by torchvision into ``folder``, and return where its files are.
+    """Download Fashion-MNIST with torchvision into ``folder``, and return the folder of its files.
 
     Raises:
-        InputError: it could not be fetched.
+        InputError: the download failed.
         MissingExtraError: torchvision is not installed.
     """
     try:
@@ -105,12 +105,12 @@ def download(folder: Path) -> Path:
         Published(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"Fashion-MNIST could not be fetched ({error}). {_tell_source()}"
+            f"Fashion-MNIST could not be fetched ({error}). {_describe_source()}"
         ) from error
     return folder / "FashionMNIST" / "raw"
 
 
-def _tell_source() -> str:
+def _describe_source() -> str:
     return (
         "Install the Debian package dataset-fashion-mnist, let torchvision fetch it (--download), or "
         "give the folder of its four idx files (--data)."
@@ -136,4 +136,4 @@ def _find_file(place: Path, name: str) -> Path:
     for path in (place / f"{name}.gz", place / name):
         if path.is_file():
             return path
-    raise InputError(f"{place} has no {name}.gz. {_tell_source()}")
+    raise InputError(f"{place} has no {name}.gz. {_describe_source()}")

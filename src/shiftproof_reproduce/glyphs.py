@@ -1,4 +1,4 @@
-"""Letters as a dataset of many classes: rendered here from the fonts of Debian's packages."""
+"""A dataset of letters with many classes, rendered from fonts of Debian packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shiftproof.types import Image, Images
 
 Part: TypeAlias = Literal["train", "test"]
 Mask: TypeAlias = NDArray[np.uint8]
-"""``(H, W)`` uint8 in 0..255: how much of each pixel is ink, cut to the ink's box."""
+"""``(H, W)`` uint8 in 0..255: coverage of each pixel, cropped to the letter."""
 
 LETTERS: dict[str, str] = {
     "digit": "0123456789",
@@ -34,8 +34,9 @@ LETTERS: dict[str, str] = {
     "hiragana": "あいうえおかきくけこさしすせそたちつてとなにぬねの"
     "はひふへほまみむめもやゆよらりるれろわをん",
 }
-"""The classes by script. A letter that looks like one before it is left out, as Greek Alpha is for
-Latin A: see :func:`find_lookalikes`."""
+"""The classes by script, without letters that look like an earlier one, such as Greek Alpha: see
+:func:`find_lookalikes`.
+"""
 
 _EUROPEAN = ("digit", "latin", "greek", "cyrillic")
 _WITH_CAUCASUS = (*_EUROPEAN, "armenian", "georgian")
@@ -43,7 +44,7 @@ _ALL_BUT_KANA = (*_WITH_CAUCASUS, "hebrew")
 
 
 class Font(NamedTuple):
-    """A font: its file, Debian's package, the scripts that are drawn with it, and the part."""
+    """A font: its file, its Debian package, the scripts rendered with it, and the part."""
 
     file: str
     package: str
@@ -91,43 +92,43 @@ FONTS: tuple[Font, ...] = (
     Font("VL-Gothic-Regular.ttf", "fonts-vlgothic", ("hiragana",), "test"),
     Font("VL-PGothic-Regular.ttf", "fonts-vlgothic", ("hiragana",), "test"),
 )
-"""No family is in both parts, so that the test images are of letters never seen in that shape."""
+"""No font family is in both parts, so the test letters have unseen shapes."""
 
-PLACES = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
-"""Where fonts are looked for, in any folder below."""
+FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"))
+"""Folders that are searched recursively for fonts."""
 
 SIDE = 32
 """Height and width of the images in pixels."""
 
-RENDERED = 64
-"""Size in points at which a letter is rendered before it is scaled to its place."""
+FONT_SIZE = 64
+"""Size in points at which a letter is rendered before it is scaled."""
 
 SIZES = (19.0, 27.0)
-"""From and to how many pixels the longer side of the ink has: a class does not tell its size."""
+"""Range of the longer side of a letter in pixels, the same for all classes."""
 
-TILT = 6.0
-"""Degrees by which a letter is turned at most, to either side."""
+MAX_ROTATION = 6.0
+"""Maximum rotation of a letter in degrees, in either direction."""
 
-MOVE = 2
-"""Pixels by which a letter is moved from the middle at most, down and to the right."""
+MAX_SHIFT = 2
+"""Maximum shift of a letter from the center in pixels, along each axis."""
 
-CONTRAST = 90.0
-"""Least difference of the luminosity of ink and ground, of 255."""
+MIN_CONTRAST = 90.0
+"""Minimum difference in luminosity of letter and background, of 255."""
 
-LOOKALIKE = 0.2
-"""Share of the ink in which two letters of one font may differ and still look the same."""
+MAX_LOOKALIKE_DIFFERENCE = 0.2
+"""Two letters of a font look the same if they differ in less than this share of their pixels."""
 
 
-def _name(letter: str) -> str:
+def _get_unicode_name(letter: str) -> str:
     return unicodedata.name(letter).lower()
 
 
 def _list_letters() -> list[tuple[str, str]]:
-    """Return each letter with its script, in the order of the classes."""
+    """Return each letter and its script, in the order of the classes."""
     return [(letter, script) for script, letters in LETTERS.items() for letter in letters]
 
 
-CLASSES = Classes(tuple(_name(letter) for letter, _ in _list_letters()), title="glyphs")
+CLASSES = Classes(tuple(_get_unicode_name(letter) for letter, _ in _list_letters()), title="glyphs")
 """The classes: the letters' names in Unicode, such as "greek small letter alpha"."""
 
 
@@ -135,7 +136,7 @@ CLASSES = Classes(tuple(_name(letter) for letter, _ in _list_letters()), title="
 class Glyphs:
     """Colored images ``(N, 32, 32, 3)`` uint8 in 0..255, and labels ``(N,)`` int64 of ``CLASSES``.
 
-    The first of each class come first, then all second ones, so that a beginning of it is balanced.
+    The first image of each class come first, then the second ones, so that any prefix is balanced.
     """
 
     train_images: Images
@@ -150,19 +151,19 @@ def load(
     *,
     classes: int | None = None,
     seed: int = 0,
-    places: Sequence[Path] = PLACES,
+    places: Sequence[Path] = FONT_FOLDERS,
 ) -> Glyphs:
     """Render the dataset.
 
     Args:
-        train_per_class: images, in the fonts of the part "train".
-        test_per_class: likewise, in those of the part "test".
-        classes: the first so many alone; None takes all.
-        seed: of all that is drawn.
-        places: folders that hold the fonts.
+        train_per_class: images per class, in the fonts of the part "train".
+        test_per_class: images per class, in the fonts of the part "test".
+        classes: number of classes, the first ones; None uses all.
+        seed: random seed.
+        places: folders with the fonts.
 
     Raises:
-        InputError: fonts are missing; names their packages.
+        InputError: fonts are missing; the message names their packages.
     """
     fonts = find_fonts(places)
     letters = _list_letters()[:classes]
@@ -170,11 +171,11 @@ def load(
     return Glyphs(*train, *_render_part(letters, "test", test_per_class, seed, fonts))
 
 
-def find_fonts(places: Sequence[Path] = PLACES) -> dict[str, Path]:
+def find_fonts(places: Sequence[Path] = FONT_FOLDERS) -> dict[str, Path]:
     """Return the path of each of ``FONTS``.
 
     Raises:
-        InputError: some are missing; names their packages.
+        InputError: some are missing; the message names their packages.
     """
     wanted = {font.file: font.package for font in FONTS}
     found = {
@@ -213,22 +214,22 @@ def _render_part(
 
 
 def draw_glyph(letter: str, fonts: Sequence[Path], *, key: str, seed: int) -> Image:
-    """Return one image of a letter: a pure function of its arguments.
+    """Return one image of a letter, a pure function of the arguments.
 
-    Font, size, tilt, place, tints of ink and ground, and a slope of the ground's brightness are
-    drawn.
+    Font, size, rotation, position, colors of letter and background, and a brightness gradient of
+    the background are random.
 
     Args:
         letter: one character.
-        fonts: files that have it.
-        key: tells it from the letter's other images.
-        seed: of all images.
+        fonts: font files that have it.
+        key: identifies the image among those of the letter.
+        seed: random seed of all images.
 
     Returns:
         ``(32, 32, 3)`` uint8.
     """
     rng = generator(seed, "glyph", letter, key)
-    mask = _place(render_letter(fonts[int(rng.integers(len(fonts)))], letter), rng)
+    mask = _place_letter(render_letter(fonts[int(rng.integers(len(fonts)))], letter), rng)
     ground, ink = _draw_colors(rng)
     down, right = rng.uniform(-25, 25, 2)
     slope = np.linspace(-1, 1, SIDE)
@@ -242,7 +243,7 @@ def draw_glyph(letter: str, fonts: Sequence[Path], *, key: str, seed: int) -> Im
 
 @functools.lru_cache(maxsize=8192)
 def render_letter(font: Path, letter: str) -> Mask:
-    """Return a letter in a font, cut to its ink."""
+    """Return a letter rendered in a font, cropped to its pixels."""
     mask = _open_font(font).getmask(letter, "L")
     width, height = mask.size
     return np.array(mask, np.uint8).reshape(height, width)
@@ -250,20 +251,22 @@ def render_letter(font: Path, letter: str) -> Mask:
 
 @functools.lru_cache(maxsize=128)
 def _open_font(font: Path) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(font), RENDERED)
+    return ImageFont.truetype(str(font), FONT_SIZE)
 
 
-def _place(mask: Mask, rng: np.random.Generator) -> Mask:
-    """Return ``(32, 32)``: a letter turned, scaled and moved to a place where all of it is seen."""
-    turned = PillowImage.fromarray(mask).rotate(
-        float(rng.uniform(-TILT, TILT)), PillowImage.Resampling.BILINEAR, expand=True
+def _place_letter(mask: Mask, rng: np.random.Generator) -> Mask:
+    """Return ``(32, 32)``: a letter randomly rotated, scaled and shifted within the image."""
+    rotated = PillowImage.fromarray(mask).rotate(
+        float(rng.uniform(-MAX_ROTATION, MAX_ROTATION)),
+        PillowImage.Resampling.BILINEAR,
+        expand=True,
     )
     longer = float(rng.uniform(*SIZES))
-    width, height = (max(1, round(s * longer / max(turned.size))) for s in turned.size)
-    small = turned.resize((width, height), PillowImage.Resampling.BOX)
+    width, height = (max(1, round(s * longer / max(rotated.size))) for s in rotated.size)
+    small = rotated.resize((width, height), PillowImage.Resampling.BOX)
     placed = np.zeros((SIDE, SIDE), np.uint8)
     top, left = (
-        int(np.clip((SIDE - size) // 2 + rng.integers(-MOVE, MOVE + 1), 0, SIDE - size))
+        int(np.clip((SIDE - size) // 2 + rng.integers(-MAX_SHIFT, MAX_SHIFT + 1), 0, SIDE - size))
         for size in (height, width)
     )
     placed[top : top + height, left : left + width] = np.asarray(small)
@@ -271,22 +274,22 @@ def _place(mask: Mask, rng: np.random.Generator) -> Mask:
 
 
 def _draw_colors(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return ``(2, 3)`` of ground and ink that can be told apart by their luminosity."""
+    """Return colors ``(2, 3)`` of background and letter with enough contrast."""
     while True:
         colors = rng.uniform(0, 255, (2, 3))
         ground, ink = colors @ (0.299, 0.587, 0.114)
-        if abs(ground - ink) >= CONTRAST:
+        if abs(ground - ink) >= MIN_CONTRAST:
             return np.asarray(colors, np.float64)
 
 
 def find_lookalikes() -> list[tuple[str, str]]:
-    """Return the pairs of classes that look the same in some font: none, if the list is right.
+    """Return the pairs of classes that look the same in some font; empty if ``LETTERS`` is right.
 
-    Letters are compared at one size, each by the ink in which they differ, as a share of the ink of
-    the heavier one, in the fonts named ``DejaVuSans.ttf``, ``FreeSerif.ttf``, ``FreeSans.ttf``,
+    Letters are compared at the same size, by the difference of their pixels relative to the heavier
+    one, in the fonts named ``DejaVuSans.ttf``, ``FreeSerif.ttf``, ``FreeSans.ttf``,
     ``NotoSans-Regular.ttf`` and ``ipag.ttf``, where they have both.
     """
-    fonts = find_fonts(PLACES)
+    fonts = find_fonts(FONT_FOLDERS)
     letters = [letter for letter, _ in _list_letters()]
     found = []
     for file in ("DejaVuSans.ttf", "FreeSerif.ttf", "FreeSans.ttf", "NotoSans-Regular.ttf"):
@@ -298,19 +301,19 @@ def find_lookalikes() -> list[tuple[str, str]]:
 
 
 def _compare_letters(font: Path, letters: Sequence[str]) -> list[tuple[str, str]]:
-    shapes = [_at_one_size(render_letter(font, letter)) for letter in letters]
+    shapes = [_resize_shape(render_letter(font, letter)) for letter in letters]
     ink = np.array([shape.sum() for shape in shapes])
     pairs = []
     for first, shape in enumerate(shapes):
         for second in range(first + 1, len(shapes)):
             differ = np.abs(shape - shapes[second]).sum() / max(ink[first], ink[second])
-            if differ < LOOKALIKE:
+            if differ < MAX_LOOKALIKE_DIFFERENCE:
                 pairs.append((letters[first], letters[second]))
     return pairs
 
 
-def _at_one_size(mask: Mask) -> NDArray[np.float64]:
-    """Return ``(28, 28)`` in 0..1: a letter scaled to that size and centered."""
+def _resize_shape(mask: Mask) -> NDArray[np.float64]:
+    """Return a letter scaled to ``(28, 28)`` in 0..1 and centered."""
     scale = 28 / max(mask.shape)
     height, width = (max(1, round(size * scale)) for size in mask.shape)
     small = PillowImage.fromarray(mask).resize((width, height), PillowImage.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""The format of MNIST and its heirs: ``.idx`` files, plain or compressed with gzip."""
+"""Reading the format of MNIST: ``.idx`` files, plain or compressed with gzip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError
 
 MAX_VALUES = 1 << 30
-"""Larger arrays are refused before they are read: a few bytes can claim, and unpack to, any size."""
+"""Maximum number of values, checked before reading: a small file can claim, and unpack to, any
+size.
+"""
 
 _UNSIGNED_BYTE = 0x08
 
@@ -28,8 +30,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         path: the file; one that ends in ``.gz`` is unpacked.
 
     Raises:
-        BrokenFileError: it is missing, of another format or type, or shorter or longer than it
-            says.
+        BrokenFileError: it is missing, has another format or type, or another length than stated.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

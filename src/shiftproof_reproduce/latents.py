@@ -1,4 +1,4 @@
-"""Trainings with known latents: an encoder learns from pairs, and is held against the truth."""
+"""Training encoders on pairs with known latents, and comparing them with the latents."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Negatives: TypeAlias = Literal["both", "other", "none"]
 """As for ``AnInfoNCE``."""
 
 MAX_CONDITION = 4.0
-"""Of the mixing's layers; those of the published run of d = 10 were 3.4 to 3.6."""
+"""Maximum condition number of the mixing's layers; 3.4 to 3.6 in the published run of d = 10."""
 
 SAMPLES = 4000
-"""Fresh latents on which an encoder is held against the truth."""
+"""Number of held-out latents on which an encoder is evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +35,20 @@ class Method:
     """A loss, and how its precision is treated.
 
     Args:
-        name: as tables call it.
-        start: where Λ̂ starts, or stays; a factor of what pairs say where ``relative``.
-        learn: ``"diagonal"`` learns a precision per dimension, ``"one"`` one for all (a learned
-            temperature), ``"none"`` leaves it.
+        name: title in tables.
+        start: initial or fixed Λ̂; with ``relative`` a factor of the precision estimated from
+            pairs.
+        learn: ``"diagonal"`` learns a precision per dimension, ``"one"`` a single one (a learned
+            temperature), ``"none"`` keeps it fixed.
         relative: whether ``start`` is a factor of the precision of the slow features.
-        slow: whether the encoder starts at the slow features, and not at random.
+        slow: whether the encoder starts at the slow features instead of at random.
         link: as for ``AnInfoNCE``.
         negatives: as for ``AnInfoNCE``.
-        hard: λ of hard negatives around their anchor; 0 takes the batch's.
-        copies: losses on stretches of an embedding so many times as long, started at ``start``
-            times 1, ``ratio``, ``ratio``² and so on.
-        ratio: between their starts.
-        known: whether the latents themselves take the place of an embedding, so that Λ̂ alone is
-            learned.
+        hard: λ of hard negatives around their anchor; 0 uses negatives of the batch.
+        copies: number of losses, each on its own part of a longer embedding, with initial values
+            ``start`` times 1, ``ratio``, ``ratio``² and so on.
+        ratio: ratio of their initial values.
+        known: whether the embedding is the latents themselves, so that only Λ̂ is learned.
     """
 
     name: str
@@ -66,14 +66,14 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is drawn, and how it is learned.
+    """The distribution of pairs, and the training.
 
     Args:
         precision: the true λ of each latent.
-        training: of encoder and loss.
-        batch: pairs of a step.
-        width: of the encoder's hidden layers.
-        depth: how many of them.
+        training: training settings of encoder and loss.
+        batch: pairs per step.
+        width: width of the encoder's hidden layers.
+        depth: number of hidden layers.
     """
 
     precision: tuple[float, ...]
@@ -84,31 +84,28 @@ class Setting:
 
     @property
     def dim(self) -> int:
-        """D, of latents, observations and embedding."""
+        """Dimension D of latents, observations and embedding."""
         return len(self.precision)
 
     @property
     def process(self) -> process.PairProcess:
         """Return the process of its pairs.
 
-        A proposal may lie 0.1 off the sphere, as published, or half the standard deviation of the
-        latent that varies least: projected from farther away it would vary more than it should.
+        A proposal may lie 0.1 off the sphere, as published, but at most half the smallest standard
+        deviation of the latents: projected from farther away it would vary too much.
         """
         width = min(process.WIDTH, 0.5 / max(self.precision) ** 0.5)
         return process.PairProcess(self.precision, width=width)
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What a training has recovered: per latent R² and Λ̂, and the mean MCC; and its course."""
+class Recovery:
+    """The results of a training: R² and Λ̂ per latent, and the mean correlation coefficient."""
 
     r2: list[float]
     precision: list[float]
     mcc: float
-    loss: float
-    steps: int
     seconds: float
-    course: list[tuple[int, float]]
 
     @property
     def mean(self) -> float:
@@ -117,14 +114,15 @@ class Recovered:
 
     @property
     def least(self) -> float:
-        """The R² of the latent that is recovered worst."""
+        """The smallest R² of a latent."""
         return min(self.r2)
 
 
 class Observer:
-    """The observations of latents: mixed, and as slow features of a first sample of pairs.
+    """The observations of latents: mixed, then transformed to the slow features of a sample of
+    pairs.
 
-    They are the observations whitened and turned, of which any encoder makes the same.
+    These are the whitened and rotated observations, an invertible linear transform.
     """
 
     def __init__(self, drawn: process.PairProcess, seed: int) -> None:
@@ -133,7 +131,7 @@ class Observer:
         self.start = slow_start(self.mixing(z), self.mixing(partner))
 
     def __call__(self, latents: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return ``(N, D)`` observations: of mean 0 and covariance 1, the slowest first."""
+        """Return ``(N, D)`` observations with mean 0 and covariance 1, the slowest first."""
         seen: NDArray[np.float64] = (self.mixing(latents) - self.start.mean) @ self.start.matrix
         return seen
 
@@ -146,10 +144,10 @@ def recover(
     *,
     device: str = "cpu",
     show_progress: bool | None = None,
-) -> Recovered:
-    """Train an encoder on pairs, or resume that, and compare it with the latents.
+) -> Recovery:
+    """Train an encoder on pairs, or resume the training, and compare it with the latents.
 
-    ``seed`` is that of mixing, encoder and pairs, ``checkpoint`` a ``.safetensors`` file.
+    ``seed`` determines mixing, encoder and pairs; ``checkpoint`` is a ``.safetensors`` file.
     """
     import torch
 
@@ -157,7 +155,7 @@ def recover(
     observe = Observer(pairs, seed)
     fresh = pairs.latents(SAMPLES, generator(seed, "held out"))
 
-    def show(latents: NDArray[np.float64]) -> torch.Tensor:
+    def observe_latents(latents: NDArray[np.float64]) -> torch.Tensor:
         seen = latents if method.known else observe(latents)
         return torch.tensor(seen, dtype=torch.float32)
 
@@ -165,10 +163,10 @@ def recover(
         z, partner = pairs.pairs(setting.batch, seed=seed, step=step)
         if method.hard:
             partner = np.concatenate([partner, draw_hard(z, method.hard, seed, step)])
-        return show(z), show(partner)
+        return observe_latents(z), observe_latents(partner)
 
     def measure(encoder: torch.nn.Module, loss: torch.nn.Module) -> Settings:
-        views = show(fresh).to(device)
+        views = observe_latents(fresh).to(device)
         embedding = encoder(views).cpu().numpy()
         parts = np.split(embedding, method.copies, axis=1)
         embedding = np.concatenate(
@@ -198,14 +196,11 @@ def recover(
         show_progress=show_progress,
     )
     figures = trained.figures
-    return Recovered(
+    return Recovery(
         list(figures["r2"]),
         list(figures["precision"]),
         float(figures["mcc"]),
-        trained.history[-1].loss,
-        trained.history[-1].step,
         trained.seconds,
-        [(check.step, float(check.figures["least"])) for check in trained.history],
     )
 
 
@@ -215,7 +210,7 @@ def recover(
 def draw_hard(
     z: NDArray[np.float64], precision: float, seed: int, step: int
 ) -> NDArray[np.float64]:
-    """Draw ``HARD`` negatives around each anchor; each serves as one of all anchors' too."""
+    """Draw ``HARD`` negatives around each anchor."""
     around = process.PairProcess((precision,) * z.shape[1])
     random = generator(seed, "hard negatives", str(step))
     negatives = [around.partners(z, random) for _ in range(HARD)]
@@ -223,7 +218,7 @@ def draw_hard(
 
 
 HARD = 16
-"""Hard negatives of an anchor."""
+"""Number of hard negatives per anchor."""
 
 
 def _build(
@@ -260,17 +255,18 @@ def _build(
         for copy in range(method.copies)
     ]
     if method.hard:
-        return encoder, take_hard_negatives(losses[0])
+        return encoder, add_hard_negatives(losses[0])
     return encoder, losses[0] if method.copies == 1 else LossEnsemble(losses)
 
 
 def build_encoder(
     dim: int, out_dim: int, *, width: int = 128, depth: int = 3, slow: bool = False
 ) -> torch.nn.Module:
-    """Return an MLP with leaky ReLUs from ``dim`` to ``out_dim``, weights from torch's global state.
+    """Return an MLP with leaky ReLUs from ``dim`` to ``out_dim``, weights from torch's global
+    state.
 
-    It has ``depth`` hidden layers of ``width``. ``slow`` adds the observations to what the MLP says,
-    whose last layer starts at zero; they are repeated where the embedding is longer.
+    It has ``depth`` hidden layers of ``width``. ``slow`` adds the observations to the MLP's output,
+    whose last layer starts at zero; they are repeated if the embedding is longer.
     """
     from torch import nn
 
@@ -286,7 +282,7 @@ def build_encoder(
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
 
-    class Added(nn.Module):
+    class ResidualMLP(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network
@@ -295,16 +291,16 @@ def build_encoder(
             added: torch.Tensor = self.network(inputs) + inputs.repeat(1, out_dim // dim)
             return added
 
-    return Added()
+    return ResidualMLP()
 
 
 def learn_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
-    """Return InfoNCE with one precision 1/τ for all dimensions, which is learned."""
+    """Return InfoNCE with a learned temperature: one precision 1/τ for all dimensions."""
     import torch
 
     from shiftproof.contrastive import info_nce
 
-    class LearntTemperature(torch.nn.Module):
+    class LearnedTemperature(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.log_precision = torch.nn.Parameter(torch.tensor(float(np.log(start))))
@@ -321,11 +317,11 @@ def learn_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
                 negatives=negatives,
             )
 
-    return LearntTemperature()
+    return LearnedTemperature()
 
 
-def take_hard_negatives(loss: AnInfoNCE) -> torch.nn.Module:
-    """Return a loss whose second view holds the partners, and behind them negatives per anchor."""
+def add_hard_negatives(loss: AnInfoNCE) -> torch.nn.Module:
+    """Return a loss whose second view has the partners followed by the negatives of each anchor."""
     import torch
 
     from shiftproof.contrastive import info_nce
@@ -360,7 +356,7 @@ class _Precise(Protocol):
 
 
 def _read_precision(loss: torch.nn.Module) -> NDArray[np.float64]:
-    """Return the precision of every dimension of the embedding, over all losses."""
+    """Return the precision of each dimension of the embedding, over all losses."""
     from shiftproof.contrastive import LossEnsemble
 
     losses = list(loss.losses) if isinstance(loss, LossEnsemble) else [loss]
@@ -369,6 +365,6 @@ def _read_precision(loss: torch.nn.Module) -> NDArray[np.float64]:
     return np.repeat(joined, 64) if len(joined) == 1 else joined
 
 
-def space_evenly(lowest: float, spread: float, dim: int) -> tuple[float, ...]:
-    """Return precisions at equal quotients from ``lowest`` to ``lowest x spread``."""
+def space_geometrically(lowest: float, spread: float, dim: int) -> tuple[float, ...]:
+    """Return geometrically spaced precisions from ``lowest`` to ``lowest * spread``."""
     return tuple(float(value) for value in np.geomspace(lowest, lowest * spread, dim))

@@ -1,4 +1,4 @@
-"""A finished run, seen image by image: errors and paired changes, and the tables made of them."""
+"""Errors and paired changes of a finished run, image by image, and tables of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from shiftproof.metrics import Interval, bootstrap_mean
 from shiftproof.report import corruption_title
 from shiftproof.runs import Run
 from shiftproof.types import CLEAN, Cell
+from shiftproof_reproduce.formatting import list_corruptions
 from shiftproof_reproduce.result import Finding, Table, Value, Verdict, point
-from shiftproof_reproduce.spelling import list_corruptions
 
 Shares: TypeAlias = NDArray[np.float64]
-"""``(N,)``: for each image the share of the cells in which it is wrong."""
+"""``(N,)``: for each image the share of cells with a wrong prediction."""
 
 
 class Measured:
-    """What a run of labeled images says of its models.
+    """The errors of a run's models.
 
-    Errors are means over cells, corrupted ones unless others are named. Intervals are bootstraps
-    over the images, with the same resamples for all models, so that changes are paired.
+    Errors are means over cells, by default all corrupted ones. Intervals are bootstraps over the
+    images, with the same resamples for all models, so that changes are paired.
     """
 
     def __init__(self, run: Run) -> None:
@@ -42,11 +42,11 @@ class Measured:
 
     @property
     def corruptions(self) -> list[str]:
-        """Those of the run, in its order."""
+        """The corruptions of the run, in its order."""
         return list(self.scores.grid.corruptions)
 
     def wrong(self, model: str, cells: Iterable[Cell] | None = None) -> Shares:
-        """Return for each image the share of ``cells`` in which ``model`` is wrong."""
+        """Return for each image the share of ``cells`` with a wrong prediction of ``model``."""
         if model not in self._wrong:
             self._wrong[model] = self._read(model)
         chosen = self.cells if cells is None else list(cells)
@@ -58,7 +58,7 @@ class Measured:
         return bootstrap_mean(self.wrong(model, cells))
 
     def clean_error(self, model: str) -> Interval:
-        """Return the error on the images as they are."""
+        """Return the error on clean images."""
         return self.error(model, [CLEAN])
 
     def change(
@@ -68,12 +68,12 @@ class Measured:
         chosen = self.cells if cells is None else list(cells)
         return bootstrap_mean(self.wrong(model, chosen) - self.wrong(against, chosen))
 
-    def of(self, *corruptions: str) -> list[Cell]:
+    def select_cells(self, *corruptions: str) -> list[Cell]:
         """Return the cells of these corruptions."""
         return [cell for cell in self.cells if cell.corruption in corruptions]
 
     def _read(self, model: str) -> dict[Cell, NDArray[np.bool_]]:
-        """Read the records of all cells at once: they stand one cell after the other."""
+        """Read the records of all cells at once, which follow one another in the file."""
         table = self.run.records([model])
         names, severities = (table[name].to_numpy() for name in ("corruption", "severity"))
         wrong = table["prediction"].to_numpy() != table["target"].to_numpy()
@@ -87,14 +87,16 @@ class Measured:
 
 
 def list_groups(measured: Measured) -> dict[str, list[Cell]]:
-    """Return the cells of a run by what a column shows: clean, each family, all corrupted ones."""
-    families = {group: measured.of(*names) for group, names in GROUPS.items()}
-    there = {group: cells for group, cells in families.items() if cells}
-    return {"clean": [CLEAN], **there, "all corruptions": measured.cells}
+    """Return the cells of a run by column: clean, each corruption group, and all corrupted
+    cells.
+    """
+    families = {group: measured.select_cells(*names) for group, names in GROUPS.items()}
+    available = {group: cells for group, cells in families.items() if cells}
+    return {"clean": [CLEAN], **available, "all corruptions": measured.cells}
 
 
 def compare_methods(runs: Sequence[tuple[Measured, Mapping[str, str]]], *, note: str = "") -> Table:
-    """Return the errors by method and family, of the models of each run that have a title."""
+    """Return the errors of the titled models of each run, by method and corruption group."""
     columns = list_groups(runs[0][0])
     rows = [shown for _, titles in runs for shown in titles.values()]
     values: list[list[Value]] = [
@@ -111,7 +113,8 @@ def compare_corruptions(
 ) -> Table:
     """Return the change from ``against`` to ``model`` for each corruption, the largest gain first."""
     changes = {
-        each: measured.change(model, against, measured.of(each)) for each in measured.corruptions
+        each: measured.change(model, against, measured.select_cells(each))
+        for each in measured.corruptions
     }
     order = sorted(changes, key=lambda each: changes[each].value)
     return Table(
@@ -128,9 +131,9 @@ def compare_corruptions(
 
 
 def compare_estimates(measured: Measured, titles: Mapping[str, str]) -> list[Table]:
-    """Return how far errors guessed without labels are off, by model and estimator.
+    """Return the mean absolute error of label-free accuracy estimates, by model and estimator.
 
-    None of them where the run's scores hold no such guesses.
+    Empty if the run's scores have no estimates.
     """
     quality: dict[str, dict[str, Any]] = {
         model.name: {one["name"]: one for one in model.detail.get("estimators", ())}
@@ -158,9 +161,9 @@ def compare_estimates(measured: Measured, titles: Mapping[str, str]) -> list[Tab
 
 
 def find_gains(measured: Measured, model: str, against: str, *, claim: str, source: str) -> Finding:
-    """Return the finding on which corruptions gain by ``model`` and which do not."""
+    """Return the finding on which corruptions ``model`` improves."""
     names = measured.corruptions
-    changes = {name: measured.change(model, against, measured.of(name)) for name in names}
+    changes = {name: measured.change(model, against, measured.select_cells(name)) for name in names}
     worse = [name for name in names if changes[name].lower > 0]
     same = [name for name in names if changes[name].lower <= 0 <= changes[name].upper]
     parts = [f"{len(names) - len(worse) - len(same)} of {len(names)} gain"]

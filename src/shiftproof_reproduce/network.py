@@ -19,15 +19,15 @@ WIDTHS = (24, 48, 96)
 """Channels of the stem and of the two residual blocks."""
 
 PREPROCESS = Preprocess((SIDE, SIDE), None, mean=(0.286,), std=(0.353,), channels=1)
-"""Mean and deviation of the training images of Fashion-MNIST, in units of 0..1."""
+"""Preprocessing with mean and deviation of Fashion-MNIST's training images."""
 
 
 def build_network(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
     """Return the network with new weights, drawn from torch's global state.
 
-    A stem of 5 x 5 at stride 2, then one residual block at stride 2 per further width (He et al.
-    2016, arXiv 1512.03385, the basic block), the mean over the image, and one linear layer. It goes
-    from ``(N, 1, 28, 28)`` floats to ``(N, 10)`` logits.
+    A 5 x 5 stem with stride 2, a basic block with stride 2 per further width (He et al. 2016, arXiv
+    1512.03385), global average pooling and a linear layer, from ``(N, 1, 28, 28)`` floats to ``(N,
+    10)`` logits.
     """
     from torch import nn
 
@@ -42,7 +42,7 @@ def build_residual(
     channels: int,
     biased_stem: bool,
 ) -> torch.nn.Module:
-    """Return such a network from ``channels`` to ``classes``; ``norm`` makes a layer of a width."""
+    """Return such a network from ``channels`` to ``classes``; ``norm`` creates the norm layers."""
     import torch
     from torch import nn
 
@@ -71,12 +71,14 @@ def build_residual(
 
 
 def wrap_classifier(network: torch.nn.Module) -> Classifier:
-    """Return the network as what is measured."""
+    """Wrap the network as a classifier."""
     return Classifier(network, PREPROCESS, CLASSES, name="resnet-fashion")
 
 
 def predict_classes(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return ``(N,)`` the class of each of ``(N, H, W, 3)`` images, or of ``(N, H, W)`` gray ones."""
+    """Return the predicted classes ``(N,)`` of color ``(N, H, W, 3)`` or gray images ``(N, H,
+    W)``.
+    """
     answers = []
     for start in range(0, len(images), 500):
         shown = images[start : start + 500]

@@ -1,4 +1,4 @@
-"""Small networks by what they normalize with, for colored images of 32 x 32 pixels."""
+"""Small networks with different norm layers, for color images of 32 x 32 pixels."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ WIDTHS = (24, 48, 96)
 """Channels of the stem and of the residual blocks."""
 
 GROUPS = 8
-"""Of the group norm."""
+"""Number of groups of the group norm."""
 
 STEM = (24, 48, 64)
-"""Channels of the transformer's stem: three convolutions of 3 x 3 at stride 2."""
+"""Channels of the transformer's stem: three 3 x 3 convolutions with stride 2."""
 
 WIDTH, LAYERS, HEADS = 64, 3, 4
-"""Of the transformer."""
+"""Size of the transformer."""
 
 PREPROCESS = Preprocess((SIDE, SIDE), None, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-"""What all of them take; data of any mean and deviation."""
+"""Preprocessing of all networks, not specific to a dataset."""
 
 TITLES: dict[NetworkKind, str] = {
     "resnet": "ResNet, batch norm",
     "groupnorm": "ResNet, group norm",
     "vit": "ViT, layer norm",
 }
-"""The networks, and what tables call them."""
+"""Titles of the networks in tables."""
 
 
 def build_network(kind: NetworkKind, classes: int) -> torch.nn.Module:
     """Return a network with new weights, drawn from torch's global state.
 
-    "resnet" and "groupnorm" are a stem of 5 x 5 at stride 2 and one basic block at stride 2 per
-    further width (He et al. 2016, arXiv 1512.03385), the mean over the image, and a linear layer;
-    "vit" is a vision transformer of torchvision on the 16 places that a stem of
-    three convolutions leaves (Xiao et al. 2021, arXiv 2106.14881), without batch norm. They go
-    from ``(N, 3, 32, 32)`` floats to ``(N, classes)`` logits.
+    "resnet" and "groupnorm" have a 5 x 5 stem with stride 2, a basic block with stride 2 per
+    further width (He et al. 2016, arXiv 1512.03385), global average pooling and a linear layer;
+    "vit" is torchvision's vision transformer on the 16 positions of a stem of three convolutions
+    (Xiao et al. 2021, arXiv 2106.14881), without batch norm. From ``(N, 3, 32, 32)`` floats to
+    ``(N, classes)`` logits.
     """
     from torch import nn
 
@@ -63,7 +63,7 @@ def build_network(kind: NetworkKind, classes: int) -> torch.nn.Module:
 
 
 def wrap_classifier(kind: NetworkKind, network: torch.nn.Module, classes: Classes) -> Classifier:
-    """Return a network as what is measured."""
+    """Wrap a network as a classifier."""
     return Classifier(network, PREPROCESS, classes, name=f"{kind}-{classes.title}")
 
 

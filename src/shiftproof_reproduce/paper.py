@@ -1,4 +1,4 @@
-"""The papers' own scale: ImageNet-C from disk, and the published numbers beside ours."""
+"""The papers' scale: ImageNet-C from disk, compared with published results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from shiftproof_reproduce.result import Finding, Result, Table, Value, point
 from shiftproof_reproduce.verdicts import below, judge
 
 MODEL = "torchvision:resnet50"
-"""The model of both papers' first row."""
+"""The model of the first row in both papers."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One run: what stands in the column ``method`` of the published table."""
+    """The run for the column ``method`` of the published table."""
 
     method: str
     adapter: str
@@ -43,7 +43,7 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
         Part("RPL", "rpl:preset=paper", 128, "offline:epochs=5"),
     ),
 }
-"""How each recipe is run; the models are reset before each corruption or cell."""
+"""The runs of each recipe; the models are reset before each corruption or cell."""
 
 _TITLES = {
     "bn-adaptation": "Batch-norm adaptation on ImageNet-C",
@@ -61,20 +61,20 @@ def reproduce(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Measure a model on ImageNet-C as the paper did, and return it beside what was published.
+    """Measure a model on ImageNet-C as in the paper, and compare it with the published results.
 
     Args:
         recipe: ``"bn-adaptation"`` or ``"self-learning"``.
-        out: the folder of the runs; what is there is resumed.
-        data: ImageNet-C: ``CORRUPTION/SEVERITY/CLASS/IMAGE``. A tree that has some of the 15
-            corruptions is measured on those, and no mCE is claimed.
-        model: what ``load_classifier`` takes, or a classifier; None takes ``MODEL``.
-        device: where the model is loaded.
-        workers: processes that read.
+        out: the folder of the runs; interrupted ones resume.
+        data: ImageNet-C: ``CORRUPTION/SEVERITY/CLASS/IMAGE``. With only some of the 15 corruptions
+            these are measured, without an mCE.
+        model: a spec for ``load_classifier``, or a classifier; None uses ``MODEL``.
+        device: device of a model given as a spec.
+        workers: processes that read images.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: there is no ImageNet-C.
+        InputError: ImageNet-C is missing.
     """
     if data is None:
         raise InputError(
@@ -132,17 +132,17 @@ def reproduce(
 
 
 def choose_cells(tree: CorruptedData) -> tuple[list[str], list[int]]:
-    """Return those of the 15 corruptions that a tree has, and the severities that all of these have."""
-    there = {(cell.corruption, cell.severity) for cell in tree.cells}
-    corruptions = [name for name in COMMON if any(name == other for other, _ in there)]
-    severities = [s for s in range(1, 6) if all((name, s) in there for name in corruptions)]
+    """Return the available ones of the 15 corruptions, and the severities that all of them have."""
+    available = {(cell.corruption, cell.severity) for cell in tree.cells}
+    corruptions = [name for name in COMMON if any(name == other for other, _ in available)]
+    severities = [s for s in range(1, 6) if all((name, s) in available for name in corruptions)]
     return corruptions, severities
 
 
 def compare_published(recipe: str, name: str, runs: Mapping[str, Run], measure: str) -> Table:
-    """Return the published table with a row of our own before it.
+    """Return the published table, preceded by a row of this experiment.
 
-    Runs are by the method of their column; ``measure`` is ``"mce"`` or ``"mean"`` of the summaries.
+    ``runs`` are by method; ``measure`` is ``"mce"`` or ``"mean"`` of the summaries.
     """
     rows = read_errors(recipe)
     methods = list(dict.fromkeys(method for row in rows.values() for method in row))
@@ -160,7 +160,7 @@ def compare_published(recipe: str, name: str, runs: Mapping[str, Run], measure: 
 
 
 def judge_method(recipe: str, method: str, run: Run, measure: str) -> Finding:
-    """Hold a method against the source, beside what was published."""
+    """Judge whether a method lowers the error, as published."""
     [difference] = run.scores.differences
     row = read_errors(recipe)["ResNet-50"]
     return judge(

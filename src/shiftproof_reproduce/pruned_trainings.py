@@ -1,4 +1,4 @@
-"""The same small network trained on what each pruning keeps, and what it answers on every test set."""
+"""Training the same small network on the images that each pruning keeps, and evaluating it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shiftproof.compute.progress import progress
 from shiftproof.io import atomic, fingerprint, make_folder, read_json, write_json
 from shiftproof.rng import generator
 from shiftproof.types import Settings
-from shiftproof_reproduce.embedded_pieces import Place
+from shiftproof_reproduce.embedded_pieces import PieceFolder
 from shiftproof_reproduce.network import predict_classes, wrap_classifier
 from shiftproof_reproduce.result import slug, to_json
 from shiftproof_reproduce.shifted_fashion import Gray
@@ -26,36 +26,36 @@ from shiftproof_reproduce.training import Training, train
 Flags = NDArray[np.bool_]
 
 LARGE, REFERENCE = "large", "reference"
-"""The pieces that are trained on."""
+"""Names of the pieces used for training."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one training comes to.
+    """The results of one training.
 
     Attributes:
-        right: for each test set ``(M,)`` bool, the images whose class was found.
-        seconds: of the CPU.
+        right: for each test set ``(M,)`` bool, the correctly classified images.
+        seconds: CPU seconds.
     """
 
     right: Mapping[str, Flags]
     seconds: float
 
     def accuracy(self, name: str) -> float:
-        """Return the share of a test set that is right."""
+        """Return the accuracy on a test set."""
         return float(self.right[name].mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What all trainings share.
+    """The common arguments of all trainings.
 
     Attributes:
-        folder: where the pieces lie, and where the trainings go.
-        training: how each is trained; its epochs and seed are set here.
-        seen: images that each is shown, however many it has.
-        labels: for ``LARGE`` and ``REFERENCE`` ``(N,)``.
-        test_labels: ``(M,)``, of every test set.
+        folder: the folder of the pieces and of the trainings.
+        training: training settings, except epochs and seed.
+        seen: number of images shown in each training, regardless of the size of its training set.
+        labels: ``(N,)`` for ``LARGE`` and ``REFERENCE``.
+        test_labels: ``(M,)``, the same for every test set.
         tests: names of the test sets.
     """
 
@@ -75,12 +75,11 @@ def train_all(
     workers: int,
     show_progress: bool | None = None,
 ) -> dict[str, list[Answers]]:
-    """Train on the reference and what is kept of the large piece, with every seed.
+    """Train on the reference and the kept rows of the large piece, with every seed.
 
-    A training that is there is not repeated, and one that was interrupted is begun again.
-
-    ``kept`` says by name which rows ``(N,)`` of the large piece are trained on; ``seeds`` are those
-    of first weights and order of the images; with 0 workers all is done here.
+    Finished trainings are not repeated, and interrupted ones start again. ``kept`` has for each
+    training the kept rows ``(N,)`` of the large piece; ``seeds`` determine initial weights and the
+    order of images; 0 workers use this process.
     """
     for name in ("trainings", "answers"):
         make_folder(task.folder / name)
@@ -95,7 +94,7 @@ def train_all(
 
 
 def draw_balanced(count: int, seen: int, *, seed: int) -> NDArray[np.int64]:
-    """Return ``(seen,)`` numbers below ``count``: all of them in turn, each turn in another order."""
+    """Return ``(seen,)`` indices below ``count``: repeated permutations of all of them."""
     turns = -(-seen // count)
     orders = [generator(seed, "turn", str(turn)).permutation(count) for turn in range(turns)]
     chosen: NDArray[np.int64] = np.concatenate(orders)[:seen]
@@ -103,7 +102,7 @@ def draw_balanced(count: int, seen: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def _train_one(task: Task, job: tuple[str, NDArray[np.uint8], int]) -> Answers:
-    """Train and answer, or read the answers that are there; runs in a worker."""
+    """Train and evaluate a network, or read its answers; runs in a worker."""
     name, packed, seed = job
     file_name = f"{slug(name)}-{seed}"
     about: Settings = {
@@ -122,7 +121,7 @@ def _train_one(task: Task, job: tuple[str, NDArray[np.uint8], int]) -> Answers:
             return Answers(dict(zip(task.tests, right, strict=True)), float(read["seconds"]))
     begun = time.process_time()
     rows = np.unpackbits(packed, count=len(task.labels[LARGE])).astype(bool)
-    images, labels = _draw_shown(task, rows, seed)
+    images, labels = _draw_images(task, rows, seed)
     network = train(
         images,
         labels,
@@ -130,7 +129,7 @@ def _train_one(task: Task, job: tuple[str, NDArray[np.uint8], int]) -> Answers:
         dataclasses.replace(task.training, epochs=1, seed=seed),
         show_progress=False,
     )
-    right = _answer(task, wrap_classifier(network))
+    right = _predict_tests(task, wrap_classifier(network))
     with atomic(answers) as file:
         np.save(file, right)
     spent = round(time.process_time() - begun, 1)
@@ -138,16 +137,16 @@ def _train_one(task: Task, job: tuple[str, NDArray[np.uint8], int]) -> Answers:
     return Answers(dict(zip(task.tests, right, strict=True)), spent)
 
 
-def _draw_shown(task: Task, rows: Flags, seed: int) -> tuple[Gray, NDArray[np.uint8]]:
-    """Return the images that a training is shown, in their order, and their labels."""
-    place = Place(task.folder)
+def _draw_images(task: Task, rows: Flags, seed: int) -> tuple[Gray, NDArray[np.uint8]]:
+    """Return the images of a training in their order, and their labels."""
+    place = PieceFolder(task.folder)
     images = np.concatenate([place.images(LARGE)[rows], place.images(REFERENCE)])
     labels = np.concatenate([task.labels[LARGE][rows], task.labels[REFERENCE]])
     chosen = draw_balanced(len(images), task.seen, seed=seed)
     return images[chosen], labels[chosen].astype(np.uint8)
 
 
-def _answer(task: Task, classifier: Classifier) -> NDArray[np.bool_]:
-    """Return ``(T, M)``: for each test set the images whose class is found."""
-    shown = (Place(task.folder).images(test) for test in task.tests)
+def _predict_tests(task: Task, classifier: Classifier) -> NDArray[np.bool_]:
+    """Return ``(T, M)``: for each test set the correctly classified images."""
+    shown = (PieceFolder(task.folder).images(test) for test in task.tests)
     return np.stack([predict_classes(classifier, images) == task.test_labels for images in shown])

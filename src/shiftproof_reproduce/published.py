@@ -1,4 +1,4 @@
-"""What the papers published, from the CSV files beside this one."""
+"""The papers' published results, from the CSV files of this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 ROWS = 200_000_000
-"""Images of LAION without its near-duplicates, of which Mayilvahanan et al. 2024 removed rows."""
+"""Number of images of the de-duplicated LAION that Mayilvahanan et al. 2024 pruned."""
 
 DETECTION = ("P", "mPC", "rPC")
 
@@ -35,15 +35,15 @@ def read_detectors(benchmark: str) -> dict[str, dict[str, float]]:
 class PublishedSet:
     """A test set of Mayilvahanan et al. 2024 (arXiv 2310.09562).
 
-    Fractions are accuracies of CLIP, None where none is known.
+    Fractions are accuracies of CLIP; None if unknown.
 
     Attributes:
         title: its name.
-        removed: rows that gap-matched pruning removes of ``ROWS``.
-        all: trained on all rows.
-        pruned: on those left after pruning for this set.
-        combined: on those left after pruning for all six.
-        reference: a model trained on ImageNet alone, about.
+        removed: number of the ``ROWS`` rows that gap-matched pruning removes.
+        all: accuracy after training on all rows.
+        pruned: after training on the rows kept by pruning for this set.
+        combined: after training on the rows kept by pruning for all six.
+        reference: approximate accuracy of a model trained on ImageNet alone.
     """
 
     title: str
@@ -54,8 +54,8 @@ class PublishedSet:
     reference: float | None
 
     @property
-    def kept_of_the_gain(self) -> float | None:
-        """The share of what all rows gain over the reference that stays without the pruned ones."""
+    def kept_gain(self) -> float | None:
+        """The share of the gain over the reference that remains without the pruned rows."""
         if self.all is None or self.pruned is None or self.reference is None:
             return None
         return (self.pruned - self.reference) / (self.all - self.reference)
@@ -64,7 +64,7 @@ class PublishedSet:
 def read_test_sets() -> dict[str, PublishedSet]:
     """Return the test sets by name: val, sketch, a, r, v2, objectnet and combined.
 
-    >>> round(read_test_sets()["sketch"].kept_of_the_gain, 3)
+    >>> round(read_test_sets()["sketch"].kept_gain, 3)
     0.851
     """
     figures = ("all", "pruned", "combined", "reference")

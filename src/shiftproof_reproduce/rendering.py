@@ -1,4 +1,4 @@
-"""From a result to what people read: Markdown, CSV and figures, the same bytes each time."""
+"""Rendering a result as Markdown, CSV and figures, reproducibly to the byte."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import msgspec
 
 from shiftproof.io import make_folder, write_bytes
 from shiftproof.report import draw_bars, draw_curves
+from shiftproof_reproduce.formatting import format_figure
 from shiftproof_reproduce.result import Result, Table, Value, read_result
-from shiftproof_reproduce.spelling import spell
 
 RESULT = "result.json"
-"""The file that all others of a result's folder are made from."""
+"""The file from which all other files of a result's folder are rendered."""
 
 _VERDICTS = {"yes": "yes", "no": "**no**", "undecided": "undecided"}
 
 
 def render(result: Result) -> dict[str, str]:
-    """Return the text of every file of a result's folder but ``result.json``, by name."""
+    """Return the texts of all files of a result's folder by name, except ``result.json``."""
     texts = {"README.md": write_page(result), "findings.json": _write_findings(result)}
     for table in result.tables:
         texts[f"{table.name}.csv"] = write_csv(table)
@@ -35,10 +35,10 @@ def render(result: Result) -> dict[str, str]:
 def publish(result_file: Path, folder: Path) -> list[Path]:
     """Write the small files of a result into ``folder``: the result, its page, tables and figures.
 
-    The records of the runs stay where they are.
+    The records of the runs are not copied.
 
     Raises:
-        BrokenFileError: ``result_file`` is no result.
+        BrokenFileError: ``result_file`` is not a result.
     """
     result = read_result(result_file)
     make_folder(folder)
@@ -65,7 +65,7 @@ def write_page(result: Result) -> str:
             parts.append(table.note)
         if table.drawing != "none":
             parts.append(f"![{table.title}]({table.name}.svg)")
-    parts += ["## How it was made", _tell_provenance(result)]
+    parts += ["## How it was made", _describe_provenance(result)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,10 +73,10 @@ _PLACE = re.compile(r"<!-- ([\w-]+):([\w-]+) -->\n.*?<!-- end -->", flags=re.DOT
 
 
 def fill(text: str, results: Mapping[str, Result]) -> str:
-    """Return a page of ours with the tables of results in their places.
+    """Return a page with its placeholders filled with tables of results.
 
-    A place begins with ``<!-- RECIPE:TABLE -->`` and ends with ``<!-- end -->``, each on a line of
-    its own; whatever stood between is replaced. Results are by recipe.
+    A placeholder begins with ``<!-- RECIPE:TABLE -->`` and ends with ``<!-- end -->``, each on its
+    own line; the text between them is replaced. Results are by recipe.
     """
 
     def write_table(place: re.Match[str]) -> str:
@@ -95,7 +95,7 @@ def write_markdown(table: Table) -> str:
     """Return a table as Markdown, each figure with its interval."""
     lines = [_write_row([table.corner, *table.columns]), "|---|" + "---:|" * len(table.columns)]
     for name, values in zip(table.rows, table.values, strict=True):
-        lines.append(_write_row([name, *(spell(value, table.unit) for value in values)]))
+        lines.append(_write_row([name, *(format_figure(value, table.unit) for value in values)]))
     return "\n".join(lines)
 
 
@@ -150,10 +150,10 @@ def _write_findings(result: Result) -> str:
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
 
 
-# ---------------------------------------------------------------- how it was made
+# ---------------------------------------------------------------- provenance
 
 
-def _tell_provenance(result: Result) -> str:
+def _describe_provenance(result: Result) -> str:
     made = result.provenance
     libraries = ", ".join(
         f"{name} {version}" for name, version in made.get("libraries", {}).items()
@@ -173,7 +173,7 @@ def _tell_provenance(result: Result) -> str:
 
 
 def _name_command(result: Result) -> str:
-    """Return the command that made a result, whatever its folder was called."""
+    """Return the command that made a result, without its output folder."""
     words = str(result.provenance.get("command", "")).split()
     if words[:2] != ["shiftproof", "reproduce"]:
         return f"shiftproof reproduce {result.recipe} --scale {result.scale}"

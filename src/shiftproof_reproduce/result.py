@@ -1,6 +1,6 @@
-"""What an experiment comes to: tables, findings, and how they were made; as JSON and back.
+"""The result of an experiment: tables, findings and provenance, written as JSON.
 
-All that is shown of it (Markdown, CSV, figures, the terminal) is made from this alone.
+Markdown, CSV, figures and the terminal output are rendered from it alone.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ FORMAT = 1
 
 Verdict = Literal["yes", "no", "undecided"]
 Unit = Literal["error", "change", "number", "score"]
-"""Fractions that are shown in percent; differences of them, in points; a plain number; a number
-with its interval, three digits each."""
+"""A fraction, shown in percent; a difference of fractions, in points; a plain number; a number with
+an interval, with three digits each.
+"""
 
 Drawing = Literal["none", "curves", "bars"]
 
 Value: TypeAlias = Interval | None
 
 DIGITS = 6
-"""Behind the point, of every figure: more than any number of images holds."""
+"""Decimal places of all figures."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Figures by row and column; ``values`` has a list per row, None where nothing was measured.
+    """A table of figures; ``values`` has a list per row, with None for missing ones.
 
-    ``unit`` says what the figures are. ``drawing`` is how the table is also drawn: ``"curves"``
+    ``unit`` is the unit of the figures. ``drawing`` is the figure drawn of the table: ``"curves"``
     has a line per row over the columns, ``"bars"`` a bar per row of the first column.
     """
 
@@ -56,10 +57,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim of a paper, or a fault that is known, and what was measured here.
+    """A claim of a paper, or a known failure mode, and the result here.
 
-    ``figure`` is what decides, in the unit named, ``ours`` says it in words, and ``holds`` whether
-    it bears the claim out; "undecided" where its interval leaves both open.
+    ``figure`` is the deciding figure in ``unit``, ``ours`` describes it in words, and ``holds`` is
+    whether it confirms the claim, "undecided" if its interval allows both.
     """
 
     name: str
@@ -76,16 +77,15 @@ OVER_IMAGES = (
     "where it is on both. Intervals are over images, paired where two models are compared; "
     "they do not hold what another training or another order of the images would change."
 )
-"""What the verdicts and intervals of most experiments say, and what they do not."""
+"""Explanation of the verdicts and intervals of most experiments."""
 
 
 @dataclass(frozen=True)
 class Result:
     """A finished experiment.
 
-    ``settings`` decide the numbers, ``provenance`` tells how they came about, ``seconds`` what
-    each part took: of the clock at the papers' scale, of the CPU at the others. ``intervals`` says
-    how to read verdicts and intervals.
+    ``settings`` determine the numbers; ``seconds`` are the time of each part, wall time at the
+    papers' scale and CPU time at the others; ``intervals`` explains verdicts and intervals.
     """
 
     recipe: str
@@ -100,7 +100,7 @@ class Result:
     intervals: str = OVER_IMAGES
 
     def table(self, name: str) -> Table:
-        """Return the table of that name."""
+        """Return the table with a name."""
         return next(table for table in self.tables if table.name == name)
 
 
@@ -110,10 +110,10 @@ def write_result(result: Result, path: Path) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Read what ``write_result`` wrote; ``read_result`` of it is equal to what was written.
+    """Read a result that ``write_result`` wrote.
 
     Raises:
-        BrokenFileError: it is missing, or something else.
+        BrokenFileError: it is missing, or not a result.
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -125,13 +125,13 @@ def read_result(path: Path) -> Result:
 
 
 def to_json(plan: object) -> Settings:
-    """Return a dataclass as JSON has it, with lists for tuples."""
+    """Convert a dataclass to JSON types."""
     settings: Settings = msgspec.json.decode(msgspec.json.encode(plan))
     return settings
 
 
 def slug(title: str) -> str:
-    """Return a title as the name of a file.
+    """Convert a title to a file name.
 
     >>> slug("Fog: near, as many")
     'fog-near-as-many'
@@ -141,7 +141,7 @@ def slug(title: str) -> str:
 
 
 def round_off(value: Value) -> Value:
-    """Return a figure with ``DIGITS`` digits behind the point."""
+    """Round a figure to ``DIGITS`` decimal places."""
     if value is None:
         return None
     ends = (value.value, value.lower, value.upper)
@@ -149,5 +149,5 @@ def round_off(value: Value) -> Value:
 
 
 def point(value: float | None) -> Value:
-    """Return a figure that has no interval of its own, as for the quality of an estimate."""
+    """Return a figure without an interval."""
     return None if value is None else Interval(value, value, value)

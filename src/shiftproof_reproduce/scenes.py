@@ -1,4 +1,4 @@
-"""Scenes with known boxes: items of Fashion-MNIST on crops of photographs."""
+"""Generated scenes with known boxes: items of Fashion-MNIST on crops of photographs."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from shiftproof_reproduce.fashion import CLASSES
 from shiftproof_reproduce.result import to_json
 
 ANNOTATIONS = "annotations/instances.json"
-"""Where the boxes of a folder of scenes are, in COCO's form; the images are in ``images``."""
+"""COCO annotations in a folder of scenes; the images are in ``images``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneKind:
-    """What scenes look like.
+    """Parameters of scenes.
 
     Attributes:
-        side: of the square image in pixels.
-        items: from and to how many there are.
-        sizes: from and to which share of the side an item's longer side has.
-        overlap: the largest share of an item that another may hide.
-        seed: decides everything that is drawn.
+        side: height and width of the image in pixels.
+        items: range of the number of items.
+        sizes: range of an item's longer side, as a share of the image's side.
+        overlap: maximum share of an item that lies on earlier ones.
+        seed: random seed.
     """
 
     side: int = 128
@@ -47,8 +47,8 @@ class SceneKind:
 def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
     """Return photographs for the backgrounds.
 
-    They are those of a folder, by default the 20 of the extra ``demo``, or where that is not
-    installed, drawn textures.
+    They come from a folder; by default they are the 20 of the extra ``demo``, or generated textures
+    if it is not installed.
     """
     if folder is not None:
         data = open_data(folder, classes=None, labeled=False)
@@ -63,8 +63,8 @@ def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What scenes are made of: items ``(M, 28, 28)`` uint8, white on black, with their classes
-    ``(M,)``, and photographs for the background.
+    """The parts of scenes: items ``(M, 28, 28)`` uint8, white on black, with their classes
+    ``(M,)``, and background photographs.
     """
 
     items: NDArray[np.uint8]
@@ -75,7 +75,7 @@ class Parts:
 def draw_scene(
     parts: Parts, kind: SceneKind, *, key: str
 ) -> tuple[Image, NDArray[np.int64], NDArray[np.int64]]:
-    """Return one scene, a pure function of its arguments; ``key`` names it.
+    """Return one scene, a pure function of the arguments; ``key`` identifies it.
 
     The image is ``(side, side, 3)`` uint8 RGB, the boxes ``(N, 4)`` int64 x, y, width, height, and
     the classes ``(N,)``.
@@ -114,7 +114,9 @@ def draw_scene(
 
 
 def _crop_background(photograph: Image, side: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A square crop of a photograph, of any size from the scene's to the whole, mirrored by chance."""
+    """Return a random square crop of a photograph, at least as large as the scene, randomly
+    mirrored.
+    """
     smaller = min(photograph.shape[:2])
     crop = int(rng.integers(min(side, smaller), smaller + 1))
     top = int(rng.integers(0, photograph.shape[0] - crop + 1))
@@ -129,7 +131,9 @@ def _crop_background(photograph: Image, side: int, rng: np.random.Generator) -> 
 def _crop_item(
     item: NDArray[np.uint8], size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Opacity and gray value in 0..1 of an item, cut to where it is, its longer side ``size``."""
+    """Return opacity and gray values in 0..1 of an item, cropped and scaled to a longer side of
+    ``size``.
+    """
     rows, columns = np.flatnonzero(item.max(1) > 40), np.flatnonzero(item.max(0) > 40)
     cut = item[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else item
     scale = size / max(cut.shape)
@@ -147,10 +151,10 @@ def write_scenes(
     name: str,
     show_progress: bool | None = None,
 ) -> CocoData:
-    """Write scenes as PNG with their boxes as COCO JSON, or take those that are there already.
+    """Write scenes as PNG with their boxes as COCO JSON, unless they exist already.
 
-    They are ``images/00000.png`` and so on, and ``annotations/instances.json``; their keys begin with
-    ``name``.
+    The files are ``images/00000.png`` and so on, and ``annotations/instances.json``; the scenes'
+    keys begin with ``name``.
     """
     arrays = (parts.items, parts.labels, *parts.photographs)
     about = {
@@ -180,7 +184,7 @@ def write_scenes(
                 advance()
         categories = [{"id": at + 1, "name": word} for at, word in enumerate(CLASSES.names)]
         content = {"images": records, "annotations": annotations, "categories": categories}
-        # Last, and it alone says that all images are there.
+        # Written last: it marks the folder as complete.
         write_json(path, {"info": about, **content})
     return CocoData(folder / "images", path, root=folder)
 

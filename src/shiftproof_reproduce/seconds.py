@@ -1,4 +1,4 @@
-"""The CPU seconds of each part of an experiment, kept over several starts."""
+"""The CPU seconds of each part of an experiment, summed over interrupted runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FILE = "seconds.json"
 
 
 class Seconds:
-    """Those of the experiment in a folder.
+    """The CPU seconds of the experiment in a folder.
 
     Attributes:
-        spent: by part.
+        spent: seconds by part.
     """
 
     def __init__(self, folder: Path) -> None:

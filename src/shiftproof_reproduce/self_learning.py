@@ -15,6 +15,7 @@ from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.metrics import bootstrap_mean
 from shiftproof.types import CLEAN
 from shiftproof_reproduce.fashion import CLASSES
+from shiftproof_reproduce.formatting import format_figure, format_number, list_corruptions
 from shiftproof_reproduce.measured import (
     Measured,
     compare_corruptions,
@@ -24,9 +25,8 @@ from shiftproof_reproduce.measured import (
 )
 from shiftproof_reproduce.result import Finding, Result, Table, Value, to_json
 from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, make_result, prepare
-from shiftproof_reproduce.spelling import list_corruptions, spell, spell_number
 from shiftproof_reproduce.training import Training
-from shiftproof_reproduce.verdicts import GUARDED, above, at_most, below, judge
+from shiftproof_reproduce.verdicts import MAX_GUARDED_RISE, above, at_most, below, judge
 
 PAPER = "Rusak et al. 2022"
 
@@ -36,10 +36,10 @@ TITLES = {
     "soft": "soft pseudo-labels",
     "rpl": "RPL",
 }
-"""The losses, and what the tables call them."""
+"""The losses with their titles in tables."""
 
 LAME, LAME_TITLE = "lame:links=symmetric,preset=paper", "LAME, symmetric links"
-"""The links that the paper describes; those of its authors' code go one way."""
+"""Symmetric links as described in the paper; those of its authors' code are directed."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,24 @@ class Setting:
         return f"learning rate {self.rate:g}, momentum {self.momentum:g}"
 
     def spec(self, loss: str, *, times: float = 1) -> str:
-        """Return what ``make_adapter`` takes, with ``times`` the learning rate."""
+        """Return the adapter's spec, with ``times`` the learning rate."""
         return f"{loss}:prior=0,lr={times * self.rate:g},momentum={self.momentum:g}"
 
     def name(self, loss: str) -> str:
-        """Return the name of the model in the run that compares settings."""
+        """Return the model's name in the run that compares settings."""
         return f"{loss}-{self.rate:g}-{self.momentum:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured. The defaults are the small scale; tests take less.
+    """The size of the experiment. The defaults are the small scale; tests use smaller ones.
 
-    ``online`` is the protocol of all that learns while it predicts: one cell of so few images is
-    over after some steps, so the severities of a corruption follow each other without a reset.
-    ``rates`` and ``momenta`` are tried on the hold-out corruptions, and nowhere else; losses that
-    are not in ``swept`` are tried without momentum alone. Those in ``repeated`` learn offline, too,
-    with rates that are tried for themselves. ``rdumb_every`` is in batches. In the
-    traps ``trap_images`` are shown of each cell, of ``trap_corruptions`` at ``severity``.
+    ``online`` is the protocol of methods that learn while they predict: a cell has only a few
+    steps, so the severities of a corruption follow each other without a reset. ``rates`` and
+    ``momenta`` are tuned on the hold-out corruptions only; losses not in ``swept`` are tuned
+    without momentum. Losses in ``repeated`` also learn offline, with rates of their own.
+    ``rdumb_every`` is in batches. The traps use ``trap_images`` of each cell, of
+    ``trap_corruptions`` at ``severity``.
     """
 
     training: Training = dataclasses.field(default_factory=Training)
@@ -97,17 +97,17 @@ class Plan:
     too_high: float = 100.0
 
     def settings(self, loss: str) -> list[Setting]:
-        """Return all that is tried on the hold-out for a loss."""
+        """Return the settings tried on the hold-out for a loss."""
         momenta = self.momenta if loss in self.swept else self.momenta[:1]
         return [Setting(rate, momentum) for momentum in momenta for rate in self.rates]
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """All that was measured; ``traps`` by what is wrong with the stream or the setting.
+    """All runs; ``traps`` by name of the trap.
 
-    ``chosen`` are the settings that were best on the hold-out, ``plain`` those that were best
-    without momentum, and ``chosen_offline`` likewise without momentum, after several passes.
+    ``chosen`` are the best settings on the hold-out, ``plain`` the best without momentum, and
+    ``chosen_offline`` the best without momentum after several passes.
     """
 
     holdout: Measured
@@ -126,9 +126,9 @@ TRAPS = {
     "rate": "a learning rate 100 times too high",
     "continual": "corruption after corruption, without a reset",
 }
-"""What goes wrong, and what the tables call it."""
+"""The failure modes, with their titles in tables."""
 
-TRAPPED = {
+TRAP_MODELS = {
     SOURCE: "source",
     "bn": "BN",
     "ent": "ENT",
@@ -145,13 +145,13 @@ def reproduce(
     plan: Plan | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train a network on Fashion-MNIST, let it learn from its own answers, and return what comes of it.
+    """Train a network on Fashion-MNIST, adapt it by self-learning, and return the results.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
-        InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
-        RunError: the network is not good enough.
+        InputError: Fashion-MNIST is missing, or ``out`` belongs to a run with other settings.
+        RunError: the network's clean error is too high.
     """
     plan = plan or Plan()
     bench = prepare(out, data, plan, show_progress=show_progress)
@@ -175,7 +175,7 @@ def reproduce(
 
 
 def measure(bench: Bench, plan: Plan) -> Runs:
-    """Do all runs, or read those that are done."""
+    """Measure all runs, or read finished ones."""
     measure_grid = functools.partial(
         bench.run, images=plan.images, severities=plan.severities, batch_size=plan.batch_size
     )
@@ -202,7 +202,7 @@ def measure(bench: Bench, plan: Plan) -> Runs:
         {loss: setting.spec(loss) for loss, setting in plain.items()},
         protocol=plan.online,
     )
-    # More passes are more steps, for which the rates of a single pass may be too high.
+    # Several passes have more steps, for which the rates of one pass may be too high.
     offline_settings = {loss: _list_plain_settings(plan, loss) for loss in plan.repeated}
     holdout_offline = over_holdout(
         "holdout-offline",
@@ -227,12 +227,12 @@ def measure(bench: Bench, plan: Plan) -> Runs:
 
 
 def _list_plain_settings(plan: Plan, loss: str) -> list[Setting]:
-    """Return what is tried without momentum."""
+    """Return the settings without momentum."""
     return [each for each in plan.settings(loss) if not each.momentum]
 
 
 def _measure_traps(bench: Bench, plan: Plan, chosen: Mapping[str, Setting]) -> dict[str, Measured]:
-    """Walk into the traps, without the guard and with it."""
+    """Measure the traps, with and without the guard."""
 
     def list_adapters(times: float = 1) -> dict[str, str]:
         ent, rpl = (chosen[loss].spec(loss, times=times) for loss in ("ent", "rpl"))
@@ -275,7 +275,7 @@ def _measure_traps(bench: Bench, plan: Plan, chosen: Mapping[str, Setting]) -> d
 
 
 def find_best_setting(holdout: Measured, loss: str, settings: Sequence[Setting]) -> Setting:
-    """Return the setting of the lowest mean error on the hold-out; the first of several."""
+    """Return the setting with the lowest mean error on the hold-out, ties to the first."""
     return min(settings, key=lambda setting: holdout.error(setting.name(loss)).value)
 
 
@@ -283,7 +283,7 @@ def find_best_setting(holdout: Measured, loss: str, settings: Sequence[Setting])
 
 
 def make_tables(runs: Runs, plan: Plan) -> list[Table]:
-    """Return the tables of all that was measured."""
+    """Return all tables."""
     names = {
         SOURCE: "source",
         "bn": "BN, N = 0",
@@ -346,7 +346,7 @@ def compare_rates(runs: Runs, plan: Plan) -> Table:
 
 
 def compare_traps(runs: Runs, plan: Plan) -> Table:
-    """Return the errors where self-learning goes astray."""
+    """Return the errors in the traps."""
     places = [
         (f"{TRAPS[trap]}, {where}", measured, cells)
         for trap, measured in runs.traps.items()
@@ -356,9 +356,9 @@ def compare_traps(runs: Runs, plan: Plan) -> Table:
         "traps",
         "Where self-learning goes astray",
         "error in %",
-        list(TRAPPED.values()),
+        list(TRAP_MODELS.values()),
         [title for title, _, _ in places],
-        [[measured.error(model, cells) for model in TRAPPED] for _, measured, cells in places],
+        [[measured.error(model, cells) for model in TRAP_MODELS] for _, measured, cells in places],
         note=f"{plan.trap_images} images of each cell, {plan.single_images} where they come one at a "
         f"time; {list_corruptions(plan.trap_corruptions)}, and all {len(plan.corruptions)} corruptions "
         "without a reset. "
@@ -370,7 +370,7 @@ def compare_traps(runs: Runs, plan: Plan) -> Table:
 
 
 def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
-    """Hold the paper's claims, and the faults that are known, against what was measured."""
+    """Judge the paper's claims and the known failure modes by the results."""
     online = runs.online
     return [
         *_judge_gains(online),
@@ -414,7 +414,7 @@ def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
 def _judge_gains(online: Measured) -> list[Finding]:
     found = []
     for loss, published in (("ent", "62.2 to 51.6"), ("rpl", "62.2 to 50.5")):
-        before, after = (spell(online.error(model), "error") for model in ("bn", loss))
+        before, after = (format_figure(online.error(model), "error") for model in ("bn", loss))
         found.append(
             judge(
                 f"{loss}-gain",
@@ -448,14 +448,14 @@ def _judge_rpl_against_ent(runs: Runs) -> list[Finding]:
 
 
 def _judge_stability(runs: Runs, plan: Plan, momentum: float) -> Finding:
-    """How much the error rises above each loss's best, on average over all rates that were tried."""
+    """Judge how far the error rises above each loss's best, on average over all tried rates."""
     rises = {}
     for loss in ("ent", "rpl"):
         settings = [each for each in plan.settings(loss) if each.momentum == momentum]
         best = runs.holdout.wrong(find_best_setting(runs.holdout, loss, settings).name(loss))
         apart = [runs.holdout.wrong(each.name(loss)) - best for each in settings]
         rises[loss] = np.mean(apart, axis=0)
-    means = {loss: spell_number(float(rise.mean()), "change") for loss, rise in rises.items()}
+    means = {loss: format_number(float(rise.mean()), "change") for loss, rise in rises.items()}
     return judge(
         f"stability-{momentum:g}",
         f"RPL depends less on the learning rate than ENT, momentum {momentum:g}",
@@ -468,10 +468,10 @@ def _judge_stability(runs: Runs, plan: Plan, momentum: float) -> Finding:
 
 
 def _judge_collapse(runs: Runs, plan: Plan, momentum: float) -> list[Finding]:
-    """What is left of both at the highest learning rate."""
+    """Judge both losses at the highest learning rate."""
     extreme = Setting(max(plan.rates), momentum)
     ent, rpl = extreme.name("ent"), extreme.name("rpl")
-    errors = {model: spell(runs.holdout.error(model), "error") for model in (ent, rpl)}
+    errors = {model: format_figure(runs.holdout.error(model), "error") for model in (ent, rpl)}
     source = f"{PAPER}: ResNet-50, hold-out mCE after 5 epochs at a rate of 1e-2"
     return [
         judge(
@@ -494,7 +494,9 @@ def _judge_collapse(runs: Runs, plan: Plan, momentum: float) -> list[Finding]:
 
 
 def _judge_traps(runs: Runs) -> list[Finding]:
-    """How far above the source each loss ends in each trap, where it is further: clean or corrupted."""
+    """Judge how far each guarded loss ends above the source in each trap, on clean or corrupted
+    images, whichever is worse.
+    """
     found = []
     for trap, measured in runs.traps.items():
         places = {"clean": [CLEAN], "corrupted": measured.cells}
@@ -504,7 +506,7 @@ def _judge_traps(runs: Runs) -> list[Finding]:
                 for where, cells in places.items()
             }
             where = max(changes, key=lambda place: changes[place].value)
-            loose = spell(measured.change(loss, SOURCE, places[where]), "change")
+            loose = format_figure(measured.change(loss, SOURCE, places[where]), "change")
             found.append(
                 judge(
                     f"guard-{trap}-{loss}",
@@ -514,7 +516,7 @@ def _judge_traps(runs: Runs) -> list[Finding]:
                     changes[where],
                     f"{{}} points on {where} images; without the guard {loose}",
                     holds=at_most,
-                    limit=GUARDED,
+                    limit=MAX_GUARDED_RISE,
                 )
             )
     return found

@@ -1,4 +1,4 @@
-"""Fashion-MNIST as mixed as what is found on the web, beside a narrow set of it, and shifted test sets."""
+"""A diverse shifted Fashion-MNIST, a narrow clean reference, and shifted test sets."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ Gray: TypeAlias = NDArray[np.uint8]
 """``(N, 28, 28)`` uint8 in 0..255."""
 
 CLEAN, STYLIZED = "clean", "stylised"
-"""The ways of an image that are no corruptions: as it is, and in the manner of a drawn style."""
+"""Shifts of an image besides corruptions: none, and a drawn style."""
 
 SCALE = "published"
-"""The constants of the corruptions: those for photographs, as in the other recipes."""
+"""Constants of the corruptions: those for photographs, as in the other recipes."""
 
 STYLES = 60
-"""Drawn styles that an image takes one of: as many as are kept once they are drawn."""
+"""Number of drawn styles: as many as are cached."""
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Some images of Fashion-MNIST, each in a way of its own.
+    """Some images of Fashion-MNIST, each with its shift.
 
     Attributes:
         part: training or test images.
-        rows: ``(N,)`` int64, which of them.
-        ways: for each ``CLEAN``, ``STYLIZED`` or a corruption.
-        severities: for each 1 to 5; of no meaning for the first two.
+        rows: ``(N,)`` int64, indices of the images.
+        ways: the shift of each: ``CLEAN``, ``STYLIZED`` or a corruption.
+        severities: 1 to 5 for each; only used for corruptions.
     """
 
     part: Literal["train", "test"]
@@ -45,17 +45,17 @@ class Piece:
     severities: Sequence[int]
 
     def ids(self) -> list[str]:
-        """Return a name for each image, which its draws depend on."""
+        """Return the id of each image, which determines its random numbers."""
         return [f"{self.part}-{row:05}" for row in self.rows]
 
 
 def draw_training_pieces(
     images: int, *, large: int, reference: int, clean: float, ways: Sequence[str], seed: int
 ) -> dict[str, Piece]:
-    """Return the pieces "large" and "reference": no image is in both.
+    """Return the disjoint pieces "large" and "reference", drawn from ``images`` images.
 
-    Of the large one a share is clean, and the rest in ways and severities drawn for each image; the
-    reference is clean. There are ``images`` to draw from.
+    The share ``clean`` of the large one is clean, and the rest have random shifts and severities;
+    the reference is clean.
     """
     random = generator(seed, "training pieces")
     order = random.permutation(images)[: large + reference]
@@ -71,19 +71,21 @@ def draw_training_pieces(
 
 
 def draw_test_piece(images: int, count: int, way: str, *, severity: int, seed: int) -> Piece:
-    """Return ``count`` of so many test images in one way; the same ones for every way."""
+    """Return ``count`` of ``images`` test images with one shift; the same images for every
+    shift.
+    """
     rows = generator(seed, "test piece").permutation(images)[:count]
     return Piece("test", rows, [way] * len(rows), [severity] * len(rows))
 
 
 def read_labels(data: FashionMNIST, piece: Piece) -> NDArray[np.int64]:
-    """Return ``(N,)`` the labels of a piece."""
+    """Return the labels of a piece ``(N,)``."""
     labels = data.train_labels if piece.part == "train" else data.test_labels
     return labels[piece.rows].astype(np.int64)
 
 
 def make_images(data: FashionMNIST, piece: Piece, *, seed: int) -> Gray:
-    """Return the images of a piece, each in its way; the same in whatever piece it is."""
+    """Return the shifted images of a piece; an image does not depend on its piece."""
     source = data.train_images if piece.part == "train" else data.test_images
     made = np.empty((len(piece.rows), *source.shape[1:]), np.uint8)
     each = zip(piece.rows, piece.ids(), piece.ways, piece.severities, strict=True)

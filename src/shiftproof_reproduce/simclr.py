@@ -1,7 +1,7 @@
-"""SimCLR with InfoNCE and AnInfoNCE: what an encoder keeps of the augmentations, and of the class.
+"""SimCLR with InfoNCE and AnInfoNCE: decoding augmentation parameters and class from the features.
 
-The paper finds that AnInfoNCE keeps more of the augmentations' parameters, at the price of class
-accuracy. The same code runs on Fashion-MNIST here and on CIFAR-10 or ImageNet from disk.
+The paper finds that features of AnInfoNCE hold more information about the augmentations, at the
+cost of class accuracy. The same code runs on Fashion-MNIST and on CIFAR-10 or ImageNet from disk.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ PAPER = "Rusak et al. 2025"
 INFONCE, ANISOTROPIC = "InfoNCE", "AnInfoNCE"
 
 Pixels = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
-"""From numbers of images to ``(N, H, W, C)`` uint8, all of one size."""
+"""From indices of images to ``(N, H, W, C)`` uint8, all of one size."""
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labeled images for training and for the read-outs."""
+    """Labeled images for training and for the linear read-outs."""
 
     name: str
     train: Pixels
@@ -57,19 +57,19 @@ class Images:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is trained and read out.
+    """The size of the experiment.
 
     Args:
-        scale: its name.
+        scale: name of the scale.
         backbone: ``"small"`` for images of 28 pixels, or a torchvision ResNet.
-        side: of the views, in pixels.
-        temperature: of InfoNCE, 1 / where AnInfoNCE starts.
-        batch: images of a step.
-        embedding: dimensions behind the projection.
-        read: test images for the read-outs; half of them to fit, half to score.
-        training: of both losses alike.
-        augment: what makes the views.
-        seed: of everything.
+        side: height and width of the views in pixels.
+        temperature: temperature of InfoNCE, and the inverse of AnInfoNCE's initial precision.
+        batch: images per step.
+        embedding: dimensions of the projection's output.
+        read: number of test images for the read-outs; half of them to fit, half to score.
+        training: training settings of both losses.
+        augment: the augmentations.
+        seed: random seed of everything.
     """
 
     scale: str
@@ -126,12 +126,13 @@ def reproduce(
     plan: Plan | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train on Fashion-MNIST with both losses, and read augmentations and class out.
+    """Train on Fashion-MNIST with both losses, and decode augmentations and class from the
+    features.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is trained.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
-        InputError: there is no Fashion-MNIST.
+        InputError: Fashion-MNIST is missing.
     """
     return run(
         read_fashion(data), out, plan or plan_fashion(), device="cpu", show_progress=show_progress
@@ -147,19 +148,19 @@ def reproduce_paper(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Train on a folder of images with both losses, as the paper did, and read both out.
+    """Train on a folder of images with both losses, as in the paper, and decode both.
 
     Args:
-        out: the folder of the trainings; what is there is resumed.
-        data: holds ``train`` and ``test`` (or ``val``), each with a folder per class; or the idx
-            files of Fashion-MNIST, which a small network learns on one core.
-        model: not taken: images of up to 64 pixels have a ResNet-18, larger ones a ResNet-50.
-        device: where is trained.
-        workers: threads that read images; None takes 8.
+        out: the folder of the trainings; an interrupted one resumes.
+        data: folder with ``train`` and ``test`` (or ``val``), each with a folder per class; or with
+            the idx files of Fashion-MNIST, on which a small network is trained.
+        model: must be None: images of up to 64 pixels use a ResNet-18, larger ones a ResNet-50.
+        device: device of the training.
+        workers: threads that read images; None uses 8.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: there are no such folders, or ``model`` is given.
+        InputError: the folders are missing, or ``model`` is given.
     """
     if model is not None:
         raise InputError(
@@ -180,9 +181,9 @@ def reproduce_paper(
 def run(
     images: Images, out: Path, plan: Plan, *, device: str, show_progress: bool | None = None
 ) -> Result:
-    """Train with both losses, and return what each keeps."""
+    """Train with both losses, and return what can be decoded from the features of each."""
     make_folder(out)
-    kept: dict[str, Kept] = {}
+    kept: dict[str, ReadOut] = {}
     seconds: dict[str, float] = {}
     losses = {}
     for name in (INFONCE, ANISOTROPIC):
@@ -223,10 +224,11 @@ def run(
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """For each image held out: what is explained of each parameter, and whether its class was right.
+class ReadOut:
+    """Results of the read-out for each held-out image.
 
-    ``explained`` is ``(N, P)``: 1 less the squared error over the variance, whose mean is R².
+    ``explained`` ``(N, P)`` is 1 minus the squared error over the variance for each parameter,
+    whose mean is R²; ``right`` ``(N,)`` is whether the predicted class is correct.
     """
 
     names: tuple[str, ...]
@@ -249,7 +251,7 @@ def fit(
     device: str,
     show_progress: bool | None = None,
 ) -> train.Trained:
-    """Train backbone and projection by one of the losses, or resume that."""
+    """Train backbone and projection with one of the losses, or resume the training."""
     import torch
 
     from shiftproof.contrastive import AnInfoNCE
@@ -287,8 +289,8 @@ def fit(
     )
 
 
-def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) -> Kept:
-    """Return what the features in front of the projection hold, on views of test images."""
+def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) -> ReadOut:
+    """Decode augmentation parameters and class from the backbone's features of test images."""
     import torch
 
     random = generator(plan.seed, "read out")
@@ -306,7 +308,7 @@ def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) 
     held = np.concatenate(features)
     half = count // 2
     left = parameters[half:] - fit_least_squares(held, parameters[:half].astype(np.float64))
-    return Kept(
+    return ReadOut(
         Augment.names(images.channels),
         1 - left**2 / parameters[half:].var(0),
         _classify(held, images.test_labels[chosen], images.classes),
@@ -316,7 +318,9 @@ def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) 
 def _classify(
     features: NDArray[np.float64], labels: NDArray[np.int64], classes: int
 ) -> NDArray[np.float64]:
-    """Return for each of the second half whether least squares on the first finds its class."""
+    """Return for each image of the second half whether a classifier fitted on the first is
+    correct.
+    """
     half = len(features) // 2
     scores = fit_least_squares(features, np.eye(classes)[labels[:half]])
     right: NDArray[np.float64] = (scores.argmax(1) == labels[half:]).astype(np.float64)
@@ -326,18 +330,20 @@ def _classify(
 def fit_least_squares(
     features: NDArray[np.float64], target: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what least squares on the first half, where the target is known, says of the second."""
+    """Return predictions for the second half by ridge regression on the first half, whose target is
+    given.
+    """
     half = len(target)
     center, spread = features[:half].mean(0), features[:half].std(0) + 1e-6
     scaled = np.c_[(features - center) / spread, np.ones(len(features))]
-    # A little shrinkage, where there are about as many features as images.
+    # Regularized, as there may be as many features as images.
     gram = scaled[:half].T @ scaled[:half] + 1.0 * np.eye(scaled.shape[1])
     weights = np.linalg.solve(gram, scaled[:half].T @ target)
-    said: NDArray[np.float64] = scaled[half:] @ weights
-    return said
+    predicted: NDArray[np.float64] = scaled[half:] @ weights
+    return predicted
 
 
-def compare_kept(kept: Mapping[str, Kept]) -> Table:
+def compare_kept(kept: Mapping[str, ReadOut]) -> Table:
     """Return class accuracy and R² of each parameter, by loss."""
     names = next(iter(kept.values())).names
     return Table(
@@ -355,8 +361,8 @@ def compare_kept(kept: Mapping[str, Kept]) -> Table:
     )
 
 
-def judge_trade_off(kept: Mapping[str, Kept]) -> list[Finding]:
-    """Hold the paper's trade-off against what was measured."""
+def judge_trade_off(kept: Mapping[str, ReadOut]) -> list[Finding]:
+    """Judge the paper's trade-off by the results."""
     one, other = kept[ANISOTROPIC], kept[INFONCE]
     return [
         judge(
@@ -398,10 +404,10 @@ def read_fashion(data: str | Path | None) -> Images:
 
 
 def read_folder(folder: Path, threads: int) -> tuple[Images, int]:
-    """Return the images of a folder, and the side that they are read at.
+    """Return the images of a folder, and the side they are resized to.
 
     Raises:
-        InputError: it has no ``train``, or neither ``test`` nor ``val``.
+        InputError: ``train`` is missing, or both ``test`` and ``val`` are.
     """
     parts = [folder / "train", *(p for p in (folder / "test", folder / "val") if p.is_dir())][:2]
     if len(parts) < 2 or not parts[0].is_dir():
@@ -455,11 +461,13 @@ def _to_tensor(pixels: NDArray[np.uint8], device: str) -> torch.Tensor:
 # ---------------------------------------------------------------- networks
 
 BACKBONE = 1
-"""How many modules of an encoder come before its projection."""
+"""Number of modules of an encoder before its projection."""
 
 
 def build_encoder(plan: Plan, channels: int) -> torch.nn.Sequential:
-    """Return the backbone, as the only module of a sequence: to it the projection is added."""
+    """Return the backbone as the only module of a ``Sequential``, to which the projection is
+    appended.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -473,7 +481,7 @@ def build_encoder(plan: Plan, channels: int) -> torch.nn.Sequential:
         network = getattr(torchvision.models, plan.backbone)(weights=None)
         network.fc = torch.nn.Identity()
         if plan.side <= 64:
-            # As SimCLR has it for CIFAR-10: no reduction before the first block.
+            # As in SimCLR for CIFAR-10: no downsampling before the first block.
             network.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
             network.maxpool = torch.nn.Identity()
         return torch.nn.Sequential(network)
@@ -490,7 +498,7 @@ def _build_small_backbone(channels: int) -> torch.nn.Module:
             nn.ReLU(),
         ]
         channels = width
-    # A coarse map and no mean over it: where things lie is among what is asked for.
+    # No global pooling, because positions are decoded, too.
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 4 * 4, 128), nn.ReLU())
 
 

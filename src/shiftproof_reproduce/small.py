@@ -1,4 +1,4 @@
-"""What the experiments with classifiers share: a network trained here, and runs that resume."""
+"""Shared parts of the experiments with classifiers: a trained network, and resumable runs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from shiftproof_reproduce.seconds import Seconds
 from shiftproof_reproduce.training import Training, train
 
 SCALE = "published"
-"""The constants of the corruptions: those for photographs, though the images have 28 pixels.
+"""Constants of the corruptions: those for photographs, although the images have 28 pixels.
 
-Those for images of 32 pixels, CIFAR-10-C's, hardly touch images without background: a network with
-a clean error of 9 % is wrong on 27 % over the 15 corruptions, and on 9 to 16 % at every severity of
-the hold-out ones, which could then choose nothing. With the published constants it is wrong on
-50 %, and on 9 to 88 %.
+Those for images of 32 pixels, CIFAR-10-C's, hardly affect images without background: the error of a
+network rises from 9 % to only 27 % over the 15 corruptions, and to 9 to 16 % at all severities of
+the hold-out ones, too little to tune settings on. With the published constants it rises to 50 %,
+and to 9 to 88 %.
 """
 
 GOOD_ENOUGH = 0.08
-"""Clean error above which a network says little about networks that work."""
+"""Maximum clean error of a network that is representative enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A trained network, and where its runs go. Made by :func:`prepare`."""
+    """A trained network and the folder of its runs, made by :func:`prepare`."""
 
     out: Path
     data: FashionMNIST
@@ -60,10 +60,10 @@ class Bench:
         protocol: str = "online",
         labels: Sequence[int] | None = None,
     ) -> Measured:
-        """Measure the source and ``adapters`` in the folder ``name``, or resume what is there.
+        """Measure the source and ``adapters`` in the folder ``name``, or resume an interrupted run.
 
-        Arguments are those of ``bench.run``, and ``labels``: show images of these classes alone. The
-        test images of a smaller run are among those of a larger one.
+        Arguments are those of ``bench.run``, and ``labels``: use only images of these classes. The
+        test images of a smaller run are a subset of those of a larger one.
         """
         functions = scale(SCALE)
         chosen: dict[str, CorruptionFunction] = {name: functions[name] for name in corruptions}
@@ -79,7 +79,7 @@ class Bench:
                 out=self.out / "runs" / name,
                 batch_size=batch_size,
                 protocol=protocol,
-                # At 28 pixels an image is corrupted faster than a worker process is asked for it.
+                # Corrupting an image of 28 pixels is faster than sending it to a worker process.
                 workers=0,
                 show_progress=self.show_progress,
             )
@@ -87,7 +87,7 @@ class Bench:
 
     @property
     def settings(self) -> Settings:
-        """What all runs share, as JSON takes it."""
+        """The settings of all runs, for JSON."""
         return {
             "data": {
                 "name": "Fashion-MNIST",
@@ -105,15 +105,15 @@ class Bench:
 
 
 class SmallPlan(Protocol):
-    """What the plans of both experiments have in common; each is a dataclass."""
+    """The common fields of both experiments' plans, which are dataclasses."""
 
     @property
     def training(self) -> Training:
-        """How the network is trained."""
+        """The training settings."""
 
     @property
     def good_enough(self) -> float:
-        """The clean error that the network must be below."""
+        """The upper limit of the network's clean error."""
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -123,11 +123,11 @@ class SmallPlan(Protocol):
 def prepare(
     out: Path, data: str | Path | None, plan: SmallPlan, *, show_progress: bool | None = None
 ) -> Bench:
-    """Read the data, train the network or take the one that is there, and check that it is good.
+    """Read the data, train the network or load the trained one, and check its clean error.
 
     Raises:
-        InputError: there is no Fashion-MNIST.
-        RunError: the network is not good enough.
+        InputError: Fashion-MNIST is missing.
+        RunError: the clean error is too high.
     """
     read = fashion.load(data)
     seconds = Seconds(make_folder(out))
@@ -160,9 +160,8 @@ def make_result(
 ) -> Result:
     """Return the result of an experiment.
 
-    ``plan`` is recorded but for the training, which ``bench`` records, and so are the ``settings``
-    that it does not hold. ``about`` says what was done with the network, in sentences that follow
-    those on the network.
+    The settings are those of ``plan`` except the training, those of ``bench``, and ``settings``.
+    ``about`` describes the experiment in sentences that follow those on the network.
     """
     network = (
         "A ResNet with batch norm is trained from scratch on Fashion-MNIST (clean error "

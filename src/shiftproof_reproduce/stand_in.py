@@ -1,4 +1,4 @@
-"""A stand-in for CLIP: two small towers of OpenCLIP, trained here on images and their classes' names."""
+"""A stand-in for CLIP: a small OpenCLIP model trained on images and sentences with class names."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ TEMPLATES = (
     "a small picture of the {}.",
     "this is a {}.",
 )
-"""The sentences that it is trained on."""
+"""The templates of its training sentences."""
 
 TEMPLATE = TEMPLATES[0]
-"""The one that its classes are asked with."""
+"""The template of its zero-shot classifier."""
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 64,
@@ -39,14 +39,15 @@ CONFIG: dict[str, Any] = {
         "mlp_ratio": 2.0,
     },
 }  # fmt: skip
-"""Of both towers, as OpenCLIP has it: CLIP's own ResNet in small, and a transformer that reads its
-tokens, of which most never occur."""
+"""OpenCLIP configuration: a small version of CLIP's ResNet, and a small transformer with the full
+vocabulary.
+"""
 
 
 def build_towers(folder: Path) -> torch.nn.Module:
     """Return the model with new weights, drawn from torch's global state.
 
-    ``folder`` gets the configuration, with which OpenCLIP opens it again.
+    The configuration is written to ``folder``, so that OpenCLIP can load the model.
 
     Raises:
         MissingExtraError: open_clip is not installed.
@@ -70,9 +71,9 @@ def measure_losses(
 ) -> Iterator[torch.Tensor]:
     """Yield for each batch the contrastive loss between its images and its classes' sentences.
 
-    Each batch takes one template, and the sentences of the classes that are in it: all images of a
-    class have the same one. The loss from images to sentences is the cross-entropy over those
-    classes; that from sentences to images is over the images, of which all of the class are right.
+    A batch has one template and one sentence per class in it. The loss from images to sentences is
+    the cross-entropy over these classes; that from sentences to images is over the images, with all
+    images of the class as positives.
     """
     import torch
 
@@ -101,7 +102,7 @@ def save_towers(network: torch.nn.Module, folder: Path) -> None:
 
 
 def open_classifier(folder: Path, classes: Classes, *, template: str = TEMPLATE) -> Classifier:
-    """Return the zero-shot classifier of the model that a folder holds."""
+    """Return the zero-shot classifier of the model in a folder."""
     return load_classifier(f"open_clip:local-dir:{folder}", classes=classes, templates=template)
 
 

@@ -1,4 +1,4 @@
-"""The recipes by name, and the one door to them."""
+"""The recipes by name, and running one of them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SCALES: dict[str, str] = {
     "medium": "what takes an hour, of recipes that have it",
     "paper": "the paper's own data from disk",
 }
-"""What each scale takes."""
+"""Descriptions of the scales."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row of ``RECIPES``: ``small`` runs it on what can be had anywhere, ``paper`` on its data.
+    """One row of ``RECIPES``.
 
-    ``medium`` takes longer than ``small`` and needs no more; None where there is no such scale, as
-    with ``paper``.
-    ``trains_in_workers`` says that both of them take the number of processes that train.
+    ``small`` runs it on freely available data, ``medium`` likewise but longer, and ``paper`` on the
+    paper's data; None if the recipe lacks a scale. ``trains_in_workers``: whether ``small`` and
+    ``medium`` accept a number of training processes.
     """
 
     description: str
@@ -102,27 +102,27 @@ def reproduce(
 ) -> Result:
     """Repeat a paper's experiment, and write its tables, figures and findings into ``out``.
 
-    Whatever is finished in ``out`` is resumed: the training by the epoch, the runs by the cell.
+    An interrupted experiment in ``out`` resumes: trainings by epoch, runs by cell.
 
     Args:
         name: one of ``RECIPES``.
-        out: the folder: ``README.md``, ``result.json``, a CSV file per table, figures, and the
-            runs with their records below ``runs``.
-        scale: ``"small"``, ``"medium"`` where the recipe has it, or ``"paper"``.
-        data: the folder of Fashion-MNIST (None: where Debian puts it), or of the paper's data:
-            ImageNet-C, for detection Pascal VOC, COCO or Cityscapes, for train-test-similarity
-            embeddings.
-        model: of the scale paper, what ``load_classifier`` or ``load_detector`` takes; None takes
-            the paper's.
-        device: of the scale paper, where the model is loaded.
-        workers: of the scale paper, the processes that read; of aninfonce and train-test-similarity
-            at the other scales, those that train.
+        out: the output folder, with ``README.md``, ``result.json``, a CSV file per table, figures,
+            and the runs with their records in ``runs``.
+        scale: ``"small"``, ``"medium"`` if the recipe has it, or ``"paper"``.
+        data: the folder of Fashion-MNIST (None: that of the Debian package), or of the paper's
+            data: ImageNet-C, for detection Pascal VOC, COCO or Cityscapes, for
+            train-test-similarity embeddings.
+        model: for the scale paper, a spec for ``load_classifier`` or ``load_detector``; None uses
+            the paper's model.
+        device: for the scale paper, the device of the model.
+        workers: for the scale paper, processes that read images; for aninfonce and
+            train-test-similarity at the other scales, processes that train.
         show_progress: None shows it on a terminal only.
 
     Raises:
         UnknownNameError: no such recipe or scale.
-        InputError: the data are not there, or ``out`` is of a run with other settings.
-        RunError: the network that was trained is not good enough.
+        InputError: the data are missing, or ``out`` belongs to a run with other settings.
+        RunError: the clean error of the trained network is too high.
     """
     if name not in RECIPES:
         raise UnknownNameError.of("recipe", name, RECIPES)
@@ -155,10 +155,12 @@ def reproduce(
 
 
 def _check_scale(name: str, scale: str) -> None:
-    """Raise an InputError where a recipe has no such scale; says which have it."""
-    there = {
+    """Check that a recipe has a scale."""
+    available = {
         "medium": [key for key, each in RECIPES.items() if each.medium is not None],
         "paper": [key for key, each in RECIPES.items() if each.paper is not None],
     }
-    if scale in there and name not in there[scale]:
-        raise InputError(f"{name} has no scale {scale}; it is there for {', '.join(there[scale])}.")
+    if scale in available and name not in available[scale]:
+        raise InputError(
+            f"{name} has no scale {scale}; it is there for {', '.join(available[scale])}."
+        )

@@ -1,4 +1,6 @@
-"""Train-test similarity at the paper's own scale: embeddings from disk, beside what was published."""
+"""Train-test similarity at the paper's scale: embeddings from disk, compared with published
+results.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ from shiftproof_reproduce.result import Finding, Result, Table, Value, point
 from shiftproof_reproduce.train_test_plan import PAPER
 from shiftproof_reproduce.verdicts import above, below, judge
 
-FEW = 0.1
-"""The share of the training set that pruning for all six test sets left out in the paper was below it."""
+MAX_REMOVED_SHARE = 0.1
+"""Upper limit of the share of the training set that pruning for all six test sets removes.
+"""
 
 
 def reproduce(
@@ -28,22 +31,22 @@ def reproduce(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Measure gaps and gap-matched pruning on embeddings from disk, and return them beside the paper's.
+    """Measure gaps and gap-matched pruning on embeddings from disk, and compare with the paper.
 
-    No network is trained: train yours on the rows that ``shiftproof prune`` keeps.
+    No network is trained: train your own on the rows that ``shiftproof prune`` keeps.
 
     Args:
-        out: the folder of the audit, which is resumed.
-        data: a folder with ``train`` (such as LAION), ``reference`` (ImageNet's training images) and
-            ``tests``, which holds ``sketch``, ``r``, ...: each what ``open_embeddings`` takes.
-        model: not taken: the embeddings are there.
-        device: not taken, likewise; all is on the CPU.
-        workers: processes that compare.
+        out: the folder of the audit; an interrupted one resumes.
+        data: a folder with ``train`` (such as LAION), ``reference`` (ImageNet's training images)
+            and ``tests`` with ``sketch``, ``r`` and so on: each a source for ``open_embeddings``.
+        model: must be None: no model is needed.
+        device: ignored; everything runs on the CPU.
+        workers: worker processes of the search.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: there are no such embeddings, or ``model`` is given.
-        RunMismatchError: ``out`` is of other embeddings.
+        InputError: embeddings are missing, or ``model`` is given.
+        RunMismatchError: ``out`` belongs to other embeddings.
     """
     if model is not None:
         raise InputError("train-test-similarity takes embeddings as they are; leave out --model.")
@@ -75,7 +78,7 @@ def _find_sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]
     """Return the embeddings of the training set, of the reference, and of each test set.
 
     Raises:
-        InputError: some are not there.
+        InputError: some are missing.
     """
     wanted = (
         "The scale paper needs embeddings on disk: give a folder (--data) with train, reference and "
@@ -84,7 +87,7 @@ def _find_sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]
     if data is None:
         raise InputError(f"{wanted} The scale small needs none.")
     root = Path(data)
-    found = {name: _find_either(root / name) for name in ("train", "reference")}
+    found = {name: _find_source(root / name) for name in ("train", "reference")}
     folder = root / "tests"
     tests = {
         path.name.removesuffix(".npy"): path
@@ -97,15 +100,15 @@ def _find_sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]
     return train, reference, tests
 
 
-def _find_either(path: Path) -> Path | None:
-    """Return a folder, or the .npy file in its place."""
+def _find_source(path: Path) -> Path | None:
+    """Return a folder, or the ``.npy`` file of that name, if either exists."""
     return next(
         (each for each in (path, path.with_name(path.name + ".npy")) if each.exists()), None
     )
 
 
 def find_published(name: str) -> PublishedSet | None:
-    """Return what was published of a test set, by its name in any usual spelling.
+    """Return the published results of a test set, by its name in any usual spelling.
 
     >>> find_published("ImageNet_Sketch").title
     'ImageNet-Sketch'
@@ -115,7 +118,7 @@ def find_published(name: str) -> PublishedSet | None:
 
 
 def count_removed(scores: AuditScores) -> Table:
-    """Return the share of the training rows that pruning leaves out, beside the published one."""
+    """Return the share of training rows that pruning removes, measured and published."""
     ours = [(each.name, each.pruned.share) for each in scores.sets if each.pruned is not None]
     ours += [] if scores.pruning is None else [("combined", scores.pruning.share)]
     values: list[list[Value]] = []
@@ -157,7 +160,7 @@ def compare_gaps(scores: AuditScores) -> Table:
 
 
 def make_findings(scores: AuditScores) -> list[Finding]:
-    """Hold the paper's observations against the scores."""
+    """Judge the paper's observations by the scores."""
     found = [
         judge(
             f"gap-{each.name}",
@@ -176,12 +179,13 @@ def make_findings(scores: AuditScores) -> list[Finding]:
     published = 100 * read_test_sets()["combined"].removed / ROWS
     few = judge(
         "few",
-        f"Pruning for all test sets leaves out less than a {round(1 / FEW)}th of the training set",
+        f"Pruning for all test sets leaves out less than a {round(1 / MAX_REMOVED_SHARE)}th of "
+        "the training set",
         f"{PAPER}: {published:.1f} %",
         point(scores.pruning.share),
         "{} %",
         holds=below,
-        limit=FEW,
+        limit=MAX_REMOVED_SHARE,
         unit="error",
     )
     return [*found, few]

@@ -1,4 +1,4 @@
-"""How much is measured of train-test similarity, and what comes of it before it is put into tables."""
+"""Settings and raw results of the train-test similarity experiment."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Flags = NDArray[np.bool_]
 PAPER = "Mayilvahanan et al. 2024"
 
 TESTS = (CLEAN, *COMMON, *HOLDOUT, STYLIZED)
-"""The test sets: as they are, the 19 corruptions, and in the manner of drawn styles."""
+"""The test sets: clean, the 19 corruptions, and stylized."""
 
 ALL, ALONE = "all", "the reference alone"
-"""Trainings on both sets whole, and on the reference alone."""
+"""Trainings on both complete sets, and on the reference alone."""
 
 GAP_MATCHED = "gap-matched"
 Rule: TypeAlias = Literal["random", "near", "far"]
@@ -33,7 +33,7 @@ RANDOM: Rule = "random"
 NEAR: Rule = "near"
 FAR: Rule = "far"
 CONTROLS = (RANDOM, NEAR, FAR)
-"""The rules by which the large set is pruned; the last three to the size that the first leaves."""
+"""Control rules, which prune the large set to the same size as gap-matched pruning."""
 
 COMBINED = "combined"
 """Pruning for all pruned test sets at once."""
@@ -41,24 +41,24 @@ COMBINED = "combined"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured.
+    """The size of the experiment.
 
     Args:
-        large: images of the large training set.
-        reference: of the reference training set.
-        clean: share of the large one that is clean; the rest is shifted in one of the benchmark's 15
-            corruptions or a style, each at a severity of 1 to 5.
-        test: test images, in each of ``tests``.
+        large: number of images of the large training set.
+        reference: number of images of the reference.
+        clean: share of clean images in the large set; the others have one of the benchmark's 15
+            corruptions at a severity of 1 to 5, or a style.
+        test: number of images in each test set.
         tests: test sets; the 4 hold-out corruptions are in no training set.
-        severity: of the corrupted test sets.
-        pruned: the test sets that are pruned for.
-        side: pixels that the encoder is shown. An image takes 4 ms of one core at 64 and 23 ms at the
-            encoder's own 224; at 48 it hardly tells the classes apart.
-        neighbors: that make the density.
-        training: of the networks.
-        seen: images that each training is shown, so that all take as many steps.
-        seeds: of the trainings.
-        seed: of the images.
+        severity: severity of the corrupted test sets.
+        pruned: the test sets for which the large set is pruned.
+        side: size of the encoder's input. An image takes 4 ms on one core at 64 and 23 ms at the
+            encoder's default of 224; at 48 it hardly distinguishes the classes.
+        neighbors: number of nearest training rows whose mean similarity is the density.
+        training: training settings of the networks.
+        seen: number of images shown in each training, so that all have the same number of steps.
+        seeds: random seeds of the trainings.
+        seed: random seed of the images.
     """
 
     large: int = 12_000
@@ -76,22 +76,24 @@ class Plan:
     seed: int = 0
 
     @property
-    def of_the_pieces(self) -> Settings:
-        """What decides images and embeddings; a run with other trainings uses the same."""
+    def piece_settings(self) -> Settings:
+        """The settings that determine images and embeddings, which runs with other trainings
+        share.
+        """
         names = ("large", "reference", "clean", "test", "tests", "severity", "side", "seed")
         settings = to_json(self)
         return {name: settings[name] for name in names}
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What the embeddings say.
+class SearchResults:
+    """The results of the similarity searches.
 
     Attributes:
         gaps: for each test set its nearest rows in the large set and in the reference.
-        pruning: which rows of the large set each pruned test set costs.
-        proofs: what is left, searched once more.
-        kept: for each training the rows of the large set that it has.
+        pruning: the rows of the large set removed for each pruned test set.
+        proofs: the verification of the pruning.
+        kept: for each training its rows of the large set.
     """
 
     gaps: dict[str, SimilarityGap]
@@ -102,15 +104,15 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What was found; the tables and findings are made of it.
+    """All results, from which tables and findings are made.
 
     Attributes:
-        found: by the embeddings.
+        found: the results of the similarity searches.
         answers: for each training its answers, one per seed.
-        seconds: of the CPU, by part.
+        seconds: CPU seconds by part.
     """
 
-    found: Found
+    found: SearchResults
     answers: dict[str, list[Answers]]
     seconds: dict[str, float]
 
@@ -126,5 +128,5 @@ class Measured:
 
 
 def name_training(test: str, rule: str) -> str:
-    """Return the name of a training on what is left after pruning for a test set."""
+    """Return the name of a training on the images kept by a pruning for a test set."""
     return f"{test}: {rule}"

@@ -1,8 +1,8 @@
 """Is it only train-test similarity? (Mayilvahanan et al. 2024, arXiv 2310.09562), on Fashion-MNIST.
 
-A large training set as mixed as the web, a narrow clean one as the reference, and shifted test sets
-that only the large one holds images like. Is a network that learned from both better on them because
-of those images? They are left out, and the network is trained anew.
+The large training set is diverse like the web, the reference is narrow and clean, and only the
+large set has images similar to the shifted test sets. Is a network trained on both better on these
+because of such images? To find out, they are removed and the network is trained again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shiftproof.runs import provenance
 from shiftproof.similarity import gap, prove, prune, prune_to
 from shiftproof.types import Settings
 from shiftproof_reproduce import fashion
-from shiftproof_reproduce.embedded_pieces import Place, embed_pieces
+from shiftproof_reproduce.embedded_pieces import PieceFolder, embed_pieces
 from shiftproof_reproduce.pruned_trainings import LARGE, REFERENCE, Task, train_all
 from shiftproof_reproduce.result import Result, to_json
 from shiftproof_reproduce.shifted_fashion import (
@@ -37,9 +37,9 @@ from shiftproof_reproduce.train_test_plan import (
     CONTROLS,
     GAP_MATCHED,
     RANDOM,
-    Found,
     Measured,
     Plan,
+    SearchResults,
     name_training,
 )
 from shiftproof_reproduce.train_test_tables import INTERVALS, make_findings, make_tables
@@ -53,13 +53,13 @@ def reproduce(
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
-    """Embed, measure, prune, and train on what is left, and return what it says.
+    """Embed, measure similarities, prune, train on the remaining images, and return the results.
 
-    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
+    Arguments as for ``shiftproof_reproduce.reproduce``, and ``plan``: the size of the experiment.
 
     Raises:
-        InputError: there is no Fashion-MNIST.
-        RunMismatchError: ``out`` is of other settings.
+        InputError: Fashion-MNIST is missing.
+        RunMismatchError: ``out`` belongs to other settings.
         MissingExtraError: the encoder is not installed (extra ``demo``).
     """
     plan = plan or Plan()
@@ -68,8 +68,8 @@ def reproduce(
         "plan": to_json(plan),
         "data": {"name": "Fashion-MNIST", "fingerprint": read.fingerprint()},
     }
-    of_the_runs: Settings = {"plan": plan.of_the_pieces, "data": settings["data"]}
-    begin(make_folder(out) / "runs", "settings.json", of_the_runs, what="a run")
+    run_settings: Settings = {"plan": plan.piece_settings, "data": settings["data"]}
+    begin(make_folder(out) / "runs", "settings.json", run_settings, what="a run")
     begun = time.monotonic()
     used = loky.cpu_count() if workers is None else workers
     folder = None if data is None else Path(data)
@@ -80,7 +80,7 @@ def reproduce(
         recipe="train-test-similarity",
         scale="small",
         title="Is it only train-test similarity? On Fashion-MNIST",
-        about=tell(plan),
+        about=describe_experiment(plan),
         settings=settings,
         provenance=made,
         tables=make_tables(measured, plan),
@@ -90,8 +90,8 @@ def reproduce(
     )
 
 
-def tell(plan: Plan) -> str:
-    """Say what was done."""
+def describe_experiment(plan: Plan) -> str:
+    """Return a description of the experiment."""
     return (
         f"A large training set of {plan.large:,} images of Fashion-MNIST, {100 * plan.clean:g} % clean "
         f"and the rest shifted in one of {len(COMMON)} corruptions or a drawn style, and a reference of "
@@ -113,7 +113,7 @@ def measure(
     workers: int,
     show_progress: bool | None,
 ) -> Measured:
-    """Do all of it, or resume it."""
+    """Run the experiment, or resume it."""
     pieces = draw_pieces(read, plan)
     seconds = {}
     embedding = embed_pieces(
@@ -127,7 +127,7 @@ def measure(
     )
     seconds["images and embeddings"] = round(sum(embedding.values()), 1)
     begun = time.process_time()
-    found = search(Place(folder), plan)
+    found = search(PieceFolder(folder), plan)
     seconds["similarity and pruning"] = round(time.process_time() - begun, 1)
     if show_progress is not False:
         console.print(f"pruned  [dim]{found.pruning.counts}[/]")
@@ -163,8 +163,8 @@ def draw_pieces(read: fashion.FashionMNIST, plan: Plan) -> dict[str, Piece]:
     return pieces
 
 
-def search(place: Place, plan: Plan) -> Found:
-    """Measure the gaps, prune by every rule, and prove that the gap-matched rule did what it says."""
+def search(place: PieceFolder, plan: Plan) -> SearchResults:
+    """Measure the gaps, prune by every rule, and verify the gap-matched pruning."""
     large, reference = place.vectors(LARGE), place.vectors(REFERENCE)
     tests = {name: place.vectors(name) for name in plan.tests}
     gaps = gap(large, tests, reference=reference, k=plan.neighbors)
@@ -179,4 +179,4 @@ def search(place: Place, plan: Plan) -> Found:
         kept[name_training(name, GAP_MATCHED)] = rows
         for rule in CONTROLS if name != COMBINED else (RANDOM,):
             kept[name_training(name, rule)] = prune_to(large, target, size, rule, seed=plan.seed)
-    return Found(gaps, pruning, proofs, kept)
+    return SearchResults(gaps, pruning, proofs, kept)

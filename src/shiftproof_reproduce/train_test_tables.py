@@ -1,4 +1,4 @@
-"""Tables and findings of train-test similarity, from what was measured."""
+"""Tables and findings of the train-test similarity experiment."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from shiftproof.metrics import (
 from shiftproof.report import corruption_title
 from shiftproof.rng import generator
 from shiftproof.similarity import accuracy_by_similarity, cumulative
+from shiftproof_reproduce.formatting import format_figure
 from shiftproof_reproduce.published import ROWS, read_test_sets
 from shiftproof_reproduce.result import Finding, Table, Value, point
 from shiftproof_reproduce.shifted_fashion import CLEAN
-from shiftproof_reproduce.spelling import spell
 from shiftproof_reproduce.train_test_plan import (
     ALL,
     ALONE,
@@ -34,7 +34,7 @@ from shiftproof_reproduce.train_test_plan import (
     Plan,
     name_training,
 )
-from shiftproof_reproduce.verdicts import GUARDED, above, below, judge
+from shiftproof_reproduce.verdicts import MAX_GUARDED_RISE, above, below, judge
 
 INTERVALS = (
     "“yes” and “no” where the whole 95 % interval is to that side of the line, “undecided” where it "
@@ -45,20 +45,20 @@ INTERVALS = (
     "change, the latter what other trainings would."
 )
 
-FEW_SETS = 3
-"""With fewer shifted test sets a correlation over them says nothing."""
+MIN_SETS = 3
+"""Minimum number of shifted test sets for a correlation over them."""
 
 RESAMPLES = 300
-"""Of the test sets, for the correlation over them."""
+"""Number of bootstrap resamples of the test sets for their correlation."""
 
 LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
-"""Where the curves are read off."""
+"""Similarities at which the curves are evaluated."""
 
 RULES = (GAP_MATCHED, RANDOM, NEAR, FAR)
 
 
 def make_tables(measured: Measured, plan: Plan) -> list[Table]:
-    """Return the tables, the first of them ours beside the published one."""
+    """Return all tables; the first compares with the published accuracies."""
     return [
         compare_accuracies(measured, plan),
         count_removed(measured, plan),
@@ -69,7 +69,7 @@ def make_tables(measured: Measured, plan: Plan) -> list[Table]:
 
 
 def compare_accuracies(measured: Measured, plan: Plan) -> Table:
-    """Return the accuracy on each pruned test set, by what was trained on."""
+    """Return the accuracy on each pruned test set, by training set."""
     columns = {
         "all": ALL,
         "gap-matched": GAP_MATCHED,
@@ -111,7 +111,9 @@ def compare_accuracies(measured: Measured, plan: Plan) -> Table:
 
 
 def count_removed(measured: Measured, plan: Plan) -> Table:
-    """Return the share of the large set that gap-matched pruning leaves out, ours and published."""
+    """Return the share of the large set that gap-matched pruning removes, measured and
+    published.
+    """
     pruning, proofs = measured.found.pruning, measured.found.proofs.values()
     shares = {corruption_title(name): float(pruning.removed[name].mean()) for name in plan.pruned}
     shares["all of them"] = 1 - float(pruning.keep().mean())
@@ -133,7 +135,7 @@ def count_removed(measured: Measured, plan: Plan) -> Table:
 
 
 def compare_prunings(measured: Measured, plan: Plan) -> Table:
-    """Return what pruning for one test set leaves out of what another's does."""
+    """Return the overlaps of the rows that pruning for different test sets removes."""
     names = [corruption_title(name) for name in plan.pruned]
     values: list[list[Value]] = [
         [None if np.isnan(share) else point(float(share)) for share in row]
@@ -152,7 +154,9 @@ def compare_prunings(measured: Measured, plan: Plan) -> Table:
 
 
 def draw_gaps(measured: Measured, plan: Plan) -> Table:
-    """Return the share of test images whose nearest training image is at most so similar."""
+    """Return the cumulative distribution of the test images' similarity to the nearest training
+    image.
+    """
     nearest = {
         f"{corruption_title(name)}: {kind}": similarity
         for name in (CLEAN, *plan.pruned)
@@ -218,12 +222,12 @@ def compare_test_sets(measured: Measured, plan: Plan) -> Table:
 
 
 def make_findings(measured: Measured, plan: Plan) -> list[Finding]:
-    """Hold the paper's claims against what was measured."""
+    """Judge the paper's claims by the results."""
     found: list[Finding] = []
     for test in plan.pruned:
         found += _judge_test_set(measured, test)
     shifted = [name for name in plan.tests if name != CLEAN]
-    if len(shifted) >= FEW_SETS:
+    if len(shifted) >= MIN_SETS:
         found.append(_judge_gaps(measured, shifted))
     return [*found, _judge_advantage(measured, plan)]
 
@@ -237,7 +241,7 @@ def _judge_test_set(measured: Measured, test: str) -> list[Finding]:
         for rule in (GAP_MATCHED, NEAR, FAR)
     }
     return [
-        _judge_rest(measured, test, rules[GAP_MATCHED]),
+        _judge_remaining_gain(measured, test, rules[GAP_MATCHED]),
         judge(
             f"count-{test}",
             f"These images count for more than as many others: {name}",
@@ -261,22 +265,22 @@ def _judge_test_set(measured: Measured, test: str) -> list[Finding]:
             costs[FAR],
             beside_random,
             holds=above,
-            limit=-GUARDED,
+            limit=-MAX_GUARDED_RISE,
         ),
     ]
 
 
-def _judge_rest(measured: Measured, test: str, pruned: Sequence[float]) -> Finding:
-    """Hold what stays of the gain against half of it."""
+def _judge_remaining_gain(measured: Measured, test: str, pruned: Sequence[float]) -> Finding:
+    """Judge whether more than half of the gain remains."""
     alone = measured.accuracies(ALONE, test)
     gain = interval_over_seeds(_subtract(measured.accuracies(ALL, test), alone))
-    sketch = read_test_sets()["sketch"].kept_of_the_gain
+    sketch = read_test_sets()["sketch"].kept_gain
     assert sketch is not None
-    stays, words = None, f"no gain for sure, {spell(gain, 'change')} points"
+    stays, words = None, f"no gain for sure, {format_figure(gain, 'change')} points"
     if gain.lower > 0:
-        # Of the mean gain: one near 0 in a single repetition would swamp the others.
+        # Relative to the mean gain, because a gain near 0 in one repetition would dominate.
         stays = interval_over_seeds([each / gain.value for each in _subtract(pruned, alone)])
-        words = f"{{}} % of {spell(gain, 'change')} points stay"
+        words = f"{{}} % of {format_figure(gain, 'change')} points stay"
     return judge(
         f"stays-{test}",
         "Most of what the large set gains over the reference stays without the images that are closer "
@@ -324,7 +328,7 @@ def _judge_advantage(measured: Measured, plan: Plan) -> Finding:
 
 
 def measure_advantages(measured: Measured, test: str) -> list[float]:
-    """Return for each repetition how often what is right is closer than what is wrong."""
+    """Return for each repetition the AUC of similarity as a predictor of correct answers."""
     near = np.maximum(*measured.nearest(test))
     return [
         accuracy_by_similarity(near, answers.right[test], bins=1).advantage
@@ -333,9 +337,9 @@ def measure_advantages(measured: Measured, test: str) -> list[float]:
 
 
 def _average_advantage(measured: Measured, plan: Plan) -> Value:
-    """Return the mean advantage over test sets and trainings, resampled over the images.
+    """Return the mean advantage over test sets and trainings, with a bootstrap over the images.
 
-    All test sets show the same images, so that they are drawn alike in all of them.
+    All test sets have the same images, so they share the resamples.
     """
     pairs = [
         (np.maximum(*measured.nearest(name)), answers.right[name])
@@ -346,7 +350,7 @@ def _average_advantage(measured: Measured, plan: Plan) -> Value:
     draws = np.concatenate([np.ones((1, images)), *resample_weights(images)])
     replicates = np.stack([_resample_advantage(near, right, draws) for near, right in pairs])
     known = np.isfinite(replicates)
-    # Where all is right, or all wrong, there is nothing to compare.
+    # NaN if all answers are right, or all wrong.
     with np.errstate(invalid="ignore"):
         means = np.where(known, replicates, 0).sum(0) / known.sum(0)
     return percentile_interval(means)
@@ -355,7 +359,7 @@ def _average_advantage(measured: Measured, plan: Plan) -> Value:
 def _resample_advantage(
     near: NDArray[np.float64], right: NDArray[np.bool_], draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """Return how often what is right is closer, for each of ``(R, M)`` how often images are drawn."""
+    """Return the AUC for each resample, given by the counts of images ``(R, M)``."""
     order = np.argsort(near, kind="stable")
     wins, losses = draws[:, order] * right[order], draws[:, order] * ~right[order]
     farther = np.cumsum(losses, axis=1, dtype=np.float64) - losses
@@ -365,13 +369,13 @@ def _resample_advantage(
 
 
 def correlate(first: Sequence[float], second: Sequence[float]) -> Value:
-    """Return Pearson's correlation with its interval, a bootstrap over the pairs."""
+    """Return Pearson's correlation with a bootstrap interval over the pairs."""
     pairs = np.array([first, second], dtype=np.float64)
     count = pairs.shape[1]
     draws = generator(0, "correlation").integers(0, count, (RESAMPLES, count))
     chosen = pairs[:, np.concatenate([np.arange(count)[None], draws])]
     apart = chosen - chosen.mean(2, keepdims=True)
-    # A resample of one pair alone has no correlation, and is left out.
+    # A resample with only one distinct pair has no correlation, and is ignored.
     with np.errstate(invalid="ignore", divide="ignore"):
         replicates = (apart[0] * apart[1]).sum(1) / np.sqrt((apart**2).sum(2).prod(0))
     return percentile_interval(replicates)

@@ -1,4 +1,4 @@
-"""Training from scratch that resumes where it was interrupted, with the same weights in the end."""
+"""Resumable training from scratch, with the same final weights after an interruption."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Schedule(Protocol):
-    """How long and how fast is trained: what both kinds of training here have in common."""
+    """The learning-rate schedule that all training settings here have."""
 
     @property
     def epochs(self) -> int:
-        """How often all images are shown."""
+        """Number of epochs."""
 
     @property
     def peak_rate(self) -> float:
@@ -41,11 +41,11 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What decides the weights, beside the images.
+    """Training settings.
 
     SGD with Nesterov momentum on the cross-entropy; the learning rate rises to ``peak_rate`` over
-    the first ``warm_up`` of all steps and falls to 0, both along a cosine. Images are mirrored by
-    chance, and each batch is moved by up to one pixel.
+    the first ``warm_up`` of all steps and falls to 0, both along a cosine. Images are randomly
+    mirrored, and each batch is shifted by up to one pixel.
     """
 
     epochs: int = 12
@@ -66,10 +66,10 @@ def train(
     *,
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Train a network, or resume the training that ``checkpoint`` holds; return it in evaluation mode.
+    """Train a network, or resume the training in ``checkpoint``; return it in evaluation mode.
 
-    Images are ``(N, 28, 28)`` uint8 and labels ``(N,)``. A checkpoint of other settings or images is
-    written over.
+    Images are ``(N, 28, 28)`` uint8 and labels ``(N,)``. A checkpoint of other settings or images
+    is overwritten.
     """
     import torch
 
@@ -107,7 +107,9 @@ def train(
 def draw_batches(
     images: NDArray[np.uint8], labels: NDArray[np.uint8], training: Training, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the batches of an epoch, normalized and moved; images that fill none are left out."""
+    """Yield the batches of an epoch, normalized and shifted; the last incomplete batch is
+    dropped.
+    """
     import torch
 
     random = generator(training.seed, "training", str(epoch))
@@ -140,13 +142,12 @@ def run_epochs(
     title: str = "Training",
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Take a step for each loss of each epoch, or resume behind those that a checkpoint has.
+    """Train with one optimizer step per loss, resuming from the checkpoint.
 
-    A checkpoint is written after each epoch. Where the losses depend on the weights and the epoch
-    alone, a training that was interrupted ends with the weights of one that was not.
-
-    ``measure_losses`` gives the ``steps`` losses of an epoch, counted from 0; the optimizer's rate is
-    set before each step. The network is returned in evaluation mode.
+    A checkpoint is written after each epoch. If the losses depend only on the weights and the
+    epoch, an interrupted training ends with the same weights. ``measure_losses`` yields the
+    ``steps`` losses of an epoch, counted from 0; the optimizer's rate is set before each step. The
+    network is returned in evaluation mode.
     """
     import torch
 
@@ -171,7 +172,7 @@ def run_epochs(
 
 
 def one_cycle(step: int, steps: int, *, peak: float, warm_up: float) -> float:
-    """Return the rate of a step, from 0: up to ``peak`` and down to 0, both along a cosine.
+    """Return the learning rate of a step: from 0 up to ``peak`` and down to 0, both along a cosine.
 
     It rises over the share ``warm_up`` of all steps (Smith & Topin 2017, arXiv 1708.07120).
 
@@ -186,18 +187,20 @@ def one_cycle(step: int, steps: int, *, peak: float, warm_up: float) -> float:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training stands, in a file.
+    """The checkpoint file of a training.
 
     Attributes:
-        path: of the file.
-        about: what decides the weights; a file of anything else is as none.
+        path: path of the file.
+        about: settings that determine the weights; a file with other settings is ignored.
     """
 
     path: Path
     about: Settings
 
     def load(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Take up what was learned, and return how many epochs are behind it; 0 where there is none."""
+        """Load network and optimizer, and return the number of finished epochs; 0 without a
+        checkpoint.
+        """
         import torch
 
         try:
@@ -207,7 +210,7 @@ class Checkpoint:
             network.load_state_dict(kept["network"])
             optimizer.load_state_dict(kept["optimizer"])
             return int(kept["epochs"])
-        except Exception:  # a damaged file raises anything, and is trained over
+        except Exception:  # a damaged file may raise anything, and is overwritten
             return 0
 
     def save(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:

@@ -1,4 +1,4 @@
-"""Augmented views whose parameters are known: what SimCLR shows, and what a read-out is asked for."""
+"""The augmentations of SimCLR with known parameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Augment:
     """The augmentations of SimCLR (Chen et al. 2020, arXiv 2002.05709), each with one number.
 
     Args:
-        least_area: of the crop, as a share of the image; squares of that share up to 1.
+        least_area: minimum area of the square crop, as a share of the image.
         jitter: brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter, and
-            the hue turned by up to a fifth of jitter of a turn.
-        most_blur: the largest standard deviation of the blur, as a share of the side.
+            the hue is rotated by up to a fifth of jitter of a full turn.
+        most_blur: maximum standard deviation of the blur, as a share of the side.
     """
 
     least_area: float = 0.2
@@ -32,7 +32,7 @@ class Augment:
 
     @staticmethod
     def names(channels: int) -> tuple[str, ...]:
-        """Return the parameters, in their order; of color images two more."""
+        """Return the names of the parameters in order; color images have two more."""
         return SHARED + (COLORED if channels == 3 else ())
 
     def draw(self, count: int, channels: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -64,7 +64,7 @@ def apply(images: torch.Tensor, parameters: torch.Tensor, *, side: int) -> torch
 
     Args:
         images: ``(N, C, H, W)`` floating in 0..1, C 1 or 3.
-        parameters: ``(N, P)`` as ``Augment.draw`` gives them.
+        parameters: ``(N, P)`` from ``Augment.draw``.
         side: height and width of the views.
 
     Returns:
@@ -82,18 +82,18 @@ def apply(images: torch.Tensor, parameters: torch.Tensor, *, side: int) -> torch
     views = torch.nn.functional.grid_sample(
         images, grid, padding_mode="border", align_corners=False
     )
-    views = (views * _widen(brightness)).clamp(0, 1)
+    views = (views * _expand(brightness)).clamp(0, 1)
     mean = _to_gray(views).mean((2, 3), keepdim=True)
-    views = ((views - mean) * _widen(contrast) + mean).clamp(0, 1)
+    views = ((views - mean) * _expand(contrast) + mean).clamp(0, 1)
     if images.shape[1] == 3:
         saturation, hue = parameters[:, 7:9].unbind(1)
         gray = _to_gray(views)
-        views = ((views - gray) * _widen(saturation) + gray).clamp(0, 1)
-        views = _turn_hue(views, hue).clamp(0, 1)
+        views = ((views - gray) * _expand(saturation) + gray).clamp(0, 1)
+        views = _rotate_hue(views, hue).clamp(0, 1)
     return _blur(views, blur * side)
 
 
-def _widen(values: torch.Tensor) -> torch.Tensor:
+def _expand(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]
 
 
@@ -104,8 +104,8 @@ def _to_gray(views: torch.Tensor) -> torch.Tensor:
     return (views * weights[:, None, None]).sum(1, keepdim=True)
 
 
-def _turn_hue(views: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the colors about the gray axis."""
+def _rotate_hue(views: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Rotate the colors around the gray axis."""
     import torch
 
     angle = 2 * torch.pi * turns
@@ -118,7 +118,7 @@ def _turn_hue(views: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def _blur(views: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
-    """Blur each view by a Gaussian of its own, along both axes."""
+    """Blur each view with its own Gaussian."""
     import torch
 
     count, channels, side, _ = views.shape

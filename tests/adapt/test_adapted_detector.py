@@ -122,13 +122,13 @@ def test_settings_name_adapter_and_detector(detector):
 def test_what_cannot_be_adapted_is_refused(detector):
     with pytest.raises(ModelError, match="expected a Detector around a torch"):
         AdaptedDetector(Detector(lambda images: [], ["thing"]))
-    with pytest.raises(ModelError, match="where classes exclude each other"):
+    with pytest.raises(ModelError, match="for mutually exclusive classes"):
         AdaptedDetector(detector, "ent")
     with pytest.raises(ModelError, match="no batch-norm layer"):
         AdaptedDetector(Detector(torch.nn.Linear(1, 1), ["thing"]))
     with pytest.raises(InputError, match="batch_size"):
         AdaptedDetector(detector).predict([], batch_size=0)
-    with pytest.raises(InputError, match="images: expected a number"):
+    with pytest.raises(InputError, match="images: expected a whole number"):
         BatchNorm(detector.module).run_batch(lambda network: None, 0)
 
 

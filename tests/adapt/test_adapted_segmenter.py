@@ -8,7 +8,7 @@ from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.data import open_segmentation_data
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models import NormalizedSegmentation
-from shiftproof.models.structure import weights_fingerprint
+from shiftproof.models.structure import fingerprint_weights
 from support.label_map_trees import NAMES, nearest_color, write_folders
 
 torch = pytest.importorskip("torch")
@@ -35,14 +35,14 @@ def test_statistics_are_those_of_the_images():
     for image in images:
         image[..., 1] //= 3
     plain = segmenter()
-    before = weights_fingerprint(plain.module)
+    before = fingerprint_weights(plain.module)
     adapted = AdaptedSegmenter(plain, "batchnorm:prior=0")
     found = adapted.predict(images, batch_size=4)
     values = np.stack(images) / 255
     by_hand = (values - values.mean((0, 1, 2))) / np.sqrt(values.var((0, 1, 2)) + 1e-5)
     assert np.array_equal(np.stack(found), by_hand.argmax(-1))
     assert not np.array_equal(np.stack(plain.predict(images)), by_hand.argmax(-1))
-    assert weights_fingerprint(plain.module) == before
+    assert fingerprint_weights(plain.module) == before
 
 
 def test_what_learns_from_one_answer_an_image_is_refused():

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from shiftproof.adapt import ADAPTERS, BatchNorm, make_adapter
-from shiftproof.adapt.statistics import Statistics, batch_statistics, mix
+from shiftproof.adapt.statistics import Statistics, compute_statistics, mix
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import Classifier, Preprocess
 
@@ -114,7 +114,7 @@ class TestMathematics:
 
     def test_statistics_are_biased(self):
         """Of 0 and 2: the variance is 1 and not 2."""
-        mean, variance = batch_statistics(torch.tensor([[0.0], [2.0]]))
+        mean, variance = compute_statistics(torch.tensor([[0.0], [2.0]]))
         assert (mean.item(), variance.item()) == (1.0, 1.0)
 
     @pytest.mark.parametrize("fused", [True, False])
@@ -122,10 +122,10 @@ class TestMathematics:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
     def test_both_ways_to_take_statistics_agree_with_numpy(self, monkeypatch, fused, layout, dtype):
         if not fused:
-            monkeypatch.setattr("shiftproof.adapt.statistics._FUSED_ON", ())
+            monkeypatch.setattr("shiftproof.adapt.statistics._FUSED_DEVICES", ())
         x = noise(5, 8, 6, 7).to(dtype)
         x = x[:, ::2, 1:] if layout is None else x.contiguous(memory_format=layout)
-        mean, variance = batch_statistics(x)
+        mean, variance = compute_statistics(x)
         assert mean.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         values = x.double().numpy()
         np.testing.assert_allclose(mean.numpy(), values.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)

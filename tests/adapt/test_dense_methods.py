@@ -323,14 +323,14 @@ def test_clean_images_are_measured_location_by_location(images):
     network = Pixels()
     adapted = AdaptedSegmenter(
         segmenter(network), ActMAD(network, clean=images, cells="all", lr=0.1,
-        through=segmenter(network).through),
+        predict_with=segmenter(network).predict_with),
     )  # fmt: skip
     by_hand = []
     hook = network.norm.register_forward_hook(
         lambda _, __, out: by_hand.append(out.detach().clone())
     )
     plain = Segmenter(network, NAMES, convention=NormalizedSegmentation())
-    plain.through(network.eval(), images)
+    plain.predict_with(network.eval(), images)
     hook.remove()
     method = adapted._method
     assert torch.allclose(method._clean["norm"].first, by_hand[0].mean(0), atol=1e-6)
@@ -344,7 +344,9 @@ def test_clean_images_are_measured_location_by_location(images):
 
 def test_on_the_clean_images_themselves_nothing_is_learned(images):
     network = Pixels()
-    adapted = ActMAD(network, clean=images, cells=2, lr=0.1, through=segmenter(network).through)
+    adapted = ActMAD(
+        network, clean=images, cells=2, lr=0.1, predict_with=segmenter(network).predict_with
+    )
     wrapped = AdaptedSegmenter(segmenter(network), adapted)
     wrapped.predict(images, batch_size=4)
     moved = adapted.state()["parameter/norm.bias"] - network.norm.bias.detach()
@@ -356,7 +358,7 @@ def test_a_shift_of_the_features_is_undone(images):
     dark = [(image // 4).astype(np.uint8) for image in images]
     model = segmenter()
     adapted = AdaptedSegmenter(
-        model, ActMAD(model.module, clean=images, through=model.through, lr=0.05)
+        model, ActMAD(model.module, clean=images, predict_with=model.predict_with, lr=0.05)
     )
     method = adapted._method
 
@@ -392,7 +394,7 @@ def test_clean_images_are_read_from_a_folder(images, tmp_path):
         Image.fromarray(image).save(tmp_path / "below" / f"{number}.png")
     read = AdaptedSegmenter(segmenter(), f"actmad:clean={tmp_path}")
     given = AdaptedSegmenter(
-        segmenter(), ActMAD(Pixels(), clean=images, through=segmenter().through)
+        segmenter(), ActMAD(Pixels(), clean=images, predict_with=segmenter().predict_with)
     )
     assert read.settings["clean"] == given.settings["clean"]
     (tmp_path / "empty").mkdir()
@@ -471,7 +473,9 @@ def test_the_proposals_of_torchvision_are_learned_from():
 
 
 def test_what_cannot_be_learned_from_is_refused_in_a_sentence(images):
-    with pytest.raises(ModelError, match="entropy of a detector is defined where classes exclude"):
+    with pytest.raises(
+        ModelError, match="entropy of a detector is defined for mutually exclusive classes"
+    ):
         AdaptedDetector(detector(), "ent")
     with pytest.raises(InputError, match="teacher is for detectors"):
         AdaptedSegmenter(segmenter(), "teacher")

@@ -60,7 +60,7 @@ def affine(module):
     return [p for layer in module.modules() if isinstance(layer, kinds) for p in layer.parameters()]
 
 
-def entropy_of(logits):
+def compute_entropy(logits):
     return torch.distributions.Categorical(logits=logits).entropy()
 
 
@@ -105,7 +105,7 @@ class TestAgainstAPlainLoop:
         for batch in BATCHES:
             logits = student(batch)
             outputs.append(logits.detach())
-            h, p = entropy_of(logits), logits.softmax(1).detach()
+            h, p = compute_entropy(logits), logits.softmax(1).detach()
             kept = h.detach() < margin
             if mean is not None:
                 kept &= F.cosine_similarity(mean[None], p).abs() < similarity
@@ -131,7 +131,7 @@ class TestAgainstAPlainLoop:
         for batch in BATCHES:
             logits = student(batch)
             outputs.append(logits.detach())
-            h = entropy_of(logits)
+            h = compute_entropy(logits)
             reliable = h.detach() < margin
             grads = torch.autograd.grad(h[reliable].mean(), affine(student))
             norm = torch.cat([g.flatten() for g in grads]).norm()
@@ -139,7 +139,7 @@ class TestAgainstAPlainLoop:
             with torch.no_grad():
                 for parameter, gradient in zip(affine(student), grads, strict=True):
                     parameter.add_(rho * gradient / norm)
-            second = entropy_of(student(batch))
+            second = compute_entropy(student(batch))
             kept = reliable & (second.detach() < margin)
             counts.append(int(kept.sum()))
             optimizer.zero_grad()
@@ -167,7 +167,7 @@ class TestAgainstAPlainLoop:
                 after = student(shuffled).softmax(1)
             logits = student(batch)
             outputs.append(logits.detach())
-            h, p = entropy_of(logits), logits.softmax(1).detach()
+            h, p = compute_entropy(logits), logits.softmax(1).detach()
             rows, answer = torch.arange(len(batch)), p.argmax(1)
             drop = p[rows, answer] - after[rows, answer]
             kept = (h.detach() < 0.95 * LOG_K) & (drop > -0.05)
@@ -200,13 +200,13 @@ class TestAgainstAPlainLoop:
             with torch.no_grad():
                 novelty = 1 - F.cosine_similarity(mean[None], p)
                 novelty = (novelty - novelty.min()) / (novelty.max() - novelty.min())
-                sure = -entropy_of(logits)
+                sure = -compute_entropy(logits)
                 sure = (sure - sure.min()) / (sure.max() - sure.min())
                 weights = torch.exp(novelty * sure * 3) * (novelty >= novelty.mean())
             clipped = p.clamp(0, 0.99)
             losses = -(clipped * torch.log(clipped / (1 - clipped) + 1e-5)).sum(1)
             if consistency:
-                other = student(adapter._change(batch, number))
+                other = student(adapter._augment(batch, number))
                 losses = losses - 0.5 * (p * other.log_softmax(1)).sum(1)
                 losses = losses - 0.5 * (other.softmax(1) * logits.log_softmax(1)).sum(1)
             step(optimizer, (losses * weights).sum() / len(batch))
@@ -334,7 +334,7 @@ def test_refusals():
         (lambda: EATA(convolutional(), fisher=-1), "fisher: expected a number, 0 or more"),
         (lambda: EATA(convolutional(), source=[noise() * math.nan]), "answers that are not finite"),
         (lambda: SAR(convolutional(), rho=-1), "rho: expected a number, 0 or more"),
-        (lambda: DeYO(convolutional(), patches=0), "patches: expected a number of 1 or more"),
+        (lambda: DeYO(convolutional(), patches=0), "patches: expected a whole number, 1 or more"),
         (lambda: ROID(convolutional(), keep=1.5), "keep: expected a number, 0 to 1"),
     ):
         with pytest.raises(InputError, match=words):

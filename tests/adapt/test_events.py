@@ -5,7 +5,7 @@ import math
 import pytest
 
 from shiftproof.adapt import Event, make_adapter
-from shiftproof.adapt.events import EventLog, new_events
+from shiftproof.adapt.events import EventLog, find_new_events
 from support.small_networks import convolutional, noise
 
 
@@ -34,9 +34,9 @@ class TestLog:
         for batch in range(30):
             before = log.events
             log.add("skipped", batch, str(batch))
-            assert new_events(before, log.events) == [Event("skipped", batch, str(batch))]
-        assert new_events(log.events, log.events) == []
-        assert new_events((), log.events) == list(log.events)
+            assert find_new_events(before, log.events) == [Event("skipped", batch, str(batch))]
+        assert find_new_events(log.events, log.events) == []
+        assert find_new_events((), log.events) == list(log.events)
 
 
 @pytest.mark.parametrize(

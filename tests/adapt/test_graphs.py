@@ -280,7 +280,7 @@ def test_weights_beside_the_file(tmp_path):
 
 
 def test_large_weights_are_written_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGEST", 100)
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
     weights = stored()
     weights["9.weight"] = np.repeat(weights["9.weight"], 100, 0)
     weights["9.bias"] = np.repeat(weights["9.bias"], 100)

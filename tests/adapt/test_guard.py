@@ -16,7 +16,7 @@ from shiftproof.errors import InputError
 def signals(**changes):
     usual = {
         "confidence": 0.8, "source_confidence": 0.6, "changed": 0.5,
-        "spread": 2.2, "source_spread": 1.9, "most_spread": math.log(10),
+        "spread": 2.2, "source_spread": 1.9, "max_spread": math.log(10),
     }  # fmt: skip
     return Signals(**{**usual, **changes})
 
@@ -32,19 +32,19 @@ class TestSignals:
         assert found.spread == pytest.approx(math.log(3))
         # Answers 0, 1, 1: -(1/3 log 1/3 + 2/3 log 2/3)
         assert found.source_spread == pytest.approx(0.6365141682948128)
-        assert found.most_spread == pytest.approx(math.log(3))
+        assert found.max_spread == pytest.approx(math.log(3))
 
     def test_few_images_cannot_spread_over_many_classes(self):
         rows = np.full((4, 1000), 0.001, np.float32)
-        assert compare_answers(rows, rows).most_spread == pytest.approx(math.log(4))
+        assert compare_answers(rows, rows).max_spread == pytest.approx(math.log(4))
 
 
 class TestConvincing:
     def test_sure_and_wide(self):
-        crowded_source = {"source_spread": 0.1, "changed": 0.9}
-        assert is_convincing(signals(confidence=0.9, source_confidence=0.9, **crowded_source))
-        assert not is_convincing(signals(confidence=0.75, **crowded_source))
-        assert not is_convincing(signals(confidence=0.9, spread=2.0, **crowded_source))
+        collapsed_source = {"source_spread": 0.1, "changed": 0.9}
+        assert is_convincing(signals(confidence=0.9, source_confidence=0.9, **collapsed_source))
+        assert not is_convincing(signals(confidence=0.75, **collapsed_source))
+        assert not is_convincing(signals(confidence=0.9, spread=2.0, **collapsed_source))
         assert not is_convincing(signals(confidence=0.85, source_confidence=0.95))
 
 
@@ -56,8 +56,8 @@ class TestObjection:
         same = {"confidence": 0.9, "source_confidence": 0.9, "changed": 0.0, "spread": 1.9}
         assert find_objection(signals(**same)) is None
 
-    def test_answers_that_crowd(self):
-        assert "crowd into few classes" in find_objection(signals(confidence=1.0, spread=1.0))
+    def test_answers_that_collapse(self):
+        assert "collapse to few classes" in find_objection(signals(confidence=1.0, spread=1.0))
 
     def test_changed_answers_without_confidence(self):
         assert "50 % of the answers differ" in find_objection(signals(confidence=0.5))

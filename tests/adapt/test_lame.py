@@ -194,10 +194,10 @@ class TestFewClasses:
         module = nn.Sequential(nn.Linear(5, 5, bias=False))
         module[0].weight.data = torch.eye(5)
         torch.testing.assert_close(LAME(module)(x), x.log_softmax(1))
-        crowded = 3 * torch.eye(5)[[0, 0, 0, 0, 0, 0, 0, 1]]
-        paper = LAME(module, preset="paper")(crowded)
-        torch.testing.assert_close(LAME(module)(crowded), paper)
-        assert not torch.allclose(paper, crowded.log_softmax(1))
+        collapsed = 3 * torch.eye(5)[[0, 0, 0, 0, 0, 0, 0, 1]]
+        paper = LAME(module, preset="paper")(collapsed)
+        torch.testing.assert_close(LAME(module)(collapsed), paper)
+        assert not torch.allclose(paper, collapsed.log_softmax(1))
 
     def test_presets(self):
         with pytest.raises(UnknownNameError, match="paper"):
@@ -283,7 +283,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("neighbors", [0, -1, 2.5, True])
     def test_numbers_of_neighbours(self, neighbors):
-        with pytest.raises(InputError, match="neighbors: expected 1 or more"):
+        with pytest.raises(InputError, match="neighbors: expected a whole number, 1 or more"):
             LAME(convolutional(), neighbors=neighbors)
 
     def test_models_without_a_last_layer(self):

@@ -211,7 +211,7 @@ def twin(module, kind):
 
 
 def train(plain, batches, learn, lr=0.1):
-    """Minimise the entropy by hand; return the logits before each step."""
+    """Minimize the entropy by hand; return the logits before each step."""
     optimizer = torch.optim.SGD(learn(plain), lr=lr)
     outputs = []
     for batch in batches:
@@ -502,10 +502,10 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"2 devices \(DataParallel\)"):
             BatchNorm(module)
 
-    def test_quantised_layers(self):
+    def test_quantized_layers(self):
         module = network()
         module[3].norm = torch.ao.nn.quantized.BatchNorm2d(6)
-        with pytest.raises(ModelError, match=r"'3.norm' .* quantised"):
+        with pytest.raises(ModelError, match=r"'3.norm' .* quantized"):
             SelfLearning(module)
 
     def test_the_source_s_statistics_need_no_following(self):

@@ -4,7 +4,7 @@ import torch
 import torchvision
 from torch import nn
 
-from shiftproof.adapt.norms import batch_norm_layers, choose_layers, is_norm, norm_layers
+from shiftproof.adapt.norms import choose_layers, find_batch_norm_layers, find_norm_layers, is_norm
 from shiftproof.adapt.parameters import (
     affine_parameters,
     all_parameters,
@@ -175,11 +175,11 @@ class TestNorms:
 
         network = PreNorm()
         assert not is_norm(network)
-        assert list(norm_layers(nn.Sequential(network))) == ["0.norm"]
+        assert list(find_norm_layers(nn.Sequential(network))) == ["0.norm"]
         assert not is_norm(nn.Linear(2, 2))
 
     def test_batch_norm_layers_with_and_without_statistics(self):
-        layers, untracked = batch_norm_layers(
+        layers, untracked = find_batch_norm_layers(
             nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2, track_running_stats=False))
         )
         assert (list(layers), untracked) == (["0"], 1)

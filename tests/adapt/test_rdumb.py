@@ -97,7 +97,7 @@ def test_bad_states_are_refused_and_change_nothing(count, words):
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, None])
 def test_other_periods_are_refused(every):
-    with pytest.raises(InputError, match="every: expected 1 batch or more"):
+    with pytest.raises(InputError, match="every: expected a whole number, 1 or more"):
         RDumb(learner(), every=every)
 
 

@@ -153,7 +153,7 @@ class TestAnswers:
         assert torch.isfinite(router(noise(6))).all()
         assert all(np.isfinite(list(router.estimates.values())))
 
-    def test_a_source_that_crowds_under_a_shift_does_not_answer(self):
+    def test_a_source_that_collapses_under_a_shift_does_not_answer(self):
         router = Router(far_away(), experts=["batchnorm:prior=0"])
         assert len(router(noise(16)).argmax(1).unique()) == 4
         assert router.answering == "batchnorm:prior=0"
@@ -228,7 +228,7 @@ class TestLabels:
         assert all(torch.equal(value, before[name]) for name, value in router.state().items())
 
     def test_before_any_image_after_one_too_many_and_twice(self, monkeypatch):
-        monkeypatch.setattr("shiftproof.adapt.ledger.KEPT", 8)
+        monkeypatch.setattr("shiftproof.adapt.ledger.LABEL_WINDOW", 8)
         router = Router(classifier(), experts=["batchnorm"])
         with pytest.raises(InputError, match="No image 0 has been seen: there was none"):
             router.label(0, 0)
@@ -318,7 +318,7 @@ class TestFailures:
             router.predict(pictures(seed=1))
         assert all(torch.equal(value, before[name]) for name, value in router.state().items())
 
-    def test_nor_one_in_the_pass_that_asks_for_the_reason_of_crowding(self):
+    def test_nor_one_in_the_pass_that_asks_for_the_reason_of_a_collapse(self):
         router = Router(far_away(), experts=["batchnorm:prior=0", "ent:prior=0,lr=0.1"])
         router(noise(16))
         before = router.state()
@@ -369,7 +369,7 @@ def test_a_copy_goes_on_alike_and_alone(copied):
 
 
 def test_a_long_stream_keeps_no_more_than_the_last_answers(monkeypatch):
-    monkeypatch.setattr("shiftproof.adapt.ledger.KEPT", 20)
+    monkeypatch.setattr("shiftproof.adapt.ledger.LABEL_WINDOW", 20)
     router = Router(convolutional(), experts=["batchnorm"])
     for _ in range(30):
         router(noise(2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shiftproof.adapt.evidence import (
-    CROWDING,
+    COLLAPSE_FACTOR,
     MEMORY,
     UNKNOWN,
     MeanAnswers,
@@ -15,7 +15,7 @@ from shiftproof.adapt.evidence import (
     estimate_source,
     measure_difference,
 )
-from shiftproof.adapt.probabilities import entropy_of, to_probabilities
+from shiftproof.adapt.probabilities import compute_entropy, to_probabilities
 
 
 def rows(*answers):
@@ -28,7 +28,7 @@ WIDE = np.array([1.0, 1.0])
 
 def test_softmax_and_entropy():
     np.testing.assert_allclose(to_probabilities(np.log(SURE + 1e-30)), SURE, atol=1e-6)
-    np.testing.assert_allclose(entropy_of(np.array([[0.5, 0.5], [1, 0]])), [math.log(2), 0])
+    np.testing.assert_allclose(compute_entropy(np.array([[0.5, 0.5], [1, 0]])), [math.log(2), 0])
 
 
 class TestMeanAnswers:
@@ -49,9 +49,9 @@ class TestEstimates:
         [error] = estimate_errors([SURE], ["confidence"], np.array([1.0]))
         assert error == pytest.approx(0.15)
 
-    def test_and_more_where_its_answers_crowd(self):
+    def test_and_more_where_its_answers_collapse(self):
         errors = estimate_errors([SURE, SURE], ["confidence"] * 2, np.array([0.5, 1.0]))
-        np.testing.assert_allclose(errors, [0.15 * (1 + CROWDING / 2), 0.15], rtol=1e-6)
+        np.testing.assert_allclose(errors, [0.15 * (1 + COLLAPSE_FACTOR / 2), 0.15], rtol=1e-6)
 
     def test_a_learner_is_paid_for_its_gain_less_its_changes(self):
         surer = rows([1, 0, 0], [0, 1, 0])
@@ -62,7 +62,7 @@ class TestEstimates:
         # 0.75 - 0.85 of confidence, and half of the answers changed, of which each costs a half.
         assert error == pytest.approx(0.15 + 0.1 + 0.25)
 
-    def test_a_learner_that_crowds_is_wrong(self):
+    def test_a_learner_that_collapses_is_wrong(self):
         surest = rows([1, 0, 0], [1, 0, 0])
         _, error = estimate_errors([SURE, surest], ["confidence", "gain"], np.array([1.0, 0.94]))
         assert error == 1
@@ -82,8 +82,8 @@ class TestEstimates:
         assert errors[2] == pytest.approx(errors[1])
 
 
-def shift(distance, without):
-    return Shift(distance, lambda: without)
+def shift(distance, unshifted):
+    return Shift(distance, lambda: unshifted)
 
 
 def refuse():
@@ -104,7 +104,7 @@ class TestSource:
         assert measure_difference(self.TWO, self.ALL) == pytest.approx(0.5)
 
     @pytest.mark.parametrize("distance", [0.01, 0.9])
-    def test_what_spreads_without_the_shift_crowded_because_of_it(self, distance):
+    def test_what_spreads_without_the_shift_collapsed_because_of_it(self, distance):
         error = estimate_source(self.ONE, self.ALL, 1.0, shift(distance, self.ALL))
         assert error == pytest.approx(0.75)
 
@@ -141,11 +141,11 @@ class TestSource:
         )
         assert (near, far) == (0, pytest.approx(0.75))
 
-    def test_crowding_counts_where_the_reason_is_not_known(self):
+    def test_a_collapse_counts_where_the_reason_is_not_known(self):
         half = 0.5 * self.ONE + 0.125
         for known in (UNKNOWN, Shift(0.9, lambda: None), Shift(math.inf, refuse)):
             error = estimate_source(half, self.ALL, 0.5, known)
-            assert error == pytest.approx(0.375 * (1 + CROWDING / 2))
+            assert error == pytest.approx(0.375 * (1 + COLLAPSE_FACTOR / 2))
 
     def test_where_the_shift_cannot_be_removed_the_distance_alone_decides(self):
         # One of four classes explains a distance of 0.28 * 3 / 4 = 0.21.
@@ -158,22 +158,22 @@ class TestSource:
         asked = Shift(0.9, refuse)
         assert estimate_source(self.ONE[:3], self.ALL[:3], 1.0, asked) == 0
 
-    def test_nor_where_nothing_crowds(self):
+    def test_nor_where_nothing_collapses(self):
         assert estimate_source(self.ALL, self.ALL, 0.0, Shift(0.9, refuse)) == 0
 
     def test_it_is_the_estimate_of_the_source(self):
         answers, bases = [self.ONE, self.ALL], ["confidence"] * 2
         spread = np.array([0.0, math.log(4)])
-        few, crowded = (
+        few, collapsed = (
             estimate_errors(answers, bases, spread, shift(0.5, w)) for w in (self.ONE, self.ALL)
         )
         np.testing.assert_allclose(few, [0, 0], atol=1e-6)
-        np.testing.assert_allclose(crowded, [0.75, 0], atol=1e-6)
+        np.testing.assert_allclose(collapsed, [0.75, 0], atol=1e-6)
 
     def test_of_some_images_it_is_asked_for_theirs(self):
         broken = self.TWO.copy()
         broken[3] = math.nan
         rows = np.arange(16) != 3
-        np.testing.assert_array_equal(shift(0.5, broken).of_rows(rows).remove(), self.TWO[rows])
-        assert shift(0.5, broken).of_rows(~rows).remove() is None
-        assert UNKNOWN.of_rows(rows).remove() is None
+        np.testing.assert_array_equal(shift(0.5, broken).select_rows(rows).remove(), self.TWO[rows])
+        assert shift(0.5, broken).select_rows(~rows).remove() is None
+        assert UNKNOWN.select_rows(rows).remove() is None

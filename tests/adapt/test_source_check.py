@@ -15,7 +15,7 @@ from torch import nn
 
 from shiftproof import Classes, Classifier, Preprocess, bench
 from shiftproof.adapt import ROID, ActMAD, CoTTA, Router, make_adapter, source_check
-from shiftproof.adapt.cautions import describe_kept
+from shiftproof.adapt.cautions import describe_few_classes
 from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.source_check import SourceCheck
@@ -109,9 +109,9 @@ def test_the_more_classes_the_less_distance_they_explain():
     assert explain_by_classes(two, 0.11)
     assert not explain_by_classes(two, 0.12)
     # At half the confidence a distance of four times as much.
-    assert explain_by_classes(one, 1.0, trust=0.5)
-    assert not explain_by_classes(one, 1.02, trust=0.5)
-    assert not explain_by_classes(one, 0.26, trust=2.0)
+    assert explain_by_classes(one, 1.0, confidence_ratio=0.5)
+    assert not explain_by_classes(one, 1.02, confidence_ratio=0.5)
+    assert not explain_by_classes(one, 0.26, confidence_ratio=2.0)
     assert not explain_by_classes(one, float("nan"))
 
 
@@ -330,7 +330,9 @@ def test_roid_learns_from_one_of_its_two_passes(monkeypatch):
     adapter = make_adapter("roid", network())
     x = images_of(MIXED, shift=0.3)
     monkeypatch.setattr(
-        adapter._learner.check, "keeps_source", lambda shown, *_: shown.data_ptr() != x.data_ptr()
+        adapter._learner.check,
+        "should_keep_source",
+        lambda shown, *_: shown.data_ptr() != x.data_ptr(),
     )
     first = [parameter.detach().clone() for parameter in adapter.parameters()]
     adapter(x)
@@ -439,7 +441,7 @@ def test_a_run_and_its_page_say_how_often(tmp_path, capsys):
 def test_what_is_said_holds_for_methods_without_statistics_of_the_batch(spec):
     adapter = make_adapter(spec, pixel_classifier())
     adapter.predict(colors(np.full(16, 2)))
-    assert describe_kept(adapter.events) == (
+    assert describe_few_classes(adapter.events) == (
         "1 batch seems to hold few classes: its statistics were not used, and no step was taken."
     )
 

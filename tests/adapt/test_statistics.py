@@ -12,19 +12,19 @@ from torch import nn
 from shiftproof.adapt import BatchNorm, SelfLearning, gradient, moments
 from shiftproof.adapt.gradient import (
     Mixture,
+    attach_statistics_gradient,
     normalize,
     normalize_by_mixture,
-    through_statistics,
 )
 from shiftproof.adapt.shares import Shares
 from shiftproof.adapt.statistics import (
     ArrayStatistics,
     LayerInput,
     Statistics,
-    all_finite,
-    batch_statistics,
+    are_all_finite,
     blend,
-    is_table,
+    compute_statistics,
+    is_channels_last,
     measure_prior,
     mix,
     pool,
@@ -54,9 +54,9 @@ def check_layer(layer, values, rtol=1e-5):
 
 class TestFunctions:
     def test_pool_is_the_statistics_of_all_values(self):
-        pooled, count = batch_statistics(BATCHES[0]), len(BATCHES[0])
+        pooled, count = compute_statistics(BATCHES[0]), len(BATCHES[0])
         for batch in BATCHES[1:]:
-            pooled = pool(pooled, count, batch_statistics(batch), len(batch))
+            pooled = pool(pooled, count, compute_statistics(batch), len(batch))
             count += len(batch)
         mean, variance = numpy_statistics(torch.cat(BATCHES))
         np.testing.assert_allclose(pooled.mean.numpy(), mean, rtol=1e-5, atol=1e-6)
@@ -74,7 +74,7 @@ class TestFunctions:
         assert blend(source, target, 0.25, "variance") == (torch.tensor([1.0]), torch.tensor([4.0]))
 
     def test_a_weight_of_1_gives_the_target_to_the_last_bit(self):
-        target = batch_statistics(noise())
+        target = compute_statistics(noise())
         source = Statistics(torch.full((3,), 1e10), torch.full((3,), 1e10))
         mixed = mix(source, target, prior=0, count=6)
         assert torch.equal(mixed.mean, target.mean)
@@ -87,17 +87,17 @@ class TestFunctions:
 
     def test_half_precision_is_mixed_in_float32_and_kept(self):
         source = Statistics(torch.tensor([1.0]).half(), torch.tensor([2.0]).half())
-        target = batch_statistics(torch.tensor([[0.0], [2.0]]).half())
+        target = compute_statistics(torch.tensor([[0.0], [2.0]]).half())
         assert target.mean.dtype == torch.float32
         mixed = mix(source, target, prior=1, count=1)
         assert mixed.mean.dtype == torch.float16
         assert mixed.variance.item() == 1.5
 
     def test_all_finite(self):
-        assert all_finite({})
-        assert all_finite({"a": statistics(0, 1), "b": statistics(1e30, 1)})
-        assert not all_finite({"a": statistics(0, 1), "b": statistics(0, math.inf)})
-        assert not all_finite({"a": statistics(math.nan, 1)})
+        assert are_all_finite({})
+        assert are_all_finite({"a": statistics(0, 1), "b": statistics(1e30, 1)})
+        assert not are_all_finite({"a": statistics(0, 1), "b": statistics(0, math.inf)})
+        assert not are_all_finite({"a": statistics(math.nan, 1)})
 
 
 class TestMeasuredPrior:
@@ -122,7 +122,7 @@ class TestMeasuredPrior:
         errors, measured = np.zeros(len(candidates)), 0.0
         for _ in range(12):
             batch = self.images(rng, count, shift, deviation, 0.6)
-            target = batch_statistics(batch)
+            target = compute_statistics(batch)
 
             def error(prior, target=target):
                 mixed = mix(source, target, prior=prior, count=count)
@@ -501,12 +501,12 @@ def _synchronised_worker(rank, folder):
         results[name] = (outputs, adapter.merge().state_dict())
     values = noise(10, seed=2)[:6] if rank == 0 else noise(10, seed=2)[6:]
     plain = nn.BatchNorm2d(3)
-    pooled, count = pool_processes(batch_statistics(values), len(values), nn.SyncBatchNorm(3))
-    own, alone = pool_processes(batch_statistics(values), len(values), plain)
+    pooled, count = pool_processes(compute_statistics(values), len(values), nn.SyncBatchNorm(3))
+    own, alone = pool_processes(compute_statistics(values), len(values), plain)
     results["pooled"] = (tuple(pooled), count, tuple(own), alone)
     pooled = Statistics(*(part.detach() for part in pooled))
     values = values.clone().requires_grad_()
-    handed = through_statistics(values, *pooled, 1e-5, torch.distributed.group.WORLD)
+    handed = attach_statistics_gradient(values, *pooled, 1e-5, torch.distributed.group.WORLD)
     normal = nn.functional.batch_norm(handed, *pooled)
     (normal**3 + normal).sum().backward()
     results["gradient"] = values.grad
@@ -557,11 +557,11 @@ class TestGradient:
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     def test_it_is_torch_s(self, monkeypatch, fused, layout):
         if not fused:
-            monkeypatch.setattr("shiftproof.adapt.gradient._FUSED_ON", ())
+            monkeypatch.setattr("shiftproof.adapt.gradient._FUSED_DEVICES", ())
         x = noise(10, seed=2).contiguous(memory_format=layout)
         values = x.clone().requires_grad_()
-        statistics = batch_statistics(values.detach())
-        handed = through_statistics(values, *statistics, 1e-5)
+        statistics = compute_statistics(values.detach())
+        handed = attach_statistics_gradient(values, *statistics, 1e-5)
         assert torch.equal(handed, values)
         normal = nn.functional.batch_norm(handed, *statistics)
         (normal**3 + normal).sum().backward()
@@ -572,10 +572,12 @@ class TestGradient:
         """Of a mixture with the constants 2 and 3, too."""
 
         def normalize(x):
-            own_mean, own_variance = (part.detach() for part in batch_statistics(x))
+            own_mean, own_variance = (part.detach() for part in compute_statistics(x))
             mean = (1 - share) * 2 + share * own_mean
             variance = (1 - share) * 3 + share * own_variance
-            handed = through_statistics(x, mean, variance, 0.1, batch_mean=own_mean, share=share)
+            handed = attach_statistics_gradient(
+                x, mean, variance, 0.1, batch_mean=own_mean, share=share
+            )
             return (handed - mean[:, None]) / (variance[:, None] + 0.1).sqrt()
 
         x = noise(4, 3, seed=1).flatten(2).double().requires_grad_()
@@ -590,7 +592,7 @@ class TestGradient:
         layer.weight.data, layer.bias.data = torch.tensor([[2.0, -1, 0.5], [1, 0, 3]])
         table = rng.normal(1.5, 2, (shape[0], *shape[2:], 3)).astype(np.float32)
         x = torch.from_numpy(table).movedim(-1, 1).requires_grad_()
-        own = batch_statistics(x)
+        own = compute_statistics(x)
         constant = Statistics(torch.full((3,), 2.0), torch.full((3,), 3.0))
         mixture = Mixture(blend(constant, own, share), own.mean, share)
         found = normalize_by_mixture(layer, x, mixture)
@@ -624,8 +626,8 @@ class TestMoments:
         values = rng.normal(mean, deviation, shape).astype(np.float32)
         x = torch.from_numpy(values)
         x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-        assert is_table(x)
-        found = batch_statistics(x)
+        assert is_channels_last(x)
+        found = compute_statistics(x)
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         expected = values.astype(np.float64)
         np.testing.assert_allclose(
@@ -641,21 +643,21 @@ class TestMoments:
         source = Statistics(torch.zeros(5), torch.ones(5))
         expected = measure_prior(source, x, images)
         table = x.contiguous(memory_format=torch.channels_last)
-        assert is_table(table)
-        assert not is_table(x)
+        assert is_channels_last(table)
+        assert not is_channels_last(x)
         assert measure_prior(source, table, images) == pytest.approx(expected, rel=1e-5)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_what_is_not_finite_stays_so_in_its_channel(self, value):
         x = torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
         x[1, 2, 3, 3] = value
-        found = batch_statistics(x)
+        found = compute_statistics(x)
         assert torch.isfinite(found.variance).tolist() == [True, True, False]
 
     def test_neither_channels_first_nor_a_part_is_a_table(self):
         x = torch.randn(4, 3, 5, 5)
-        assert not is_table(x)
-        assert not is_table(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])
+        assert not is_channels_last(x)
+        assert not is_channels_last(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])
 
 
 class TestArrays:
@@ -697,9 +699,9 @@ class TestArrays:
         sound, broken = self.pairs()
         broken.variance[1] = math.nan
         for one in (sound, share_arrays(sound)):
-            assert all_finite({"a": one, "b": share_arrays(sound)})
-            assert not all_finite({"a": one, "b": broken})
-            assert not all_finite({"a": one, "b": share_arrays(broken)})
+            assert are_all_finite({"a": one, "b": share_arrays(sound)})
+            assert not are_all_finite({"a": one, "b": broken})
+            assert not are_all_finite({"a": one, "b": share_arrays(broken)})
 
     @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (2, 5), (2, 5, 1, 1), (2, 5, 3, 2, 2)])
     def test_normalizing_is_that_of_torch(self, shape, monkeypatch):
@@ -716,7 +718,7 @@ class TestArrays:
         assert len(looped) == 1
 
     def test_what_is_large_is_left_to_torch(self, monkeypatch):
-        monkeypatch.setattr(gradient, "CACHED", 59)
+        monkeypatch.setattr(gradient, "MAX_CACHED_VALUES", 59)
         monkeypatch.setattr(moments, "normalize", None)
         x = noise(5).contiguous(memory_format=torch.channels_last)
         statistics, factors = self.pairs(x.shape[1])

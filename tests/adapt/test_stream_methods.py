@@ -120,7 +120,7 @@ def test_a_plain_module_is_refused_as_its_pixels_are_unknown(name):
 @pytest.mark.parametrize("kind", [CoTTA, RoTTA, MEMO])
 def test_a_preprocessing_of_ones_own_is_refused(kind):
     own = CallablePreprocess(lambda image: image.transpose(2, 0, 1).astype(np.float32))
-    with pytest.raises(ModelError, match=r"undo their normalisation, but this.*CallablePreprocess"):
+    with pytest.raises(ModelError, match=r"undo their normalization, but this.*CallablePreprocess"):
         kind(Classifier(network("batch"), own, list("abcde")))
 
 

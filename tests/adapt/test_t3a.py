@@ -113,7 +113,7 @@ def test_nor_do_they_in_batches_of_few_classes():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="per_class: expected a number of 1 or more, got 0"):
+    with pytest.raises(InputError, match="per_class: expected a whole number, 1 or more, got 0"):
         T3A(convolutional(), per_class=0)
     with pytest.raises(ModelError, match="'0' is Conv2d: prototypes take the place"):
         T3A(nn.Sequential(nn.Conv2d(3, 5, 16), nn.Flatten()))

@@ -9,7 +9,7 @@ from torch import nn
 from shiftproof.adapt import TDA, TPT, ZERO, CLIPArTT, make_adapter
 from shiftproof.adapt.clipartt import transductive_loss
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.views import crop_views, view_inputs
+from shiftproof.adapt.views import crop_views, make_views
 from shiftproof.adapt.zero import count_votes
 from shiftproof.adapt.zero_shot import SentenceEncoder, find_zero_shot_head
 from shiftproof.errors import InputError, ModelError
@@ -124,7 +124,7 @@ class TestZERO:
         adapter = ZERO(clip, views=10, share=0.5)
         got = adapter.predict(PICTURES[:3])
         for image, answer in zip(PICTURES, got, strict=False):
-            views = view_inputs(
+            views = make_views(
                 adapter._pixels, clip.prepare(image[None]), 10, seed=0, method="zero"
             )
             with torch.no_grad():
@@ -175,7 +175,7 @@ class TestTPT:
                 handle.remove()
                 return model.logit_scale.exp().detach() * vectors @ texts.T
 
-            views = view_inputs(adapter._pixels, clip.prepare(image[None]), 6, seed=0, method="tpt")
+            views = make_views(adapter._pixels, clip.prepare(image[None]), 6, seed=0, method="tpt")
             vectors = unit(model.get_image_features(pixel_values=views)).detach()
             logits = classify(vectors)
             sure = logits[torch.tensor(np.argsort(entropy(logits.detach().numpy()))[:3].copy())]
@@ -299,7 +299,7 @@ def test_classes_of_several_outputs_are_followed(clip):
 
 
 def test_options_out_of_range(clip):
-    with pytest.raises(InputError, match="shots: expected a number of 1 or more, got 0"):
+    with pytest.raises(InputError, match="shots: expected a whole number, 1 or more, got 0"):
         TDA(clip, shots=0)
     with pytest.raises(InputError, match="share: expected a number, 0 to 1, got 2"):
         ZERO(clip, share=2)

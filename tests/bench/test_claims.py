@@ -10,7 +10,7 @@ from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import Grid
 from shiftproof.corruptions import scale
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.corruptions.table import COMMON
 from shiftproof.runs.folder import RunFolder
 from shiftproof.types import CLEAN, Cell
@@ -45,7 +45,7 @@ def test_mce_needs_the_published_constants(tmp_path):
     assert measure(folder)[0] is None
     assert measure(folder)[1].value == 0
     scaled = scale("cifar-10-c")
-    note(folder, {name: identity_of(scaled[name]) for name in COMMON})
+    note(folder, {name: identify_corruption(scaled[name]) for name in COMMON})
     reason, mce = measure(folder)
     assert reason.startswith(
         "15 of the 15 corruptions are not the benchmark's own (gaussian_noise (c"
@@ -71,7 +71,9 @@ def test_what_a_run_says_of_fog_decides(tmp_path, one, is_published):
     folder = RunFolder(tmp_path)
     folder.run_file.write_text("{}")
     content = {
-        "settings": {"corruptions": {"fog": identity_of(one), "frost": identity_of("frost")}}
+        "settings": {
+            "corruptions": {"fog": identify_corruption(one), "frost": identify_corruption("frost")}
+        }
     }
     folder.run_file.write_text(json.dumps(content))
     assert (why_other_corruptions(folder) is None) is is_published
@@ -81,7 +83,7 @@ def test_frost_keeps_its_claim_whatever_its_textures(tmp_path, monkeypatch):
     """Drawn ice is told by the page, in a sentence of its own."""
     folder = RunFolder(tmp_path)
     for one in ("frost", corruptions.weather.frost, corruptions.weather.frost_imagenet_c):
-        content = {"settings": {"corruptions": {"frost": identity_of(one)}}}
+        content = {"settings": {"corruptions": {"frost": identify_corruption(one)}}}
         folder.run_file.write_text(json.dumps(content))
         assert why_other_corruptions(folder) is None
     content = {"settings": {"corruptions": {"frost": "frost with drawn textures"}}}

@@ -141,7 +141,7 @@ def test_answers_are_float32_when_they_are_read():
 
 
 def test_products_of_16_bits_are_those_of_autocast(network, photos, tmp_path):
-    half = network.in_dtype("bf16")
+    half = network.with_dtype("bf16")
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = network.module(network.prepare(images)).float().numpy()
@@ -153,12 +153,12 @@ def test_products_of_16_bits_are_those_of_autocast(network, photos, tmp_path):
 
 
 def test_the_dtype_stands_in_the_settings(network):
-    assert network.in_dtype("bf16").settings == {**network.settings, "dtype": "bf16"}
+    assert network.with_dtype("bf16").settings == {**network.settings, "dtype": "bf16"}
     assert "dtype" not in network.settings
 
 
 def test_a_run_records_the_dtype(network, photos, tmp_path):
-    run = measure(network.in_dtype("bf16"), photos, tmp_path / "run", corrupt_on="device")
+    run = measure(network.with_dtype("bf16"), photos, tmp_path / "run", corrupt_on="device")
     assert settings_of(run)["models"]["source"]["dtype"] == "bf16"
     with pytest.raises(RunMismatchError):
         measure(network, photos, tmp_path / "run", corrupt_on="device")
@@ -168,7 +168,7 @@ def test_a_run_records_the_dtype(network, photos, tmp_path):
 def test_adapters_learn_in_bfloat16(spec, network):
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
     plain = make_adapter(spec, network)
-    half = make_adapter(spec, network.in_dtype("bf16"))
+    half = make_adapter(spec, network.with_dtype("bf16"))
     for _ in range(2):
         expected, logits = plain.predict(images), half.predict(images)
     assert np.isfinite(logits).all()
@@ -179,17 +179,17 @@ def test_adapters_learn_in_bfloat16(spec, network):
 
 def test_adapters_do_not_learn_in_fp16(network):
     with pytest.raises(ModelError, match="small gradients become 0"):
-        make_adapter("rpl", network.in_dtype("fp16"))
+        make_adapter("rpl", network.with_dtype("fp16"))
 
 
 def test_what_cannot_be_cast_is_refused(network):
     with pytest.raises(UnknownNameError, match="bf16"):
-        network.in_dtype("bf61")
+        network.with_dtype("bf61")
     function = Classifier(
         lambda inputs: np.zeros((len(inputs), 2), np.float32), Preprocess((4, 4), 4), ["a", "b"]
     )
     with pytest.raises(ModelError, match="no torch module"):
-        function.in_dtype("bf16")
+        function.with_dtype("bf16")
 
 
 def test_a_model_is_loaded_in_a_dtype():

@@ -161,7 +161,7 @@ def test_a_machine_that_does_not_see_the_results_says_so(results, tmp_path, monk
 
     monkeypatch.setattr(scored_cells, "make_part", elsewhere)
     with pytest.raises(
-        RunError, match=r"of the cluster, does not see .*elsewhere: there is no such"
+        RunError, match=r"of the cluster, cannot access .*elsewhere: there is no such"
     ):
         score(results, tmp_path / "run", Sent())
 

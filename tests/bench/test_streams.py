@@ -15,7 +15,7 @@ from PIL import Image
 
 from shiftproof import bench, corrupt
 from shiftproof.adapt import Event
-from shiftproof.corruptions import function_of
+from shiftproof.corruptions import find_function
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
 from support.learner import Learner
@@ -429,7 +429,7 @@ def test_a_tree_with_corruptions_of_its_own_is_run_by_their_names(folder, tmp_pa
 def test_variants_of_a_corruption_are_run_beside_it(folder, tmp_path):
     run = measure(
         folder, tmp_path / "run", "online", {}, severities=[4],
-        corruptions={"glass": "glass_blur", "exchanged": function_of("glass_blur", "corrected")},
+        corruptions={"glass": "glass_blur", "exchanged": find_function("glass_blur", "corrected")},
     )  # fmt: skip
     published, other = (run.cell("source", name, 4) for name in ("glass", "exchanged"))
     assert (published.confidence != other.confidence)[published.readable].all()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import shiftproof
-from shiftproof.models.encoders.features import without_last_layer
+from shiftproof.models.encoders.features import drop_last_layer
 from support.command import run
 
 
@@ -32,9 +32,7 @@ def test_the_default_model_needs_no_network(photos, tmp_path, capsys):
     assert "not embedded: broken.png: the file is empty" in shown.err
     rows = [np.load(out / "img_emb" / f"img_emb_{number}.npy") for number in range(2)]
     classifier = shiftproof.load_classifier("demo")
-    features = shiftproof.Encoder(
-        without_last_layer(classifier.module, "demo"), classifier.preprocess
-    )
+    features = shiftproof.Encoder(drop_last_layer(classifier.module, "demo"), classifier.preprocess)
     images = [Image.open(photos / f"{number}.png") for number in range(3)]
     fitted = [classifier.preprocess.geometry(np.asarray(image)) for image in images]
     np.testing.assert_allclose(np.concatenate(rows), features.encode(fitted), atol=1e-3)

@@ -157,8 +157,8 @@ def test_subset_of_embeddings_and_tars(folder, keep, capsys):
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ([range(100)], "keys of the metadata name both samples that stay and samples that go"),
-        ([range(50), range(53)], "lacks 1 of 3 samples that stay, such as '00099'"),
+        ([range(100)], "keys of the metadata are shared by kept and dropped samples"),
+        ([range(50), range(53)], "lacks 1 of 3 kept samples, such as '00099'"),
     ],
 )
 def test_tars_that_do_not_fit(folder, keep, keys, told, capsys):
@@ -174,7 +174,7 @@ def test_tars_that_do_not_fit(folder, keep, keys, told, capsys):
     ("values", "told"),
     [
         (np.zeros(153, bool), "keeps nothing"),
-        (np.ones(3, bool), "is of 3 rows, the embeddings have 153"),
+        (np.ones(3, bool), "has 3 rows, the embeddings have 153"),
         (np.ones(153), "expected one true or false for each row"),
     ],
 )
@@ -191,7 +191,7 @@ def test_bad_keep_lists(folder, values, told, capsys):
         (("--rule", "near"), "takes a size"),
         (("--rule", "nearer", "--size", 3), "'nearer' is not one of 'gap-matched', 'near'"),
         (("--threshold", 1.5), "thresholds in -1..1"),
-        (("--threshold", -1), "Nothing would stay"),
+        (("--threshold", -1), "No row would be kept"),
         ((), "either a reference or a threshold"),
         (("--rule", "far", "--size", "1G"), "a size of 1 to 153"),
         (("--rule", "far", "--size", "1.5"), "number of rows"),
@@ -225,6 +225,4 @@ def test_a_uid_that_is_there_twice(tmp_path, capsys):
     assert run(*words, "-w", 0, "--threshold", 0.9) == 0
     assert kept(tmp_path / "kept").sum() == 150
     assert not (tmp_path / "kept" / "uids.npy").exists()
-    assert "names both rows that stay and rows that go" in capsys.readouterr().err.replace(
-        "\n", " "
-    )
+    assert "shared by kept and dropped rows" in capsys.readouterr().err.replace("\n", " ")

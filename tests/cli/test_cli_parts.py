@@ -15,7 +15,7 @@ from shiftproof.errors import InputError
 from shiftproof.models import TextEncoder
 from shiftproof.models.image_text.towers import TextTower
 from shiftproof.shards import Ray, Scheduled
-from shiftproof.shards.gpus import VISIBLE, choose_gpus, keep_to_gpus
+from shiftproof.shards.gpus import VISIBLE, choose_gpus, restrict_to_gpus
 from support import tiny
 
 WORDS = {"--engine", "--address", "--worker", "--of", "--gpus-per-task"}
@@ -68,10 +68,10 @@ def test_gpus_are_dealt_out_in_order(worker, of_each, expected):
 
 def test_the_gpus_that_a_scheduler_named_are_those_that_are_dealt_out():
     environment = {VISIBLE: "GPU-a,GPU-b"}
-    keep_to_gpus(3, 1, environment)
+    restrict_to_gpus(3, 1, environment)
     assert environment == {VISIBLE: "GPU-b"}
-    with pytest.raises(InputError, match="asks for 2 GPUs, and this machine has 1"):
-        keep_to_gpus(0, 2, environment)
+    with pytest.raises(InputError, match="requests 2 GPUs, and this machine has 1"):
+        restrict_to_gpus(0, 2, environment)
 
 
 def test_a_worker_ends_well_and_the_last_one_writes_the_scores(tmp_path, capsys):

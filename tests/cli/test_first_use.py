@@ -508,7 +508,7 @@ def test_long_work_says_a_line_a_minute_where_there_is_no_terminal(monkeypatch):
 
 
 def test_progress_that_is_switched_off_says_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(display, "EVERY", 0.0)
+    monkeypatch.setattr(display, "LINE_SECONDS", 0.0)
     with display.progress("Read", 8, show=False) as advance:
         advance()
     assert capsys.readouterr().err == ""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import CORRUPTIONS, corrupt, function_of, scales, suite
+from shiftproof.corruptions import CORRUPTIONS, corrupt, find_function, scales, suite
 from shiftproof.rng import generator
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
@@ -30,7 +30,7 @@ def test_pixels_are_those_of_the_published_code(published, name):
         pytest.skip("made of flat areas")
     for cell in cells:
         rng = np.random.RandomState(int(published["seed"]))
-        result = function_of(name)(published["image"], int(cell[-1]), rng)
+        result = find_function(name)(published["image"], int(cell[-1]), rng)
         apart = np.abs(result.astype(int) - published[cell])
         assert apart.max() <= 1, cell
         assert np.mean(apart > 0) <= 0.02, cell
@@ -41,7 +41,7 @@ def test_keyed_draws_change_an_image_as_much_as_the_published(published, name):
     image = published["image"]
 
     def changes(make_rng):
-        results = [function_of(name)(image, 3, make_rng(n)).astype(float) for n in range(40)]
+        results = [find_function(name)(image, 3, make_rng(n)).astype(float) for n in range(40)]
         change = np.array([np.abs(result - image).mean() for result in results])
         step = np.array([np.abs(np.diff(result, axis=0)).mean() for result in results])
         return np.stack([change, step])
@@ -70,7 +70,7 @@ def test_spectra_of_blue_and_brownish_noise():
     from shiftproof.corruptions import patterns
 
     image = np.zeros((64, 96), np.uint8)
-    far = patterns._radial_frequencies(image)
+    far = patterns._compute_radial_frequencies(image)
     for power, slope in ((far, 1.0), (1 / (far**2 + 1), -2.0)):
         draws = [
             patterns._draw_spectrum_noise(generator(0, str(n)), 64, 96, power) for n in range(20)

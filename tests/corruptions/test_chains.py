@@ -9,7 +9,7 @@ import pytest
 from shiftproof.cli.corruption_choice import check_choice, read_choice, resolve_corruptions
 from shiftproof.corruptions import COMMON, CORRUPTIONS, SUITES, ccc, chain, corrupt, suite
 from shiftproof.corruptions.chains import parse_chain
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.corruptions.suites import home_of
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.testing import check_corruption
@@ -57,9 +57,10 @@ def test_specs_are_read_and_recorded():
     text = "gaussian_noise-1.25+fog"
     assert parse_chain(text).spec == text
     assert list(read_choice(f"{text},snow")) == [text, "snow"]
-    assert identity_of(parse_chain(text)) == "gaussian_noise at 1.25, then fog"
+    assert identify_corruption(parse_chain(text)) == "gaussian_noise at 1.25, then fog"
     assert (
-        identity_of(ccc.pair("fog", "contrast", 0.5, 4)) == "fog at 0.5, then contrast at 4 (ccc)"
+        identify_corruption(ccc.pair("fog", "contrast", 0.5, 4))
+        == "fog at 0.5, then contrast at 4 (ccc)"
     )
 
 
@@ -71,7 +72,7 @@ def test_a_function_whose_file_has_changed_keeps_its_name(tmp_path, now):
         compile("def invert(image, severity, rng):\n    return 255 - image\n", file, "exec"), names
     )
     file.write_text(now)
-    assert identity_of(names["invert"]).split()[0] == "mine.invert"
+    assert identify_corruption(names["invert"]).split()[0] == "mine.invert"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt  # noqa: E402
-from shiftproof.corruptions.torch.blur import disk_kernel  # noqa: E402
+from shiftproof.corruptions.torch.blur import make_disk_kernel  # noqa: E402
 from shiftproof.corruptions.torch.table import corrupt_on_device, corrupt_tensor  # noqa: E402
 from shiftproof.errors import ImageError, InputError, UnknownNameError  # noqa: E402
 from support.picture_statistics import measure_distance, measure_picture  # noqa: E402
@@ -102,7 +102,7 @@ def test_the_disk_is_opencvs(severity):
     x, y = np.meshgrid(*[np.arange(-reach, reach + 1)] * 2)
     disk = (x**2 + y**2 <= radius**2).astype(np.float64)
     expected = cv2.GaussianBlur(disk / disk.sum(), (size, size), alias)
-    assert np.abs(disk_kernel(radius, alias) - expected).max() < 1e-7
+    assert np.abs(make_disk_kernel(radius, alias) - expected).max() < 1e-7
 
 
 def test_what_cannot_be_used_is_refused():

@@ -17,8 +17,8 @@ from shiftproof.corruptions import (
     blur,
     digital,
     draws,
+    find_function,
     frost_with,
-    function_of,
     noise,
     textures,
     weather,
@@ -80,7 +80,7 @@ def distance(first, second):
 
 def sample(name, severity, image, generators):
     # The textures of frost differ so much that one of them has to do for telling constants apart.
-    function = frost_with([textures.draw_texture(1)]) if name == "frost" else function_of(name)
+    function = frost_with([textures.draw_texture(1)]) if name == "frost" else find_function(name)
     return np.array([statistics(function(image, severity, rng), image) for rng in generators])
 
 
@@ -110,7 +110,7 @@ def test_distribution_is_the_published_one(name, severity, ours, published):
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_distribution_at_the_scale_of_cifar_is_the_published_one(name, image):
-    function = function_of(name, "cifar-10-c")
+    function = find_function(name, "cifar-10-c")
 
     def draw(generators):
         return np.array([statistics(function(image, 3, rng), image) for rng in generators])
@@ -241,7 +241,7 @@ def test_smooth_displacements_of_large_images_are_those_of_every_pixel_drawn():
     exact = np.array(
         [
             field_statistics(
-                digital._displacements(np.random.RandomState(n), height, width, 30.0, sigma)
+                digital._draw_displacements(np.random.RandomState(n), height, width, 30.0, sigma)
             )
             for n in range(20)
         ]
@@ -249,7 +249,7 @@ def test_smooth_displacements_of_large_images_are_those_of_every_pixel_drawn():
     keyed_fields = np.array(
         [
             field_statistics(
-                digital._displacements(generator(0, str(n)), height, width, 30.0, sigma)
+                digital._draw_displacements(generator(0, str(n)), height, width, 30.0, sigma)
             )
             for n in range(20)
         ]
@@ -262,7 +262,7 @@ def test_plasma_of_large_images_is_that_of_the_whole_map(monkeypatch):
     height, width, decay = 70, 500, 1.4
 
     def plasma_statistics(rng):
-        layer, low, high = weather.plasma(height, width, decay, rng)
+        layer, low, high = weather.draw_heights(height, width, decay, rng)
         seen = (layer[:height, :width] - low) / (high - low)
         rough = [np.log(np.var(seen[k:] - seen[:-k])) for k in (1, 2, 8, 32)]
         edges = [np.log(np.var(np.diff(seen[0]))), np.log(np.var(np.diff(seen[:, -1])))]

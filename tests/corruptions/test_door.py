@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT, corrupt, function_of
+from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT, corrupt, find_function
 from shiftproof.corruptions.checks import check_image, constants
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
@@ -54,7 +54,7 @@ def test_seed_and_key_and_name_choose_the_draws(image, name):
         np.array_equal(base, corrupt(image, name, severity=3, seed=1, key=key))
         for key in "bcdefghi"
     )
-    assert np.array_equal(base, function_of(name)(image, 3, generator(1, name, "a")))
+    assert np.array_equal(base, find_function(name)(image, 3, generator(1, name, "a")))
 
 
 def test_severities_share_their_noise(image):

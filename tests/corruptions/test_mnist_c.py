@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import CORRUPTIONS, corrupt, function_of, mnist_c
+from shiftproof.corruptions import CORRUPTIONS, corrupt, find_function, mnist_c
 
 FILE = Path(__file__).parent.parent / "reference" / "corruptions" / "mnist-c.npz"
 NEW = [name for name, entry in CORRUPTIONS.items() if entry.family in ("geometry", "stroke")]
@@ -20,7 +20,7 @@ def published():
 @pytest.mark.parametrize("name", [*(n for n in mnist_c.FUNCTIONS if n != "motion_blur"), *NEW])
 def test_pixels_are_those_of_the_published_code(published, name):
     """Legacy draws are the published ones: one level apart at one value in two hundred."""
-    function = function_of(name, "mnist-c" if name in mnist_c.FUNCTIONS else None)
+    function = find_function(name, "mnist-c" if name in mnist_c.FUNCTIONS else None)
     cells = [key for key in published if key.startswith(f"{name}-")]
     assert cells
     for cell in cells:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, frost_with, function_of, weather
+from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, find_function, frost_with, weather
 from shiftproof.corruptions.textures import Texture
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
@@ -24,7 +24,7 @@ def textures():
 @pytest.mark.parametrize("name", COMMON + HOLDOUT)
 @pytest.mark.parametrize("picture", ["picture", "odd", "patches", "large"])
 def test_pixels_are_the_published_ones(picture, name, textures):
-    function = frost_with(textures) if name == "frost" else function_of(name)
+    function = frost_with(textures) if name == "frost" else find_function(name)
     with np.load(FOLDER / f"{picture}.npz") as arrays:
         image, step, seed = arrays["image"], int(arrays["step"]), int(arrays["seed"])
         for severity in range(1, 6):
@@ -51,7 +51,7 @@ def test_pixels_at_the_scale_of_cifar_are_the_published_ones(picture, name, text
         image, step, seed = arrays["image"], int(arrays["step"]), int(arrays["seed"])
         expected = arrays[name].astype(int)
     for severity in range(1, 6):
-        result = function_of(name, "cifar-10-c")(image, severity, np.random.RandomState(seed))
+        result = find_function(name, "cifar-10-c")(image, severity, np.random.RandomState(seed))
         difference = np.abs(result[::step, ::step] - expected[severity - 1])
         off = f"severity {severity}: {np.mean(difference > 0):.3%} off, {difference.max()} levels"
         assert difference.max() <= LEVELS, off
@@ -68,11 +68,11 @@ def test_grey_is_a_channel_of_the_published_result(name):
     color = np.repeat(grey[..., np.newaxis], 3, axis=2)
     for severity in range(1, 6):
         rng = np.random.default_rng(0)
-        expected = function_of(name)(color, severity, rng)[..., 0].astype(int)
+        expected = find_function(name)(color, severity, rng)[..., 0].astype(int)
         if name == "saturate":
             # Severities 4 and 5 color a grey image red; grey stays what its largest channel is.
-            expected = function_of(name)(color, severity, rng).max(axis=2).astype(int)
-        result = function_of(name)(grey, severity, rng)
+            expected = find_function(name)(color, severity, rng).max(axis=2).astype(int)
+        result = find_function(name)(grey, severity, rng)
         difference = np.abs(result - expected)
         assert difference.max() <= LEVELS
         assert np.mean(difference > 0) <= SHARE

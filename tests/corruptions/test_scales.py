@@ -11,12 +11,12 @@ from shiftproof.corruptions import (
     HOLDOUT,
     corrupt,
     digital,
-    function_of,
+    find_function,
     noise,
     scale,
     weather,
 )
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.errors import UnknownNameError
 
 CIFAR = "cifar-10-c"
@@ -28,7 +28,7 @@ def grey(value, side=256):
 
 def test_a_scale_is_the_benchmarks_corruptions_in_order():
     assert tuple(scale(CIFAR)) == COMMON + HOLDOUT
-    assert scale("published") == {name: function_of(name) for name in COMMON + HOLDOUT}
+    assert scale("published") == {name: find_function(name) for name in COMMON + HOLDOUT}
     with pytest.raises(UnknownNameError, match=r"'cifar-10-c'\? Known: published, cifar-10-c"):
         scale("cifar10c")
 
@@ -39,15 +39,17 @@ def test_its_functions_are_the_variants(name):
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     by_name = corrupt(image, name, severity=3, seed=1, key="a", variant=CIFAR)
     travelled = pickle.loads(pickle.dumps(scale(CIFAR)[name]))
-    for function in (function_of(name, CIFAR), scale(CIFAR)[name], travelled):
+    for function in (find_function(name, CIFAR), scale(CIFAR)[name], travelled):
         assert np.array_equal(corrupt(image, function, severity=3, seed=1, key="a"), by_name)
     assert not np.array_equal(corrupt(image, name, severity=3, seed=1, key="a"), by_name)
 
 
 def test_a_record_names_the_scale():
-    assert identity_of(function_of("fog", CIFAR)) == "fog (cifar-10-c)"
-    assert identity_of(function_of("frost", CIFAR)).startswith("frost (cifar-10-c) with ")
-    assert identity_of(scale("published")["fog"]) != identity_of(scale(CIFAR)["fog"])
+    assert identify_corruption(find_function("fog", CIFAR)) == "fog (cifar-10-c)"
+    assert identify_corruption(find_function("frost", CIFAR)).startswith("frost (cifar-10-c) with ")
+    assert identify_corruption(scale("published")["fog"]) != identify_corruption(
+        scale(CIFAR)["fog"]
+    )
 
 
 @pytest.mark.parametrize(("severity", "gain"), [(1, 12), (1.5, 19), (2, 25), (3, 38), (5, 76)])
@@ -92,7 +94,7 @@ def test_noise_by_hand(name, deviations):
 @pytest.mark.parametrize("photons", [50, 75, 100, 250, 500])
 def test_photons_are_poisson(photons):
     """What the alias table gives each grey level is scipy's share of it."""
-    table = noise._photon_table(photons)
+    table = noise._make_photon_table(photons)
     slots = table.shape[1]
     for value in (0, 1, 60, 128, 200, 255):
         kept = (table[value] >> np.uint64(32)).astype(float) * slots / 2**32
@@ -117,7 +119,9 @@ def test_defocus_of_a_point_is_a_disk_of_five_pixels():
 
 def test_elastic_follows_the_shorter_side(monkeypatch):
     rows = []
-    monkeypatch.setattr(digital, "_skew", lambda image, row, rng: rows.append(row) or image)
+    monkeypatch.setattr(
+        digital, "_skew_and_displace", lambda image, row, rng: rows.append(row) or image
+    )
     for shape in ((32, 32), (64, 100), (100, 64)):
         corrupt(np.zeros(shape, np.uint8), "elastic_transform", severity=2, variant=CIFAR)
     # 0.05, 0.2 and 0.07 of the side.
@@ -135,7 +139,7 @@ def test_frost_is_cut_from_a_fifth_of_the_textures(monkeypatch):
     for side in (32, 100):
         for key in range(40):
             image = np.zeros((side, side, 3), np.uint8)
-            function_of("frost", CIFAR)(image, 3, np.random.default_rng(key))
+            find_function("frost", CIFAR)(image, 3, np.random.default_rng(key))
     # A fifth of 600 x 900, 315 x 560, 350 x 527 and 495 x 660; the middle two enlarged to 100 rows,
     # and the last, a row short of it, too.
     assert shapes == {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.corruptions.sequences import PERTURBATIONS, crop_center, perturb, tilt_matrix
+from shiftproof.corruptions.sequences import PERTURBATIONS, crop_center, make_tilt_matrix, perturb
 from shiftproof.errors import InputError, UnknownNameError
 
 
@@ -82,10 +82,10 @@ def test_zoom_blur_is_a_running_mean(image):
 
 def test_tilt_keeps_the_centre_and_comes_back():
     for degrees in (-15, 7):
-        x, y, w = tilt_matrix(64, 80, degrees) @ np.array([40, 32, 1])
+        x, y, w = make_tilt_matrix(64, 80, degrees) @ np.array([40, 32, 1])
         assert (x / w, y / w) == pytest.approx((40, 32), abs=0.5)
     # The picture stands one pixel before the plane it is seen on: 102.4 of 103.4 of its size are left.
-    level = tilt_matrix(64, 80, 0)
+    level = make_tilt_matrix(64, 80, 0)
     assert (level / level[2, 2])[:2, :2] == pytest.approx(np.eye(2) * 102.449 / 103.449, rel=1e-4)
 
 

@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import corrupt, frost_with, function_of, textures, weather
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions import corrupt, find_function, frost_with, textures, weather
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.errors import InputError, RunMismatchError
 
 
@@ -148,7 +148,7 @@ def test_elastic_corrected_moves_across_by_the_width(monkeypatch):
         reaches.append(reach)
         return np.zeros((height, width), np.float32)
 
-    monkeypatch.setattr(digital, "_displacements", spy)
+    monkeypatch.setattr(digital, "_draw_displacements", spy)
     image = np.zeros((100, 300), np.uint8)
     corrupt(image, "elastic_transform", severity=1)
     corrupt(image, "elastic_transform", severity=1, variant="corrected")
@@ -212,7 +212,7 @@ def test_frost_photographs_are_found_or_asked_for(tmp_path, monkeypatch):
     assert frosted[..., 1:].max() < 5
     # What is installed is the default.
     assert np.array_equal(corrupt(image, "frost", severity=3), frosted)
-    assert identity_of("frost").startswith("frost with frost1.png, frost2.png, frost3.png")
+    assert identify_corruption("frost").startswith("frost with frost1.png, frost2.png, frost3.png")
     assert not np.array_equal(corrupt(image, "frost", severity=3, variant="drawn"), frosted)
     forget_photographs()
 
@@ -231,9 +231,9 @@ def test_frost_is_drawn_where_no_photographs_are_installed(monkeypatch):
     textures.describe_published.cache_clear()
     drawn = corrupt(image, "frost", severity=3, variant="drawn")
     assert np.array_equal(corrupt(image, "frost", severity=3), drawn)
-    assert identity_of("frost") == "frost with drawn textures"
+    assert identify_corruption("frost") == "frost with drawn textures"
     for variant in ("cifar-10-c", "imagenet-c"):
-        assert identity_of(function_of("frost", variant)).endswith(" with drawn textures")
+        assert identify_corruption(find_function("frost", variant)).endswith(" with drawn textures")
     textures.describe_published.cache_clear()
 
 

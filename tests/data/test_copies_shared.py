@@ -77,6 +77,6 @@ def test_a_machine_that_does_not_see_the_source_writes_nothing(photos, tmp_path)
             yield from super().work(function, context, parts, shards)
 
     with pytest.raises(
-        RunError, match=r"a machine of the cluster, does not see .*photos: there is"
+        RunError, match=r"a machine of the cluster, cannot access .*photos: there is"
     ):
         corrupt(photos, tmp_path / "copy", Elsewhere(0, 1))

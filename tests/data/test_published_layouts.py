@@ -16,7 +16,7 @@ def find_label_file(data):
     return {sample.id: sample.label for sample in data.samples}
 
 
-def names_of(data):
+def read_class_names(data):
     return {sample.id: data.classes.names[sample.label] for sample in data.samples}
 
 
@@ -93,7 +93,7 @@ def test_imagenet_d_is_a_domain_of_domainnet(tmp_path, photo):
         photo(tmp_path / "domainnet" / "clipart" / folder / "clipart_000001.jpg")
     photo(tmp_path / "domainnet" / "clipart" / "giraffe" / "clipart_000002.jpg")
     data = open_data(tmp_path / "domainnet" / "clipart", classes=label_set("imagenet-d"))
-    assert {key.split("/")[0]: name for key, name in names_of(data).items()} == {
+    assert {key.split("/")[0]: name for key, name in read_class_names(data).items()} == {
         "mug": "cup", "cup": "cup", "dog": "dog", "zebra": "zebra",
     }  # fmt: skip
     assert data.folders_left_out == {"The_Eiffel_Tower": 1, "giraffe": 2}
@@ -120,7 +120,7 @@ def test_objectnet_loses_its_frame_and_its_other_classes(tmp_path):
     for folder in ("alarm_clock", "hand_towel_or_rag", "t-shirt", "squeegee"):
         framed(root / folder / "0a1b.png")
     data = open_data(root, classes=label_set("objectnet"))
-    assert {key.split("/")[0]: name for key, name in names_of(data).items()} == {
+    assert {key.split("/")[0]: name for key, name in read_class_names(data).items()} == {
         "alarm_clock": "Alarm clock", "hand_towel_or_rag": "Dishrag or hand towel",
         "t-shirt": "T-shirt",
     }  # fmt: skip
@@ -150,7 +150,7 @@ def test_only_folders_that_are_left_out_are_refused(tmp_path, photo):
 def test_a_class_map_goes_before_what_is_left_out(tmp_path, photo):
     photo(tmp_path / "giraffe" / "a.png")
     data = ImageFolder(tmp_path, label_set("imagenet-d"), class_map={"giraffe": "zebra"})
-    assert names_of(data) == {"giraffe/a.png": "zebra"}
+    assert read_class_names(data) == {"giraffe/a.png": "zebra"}
 
 
 def test_without_labels_nothing_is_left_aside(tmp_path, photo):

@@ -52,13 +52,13 @@ def test_adapters_answer_as_on_the_processor(spec):
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_16_bits_move_logits_a_little(dtype):
     here, there = make_pair()
-    logits = there.in_dtype(dtype).predict(draw_images(16))
+    logits = there.with_dtype(dtype).predict(draw_images(16))
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, here.predict(draw_images(16)), atol=0.05)
 
 
 def test_a_step_in_bfloat16_stays_finite():
-    adapter = make_adapter("rpl", make_pair()[1].in_dtype("bf16"))
+    adapter = make_adapter("rpl", make_pair()[1].with_dtype("bf16"))
     for _ in range(3):
         assert np.isfinite(adapter.predict(draw_images(16))).all()
 

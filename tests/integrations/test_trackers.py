@@ -137,7 +137,7 @@ def test_a_run_is_logged_as_it_ends(tmp_path, capsys):
 def test_places_that_cannot_be_are_refused(run, monkeypatch):
     with pytest.raises(UnknownNameError, match="Unknown logger 'comet'"):
         log_run(run, "comet")
-    with pytest.raises(InputError, match="behind 'mlflow:', such as mlflow:logs"):
+    with pytest.raises(InputError, match="after 'mlflow:', such as mlflow:logs"):
         log_run(run, "mlflow:")
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(MissingExtraError, match=r"shiftproof\[mlflow\]"):

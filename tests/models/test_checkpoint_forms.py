@@ -304,7 +304,7 @@ def test_damaged_bytes_end_in_one_error(tmp_path, seed):
 
 
 def test_a_network_that_gives_nan_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="gives NaN"):
+    with pytest.raises(ModelError, match="returns NaN"):
         load(tmp_path, STATE | {"fc.bias": torch.full((7,), torch.nan)})
 
 

@@ -8,7 +8,7 @@ from shiftproof import Detections, Detector
 from shiftproof.classes import Classes
 from shiftproof.errors import ImageError, InputError, ModelError
 from shiftproof.models import TorchvisionConvention
-from shiftproof.models.detectors.boxes import run_lengths, suppress_overlaps
+from shiftproof.models.detectors.boxes import encode_mask, suppress_overlaps
 from shiftproof.testing import check_detector
 
 NAMES = ["left", "right"]
@@ -313,7 +313,7 @@ class TestBoxes:
             np.zeros((3, 4), bool),
             rng.random((1, 9)) < 0.2,
         ]:
-            code = run_lengths(mask)
+            code = encode_mask(mask)
             decoded = coco.decode(coco.frPyObjects(dict(code), *mask.shape))
             np.testing.assert_array_equal(decoded.astype(bool), mask)
 

@@ -487,7 +487,7 @@ class TestText:
         monkeypatch.setitem(DETECTOR_LOADERS, "mine", DetectorLoader(load, "Mine.", "mine:x"))
         detector = load_detector("mine:x", classes=["a", "b"])
         assert repr(detector) == "Detector(mine:x, 2 classes, cpu)"
-        with pytest.raises(InputError, match="what its labels mean"):
+        with pytest.raises(InputError, match="the classes of its labels"):
             load_detector("mine:x")
 
 

@@ -81,10 +81,10 @@ class TestTorchvision:
         from shiftproof.models.classifiers.torchvision import (
             classes_of,
             find_weights,
-            preprocess_of,
+            read_preprocess,
         )
 
-        preprocess = preprocess_of(find_weights(name, tag))
+        preprocess = read_preprocess(find_weights(name, tag))
         image = np.random.default_rng(0).integers(0, 256, (290, 333, 3), dtype=np.uint8)
         expected = weights.transforms()(PillowImage.fromarray(image)).numpy()
         result = preprocess.normalize(preprocess.geometry(image)[None])[0]
@@ -95,12 +95,12 @@ class TestTorchvision:
         from shiftproof.models.classifiers.torchvision import (
             classes_of,
             find_weights,
-            preprocess_of,
+            read_preprocess,
         )
 
         for name in torchvision.models.list_models(module=torchvision.models):
             for weights in type(find_weights(name, "")):
-                assert preprocess_of(weights).channels == 3
+                assert read_preprocess(weights).channels == 3
                 if weights.name == "IMAGENET1K_FEATURES":
                     with pytest.raises(ModelError, match="only features"):
                         classes_of(weights)
@@ -178,9 +178,9 @@ class TestTimm:
 
     def test_a_vision_transformer_has_its_own_mean(self):
         """What was once run with ImageNet's mean and lost 20 points."""
-        from shiftproof.models.classifiers.timm import build_timm, preprocess_of
+        from shiftproof.models.classifiers.timm import build_timm, read_preprocess
 
-        preprocess = preprocess_of(build_timm("vit_tiny_patch16_224", None))
+        preprocess = read_preprocess(build_timm("vit_tiny_patch16_224", None))
         assert preprocess.mean == preprocess.std == (0.5, 0.5, 0.5)
         assert preprocess.resize == 248  # floor(224 / 0.9)
 

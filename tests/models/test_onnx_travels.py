@@ -44,8 +44,8 @@ def test_a_session_gives_the_same_behind_a_pickle(path):
 def test_a_file_that_is_not_there_or_another_is_refused(path):
     sent = pickle.dumps(open_session(path, "cpu")[0])
     write_graph(path, 3.0)
-    with pytest.raises(RunError, match=r"does not see .*double\.onnx: the file there is another"):
+    with pytest.raises(RunError, match=r"cannot access .*double\.onnx: the file there is another"):
         pickle.loads(sent)
     path.unlink()
-    with pytest.raises(RunError, match=r"does not see .*double\.onnx: there is no such file"):
+    with pytest.raises(RunError, match=r"cannot access .*double\.onnx: there is no such file"):
         pickle.loads(sent)

@@ -44,7 +44,7 @@ def classifier():
     return Classifier(Net(), SMALL, ["cat", "dog"], outputs=[1, 0])
 
 def half():
-    return classifier().in_dtype("bf16")
+    return classifier().with_dtype("bf16")
 
 def encoder():
     return Encoder(Net(), SMALL)

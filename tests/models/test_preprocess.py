@@ -13,7 +13,7 @@ from torchvision import transforms
 
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import CallablePreprocess, Preprocess
-from shiftproof.models.classifiers.timm import preprocess_from
+from shiftproof.models.classifiers.timm import convert_config
 from shiftproof.models.preprocess import group_by_geometry
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -73,7 +73,7 @@ class TestGeometry:
         }
         image = picture(*shape)
         transform = timm.data.create_transform(**config, is_training=False)
-        preprocess = preprocess_from(config)
+        preprocess = convert_config(config)
         result = preprocess.normalize(preprocess.geometry(image)[None])[0]
         expected = transform(PillowImage.fromarray(image)).numpy()
         np.testing.assert_array_equal(result, expected)
@@ -83,7 +83,7 @@ class TestGeometry:
         config |= {"crop_pct": 0.9, "crop_mode": "squash"}
         image = picture(41, 57)
         transform = timm.data.create_transform(**config, is_training=False)
-        preprocess = preprocess_from(config)
+        preprocess = convert_config(config)
         np.testing.assert_array_equal(
             preprocess.normalize(preprocess.geometry(image)[None])[0],
             transform(PillowImage.fromarray(image)).numpy(),
@@ -99,12 +99,12 @@ class TestGeometry:
     def test_a_timm_configuration_that_cannot_be_followed_is_refused(self, change, words):
         config = {"input_size": (3, 32, 32), "interpolation": "bilinear", "mean": MEAN, "std": STD}
         with pytest.raises(ModelError, match=words):
-            preprocess_from(config | change)
+            convert_config(config | change)
 
     def test_a_resampling_that_there_is_not_is_refused(self):
         config = {"input_size": (3, 32, 32), "interpolation": "bilinera", "mean": MEAN, "std": STD}
         with pytest.raises(UnknownNameError, match="Did you mean 'bilinear'"):
-            preprocess_from(config)
+            convert_config(config)
 
     def test_returns_an_array_of_its_own(self):
         image = picture(32, 32)

@@ -253,7 +253,7 @@ def test_onnx_graphs_of_other_shapes_are_refused(small_network, tmp_path):
         load_segmenter(f"onnx:{fixed}?classes={names}&resize=64")
     with pytest.raises(ModelError, match="has 3 classes, but 21 are named"):
         load_segmenter(f"onnx:{fixed}?classes=voc")
-    with pytest.raises(InputError, match=r"does not say what its outputs mean"):
+    with pytest.raises(InputError, match=r"does not state the classes of its outputs"):
         load_segmenter(f"onnx:{fixed}")
     with pytest.raises(UnknownNameError, match="Unknown output 'mask'"):
         load_segmenter(f"onnx:{fixed}?classes={names}&output=mask")

@@ -11,7 +11,7 @@ from PIL import Image
 from shiftproof.classes import imagenet
 from shiftproof.errors import ModelError
 from shiftproof.models import load_classifier, load_encoder
-from shiftproof.models.image_text.image_processor import preprocess_of_processor
+from shiftproof.models.image_text.image_processor import convert_processor
 from support.image_text import SIDE, photographs, write_vit
 
 transformers = pytest.importorskip("transformers", exc_type=ImportError)
@@ -54,7 +54,7 @@ PROCESSORS = {
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_a_processor_is_followed(name):
     processor = PROCESSORS[name]()
-    preprocess = preprocess_of_processor(processor, name)
+    preprocess = convert_processor(processor, name)
     for picture in PICTURES:
         [expected] = processor(images=[Image.fromarray(picture)], return_tensors="np").pixel_values
         [found] = preprocess.normalize([preprocess.geometry(picture)])
@@ -83,7 +83,7 @@ def test_a_processor_is_followed(name):
 )
 def test_a_processor_that_cannot_be_expressed(build, words):
     with pytest.raises(ModelError, match=f"cannot be expressed as .*{words}.*CallablePreprocess"):
-        preprocess_of_processor(build(), "transformers:x")
+        convert_processor(build(), "transformers:x")
 
 
 class TestClasses:
@@ -114,7 +114,7 @@ def test_a_head_that_the_file_has_not(image_text_models, tmp_path):
         if not name.startswith("classifier")
     }
     safetensors.torch.save_file(weights, path, {"format": "pt"})
-    with pytest.raises(ModelError, match=r"no weights for classifier.bias and 1 more.*chance"):
+    with pytest.raises(ModelError, match=r"no weights for classifier.bias and 1 more.*random"):
         load_classifier(f"transformers:{folder}")
 
 

@@ -15,7 +15,7 @@ from shiftproof.probe.factors import (
     SETS,
     choose_factors,
     draw_values,
-    families_of,
+    find_families,
 )
 
 
@@ -118,7 +118,7 @@ def test_every_change_keeps_its_hands_off_what_it_was_given(name):
     changed = family.change(image, values, 0, "a")
     np.testing.assert_array_equal(image, before)
     assert changed.dtype == np.uint8
-    assert family.on_the_original or changed.shape == image.shape
+    assert family.before_resize or changed.shape == image.shape
     assert not np.shares_memory(changed, image)
     np.testing.assert_array_equal(family.change(image, values, 0, "a"), changed)
     assert changed.shape != image.shape or not np.array_equal(changed, image)
@@ -166,7 +166,7 @@ def test_factors_are_named_one_by_one_or_as_a_set():
         "hue", "snow_severity", "frost_severity", "fog_severity", "spatter_severity",
     ]  # fmt: skip
     assert len(choose_factors("all")) == 31
-    assert [f.name for f in families_of(choose_factors(["crop_y", "crop_size"]))] == ["crop"]
+    assert [f.name for f in find_families(choose_factors(["crop_y", "crop_size"]))] == ["crop"]
     with pytest.raises(UnknownNameError, match="Did you mean 'rotation'"):
         choose_factors(["rotatoin"])
     with pytest.raises(InputError, match="at least one factor"):

@@ -8,9 +8,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from shiftproof.probe.mlp import read_out_by_network
-from shiftproof.probe.readout import PENALTIES, Ridge, folds_of, read_out
+from shiftproof.probe.readout import PENALTIES, Ridge, assign_folds, read_out
 from shiftproof.probe.records import Readings
-from shiftproof.probe.summary import parts_of, share_kept
+from shiftproof.probe.summary import compute_terms, share_kept
 
 
 def rows(width, images=15, versions=4, noise=0.3):
@@ -59,11 +59,11 @@ def test_the_penalty_is_chosen_without_the_fold_it_is_for(width):
 
 @pytest.mark.parametrize("images", [10, 13, 40])
 def test_folds_are_even_and_hold_whole_images(images):
-    folds = folds_of(images, seed=1)
+    folds = assign_folds(images, seed=1)
     counts = np.bincount(folds)
     assert len(counts) == 5
     assert counts.max() - counts.min() <= 1
-    assert not np.array_equal(folds, folds_of(images, seed=2))
+    assert not np.array_equal(folds, assign_folds(images, seed=2))
 
 
 def by_network(features, values, folds):
@@ -73,7 +73,7 @@ def by_network(features, values, folds):
 @pytest.mark.parametrize("read", [read_out, by_network])
 def test_what_is_read_of_an_image_does_not_depend_on_its_own_values(read):
     features, values = rows(5)
-    folds = folds_of(15)
+    folds = assign_folds(15)
     before = read(features, values, folds)
     changed = values.copy()
     changed[folds == 2] = 1e3
@@ -86,11 +86,11 @@ def test_a_change_below_the_least_deviation_is_no_feature():
     rng = np.random.default_rng(0)
     values = rng.random((20, 4))
     features = 1e-9 * values[..., None]
-    folds = folds_of(20)
+    folds = assign_folds(20)
     assert r2_score(values.ravel(), read_out(features, values, folds).ravel()) > 0.999
-    blunt = read_out(features, values, folds, least=1e-3)
+    blunt = read_out(features, values, folds, min_deviation=1e-3)
     assert r2_score(values.ravel(), blunt.ravel()) < 0.05
-    seen = read_out_by_network(features, 0 * features, values, folds, least=1e-3)
+    seen = read_out_by_network(features, 0 * features, values, folds, min_deviation=1e-3)
     assert r2_score(values.ravel(), seen.ravel()) < 0.05
 
 
@@ -98,7 +98,7 @@ def test_the_network_reads_what_no_line_does():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(60, 4, 3))
     values = np.abs(features[..., 0])
-    folds = folds_of(60)
+    folds = assign_folds(60)
     assert r2_score(values.ravel(), read_out(features, values, folds).ravel()) < 0.1
     read = by_network(features, values, folds)
     assert r2_score(values.ravel(), read.ravel()) > 0.8
@@ -108,7 +108,7 @@ def test_the_network_reads_what_no_line_does():
 def test_noise_is_stopped_at_the_mean():
     rng = np.random.default_rng(0)
     features, values = rng.normal(size=(30, 4, 50)), rng.random((30, 4))
-    read = by_network(features, values, folds_of(30))
+    read = by_network(features, values, assign_folds(30))
     assert r2_score(values.ravel(), read.ravel()) > -0.15
 
 
@@ -117,7 +117,7 @@ def test_noise_is_stopped_at_the_mean():
 
 def sums(values, read, *, binary):
     readings = Readings(("a",) * len(values), np.zeros(len(values), int), values, {"alone": read})
-    parts = parts_of(readings, "alone", binary=binary)
+    parts = compute_terms(readings, "alone", binary=binary)
     assert parts.shape == (len(values), 4)
     return parts.sum(axis=0, keepdims=True)
 

@@ -21,7 +21,7 @@ from shiftproof.errors import (
     UnknownNameError,
 )
 from shiftproof.probe import mlp, probe
-from shiftproof.probe.controls import Pixels, random_twin
+from shiftproof.probe.controls import Pixels, randomize_weights
 from shiftproof.probe.records import read_readings
 
 PLAIN = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
@@ -319,7 +319,7 @@ def test_a_random_twin_knows_nothing_and_leaves_the_encoder_alone():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     images = list(pictures())
-    twin = random_twin(original, images, seed=0, name="twin")
+    twin = randomize_weights(original, images, seed=0, name="twin")
     assert torch.equal(torch.random.get_rng_state(), state)
     for name, value in original.module.state_dict().items():
         assert torch.equal(value, before[name])
@@ -333,11 +333,11 @@ def test_a_random_twin_knows_nothing_and_leaves_the_encoder_alone():
     torch.testing.assert_close(drawn["inner.1.running_mean"], activations.mean((0, 2, 3)))
     torch.testing.assert_close(drawn["inner.1.running_var"], activations.var((0, 2, 3)))
     assert not any(part.training for part in twin.module.modules())
-    again = random_twin(original, images, seed=0, name="twin").module.state_dict()
+    again = randomize_weights(original, images, seed=0, name="twin").module.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in drawn.items())
-    other = random_twin(original, images, seed=1, name="twin").module.state_dict()
+    other = randomize_weights(original, images, seed=1, name="twin").module.state_dict()
     assert not torch.equal(other["inner.0.weight"], drawn["inner.0.weight"])
-    assert random_twin(encoder(), images, seed=0, name="none") is None
+    assert randomize_weights(encoder(), images, seed=0, name="none") is None
 
 
 def test_controls_stand_beside_each_encoder(tmp_path):

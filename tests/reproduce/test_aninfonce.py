@@ -8,7 +8,7 @@ from shiftproof.contrastive.train import Training
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.rng import generator
 from shiftproof_reproduce import aninfonce, latents, read_result, reproduce, simclr
-from shiftproof_reproduce.latents import Recovered, Setting
+from shiftproof_reproduce.latents import Recovery, Setting
 from shiftproof_reproduce.views import Augment, apply
 
 TRAINING = Training(steps=8, rate=3e-3, check_every=4, watch="least")
@@ -22,7 +22,7 @@ PLAN = aninfonce.Plan(
         ("20 to 5", aninfonce.BOTH),
         ("20 to 5", aninfonce.KNOWN),
         ("20 to 5", aninfonce.KNOWN_BOTH),
-        ("20 to 5", aninfonce.LEARNT),
+        ("20 to 5", aninfonce.LEARNED),
         ("20 to 5", aninfonce.RANDOM),
         ("20 to 5", aninfonce.ENSEMBLE),
         ("20 to 5", aninfonce.HARD),
@@ -75,7 +75,7 @@ def test_a_result_is_published_and_read_back(tmp_path, monkeypatch):
 
 
 def run_of(r2, precision, mcc=0.9):
-    return Recovered(list(r2), list(precision), mcc, 1.0, 10, 1.0, [(10, min(r2))])
+    return Recovery(list(r2), list(precision), mcc, 1.0)
 
 
 def test_findings_say_what_the_figures_say():

@@ -62,7 +62,7 @@ def test_subsets_are_nested_and_keep_their_ids(tmp_path):
 
 
 def test_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion, "PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(fashion, "DATA_FOLDERS", (tmp_path / "nowhere",))
     with pytest.raises(InputError, match=r"dataset-fashion-mnist.*--download.*--data"):
         fashion.load()
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((1, 28, 28))))
@@ -83,7 +83,7 @@ def test_images_and_labels_must_belong_together(tmp_path):
         fashion.load(tmp_path)
 
 
-@pytest.mark.skipif(not fashion.PLACES[0].is_dir(), reason="needs dataset-fashion-mnist")
+@pytest.mark.skipif(not fashion.DATA_FOLDERS[0].is_dir(), reason="needs dataset-fashion-mnist")
 def test_the_published_files():
     """60,000 and 10,000 images in ten classes of one size (Xiao et al. 2017, section 2)."""
     data = fashion.load()

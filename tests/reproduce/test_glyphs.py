@@ -49,7 +49,7 @@ def test_letters_that_look_alike_are_seen():
     small = np.full((10, 10), 255, np.uint8)
     barred = square.copy()
     barred[5:15] = 0
-    shapes = [glyphs._at_one_size(shape) for shape in (square, small, barred)]
+    shapes = [glyphs._resize_shape(shape) for shape in (square, small, barred)]
     assert np.array_equal(shapes[0], shapes[1])
     assert np.abs(shapes[0] - shapes[2]).sum() / shapes[0].sum() == pytest.approx(0.5)
 
@@ -82,4 +82,4 @@ def test_an_image_is_a_function_of_its_key(fonts):
 def test_ink_and_ground_can_be_told_apart():
     for number in range(20):
         ground, ink = glyphs._draw_colors(generator(0, str(number))) @ (0.299, 0.587, 0.114)
-        assert abs(ground - ink) >= glyphs.CONTRAST
+        assert abs(ground - ink) >= glyphs.MIN_CONTRAST

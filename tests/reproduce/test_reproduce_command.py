@@ -17,7 +17,7 @@ from support.command import run
     ],
 )
 def test_errors_say_what_to_do(arguments, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fashion, "PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(fashion, "DATA_FOLDERS", (tmp_path / "nowhere",))
     assert run("reproduce", *arguments, "--out", tmp_path / "out") == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from shiftproof_reproduce import (
     train_test_similarity,
     train_test_tables,
 )
-from shiftproof_reproduce.embedded_pieces import Place
+from shiftproof_reproduce.embedded_pieces import PieceFolder
 from shiftproof_reproduce.pruned_trainings import Answers, draw_balanced
 from shiftproof_reproduce.published import ROWS, read_test_sets
 from shiftproof_reproduce.shifted_fashion import (
@@ -27,7 +27,7 @@ from shiftproof_reproduce.shifted_fashion import (
     make_images,
     read_labels,
 )
-from shiftproof_reproduce.train_test_similarity import Found, Measured, Plan, name_training
+from shiftproof_reproduce.train_test_similarity import Measured, Plan, SearchResults, name_training
 from support.tiny_fashion import TRAINING, write_fashion
 
 PLAN = Plan(
@@ -128,7 +128,7 @@ def test_all_images_are_shown_as_often(count, seen):
 
 def test_what_is_pruned_is_what_the_rules_say(done):
     out, _ = done
-    place = Place(out / "runs")
+    place = PieceFolder(out / "runs")
     found = train_test_similarity.search(place, PLAN)
     large, reference = place.vectors("large"), place.vectors("reference")
     gone = []
@@ -238,7 +238,7 @@ def measured(**accuracies):
     removed = {"fog": np.array([True, False, False, False])}
     pruning = Pruning(removed, {"fog": near}, np.zeros(4, bool), {"fog": certificate})
     proofs = {"fog": Proof(near - 0.1, near - 0.1, certificate)}
-    found = Found({"clean": gap, "fog": gap}, pruning, proofs, {})
+    found = SearchResults({"clean": gap, "fog": gap}, pruning, proofs, {})
     return Measured(found, answers, {})
 
 

@@ -2,9 +2,9 @@ import pytest
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import Interval
+from shiftproof_reproduce.formatting import format_figure, list_corruptions
 from shiftproof_reproduce.rendering import draw, write_markdown
 from shiftproof_reproduce.result import Result, Table, read_result, write_result
-from shiftproof_reproduce.spelling import list_corruptions, spell
 from shiftproof_reproduce.verdicts import above, at_most, below, judge
 
 
@@ -27,11 +27,11 @@ def test_a_verdict_claims_no_more_than_the_interval(interval, under, over, limit
 
 
 def test_figures_are_spelt_with_their_unit():
-    assert spell(Interval(0.174, 0.169, 0.18), "error") == "17.4 (16.9–18.0)"
-    assert spell(Interval(-0.02, -0.03, 0.01), "change") == "−2.0 (−3.0 to +1.0)"
-    assert spell(Interval(0.5, 0.5, 0.5), "error") == "50.0"
-    assert spell(Interval(12, 12, 12), "number") == "12"
-    assert spell(None, "error") == "–"
+    assert format_figure(Interval(0.174, 0.169, 0.18), "error") == "17.4 (16.9–18.0)"
+    assert format_figure(Interval(-0.02, -0.03, 0.01), "change") == "−2.0 (−3.0 to +1.0)"
+    assert format_figure(Interval(0.5, 0.5, 0.5), "error") == "50.0"
+    assert format_figure(Interval(12, 12, 12), "number") == "12"
+    assert format_figure(None, "error") == "–"
 
 
 def test_a_finding_says_its_figure_and_its_verdict():

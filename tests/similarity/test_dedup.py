@@ -35,7 +35,7 @@ def test_the_pairs_are_those_of_float64(way, threshold):
 def test_chunks_of_rows_change_nothing(way, monkeypatch):
     rows = with_copies(900, 2)
     whole = deduplicate(rows, 0.9, threads=1)
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 130)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 130)
     parts = deduplicate(rows, 0.9, threads=2)
     np.testing.assert_array_equal(parts.pairs, whole.pairs)
     np.testing.assert_array_equal(parts.keep, whole.keep)

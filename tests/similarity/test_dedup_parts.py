@@ -1,4 +1,4 @@
-"""De-duplication and core sets in parts: what the search in one go gives, whoever is killed on the way."""
+"""De-duplication and core sets in parts: the result of the search in memory, whichever process is killed."""
 
 import os
 import signal

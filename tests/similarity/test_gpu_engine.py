@@ -36,8 +36,8 @@ def on_gpu(monkeypatch):
 def test_no_product_is_farther_off_than_the_bound(precision, case):
     train, test = CASES[case]
     half = Half(precision, "cpu")
-    tests = gpu.place_tests(test, train, half)
-    block = gpu.place_rows(train, np.ones(len(train), dtype=bool), tests)
+    tests = gpu.copy_tests(test, train, half)
+    block = gpu.copy_rows(train, np.ones(len(train), dtype=bool), tests)
     limits = torch.full((len(test),), -4.0, dtype=torch.float64)
     floor = torch.full((len(train),), -torch.inf, dtype=torch.float64)
     estimates = np.full((len(train), len(test)), np.nan)

@@ -57,7 +57,7 @@ def test_uids_that_stay_and_go(tmp_path):
     first, second = sorted(folder.glob("*.parquet"))
     second.write_bytes(first.read_bytes())
     train = open_embeddings(folder, array="b32_img")
-    with pytest.raises(InputError, match=r"1 uid names both.*write_keys"):
+    with pytest.raises(InputError, match=r"1 uid is shared.*write_keys"):
         write_datacomp(tmp_path / "keep.npy", train, np.array([1, 1, 1, 0, 1, 1], bool))
     # Where copies agree there is no doubt, and each uid is listed once.
     assert write_datacomp(tmp_path / "keep.npy", train, np.array([1, 0, 1, 1, 0, 1], bool)) == 2

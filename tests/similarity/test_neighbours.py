@@ -82,7 +82,7 @@ def test_threads_shards_and_memory_change_nothing(tmp_path, way, monkeypatch):
     whole = nearest(train, test, threads=1)
     check_nearest(whole, np.concatenate(list(shards.values())), test)
     parts = [nearest(train, test, threads=1, shards=[number]) for number in range(3)]
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 130)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 130)
     for other in (
         nearest(train, test, threads=3),
         merge_nearest([merge_nearest(parts[:2]), parts[2]]),
@@ -202,7 +202,7 @@ def check_sums(train, test, basis, kind, dimensions):
 @pytest.mark.parametrize("dimensions", [1, 32, 50, WIDTH])
 def test_the_8_bit_sum_never_falls_below_the_product(kind, outliers, dimensions):
     train, test = clustered(200, 30, outliers=outliers), clustered(300, 31, outliers=outliers)
-    check_sums(train, test, int8.Basis.of(test, train), kind, dimensions)
+    check_sums(train, test, int8.Basis.compute(test, train), kind, dimensions)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -222,8 +222,8 @@ def test_the_largest_sums_that_may_occur_are_right(kind):
     nothing = np.zeros(WIDTH, dtype=np.float32)
     basis = int8.Basis(nothing, nothing, np.eye(WIDTH))
     signs = np.sign(np.random.default_rng(0).normal(size=(64, WIDTH)))
-    everywhere = unit(signs @ basis.matrix(WIDTH)[0].T)
-    rows = unit((signs * (np.arange(WIDTH) % 32 < 4)) @ basis.matrix(WIDTH)[0].T)
+    everywhere = unit(signs @ basis.make_matrix(WIDTH)[0].T)
+    rows = unit((signs * (np.arange(WIDTH) % 32 < 4)) @ basis.make_matrix(WIDTH)[0].T)
     done = check_sums(np.concatenate([rows, -rows]), rows, basis, kind, WIDTH)
     assert done.chosen.all()
     low = int8.quantize_tests(everywhere, basis, kind, WIDTH)
@@ -232,7 +232,7 @@ def test_the_largest_sums_that_may_occur_are_right(kind):
 
 
 def test_of_equal_test_rows_in_two_chunks_the_first_counts(way, monkeypatch):
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 100)
     test = clustered(100, 3)
     found = nearest(test, np.concatenate([test, test]), threads=1)
     np.testing.assert_array_equal(found.index, np.arange(100))

@@ -1,4 +1,4 @@
-"""Searches in parts give what the searches in one go give, on every backend and in every cut."""
+"""Searches in parts give the results of the searches in memory, on every backend and for every part size."""
 
 import contextlib
 
@@ -143,9 +143,9 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
     )
     SEARCHES[name](Sharding(tmp_path / "one", Local(0), "int8", part_rows=400))
     assert sorted(made) == [70, 90]
-    assert not sharded._kept
+    assert not sharded._prepared
     # What memory does not hold at once is made ready for each part.
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 100)
     made.clear()
     SEARCHES[name](Sharding(tmp_path / "more", Local(0), "int8", part_rows=400))
     assert sorted(made) == [10] * 4 + [60] * 4 + [90] * 4

@@ -53,9 +53,9 @@ def test_a_pruning_of_which_nothing_stays_gives_its_folder_to_the_mended_one(tmp
     out, far = tmp_path / "out", np.tile(-tests["sketch"].mean(axis=0), (2, 1))
     far /= np.linalg.norm(far, axis=1, keepdims=True)
     for _ in range(2):  # the same command again says the same
-        with pytest.raises(InputError, match="Nothing would stay"):
+        with pytest.raises(InputError, match="No row would be kept"):
             write_pruned(train, tests, out, threshold=-1)
-    with pytest.raises(InputError, match="Nothing would stay"):
+    with pytest.raises(InputError, match="No row would be kept"):
         write_pruned(train, tests, out, reference=far.astype(np.float32))
     told = write_pruned(train, tests, out, reference=reference)
     gone = [by_the_book(train, test, reference)[0] for test in tests.values()]
@@ -121,7 +121,7 @@ def test_shards_threads_and_memory_change_nothing(tmp_path, way, world, monkeypa
     rows = open_embeddings(folder)
     whole = prune(rows, tests, reference=reference, threads=1)
     parts = [prune(rows, tests, reference=reference, threads=1, shards=[n]) for n in range(3)]
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 100)
     for other in (
         prune(rows, tests, reference=reference, threads=3),
         merge_prunings([parts[0], merge_prunings(parts[1:])]),

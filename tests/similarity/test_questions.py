@@ -20,7 +20,7 @@ from shiftproof.similarity.questions.top_k import _TopKState as TopKState
 from shiftproof.similarity.search.engine import Reduction, scan
 from shiftproof.similarity.search.options import SearchOptions
 from shiftproof.similarity.search.passes import search
-from shiftproof.similarity.search.tiles import EVERY, Candidates
+from shiftproof.similarity.search.tiles import ALL_TESTS, Candidates
 from shiftproof.similarity.sharded import search_in_parts
 from support.similar_rows import clustered, products
 
@@ -35,7 +35,7 @@ class CountState(NamedTuple):
         return self.threshold
 
     def stop(self, row):
-        return EVERY
+        return ALL_TESTS
 
     def enter(self, row, test, value):
         if value > self.threshold:
@@ -111,7 +111,7 @@ def test_in_memory(way, monkeypatch):
     sets = {name: open_embeddings(rows) for name, rows in TESTS.items()}
     options = SearchOptions(threads=3)
     check(search(CountQuestion(0.6), SOURCE, sets, options), 0.6)
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 130)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 130)
     check(search(CountQuestion(0.3), SOURCE, sets, options), 0.3)
 
 
@@ -147,7 +147,7 @@ class Everything:
     precision = "fp64"
     device = "cpu"
     block_rows = 64
-    stretch = 64
+    wide_block_rows = 64
 
     def __init__(self, rows, first):
         self.rows, self.first = rows, first

@@ -157,7 +157,7 @@ def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "shiftproof.similarity.search.engines.choose_kind", lambda *given: asked.append(given)
     )
-    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 50)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.count_rows_in_memory", lambda *_: 50)
     tests = {"a": clustered(130, 1), "b": clustered(20, 2)}
     nearest_in_parts(clustered(90, 3), tests, Sharding(tmp_path, Local(0), part_rows=50))
     assert set(asked) == {("auto", 96, 130, 90, 0), ("auto", 96, 20, 90, 0)}

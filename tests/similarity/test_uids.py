@@ -1,4 +1,4 @@
-"""uids of any form: the rows that stay are always written, DataComp's list where it can be."""
+"""Uids of any form: the kept rows are always written, DataComp's list only if possible."""
 
 import json
 import uuid
@@ -95,7 +95,7 @@ def test_a_uid_of_which_one_copy_goes_costs_the_list_alone(tmp_path):
     uids = [uid(0, row) for row in range(20)] + [uid(0, 0)]
     told = write_deduplicated(source(tmp_path / "train", uids), tmp_path / "out")
     assert told["kept"] == 20
-    assert "1 uid names both" in told["no_uids"]
+    assert "1 uid is shared" in told["no_uids"]
     assert not (tmp_path / "out" / "uids.npy").exists()
 
 

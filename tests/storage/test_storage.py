@@ -575,13 +575,13 @@ def test_a_machine_of_a_cluster_fetches_what_the_command_has_fetched(s3, cache, 
     assert photo.stat().st_ctime_ns == dated
     cache.rename(tmp_path / "on the machine of the command")
     reference = SimpleNamespace(hex=lambda: "of this test")
-    sent = on_ray._Sent([reference], str(tmp_path), on_ray.__version__, (fetched,))
+    sent = on_ray._SentJob([reference], str(tmp_path), on_ray.__version__, (fetched,))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         patch.setitem(
             sys.modules, "ray", SimpleNamespace(get=lambda _: pickle.dumps((read_image, photo)))
         )
-        patch.setattr(on_ray, "_kept", {})
+        patch.setattr(on_ray, "_loaded_job", {})
         function, path = on_ray._open_job(sent)
     assert np.array_equal(function(path), np.asarray(Image.open(io.BytesIO(picture(2)))))
 
@@ -604,7 +604,7 @@ def test_a_job_that_reads_a_url_with_a_secret_is_refused_on_a_cluster(web, monke
     photos = storage.fetch(web.url.replace("://", "://ada:hunter2@") + "/photos")
     monkeypatch.delenv(placeholders.CACHE)
     ray = SimpleNamespace(remote=lambda **_: lambda task: task, cloudpickle=pickle)
-    tasks = on_ray._tasks(ray, read_image, photos, None, [0], Ray("auto"))
+    tasks = on_ray._run_tasks(ray, read_image, photos, None, [0], Ray("auto"))
     with pytest.raises(InputError, match="the secret of a URL is not sent to a cluster") as refused:
         next(tasks)
     assert "hunter2" not in str(refused.value)

@@ -118,7 +118,7 @@ def test_features_have_the_statistics_of_the_style(engine):
     rng = np.random.default_rng(0)
     features = engine.encode(rng.integers(0, 256, (40, 40, 3), np.uint8))
     style = engine.encode(rng.integers(0, 90, (64, 32, 3), np.uint8))
-    result = module.match_statistics(features, *module.statistics(style)).numpy()[0]
+    result = module.match_statistics(features, *module.compute_statistics(style)).numpy()[0]
     wanted = style.numpy()[0]
     np.testing.assert_allclose(
         result.reshape(512, -1).mean(axis=1), wanted.reshape(512, -1).mean(axis=1), atol=1e-4
@@ -187,7 +187,7 @@ def test_a_full_memory_is_one_sentence(engine, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(module, "match_statistics", full)
-    with pytest.raises(RunError, match="memory does not suffice for AdaIN at 9 x 8 pixels"):
+    with pytest.raises(RunError, match="There is not enough memory for AdaIN at 9 x 8 pixels"):
         stylize(np.zeros((8, 9, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), engine=engine)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.stylize.drawings import TECHNIQUES, draw_style, technique_of
+from shiftproof.stylize.drawings import TECHNIQUES, draw_style, name_technique
 
 
 def test_a_number_is_a_picture():
@@ -19,7 +19,7 @@ def test_a_number_is_a_picture():
 def test_every_way_gives_colours_contrast_and_texture(number):
     picture = draw_style(number).astype(float)
     other = draw_style(number + len(TECHNIQUES)).astype(float)
-    assert technique_of(number) == technique_of(number + len(TECHNIQUES))
+    assert name_technique(number) == name_technique(number + len(TECHNIQUES))
     assert np.abs(picture - other).mean() > 10
     grey = picture.mean(axis=2)
     assert grey.std() > 10
@@ -30,6 +30,6 @@ def test_every_way_gives_colours_contrast_and_texture(number):
 
 
 def test_ways_are_named():
-    names = {technique_of(number) for number in range(20)}
+    names = {name_technique(number) for number in range(20)}
     assert len(names) == 10
     assert "short strokes" in names

@@ -1,4 +1,4 @@
-"""Small classifiers by what they normalise with, for the methods that learn from a stream."""
+"""Small classifiers by what they normalize with, for the methods that learn from a stream."""
 
 import torch
 from torch import nn

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
-from shiftproof.adapt.checks import FewClasses, check_count, check_few_classes
 from shiftproof.adapt.feature_statistics import (
     Cells,
     FeatureHooks,
@@ -18,9 +17,10 @@ from shiftproof.adapt.feature_statistics import (
     hook_features,
     measure_moments,
 )
-from shiftproof.adapt.learning import Chosen, LearningNetwork
-from shiftproof.adapt.network import torch_module
-from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
+from shiftproof.adapt.learning import LearningNetwork, ParameterChoice
+from shiftproof.adapt.network import find_torch_module
+from shiftproof.adapt.norms import LayerChoice, choose_layers, find_norm_layers
+from shiftproof.adapt.options import FewClasses, check_count, check_few_classes
 from shiftproof.adapt.parameters import affine_or_all
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
@@ -32,87 +32,88 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Clean: TypeAlias = "str | Path | Sequence[Image] | None"
-"""Clean images, the folder that they are in, or None."""
+"""Clean images, their folder, or None."""
 
-Through: TypeAlias = Callable[[torch.nn.Module, list[Image]], Any]
-"""Takes images through a network, as the model around it does."""
+PredictWith: TypeAlias = Callable[[torch.nn.Module, list[Image]], Any]
+"""Runs a network on images, as the model around it does."""
 
-MOST_IMAGES = 256
-"""Clean images that are measured, spread over those that there are."""
+MAX_IMAGES = 256
+"""Maximum number of clean images to measure, spread over all."""
 
 BATCH = 8
-"""Clean images that go through the network at a time."""
+"""Batch size for clean images."""
 
 RATE = 1e-2
-"""Learning rate of a step; by itself it does not depend on the batch, as the loss is a sum over layers,
-not over images."""
+"""Learning rate of a step; it does not depend on the batch, as the loss is a sum over layers, not
+over images.
+"""
 
 
-def actmad_rate(count: int) -> float:
-    """Return the learning rate of ``"auto"``, the same for every number of images."""
-    return RATE
-
-
-ENOUGH = 16
-"""Images of a batch from which on a classifier learns at the full rate."""
+FULL_RATE_IMAGES = 16
+"""Batch size from which on a classifier learns at the full rate."""
 
 
 def classifier_rate(count: int) -> float:
-    """Return the rate of ``"auto"`` for a classifier: below ``ENOUGH`` images in proportion to them.
+    """Return the rate of ``"auto"`` for a classifier: in proportion below ``FULL_RATE_IMAGES``
+    images.
 
-    Statistics of four images are far from those of all by chance, and a stream holds more of such
-    batches: at the full rate it ended 2.3 points worse on clean images of three classes.
+    The statistics of four images are far from those of all by chance, and a stream has more such
+    batches: at the full rate the error on clean images of three classes was 2.3 points higher.
     """
-    return RATE * min(count, ENOUGH) / ENOUGH
+    return RATE * min(count, FULL_RATE_IMAGES) / FULL_RATE_IMAGES
 
 
 @final
 class ActMAD(CallAdapter):
-    """A network whose features are kept where they lie on clean images, in mean and variance.
+    """Learns to keep mean and variance of a network's features at those of clean images.
 
-    Mirza et al. 2023 (arXiv 2211.12870): for each norm layer l the statistics of what it gives, over the
-    batch, are held against those of clean images, and one gradient step is taken on
-    ``sum_l mean |mu_l - mu_clean,l| + mean |var_l - var_clean,l|``. It needs neither labels nor answers,
-    so it is the same for classifiers, detectors and segmenters. A step costs a backward pass, and holds
-    the activations of one call of the network and a copy of what each layer gives.
+    Mirza et al. 2023 (arXiv 2211.12870): for each norm layer l the statistics of its outputs over
+    the batch are compared with those of clean images, and one gradient step is taken on ``sum_l
+    mean |mu_l - mu_clean,l| + mean |var_l - var_clean,l|``. It needs neither labels nor
+    predictions, so it is the same for classifiers, detectors and segmenters. A step costs a
+    backward pass, and memory for the activations of one call of the network and a copy of each
+    layer's output.
 
-    The statistics are taken per channel and cell: a feature map is split into ``cells`` by ``cells``
-    parts, and mean and variance are over the images of the batch and the locations of a part. So images
-    of any sizes can be compared, and a batch may be one image. ``"all"`` is the paper's: each location
-    is a cell, which asks for images of one size, and for batches that have a variance.
+    The statistics are taken per channel and cell: a feature map is split into ``cells`` by
+    ``cells`` parts, and mean and variance are over the images of the batch and the locations of a
+    part. So images of any sizes can be compared, and a batch may be one image. ``"all"`` is the
+    paper's: each location is a cell, which needs images of one size, and batches that have a
+    variance.
 
-    Of clean images are known:
+    The statistics of clean images are:
 
-    - with ``clean``, what is measured on them once, when the adapter is made;
-    - without, what batch norm keeps: mean b and variance ``g^2 v / (v + eps)`` per channel for the
-      scale g and the shift b, whatever ``cells`` is. A layer that runs several times in a call is left
-      out, and so is one of a class that does more than normalize.
+    - with ``clean``, measured on these images when the adapter is created;
+    - without, those of batch norm: mean b and variance ``g^2 v / (v + eps)`` per channel for the
+      scale g and the shift b, whatever ``cells`` is. Layers that run several times in a call, or
+      whose class does more than normalize, are excluded.
 
-    Batch norm normalizes by the source's statistics throughout. A batch whose features are not finite
-    is answered and not learned from, with an event.
+    Batch norm always normalizes by the source's statistics. No step is taken for a batch whose
+    features are not finite, and an event says so.
 
-    A batch of few classes differs from clean images by its classes. Where the source's answers tell so
-    (:class:`~shiftproof.adapt.source_check.SourceCheck`), no step is taken, and an event says so. To ask,
-    16 images at most run once more, or twice. This holds for classifiers with batch norm, not for
-    ``run_batch``; ``few_classes="learn"`` is the paper's. A single image has one class, so most of a
-    stream of single images is answered and not learned from.
+    A batch of few classes differs from clean images by its classes. If the source's predictions
+    show this (:class:`~shiftproof.adapt.source_check.SourceCheck`), no step is taken, and an event
+    says so. For this check, at most 16 images run once or twice more. It is for classifiers with
+    batch norm, not for ``run_batch``; ``few_classes="learn"`` is the paper's. A single image has
+    one class, so for most of a stream of single images no step is taken.
 
-    Differs from the published code: SGD without Nesterov momentum and weight decay, and batches of
-    one call are each compared by themselves.
+    Differs from the published code: SGD without Nesterov momentum and weight decay, and each call
+    of the network is compared separately.
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module``.
-        clean: images ``(H, W, 3)`` uint8 RGB of the kind that the model was trained on, or the folder
-            they are in; at most 256 are measured. None takes the running statistics of batch norm.
-        through: takes a list of images through the network, where ``model`` is no classifier.
-        cells: to a side, or ``"all"``.
+        clean: images ``(H, W, 3)`` uint8 RGB like those of training, or their folder; at most 256
+            are measured. None takes the running statistics of batch norm.
+        predict_with: runs the network on a list of images; needed with ``clean`` if ``model`` is
+            not a classifier.
+        cells: cells per side, or ``"all"``.
         lr: a learning rate for every batch; ``"auto"`` is 1e-2, for a ``Classifier`` in proportion
             to batches of fewer than 16.
         momentum: of the SGD, from 0 to below 1.
-        parameters: ``"affine"``, ``"all"`` (the paper's) or ``"last"``; None takes the affine ones, or
-            all where norm layers have none of their own (frozen batch norm).
+        parameters: ``"affine"``, ``"all"`` (the paper's) or ``"last"``; None takes the affine ones,
+            or all if norm layers have none (frozen batch norm).
         layers: which norm layers are compared, as for ``BatchNorm``.
-        few_classes: ``"skip"``, or ``"learn"`` from every batch.
+        few_classes: ``"skip"`` the step for batches of few classes, or ``"learn"`` from every
+            batch.
 
     Raises:
         InputError: an option is out of its range, or there are no clean images.
@@ -136,18 +137,18 @@ class ActMAD(CallAdapter):
         model: Classifier | torch.nn.Module,
         *,
         clean: Clean = None,
-        through: Through | None = None,
+        predict_with: PredictWith | None = None,
         cells: Cells = 8,
         lr: float | Literal["auto"] = "auto",
         momentum: float = 0.0,
-        parameters: Chosen | None = None,
+        parameters: ParameterChoice | None = None,
         layers: LayerChoice = "all",
         few_classes: FewClasses = "skip",
     ) -> None:
         self.few_classes = check_few_classes(few_classes)
         self.cells: Cells = cells if cells == "all" else check_count("cells", cells)
         self.matched: LayerChoice = layers
-        network = torch_module(model)
+        network = find_torch_module(model)
         self._begin(
             LearningNetwork(
                 model,
@@ -155,12 +156,12 @@ class ActMAD(CallAdapter):
                 layers="all",
                 prior=float("inf"),
                 lr=lr,
-                auto=classifier_rate if isinstance(model, Classifier) else actmad_rate,
+                auto=classifier_rate if isinstance(model, Classifier) else lambda _: RATE,
                 momentum=momentum,
                 checks_source=few_classes == "skip",
             )
         )
-        found = norm_layers(self._network.module)
+        found = find_norm_layers(self._network.module)
         if not found:
             raise ModelError(f"{type(network).__name__} has no norm layer whose features to match.")
         self._layers = {name: found[name] for name in choose_layers(list(found), layers)}
@@ -173,7 +174,9 @@ class ActMAD(CallAdapter):
                     "is plain batch norm with running statistics); give clean images: clean=FOLDER."
                 )
         else:
-            self._clean = self._measure(_read_images(clean), self._choose_way(model, through))
+            self._clean = self._measure(
+                _read_images(clean), self._choose_forward(model, predict_with)
+            )
 
     def __repr__(self) -> str:
         return f"ActMAD({len(self._clean)} layers, {self._learner.size} parameters)"
@@ -197,36 +200,39 @@ class ActMAD(CallAdapter):
         return "images" in self.clean
 
     def measure_distance(self, found: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """Return the loss of one call, from what layers gave; None where none can be compared."""
+        """Return the loss of one call, from the layers' outputs; None if none can be compared."""
         terms = []
         for name, values in found.items():
             if name not in self._clean:
                 continue
             clean = self._clean[name]
-            batch = measure_moments(values, self._shape_for(name, values))
+            batch = measure_moments(values, self._choose_shape(name, values))
             terms.append((batch.first - clean.first).abs().mean())
             terms.append((batch.variance - clean.variance).abs().mean())
         return torch.stack(terms).sum() if terms else None
 
-    def _shape_for(self, name: str, values: torch.Tensor) -> tuple[int, ...]:
+    def _choose_shape(self, name: str, values: torch.Tensor) -> tuple[int, ...]:
         shape = tuple(self._clean[name].first.shape[1:])
         if self.cells == "all" and self._is_measured and shape != tuple(values.shape[2:]):
+            now = _format_shape(tuple(values.shape[2:]))
             raise ModelError(
                 f"cells='all' compares location with location: the layer {name!r} gave maps of "
-                f"{_by(shape)} for the clean images and gives {_by(tuple(values.shape[2:]))} now. Take "
+                f"{_format_shape(shape)} for the clean images and gives {now} now. Take "
                 "a number of cells (8) for images of several sizes."
             )
         return shape
 
     # ------------------------------------------------------------ clean images
 
-    def _choose_way(self, model: Classifier | torch.nn.Module, through: Through | None) -> Through:
-        if through is not None:
-            return through
+    def _choose_forward(
+        self, model: Classifier | torch.nn.Module, predict_with: PredictWith | None
+    ) -> PredictWith:
+        if predict_with is not None:
+            return predict_with
         if not isinstance(model, Classifier):
             raise InputError(
                 "clean: a plain torch.nn.Module does not say how images become its input; give "
-                "through=, or wrap it in a Classifier, Detector or Segmenter."
+                "predict_with=, or wrap it in a Classifier, Detector or Segmenter."
             )
         network, geometry = self._network, model.preprocess.geometry
 
@@ -235,8 +241,8 @@ class ActMAD(CallAdapter):
 
         return run
 
-    def _measure(self, images: list[Image], through: Through) -> dict[str, Moments]:
-        """Return the moments of clean images, which count equally."""
+    def _measure(self, images: list[Image], predict_with: PredictWith) -> dict[str, Moments]:
+        """Return the moments of clean images, equally weighted."""
         sums: dict[str, tuple[Moments, int]] = {}
         module = self._network.module
         with (
@@ -249,14 +255,14 @@ class ActMAD(CallAdapter):
             )
             try:
                 for start in range(0, len(images), BATCH):
-                    through(module, images[start : start + BATCH])
+                    predict_with(module, images[start : start + BATCH])
             finally:
                 begin.remove()
                 end.remove()
         if not sums:
             raise ModelError("None of the norm layers ran on the clean images.")
-        marks = files.fingerprint(image.tobytes() for image in images)
-        self.clean = {"of": "clean images", "images": len(images), "fingerprint": marks}
+        fingerprint = files.fingerprint(image.tobytes() for image in images)
+        self.clean = {"of": "clean images", "images": len(images), "fingerprint": fingerprint}
         return {name: moments for name, (moments, _) in sums.items()}
 
     def _add(self, sums: dict[str, tuple[Moments, int]], hooks: FeatureHooks, images: int) -> None:
@@ -299,7 +305,7 @@ class _FeatureLoss:
     def measure(self, outputs: Any, images: int) -> tuple[torch.Tensor, float] | None:
         found = self._hooks.found
         if not self._by_runs:
-            # Running statistics are of all runs together.
+            # Running statistics are over all runs of a layer.
             found = {name: v for name, v in found.items() if self._hooks.runs.get(name) == 1}
         distance = self._measure(found)
         self._hooks.begin()
@@ -310,7 +316,7 @@ class _FeatureLoss:
 
 
 def _read_images(clean: str | Path | Sequence[Image]) -> list[Image]:
-    """Return at most ``MOST_IMAGES`` clean images, spread over all."""
+    """Return at most ``MAX_IMAGES`` clean images, spread over all."""
     if isinstance(clean, (str, Path)):
         return [read_image(path) for path in _spread(_list_images(Path(clean)))]
     if not len(clean):
@@ -330,9 +336,9 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def _spread(items: Sequence[Any]) -> list[Any]:
-    step = max(1, -(-len(items) // MOST_IMAGES))
+    step = max(1, -(-len(items) // MAX_IMAGES))
     return list(items[::step])
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Adapter(ABC):
     """A classifier that adapts to the images it predicts, without labels.
 
-    An adapter wraps a classifier, never changes it, and is a classifier itself: what measures
-    the one measures the other. ``shiftproof.testing.check_adapter`` holds every adapter to this.
-    A concrete adapter is final and implements what is abstract here.
+    An adapter wraps a classifier, never changes it, and is itself a classifier, so code for one
+    works with the other. ``shiftproof.testing.check_adapter`` holds every adapter to this. A
+    concrete adapter is final and implements what is abstract here.
     """
 
     @property
@@ -49,7 +49,7 @@ class Adapter(ABC):
     def events(self) -> Sequence[Event]:
         """Events since the last ``reset()`` that affect the interpretation of results.
 
-        However long a stream is, they are few: see ``Event.count``.
+        Their number is limited: see ``Event.count``.
         """
 
     @abstractmethod

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from shiftproof.adapt.events import Event
+from shiftproof.adapt.options import check_count
 from shiftproof.classes import Classes
-from shiftproof.errors import InputError
 from shiftproof.models.module import ModelLike
 from shiftproof.types import Image, Settings
 
@@ -29,7 +29,7 @@ POINTS = 4
 class DenseModel(ModelLike, Protocol[Answer_co]):
     """A detector or segmenter whose network can be replaced."""
 
-    def through(self, network: Any, images: Sequence[Image]) -> Sequence[Answer_co]:
+    def predict_with(self, network: Any, images: Sequence[Image]) -> Sequence[Answer_co]:
         """Run a batch with ``network`` instead of its own network."""
 
 
@@ -67,7 +67,7 @@ class AdaptedModel(Generic[Model, Answer]):
     @property
     def settings(self) -> Settings:
         """The settings that reproduce it, for JSON; the wrapped model's under its role."""
-        return {**_without_module(self._method.settings), self._role: self._model.settings}
+        return {**_drop_module(self._method.settings), self._role: self._model.settings}
 
     @property
     def events(self) -> Sequence[Event]:
@@ -79,7 +79,7 @@ class AdaptedModel(Generic[Model, Answer]):
         return self._method.frozen()
 
     def end_epoch(self) -> None:
-        """Take note that one pass over all images is through: ``batchnorm:over=set`` uses it."""
+        """End a pass over all images; used by ``batchnorm:over=set``."""
         self._method.end_epoch()
 
     def reset(self) -> None:
@@ -95,8 +95,7 @@ class AdaptedModel(Generic[Model, Answer]):
         self._method.load_state(state)
 
     def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
+        check_count("batch_size", batch_size)
         found: list[Answer] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
@@ -111,22 +110,24 @@ class AdaptedModel(Generic[Model, Answer]):
 
         if isinstance(self._method, Guard):
             answers, _ = self._method.run_batch(
-                lambda network: self._look(network, batch), len(batch), lambda looked: looked[1]
+                lambda network: self._look(network, batch), len(batch), lambda outputs: outputs[1]
             )
             return answers
-        return self._method.run_batch(self._through(batch), len(batch))
+        return self._method.run_batch(self._predict_with(batch), len(batch))
 
-    def _through(self, batch: list[Image]) -> Callable[[Any], Sequence[Answer]]:
-        return lambda network: self._model.through(network, batch)
+    def _predict_with(self, batch: list[Image]) -> Callable[[Any], Sequence[Answer]]:
+        return lambda network: self._model.predict_with(network, batch)
 
     @abstractmethod
     def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[Answer], Probabilities]:
-        """Return the answers, and the probabilities of ``POINTS`` by ``POINTS`` points of each image."""
+        """Return the predictions, and the probabilities at ``POINTS`` by ``POINTS`` points of each
+        image.
+        """
 
 
-def _without_module(settings: Settings) -> Settings:
+def _drop_module(settings: Settings) -> Settings:
     """Remove the network from an adapter's settings, which contain the model anyway."""
     kept = {name: value for name, value in settings.items() if name != "module"}
     if isinstance(kept.get("inner"), Mapping):
-        kept["inner"] = _without_module(cast("Settings", kept["inner"]))
+        kept["inner"] = _drop_module(cast("Settings", kept["inner"]))
     return kept

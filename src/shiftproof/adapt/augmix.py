@@ -1,7 +1,7 @@
 """The augmentation of MEMO: AugMix with weak operations on a random crop.
 
-Hendrycks et al. 2020 (arXiv 1912.02781) with the constants that MEMO's published code has (Zhang
-et al. 2022, arXiv 2110.09506).
+Hendrycks et al. 2020 (arXiv 1912.02781) with the constants of MEMO's published code (Zhang et al.
+2022, arXiv 2110.09506).
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ Crop = Literal["resized", "padded"]
 
 CROPS: tuple[Crop, ...] = ("resized", "padded")
 """``"resized"``: a crop of 8 to 100 % of the area, resized to the image's size (ImageNet).
-``"padded"``: one of the image's size, after 4 black pixels on each side (CIFAR)."""
+``"padded"``: one of the image's size, after 4 black pixels on each side (CIFAR).
+"""
 
 AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 PADDING = 4
 CHAINS = 3
-LONGEST_CHAIN = 3
+MAX_CHAIN = 3
 LEVEL = (0.1, 1.0)
-"""The range of an operation's level, of 10: MEMO uses the weakest."""
+"""Range of an operation's level on a scale of 10: MEMO uses weak ones."""
 
 OPERATIONS = (
     "autocontrast", "equalize", "rotate", "solarize", "shear_x", "shear_y", "translate_x",
@@ -34,7 +35,7 @@ OPERATIONS = (
 )  # fmt: skip
 
 _GRAY = (128, 128, 128)
-"""What comes in at the edges."""
+"""Fill color at the edges."""
 
 
 def augment_by_mixing(image: Image, rng: np.random.Generator, crop: Crop = "resized") -> F32:
@@ -43,12 +44,12 @@ def augment_by_mixing(image: Image, rng: np.random.Generator, crop: Crop = "resi
     ``m x + (1 - m) sum_i w_i x_i``: three chains of one to three operations on the crop x, with
     weights w of a Dirichlet distribution (1, 1, 1) and m of a beta distribution (1, 1).
 
-    Differs from the published code: what comes in at the edges is gray (128, 128, 128); there it
-    is (128, 0, 0), as Pillow takes the number that is given for red alone.
+    Differs from the published code: the fill color is gray (128, 128, 128); there it is (128, 0,
+    0), as Pillow uses the given number for red only.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
-        rng: of the image and the augmentation's number.
+        rng: random generator for the image and the augmentation's number.
         crop: one of ``CROPS``.
 
     Returns:
@@ -70,7 +71,7 @@ def _scale(picture: PillowImage.Image) -> F32:
 
 
 def _run_chain(picture: PillowImage.Image, rng: np.random.Generator) -> PillowImage.Image:
-    for _ in range(int(rng.integers(1, LONGEST_CHAIN + 1))):
+    for _ in range(int(rng.integers(1, MAX_CHAIN + 1))):
         name = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
         picture = apply_operation(picture, name, rng.uniform(*LEVEL), mirrored=rng.random() < 0.5)
     return picture
@@ -84,8 +85,8 @@ def apply_operation(
     Args:
         picture: RGB.
         name: one of ``OPERATIONS``.
-        level: of 10; ``"autocontrast"`` and ``"equalize"`` have none.
-        mirrored: the other way round: to the left, upwards.
+        level: strength on a scale of 10; ``"autocontrast"`` and ``"equalize"`` have none.
+        mirrored: use the opposite direction.
     """
     sign = -1 if mirrored else 1
     width, height = picture.size

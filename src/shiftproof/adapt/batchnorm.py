@@ -6,15 +6,26 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, final
 
 import torch
 
 from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
-from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
-from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
+from shiftproof.adapt.normalization import (
+    BatchNormLayers,
+    ChooseStatistics,
+    Normalization,
+    ObservedStatistics,
+)
+from shiftproof.adapt.norms import (
+    LayerChoice,
+    choose_layers,
+    find_batch_norm_layers,
+    make_several_runs_error,
+)
+from shiftproof.adapt.options import check_count
 from shiftproof.adapt.shares import Prior, Shares, check_prior
 from shiftproof.adapt.source_check import (
     ANSWERS,
@@ -30,6 +41,7 @@ from shiftproof.adapt.statistics import (
     mix,
     pool,
     pool_processes,
+    write_statistics,
 )
 from shiftproof.adapt.tensors import check_names, pack, unpack
 from shiftproof.errors import InputError, ModelError, UnknownNameError
@@ -57,11 +69,11 @@ class _Pooled:
 class BatchNorm(NetworkAdapter):
     """Batch norm with statistics of the target images mixed with those of the training set.
 
-    For each batch of n images and each batch-norm layer the statistics become
-    ``N / (N + n) source + n / (N + n) target`` (Schneider et al. 2020, arXiv 2006.16971): one
-    forward pass, no labels, no gradients. n is the number of images really seen, so a smaller
-    last batch weighs less. Affine parameters, eps, dropout and all the rest stay as in
-    evaluation, whatever mode your model is in, and your model is never changed.
+    For each batch of n images and each batch-norm layer the statistics become ``N / (N + n) source
+    + n / (N + n) target`` (Schneider et al. 2020, arXiv 2006.16971): one forward pass, no labels,
+    no gradients. n is the actual number of images, so a smaller last batch weighs less. Affine
+    parameters, eps, dropout and all the rest stay as in evaluation, whatever mode your model is in,
+    and your model is never changed.
 
     ``over`` says which images are the target:
 
@@ -69,22 +81,22 @@ class BatchNorm(NetworkAdapter):
       later one.
     - ``"stream"``: all images since the last ``reset()``, each counting the same; or, with
       ``momentum``, an exponential moving average that starts at the source and needs no prior.
-    - ``"set"``: the whole target set at once. A first pass collects the statistics while each
-      layer normalizes by its batch; after ``end_epoch()`` what was collected is used. A further
-      pass lets each layer see the layers before it already adapted: after as many passes as there
-      are layers the statistics are those that layer-after-layer adaptation gives.
+    - ``"set"``: the whole target set at once. A first pass collects the statistics while each layer
+      normalizes by its batch; they are used after ``end_epoch()``. In a further pass the layers
+      before each layer are already adapted: after as many passes as there are layers the statistics
+      equal those of layer-by-layer adaptation.
 
-    All of ``BatchNorm1d/2d/3d``, ``SyncBatchNorm`` and their subclasses (timm's
-    ``BatchNormAct2d``) adapt, and so do the frozen ones of torchvision, timm and detectron2
-    (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. So does
-    what keeps a running mean and variance per channel without being of torch's classes. In a
-    process group a ``SyncBatchNorm`` takes the images of all processes together. A layer that
-    keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalizes
-    by the batch as it always did, and ``settings`` counts it under ``untracked``.
+    All of ``BatchNorm1d/2d/3d``, ``SyncBatchNorm`` and their subclasses (timm's ``BatchNormAct2d``)
+    adapt, and so do the frozen ones of torchvision, timm and detectron2 (``FrozenBatchNorm2d``):
+    being frozen in training says nothing about the test images. So does any other layer with a
+    running mean and variance per channel. In a process group a ``SyncBatchNorm`` takes the images
+    of all processes together. A layer that keeps no source statistics
+    (``track_running_stats=False``) has nothing to mix; it still normalizes by the batch, and
+    ``settings`` counts it under ``untracked``.
 
-    A batch with NaN or infinite activations cannot spoil anything, neither what was learned nor the
-    other images of the batch: it is predicted once more with the statistics from before it, and
-    an event says so. Threads may share an adapter; their batches run one after another.
+    NaN or infinite activations change neither the learned statistics nor the predictions for the
+    other images: the batch is predicted again with the statistics from before it, and an event says
+    so. Threads may share an adapter; their batches run one after another.
 
     Differs from the paper's code: the variance of the batch is the biased one (divided by the
     number of values) for every prior; the reference takes the unbiased one when it mixes.
@@ -96,14 +108,14 @@ class BatchNorm(NetworkAdapter):
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module``, which is then called
             with its own normalized batch and has neither ``predict`` nor ``classes``.
-        prior: N, the strength of the source statistics in images: 0 takes the target alone,
-            16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
-            ``"measured"`` measures for each batch how far it is from the source, and trusts it the
-            more the further it is, from the first layer on
-            (:class:`~shiftproof.adapt.shares.Shares`). ``"auto"`` does the same, but keeps the source
-            where its answers hold few classes that explain the distance
-            (:class:`~shiftproof.adapt.source_check.SourceCheck`); an event says so. It judges
-            classifiers, and neither ``run_batch`` nor ``momentum`` nor ``over="set"``.
+        prior: N, the strength of the source statistics in images: 0 takes the target alone, 16 is
+            the paper's choice for small batches, ``float("inf")`` does not adapt. ``"measured"``
+            measures the distance of each batch from the source, from the first layer on: a larger
+            distance gives the batch more weight (:class:`~shiftproof.adapt.shares.Shares`).
+            ``"auto"`` does the same, but keeps the source's statistics if its predictions contain
+            few classes, which explain the distance
+            (:class:`~shiftproof.adapt.source_check.SourceCheck`); an event says so. This check is
+            for classifiers, and not for ``run_batch``, ``momentum`` or ``over="set"``.
             ``"layerwise"`` measures each layer by itself, which gains more under strong shifts and
             harms small batches.
         over: the target images of the statistics.
@@ -118,7 +130,7 @@ class BatchNorm(NetworkAdapter):
         InputError: an option is out of its range, or two contradict each other.
         ModelError: there is no batch-norm layer to adapt, the graph is fixed (ONNX, TorchScript,
             compiled), or the model cannot be copied; or, at the first batch at the latest, a part
-            has batch norm that cannot be followed.
+            has batch norm that hooks cannot control.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
@@ -161,7 +173,7 @@ class BatchNorm(NetworkAdapter):
         self.parts: Parts = parts
         self.layers = layers
         self._network = AdaptedNetwork(model)
-        tracked, self._untracked = batch_norm_layers(self._network.module)
+        tracked, self._untracked = find_batch_norm_layers(self._network.module)
         chosen = choose_layers(list(tracked), layers)
         self._layers = BatchNormLayers(
             self._network.module, {name: tracked[name] for name in chosen}
@@ -169,7 +181,7 @@ class BatchNorm(NetworkAdapter):
         self._source = self._layers.source
         self._check: SourceCheck | None = None
         if prior == "auto" and over != "set" and momentum is None:
-            # A network of its own: it may be asked in the middle of a pass.
+            # A network of its own, since it may run in the middle of a pass.
             self._check = SourceCheck(AdaptedNetwork(model))
         self._warned = False
         self._forget()
@@ -205,7 +217,7 @@ class BatchNorm(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Batches that were skipped since they were not finite, or that hold few classes."""
+        """Skipped batches: not finite, or of few classes."""
         return self._events.events
 
     def end_epoch(self) -> None:
@@ -226,19 +238,16 @@ class BatchNorm(NetworkAdapter):
     def merge(self) -> torch.nn.Module:
         """Return a plain model whose batch norm has the statistics of the last prediction.
 
-        Over a batch those are the last batch's: on that batch it gives the logits that the
-        adapter gave. Over a stream or a set they are what ``frozen()`` predicts with. Before any
-        batch, and with an infinite prior, it equals the source.
+        With ``over="batch"`` those of the last batch: on that batch it gives the adapter's logits.
+        Over a stream or a set, those used in ``frozen()``. Before any batch, and with an infinite
+        prior, it equals the source.
 
         Raises:
             ModelError: a layer ran several times in one forward, each time with other statistics.
         """
         with self._network.lock, torch.no_grad():
             module = self._network.copy()
-            for name, statistics in self._current_statistics().items():
-                layer = cast("Any", module.get_submodule(name))
-                layer.running_mean.copy_(statistics.mean)
-                layer.running_var.copy_(statistics.variance)
+            write_statistics(module, self._collect_statistics())
         return module
 
     def state(self) -> State:
@@ -269,8 +278,8 @@ class BatchNorm(NetworkAdapter):
     def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
         """Adapt to a batch while ``run`` calls the network on it.
 
-        For networks that take or give something else than one tensor: detectors, segmentation.
-        ``AdaptedDetector`` is made of it.
+        For networks whose input or output is not one tensor: detectors, segmenters.
+        ``AdaptedDetector`` uses it.
 
         Args:
             run: takes the copy that adapts and returns anything. A batch that is not finite is run
@@ -283,8 +292,7 @@ class BatchNorm(NetworkAdapter):
         Raises:
             InputError: fewer than 1 image.
         """
-        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-            raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
+        check_count("images", images)
         with self._network.lock, torch.inference_mode(False), torch.no_grad():
             return self._run_adapting(lambda: run(self._network.module), images)
 
@@ -302,16 +310,16 @@ class BatchNorm(NetworkAdapter):
     ) -> Outputs:
         """Run ``forward`` on a batch of ``count`` images while the layers adapt, and learn from it.
 
-        With ``inputs``, which it runs on, the source's answers are looked at.
+        With the ``inputs`` of ``forward``, the source's predictions are checked for few classes.
         """
         if self.prior == math.inf and self.momentum is None:
             return forward()
-        seen = Seen()
+        observed = ObservedStatistics()
         if self._check is None or inputs is None:
-            outputs = self._run(forward, self._make_chooser(count, seen))
+            outputs = self._run(forward, self._make_chooser(count, observed))
         else:
-            outputs = self._run_judged(forward, count, inputs, seen, self._check)
-        if not seen.is_sound:
+            outputs = self._run_judged(forward, count, inputs, observed, self._check)
+        if not observed.is_finite:
             outputs = self._run(forward, self._choose_before)
             self._note(
                 "skipped",
@@ -319,10 +327,10 @@ class BatchNorm(NetworkAdapter):
                 "statistics from before it, and not learned from.",
             )
         if not self._network.is_frozen:
-            if seen.is_kept:
+            if observed.uses_source:
                 self._note(FEW_CLASSES, FEW_CLASSES_KEPT)
-            if seen.is_sound:
-                self._learn(seen)
+            if observed.is_finite:
+                self._learn(observed)
             self._batches += 1
         return outputs
 
@@ -331,25 +339,25 @@ class BatchNorm(NetworkAdapter):
         forward: Callable[[], Outputs],
         count: int,
         inputs: torch.Tensor,
-        seen: Seen,
+        observed: ObservedStatistics,
         check: SourceCheck,
     ) -> Outputs:
-        """Run a batch, and let the source answer where its statistics are to be kept."""
+        """Run a batch; if its statistics are to be ignored, return the source's predictions."""
         look = check.watch(inputs) if self._layers.is_checked else None
         try:
-            outputs = self._run(forward, self._make_chooser(count, seen, look))
-            if not check.keeps_source(inputs, outputs, seen):
+            outputs = self._run(forward, self._make_chooser(count, observed, look))
+            if not check.should_keep_source(inputs, outputs, observed):
                 return outputs
         except FewClassesFound:
             pass
-        seen.keep(self._source)
+        observed.keep(self._source)
         return cast("Outputs", check.answer(inputs, self._network.forward))
 
-    def _run(self, forward: Callable[[], Outputs], choose: Choose) -> Outputs:
+    def _run(self, forward: Callable[[], Outputs], choose: ChooseStatistics) -> Outputs:
         """Run the network while ``choose`` gives each layer its statistics."""
         ran = False
 
-        def count_runs(name: str, values: torch.Tensor) -> Choice:
+        def count_runs(name: str, values: torch.Tensor) -> Normalization:
             nonlocal ran
             ran = True
             return choose(name, values)
@@ -364,19 +372,22 @@ class BatchNorm(NetworkAdapter):
         return outputs
 
     def _make_chooser(
-        self, count: int, seen: Seen, look: Callable[[Seen], None] | None = None
-    ) -> Choose:
-        """Return what gives each layer its statistics for a batch of ``count`` images.
+        self,
+        count: int,
+        observed: ObservedStatistics,
+        look: Callable[[ObservedStatistics], None] | None = None,
+    ) -> ChooseStatistics:
+        """Return the function that chooses each layer's statistics for a batch of ``count`` images.
 
-        ``seen`` gets each layer's statistics of the batch, and those that it normalized by; ``look`` is
-        called with it after each layer.
+        ``observed`` gets each layer's statistics of the batch and those it normalized by; ``look``
+        is called with it after each layer.
         """
         shares = Shares(self.prior)
 
-        def choose(name: str, values: torch.Tensor) -> Choice:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
             known = self._look_up_pooled(name)
             if self._network.is_frozen and self.over != "batch":
-                return Choice(self._source[name] if known is None else known)
+                return Normalization(self._source[name] if known is None else known)
             layer = self._layers.layers[name]
             inputs = LayerInput(values, count)
             target, images = pool_processes(inputs.statistics(), count, layer)
@@ -386,11 +397,11 @@ class BatchNorm(NetworkAdapter):
                 chosen = self._join_stream(name, target, images, inputs, count, shares)
             else:
                 chosen = self._mix_source(name, target, images, inputs, count, shares)
-            seen.add(name, target, images, chosen)
-            seen.uses_batch = shares.uses_batch
+            observed.add(name, target, images, chosen)
+            observed.uses_batch = shares.uses_batch
             if look is not None:
-                look(seen)
-            return Choice(chosen)
+                look(observed)
+            return Normalization(chosen)
 
         return choose
 
@@ -442,17 +453,17 @@ class BatchNorm(NetworkAdapter):
             return target, images
         return pool(before, count, target, images), count + images
 
-    def _learn(self, seen: Seen) -> None:
+    def _learn(self, observed: ObservedStatistics) -> None:
         """Store the statistics of a valid batch."""
-        self._layers_run_twice = seen.layers_run_twice
+        self._layers_run_twice = observed.layers_run_twice
         if self.over == "batch":
-            self._last = seen.used
+            self._last = observed.used
             return
-        if not seen.batch or seen.is_kept:
+        if not observed.batch or observed.uses_source:
             return
-        joined = {name: self._join(name, *batch)[0] for name, batch in seen.batch.items()}
+        joined = {name: self._join(name, *batch)[0] for name, batch in observed.batch.items()}
         # In a process group a SyncBatchNorm sees more images than an ordinary layer beside it.
-        images = max(images for _, images in seen.batch.values())
+        images = max(images for _, images in observed.batch.values())
         self._collected = _Pooled(
             {**self._collected.layers, **joined}, self._collected.images + images
         )
@@ -477,21 +488,21 @@ class BatchNorm(NetworkAdapter):
     def _select_parts(self, source: Statistics, learned: Statistics) -> Statistics:
         return blend(source, learned, 1.0, self.parts)
 
-    def _current_statistics(self) -> dict[str, Statistics]:
+    def _collect_statistics(self) -> dict[str, Statistics]:
         """Return the statistics of the last prediction, by layer."""
         if self.over == "batch":
             layers_run_twice = [name for name in self._layers_run_twice if name in self._last]
             if layers_run_twice:
-                raise several_runs_error(layers_run_twice[0])
+                raise make_several_runs_error(layers_run_twice[0])
             return self._last
         with self.frozen():
             known = {name: self._look_up_pooled(name) for name in self._source}
         return {name: statistics for name, statistics in known.items() if statistics is not None}
 
-    def _choose_before(self, name: str, values: torch.Tensor) -> Choice:
-        """Return a layer's statistics for a batch that cannot be used."""
+    def _choose_before(self, name: str, values: torch.Tensor) -> Normalization:
+        """Return a layer's statistics from before a batch that is not finite."""
         known = self._look_up_pooled(name)
-        return Choice(self._source[name] if known is None else known)
+        return Normalization(self._source[name] if known is None else known)
 
     # ------------------------------------------------------------ events and warnings
 

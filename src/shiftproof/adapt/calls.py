@@ -1,8 +1,8 @@
 """Learning from the calls of a network by other code, such as that of a segmenter or detector.
 
 This code prepares images, calls the network once or several times for a batch (windows, images of
-different sizes), and reads the outputs. The gradients of each call are computed at once and summed, so
-that only the activations of one call are in memory, and each batch takes one step.
+different sizes), and reads the outputs. The gradients of each call are computed at once and summed,
+so that only the activations of one call are in memory, and each batch takes one step.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import torch
 
 from shiftproof.adapt.events import FEW_CLASSES, EventLog
-from shiftproof.adapt.learning import NOT_FINITE, Gradients, LearnerAdapter, LearningNetwork
-from shiftproof.adapt.normalization import Seen
-from shiftproof.adapt.norms import all_batch_norm_layers
+from shiftproof.adapt.learning import NOT_FINITE, GradientAdapter, Gradients, LearningNetwork
+from shiftproof.adapt.norm_checks import run_checked
+from shiftproof.adapt.normalization import ObservedStatistics
+from shiftproof.adapt.norms import find_all_batch_norm_layers
+from shiftproof.adapt.options import check_count
 from shiftproof.adapt.source_check import FEW_CLASSES_SKIPPED
 from shiftproof.adapt.statistics import Statistics, pool
-from shiftproof.adapt.tensors import copy_tensor, read_count
-from shiftproof.adapt.watch import run_checked
-from shiftproof.errors import InputError, ModelError
+from shiftproof.adapt.steps import make_no_gradient_error
+from shiftproof.adapt.tensors import read_count
+from shiftproof.errors import ModelError
 
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
@@ -45,11 +47,11 @@ class Loss(Protocol):
         """Remove all hooks at the end of the batch."""
 
 
-class CallAdapter(LearnerAdapter):
+class CallAdapter(GradientAdapter):
     """Base class of adapters that learn from the calls of their network, with one step per batch.
 
-    For a plain ``torch.nn.Module`` it is an ordinary adapter; ``run_batch`` takes any code that calls
-    the network. Subclasses define the loss of a call.
+    For a plain ``torch.nn.Module`` it is an ordinary adapter; ``run_batch`` takes any code that
+    calls the network. Subclasses define the loss of a call.
     """
 
     _watches_norms = False
@@ -84,8 +86,7 @@ class CallAdapter(LearnerAdapter):
             InputError: fewer than 1 image.
             ModelError: ``run`` did not call the network, or its outputs have no loss.
         """
-        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-            raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
+        check_count("images", images)
         with self._network.lock, torch.inference_mode(False), torch.no_grad():
             if self._network.is_frozen:
                 return self._answer(run, images)
@@ -108,12 +109,12 @@ class CallAdapter(LearnerAdapter):
         """Predict a batch without learning; with the source's statistics if its own are not finite."""
         sound = True
 
-        def look(outputs: Any, seen: Seen, count: int) -> Any:
+        def record(outputs: Any, observed: ObservedStatistics, count: int) -> Any:
             nonlocal sound
-            sound = sound and seen.is_sound
+            sound = sound and observed.is_finite
             return outputs
 
-        answers = self._learner.forward.run_calls(run, images, look)
+        answers = self._learner.forward.run_calls(run, images, record)
         return answers if sound else run(self._network.module)
 
     def _learn(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
@@ -151,18 +152,18 @@ class CallAdapter(LearnerAdapter):
         if self._is_checked:
             return forward()
         module = self._network.module
-        outputs = run_checked(forward, module, all_batch_norm_layers(module), {})
+        outputs = run_checked(forward, module, find_all_batch_norm_layers(module), {})
         self._is_checked = True
         return outputs
 
     def _gather(self, calls: _Calls) -> Gradients | None:
         """Return the gradient of the mean over all calls; empty without any, None if not finite."""
-        if not calls.seen:
+        if not calls.observed:
             raise ModelError(
                 f"{type(self._network.module).__name__} was not called as a module, so nothing can be "
                 "learned from it."
             )
-        if not all(seen.is_sound for seen in calls.seen):
+        if not all(observed.is_finite for observed in calls.observed):
             return None
         if calls.weight == 0:
             return []
@@ -187,16 +188,18 @@ class CallAdapter(LearnerAdapter):
             return self._learner.merge()
 
     def state(self) -> State:
-        """Return the learned parameters, the momentum, the last statistics and the number of batches."""
+        """Return the learned parameters, the momentum, the last statistics and the number of
+        batches.
+        """
         with self._network.lock:
             return self._learner.state() | {"batches": torch.tensor(self._batches)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the state of another adapter with the same settings."""
-        take_up = self._learner.read_state(state, ["batches"])
+        restore = self._learner.read_state(state, ["batches"])
         batches = read_count(state, "batches")
         with self._network.lock, torch.no_grad():
-            take_up()
+            restore()
             self._forget()
             self._batches = batches
 
@@ -206,38 +209,34 @@ class _Calls:
 
     def __init__(self, loss: Loss) -> None:
         self._loss = loss
-        self.seen: list[Seen] = []
+        self.observed: list[ObservedStatistics] = []
         self.total = torch.zeros(())
         self.weight = 0.0
 
     def begin(self) -> None:
-        self._loss.begin(len(self.seen))
+        self._loss.begin(len(self.observed))
 
-    def take(self, outputs: Any, seen: Seen, count: int) -> Any:
+    def take(self, outputs: Any, observed: ObservedStatistics, count: int) -> Any:
         measured = self._loss.measure(outputs, count)
-        self.seen.append(seen)
+        self.observed.append(observed)
         if measured is not None:
             loss, weight = measured
             if not loss.requires_grad:
-                raise ModelError(
-                    "The loss depends on none of the parameters that are to be learned: the model "
-                    "turns gradients off in its forward, or does not use them. Choose other "
-                    "parameters or layers."
-                )
+                raise make_no_gradient_error()
             torch.autograd.backward(loss)
             self.total = self.total + loss.detach().float().cpu()
             self.weight += weight
         return detach(outputs)
 
-    def pool(self) -> Seen:
+    def pool(self) -> ObservedStatistics:
         """Return the statistics of the layers pooled over all calls."""
-        if len(self.seen) == 1:
-            return self.seen[0]
-        pooled = Seen()
-        for name in dict.fromkeys(name for seen in self.seen for name in seen.used):
-            used = [seen.used[name] for seen in self.seen if name in seen.used]
+        if len(self.observed) == 1:
+            return self.observed[0]
+        pooled = ObservedStatistics()
+        for name in dict.fromkeys(name for observed in self.observed for name in observed.used):
+            used = [observed.used[name] for observed in self.observed if name in observed.used]
             together = _pool_evenly(used)
-            twice = any(name in seen.layers_run_twice for seen in self.seen)
+            twice = any(name in observed.layers_run_twice for observed in self.observed)
             for _ in range(2 if twice else 1):
                 pooled.add(name, together, 1, together)
         return pooled
@@ -264,10 +263,3 @@ def detach(outputs: Any) -> Any:
     if type(outputs) is tuple:
         return tuple(detach(one) for one in outputs)
     return outputs
-
-
-def read_parameters(
-    state: Mapping[str, torch.Tensor], kind: str, like: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Return of a state the tensors ``kind/NAME`` of each name, checked."""
-    return {name: copy_tensor(state, f"{kind}/{name}", value) for name, value in like.items()}

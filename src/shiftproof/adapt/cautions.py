@@ -23,24 +23,23 @@ _ORDERS = {
 """Stream orders with few classes per batch, and their descriptions."""
 
 
-class Happened(Protocol):
-    """An event of an adapter, at once or in a run's folder."""
+class EventLike(Protocol):
+    """An event of an adapter, or one read from a run's folder."""
 
     @property
     def kind(self) -> str:
-        """What it is."""
+        """The kind of event."""
 
     @property
     def count(self) -> int:
-        """How many it stands for."""
+        """The number of events that it represents."""
 
 
 def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -> list[str]:
     """Return known problems of an adapter in a stream, one sentence each.
 
     Args:
-        settings: the adapter's, as a run records them; those of an adapter that is not known here
-            give no sentence.
+        settings: the adapter's, as a run records them; unknown adapters have no cautions.
         batch_size: n, the images in a batch.
         order: of the images in the stream: ``"shuffled"``, ``"sorted"`` or ``"dirichlet"``.
 
@@ -54,20 +53,22 @@ def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -
         inner = inner["inner"]
     experts = inner.get("experts") if isinstance(inner, Mapping) else None
     if isinstance(experts, Mapping):
-        # A router chooses per batch; but ineffective experts are useless.
-        return [said for expert in experts.values() for said in _doubt_steps(_find_inner(expert))]
+        # A router chooses per batch, so harmful experts are no problem, but ineffective ones are.
+        return [
+            warning for expert in experts.values() for warning in _doubt_steps(_find_inner(expert))
+        ]
     found = list(_doubt_steps(inner))
-    # The guard answers with the source where the statistics do harm.
+    # A guard uses the source if the statistics do harm.
     if is_guarded:
         return found
     return [*_doubt_statistics(inner, batch_size, order), *_doubt_answers(inner, order), *found]
 
 
-def describe_kept(events: Iterable[Happened]) -> str | None:
-    """Say how many batches were set aside since they seem to hold few classes; None if none was.
+def describe_few_classes(events: Iterable[EventLike]) -> str | None:
+    """Describe the number of batches that seem to have few classes; None without any.
 
     >>> from shiftproof.adapt.events import Event
-    >>> describe_kept([Event("few classes", 3, "why", count=12), Event("skipped", 4, "why")])
+    >>> describe_few_classes([Event("few classes", 3, "why", count=12), Event("skipped", 4, "why")])
     '12 batches seem to hold few classes: their statistics were not used, and no step was taken.'
     """
     count = sum(event.count for event in events if event.kind == FEW_CLASSES)
@@ -97,22 +98,22 @@ def _doubt_statistics(settings: Mapping[str, Any], count: int, order: str) -> It
             f"prior=0 normalizes by batches of {_count_images(count)} alone, which does harm below "
             f"{FEW_IMAGES}, on clean images too. Take prior=auto, or larger batches."
         )
-    if order in _ORDERS and not _looks_at_classes(settings):
+    if order in _ORDERS and not _checks_classes(settings):
         yield (
             f"The images come {_ORDERS[order]}, and statistics of few classes are mistaken for a "
             "shift. Take prior=auto, guard+ before the adapter, or lame."
         )
 
 
-def _looks_at_classes(settings: Mapping[str, Any]) -> bool:
-    """Whether an adapter keeps the source's statistics where its answers hold few classes."""
+def _checks_classes(settings: Mapping[str, Any]) -> bool:
+    """Whether an adapter uses the source's statistics for batches of few classes."""
     adapter = settings.get("adapter")
     is_moving = adapter == "batchnorm" and settings.get("momentum") is not None
     return settings.get("prior") == "auto" and adapter != "dense" and not is_moving
 
 
 def _doubt_answers(settings: Mapping[str, Any], order: str) -> Iterator[str]:
-    """Warn about published settings of methods that change only predictions."""
+    """Warn about published settings of methods that only change predictions."""
     method, preset = settings.get("adapter"), settings.get("preset")
     if method == "lame" and preset == "paper" and order not in _ORDERS:
         yield (

@@ -1,4 +1,4 @@
-"""Adapt for the length of a ``with`` block."""
+"""Adapting a model within a ``with`` block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def adapting(
     model: Classifier | torch.nn.Module,
     adapter: str | Callable[[Classifier | torch.nn.Module], Adapter] = "batchnorm",
 ) -> Iterator[Adapter]:
-    """Give an adapter of ``model`` for the length of a ``with`` block; what it learned ends there.
+    """Adapt a model within a ``with`` block; the adapter is reset at its end.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
@@ -28,8 +28,8 @@ def adapting(
 
     Args:
         model: a ``Classifier``, or a plain ``torch.nn.Module``; never changed.
-        adapter: a spec as ``make_adapter`` takes it, or what makes an adapter of the model (its
-            class, or a function).
+        adapter: a spec for ``make_adapter``, or an adapter class or function that is called with
+            the model.
 
     Raises:
         UnknownNameError, InputError, ModelError: as ``make_adapter``.

@@ -10,20 +10,27 @@ import torch
 
 from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.jitter import apply_jitter, draw_jitter
+from shiftproof.adapt.learning import NOT_FINITE
 from shiftproof.adapt.losses import soft_pseudo_label_loss
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
-from shiftproof.adapt.normalization import Seen
+from shiftproof.adapt.normalization import ObservedStatistics
 from shiftproof.adapt.options import check_count, check_number, check_rate
-from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, are_sound, by_batch, by_known
+from shiftproof.adapt.passes import (
+    HookedNetwork,
+    StatisticsPolicy,
+    are_finite,
+    use_batch,
+    use_given,
+)
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.shares import Prior, check_prior
 from shiftproof.adapt.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
 from shiftproof.adapt.statistics import Statistics
-from shiftproof.adapt.steps import GradientSteps, weights_and_biases
+from shiftproof.adapt.steps import GradientSteps, find_weights_and_biases
 from shiftproof.adapt.tensors import (
     check_names,
-    copy_tensor,
+    copy_tensors,
     copy_to_cpu,
     pack,
     read_count,
@@ -65,18 +72,18 @@ def symmetric_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 
 
 class _Answer(NamedTuple):
-    """The teacher's logits, and what its layers saw.
+    """The teacher's logits, and the statistics its layers observed.
 
-    ``is_shifted`` is whether the batch is to be learned from, if it is sound.
+    ``is_shifted`` is whether to learn from the batch, if it is finite.
     """
 
     logits: torch.Tensor
-    seen: Seen
-    is_sound: bool = True
+    observed: ObservedStatistics
+    is_finite: bool = True
     is_shifted: bool = True
 
 
-def _confidence(logits: torch.Tensor) -> float:
+def _measure_confidence(logits: torch.Tensor) -> float:
     return float(torch.softmax(logits.float(), -1).amax(-1).mean())
 
 
@@ -86,25 +93,25 @@ class CoTTA(NetworkAdapter):
 
     Wang et al. 2022 (arXiv 2203.13591), for streams whose shift changes. For each batch:
 
-    1. The teacher, a moving average of the student's weights, answers. Where the source model is
-       unsure (its mean confidence lies below ``threshold``), the answer is the mean of the
-       teacher's logits over ``augmentations`` random augmentations of the batch.
-    2. The student takes one step on the cross-entropy to that answer.
-    3. The teacher moves: ``m teacher + (1 - m) student``.
-    4. Each weight of the student is set back to the source with the probability ``restore``.
+    1. The teacher, a moving average of the student's weights, predicts. If the mean confidence of
+       the source model is below ``threshold``, the prediction is the mean of the teacher's logits
+       over ``augmentations`` random augmentations of the batch.
+    2. The student takes one step on the cross-entropy to that prediction.
+    3. The teacher is updated: ``m teacher + (1 - m) student``.
+    4. Each weight of the student is reset to the source with the probability ``restore``.
 
-    The logits are the teacher's. Batch norm normalizes by the batch's own statistics, as ``prior`` says,
-    in all three networks. A step that is not finite is left out, and an event says so.
+    The logits are the teacher's. Batch norm normalizes by the batch's own statistics, as ``prior``
+    says, in all three networks. A step that is not finite is skipped, and an event says so.
 
-    What it costs: a batch takes 3 forward passes and 1 backward, and ``augmentations`` further
-    forward passes where the source is unsure; memory for four times the weights (student,
-    teacher and two of Adam), which is also the size of ``state()``.
+    Cost: 3 forward passes and 1 backward pass per batch, and ``augmentations`` further forward
+        passes where the source is not confident; memory for four times the weights (student,
+        teacher and two of Adam), which is also the size of ``state()``.
 
     The augmentations and the restored weights are functions of the seed and of the batch's number
     since the last ``reset()``.
 
-    Differs from the paper: the statistics follow a measured prior, and batches that do not differ
-    from the source change nothing; ``prior=0`` is the paper's.
+    Differs from the paper: the statistics follow a measured prior, and nothing is learned from
+    batches that do not differ from the source; ``prior=0`` is the paper's.
 
     Differs from the published code: dropout stays off; the augmentations are computed only where
     they are used, as there on ImageNet; and on ImageNet it moves the parameters that a layer calls
@@ -130,7 +137,7 @@ class CoTTA(NetworkAdapter):
         UnknownNameError: no such loss or optimizer.
         ModelError: the preprocessing is unknown (a plain module, or a function), the weights are of
             half precision, the graph is fixed (ONNX, TorchScript, compiled), the model cannot be
-            copied, or batch norm cannot be followed.
+            copied, or hooks cannot control its batch norm.
 
     >>> import numpy as np
     >>> from shiftproof.models import load_classifier
@@ -165,18 +172,18 @@ class CoTTA(NetworkAdapter):
         self.augmentations = check_count("augmentations", augmentations)
         self.loss: Loss = loss
         self.prior = check_prior(prior)
-        self.seed = check_count("seed", seed, least=0)
+        self.seed = check_count("seed", seed, minimum=0)
         self._network = AdaptedNetwork(model)
         self._pixels = PixelSpace(self._network.classifier.preprocess, "CoTTA")
-        names = list(weights_and_biases(self._network.module))
-        self._student = FollowedNetwork(self._network)
+        names = list(find_weights_and_biases(self._network.module))
+        self._student = HookedNetwork(self._network)
         self._steps = GradientSteps(self._network.own(names), optimizer, self.lr)
         # Its weights are the caller's, with shared memory.
-        self._anchor = FollowedNetwork(AdaptedNetwork(model))
+        self._anchor = HookedNetwork(AdaptedNetwork(model))
         judges = self.prior == "auto" and bool(self._anchor.layers)
         self._check = SourceCheck(self._anchor.network) if judges else None
-        self._teacher = FollowedNetwork(AdaptedNetwork(model))
-        self._taught = {
+        self._teacher = HookedNetwork(AdaptedNetwork(model))
+        self._teacher_parameters = {
             name: parameter.requires_grad_(False)
             for name, parameter in self._teacher.network.own(names).items()
         }
@@ -220,13 +227,13 @@ class CoTTA(NetworkAdapter):
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Do nothing: the teacher moves with every batch."""
+        """Do nothing: the teacher is updated with every batch."""
 
     def reset(self) -> None:
         """Return to the source model."""
         with self._network.lock, torch.no_grad():
             self._steps.restore(self._steps.first)
-            for name, value in self._taught.items():
+            for name, value in self._teacher_parameters.items():
                 value.copy_(self._steps.first[f"parameter/{name}"])
             self._forget()
 
@@ -248,26 +255,26 @@ class CoTTA(NetworkAdapter):
         """Return student, teacher, the optimizer's moments, and the last statistics."""
         with self._network.lock:
             state = dict(self._steps.capture())
-            state |= {f"teacher/{name}": value for name, value in self._taught.items()}
+            state |= {f"teacher/{name}": value for name, value in self._teacher_parameters.items()}
             state["batches"] = torch.tensor(self._batches)
             state |= {} if self._check is None else self._check.state()
             return {name: copy_to_cpu(v) for name, v in state.items()} | pack("last", self._last)
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the state of another adapter with the same settings."""
-        known = {f"teacher/{name}" for name in self._taught}
+        known = {f"teacher/{name}" for name in self._teacher_parameters}
         own = {"batches"} if self._check is None else {"batches", ANSWERS}
         check_names(state, ("last",), self._steps.names() | known | own)
         answers = None if self._check is None else self._check.read_state(state)
         learned = self._steps.read(state)
-        taught = {n: copy_tensor(state, f"teacher/{n}", v) for n, v in self._taught.items()}
+        teacher_parameters = copy_tensors(state, "teacher", self._teacher_parameters)
         batches = read_count(state, "batches")
         last, _ = unpack("last", state, self._teacher.source)
         with self._network.lock, torch.no_grad():
             self._forget()
             self._steps.restore(learned)
-            for name, value in taught.items():
-                self._taught[name].copy_(value)
+            for name, value in teacher_parameters.items():
+                self._teacher_parameters[name].copy_(value)
             self._batches, self._last = batches, last
             if self._check is not None:
                 self._check.restore(answers)
@@ -284,16 +291,15 @@ class CoTTA(NetworkAdapter):
         answer = self._answer(inputs)
         if self._network.is_frozen:
             return answer.logits
-        learns = answer.is_sound and answer.is_shifted
-        if answer.is_sound and (not learns or self._learn(inputs, answer.logits)):
-            self._last, self._layers_run_twice = answer.seen.used, answer.seen.layers_run_twice
-        else:
-            self._note(
-                "skipped",
-                "The loss, its gradient or the batch's statistics were not finite (NaN or "
-                "infinite activations); no step was taken.",
+        learns = answer.is_finite and answer.is_shifted
+        if answer.is_finite and (not learns or self._learn(inputs, answer.logits)):
+            self._last, self._layers_run_twice = (
+                answer.observed.used,
+                answer.observed.layers_run_twice,
             )
-        if answer.is_sound and answer.seen.is_kept:
+        else:
+            self._note("skipped", NOT_FINITE)
+        if answer.is_finite and answer.observed.uses_source:
             self._note(FEW_CLASSES, FEW_CLASSES_KEPT)
         self._batches += 1
         return answer.logits
@@ -302,23 +308,25 @@ class CoTTA(NetworkAdapter):
         self._events.add(kind, self._batches, reason)
 
     def _answer(self, inputs: torch.Tensor) -> _Answer:
-        """Return the teacher's answer, and what its layers saw."""
-        anchor, of_anchor = self._anchor.predict(inputs, self._choose(inputs))
-        logits, seen = self._teacher.predict(inputs, self._choose(inputs))
-        batch = {name: statistics for name, (statistics, _) in seen.batch.items()}
-        if not are_sound(batch, logits) or not are_sound({}, anchor):
+        """Return the teacher's logits, and the statistics its layers observed."""
+        anchor, anchor_observed = self._anchor.predict(inputs, self._choose(inputs))
+        logits, observed = self._teacher.predict(inputs, self._choose(inputs))
+        batch = {name: statistics for name, (statistics, _) in observed.batch.items()}
+        if not are_finite(batch, logits) or not are_finite({}, anchor):
             # With the source's statistics, a broken image does not affect the rest of its batch.
-            return _Answer(self._answer_by_source(inputs), seen, is_sound=False)
-        if self._check is not None and self._check.keeps_source(inputs, anchor, of_anchor):
-            seen.keep(self._teacher.source)
-            return _Answer(self._answer_by_source(inputs), seen, is_shifted=False)
-        is_shifted = self._check is None or of_anchor.uses_batch
-        if is_shifted and _confidence(anchor) < self.threshold:
+            return _Answer(self._answer_by_source(inputs), observed, is_finite=False)
+        if self._check is not None and self._check.should_keep_source(
+            inputs, anchor, anchor_observed
+        ):
+            observed.keep(self._teacher.source)
+            return _Answer(self._answer_by_source(inputs), observed, is_shifted=False)
+        is_shifted = self._check is None or anchor_observed.uses_batch
+        if is_shifted and _measure_confidence(anchor) < self.threshold:
             logits = self._average_augmented(inputs)
-        return _Answer(logits, seen, is_shifted=is_shifted)
+        return _Answer(logits, observed, is_shifted=is_shifted)
 
     def _answer_by_source(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._teacher.predict(inputs, by_known(self._teacher.source))[0]
+        return self._teacher.predict(inputs, use_given(self._teacher.source))[0]
 
     def _average_augmented(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the mean of the teacher's logits over augmentations of the batch."""
@@ -327,24 +335,29 @@ class CoTTA(NetworkAdapter):
         for number in range(self.augmentations):
             rng = generator(self.seed, "cotta", "augmentation", str(self._batches), str(number))
             augmented = apply_jitter(pixels, draw_jitter(rng, *pixels.shape[-2:]))
-            looked = self._pixels.to_inputs(augmented).to(inputs.dtype)
-            logits, _ = self._teacher.predict(looked, self._choose(inputs))
+            augmented_inputs = self._pixels.to_inputs(augmented).to(inputs.dtype)
+            logits, _ = self._teacher.predict(augmented_inputs, self._choose(inputs))
             total = logits if total is None else total + logits
         assert total is not None  # one augmentation or more
         return total / self.augmentations
 
-    def _choose(self, inputs: torch.Tensor) -> ChooseFor:
-        return by_batch(self.prior, len(inputs))
+    def _choose(self, inputs: torch.Tensor) -> StatisticsPolicy:
+        return use_batch(self.prior, len(inputs))
 
     def _learn(self, inputs: torch.Tensor, answer: torch.Tensor) -> bool:
-        """Step the student, move the teacher and restore weights; False if the step is not finite."""
-        with torch.enable_grad(), self._student.run(inputs, self._choose(inputs)) as (logits, seen):
+        """Update student and teacher and restore weights; False if the step is not finite."""
+        with (
+            torch.enable_grad(),
+            self._student.run(inputs, self._choose(inputs)) as (logits, observed),
+        ):
             function = symmetric_loss if self.loss == "symmetric" else soft_pseudo_label_loss
-            if not seen.is_sound or not self._steps.take(function(logits, answer).mean()):
+            if not observed.is_finite or not self._steps.take(function(logits, answer).mean()):
                 return False
         with torch.no_grad():
             for name, parameter in self._steps.parameters.items():
-                self._taught[name].mul_(self.momentum).add_(parameter, alpha=1 - self.momentum)
+                self._teacher_parameters[name].mul_(self.momentum).add_(
+                    parameter, alpha=1 - self.momentum
+                )
             self._restore_weights()
         return True
 

@@ -1,6 +1,7 @@
-"""Self-learning from many answers per image: from the pixels of a segmenter, the boxes of a detector.
+"""Self-learning from many predictions per image: a segmenter's pixels or a detector's boxes.
 
-The losses are those of Rusak et al. 2021 (arXiv 2104.12928), a row of logits in the place of an image.
+The losses are those of Rusak et al. 2021 (arXiv 2104.12928), with a row of logits instead of an
+image.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from typing import Any, Literal, final
 import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
-from shiftproof.adapt.checks import check_count, check_range
-from shiftproof.adapt.learning import Chosen, LearningNetwork
+from shiftproof.adapt.dense_logits import DenseLogits, Rows, find_pixel_logits
+from shiftproof.adapt.learning import LearningNetwork, ParameterChoice
 from shiftproof.adapt.losses import entropy, is_confident, robust_pseudo_label_loss
 from shiftproof.adapt.norms import LayerChoice
-from shiftproof.adapt.options import check_number
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.selflearning import paper_rate
 from shiftproof.adapt.shares import Prior
-from shiftproof.adapt.taps import Rows, Tap, tap_pixels
 from shiftproof.errors import UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import Settings
@@ -28,34 +28,34 @@ DenseLoss = Literal["ent", "rpl"]
 
 @final
 class DenseLearning(CallAdapter):
-    """A network that takes one gradient step per batch on its answers for pixels or boxes.
+    """A network that takes one gradient step per batch on its predictions for pixels or boxes.
 
-    The loss is the mean over all rows of logits of the batch that count: those that are finite, and
-    for ``"rpl"`` those whose answer is sure enough. A step costs a backward pass beside the forward
-    pass that answers, and holds the activations of one call of the network: of a whole batch of
-    images of one size, or of one window or image at a time where they are shown one by one. The
-    logits are taken at the network's own resolution, before they are resized to the image.
+    The loss is the mean over the batch's rows of logits that are finite and, for ``"rpl"``,
+    confident. A step costs one backward pass, and memory for the activations of one call of the
+    network: a batch of images of one size, or one window or image. The logits are taken at the
+    network's own resolution, before they are resized to the image.
 
-    All else is as for ``SelfLearning``: batch norm follows each call's statistics as ``prior`` says,
-    with the gradient through them; a step that is not finite is left out, with an event.
+    Everything else is as for ``SelfLearning``: batch norm uses each call's statistics as ``prior``
+    says, with the gradient through them; a step that is not finite is skipped, with an event.
 
-    Differs from ``SelfLearning`` and its paper: neighboring rows are not independent, so a batch holds
-    less evidence than it has rows. The learning rate therefore follows the images, not the rows.
+    Differs from ``SelfLearning`` and its paper: neighboring rows are not independent, so the
+    learning rate is in proportion to the images, not the rows.
 
     Args:
         model: a plain ``torch.nn.Module``.
-        tap: where its logits are; None takes the pixels of a network for segmentation.
+        logits: where its logits are; None takes the pixels of a segmentation network.
         loss: ``"ent"``, the entropy, or ``"rpl"``, robust pseudo-labels.
-        lr: ``"auto"`` is the paper's 1e-3 at a batch of 128, in proportion to the images; or a number.
+        lr: ``"auto"`` is the paper's 1e-3 at a batch of 128, in proportion to the images; or a
+            number.
         momentum: of the SGD, from 0 to below 1.
         q: of ``"rpl"``, from 0 to 1.
-        threshold: of ``"rpl"``: rows whose largest probability is below this do not count.
-        rows: at most so many rows of each image enter the loss, drawn by a key; 0 takes all. Fewer make
+        threshold: of ``"rpl"``: rows whose largest probability is below this are excluded.
+        rows: maximum number of rows per image in the loss, drawn at random; 0 takes all. Fewer make
             the loss cheaper, not the passes.
         parameters: as for ``SelfLearning``.
         layers: as for ``SelfLearning``.
         prior: as for ``BatchNorm``.
-        seed: decides which rows are drawn.
+        seed: random seed of the drawn rows.
 
     Raises:
         InputError: an option is out of its range.
@@ -75,14 +75,14 @@ class DenseLearning(CallAdapter):
         self,
         model: torch.nn.Module,
         *,
-        tap: Tap | None = None,
+        logits: DenseLogits | None = None,
         loss: DenseLoss = "ent",
         lr: float | Literal["auto"] = "auto",
         momentum: float = 0.0,
         q: float = 0.8,
         threshold: float = 0.0,
         rows: int = 0,
-        parameters: Chosen = "affine",
+        parameters: ParameterChoice = "affine",
         layers: LayerChoice = "all",
         prior: Prior = "auto",
         seed: int = 0,
@@ -90,11 +90,11 @@ class DenseLearning(CallAdapter):
         if loss not in ("ent", "rpl"):
             raise UnknownNameError.of("loss", str(loss), ["ent", "rpl"])
         self.loss: DenseLoss = loss
-        self.q = check_range("q", q, 0, 1)
-        self.threshold = check_range("threshold", threshold, 0, 1)
+        self.q = check_number("q", q, 0, 1)
+        self.threshold = check_number("threshold", threshold, 0, 1)
         self.rows = rows if rows == 0 and rows is not False else check_count("rows", rows)
-        self.seed = int(check_number("seed", seed, 0))
-        self.tap = tap or tap_pixels()
+        self.seed = check_count("seed", seed, minimum=0)
+        self.logits = logits or find_pixel_logits()
         self._begin(
             LearningNetwork(
                 model,
@@ -108,13 +108,15 @@ class DenseLearning(CallAdapter):
         )
 
     def __repr__(self) -> str:
-        return f"DenseLearning({self.loss!r} per {self.tap.of}, {self._learner.size} parameters)"
+        return (
+            f"DenseLearning({self.loss!r} per {self.logits.unit}, {self._learner.size} parameters)"
+        )
 
     def _own_settings(self) -> Settings:
         return {
             "adapter": "dense",
             "loss": self.loss,
-            "of": self.tap.of,
+            "of": self.logits.unit,
             "q": self.q if self.loss == "rpl" else None,
             "threshold": self.threshold if self.loss == "rpl" else None,
             "rows": self.rows or "all",
@@ -125,7 +127,7 @@ class DenseLearning(CallAdapter):
         return _RowLoss(self, self._network.module, self._batches)
 
     def measure_rows(self, rows: torch.Tensor) -> tuple[torch.Tensor, float] | None:
-        """Return the sum of the losses of ``(M, K)`` logits, and how many of them count."""
+        """Return the sum of the losses of ``(M, K)`` logits, and the number of rows in it."""
         rows = rows[torch.isfinite(rows.detach().float().logsumexp(-1))]
         if self.loss == "rpl" and self.threshold > 0:
             rows = rows[is_confident(rows, self.threshold)]
@@ -137,12 +139,12 @@ class DenseLearning(CallAdapter):
 
 
 class _RowLoss:
-    """The loss over what a tap gives in each call of a network."""
+    """The loss over the rows of logits in each call of a network."""
 
     def __init__(self, method: DenseLearning, network: torch.nn.Module, batch: int) -> None:
         self._method, self._batch, self._call = method, batch, 0
         self._found: list[Rows] = []
-        layer = method.tap.layer
+        layer = method.logits.layer
         self._handle = (
             network.get_submodule(layer).register_forward_hook(self._keep) if layer else None
         )
@@ -152,7 +154,7 @@ class _RowLoss:
         self._found = []
 
     def measure(self, outputs: Any, images: int) -> tuple[torch.Tensor, float] | None:
-        found = self._found if self._handle is not None else [self._method.tap.read(outputs)]
+        found = self._found if self._handle is not None else [self._method.logits.read(outputs)]
         rows = [self._draw(one, place) for place, one in enumerate(itertools.chain(*found))]
         return self._method.measure_rows(torch.cat(rows)) if rows else None
 
@@ -161,10 +163,10 @@ class _RowLoss:
             self._handle.remove()
 
     def _keep(self, _: object, __: object, outputs: Any) -> None:
-        self._found.append(self._method.tap.read(outputs))
+        self._found.append(self._method.logits.read(outputs))
 
     def _draw(self, rows: torch.Tensor, place: int) -> torch.Tensor:
-        """Return at most as many rows of an image as are wanted."""
+        """Return at most ``rows`` rows of an image."""
         wanted = self._method.rows
         if not wanted or len(rows) <= wanted:
             return rows

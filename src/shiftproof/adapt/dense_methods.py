@@ -1,4 +1,4 @@
-"""The methods for detectors and segmenters by name, and the text that the command line takes for them."""
+"""Adaptation methods for detectors and segmenters by name, and their spec strings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ru
 
 from shiftproof.adapt.any_size import POINTS, DenseModel
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.table import ADAPTERS
+from shiftproof.adapt.table import ADAPTERS, read_number_or_auto
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.structure import is_torch_module
 from shiftproof.specs import read_number, read_options, split_name
@@ -29,27 +29,27 @@ ModelKind = Literal["detector", "segmenter"]
 
 @runtime_checkable
 class BatchMethod(Protocol):
-    """An adapter of a network that other code takes batches through."""
+    """An adapter of a network that other code runs."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it."""
+        """The settings that reproduce it, for JSON."""
 
     @property
     def events(self) -> Sequence[Event]:
-        """What a reader of the results must know."""
+        """Events that affect the interpretation of results."""
 
     def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
-        """Adapt while ``run`` takes a batch of images through the network that it is handed."""
+        """Adapt while ``run`` runs the given network on a batch of images."""
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Learn nothing."""
+        """Context without learning."""
 
     def end_epoch(self) -> None:
-        """One pass is through."""
+        """End a pass over the target set."""
 
     def reset(self) -> None:
-        """Forget."""
+        """Restore the initial state."""
 
     def merge(self) -> torch.nn.Module:
         """Return a plain model."""
@@ -58,7 +58,7 @@ class BatchMethod(Protocol):
         """Return what was learned."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what was learned."""
+        """Restore a learned state."""
 
 
 Method: TypeAlias = "BatchMethod | Guard"
@@ -68,18 +68,14 @@ Method: TypeAlias = "BatchMethod | Guard"
 class MethodEntry:
     """One row of ``METHODS``.
 
-    ``make`` is called with the wrapped model, its network and the options as keywords, each read from
-    its text; ``kinds`` are the kinds of models that it adapts.
+    ``make`` is called with the wrapped model, its network and the options as keywords, each read
+    from its text; ``kinds`` are the kinds of models that it adapts.
     """
 
     make: Callable[..., BatchMethod]
     description: str
     options: Mapping[str, Callable[[str], object]]
     kinds: tuple[ModelKind, ...] = ("detector", "segmenter")
-
-
-def _read_number_or_auto(text: str) -> float | str:
-    return "auto" if text == "auto" else read_number(text)
 
 
 def _make_batch_norm(
@@ -93,12 +89,12 @@ def _make_batch_norm(
 def _make_learning(loss: str) -> Callable[..., BatchMethod]:
     def make(model: DenseModel[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
         from shiftproof.adapt.dense_learning import DenseLearning
-        from shiftproof.adapt.taps import tap_boxes, tap_pixels
+        from shiftproof.adapt.dense_logits import find_box_logits, find_pixel_logits
         from shiftproof.models.segmenters.segmenter import Segmenter
 
-        tap = tap_pixels() if isinstance(model, Segmenter) else tap_boxes(network)
+        logits = find_pixel_logits() if isinstance(model, Segmenter) else find_box_logits(network)
         made: Any = DenseLearning
-        learning: BatchMethod = made(network, tap=tap, loss=loss, **options)
+        learning: BatchMethod = made(network, logits=logits, loss=loss, **options)
         return learning
 
     return make
@@ -107,7 +103,7 @@ def _make_learning(loss: str) -> Callable[..., BatchMethod]:
 def _make_actmad(model: DenseModel[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
     from shiftproof.adapt.actmad import ActMAD
 
-    return ActMAD(network, through=model.through, **options)
+    return ActMAD(network, predict_with=model.predict_with, **options)
 
 
 def _make_teacher(model: DenseModel[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
@@ -117,7 +113,7 @@ def _make_teacher(model: DenseModel[Any], network: torch.nn.Module, **options: A
 
 
 _LEARNING: Mapping[str, Callable[[str], object]] = {
-    "lr": _read_number_or_auto, "momentum": float, "q": float, "threshold": float, "rows": int,
+    "lr": read_number_or_auto, "momentum": float, "q": float, "threshold": float, "rows": int,
     "parameters": str, "layers": str, "prior": ADAPTERS["batchnorm"].options["prior"], "seed": int,
 }  # fmt: skip
 
@@ -147,7 +143,7 @@ METHODS: dict[str, MethodEntry] = {
             "threshold": read_number,
             "keep": read_number,
             "strength": read_number,
-            "lr": _read_number_or_auto,
+            "lr": read_number_or_auto,
             "momentum": float,
             "parameters": str,
             "seed": int,
@@ -161,14 +157,14 @@ METHODS: dict[str, MethodEntry] = {
 def choose_method(
     adapter: Method | str, model: Any, expected: type[DenseModel[Any]], kind: ModelKind, *, why: str
 ) -> Method:
-    """Return the method that adapts a model: the given one, or the one that a text names.
+    """Return the method that adapts a model: the given one, or the one that a spec names.
 
     Args:
-        adapter: the method, or a text as for :func:`make_method`.
+        adapter: the method, or a spec as for :func:`make_method`.
         model: what is adapted.
         expected: the class of such models.
-        kind: what it is called.
-        why: why others cannot be adapted, for the error.
+        kind: their name in errors.
+        why: why other models cannot be adapted, for the error.
 
     Raises:
         UnknownNameError, InputError: as for :func:`make_method` and :func:`check_method`.
@@ -188,11 +184,11 @@ def choose_method(
 def make_method(
     spec: str, model: DenseModel[Any], network: torch.nn.Module, kind: ModelKind
 ) -> Method:
-    """Make the method that a text names.
+    """Make the method that a spec names.
 
     Args:
-        spec: ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE`` with a name of ``METHODS``; ``guard+`` may
-            stand before it: ``"guard:window=64+ent"``.
+        spec: ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE`` with a name of ``METHODS``; ``guard+``
+            may stand before it: ``"guard:window=64+ent"``.
         model: what is adapted.
         network: its network.
         kind: what it is.
@@ -214,7 +210,7 @@ def make_method(
 
 
 def check_method_spec(spec: str, kind: ModelKind) -> None:
-    """Refuse a text that names no method of such models, before there is a model.
+    """Check that a spec names a method for such models, without a model.
 
     Raises:
         UnknownNameError, InputError: as for :func:`make_method`.
@@ -225,7 +221,7 @@ def check_method_spec(spec: str, kind: ModelKind) -> None:
 def _read_spec(
     spec: str, kind: ModelKind
 ) -> tuple[tuple[MethodEntry, dict[str, Any]], dict[str, Any] | None]:
-    """Return the method that a text names with its options, and those of the guard before it."""
+    """Return the method that a spec names with its options, and those of the guard before it."""
     before, plus, last = spec.strip().rpartition("+")
     if plus and last[:1].isdigit():
         # The plus of a number: lr=1e+3.
@@ -256,10 +252,10 @@ def _read(text: str, spec: str, kind: ModelKind) -> tuple[MethodEntry, dict[str,
 
 
 def check_method(method: object, what: str) -> BatchMethod | Guard:
-    """Return a method that was handed in.
+    """Return a given method.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a method.
     """
     from shiftproof.adapt.guard import Guard
 

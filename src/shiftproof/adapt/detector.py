@@ -21,31 +21,34 @@ if TYPE_CHECKING:
 class AdaptedDetector(AdaptedModel[Detector, Detections]):
     """A detector whose network adapts to the images it sees, without labels.
 
-    It is a detector, and wraps one, which it never changes. Each call of the network is one batch, so
-    ``batch_size`` is the n of the papers. The methods (:data:`shiftproof.adapt.dense_methods.METHODS`):
+    It is itself a detector, and never changes the wrapped one. Each call of the network is one
+    batch, so ``batch_size`` is the n of the papers. The methods
+    (:data:`shiftproof.adapt.dense_methods.METHODS`):
 
-    - ``batchnorm``: batch norm normalizes by the images (Schneider et al. 2020); what ``BatchNorm`` says
-      of batches, priors and layers holds. Layers that are called with boxes and not with images count
-      each call as the whole batch.
-    - ``actmad``: the statistics of the features are kept at those of clean images (:class:`ActMAD`).
-    - ``ent``, ``rpl``: entropy or robust pseudo-labels of the class logits of proposals, default boxes
-      or queries, where a detector's classes exclude each other (:class:`DenseLearning`); elsewhere it is
-      refused.
-    - ``teacher``: the sure boxes of a slow teacher (:class:`MeanTeacher`), where the network gives its
-      training loss.
+    - ``batchnorm``: batch norm normalizes by the images (Schneider et al. 2020), with the batches,
+      priors and layers of ``BatchNorm``. Layers that run on boxes, not images, take each call as a
+      whole batch.
+    - ``actmad``: matches the statistics of the features with those of clean images
+      (:class:`ActMAD`).
+    - ``ent``, ``rpl``: entropy or robust pseudo-labels of the class logits of proposals, default
+      boxes or queries, for detectors with mutually exclusive classes (:class:`DenseLearning`); an
+      error for others.
+    - ``teacher``: learns from the confident boxes of a slow teacher (:class:`MeanTeacher`), if the
+      network returns its training loss.
 
-    Before each, ``guard+``: the detector as it was answers while the adapted one looks worse. What is
-    compared are the class and score of the surest box over each of 4 by 4 points of an image, and
-    "nothing" where there is none.
+    With ``guard+`` before any of these, the original detector predicts while the adapted one seems
+    worse. The class and score of the most confident box over each of 4 by 4 points of an image are
+    compared, or "nothing" without a box.
 
     Args:
         detector: a detector on torch.
-        adapter: a spec as the command line takes it, ``"batchnorm:prior=16"``, ``"guard+actmad"``; or an
-            adapter of ``detector.module`` with ``run_batch``: ``BatchNorm``, ``ActMAD``.
+        adapter: a spec as the command line takes it, ``"batchnorm:prior=16"``, ``"guard+actmad"``;
+            or an adapter of ``detector.module`` with ``run_batch``: ``BatchNorm``, ``ActMAD``.
 
     Raises:
-        InputError: an adapter that learns from one answer per image, or of another network.
-        ModelError: the graph is fixed, as in an ONNX file, or the network cannot be adapted that way.
+        InputError: an adapter that learns from one prediction per image, or of another network.
+        ModelError: the graph is fixed, as in an ONNX file, or the network cannot be adapted that
+            way.
 
     >>> import torch
     >>> class Middle(torch.nn.Module):
@@ -75,15 +78,17 @@ class AdaptedDetector(AdaptedModel[Detector, Detections]):
         return self._model
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
-        """Adapt to each batch of images and return what is found; as ``Detector.predict``."""
+        """Adapt to each batch of images and return the detections; as ``Detector.predict``."""
         return self._predict(images, batch_size)
 
     def merge(self) -> Detector:
-        """Return a plain detector with what was learned, and the statistics of the last prediction."""
+        """Return a plain detector with the learned state and the statistics of the last
+        prediction.
+        """
         return self._model.with_network(self._method.merge())
 
     def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[Detections], Probabilities]:
-        found = self._model.through(network, batch)
+        found = self._model.predict_with(network, batch)
         rows = [
             look_at_points(one, image.shape[:2], len(self.classes))
             for one, image in zip(found, batch, strict=True)
@@ -92,16 +97,16 @@ class AdaptedDetector(AdaptedModel[Detector, Detections]):
 
 
 def look_at_points(found: Detections, size: Sequence[int], classes: int) -> Probabilities:
-    """Return what is found at ``POINTS`` by ``POINTS`` points, spread evenly over an image.
+    """Return class scores at ``POINTS`` by ``POINTS`` points, spread evenly over an image.
 
     Args:
-        found: in the image.
+        found: the detections in the image.
         size: its height and width.
-        classes: how many there are.
+        classes: number of classes.
 
     Returns:
-        ``(POINTS^2, classes + 1)``: of the surest box over a point its score in the column of its
-        class, and what is missing to 1 in the last column, which stands for nothing.
+        ``(POINTS^2, classes + 1)``: the score of the most confident box over a point in the column
+            of its class, and 1 minus the score in the last column, for no object.
     """
     at = (np.arange(POINTS) + 0.5) / POINTS
     y, x = (part.ravel() for part in np.meshgrid(at * size[0], at * size[1], indexing="ij"))

@@ -1,4 +1,6 @@
-"""DeYO: entropy of answers that depend on the shape of things (Lee et al. 2024, arXiv 2403.07366)."""
+"""DeYO: entropy minimization of answers that depend on object shape (Lee et al. 2024, arXiv
+2403.07366).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,11 @@ from typing import Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_count, check_range
 from shiftproof.adapt.filters import entropy_margin, weigh_entropies
-from shiftproof.adapt.learning import LearningAdapter, Pass
+from shiftproof.adapt.learning import AffineAdapter, Pass
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.shares import Prior
 from shiftproof.errors import ModelError
 from shiftproof.models.classifiers.classifier import Classifier
@@ -20,13 +22,13 @@ from shiftproof.types import Settings
 
 
 def shuffle_patches(images: torch.Tensor, orders: torch.Tensor, per_side: int) -> torch.Tensor:
-    """Return images whose patches have changed places.
+    """Return images with shuffled patches.
 
     Args:
-        images: ``(N, C, H, W)``. Sides that are no multiple of ``per_side`` are made smaller for it
-            and brought back to their size.
-        orders: ``(N, per_side^2)`` int64: which patch, row by row, comes to each place.
-        per_side: patches along a side.
+        images: ``(N, C, H, W)``. If a side is not a multiple of ``per_side``, the image is shrunk
+            to the next one and resized back.
+        orders: ``(N, per_side^2)`` int64: the index of the patch at each position, row by row.
+        per_side: number of patches along a side.
     """
     count, channels, height, width = images.shape
     size = max(height // per_side, 1) * per_side, max(width // per_side, 1) * per_side
@@ -47,7 +49,7 @@ def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def measure_drops(logits: torch.Tensor, shuffled: torch.Tensor) -> torch.Tensor:
-    """Return ``(N,)``: by how much the probability of the answer drops when patches are shuffled.
+    """Return the drop ``(N,)`` in the probability of the predicted class when patches are shuffled.
 
     The pseudo-label probability difference, PLPD (Lee et al. 2024, eq. 5), from -1 to 1.
     """
@@ -57,33 +59,35 @@ def measure_drops(logits: torch.Tensor, shuffled: torch.Tensor) -> torch.Tensor:
 
 
 @final
-class DeYO(LearningAdapter):
-    """A classifier that minimizes the entropy of answers which need the shape of the object.
+class DeYO(AffineAdapter):
+    """A classifier that minimizes the entropy of answers that depend on the object's shape.
 
-    The images count whose entropy is below ``margin`` log K and whose answer loses more than ``drop``
-    in probability when the image's patches are shuffled: what color and texture alone decide is
-    left out. Each entropy weighs ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et al.
-    2024, arXiv 2403.07366, eq. 6 to 8). The order of the patches follows from the number of the batch in
-    the stream. Two forward passes and a backward pass. The published code leaves out the last layers
-    of each architecture by name; here ``layers="first-75%"`` does so of any.
+    Images are used if their entropy is below ``margin`` log K and the probability of their
+    predicted class drops by more than ``drop`` when the image's patches are shuffled, so that
+    answers based on color and texture alone are excluded. Each entropy is weighted by
+    ``exp(E0 - H) + exp(drop)``, with E0 = 0.4 log K (Lee et al. 2024, arXiv 2403.07366, eq. 6 to
+    8). The order of the patches depends only on the number of the batch in the stream. Takes two
+    forward passes and a backward pass. The published code excludes the last layers of each
+    architecture by name; here ``layers="first-75%"`` does so for any.
 
-    Differs from the published code: all images are shuffled and run together, not those alone
-    that are reliable, so that the statistics of the batch do not depend on the choice; and the
-    statistics follow a measured prior, ``prior=0`` is the paper's.
+    Differs from the published code: all images are shuffled and run together, not only the reliable
+    ones, so that the batch statistics do not depend on the selection; and the prior of the
+    statistics is measured, ``prior=0`` is the paper's.
 
     Args:
-        model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits of images.
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that returns logits of
+            images.
         margin: share of log K, from 0 to 1.
-        drop: from 0 to 1.
-        patches: along a side of the image, 2 or more.
-        lr: ``"auto"`` is 0.00025 at a batch of 64, in proportion to the batch.
-        momentum: of the SGD, from 0 to below 1.
-        layers: which norm layers learn.
+        drop: minimum drop in probability, from 0 to 1.
+        patches: patches along a side of the image, 1 or more.
+        lr: ``"auto"`` is 0.00025 at a batch size of 64, in proportion to the batch size.
+        momentum: momentum of SGD, from 0 to below 1.
+        layers: the norm layers that are adapted.
         prior: as in ``BatchNorm``.
 
     Raises:
         InputError: an option is out of its range.
-        ModelError: as for ``SelfLearning``; or the inputs are no images ``(N, C, H, W)``.
+        ModelError: as for ``SelfLearning``; or the inputs are not images ``(N, C, H, W)``.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(48), torch.nn.Linear(48, 3))
@@ -103,8 +107,8 @@ class DeYO(LearningAdapter):
         layers: LayerChoice = "first-75%",
         prior: Prior = "auto",
     ) -> None:
-        self.margin = check_range("margin", margin, 0, 1)
-        self.drop = check_range("drop", drop, 0, 1)
+        self.margin = check_number("margin", margin, 0, 1)
+        self.drop = check_number("drop", drop, 0, 1)
         self.patches = check_count("patches", patches)
         self._begin(model, lr=lr, momentum=momentum, layers=layers, prior=prior)
 
@@ -119,7 +123,7 @@ class DeYO(LearningAdapter):
             "patches": self.patches,
         }
 
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         return {"batches": ()}
 
     def _learn(self, inputs: torch.Tensor) -> Pass:
@@ -127,7 +131,7 @@ class DeYO(LearningAdapter):
         shuffled = self._learner.forward.answer(self._shuffle(inputs, number))
 
         def measure(outputs: torch.Tensor) -> torch.Tensor | None:
-            logits = self._network.of_classes(outputs)
+            logits = self._network.select_classes(outputs)
             entropies, drops = entropy(logits), measure_drops(logits, shuffled)
             kept = entropies.detach() < entropy_margin(self.margin, logits.shape[1])
             kept = kept & (drops > self.drop)
@@ -137,11 +141,11 @@ class DeYO(LearningAdapter):
             weights = weigh_entropies(chosen, entropy_margin(RELIABLE, logits.shape[1]))
             return (chosen * (weights + drops[kept].exp())).mean()
 
-        taken = self._learner.differentiate(inputs, measure)
-        if taken.gradients is not None and taken.is_sound:
-            self._learner.step(taken.gradients, len(inputs))
+        result = self._learner.differentiate(inputs, measure)
+        if result.gradients is not None and result.is_finite:
+            self._learner.step(result.gradients, len(inputs))
             self._memory = {"batches": torch.tensor(float(number + 1))}
-        return taken
+        return result
 
     def _shuffle(self, inputs: torch.Tensor, number: int) -> torch.Tensor:
         if inputs.ndim != 4:
@@ -154,4 +158,4 @@ class DeYO(LearningAdapter):
 
 
 RELIABLE = 0.4
-"""Share of log K that is E0 in the weights, as in EATA."""
+"""E0 in the weights as a share of log K, as in EATA."""

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Literal, final
 import numpy as np
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.filters import (
     entropy_margin,
     similarity_to,
     update_mean,
     weigh_entropies,
 )
-from shiftproof.adapt.learning import LearningAdapter, Pass
+from shiftproof.adapt.learning import AffineAdapter, Pass
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_number
 from shiftproof.adapt.shares import Prior
 from shiftproof.errors import InputError
 from shiftproof.io import fingerprint
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
 
 CLASSES = ((10, 0.4), (1000, 0.05))
-"""Numbers of classes, and the published similarity up to which an answer is new: of CIFAR-10 and
-ImageNet."""
+"""Numbers of classes, and the published maximum similarity of a new prediction: CIFAR-10 and
+ImageNet.
+"""
 
 
 def default_similarity(classes: int) -> float:
-    """Return the largest similarity of a new answer: the published two, between them a power of K.
+    """Return the maximum similarity of a new prediction: a power of K through the published two.
 
-    The mean over many classes is flatter, and every answer further from it.
+    The mean over many classes is flatter, and every prediction further from it.
     """
     (few, of_few), (many, of_many) = CLASSES
     power = math.log(of_many / of_few) / math.log(many / few)
@@ -44,19 +45,19 @@ def default_similarity(classes: int) -> float:
 
 
 @final
-class EATA(LearningAdapter):
+class EATA(AffineAdapter):
     """A classifier that minimizes the entropy of reliable and non-redundant predictions.
 
-    Of each batch the images count whose entropy is below ``margin`` log K, and whose distribution has
-    a cosine below ``similarity`` with the moving average of those learned from before (Niu et al. 2022,
-    arXiv 2204.02610, eq. 3 to 6). Their mean entropy, each weighted by ``exp(E0 - H)``, is
-    minimized by one step.
+    It learns from the images of a batch whose entropy is below ``margin`` log K, and whose
+    distribution has a cosine below ``similarity`` with the moving average of earlier ones (Niu et
+    al. 2022, arXiv 2204.02610, eq. 3 to 6): one step minimizes their mean entropy, weighted by
+    ``exp(E0 - H)``.
 
-    With ``source``, batches of images like those of the training set, each parameter is held near
-    its first value by ``fisher`` times the sum of ``F (p - p_0)^2`` (eq. 8), where the importance F is
-    the mean over the batches of the squared gradient of the cross-entropy to the model's own answers
-    (eq. 9). **Without them it is ETA**, as the paper calls it, and may forget the source on long
-    streams; ``settings`` says which it is. On the command line it is ETA.
+    With ``source``, batches of images like those of the training set, the loss has a Fisher
+    regularizer: ``fisher`` times the sum of ``F (p - p_0)^2`` (eq. 8), where the importance F is
+    the mean over the batches of the squared gradient of the cross-entropy to the model's own
+    predictions (eq. 9). **Without them it is ETA**, as the paper calls it, and may forget the
+    source on long streams; ``settings`` says which it is. On the command line it is ETA.
 
     Differs from the paper: the statistics follow a measured prior; ``prior=0`` is the paper's.
     Between 10 and 1,000 classes ``similarity`` lies between the published two.
@@ -95,10 +96,10 @@ class EATA(LearningAdapter):
         layers: LayerChoice = "all",
         prior: Prior = "auto",
     ) -> None:
-        self.fisher = check_range("fisher", fisher, 0, math.inf, below=True)
-        self.margin = check_range("margin", margin, 0, 1)
+        self.fisher = check_number("fisher", fisher, 0, math.inf, below=True)
+        self.margin = check_number("margin", margin, 0, 1)
         self.similarity: float | Literal["auto"] = (
-            "auto" if similarity == "auto" else check_range("similarity", similarity, 0, 1)
+            "auto" if similarity == "auto" else check_number("similarity", similarity, 0, 1)
         )
         self._begin(model, lr=lr, momentum=momentum, layers=layers, prior=prior)
         self._source: list[bytes] = []
@@ -112,13 +113,13 @@ class EATA(LearningAdapter):
             "adapter": "eata",
             "method": "EATA" if self._importance else "ETA",
             "fisher": self.fisher if self._importance else None,
-            # Of what it is measured from: its own last bits depend on machine and threads.
+            # Of the images: the last bits of the importance depend on machine and threads.
             "importance": fingerprint(self._source) if self._importance else None,
             "margin": self.margin,
             "similarity": self.similarity,
         }
 
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         return {"mean": (self._classes,)}
 
     def _measure_importance(self, source: Sequence[Images | torch.Tensor]) -> State:
@@ -134,17 +135,17 @@ class EATA(LearningAdapter):
         found: dict[str, torch.Tensor] = {}
 
         def measure(outputs: torch.Tensor) -> torch.Tensor:
-            logits = self._network.of_classes(outputs)
+            logits = self._network.select_classes(outputs)
             return torch.nn.functional.cross_entropy(logits.float(), logits.detach().argmax(1))
 
         def step(inputs: torch.Tensor) -> torch.Tensor:
-            taken = self._learner.differentiate(inputs, measure)
-            if taken.gradients is None or not taken.is_sound:
+            result = self._learner.differentiate(inputs, measure)
+            if result.gradients is None or not result.is_finite:
                 raise InputError("source: a batch gives answers that are not finite.")
             self._source.append(_fingerprint(inputs))
-            named = zip(self._learner.parameters, taken.gradients, strict=True)
+            named = zip(self._learner.parameters, result.gradients, strict=True)
             found.update({name: g for name, g in named if g is not None})
-            return taken.logits
+            return result.logits
 
         if isinstance(batch, np.ndarray):
             self._network.predict(batch, step)
@@ -157,7 +158,7 @@ class EATA(LearningAdapter):
         rows: list[torch.Tensor] = []
 
         def measure(outputs: torch.Tensor) -> torch.Tensor | None:
-            logits = self._network.of_classes(outputs)
+            logits = self._network.select_classes(outputs)
             entropies, probabilities = entropy(logits), torch.softmax(logits.detach().float(), 1)
             margin = entropy_margin(self.margin, logits.shape[1])
             kept = entropies.detach() < margin
@@ -169,16 +170,16 @@ class EATA(LearningAdapter):
             if not bool(kept.any()):
                 return None
             chosen = entropies[kept]
-            return (chosen * weigh_entropies(chosen, margin)).mean() + self._pull()
+            return (chosen * weigh_entropies(chosen, margin)).mean() + self._fisher_penalty()
 
-        taken = self._learner.differentiate(inputs, measure)
-        if taken.gradients is not None and taken.is_sound:
-            self._learner.step(taken.gradients, len(inputs))
+        result = self._learner.differentiate(inputs, measure)
+        if result.gradients is not None and result.is_finite:
+            self._learner.step(result.gradients, len(inputs))
             if len(rows[0]):
                 self._memory = {"mean": update_mean(mean, rows[0])}
-        return taken
+        return result
 
-    def _pull(self) -> torch.Tensor | float:
+    def _fisher_penalty(self) -> torch.Tensor | float:
         """Return the Fisher regularizer, 0 without source images."""
         parts = [
             (

@@ -1,4 +1,4 @@
-"""Events of an adapter, counted beyond the first of a kind so that endless streams need no endless list."""
+"""Events of an adapter, of which only a limited number is stored per kind."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MOST_EVENTS = 20
-"""How many events of a kind are kept one by one; the further ones are counted."""
+MAX_EVENTS = 20
+"""Number of stored events of a kind; further ones are only counted."""
 
 
 FEW_CLASSES = "few classes"
-"""The kind of the event that a batch, or a memory, holds few classes: nothing was learned from it."""
+"""The kind of event for a batch or memory of few classes, from which nothing was learned."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a reader of the results must know: a skipped update, a roll-back, a reset.
+    """An event that affects the interpretation of results: a skipped update, a roll-back, a reset.
 
-    ``kind`` names it (``"skipped"``, ``"rolled back"``, ``"reset"``, ``"fell back"``,
-    ``"few classes"``), ``batch`` the number of the batch since the last ``reset()``, from 0, and
-    ``reason`` a sentence. ``count`` is how many it stands for: after the first ``MOST_EVENTS`` of a
-    kind one event stands for all further ones, with the batch and the reason of the last.
+    ``kind`` is its name (``"skipped"``, ``"rolled back"``, ``"reset"``, ``"fell back"``, ``"few
+    classes"``), ``batch`` the index of the batch since the last ``reset()``, and ``reason`` a
+    sentence. ``count`` is the number of events it represents: after the first ``MAX_EVENTS`` of a
+    kind one event represents all further ones, with the batch and the reason of the last.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Event:
 
 
 class EventLog:
-    """The events since a reset: the first of each kind, and one for all further ones of it."""
+    """The events since a reset: the first ones of each kind, and one for all further ones of it."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._first: list[Event] = []
@@ -47,7 +47,7 @@ class EventLog:
     def extend(self, events: Iterable[Event]) -> None:
         """Add events in their order."""
         for event in events:
-            if event.count == 1 and self._kept[event.kind] < MOST_EVENTS:
+            if event.count == 1 and self._kept[event.kind] < MAX_EVENTS:
                 self._first.append(event)
                 self._kept[event.kind] += 1
                 continue
@@ -57,19 +57,21 @@ class EventLog:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """Those kept one by one in their order, then one of each kind that has further ones."""
+        """The stored events in order, then one for all further events of each kind."""
         return (*self._first, *self._further.values())
 
 
-def new_events(before: Sequence[Event], now: Sequence[Event]) -> list[Event]:
-    """Return what ``now`` tells beyond ``before``, events of the same adapter at an earlier time."""
-    told: collections.Counter[str] = collections.Counter()
+def find_new_events(before: Sequence[Event], now: Sequence[Event]) -> list[Event]:
+    """Return the events in ``now`` that are not in ``before``, of the same adapter at an earlier
+    time.
+    """
+    reported: collections.Counter[str] = collections.Counter()
     for event in before:
-        told[event.kind] += event.count
+        reported[event.kind] += event.count
     found = []
     for event in now:
-        known = min(told[event.kind], event.count)
-        told[event.kind] -= known
+        known = min(reported[event.kind], event.count)
+        reported[event.kind] -= known
         if event.count > known:
             found.append(dataclasses.replace(event, count=event.count - known))
     return found

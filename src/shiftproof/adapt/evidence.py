@@ -14,20 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from shiftproof.adapt.few_classes import explain_by_classes, keep_classes
-from shiftproof.adapt.guard import LEAST_SPREAD
-from shiftproof.adapt.probabilities import Probabilities, entropy_of
+from shiftproof.adapt.guard import MIN_SPREAD
+from shiftproof.adapt.probabilities import Probabilities, compute_entropy
 
 Basis = Literal["confidence", "gain", "source"]
 """Basis of the estimate of an expert's error rate.
 
 ``"confidence"``: its confidence, for experts without a learned loss (the source, and other
-statistics). ``"gain"``: the gain of confidence by its changed predictions, for experts that learn from
-their own predictions and can become overconfident. ``"source"``: the source's confidence in its
-predictions, for experts whose logits are no confidences (LAME, T3A); such an expert can never seem
-better than the source.
+statistics). ``"gain"``: the gain of confidence by its changed predictions, for experts that learn
+from their own predictions and can become overconfident. ``"source"``: the source's confidence in
+its predictions, for experts whose logits are no confidences (LAME, T3A); such an expert can never
+seem better than the source.
 """
 
-CROWDING = 1.2
+COLLAPSE_FACTOR = 1.2
 """Factor by which a lack of spread in the predictions increases an estimated error."""
 
 GAIN_PER_CHANGE = 0.5
@@ -36,11 +36,15 @@ GAIN_PER_CHANGE = 0.5
 It is larger than the guard's, since the choice is between several adapters.
 """
 
-ENOUGH = 4
-"""Images of a batch from which on it is asked why the source's answers crowd; the fewest measured."""
+MIN_IMAGES = 4
+"""Minimum batch size for finding the reason why the source's predictions collapse; the smallest
+measured.
+"""
 
-WORTH_ASKING = 0.01
-"""By how much crowding must raise the source's estimate for its reason to be asked for, by one more pass."""
+MIN_DIFFERENCE = 0.01
+"""Minimum effect of a collapse on the source's estimate for finding its reason, by one more
+pass.
+"""
 
 MEMORY = 128.0
 """Images over which the weight of earlier predictions decays to 1 / e."""
@@ -63,23 +67,23 @@ class MeanAnswers(NamedTuple):
 
     def spread(self) -> NDArray[np.float64]:
         """Return ``(E,)`` the entropy of each expert's mean probabilities, in nats."""
-        return entropy_of(self.sums / self.images)
+        return compute_entropy(self.sums / self.images)
 
 
 class Shift(NamedTuple):
-    """What the first layers say of a batch.
+    """The shift of a batch as measured in the first layers.
 
     Attributes:
-        distance: of their statistics from the source's; NaN where it is not known.
-        remove: gives the source's answers ``(N, K)`` where these layers normalize by the batch; None where
-            they cannot.
+        distance: of their statistics from the source's; NaN if unknown.
+        remove: returns the source's probabilities ``(N, K)`` with these layers normalized by the
+            batch; None if they cannot be.
     """
 
     distance: float
     remove: Callable[[], Probabilities | None]
 
-    def of_rows(self, rows: NDArray[np.bool_]) -> Shift:
-        """Return the same of some images; None in place of answers that are not finite."""
+    def select_rows(self, rows: NDArray[np.bool_]) -> Shift:
+        """Return the shift of some images; with None for probabilities that are not finite."""
 
         def remove() -> Probabilities | None:
             answers = self.remove()
@@ -95,49 +99,52 @@ def _remove_nothing() -> None:
 
 
 UNKNOWN = Shift(math.nan, _remove_nothing)
-"""Where nothing is known of the first layers."""
+"""An unknown shift."""
 
 
 def estimate_source(
     source: Probabilities, widest: Probabilities, lack: float, shift: Shift = UNKNOWN
 ) -> float:
-    """Estimate the error rate of a source whose answers may crowd.
+    """Estimate the error rate of a source whose predictions may have collapsed.
 
     ``1 - c`` with its mean confidence c if classes are the reason
     (:func:`~shiftproof.adapt.few_classes.keep_classes`, or where the shift cannot be removed
-    :func:`~shiftproof.adapt.few_classes.explain_by_classes`). Else ``(1 - c) (1 + CROWDING lack)``, and at
-    the least :func:`measure_difference` from the widest answers, unless the batch has fewer images than
-    ``ENOUGH`` or nothing is known of its shift. The reason is asked for where it makes a difference of
-    ``WORTH_ASKING``.
+    :func:`~shiftproof.adapt.few_classes.explain_by_classes`). Else ``(1 - c) (1 + COLLAPSE_FACTOR
+    lack)``, but at least :func:`measure_difference` from the widest predictions, unless the batch
+    has fewer images than ``MIN_IMAGES`` or an unknown shift. The reason is determined only if it
+    makes a difference of ``MIN_DIFFERENCE``.
 
     Args:
         source: ``(N, K)`` finite probabilities.
-        widest: likewise, of the expert whose answers are spread most.
-        lack: of the entropy in the source's mean probabilities, relative to the widest; 0 to 1.
-        shift: what the first layers say.
+        widest: likewise, of the expert with the largest spread.
+        lack: relative lack of entropy in the source's mean probabilities, compared with the widest;
+            0 to 1.
+        shift: of the batch.
     """
-    least = 1 - float(source.max(1).mean())
-    crowded = least * (1 + CROWDING * lack)
-    if len(source) < ENOUGH or not math.isfinite(shift.distance) or source.shape[1] < 2:
-        return crowded
-    most = max(crowded, measure_difference(source, widest))
-    if most - least <= WORTH_ASKING:
-        return most
-    without = shift.remove()
-    trust = float(widest.max(1).mean() / source.max(1).mean())
+    smaller = 1 - float(source.max(1).mean())
+    collapsed = smaller * (1 + COLLAPSE_FACTOR * lack)
+    if len(source) < MIN_IMAGES or not math.isfinite(shift.distance) or source.shape[1] < 2:
+        return collapsed
+    larger = max(collapsed, measure_difference(source, widest))
+    if larger - smaller <= MIN_DIFFERENCE:
+        return larger
+    unshifted = shift.remove()
+    confidence_ratio = float(widest.max(1).mean() / source.max(1).mean())
     answers = torch.from_numpy(source)
-    if without is None:
-        is_few = explain_by_classes(answers, shift.distance, trust)
+    if unshifted is None:
+        is_few = explain_by_classes(answers, shift.distance, confidence_ratio)
     else:
-        is_few = keep_classes(answers, torch.from_numpy(without), shift.distance, trust)
-    return least if is_few else most
+        is_few = keep_classes(
+            answers, torch.from_numpy(unshifted), shift.distance, confidence_ratio
+        )
+    return smaller if is_few else larger
 
 
 def measure_difference(first: Probabilities, second: Probabilities) -> float:
-    """Return half of the sum of the differences between two mean answers.
+    """Return the total variation distance between two mean predictions.
 
-    One of two classifiers errs on this share of the images at the least, if the other is right on the
-    average: where the classes are as frequent as it says.
+    It is a lower bound of the error rate of one classifier if the mean prediction of the other
+    gives the true class frequencies.
 
     Args:
         first: ``(N, K)`` probabilities.
@@ -156,30 +163,30 @@ def estimate_errors(
 
     - ``"confidence"``: ``(1 - c) (1 + CROWDING d)`` with the mean largest probability c and the
       relative lack d of entropy in the mean probabilities, compared with the largest among these
-      experts. A source whose predictions collapse under a shift is overconfident, and one that is shown
-      few classes is not: its own estimate is that of :func:`estimate_source`.
+      experts. A source whose predictions collapse under a shift is overconfident, but not one on a
+      batch of few classes: the source's estimate is that of :func:`estimate_source`.
     - ``"gain"``: the estimate of the reference, minus the gain of confidence beyond
-      ``GAIN_PER_CHANGE`` times the share of changed predictions; 1 if the predictions collapse (below
-      ``LEAST_SPREAD``). The reference is the best expert of the first kind except the source, else
-      the source.
+      ``GAIN_PER_CHANGE`` times the share of changed predictions; 1 if the predictions collapse
+      (below ``MIN_SPREAD``). The reference is the best expert of the first kind except the source,
+      else the source.
     - ``"source"``: 1 minus the mean probability of its predictions under the source.
 
     Args:
         answers: ``(N, K)`` finite probabilities of each expert, N above 0; the source first.
         bases: the basis of each expert; the source's is ``"confidence"``.
         spread: ``(E,)`` from :class:`MeanAnswers`.
-        shift: what the first layers say of the batch.
+        shift: of the batch.
 
     Returns:
         ``(E,)`` from 0 to 1.
     """
-    sure = np.array([float(part.max(1).mean()) for part in answers])
+    confidences = np.array([float(part.max(1).mean()) for part in answers])
     own = [place for place, basis in enumerate(bases) if basis == "confidence"]
     widest = max(float(spread[own].max()), 1e-9)
     found = np.ones(len(answers))
     for place in own:
         lack = 1 - float(spread[place]) / widest
-        found[place] = (1 - sure[place]) * (1 + CROWDING * lack)
+        found[place] = (1 - confidences[place]) * (1 + COLLAPSE_FACTOR * lack)
     widest_place = max(own, key=lambda place: float(spread[place]))
     found[0] = estimate_source(
         answers[0], answers[widest_place], 1 - float(spread[0]) / widest, shift
@@ -187,9 +194,9 @@ def estimate_errors(
     others = own[1:] or own
     reference = min(others, key=lambda place: float(found[place]))
     for place, basis in enumerate(bases):
-        if basis == "gain" and spread[place] >= LEAST_SPREAD * widest:
+        if basis == "gain" and spread[place] >= MIN_SPREAD * widest:
             changed = (answers[place].argmax(1) != answers[reference].argmax(1)).mean()
-            gain = sure[place] - sure[reference]
+            gain = confidences[place] - confidences[reference]
             found[place] = found[reference] - (gain - GAIN_PER_CHANGE * float(changed))
         if basis == "source":
             rows = np.arange(len(answers[0]))

@@ -1,7 +1,7 @@
 """Local means and variances of norm layers' outputs, of clean images and of a batch.
 
-Mirza et al. 2023 (ActMAD, arXiv 2211.12870) compare them; where clean ones are not measured, those of
-batch norm follow from what it keeps.
+Mirza et al. 2023 (ActMAD, arXiv 2211.12870) compare them; without clean images, they follow from
+batch norm's running statistics.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from shiftproof.adapt.norms import is_batch_norm, is_tracked
 from shiftproof.adapt.tensors import widen
 
 Cells: TypeAlias = int | Literal["all"]
-"""Cells to a side of a feature map over which statistics are taken; "all": every location is one."""
+"""Cells per side of a feature map for the statistics; "all": each location is a cell."""
 
 
 class Moments(NamedTuple):
-    """Mean of the values and of their squares in each cell, over images and positions: ``(C, ...)``."""
+    """Mean of the values and of their squares in each cell, over images and positions:
+    ``(C, ...)``.
+    """
 
     first: torch.Tensor
     second: torch.Tensor
@@ -36,11 +38,12 @@ def measure_moments(values: torch.Tensor, shape: tuple[int, ...] | Cells) -> Mom
 
     Args:
         values: ``(N, C, ...)`` floating, N above 0.
-        shape: cells to a side; or of the result, without the channels, to which maps of another size are
-            brought. Cells split a side as evenly as they can, and are never smaller than a location.
+        shape: cells per side; or the result's shape without the channels, for maps of another size.
+            Cells divide a side as evenly as possible, and are never smaller than a location.
 
     Returns:
-        ``(C, *shape)`` each. Sequences ``(N, C, L)`` and volumes have one cell, unless it is ``"all"``.
+        ``(C, *shape)`` each. Sequences ``(N, C, L)`` and volumes have one cell, unless it is
+        ``"all"``.
 
     >>> import torch
     >>> maps = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
@@ -98,11 +101,12 @@ class FeatureHooks:
         def keep(layer: torch.nn.Module, _: object, outputs: Any) -> torch.Tensor | None:
             if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2 or len(outputs) == 0:
                 return None
-            # What runs several times, a head over the levels of a pyramid, is kept run by run.
+            # A layer that runs several times, such as a head on each level of a pyramid, has an
+            # entry for each run.
             run = self.runs.get(name, 0)
-            self.found[f"{name}#{run + 1}" if run else name] = channels_first(layer, outputs)
+            self.found[f"{name}#{run + 1}" if run else name] = to_channels_first(layer, outputs)
             self.runs[name] = run + 1
-            # An activation behind the layer may work in place, on a copy then.
+            # A copy, since an activation after the layer may work in place.
             return outputs.clone()
 
         return keep
@@ -118,8 +122,8 @@ def hook_features(layers: Mapping[str, torch.nn.Module]) -> Iterator[FeatureHook
         hooks.remove()
 
 
-def channels_first(layer: torch.nn.Module, outputs: torch.Tensor) -> torch.Tensor:
-    """Return ``(N, C, ...)`` of what a norm layer gave: layer norm has the channels last."""
+def to_channels_first(layer: torch.nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+    """Return a norm layer's outputs as ``(N, C, ...)``: layer norm has the channels last."""
     kind = type(layer).__name__
     is_last = (
         isinstance(getattr(layer, "normalized_shape", None), tuple) and "2d" not in kind.lower()
@@ -133,8 +137,8 @@ def expect_moments(layers: Mapping[str, torch.nn.Module]) -> dict[str, Moments]:
     """Return the moments of batch norm's outputs on its training images, from its running
     statistics.
 
-    For scale g and shift b the mean is b and the variance ``g^2 v / (v + eps)``, over all positions.
-    Layers of a class that does more than normalize (an activation, say) are left out.
+    For scale g and shift b the mean is b and the variance ``g^2 v / (v + eps)``, over all
+    positions. Layers of a class that does more than normalize (an activation, say) are left out.
     """
     found = {}
     for name, layer in layers.items():

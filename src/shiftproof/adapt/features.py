@@ -1,4 +1,4 @@
-"""What goes into a network's last layer, beside what comes out of it."""
+"""The features before a network's last layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_with_features(
 
     Args:
         network: an adapter's copy.
-        head: the layer in it whose input the features are.
+        head: its last layer, whose inputs are the features.
         inputs: ``(N, ...)``, prepared.
 
     Raises:
@@ -41,7 +41,7 @@ def run_with_features(
 
 @contextmanager
 def keep_inputs(layer: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Give a list that gets the input of each run of a layer while the context lasts."""
+    """Context that collects the inputs of a layer in a list."""
     kept: list[torch.Tensor] = []
 
     def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -54,9 +54,9 @@ def keep_inputs(layer: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def find_sound_rows(logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Return ``(N,)`` bool: the images whose answer and features are finite.
+def find_finite_rows(logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Return ``(N,)`` bool: the images whose logits and features are finite.
 
-    A logit of minus infinity is a class that is ruled out, and nothing broken.
+    Minus infinity is allowed: it excludes a class.
     """
     return torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)

@@ -1,4 +1,4 @@
-"""Whether a batch looks as if it held images of few classes."""
+"""Tests whether a batch seems to contain few classes."""
 
 from __future__ import annotations
 
@@ -9,39 +9,43 @@ import torch
 from shiftproof.adapt.losses import entropy
 
 FEW_CLASSES = 0.7
-"""Entropy of a batch's mean answer, as a share of the largest possible, below which it holds few
-classes. Chosen on Fashion-MNIST, clean and under two holdout corruptions, at batches of 4 to 64."""
+"""Entropy of a batch's mean prediction, relative to the largest possible, below which it counts as
+having few classes. Chosen on Fashion-MNIST, clean and under two holdout corruptions, at batches of
+4 to 64.
+"""
 
 
 EXPLAINED = 0.28
-"""Distance from the source, per agreement of answers, that classes explain.
+"""Distance from the source, per agreement of predictions, that classes explain.
 
-Measured with :func:`explain_by_classes` in batches of 64 and 16 on three networks (ResNets for 10 and
-277 classes, EfficientNet-Lite0): clean streams of 1 to 5 classes which normalizing by the batch harms lie
-below 0.21, and mixed classes under corruptions which it repairs above 0.37, but for one blur of glyphs.
-This is the geometric mean of both.
+Measured with :func:`explain_by_classes` in batches of 64 and 16 on three networks (ResNets for 10
+and 277 classes, EfficientNet-Lite0): it is below 0.21 for clean streams of 1 to 5 classes, on which
+batch statistics do harm, and above 0.37 for mixed classes under corruptions, on which they help,
+except for one blur of glyphs. This is the geometric mean of both.
 """
 
-KEPT = 0.5
-"""Share of the agreement that is kept without the shift where classes are the reason.
+KEPT_AGREEMENT = 0.5
+"""Minimum share of the agreement that remains without the shift if classes are the reason.
 
-It and :data:`EXPLAINED_WITHOUT` were chosen on the hold-out corruptions, in batches of 64, 32 and 4 of two
-small ResNets, a ResNet for 277 glyphs and a CLIP, with classes mixed, sorted, in bursts, two and one. At
-0.4 sorted streams were up to 0.8 points worse, and at 0.6 those of one class by 2.3.
+This and :data:`EXPLAINED_WITHOUT` were chosen on the hold-out corruptions, in batches of 64, 32 and
+4 of two small ResNets, a ResNet for 277 glyphs and a CLIP, with classes mixed, sorted, in bursts,
+two and one. At 0.4 the error on sorted streams was up to 0.8 points higher, at 0.6 that on streams
+of one class by 2.3.
 """
 
 EXPLAINED_WITHOUT = 0.5
-"""Distance per agreement that is kept, up to which classes explain it.
+"""Distance, per remaining agreement, that classes explain.
 
-The choices are the same up to 0.6; at 0.4 sorted streams were up to 1.4 points worse.
+The choices are the same up to 0.6; at 0.4 the error on sorted streams was up to 1.4 points higher.
 """
 
 
 def measure_agreement(probabilities: torch.Tensor) -> float:
-    """Return by how much more often two answers agree than if all classes were as frequent.
+    """Return the excess agreement of two predictions over that of uniform classes.
 
-    The mean of ``sum_k p_ik p_jk`` over pairs of different images, less ``1 / K``: 0 for mixed
-    classes, and ``1 / C - 1 / K`` for sure answers of C classes. By chance it can be below 0.
+    The mean of ``sum_k p_ik p_jk`` over pairs of different images, minus ``1 / K``: 0 for mixed
+    classes, and ``1 / C - 1 / K`` for confident predictions of C classes. It can be slightly below
+    0.
 
     Args:
         probabilities: ``(M, K)`` floating; 0 if M is below 2.
@@ -53,53 +57,56 @@ def measure_agreement(probabilities: torch.Tensor) -> float:
     return float(total) / (count * (count - 1)) - 1 / classes
 
 
-def explain_by_classes(probabilities: torch.Tensor, distance: float, trust: float = 1.0) -> bool:
+def explain_by_classes(
+    probabilities: torch.Tensor, distance: float, confidence_ratio: float = 1.0
+) -> bool:
     """Whether the classes on a batch explain its distance from the source.
 
-    The means of a batch of C classes lie about ``(1 / C - 1 / K) b`` from those of all K, where b is the
-    variance between classes as a share of all variance. A larger distance (:data:`EXPLAINED`) is
-    a shift, under which the source may well crowd its answers.
+    The means of a batch of C classes lie about ``(1 / C - 1 / K) b`` from those of all K, where b
+    is the variance between classes as a share of all variance. A larger distance
+    (:data:`EXPLAINED`) is a shift, under which the source's predictions may collapse, too.
 
-    Normalizing by statistics of few classes makes a network unsure, normalizing a shift away does not,
-    or less. So the distance counts in proportion to the square of ``trust``; the square was chosen
-    with :data:`EXPLAINED`.
+    Statistics of few classes lower a network's confidence; statistics that remove a shift do not,
+    or less. So the distance is multiplied by the square of ``confidence_ratio``; the square was
+    chosen with :data:`EXPLAINED`.
 
     Args:
-        probabilities: ``(M, K)`` floating, the source's answers.
+        probabilities: ``(M, K)`` floating, the source's predictions.
         distance: of the first layers' statistics, in units of the source's variance.
-        trust: mean confidence with the batch's statistics, as a share of the source's; at most 1
-            counts.
+        confidence_ratio: mean confidence with the batch's statistics, relative to the source's;
+            clipped at 1.
     """
-    return distance * min(trust, 1.0) ** 2 < EXPLAINED * measure_agreement(probabilities)
+    return distance * min(confidence_ratio, 1.0) ** 2 < EXPLAINED * measure_agreement(probabilities)
 
 
 def keep_classes(
-    source: torch.Tensor, without: torch.Tensor, distance: float, trust: float = 1.0
+    source: torch.Tensor, unshifted: torch.Tensor, distance: float, confidence_ratio: float = 1.0
 ) -> bool:
-    """Whether a source's answers crowd because of the classes on a batch, and not of a shift.
+    """Whether a source's predictions collapse because of a batch's classes, not because of a shift.
 
-    Once the shift of the first layers is removed, few classes are still answered with the same few, and a
-    source that crowded gives its images to others. So the mean answers p before and q after agree by
-    ``sum_k p_k q_k - 1 / K``. Classes are the reason if this is enough to explain the distance as in
-    :func:`explain_by_classes`, with :data:`EXPLAINED_WITHOUT`. Or if this, and the agreement of the answers
-    after by themselves (:func:`measure_agreement`), are :data:`KEPT` of that before.
+    Without the shift in the first layers, images of few classes still get the same predictions, and
+    images of many classes get others. The mean predictions p before and q after agree by
+    ``sum_k p_k q_k - 1 / K``. Classes are the reason if this explains the distance as in
+    :func:`explain_by_classes`, with :data:`EXPLAINED_WITHOUT`; or if both this and the agreement of
+    the predictions after (:func:`measure_agreement`) are at least :data:`KEPT_AGREEMENT` of that
+    before.
 
     Args:
-        source: ``(M, K)`` floating, the source's answers.
-        without: ``(M, K)``, its answers where the first layers normalize by the batch.
+        source: ``(M, K)`` floating, the source's predictions.
+        unshifted: ``(M, K)``, its predictions with the first layers normalized by the batch.
         distance: as in :func:`explain_by_classes`.
-        trust: likewise.
+        confidence_ratio: likewise.
     """
-    kept = float(source.mean(0) @ without.mean(0)) - 1 / source.shape[1]
-    if distance * min(trust, 1.0) ** 2 < EXPLAINED_WITHOUT * kept:
+    kept = float(source.mean(0) @ unshifted.mean(0)) - 1 / source.shape[1]
+    if distance * min(confidence_ratio, 1.0) ** 2 < EXPLAINED_WITHOUT * kept:
         return True
-    return min(kept, measure_agreement(without)) >= KEPT * measure_agreement(source)
+    return min(kept, measure_agreement(unshifted)) >= KEPT_AGREEMENT * measure_agreement(source)
 
 
 def holds_few_classes(logits: torch.Tensor) -> bool:
-    """Whether the mean answer of a batch crowds into few classes: :data:`FEW_CLASSES`.
+    """Whether the mean prediction of a batch is concentrated on few classes: :data:`FEW_CLASSES`.
 
-    So do the answers of a source that crowd under a strong shift; both look alike here.
+    This cannot distinguish few classes from predictions that collapse under a strong shift.
 
     Args:
         logits: ``(N, K)`` floating; the largest entropy is the logarithm of the smaller of N and K.

@@ -1,4 +1,4 @@
-"""Which images a method learns from, and how much: shared by those that choose."""
+"""Selection and weights of the images to learn from."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import torch
 
 MOMENTUM = 0.9
-"""Of the mean of predicted distributions (Niu et al. 2022, eq. 4, and Marsden et al. 2024)."""
+"""Momentum of the mean prediction (Niu et al. 2022, eq. 4, and Marsden et al. 2024)."""
 
 
 def entropy_margin(share: float, classes: int) -> float:
-    """Return ``share`` of the largest entropy that there is, ``log K``, in nats."""
+    """Return ``share`` of the maximum entropy, ``log K``, in nats."""
     return share * math.log(max(classes, 2))
 
 
@@ -26,15 +26,15 @@ def weigh_entropies(entropies: torch.Tensor, margin: float) -> torch.Tensor:
 
 
 def similarity_to(mean: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
-    """Return the cosine of each of ``(N, K)`` distributions and a mean one ``(K,)``: ``(N,)``."""
+    """Return ``(N,)``: the cosine similarity of distributions ``(N, K)`` to a mean one ``(K,)``."""
     return torch.nn.functional.cosine_similarity(mean[None], probabilities.detach(), dim=1)
 
 
 def update_mean(mean: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
-    """Return an exponential moving average with the mean of some rows.
+    """Return an exponential moving average, updated by the mean of some rows.
 
     Args:
-        mean: ``(K,)``, None before the first rows.
+        mean: ``(K,)``, None before the first update.
         rows: ``(M, K)``, M above 0.
     """
     new = rows.detach().float().mean(0)

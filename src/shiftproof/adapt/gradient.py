@@ -2,11 +2,11 @@
 
 A layer's output depends on its input ``x`` and on the statistics ``m``, ``v`` only through
 ``z = (x - m) / sqrt(v + eps)``. If G is the gradient in ``x`` with constant statistics, the total
-gradient is ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel (Ioffe &
-Szegedy 2015, arXiv 1502.03167, section 3, last equation).
+gradient is ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel (Ioffe
+& Szegedy 2015, arXiv 1502.03167, section 3, last equation).
 
-If the statistics are a mixture of constants and the batch's own with mean ``b`` and weight w, the total
-gradient is ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
+If the statistics are a mixture of constants and the batch's own with mean ``b`` and weight w, the
+total gradient is ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import torch
 from shiftproof.adapt.statistics import (
     ArrayStatistics,
     Statistics,
-    is_table,
+    is_channels_last,
     to_arrays,
-    view_table,
+    view_channels_last,
 )
 from shiftproof.types import F32
 
-_FUSED_ON = ("cpu", "cuda")
+_FUSED_DEVICES = ("cpu", "cuda")
 """The devices with torch's fused kernel of batch norm."""
 
 
-def through_statistics(
+def attach_statistics_gradient(
     values: torch.Tensor,
     mean: torch.Tensor,
     variance: torch.Tensor,
@@ -81,24 +81,24 @@ class _ThroughStatistics(torch.autograd.Function):
         values, mean, variance, batch_mean = ctx.saved_tensors
         wide = torch.float64 if values.dtype == torch.float64 else torch.float32
         mean, spread = mean.to(wide), (variance.to(wide) + ctx.eps).sqrt()
-        if ctx.group is None and is_table(values) and is_table(gradient):
+        if ctx.group is None and is_channels_last(values) and is_channels_last(gradient):
             statistics = Statistics(mean, variance)
             mixture = Mixture(statistics, batch_mean, ctx.share)
             return _differentiate_table(gradient, values, mixture, ctx.eps)[0], *[None] * 6
-        if ctx.group is None and ctx.share == 1 and values.device.type in _FUSED_ON:
+        if ctx.group is None and ctx.share == 1 and values.device.type in _FUSED_DEVICES:
             # The one-pass kernel of torch's own batch norm, which divides by the spread.
             result = torch.ops.aten.native_batch_norm_backward(
                 gradient, values, spread, None, None, mean, spread.reciprocal(), True, ctx.eps,
                 [True, False, False],
             )[0]  # fmt: skip
         else:
-            result = _gradient_from_sums(
+            result = _compute_gradient(
                 gradient, values, mean, spread, ctx.group, batch_mean.to(wide), ctx.share
             )
         return result, *[None] * 6
 
 
-def _gradient_from_sums(
+def _compute_gradient(
     gradient: torch.Tensor,
     values: torch.Tensor,
     mean: torch.Tensor,
@@ -142,11 +142,13 @@ class Mixture(NamedTuple):
 def normalize_by_mixture(layer: Any, values: torch.Tensor, mixture: Mixture) -> torch.Tensor:
     """Apply batch norm with a gradient that includes the statistics.
 
-    Equal to :func:`through_statistics` and then the layer, with half the passes over the values.
+    Equal to :func:`attach_statistics_gradient` and then the layer, with half the passes over the
+    values.
 
     Args:
         layer: a ``torch.nn.BatchNorm``, no subclass.
-        values: ``(N, C, ...)``, its input, a table (:func:`~shiftproof.adapt.statistics.is_table`).
+        values: ``(N, C, ...)``, its input, a table
+            (:func:`~shiftproof.adapt.statistics.is_channels_last`).
         mixture: the statistics.
     """
     result: torch.Tensor = _NormalizeByMixture.apply(
@@ -173,17 +175,18 @@ class _NormalizeByMixture(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
         values, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=_layout(values))
+        gradient = gradient.contiguous(memory_format=_choose_memory_format(values))
         found, scale, shift = _differentiate_table(gradient, values, ctx.mixture, ctx.eps, weight)
         return found, scale, shift, None, None
 
 
-CACHED = 1 << 21
-"""Values up to which the own loop normalizes: 8 MB, which stay in a processor's cache. There it takes
-half the time of torch's on one thread, above a tenth to a quarter more."""
+MAX_CACHED_VALUES = 1 << 21
+"""Number of values up to which our own loop normalizes: 8 MB, which fit a processor's cache. There
+it takes half the time of torch's on one thread; above, a tenth to a quarter more.
+"""
 
-FEW_THREADS = 2
-"""Threads of torch up to which the own loop, which has one, takes no longer."""
+MAX_THREADS = 2
+"""Number of torch's threads up to which our own loop, with one thread, is not slower."""
 
 
 def normalize(
@@ -202,9 +205,9 @@ def normalize(
         bias: ``(C,)`` shift.
         eps: the layer's epsilon.
     """
-    table = view_table(values) if isinstance(statistics, ArrayStatistics) else None
-    is_small = table is not None and table.size <= CACHED
-    if not is_small or torch.get_num_threads() > FEW_THREADS or not weight.is_contiguous():
+    table = view_channels_last(values) if isinstance(statistics, ArrayStatistics) else None
+    is_small = table is not None and table.size <= MAX_CACHED_VALUES
+    if not is_small or torch.get_num_threads() > MAX_THREADS or not weight.is_contiguous():
         return torch.nn.functional.batch_norm(values, *statistics, weight, bias, eps=eps)
     from shiftproof.adapt import moments
 
@@ -215,8 +218,8 @@ def normalize(
     return result
 
 
-def _layout(values: torch.Tensor) -> torch.memory_format:
-    """Return the memory format of a table with as many dimensions as ``values``."""
+def _choose_memory_format(values: torch.Tensor) -> torch.memory_format:
+    """Return the channels-last memory format for the number of dimensions of ``values``."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return formats.get(values.ndim, torch.contiguous_format)
 
@@ -255,5 +258,5 @@ def _differentiate_table(
 
 def _view_rows(values: torch.Tensor) -> F32:
     """Return a table as ``(M, C)``, of the same memory."""
-    table = cast("F32", view_table(values))
+    table = cast("F32", view_channels_last(values))
     return table.reshape(-1, table.shape[-1])

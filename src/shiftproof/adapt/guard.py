@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from shiftproof.adapt.adapter import Adapter
-from shiftproof.adapt.events import Event, EventLog, new_events
+from shiftproof.adapt.events import Event, EventLog, find_new_events
 from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.probabilities import Probabilities, to_probabilities
 from shiftproof.adapt.state import save_state
 from shiftproof.adapt.tensors import check_names
@@ -30,13 +31,13 @@ Outputs = TypeVar("Outputs")
 GAIN_PER_CHANGE = 0.3
 """Required gain of mean confidence per share of changed predictions."""
 
-CONFIDENT = 0.7
+CONFIDENT_SOURCE = 0.7
 """Minimum mean confidence of the source for its predictions to be informative."""
 
-CONVINCING = 0.8
+CONVINCING_CONFIDENCE = 0.8
 """Mean confidence above which adapted predictions over all classes are trusted."""
 
-LEAST_SPREAD = 0.95
+MIN_SPREAD = 0.95
 """Minimum ratio of the adapted predictions' spread to the source's."""
 
 MANY_CLASSES = 0.7
@@ -53,8 +54,9 @@ class Signals(NamedTuple):
     """Label-free signals of a model and its adapted form on the same images.
 
     ``confidence`` and ``source_confidence`` are mean largest probabilities; ``changed`` is the
-    share of images whose answer differs; ``spread`` and ``source_spread`` are the entropies, in
-    nats, of how often each class is answered, and ``most_spread`` the largest possible.
+    share of images with different predictions; ``spread`` and ``source_spread`` are the entropies,
+    in nats, of the frequencies of the predicted classes, and ``max_spread`` the largest possible
+    entropy.
     """
 
     confidence: float
@@ -62,7 +64,7 @@ class Signals(NamedTuple):
     changed: float
     spread: float
     source_spread: float
-    most_spread: float
+    max_spread: float
 
 
 def compare_answers(source: Probabilities, adapted: Probabilities) -> Signals:
@@ -87,12 +89,12 @@ def find_objection(signals: Signals, margin: float = 0.01) -> str | None:
     """Return a sentence on why the adapted predictions should not be trusted, or None.
 
     A model that learns from its own predictions can become overconfident, but then **they collapse
-    to few classes**: they must keep ``LEAST_SPREAD`` of the source's spread. A model with unsuitable
-    statistics changes predictions **without gaining confidence**: its mean confidence may be at most
-    ``margin`` below the source's. If the source is confident (``CONFIDENT``), or predicts so few
-    classes (below ``MANY_CLASSES``) that the stream may contain few, in which batch statistics
-    mislead, changed predictions must also raise the mean confidence, by ``GAIN_PER_CHANGE`` times
-    their share.
+    to few classes**: they must keep ``MIN_SPREAD`` of the source's spread. A model with unsuitable
+    statistics changes predictions **without gaining confidence**: its mean confidence may be at
+    most ``margin`` below the source's. If the source is confident (``CONFIDENT_SOURCE``), or
+    predicts so few classes (below ``MANY_CLASSES``) that the stream may contain few, in which batch
+    statistics mislead, changed predictions must also raise the mean confidence, by
+    ``GAIN_PER_CHANGE`` times their share.
 
     Without labels, a stream of few classes cannot be told from a source whose predictions collapse
     under a strong shift. The source is then kept, unless the adapted predictions are
@@ -101,13 +103,13 @@ def find_objection(signals: Signals, margin: float = 0.01) -> str | None:
     gain = signals.confidence - signals.source_confidence
     if not math.isfinite(gain):
         return "The adapted answers are not finite."
-    if signals.spread < LEAST_SPREAD * signals.source_spread:
+    if signals.spread < MIN_SPREAD * signals.source_spread:
         return (
-            f"The answers crowd into few classes: their entropy is {signals.spread:.2f}, the "
+            f"The answers collapse to few classes: their entropy is {signals.spread:.2f}, the "
             f"source's {signals.source_spread:.2f}."
         )
-    holds_many = signals.source_spread >= MANY_CLASSES * signals.most_spread
-    must_gain = signals.source_confidence >= CONFIDENT or not holds_many
+    holds_many = signals.source_spread >= MANY_CLASSES * signals.max_spread
+    must_gain = signals.source_confidence >= CONFIDENT_SOURCE or not holds_many
     if gain < (GAIN_PER_CHANGE * signals.changed if must_gain else 0.0) - margin:
         return (
             f"{100 * signals.changed:.0f} % of the answers differ from the source's, and the mean "
@@ -121,12 +123,12 @@ def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
 
     They must be as confident as the source's, up to ``margin``.
 
-    Unsuitable batch statistics lower the confidence: for a stream of one class, they give predictions
-    of many classes with low confidence. So confident predictions of all classes imply suitable
-    statistics. This does not hold for a model that learns from its own predictions.
+    Unsuitable batch statistics lower the confidence: for a stream of one class, they give
+    predictions of many classes with low confidence. So confident predictions of all classes imply
+    suitable statistics. This does not hold for a model that learns from its own predictions.
     """
-    covers_classes = signals.spread >= ALL_CLASSES * signals.most_spread
-    least = max(CONVINCING, signals.source_confidence - margin)
+    covers_classes = signals.spread >= ALL_CLASSES * signals.max_spread
+    least = max(CONVINCING_CONFIDENCE, signals.source_confidence - margin)
     return covers_classes and signals.confidence >= least
 
 
@@ -137,15 +139,15 @@ def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
 class Guard(WrappingAdapter):
     """An adapter with fallback to the source if label-free signals indicate harm.
 
-    The source runs beside the adapter on every batch (one plain forward pass more). Over the last
-    ``window`` images their answers are compared, without labels (:func:`find_objection`): do changed
-    answers come with more confidence, and are they not crowding into few classes? An adapter that
-    learns by gradients is compared with its own beginning, too, where that is more convincing
-    than the source (one forward pass more, then alone). As long as
-    there is no objection, the adapter answers. At the first one it is rolled back to the last
-    good state, and until it has been without objection for ``probation`` images the source
-    answers; if it is not within as many, it starts again from the source. So it is at the
-    beginning, too: the first answers of a stream of small batches are the source's.
+    The source runs beside the adapter on every batch (one more forward pass). Over the last
+    ``window`` images their predictions are compared, without labels (:func:`find_objection`): do
+    changed predictions come with more confidence, and do they not collapse to few classes? If there
+    is an objection, an adapter that learns by gradients is also compared with its own initial
+    state, where that is more convincing than the source (one more forward pass, only then). Without
+    an objection, the adapter predicts. At the first one it is rolled back to the last good state,
+    and the source predicts until the adapter has had no objection for ``probation`` images; if that
+    takes more than twice as many, it is reset. The same holds at the start: the first predictions
+    of a stream of small batches are the source's.
 
     Every change is an event, in the record and in the report.
 
@@ -154,10 +156,11 @@ class Guard(WrappingAdapter):
         window: number of images over which both are compared, 1 or more; a larger batch is used as
             a whole.
         probation: images without objection before the adapter is trusted, at most ``window``.
-        margin: mean confidence that the adapter may lack, from 0 to 1. Smaller is stricter.
+        margin: how far the adapter's mean confidence may be below the source's, from 0 to 1.
+            Smaller is stricter.
         save_to: a file to which each good state is saved, as a protection against crashes; None
             keeps it in memory alone.
-        rows: how many answers stand for an image: 1, but with ``run_batch`` as many as ``read`` gives.
+        rows: predictions per image: 1, or with ``run_batch`` the number that ``read`` returns.
 
     Raises:
         InputError: a number is out of its range, or ``adapter`` is none.
@@ -184,24 +187,20 @@ class Guard(WrappingAdapter):
         rows: int = 1,
     ) -> None:
         for what, value in (("window", window), ("probation", probation)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{what}: expected 1 image or more, got {value!r}.")
-        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-            raise InputError(f"rows: expected 1 answer of an image or more, got {rows!r}.")
+            check_count(what, value)
+        check_count("rows", rows)
         if probation > window:
             raise InputError(
                 f"probation: expected at most the window of {window} images, got {probation}."
             )
-        if isinstance(margin, bool) or not 0 <= margin <= 1:
-            raise InputError(f"margin: expected 0 to 1, got {margin!r}.")
         self.window = window
         self.probation = probation
-        self.margin = float(margin)
+        self.margin = float(check_number("margin", margin, 0, 1))
         self.save_to = None if save_to is None else Path(save_to)
         self.rows = rows
         super().__init__(adapter)
         adapter.reset()
-        self._source = AdaptedNetwork(_source_of(adapter))
+        self._source = AdaptedNetwork(_find_source(adapter))
         self._learns = next(adapter.parameters(), None) is not None
         self._first_state = adapter.state()
 
@@ -269,15 +268,15 @@ class Guard(WrappingAdapter):
         images: int,
         read: Callable[[Outputs], Probabilities],
     ) -> Outputs:
-        """Return what ``run`` makes of the adapter's network where it is trusted, else of the source's.
+        """Return ``run(network)`` with the adapter's network if it is trusted, else the source's.
 
-        For networks that take or give something else than one tensor, as ``BatchNorm.run_batch``.
+        For networks whose input or output is not one tensor, as ``BatchNorm.run_batch``.
 
         Args:
             run: takes a network, calls it as a module, and returns anything.
             images: how many images the batch has, 1 or more.
-            read: gives, of what ``run`` returned, ``(images * rows, K)`` probabilities, those of the
-                same places in both.
+            read: from the result of ``run`` to ``(images * rows, K)`` probabilities, at the same
+                places for both networks.
 
         Raises:
             InputError: the adapter takes batches as tensors only.
@@ -302,7 +301,7 @@ class Guard(WrappingAdapter):
         source: Callable[[], Any],
         read: Callable[[Any], Probabilities] = to_probabilities,
     ) -> Any:
-        """Run one batch through both and return what is to be answered."""
+        """Run one batch through both and return the result of the trusted one."""
         with self._lock:
             if self._freezes:
                 return adapt() if self._trusted else source()
@@ -315,16 +314,16 @@ class Guard(WrappingAdapter):
         source: Callable[[], Any],
         read: Callable[[Any], Probabilities],
     ) -> Any:
-        plain = source()
+        source_answer = source()
         state = self.inner.state() if self._learns else None
         events_before = self.inner.events
         adapted = adapt()
-        events = new_events(events_before, self.inner.events)
+        events = find_new_events(events_before, self.inner.events)
         windows = self._seen.contents, self._since_objection.contents
         try:
-            reason = self._judge(read(plain), read(adapted), lambda: read(adapt()))
+            reason = self._judge(read(source_answer), read(adapted), lambda: read(adapt()))
         except BaseException:
-            # The pass that compares with the beginning failed: this batch has not been.
+            # The pass of the initial state failed: undo the batch.
             self._seen.contents, self._since_objection.contents = windows
             if state is not None:
                 self.inner.load_state(state)
@@ -335,7 +334,7 @@ class Guard(WrappingAdapter):
         else:
             self._try(count, reason)
         self._batches += 1
-        return adapted if self._trusted else plain
+        return adapted if self._trusted else source_answer
 
     def _judge(
         self, source: Probabilities, adapted: Probabilities, adapt: Callable[[], Probabilities]
@@ -349,7 +348,7 @@ class Guard(WrappingAdapter):
             return None
         if not self._learns:
             return None if is_convincing(signals, self.margin) else reason
-        # Is it what it began with that the source objects to, and is that to be believed?
+        # Does the objection concern the initial state as well, and is that state convincing?
         self._since_objection.add(self._predict_unadapted(adapt), adapted)
         count = len(self._since_objection)
         at_first = compare_answers(
@@ -370,7 +369,7 @@ class Guard(WrappingAdapter):
             self.inner.load_state(state)
 
     def _guard(self, count: int, reason: str | None) -> None:
-        """Continue with the adapter, or roll it back."""
+        """Keep the adapter trusted, or roll it back."""
         if reason is None:
             self._images_since_good += count
             if self._images_since_good >= self.window:
@@ -379,9 +378,9 @@ class Guard(WrappingAdapter):
         self._roll_back(reason)
 
     def _try(self, count: int, reason: str | None) -> None:
-        """Begin to trust the adapter, or let it start again when its time is over."""
+        """Trust the adapter, or reset it when its probation is over."""
         self._images_on_trial += count
-        # Each roll-back doubles the images without objection that are asked for.
+        # Each roll-back doubles the required number of images without objection.
         needed = min(self.window, self.probation * 2**self._failures)
         seen = len(self._seen) // self.rows
         if seen < needed:
@@ -398,7 +397,7 @@ class Guard(WrappingAdapter):
         self._seen.clear()
         self._since_objection.clear()
         if self._images_on_trial >= 2 * needed:
-            # It had its time since it was rolled back; it starts anew.
+            # The probation is over without success.
             self.inner.reset()
             self._good = None
             self._images_on_trial = 0
@@ -429,7 +428,7 @@ class Guard(WrappingAdapter):
         return self._source.copy()
 
     def state(self) -> State:
-        """Return the adapter's state, the last good one, and what both answered lately."""
+        """Return the adapter's state, the last good one, and the recent predictions of both."""
         with self._lock:
             numbers = [
                 self._trusted, self._good is not None, self._images_since_good, self._images_on_trial,
@@ -520,7 +519,7 @@ class _Window:
         return len(self.contents[0])
 
     def add(self, first: Probabilities, second: Probabilities) -> None:
-        """Add a batch; what is older than the window goes, but a batch stays whole."""
+        """Add a batch and drop older rows beyond the window; a larger batch is kept whole."""
         kept = max(self.size, len(first))
         if len(self):
             first = np.concatenate([self.contents[0], first])
@@ -531,8 +530,8 @@ class _Window:
         return compare_answers(*self.contents)
 
 
-def _source_of(adapter: Adapter) -> Classifier | torch.nn.Module:
-    """Return what was adapted: the classifier, or a copy of the plain model."""
+def _find_source(adapter: Adapter) -> Classifier | torch.nn.Module:
+    """Return the adapter's classifier, or a copy of its plain model."""
     try:
         return adapter.classifier
     except ModelError:

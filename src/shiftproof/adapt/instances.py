@@ -10,8 +10,13 @@ from collections.abc import Mapping
 
 import torch
 
-from shiftproof.adapt.normalization import Choice, Choose, Seen, eps_of
-from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, detach, hand_normalized
+from shiftproof.adapt.normalization import (
+    ChooseStatistics,
+    Normalization,
+    ObservedStatistics,
+    read_eps,
+)
+from shiftproof.adapt.passes import HookedNetwork, StatisticsPolicy, detach, pass_normalized
 from shiftproof.adapt.statistics import Statistics, has_single_values
 from shiftproof.adapt.tensors import widen
 
@@ -21,11 +26,11 @@ def correct_by_instance(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean and variance of instance-aware batch norm for each image.
 
-    ``mu + shrink(mu_n - mu, k s_mu)`` with ``s_mu = sqrt((sigma^2 + eps) / L)``, and for the variance
-    ``sigma^2 + shrink(sigma_n^2 - sigma^2, k s_sigma)``, not below 0, with
-    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))``: the statistics of the layer move
-    towards an image's own, ``mu_n`` and ``sigma_n^2`` (unbiased) over its L positions, by the excess
-    over k standard errors.
+    ``mu + shrink(mu_n - mu, k s_mu)`` with ``s_mu = sqrt((sigma^2 + eps) / L)``, and for the
+    variance ``sigma^2 + shrink(sigma_n^2 - sigma^2, k s_sigma)``, not below 0, with
+    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))``: the statistics of the layer move towards an
+    image's own, ``mu_n`` and ``sigma_n^2`` (unbiased) over its L positions, by the excess over k
+    standard errors.
 
     Args:
         values: ``(N, C, ...)`` floating, a layer's input.
@@ -53,39 +58,40 @@ def _shrink(values: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
     return torch.relu(values - by) - torch.relu(-values - by)
 
 
-def by_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
+def use_instances(statistics: Mapping[str, Statistics], k: float) -> StatisticsPolicy:
     """Normalize each image by given statistics, corrected for the image."""
 
-    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
-        def choose(name: str, values: torch.Tensor) -> Choice:
+    def make_chooser(network: HookedNetwork, observed: ObservedStatistics) -> ChooseStatistics:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
             layer = network.layers[name]
-            corrected = correct_by_instance(values, statistics[name], k, eps_of(layer))
-            return hand_normalized(layer, values, *corrected)
+            corrected = correct_by_instance(values, statistics[name], k, read_eps(layer))
+            return pass_normalized(layer, values, *corrected)
 
         return choose
 
-    return choose_for
+    return make_chooser
 
 
-def by_batch_and_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
-    """Normalize each image by the batch's statistics, corrected for the image; gradients flow through.
+def use_batch_and_instances(statistics: Mapping[str, Statistics], k: float) -> StatisticsPolicy:
+    """Normalize each image by the batch's statistics, corrected for the image; gradients flow
+    through.
 
-    The batch's variance is unbiased, both for the normalization and in the recorded statistics. For a
-    batch with a single value per channel, the given statistics are used.
+    The batch's variance is unbiased, both for the normalization and in the recorded statistics. For
+    a batch with a single value per channel, the given statistics are used.
     """
 
-    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
-        def choose(name: str, values: torch.Tensor) -> Choice:
+    def make_chooser(network: HookedNetwork, observed: ObservedStatistics) -> ChooseStatistics:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
             layer = network.layers[name]
             batch = statistics[name]
             if not has_single_values(values):
                 axes = [axis for axis in range(values.ndim) if axis != 1]
                 variance, mean = torch.var_mean(widen(values), axes, correction=1)
                 batch = Statistics(mean, variance)
-            seen.add(name, detach(batch), 1, detach(batch))
-            corrected = correct_by_instance(values, batch, k, eps_of(layer))
-            return hand_normalized(layer, values, *corrected)
+            observed.add(name, detach(batch), 1, detach(batch))
+            corrected = correct_by_instance(values, batch, k, read_eps(layer))
+            return pass_normalized(layer, values, *corrected)
 
         return choose
 
-    return choose_for
+    return make_chooser

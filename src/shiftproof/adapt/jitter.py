@@ -21,7 +21,7 @@ GAMMA = (0.7, 1.3)
 DEGREES = (-15.0, 15.0)
 SCALE = (0.9, 1.1)
 TRANSLATION = 1 / 16
-"""The largest shift, as a share of the padded image, which is twice as wide as the image."""
+"""Maximum shift as a share of the padded image, which is twice as wide as the image."""
 BLUR = (0.001, 0.5)
 """Sigma of a Gaussian kernel of 5 x 5 pixels."""
 NOISE = 0.005
@@ -34,8 +34,8 @@ COLORS = ("brightness", "contrast", "saturation", "hue", "gamma")
 class Jitter:
     """The numbers of one augmentation.
 
-    ``colors`` are pairs of name and factor, in the order in which they are applied; ``shift`` is in
-    pixels, right and down; ``noise_seed`` is that of the noise, which differs from pixel to pixel.
+    ``colors`` are pairs of name and factor in the order of application; ``shift`` is in pixels,
+    right and down; ``noise_seed`` is the seed of the pixel noise.
     """
 
     colors: tuple[tuple[str, float], ...]
@@ -52,7 +52,7 @@ def draw_jitter(rng: np.random.Generator, height: int, width: int) -> Jitter:
     ranges = dict(zip(COLORS, (BRIGHTNESS, CONTRAST, SATURATION, HUE, GAMMA), strict=True))
     order = [COLORS[place] for place in rng.permutation(len(COLORS))]
     colors = tuple((name, float(rng.uniform(*ranges[name]))) for name in order)
-    # Of the padded image, of half of it on either side.
+    # Relative to the padded image.
     reach = [TRANSLATION * (size + 2 * (size // 2)) for size in (width, height)]
     return Jitter(
         colors,
@@ -78,7 +78,7 @@ def apply_jitter(pixels: torch.Tensor, jitter: Jitter) -> torch.Tensor:
     images = pixels.contiguous()
     for name, factor in jitter.colors:
         images = _adjust_color(images, name, factor)
-    images = _move(images, jitter)
+    images = _transform(images, jitter)
     images = F.gaussian_blur(images, [5, 5], [jitter.blur, jitter.blur])
     images = F.center_crop(images, list(pixels.shape[-2:]))
     images = images.flip(-1) if jitter.mirror else images
@@ -88,14 +88,14 @@ def apply_jitter(pixels: torch.Tensor, jitter: Jitter) -> torch.Tensor:
 
 def _adjust_color(images: torch.Tensor, name: str, factor: float) -> torch.Tensor:
     if name == "gamma":
-        # Nothing below 0 has a power.
+        # Powers need positive values.
         images = images.clamp(1e-8, 1)
     adjusted: torch.Tensor = getattr(F, f"adjust_{name}")(images, factor)
     return adjusted
 
 
-def _move(images: torch.Tensor, jitter: Jitter) -> torch.Tensor:
-    """Rotate, shift and scale images that are padded by their own edge, so that no corner is empty."""
+def _transform(images: torch.Tensor, jitter: Jitter) -> torch.Tensor:
+    """Rotate, shift and scale images padded with their edge values, so that no corner is empty."""
     height, width = images.shape[-2:]
     padded = F.pad(images, [width // 2, height // 2], padding_mode="edge")
     moved: torch.Tensor = F.affine(
@@ -110,6 +110,6 @@ def _move(images: torch.Tensor, jitter: Jitter) -> torch.Tensor:
 
 
 def _draw_noise(images: torch.Tensor, seed: int) -> torch.Tensor:
-    # On the CPU, so that every device gets the same.
+    # On the CPU, so that all devices get the same noise.
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(images.shape, generator=generator).to(images.device)

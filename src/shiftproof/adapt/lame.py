@@ -1,4 +1,4 @@
-"""LAME: correct the answers and leave the model alone (Boudiaf et al. 2022, arXiv 2201.05718)."""
+"""LAME: corrects predictions without changing the model (Boudiaf et al. 2022, arXiv 2201.05718)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_preset
-from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.features import find_finite_rows, run_with_features
 from shiftproof.adapt.few_classes import holds_few_classes
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import EpisodicAdapter
+from shiftproof.adapt.options import check_count, check_preset
 from shiftproof.adapt.parameters import last_layer_name
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 from shiftproof.unit_rows import normalize_tensor
@@ -24,10 +24,10 @@ LINKS: tuple[Links, ...] = ("published", "symmetric")
 """The ways to link an image with its neighbors."""
 
 ITERATIONS = 100
-"""At most; the assignments settle after some ten."""
+"""Maximum; the assignments converge in about ten."""
 
 TOLERANCE = 1e-5
-"""Largest change of an assignment at which they have settled."""
+"""Largest change of an assignment at convergence."""
 
 
 def laplacian_assignments(
@@ -36,25 +36,25 @@ def laplacian_assignments(
     neighbors: int = 5,
     links: Links = "published",
 ) -> torch.Tensor:
-    """Return class assignments that agree with the model and with each image's neighbors.
+    """Return class assignments that are close to the model's and to those of each image's
+    neighbors.
 
     Fixed point of ``z_i ~ p_i exp(sum_j w_ij z_j)``, the bound that Boudiaf et al. 2022 (eq. 7)
     minimize step by step; ``w`` links each image to its nearest neighbors by the cosine of
     their features.
 
-    ``links="published"``: ``w_ij`` is 1 where j is a neighbor of i, in that direction alone, as in
-    the code that the paper's numbers were computed with. ``"symmetric"``: in both directions with
-    half the weight each, as the bound assumes. They differ where j is a neighbor of i and i none
-    of j.
+    ``links="published"``: ``w_ij`` is 1 if j is a neighbor of i, in this direction only, as in the
+        code behind the paper's numbers. ``"symmetric"``: in both directions with half the weight
+        each, as the bound assumes. They differ if j is a neighbor of i but i is not one of j.
 
-    Differs from the published code: there 1e-10 is added to the probabilities; it stops at the
-    change of the energy, not of the assignments; and the image itself is left out by its distance
-    of 0, here by its index.
+    Differs from the published code, which adds 1e-10 to the probabilities, stops by the change of
+    the energy, not of the assignments, and excludes the image itself by its distance of 0, not by
+    its index.
 
     Args:
         logits: ``(N, K)`` floating.
         features: ``(N, D)`` floating.
-        neighbors: k of the nearest neighbors; as many as there are in smaller batches.
+        neighbors: number of nearest neighbors; fewer in smaller batches.
         links: ``"published"`` or ``"symmetric"``.
 
     Returns:
@@ -66,7 +66,7 @@ def laplacian_assignments(
         return log_p
     unit = normalize_tensor(features.float().flatten(1))
     similarity = unit @ unit.T
-    similarity.fill_diagonal_(-2)  # below any cosine: nobody is a neighbor of itself
+    similarity.fill_diagonal_(-2)  # below any cosine, to exclude the image itself
     weights = torch.zeros_like(similarity)
     weights.scatter_(1, similarity.topk(k, dim=1).indices, 1.0)
     if links == "symmetric":
@@ -83,23 +83,23 @@ def laplacian_assignments(
 
 @final
 class LAME(EpisodicAdapter):
-    """Assigns classes to a batch jointly: images with similar features get similar answers.
+    """Assigns classes to a batch jointly: images with similar features get similar predictions.
 
-    Changes no parameter and remembers nothing (Boudiaf et al. 2022, arXiv 2201.05718): it cannot
-    collapse, and it helps most where neighbors in the stream are of one class. The features are
-    what goes into the last linear layer. The logits are log-probabilities.
+    Changes no parameter and keeps no state (Boudiaf et al. 2022, arXiv 2201.05718): it cannot
+    collapse, and it helps most if neighbors in the stream have the same class. The features are the
+    inputs of the last linear layer. The logits are log-probabilities.
 
-    Differs from the paper: a batch is assigned jointly only where it holds few classes
-    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); else the source's answers stay. Where
-    classes are mixed, neighbors are often of another class: assigned all the same, clean images of
-    Fashion-MNIST went from 6.8 to 10.9 % of errors in batches of 64.
-    ``preset="paper"`` assigns every batch.
+    Differs from the paper: a batch is assigned jointly only if it has few classes
+    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); else the source's predictions are
+    returned. With mixed classes, neighbors often have another class: joint assignment raised the
+    error on clean images of Fashion-MNIST from 6.8 to 10.9 % in batches of 64. ``preset="paper"``
+    assigns every batch.
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
         neighbors: 1 or more; the paper's best numbers of neighbors are 1 to 5.
         links: ``"published"`` or ``"symmetric"``, as in ``laplacian_assignments``.
-        preset: ``"paper"`` assigns every batch, of whatever classes.
+        preset: ``"paper"`` assigns every batch jointly.
 
     Raises:
         InputError: ``neighbors`` is below 1.
@@ -120,11 +120,9 @@ class LAME(EpisodicAdapter):
         links: Links = "published",
         preset: Literal["paper"] | None = None,
     ) -> None:
-        if isinstance(neighbors, bool) or not isinstance(neighbors, int) or neighbors < 1:
-            raise InputError(f"neighbors: expected 1 or more, got {neighbors!r}.")
         if links not in LINKS:
             raise UnknownNameError.of("links", str(links), LINKS)
-        self.neighbors = neighbors
+        self.neighbors = check_count("neighbors", neighbors)
         self.links: Links = links
         self.preset = check_preset(preset)
         self._network = AdaptedNetwork(model)
@@ -136,7 +134,7 @@ class LAME(EpisodicAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "lame",
             "neighbors": self.neighbors,
@@ -147,7 +145,7 @@ class LAME(EpisodicAdapter):
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         logits, features = run_with_features(self._network, self._head, inputs)
-        sound = find_sound_rows(logits, features)
+        sound = find_finite_rows(logits, features)
         assigned = torch.log_softmax(logits.float(), -1)
         if self.preset == "paper" or holds_few_classes(logits[sound]):
             assigned[sound] = laplacian_assignments(

@@ -1,4 +1,4 @@
-"""Which layers of a network are meant: all, some of its ends, or those that are named."""
+"""Selecting layers of a network: all, the first or last ones, or by name."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def choose_layers(names: Sequence[str], choice: LayerChoice) -> list[str]:
     """Return the chosen ones of ``names``, in their order.
 
     Args:
-        names: the layers that there are.
+        names: names of all layers.
         choice: ``"all"``; ``"first-K"`` or ``"last-K"`` with a number of layers or a share of
             them (``"last-33%"``, rounded up); or names.
 
     Raises:
-        InputError: the choice is of no such form, or chooses none or more than there are.
-        UnknownNameError: a name that is not among them.
+        InputError: the choice is invalid, or selects no layer or more than all.
+        UnknownNameError: there is no layer of that name.
 
     >>> choose_layers(["bn1", "bn2", "bn3"], "last-50%")
     ['bn2', 'bn3']

@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 
-from shiftproof.adapt.checks import check_range, check_rate
 from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.networked import NetworkAdapter
-from shiftproof.adapt.normalization import Seen
+from shiftproof.adapt.norm_checks import has_reentrant_checkpoint
+from shiftproof.adapt.normalization import ObservedStatistics
 from shiftproof.adapt.normalized import NormalizedNetwork
-from shiftproof.adapt.norms import LayerChoice, has_statistics, several_runs_error
+from shiftproof.adapt.norms import (
+    LayerChoice,
+    find_tracked_batch_norm_layers,
+    make_several_runs_error,
+)
+from shiftproof.adapt.options import check_number, check_rate_or_auto
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.shares import Prior, check_prior
 from shiftproof.adapt.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
-from shiftproof.adapt.statistics import Statistics
-from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu, pack, unpack
-from shiftproof.adapt.watch import has_reentrant_checkpoint
+from shiftproof.adapt.statistics import Statistics, write_statistics
+from shiftproof.adapt.steps import check_precision, make_no_gradient_error
+from shiftproof.adapt.tensors import (
+    check_names,
+    copy_tensor,
+    copy_tensors,
+    copy_to_cpu,
+    pack,
+    unpack,
+)
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
@@ -33,7 +45,7 @@ if TYPE_CHECKING:
 Select: TypeAlias = Callable[[torch.nn.Module], Mapping[str, torch.nn.Parameter]]
 """Chooses parameters of a network by name."""
 
-Chosen: TypeAlias = Literal["affine", "last", "all"] | Select
+ParameterChoice: TypeAlias = Literal["affine", "last", "all"] | Select
 
 Gradients: TypeAlias = Sequence["torch.Tensor | None"]
 """Gradients of the learned parameters, in order."""
@@ -52,13 +64,13 @@ class Pass(NamedTuple):
     """
 
     logits: torch.Tensor
-    seen: Seen
+    observed: ObservedStatistics
     gradients: Gradients | None
 
     @property
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Whether the batch can be learned from."""
-        return self.gradients is not None and self.seen.is_sound
+        return self.gradients is not None and self.observed.is_finite
 
 
 class LearningNetwork:
@@ -70,27 +82,27 @@ class LearningNetwork:
         layers: with ``"affine"``, of which norm layers.
         prior: as ``BatchNorm`` takes it.
         lr: a learning rate for every batch, or ``"auto"``.
-        auto: gives the rate of ``"auto"`` for a number of images.
+        auto: from the number of images to the rate of ``"auto"``.
         momentum: of the SGD, from 0 to below 1.
-        checks_source: whether batches are judged by the source's answers; for classifiers.
+        checks_source: whether to check the source's predictions for few classes; for classifiers.
 
     Attributes:
         network: the copy.
-        check: judges batches; None where none is to be judged.
+        check: checks the source's predictions; None without this check.
         forward: its forward pass with the batch's statistics.
         parameters: those that learn, by name.
 
     Raises:
         InputError: an option is out of its range, or two contradict each other.
         ModelError: there is nothing to learn, the weights are of half precision, the graph is
-            fixed, or a part has batch norm that cannot be followed.
+            fixed, or a part has batch norm that hooks cannot control.
     """
 
     def __init__(
         self,
         model: Classifier | torch.nn.Module,
         *,
-        parameters: Chosen,
+        parameters: ParameterChoice,
         layers: LayerChoice,
         prior: Prior,
         lr: float | Literal["auto"],
@@ -102,16 +114,17 @@ class LearningNetwork:
             raise UnknownNameError.of("parameters", str(parameters), SELECTIONS)
         if layers != "all" and parameters != "affine":
             raise InputError("layers: chooses among norm layers; expected parameters='affine'.")
-        self.lr = check_rate(lr)
-        self.momentum = check_range("momentum", momentum, 0, 1, below=True)
+        self.lr = check_rate_or_auto(lr)
+        self.momentum = check_number("momentum", momentum, 0, 1, below=True)
         self.prior = check_prior(prior)
         self.choice = parameters
         self.layers = layers
         self._auto = auto
         self.network = AdaptedNetwork(model)
         self.parameters = self.network.own(_select(self.network.module, parameters, layers))
-        judges = checks_source and has_statistics(self.network.module)
-        # A network of its own: the source's answers are those before anything was learned.
+        judges = checks_source and bool(find_tracked_batch_norm_layers(self.network.module))
+        # A network of its own, since the source's predictions are those before anything was
+        # learned.
         self.check = SourceCheck(AdaptedNetwork(model)) if judges else None
         self.forward = NormalizedNetwork(self.network, self.prior, self.check)
         self._first = {name: value.detach().clone() for name, value in self.parameters.items()}
@@ -119,7 +132,7 @@ class LearningNetwork:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew with all but the parameters."""
+        """Reset everything but the parameters."""
         self._optimizer = torch.optim.SGD(
             self.parameters.values(), lr=self.rate(1), momentum=self.momentum
         )
@@ -129,7 +142,7 @@ class LearningNetwork:
             self.check.forget()
 
     def reset(self) -> None:
-        """Begin anew with all, the parameters too."""
+        """Reset everything, including the parameters."""
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self._first[name])
@@ -141,16 +154,16 @@ class LearningNetwork:
 
     @property
     def size(self) -> int:
-        """How many values learn."""
+        """Number of learned values."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
     def first(self) -> Mapping[str, torch.Tensor]:
-        """The parameters as they came, by name."""
+        """The initial parameters, by name."""
         return self._first
 
     def settings(self) -> Settings:
-        """Return what reproduces the learning and the model, as JSON takes it."""
+        """Return the settings that reproduce learning and model, for JSON."""
         choice = self.choice
         named = getattr(choice, "__qualname__", "function") if callable(choice) else choice
         return {
@@ -169,7 +182,7 @@ class LearningNetwork:
     # ------------------------------------------------------------ one batch
 
     def judge(self, inputs: torch.Tensor) -> AbstractContextManager[None]:
-        """Let all passes in the context be of one batch, which is judged once."""
+        """Context for all passes of one batch, whose few-class check runs once."""
         if self.check is None:
             return nullcontext()
         return self.check.judge(inputs, remembers=not self.network.is_frozen)
@@ -179,8 +192,7 @@ class LearningNetwork:
     ) -> Pass:
         """Run a batch and return the gradients of the loss ``measure(outputs)``.
 
-        A batch for which the source's statistics are kept is not learned from: its gradients are
-        empty.
+        A batch for which the source's statistics are used gives no gradients.
 
         Args:
             inputs: ``(N, ...)``, prepared.
@@ -190,17 +202,17 @@ class LearningNetwork:
         Raises:
             ModelError: the model returns no logits, or the loss depends on no learned parameter.
         """
-        with torch.enable_grad(), self._run_recording(inputs) as (outputs, seen):
+        with torch.enable_grad(), self._run_with_graph(inputs) as (outputs, observed):
             if not isinstance(outputs, torch.Tensor) or outputs.shape[:-1] != (len(inputs),):
                 raise ModelError(
                     f"Expected logits ({len(inputs)}, K) of the model, got {describe_output(outputs)}."
                 )
             loss = measure(outputs)
-            if loss is None or seen.is_kept:
+            if loss is None or observed.uses_source:
                 gradients: Gradients | None = []
             else:
                 gradients = self._differentiate(loss)
-        return Pass(self.network.of_classes(outputs).detach(), seen, gradients)
+        return Pass(self.network.select_classes(outputs).detach(), observed, gradients)
 
     def step(self, gradients: Gradients, count: int) -> None:
         """Take one step for a batch of ``count`` images, unless there are no gradients."""
@@ -213,24 +225,24 @@ class LearningNetwork:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def remember(self, seen: Seen) -> None:
+    def remember(self, observed: ObservedStatistics) -> None:
         """Keep the statistics used by batch norm, for ``merge``."""
-        self._last, self._layers_run_twice = seen.used, seen.layers_run_twice
+        self._last, self._layers_run_twice = observed.used, observed.layers_run_twice
 
     @contextmanager
     def undo_on_error(self) -> Iterator[None]:
         """Restore the parameters if the context raises an error."""
         kept = [parameter.detach().clone() for parameter in self.parameters.values()]
-        momenta = {name: buffer.clone() for name, buffer in self._momenta().items()}
+        momenta = {name: buffer.clone() for name, buffer in self._read_momenta().items()}
         try:
             yield
         except BaseException:
-            self.put_back(kept)
+            self.set_parameters(kept)
             for name, parameter in self.parameters.items():
                 self._optimizer.state[parameter]["momentum_buffer"] = momenta.get(name)
             raise
 
-    def put_back(self, values: Sequence[torch.Tensor]) -> None:
+    def set_parameters(self, values: Sequence[torch.Tensor]) -> None:
         """Set the parameters to earlier values, in order."""
         with torch.no_grad():
             for parameter, value in zip(self.parameters.values(), values, strict=True):
@@ -239,11 +251,7 @@ class LearningNetwork:
     def _differentiate(self, loss: torch.Tensor) -> list[torch.Tensor | None] | None:
         """Return the gradient of each parameter, or None if the step would not be finite."""
         if not loss.requires_grad:
-            raise ModelError(
-                "The loss depends on none of the parameters that are to be learned: the model "
-                "turns gradients off in its forward, or does not use them. Choose other "
-                "parameters or layers."
-            )
+            raise make_no_gradient_error()
         learned = list(self.parameters.values())
         if self._is_checkpointed:
             # A reentrant checkpoint supports only the backward over all leaves.
@@ -258,24 +266,26 @@ class LearningNetwork:
         return list(gradients) if finite else None
 
     @contextmanager
-    def _run_recording(self, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, Seen]]:
+    def _run_with_graph(
+        self, inputs: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, ObservedStatistics]]:
         """Run a forward pass with its graph."""
         if self._is_checkpointed is None:
             asking = inputs.detach().requires_grad_()
-            with self.forward.run(asking) as (outputs, seen):
-                if seen.is_kept:  # without a graph to look at, and without a need for one
-                    yield outputs, seen
+            with self.forward.run(asking) as (outputs, observed):
+                if observed.uses_source:  # it has no graph, and needs none
+                    yield outputs, observed
                     return
                 self._is_checkpointed = has_reentrant_checkpoint(outputs)
             del (
                 outputs,
-                seen,
+                observed,
             )  # with its graph, which would be in memory beside that of the next pass
         if self._is_checkpointed:
             # A reentrant checkpoint needs inputs that require a gradient.
             inputs = inputs.detach().requires_grad_()
-        with self.forward.run(inputs) as (outputs, seen):
-            yield outputs, seen
+        with self.forward.run(inputs) as (outputs, observed):
+            yield outputs, observed
 
     # ------------------------------------------------------------ what was learned
 
@@ -288,18 +298,15 @@ class LearningNetwork:
         """
         with torch.no_grad():
             if self._layers_run_twice:
-                raise several_runs_error(self._layers_run_twice[0])
+                raise make_several_runs_error(self._layers_run_twice[0])
             module = self.network.copy()
-            for name, statistics in self._last.items():
-                layer = cast("Any", module.get_submodule(name))
-                layer.running_mean.copy_(statistics.mean)
-                layer.running_var.copy_(statistics.variance)
+            write_statistics(module, self._last)
         return module
 
     def state(self) -> State:
         """Return the learned parameters, the momentum and the last statistics."""
         state = {f"parameter/{name}": copy_to_cpu(p) for name, p in self.parameters.items()}
-        for name, buffer in self._momenta().items():
+        for name, buffer in self._read_momenta().items():
             state[f"momentum/{name}"] = copy_to_cpu(buffer)
         known = {} if self.check is None else self.check.state()
         return state | known | pack("last", self._last)
@@ -320,7 +327,7 @@ class LearningNetwork:
         known = {f"{kind}/{name}" for kind in kinds for name in self.parameters}
         answers = None if self.check is None else self.check.read_state(state)
         check_names(state, ("last",), {*known, *others, *([ANSWERS] if self.check else [])})
-        learned = [copy_tensor(state, f"parameter/{n}", p) for n, p in self.parameters.items()]
+        learned = list(copy_tensors(state, "parameter", self.parameters).values())
         momenta = {
             name: copy_tensor(state, f"momentum/{name}", value)
             for name, value in self.parameters.items()
@@ -330,7 +337,7 @@ class LearningNetwork:
 
         def restore() -> None:
             self.forget()
-            self.put_back(learned)
+            self.set_parameters(learned)
             for name, momentum in momenta.items():
                 self._optimizer.state[self.parameters[name]]["momentum_buffer"] = momentum
             self._last = last
@@ -339,7 +346,7 @@ class LearningNetwork:
 
         return restore
 
-    def _momenta(self) -> dict[str, torch.Tensor]:
+    def _read_momenta(self) -> dict[str, torch.Tensor]:
         """Return the optimizer's running means of the gradient, by parameter."""
         buffers = {
             name: self._optimizer.state[parameter].get("momentum_buffer")
@@ -348,7 +355,7 @@ class LearningNetwork:
         return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
 
-def _select(network: torch.nn.Module, choice: Chosen, layers: LayerChoice) -> list[str]:
+def _select(network: torch.nn.Module, choice: ParameterChoice, layers: LayerChoice) -> list[str]:
     """Return the names of the parameters to learn."""
     if choice == "affine":
         chosen: Mapping[str, torch.nn.Parameter] = affine_parameters(network, layers)
@@ -357,12 +364,7 @@ def _select(network: torch.nn.Module, choice: Chosen, layers: LayerChoice) -> li
         chosen = cast("Any", select)(network)
     if not chosen:
         raise ModelError(f"{type(network).__name__} has no parameter to learn.")
-    for name, parameter in chosen.items():
-        if not parameter.is_floating_point() or parameter.element_size() < 4:
-            raise ModelError(
-                f"The parameter {name!r} is {parameter.dtype}: steps of self-learning are "
-                "smaller than its precision. Use model.float(), and torch.autocast for speed."
-            )
+    check_precision(chosen)
     return list(chosen)
 
 
@@ -371,10 +373,11 @@ def _select(network: torch.nn.Module, choice: Chosen, layers: LayerChoice) -> li
 
 PUBLISHED_RATE = 0.00025 / 64
 """Learning rate per image: 0.00025 at a batch of 64, with momentum 0.9, of EATA, SAR, DeYO and ROID
-for networks with batch norm."""
+for networks with batch norm.
+"""
 
 
-def rate_as_published(count: int) -> float:
+def scale_published_rate(count: int) -> float:
     """Return the published learning rate for a batch of ``count`` images, in proportion to it.
 
     SAR's code lets it fall so for batches below 32, too (from twice as much).
@@ -382,7 +385,7 @@ def rate_as_published(count: int) -> float:
     return PUBLISHED_RATE * count
 
 
-class LearnerAdapter(NetworkAdapter):
+class GradientAdapter(NetworkAdapter):
     """Base class of adapters with a network that learns by gradient."""
 
     _learner: LearningNetwork
@@ -420,7 +423,7 @@ class LearnerAdapter(NetworkAdapter):
         return iter(self._learner.parameters.values())
 
 
-class LearningAdapter(LearnerAdapter):
+class AffineAdapter(GradientAdapter):
     """Base class of adapters that learn by gradient and keep further tensors as a memory.
 
     Subclasses define how a batch is learned, and the shapes of the memory.
@@ -448,7 +451,7 @@ class LearningAdapter(LearnerAdapter):
             layers=layers,
             prior=prior,
             lr=lr,
-            auto=rate_as_published,
+            auto=scale_published_rate,
             momentum=momentum,
             checks_source=prior == "auto",
         )
@@ -468,7 +471,7 @@ class LearningAdapter(LearnerAdapter):
         """
 
     @abstractmethod
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         """Return the shapes of the memory's tensors; None is any length."""
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -479,11 +482,11 @@ class LearningAdapter(LearnerAdapter):
     def _answer(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._network.is_frozen:
             return self._learner.forward.answer(inputs)
-        taken = self._learn(inputs)
-        if taken.is_sound:
-            self._learner.remember(taken.seen)
-            logits = taken.logits
-            if taken.seen.is_kept:
+        result = self._learn(inputs)
+        if result.is_finite:
+            self._learner.remember(result.observed)
+            logits = result.logits
+            if result.observed.uses_source:
                 self._events.add(FEW_CLASSES, self._batches, FEW_CLASSES_KEPT)
         else:
             # The source's statistics keep a broken image from the others of its batch.
@@ -510,7 +513,7 @@ class LearningAdapter(LearnerAdapter):
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the state of another adapter with the same settings."""
-        shapes = self._memory_shapes()
+        shapes = self._list_memory_shapes()
         restore = self._learner.read_state(state, [f"memory/{name}" for name in shapes])
         memory = {
             name: _read_memory(state, name, shape, self._device)

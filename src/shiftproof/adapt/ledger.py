@@ -16,41 +16,41 @@ from shiftproof.adapt.evidence import UNKNOWN, Basis, MeanAnswers, Shift, estima
 from shiftproof.adapt.probabilities import Probabilities
 from shiftproof.errors import InputError
 
-RATE_OF_ESTIMATES = 1.0
+ESTIMATE_RATE = 1.0
 """Learning rate of the weights by estimated errors, per image."""
 
-SHARE_OF_ESTIMATES = 0.02
+ESTIMATE_SHARE = 0.02
 """Share of the initial weights mixed into these with each batch, to follow changes."""
 
 HEAD_START = 1.0
 """Initial advantage of the source over other experts, in nats."""
 
-RATE_OF_LABELS = 1.0
+LABEL_RATE = 1.0
 """Learning rate of the weights by labels, per label."""
 
-SHARE_OF_LABELS = 0.01
+LABEL_SHARE = 0.01
 """Share of the initial weights mixed into these with each label."""
 
-TRUST = 0.9
+UNLABELED_WEIGHT = 0.9
 """Initial weight of the choice without labels; the experts share the rest evenly."""
 
-KEPT = 4096
-"""Number of recent images whose predictions are stored for later labels."""
+LABEL_WINDOW = 4096
+"""Number of recent images whose predictions are kept for later labels."""
 
-NO_ANSWER = -1
+NO_PREDICTION = -1
 """The class that stands for a missing prediction of an excluded expert."""
 
 
-def head_start(experts: int) -> Weights:
+def make_expert_weights(experts: int) -> Weights:
     """Return the initial weights of the experts, the source first."""
     odds = np.ones(experts)
     odds[0] = math.exp(HEAD_START)
     return np.asarray(odds / odds.sum())
 
 
-def label_start(experts: int) -> Weights:
+def make_voter_weights(experts: int) -> Weights:
     """Return the initial weights of the choice without labels and of each expert."""
-    return np.concatenate([[TRUST], np.full(experts, (1 - TRUST) / experts)])
+    return np.concatenate([[UNLABELED_WEIGHT], np.full(experts, (1 - UNLABELED_WEIGHT) / experts)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,61 +94,65 @@ class Ledger:
         Args:
             answers: ``(N, K)`` probabilities of each expert, the source first; None if excluded.
             bases: the basis of each expert's estimate.
-            shift: what the first layers say of the batch.
+            shift: of the batch.
         """
         source = answers[0]
         assert source is not None
         rows: NDArray[np.bool_] = np.asarray(np.isfinite(source).all(1))
-        judged = [
+        estimated = [
             place
             for place, part in enumerate(answers)
             if part is not None and np.isfinite(part[rows]).all()
         ]
-        now = self._estimate(
-            [answers[p] for p in judged], [bases[p] for p in judged], judged, rows, shift
+        updated = self._estimate(
+            [answers[p] for p in estimated], [bases[p] for p in estimated], estimated, rows, shift
         )
-        free = max(judged, key=lambda place: float(now.by_estimates[place]))
-        said = np.stack([_read_classes(part, len(source)) for part in answers])
-        said = np.concatenate([said[[free]], said])
+        unlabeled = max(estimated, key=lambda place: float(updated.by_estimates[place]))
+        classes = np.stack([_read_classes(part, len(source)) for part in answers])
+        classes = np.concatenate([classes[[unlabeled]], classes])
         voters = np.zeros(1 + self.experts, dtype=bool)
-        voters[[0, *(1 + place for place in judged)]] = True
-        chosen = weigh_votes(said, np.where(voters, self.by_labels, 0.0))
-        return now._remember(said), np.where(chosen == 0, free, chosen - 1)
+        voters[[0, *(1 + place for place in estimated)]] = True
+        chosen = weigh_votes(classes, np.where(voters, self.by_labels, 0.0))
+        return updated._remember(classes), np.where(chosen == 0, unlabeled, chosen - 1)
 
     def _estimate(
         self,
         answers: Sequence[Probabilities | None],
         bases: Sequence[Basis],
-        judged: list[int],
+        estimated: list[int],
         rows: NDArray[np.bool_],
         shift: Shift,
     ) -> Ledger:
-        """Return the record with estimates of the experts ``judged``, from the finite rows of a batch."""
+        """Return the record with estimates of the experts ``estimated``, from the finite rows of a
+        batch.
+        """
         count = int(rows.sum())
         if not count:
             return self
         sound = [part[rows] for part in answers if part is not None]
         # Experts without an estimate are not compared; the source's rows fill their place.
-        filled = [sound[judged.index(p)] if p in judged else sound[0] for p in range(self.experts)]
+        filled = [
+            sound[estimated.index(p)] if p in estimated else sound[0] for p in range(self.experts)
+        ]
         mean = self.mean.add(filled)
         estimates = np.ones(self.experts)
-        estimates[judged] = estimate_errors(
-            sound, bases, mean.spread()[judged], shift.of_rows(rows)
+        estimates[estimated] = estimate_errors(
+            sound, bases, mean.spread()[estimated], shift.select_rows(rows)
         )
         weights = follow_losses(
             self.by_estimates,
             count * estimates,
-            head_start(self.experts),
-            rate=RATE_OF_ESTIMATES,
-            share=SHARE_OF_ESTIMATES,
+            make_expert_weights(self.experts),
+            rate=ESTIMATE_RATE,
+            share=ESTIMATE_SHARE,
         )
         return dataclasses.replace(self, by_estimates=weights, estimates=estimates, mean=mean)
 
-    def _remember(self, said: NDArray[np.int32]) -> Ledger:
+    def _remember(self, classes: NDArray[np.int32]) -> Ledger:
         """Return the record with the predictions ``(1 + E, N)`` for a batch."""
-        count = said.shape[1]
-        new = np.concatenate([said.T, np.zeros((count, 1), np.int32)], axis=1)
-        given = np.concatenate([self.given, new])[-KEPT:]
+        count = classes.shape[1]
+        new = np.concatenate([classes.T, np.zeros((count, 1), np.int32)], axis=1)
+        given = np.concatenate([self.given, new])[-LABEL_WINDOW:]
         return dataclasses.replace(self, given=given, images=self.images + count)
 
     def settle(self, index: int, label: int) -> Ledger:
@@ -168,9 +172,9 @@ class Ledger:
         weights = follow_losses(
             self.by_labels,
             losses,
-            label_start(self.experts),
-            rate=RATE_OF_LABELS,
-            share=SHARE_OF_LABELS,
+            make_voter_weights(self.experts),
+            rate=LABEL_RATE,
+            share=LABEL_SHARE,
         )
         return dataclasses.replace(
             self,
@@ -191,7 +195,8 @@ class Ledger:
         place = index - (self.images - len(self.given))
         if place < 0:
             raise InputError(
-                f"Image {index} was seen too long ago: the answers to the last {KEPT} images are kept."
+                f"Image {index} was seen too long ago: only the predictions for the last "
+                f"{LABEL_WINDOW} images are kept."
             )
         if self.given[place, -1]:
             raise InputError(f"Image {index} has a label already.")
@@ -227,7 +232,7 @@ class Ledger:
         sound = (
             all(abs(part.sum() - 1) < 1e-6 and (part >= 0).all() for part in weights)
             and 0 <= labels <= images
-            and len(arrays["given"]) == min(images, KEPT)
+            and len(arrays["given"]) == min(images, LABEL_WINDOW)
             and faded >= 0
             and (arrays["sums"] >= 0).all()
         )
@@ -243,8 +248,8 @@ _ARRAYS = ("by_estimates", "by_labels", "estimates", "mistakes", "given")
 def open_ledger(experts: int) -> Ledger:
     """Return an empty record for so many experts."""
     return Ledger(
-        by_estimates=head_start(experts),
-        by_labels=label_start(experts),
+        by_estimates=make_expert_weights(experts),
+        by_labels=make_voter_weights(experts),
         estimates=np.zeros(experts),
         mistakes=np.zeros(1 + experts, dtype=np.int64),
         labels=0,
@@ -255,15 +260,17 @@ def open_ledger(experts: int) -> Ledger:
 
 
 def _read_classes(answers: Probabilities | None, count: int) -> NDArray[np.int32]:
-    """Return ``(N,)`` the predicted classes, ``NO_ANSWER`` where there is none."""
+    """Return ``(N,)`` the predicted classes, ``NO_PREDICTION`` where there is none."""
     if answers is None:
-        return np.full(count, NO_ANSWER, dtype=np.int32)
+        return np.full(count, NO_PREDICTION, dtype=np.int32)
     finite = np.isfinite(answers).all(1)
-    return np.where(finite, answers.argmax(1), NO_ANSWER).astype(np.int32)
+    return np.where(finite, answers.argmax(1), NO_PREDICTION).astype(np.int32)
 
 
 def _check_tensor(name: str, tensor: torch.Tensor, like: torch.Tensor, grows: int | None) -> None:
-    """Raise an InputError unless a tensor is finite and has the shape of ``like``, except ``grows``."""
+    """Raise an InputError unless a tensor is finite and has the shape of ``like``, except
+    ``grows``.
+    """
     shape = list(like.shape)
     if grows is not None and tensor.ndim == len(shape):
         shape[grows] = tensor.shape[grows]

@@ -13,7 +13,7 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     """Return the entropy of the predicted distribution, ``-sum_j p_j log p_j``, in nats.
 
     The gradient goes through both factors (Rusak et al. 2021, section 3; TENT, Wang et al. 2021).
-    A class that is ruled out (a logit of minus infinity) adds nothing to it.
+    An excluded class (a logit of minus infinity) contributes 0.
 
     Args:
         logits: ``(N, K)`` floating; computed in float32 where it is of half precision.
@@ -64,7 +64,7 @@ def generalized_cross_entropy(
 
 
 def hard_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Return ``-log p_i`` for the class i that the teacher answers.
+    """Return ``-log p_i`` for the class i that the teacher predicts.
 
     Args:
         logits: ``(N, K)`` floating, the student's.
@@ -79,8 +79,8 @@ def hard_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch
 def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy ``-sum_j p_teacher,j log p_j`` to the teacher's distribution.
 
-    Args and result as for :func:`hard_pseudo_label_loss`. A class that the teacher rules out (a
-    logit of minus infinity) adds nothing, whatever the student says of it.
+    Args and result as for :func:`hard_pseudo_label_loss`. A class that the teacher excludes (a
+    logit of minus infinity) contributes 0, whatever its probability.
     """
     target = _log_probabilities(teacher.detach()).exp()
     return -_expectation(target, _log_probabilities(logits))
@@ -89,7 +89,7 @@ def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch
 def robust_pseudo_label_loss(
     logits: torch.Tensor, teacher: torch.Tensor, q: float = 0.8
 ) -> torch.Tensor:
-    """Return the generalized cross-entropy to the class that the teacher answers.
+    """Return the generalized cross-entropy to the class that the teacher predicts.
 
     Args and result as for :func:`hard_pseudo_label_loss` and :func:`generalized_cross_entropy`.
     """
@@ -115,15 +115,15 @@ def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
     0.6931
     """
     log_p = _log_probabilities(logits)
-    # The logarithm of the mean, without an underflow of any single probability.
+    # The logarithm of the mean, without underflow of single probabilities.
     mean = log_p.logsumexp(0) - math.log(len(logits))
     p = mean.exp()
-    # Nothing times minus infinity is nothing: a class that is ruled out.
+    # 0 times minus infinity is 0 for an excluded class.
     return -(p * mean.masked_fill(p == 0, 0)).sum()
 
 
 def _expectation(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
-    """Return ``sum_j p_j log_p_j``, in which nothing times minus infinity is nothing."""
+    """Return ``sum_j p_j log_p_j``, in which 0 times minus infinity is 0."""
     return (p * log_p.masked_fill(p == 0, 0)).sum(-1)
 
 

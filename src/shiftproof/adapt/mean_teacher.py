@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 import torch
 
-from shiftproof.adapt.calls import read_parameters
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.events import Event, EventLog
-from shiftproof.adapt.learning import NOT_FINITE, Chosen, Gradients, LearningNetwork
+from shiftproof.adapt.learning import NOT_FINITE, Gradients, LearningNetwork, ParameterChoice
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.norms import is_norm
-from shiftproof.adapt.options import check_number
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.parameters import affine_or_all
-from shiftproof.adapt.tensors import copy_to_cpu, read_count
-from shiftproof.errors import InputError, ModelError
+from shiftproof.adapt.tensors import copy_tensors, copy_to_cpu, read_count
+from shiftproof.errors import ModelError
 from shiftproof.rng import generator
 from shiftproof.types import Settings
 
@@ -32,38 +30,36 @@ RATE = 1e-4
 """Learning rate of a step."""
 
 
-def teacher_rate(count: int) -> float:
-    """Return the learning rate of ``"auto"``, the same for every number of images."""
-    return RATE
-
-
 @final
 class MeanTeacher(NetworkAdapter):
-    """A detector that learns from pseudo-boxes of its moving average (teacher), which also
+    """A detector that learns from pseudo-boxes of its moving average (teacher); the teacher
     predicts.
 
-    Unbiased Teacher (Liu et al. 2021, arXiv 2102.09480) without its labeled images, as mean teachers are
-    used at test time (Wang et al. 2022, CoTTA): the teacher finds boxes; those of a score of
-    ``threshold`` or more are the truth for the student, which sees the same images with other brightness,
-    contrast and noise, and takes one step on its own training loss; the teacher then follows it,
-    ``keep * teacher + (1 - keep) * student``. The answers are the teacher's, from before the step.
+    Unbiased Teacher (Liu et al. 2021, arXiv 2102.09480) without its labeled images, as mean
+    teachers are used at test time (Wang et al. 2022, CoTTA): the teacher's boxes with a score of
+    ``threshold`` or more are the targets of the student, which gets the same images with changed
+    brightness, contrast and noise, and takes one step on the training loss; then the teacher is
+    updated, ``keep * teacher + (1 - keep) * student``. The predictions are the teacher's, from
+    before the step.
 
-    The network must give its training loss: ``module(images, targets)`` in training mode returns
+    The network must return its training loss: ``module(images, targets)`` in training mode returns
     losses by name, as torchvision's detectors do. In that pass norm layers and dropout stay in
-    evaluation mode. Images in which no box is sure enough are left out of the step.
+    evaluation mode. Images without a confident box are not used in the step.
 
-    It costs two forward passes and a backward pass, and holds the network twice where it learns.
+    Cost: two forward passes and a backward pass, and memory for a second copy of the learned
+        parameters.
 
     Args:
         model: a plain ``torch.nn.Module``, of torchvision's convention.
         threshold: score threshold of pseudo-boxes, from 0 to 1.
         keep: decay of the teacher's moving average, from 0 to 1.
-        strength: how far brightness and contrast of the student's images are changed (a factor of up to
-            1 + strength), and a tenth of it the deviation of the noise; 0 shows them as they are.
+        strength: of the student's augmentations: brightness and contrast change by a factor of up
+            to 1 + strength, and the standard deviation of the noise is a tenth of it; 0 augments
+            nothing.
         lr: a learning rate for every batch; ``"auto"`` is 1e-4.
         momentum: of the SGD, from 0 to below 1.
-        parameters: ``"affine"``, ``"all"`` or ``"last"``; None takes the affine ones of the norm layers,
-            or all where they have none of their own (frozen batch norm).
+        parameters: ``"affine"``, ``"all"`` or ``"last"``; None takes the affine ones of the norm
+            layers, or all if these have none (frozen batch norm).
         seed: random seed of the student's augmentations and of its loss.
 
     Raises:
@@ -80,26 +76,26 @@ class MeanTeacher(NetworkAdapter):
         strength: float = 0.3,
         lr: float | Literal["auto"] = "auto",
         momentum: float = 0.0,
-        parameters: Chosen | None = None,
+        parameters: ParameterChoice | None = None,
         seed: int = 0,
     ) -> None:
-        self.threshold = check_range("threshold", threshold, 0, 1)
-        self.keep = check_range("keep", keep, 0, 1)
-        self.strength = check_range("strength", strength, 0, 1)
-        self.seed = int(check_number("seed", seed, 0))
+        self.threshold = check_number("threshold", threshold, 0, 1)
+        self.keep = check_number("keep", keep, 0, 1)
+        self.strength = check_number("strength", strength, 0, 1)
+        self.seed = check_count("seed", seed, minimum=0)
         if "targets" not in inspect.signature(model.forward).parameters:
             raise ModelError(
                 f"{type(model).__name__} gives no training loss: a mean teacher needs "
                 "module(images, targets), as torchvision's detectors have it. Take actmad or batchnorm."
             )
-        chosen: Chosen = affine_or_all(model) if parameters is None else parameters
+        chosen: ParameterChoice = affine_or_all(model) if parameters is None else parameters
         self._learner = LearningNetwork(
             model,
             parameters=chosen,
             layers="all",
             prior=float("inf"),
             lr=lr,
-            auto=teacher_rate,
+            auto=lambda _: RATE,
             momentum=momentum,
         )
         self._student = self._learner.network
@@ -144,8 +140,7 @@ class MeanTeacher(NetworkAdapter):
             InputError: fewer than 1 image.
             ModelError: the network gives no boxes with scores, or no losses.
         """
-        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-            raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
+        check_count("images", images)
         with self._network.lock, torch.inference_mode(False), torch.no_grad():
             if self._network.is_frozen:
                 return run(self._network.module)
@@ -199,7 +194,7 @@ class MeanTeacher(NetworkAdapter):
         with torch.random.fork_rng(devices=devices), _training(module), torch.enable_grad():
             key = f"{self._batches}/{place}"
             torch.manual_seed(int(generator(self.seed, "mean teacher", key).integers(2**31)))
-            losses = module([self._change(image) for image in images], targets)
+            losses = module([self._augment(image) for image in images], targets)
             if not isinstance(losses, dict) or not losses:
                 raise ModelError(
                     f"{type(module).__name__} gives {type(losses).__name__} in training mode; "
@@ -232,7 +227,7 @@ class MeanTeacher(NetworkAdapter):
                 targets.append(target)
         return images, targets
 
-    def _change(self, image: torch.Tensor) -> torch.Tensor:
+    def _augment(self, image: torch.Tensor) -> torch.Tensor:
         """Return the augmented image ``(3, H, W)`` in 0..1 for the student."""
         if self.strength == 0:
             return image.clone()
@@ -273,43 +268,51 @@ class MeanTeacher(NetworkAdapter):
     def state(self) -> State:
         """Return the parameters of student and teacher, the momentum and a count of batches."""
         with self._network.lock:
-            taught = {f"teacher/{name}": copy_to_cpu(p) for name, p in self._teacher.items()}
-            return self._learner.state() | taught | {"batches": torch.tensor(self._batches)}
+            teacher_parameters = {
+                f"teacher/{name}": copy_to_cpu(p) for name, p in self._teacher.items()
+            }
+            return (
+                self._learner.state()
+                | teacher_parameters
+                | {"batches": torch.tensor(self._batches)}
+            )
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Load the state of an adapter with the same settings."""
         names = [f"teacher/{name}" for name in self._teacher]
-        take_up = self._learner.read_state(state, [*names, "batches"])
-        taught = read_parameters(state, "teacher", self._teacher)
+        restore = self._learner.read_state(state, [*names, "batches"])
+        teacher_parameters = copy_tensors(state, "teacher", self._teacher)
         batches = read_count(state, "batches")
         with self._network.lock, torch.no_grad():
-            take_up()
+            restore()
             self._forget()
             self._batches = batches
-            for name, value in taught.items():
+            for name, value in teacher_parameters.items():
                 self._teacher[name].copy_(value)
 
 
 def select_boxes(found: Mapping[str, torch.Tensor], threshold: float) -> dict[str, torch.Tensor]:
-    """Return of what a detector of torchvision found the boxes that are sure, as a target.
+    """Return the confident boxes among a torchvision detector's predictions, as a target.
 
     Args:
-        found: ``boxes`` ``(D, 4)`` corners, ``scores`` ``(D,)``, ``labels`` ``(D,)``; ``masks``
-            ``(D, 1, H, W)`` in 0..1 become outlines from a half on; ``keypoints`` go along.
-        threshold: the least score. A box without an area is never sure.
+        found: ``boxes`` ``(D, 4)`` corners, ``scores`` ``(D,)``, ``labels`` ``(D,)``; optionally
+            ``masks`` ``(D, 1, H, W)`` in 0..1, which are thresholded at 0.5, and ``keypoints``.
+        threshold: the minimum score. Boxes without an area are dropped.
     """
     boxes = found["boxes"]
     has_area = (boxes[:, 2:] > boxes[:, :2]).all(1) & torch.isfinite(boxes).all(1)
-    sure = (found["scores"] >= threshold) & has_area
-    target = {name: found[name][sure] for name in ("boxes", "labels", "keypoints") if name in found}
+    confident = (found["scores"] >= threshold) & has_area
+    target = {
+        name: found[name][confident] for name in ("boxes", "labels", "keypoints") if name in found
+    }
     if "masks" in found:
-        target["masks"] = (found["masks"][sure, 0] >= 0.5).to(torch.uint8)
+        target["masks"] = (found["masks"][confident, 0] >= 0.5).to(torch.uint8)
     return {name: value.detach() for name, value in target.items()}
 
 
 @contextmanager
 def _training(module: torch.nn.Module) -> Iterator[None]:
-    """Put a network into training mode, but for its norms and dropout."""
+    """Context with a network in training mode, except its norm layers and dropout."""
     module.train()
     for part in module.modules():
         if is_norm(part) or "dropout" in type(part).__name__.lower():

@@ -1,4 +1,4 @@
-"""MEMO: one image, many augmentations, one step towards agreement (Zhang et al. 2022)."""
+"""MEMO: minimizes the marginal entropy over augmentations of one image (Zhang et al. 2022)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import EpisodicAdapter
 from shiftproof.adapt.options import check_count, check_rate
 from shiftproof.adapt.parameters import all_parameters
-from shiftproof.adapt.passes import FollowedNetwork, by_batch
+from shiftproof.adapt.passes import HookedNetwork, use_batch
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.shares import check_numeric_prior
 from shiftproof.adapt.steps import GradientSteps
@@ -31,25 +31,25 @@ OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
 
 @final
 class MEMO(EpisodicAdapter):
-    """Learns for each image alone, from augmentations of it, and forgets it again.
+    """Adapts to each image alone, by augmentations of it, and resets after each.
 
-    Zhang et al. 2022 (arXiv 2110.09506): all weights take ``steps`` steps on the entropy of the mean
-    answer over ``augmentations`` augmentations of one image, so that the answers agree and
-    are sure; the image is predicted; and the weights go back to the source. Nothing is carried from
-    image to image, so neither their order nor the batches they come in change an answer.
+    Zhang et al. 2022 (arXiv 2110.09506): all weights take ``steps`` steps on the entropy of the
+    mean prediction over ``augmentations`` augmentations of one image, so that the predictions
+    become consistent and confident; the image is predicted; and the weights are reset to the
+    source. So a prediction depends neither on the order of the images nor on their batches.
 
-    What it costs: for each image ``steps`` times ``augmentations`` forward and backward passes, and
-    one forward pass more: 65 forward and 64 backward as published.
+    Cost: for each image ``steps`` times ``augmentations`` forward and backward passes, and one more
+        forward pass: 65 forward and 64 backward as published.
 
-    Batch norm normalizes by the source's statistics mixed with those of the augmentations, or of the
-    image when it is predicted: ``N / (N + 1)`` and ``1 / (N + 1)``, constants to the gradient.
+    Batch norm normalizes by the source's statistics mixed with those of the augmentations, or of
+    the image when it is predicted: ``N / (N + 1)`` and ``1 / (N + 1)``, constants to the gradient.
 
-    The augmentations are AugMix on a random crop (:mod:`shiftproof.adapt.augmix`). They are functions
-    of the seed and of the image's pixels. A step that is not finite is left out; an event says so, and
-    the source answers.
+    The augmentations are AugMix on a random crop (:mod:`shiftproof.adapt.augmix`). They are
+    functions of the seed and of the image's pixels. A step that is not finite is skipped; an event
+    says so, and the source predicts.
 
-    Differs from the published code: it crops what the network takes, after ``preprocess.geometry``,
-    not the image as loaded; floating images are rounded to 8 bits for the augmentations; the batch's
+    Differs from the published code: it crops the network's input, after ``preprocess.geometry``,
+    not the loaded image; floating images are rounded to 8 bits for the augmentations; the batch's
     variance is the biased one.
 
     Args:
@@ -68,7 +68,7 @@ class MEMO(EpisodicAdapter):
         UnknownNameError: no such optimizer or crop.
         ModelError: the preprocessing is unknown (a plain module, or a function), the weights are of
             half precision, the graph is fixed (ONNX, TorchScript, compiled), the model cannot be
-            copied, or batch norm cannot be followed.
+            copied, or hooks cannot control its batch norm.
 
     >>> from shiftproof.models import load_classifier
     >>> MEMO(load_classifier("demo"), augmentations=8)
@@ -97,10 +97,10 @@ class MEMO(EpisodicAdapter):
         self.steps = check_count("steps", steps)
         self.crop: Crop = crop
         self.prior = check_numeric_prior(prior)
-        self.seed = check_count("seed", seed, least=0)
+        self.seed = check_count("seed", seed, minimum=0)
         self._network = AdaptedNetwork(model)
         self._pixels = PixelSpace(self._network.classifier.preprocess, "MEMO")
-        self._followed = FollowedNetwork(self._network)
+        self._hooked = HookedNetwork(self._network)
         names = list(all_parameters(self._network.module))
         self._steps = GradientSteps(self._network.own(names), optimizer, self.lr)
         self.reset()
@@ -110,7 +110,7 @@ class MEMO(EpisodicAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "memo",
             "lr": self.lr,
@@ -125,7 +125,7 @@ class MEMO(EpisodicAdapter):
         }
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the parameters that learn for an image, and are the source's between images."""
+        """Yield the learned parameters, which equal the source's between images."""
         return iter(self._steps.parameters.values())
 
     # ------------------------------------------------------------ one batch
@@ -136,12 +136,14 @@ class MEMO(EpisodicAdapter):
         return logits
 
     def _answer(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the logits of one image ``(1, C, H, W)``, for which the weights learn meanwhile."""
-        alone = by_batch(self.prior, 1, count=1)
+        """Adapt the weights to one image ``(1, C, H, W)``, return its logits, and reset the
+        weights.
+        """
+        alone = use_batch(self.prior, 1, count=1)
         try:
             if self._learn(image):
-                logits, seen = self._followed.predict(image, alone)
-                if seen.is_sound and bool(torch.isfinite(logits.float().logsumexp(-1)).all()):
+                logits, observed = self._hooked.predict(image, alone)
+                if observed.is_finite and bool(torch.isfinite(logits.float().logsumexp(-1)).all()):
                     return logits
         finally:
             self._steps.restore(self._steps.first)
@@ -152,21 +154,21 @@ class MEMO(EpisodicAdapter):
         return self._network.forward(image)
 
     def _learn(self, image: torch.Tensor) -> bool:
-        """Take the steps for one image; False where one of them is not finite."""
+        """Take the steps for one image; False if one of them is not finite."""
         if not bool(torch.isfinite(image).all()):
             return False
         pixels = self._pixels.to_pixels(image)[0].permute(1, 2, 0).cpu().numpy()
         pixels = np.rint(pixels * 255).astype(np.uint8)
         for step in range(self.steps):
             augmented = self._augment(pixels, step).to(image)
-            choose = by_batch(self.prior, self.augmentations, count=1)
-            with torch.enable_grad(), self._followed.run(augmented, choose) as (logits, seen):
-                if not seen.is_sound or not self._steps.take(marginal_entropy(logits)):
+            choose = use_batch(self.prior, self.augmentations, count=1)
+            with torch.enable_grad(), self._hooked.run(augmented, choose) as (logits, observed):
+                if not observed.is_finite or not self._steps.take(marginal_entropy(logits)):
                     return False
         return True
 
     def _augment(self, pixels: Image, step: int) -> torch.Tensor:
-        """Return augmentations of an image ``(H, W, 3)`` as the network takes them."""
+        """Return augmentations of an image ``(H, W, 3)`` as inputs of the network."""
         key = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
         size = "x".join(map(str, pixels.shape))
         images = [

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Item(NamedTuple):
     """An image in a memory.
 
-    ``image`` is prepared, ``(C, H, W)``; ``label`` the class that was answered; ``uncertainty`` the
-    entropy of the answer in nats; ``born`` how many images the memory had been offered before.
+    ``image`` is prepared, ``(C, H, W)``; ``label`` is the predicted class; ``uncertainty`` the
+    entropy of the prediction in nats; ``born`` the number of images offered before.
     """
 
     image: torch.Tensor
@@ -40,11 +40,11 @@ class TimelyMemory:
     It is a value: ``add`` returns another memory.
 
     Attributes:
-        capacity: N, how many images it holds.
+        capacity: N, the maximum number of images.
         timeliness: weight of an image's age in the eviction score.
         uncertainty: weight of its entropy.
-        items: the images, in the order in which they came.
-        offered: how many images it was offered.
+        items: the images, in order of arrival.
+        offered: number of offered images.
     """
 
     capacity: int
@@ -58,9 +58,9 @@ class TimelyMemory:
     ) -> TimelyMemory:
         """Return the memory after one more image was offered.
 
-        A class that has its share of the capacity gives up one of its own images for a new one; a
-        full memory one of its largest classes; and always that of the highest score, if it is above
-        the new one's. All ages grow by one.
+        For a class with its full share of the capacity, one of its images is evicted; in a full
+        memory, one of the largest classes: the one with the highest score, if it is above the new
+        image's. All ages grow by one.
 
         Args:
             image: ``(C, H, W)``.
@@ -83,7 +83,7 @@ class TimelyMemory:
         elif len(self.items) < self.capacity:
             return self.items
         else:
-            candidates = _largest(counts)
+            candidates = _find_largest(counts)
         # Ties are resolved as in the published code: by class, then the last item.
         places = [place for place, item in enumerate(self.items) if item.label in candidates]
         places.sort(key=lambda place: self.items[place].label)
@@ -136,8 +136,9 @@ class ReservoirMemory:
     def add(self, image: torch.Tensor, label: int) -> ReservoirMemory:
         """Return the memory after one more image ``(C, H, W)`` of a class was offered.
 
-        A full memory gives up a random image of one of its largest classes; where the new one's is
-        among them, one of that class, with the probability ``held / offered`` of reservoir sampling.
+        From a full memory a random image of one of the largest classes is evicted; if the new
+        image's class is among them, one of this class, with the probability ``held / offered`` of
+        reservoir sampling.
         """
         counts = {**self.counts, label: self.counts.get(label, 0) + 1}
         kept = self._make_room(label, counts[label])
@@ -151,7 +152,7 @@ class ReservoirMemory:
         if len(self.items) < self.capacity:
             return self.items
         held = collections.Counter(item.label for item in self.items)
-        largest = sorted(_largest(held))
+        largest = sorted(_find_largest(held))
         rng = generator(self.seed, "note", "memory", str(self.offered))
         chosen = label if label in largest else largest[int(rng.integers(len(largest)))]
         if chosen == label and rng.random() > held[label] / offered:
@@ -161,7 +162,7 @@ class ReservoirMemory:
         return self.items[:place] + self.items[place + 1 :]
 
 
-def _largest(counts: Mapping[int, int]) -> set[int]:
+def _find_largest(counts: Mapping[int, int]) -> set[int]:
     """Return the labels with the most items."""
     most = max(counts.values())
     return {label for label, count in counts.items() if count == most}
@@ -202,9 +203,9 @@ def read_items(
         state[f"memory/{name}"] for name in ("images", "labels", "uncertainties", "born")
     )
     _check_items(images, labels, uncertainties, born, capacity, offered)
-    looked = images.to(device, copy=True)
+    moved = images.to(device, copy=True)
     values = zip(labels.tolist(), uncertainties.tolist(), born.tolist(), strict=True)
-    return tuple(Item(image, *rest) for image, rest in zip(looked, values, strict=True))
+    return tuple(Item(image, *rest) for image, rest in zip(moved, values, strict=True))
 
 
 def _check_items(
@@ -225,7 +226,9 @@ def _check_items(
         )
     finite = bool(torch.isfinite(images).all() and torch.isfinite(uncertainties).all())
     if not whole or not images.is_floating_point() or not finite:
-        raise InputError("The state is damaged: its memory holds what is no image or no class.")
+        raise InputError(
+            "The state is damaged: its memory holds values that are no image or no class."
+        )
     if int(labels.min()) < 0 or int(born.min()) < 0 or int(born.max()) >= offered:
         raise InputError("The state is damaged: its memory holds a class or an age below 0.")
 

@@ -17,7 +17,7 @@ from shiftproof.types import F32, F64
 ROWS = 64
 """Rows summed in float32 before they are added to the float64 sums; a multiple of 4."""
 
-LARGE = 1e4
+MAX_TERM = 1e4
 """Upper limit of a channel's term in the mean over channels, which dead channels would dominate."""
 
 
@@ -144,7 +144,7 @@ def _measure_distance(
 
 @compile_inner
 def _clip(value: float) -> float:
-    return LARGE if value > LARGE else value
+    return MAX_TERM if value > MAX_TERM else value
 
 
 def measure_distance(
@@ -245,7 +245,7 @@ def _sum_gradient(gradient: F32, values: F32, center: F32, sums: F64, products: 
 
 
 @compiled
-def _take_off(
+def _subtract_means(
     gradient: F32, values: F32, center: F32, scale: F32, constant: F32, slope: F32, out: F32
 ) -> None:
     rows, columns = values.shape
@@ -286,7 +286,7 @@ def _differentiate(
         slope[column] = share * factor * products[column] / (rows * spread * spread)
         found[0, column] = products[column] / spread
         found[1, column] = sums[column]
-    _take_off(gradient, values, batch_mean, scale, constant, slope, out)
+    _subtract_means(gradient, values, batch_mean, scale, constant, slope, out)
 
 
 def differentiate(
@@ -300,11 +300,12 @@ def differentiate(
     eps: float,
     out: F32,
 ) -> F32:
-    """Write the gradient in the values of a table to ``out``; return the gradients in scale and shift.
+    """Write the gradient in the values of a table to ``out``; return the gradients in scale and
+    shift.
 
     Args:
-        gradient: ``(M, C)`` gradient in ``weight (x - mean) / sqrt(variance + eps) + shift``; without
-            a weight, the gradient in x with constant statistics.
+        gradient: ``(M, C)`` gradient in ``weight (x - mean) / sqrt(variance + eps) + shift``;
+            without a weight, the gradient in x with constant statistics.
         values: ``(M, C)``, x.
         mean: ``(C,)`` mean for the normalization.
         variance: ``(C,)`` variance for the normalization.

@@ -12,21 +12,20 @@ import torch
 
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier, select_outputs
-from shiftproof.models.structure import is_torch_module, structural_copy, weights_fingerprint
+from shiftproof.models.structure import copy_structure, fingerprint_weights, is_torch_module
 from shiftproof.types import Image, Images, Logits, Settings
 
 
 class AdaptedNetwork:
     """A copy of the caller's network that can be changed.
 
-    It is in evaluation mode. Its buffers are its own; its parameters are other objects that need
-    no gradients but share their memory with the caller's, until one is taken with ``own``: a
-    large model is not held twice.
+    It is in evaluation mode. It has its own buffers; its parameters need no gradients and share
+    their memory with the caller's, until ``own`` gives them their own: a large model is not in
+    memory twice.
 
     ``predict`` and ``call`` do what those of ``Classifier`` do, with the adapter's ``step`` in
-    place of the plain forward pass, one thread at a time. ``forward`` is the plain
-    forward pass, to be used in a step. Whatever else reads or changes what was learned holds
-    ``lock`` meanwhile.
+    place of the plain forward pass, one thread at a time. ``forward`` is the plain forward pass, to
+    be used in a step. Other code that reads or changes the learned state must hold ``lock``.
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module``.
@@ -40,10 +39,10 @@ class AdaptedNetwork:
     """
 
     def __init__(self, model: Classifier | torch.nn.Module) -> None:
-        self._original = torch_module(model)
-        # What is made in inference mode can never have gradients.
+        self._original = find_torch_module(model)
+        # Tensors created in inference mode can never have gradients.
         with torch.inference_mode(False):
-            copied = structural_copy(self._original, share="parameters")
+            copied = copy_structure(self._original, share="parameters")
             _detach_parameters(copied)
         _run_uncompiled(copied)
         self._classifier: Classifier | None = None
@@ -68,7 +67,7 @@ class AdaptedNetwork:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock and open contexts behind: they are not those of a copy."""
+        """Omit the lock and open contexts, which a copy does not share."""
         kept = {name: value for name, value in vars(self).items() if name != "lock"}
         return {**kept, "_freezes": 0}
 
@@ -77,7 +76,7 @@ class AdaptedNetwork:
         self.lock = threading.RLock()
 
     def own(self, names: Sequence[str]) -> dict[str, torch.nn.Parameter]:
-        """Take parameters by name: they get memory of their own and record gradients.
+        """Give parameters their own memory, and let them record gradients.
 
         Raises:
             ModelError: the classifier computes in fp16, in which small gradients become 0.
@@ -99,7 +98,7 @@ class AdaptedNetwork:
 
     @property
     def classifier(self) -> Classifier:
-        """The caller's classifier, or a ModelError where a plain module was given."""
+        """The caller's classifier, or a ModelError for a plain module."""
         if self._classifier is None:
             raise ModelError(
                 "This adapter is on a plain torch.nn.Module, which knows neither classes nor "
@@ -108,25 +107,25 @@ class AdaptedNetwork:
         return self._classifier
 
     def settings(self) -> Settings:
-        """Return what tells the wrapped model from others, as an adapter's settings hold it."""
+        """Return the identity of the wrapped model, for an adapter's settings."""
         if self._classifier is not None:
             return {"classifier": self._classifier.settings}
         kind = type(self._original)
         return {
             "module": {
                 "name": f"{kind.__module__}.{kind.__qualname__}",
-                "fingerprint": weights_fingerprint(self._original),
+                "fingerprint": fingerprint_weights(self._original),
             }
         }
 
     @property
     def is_frozen(self) -> bool:
-        """Whether nothing is to be learned."""
+        """Whether learning is off."""
         return self._freezes > 0
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let nothing be learned while the context lasts; contexts of several threads may overlap."""
+        """Context without learning; contexts of several threads may overlap."""
         with self.lock:
             self._freezes += 1
         try:
@@ -140,12 +139,12 @@ class AdaptedNetwork:
         images: Images | Sequence[Image],
         step: Callable[[torch.Tensor], torch.Tensor],
     ) -> Logits:
-        """Return the logits that ``step`` makes of a batch of images."""
+        """Return the logits of ``step`` for a batch of images."""
         self.classifier  # noqa: B018  raises, and says why
         runner = cast("Classifier", self._runner)
         if len(images) == 0:
             return runner.predict(images)
-        # Steps may need gradients, which nothing made in inference mode can have.
+        # Steps may need gradients, which tensors of inference mode cannot have.
         with self.lock, torch.inference_mode(False), torch.no_grad():
             logits = step(runner.prepare(images))
             return np.asarray(logits.detach().float().cpu().numpy())
@@ -153,7 +152,7 @@ class AdaptedNetwork:
     def call(
         self, batch: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """Return what ``step`` makes of a batch of tensors, without gradients."""
+        """Return the result of ``step`` for a batch of tensors, without gradients."""
         if self._runner is None and (not isinstance(batch, torch.Tensor) or batch.ndim == 0):
             raise InputError(
                 f"Expected a tensor with the images along axis 0, got {type(batch).__name__}."
@@ -163,33 +162,35 @@ class AdaptedNetwork:
                 inputs = batch.clone() if batch.is_inference() else batch.detach()
                 return step(inputs) if len(batch) else cast("torch.Tensor", self.module(inputs))
             if not isinstance(batch, torch.Tensor) or (batch.ndim and len(batch) == 0):
-                # What is no tensor is refused there, in the classifier's words.
+                # The classifier raises the error for other types.
                 return self._runner(batch)
             return step(self._runner.prepare(batch)).detach()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run the copy on prepared inputs; gradients are recorded where they are enabled."""
-        return self.of_classes(self.forward_all(inputs))
+        return self.select_classes(self.forward_all(inputs))
 
     def forward_all(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what ``forward`` returns, but of all outputs of the network, of classes or not."""
+        """Return all outputs of the network, including those of no class."""
         if self._runner is None:
             return cast("torch.Tensor", self.module(inputs))
         return self._runner.all_logits(inputs)
 
-    def of_classes(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return of all outputs those of the classifier's classes."""
+    def select_classes(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Select the outputs of the classifier's classes."""
         return outputs if self._runner is None else select_outputs(outputs, self._runner.outputs)
 
     def copy(self) -> torch.nn.Module:
-        """Return a copy that shares nothing; gradients are on where the caller's model has them."""
-        module = structural_copy(self.module, share="nothing")
+        """Return a copy that shares no memory; its parameters require gradients as the caller's
+        do.
+        """
+        module = copy_structure(self.module, share="nothing")
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(self._learns.get(name, True))
         return module
 
 
-def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
+def find_torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
     """Return the network inside ``model``, or raise a ModelError that says why it cannot adapt."""
     module: object = model.module if isinstance(model, Classifier) else model
     if not is_torch_module(module):
@@ -214,10 +215,10 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
 
 
 def _run_uncompiled(module: torch.nn.Module) -> None:
-    """Let compiled parts run as they were before: they may keep the hooks of their first run."""
+    """Run compiled parts uncompiled: they may keep the hooks of their first run."""
     for part in module.modules():
         if type(part).__name__ == "OptimizedModule":
-            # Past its own setattr, which would reach through to the part inside.
+            # Without its own setattr, which would set the attribute of the wrapped part.
             vars(part)["forward"] = cast("Any", part)._orig_mod.__call__
 
 
@@ -230,13 +231,13 @@ def _detach_parameters(module: torch.nn.Module) -> None:
                 continue
             if id(parameter) not in replaced:
                 value = parameter.detach()
-                # What was made in inference mode cannot take part in a gradient.
+                # Tensors created in inference mode cannot take part in a gradient.
                 value = value.clone() if value.is_inference() else value
                 replaced[id(parameter)] = torch.nn.Parameter(value, requires_grad=False)
             part._parameters[name] = replaced[id(parameter)]
 
 
 def describe_output(outputs: object) -> str:
-    """Say what a model returned, for an error."""
+    """Return a description of a model's output, for an error."""
     shape = getattr(outputs, "shape", None)
     return type(outputs).__name__ if shape is None else f"the shape {tuple(shape)}"

@@ -1,4 +1,4 @@
-"""What adapters that work on a copy of the network have in common."""
+"""The base classes of adapters with a private copy of the network."""
 
 from __future__ import annotations
 
@@ -51,48 +51,48 @@ class NetworkAdapter(Adapter):
         return self._network.call(batch, self._step)
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict with what has been learned, and a batch's own statistics as ever."""
+        """Predict without learning; a batch's own statistics are still used."""
         return self._network.frozen()
 
 
 class EpisodicAdapter(NetworkAdapter):
-    """An adapter that carries nothing from batch to batch; its constructor ends with ``reset()``."""
+    """An adapter that keeps no state between batches; its constructor ends with ``reset()``."""
 
     _batches: int
     _events: EventLog
 
     @property
     def events(self) -> Sequence[Event]:
-        """Images and batches for which no step was taken; none of a method without steps."""
+        """Skipped steps."""
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Do nothing: nothing is kept."""
+        """Do nothing: there is no state."""
 
     def reset(self) -> None:
-        """Forget the events: nothing else is kept."""
+        """Clear the events: there is no other state."""
         with self._network.lock:
             self._batches = 0
             self._events = EventLog()
 
     def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, since nothing is kept."""
+        """Return a copy of the model, since there is no state."""
         return self._network.copy()
 
     def state(self) -> State:
-        """Return nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up nothing."""
+        """Check that the state is empty."""
         check_names(state, ())
 
     def _skip(self, reason: str) -> None:
-        """Note that no step was taken, and why, unless frozen: then none was wanted."""
+        """Record that a step was skipped, and why, unless frozen."""
         if not self._network.is_frozen:
             self._events.add("skipped", self._batches, reason)
 
     def _count_batch(self) -> None:
-        """Count a batch that may be learned from: the number that events have."""
+        """Count a batch, unless frozen, for the batch index of events."""
         if not self._network.is_frozen:
             self._batches += 1

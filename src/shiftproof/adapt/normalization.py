@@ -1,4 +1,4 @@
-"""Batch-norm layers that normalize by what an adapter chooses: one way for all adapters."""
+"""Batch-norm layers that normalize by statistics of an adapter's choice."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 
-from shiftproof.adapt.gradient import Mixture, normalize, normalize_by_mixture, through_statistics
-from shiftproof.adapt.norms import all_batch_norm_layers
+from shiftproof.adapt.gradient import (
+    Mixture,
+    attach_statistics_gradient,
+    normalize,
+    normalize_by_mixture,
+)
+from shiftproof.adapt.norm_checks import StandIn, check_structure, run_checked
+from shiftproof.adapt.norms import find_all_batch_norm_layers
 from shiftproof.adapt.statistics import (
     Statistics,
-    all_finite,
-    is_table,
+    are_all_finite,
+    is_channels_last,
     pool,
     process_group,
     share_arrays,
 )
-from shiftproof.adapt.watch import StandIn, check_structure, run_checked
 
 Outputs = TypeVar("Outputs")
 
 
-class Choice(NamedTuple):
-    """What a layer is to normalize its input by.
+class Normalization(NamedTuple):
+    """The statistics by which a layer normalizes its input.
 
-    ``share`` is that of the input's own statistics, ``batch``, in the statistics: a gradient flows
-    through so much of them. The rest is constant. ``inputs`` is what the layer is handed in place of
-    its input, where one mean and variance per channel cannot say how it is normalized.
+    ``share`` is the weight of the input's own statistics, ``batch``, in ``statistics``: a gradient
+    flows through this part, and the rest is constant. ``inputs`` replaces the layer's input, for a
+    normalization that one mean and variance per channel cannot express.
     """
 
     statistics: Statistics
@@ -38,38 +43,37 @@ class Choice(NamedTuple):
     inputs: torch.Tensor | None = None
 
 
-Choose: TypeAlias = Callable[[str, "torch.Tensor"], Choice]
-"""Gives a layer's name and input ``(N, C, ...)`` what the layer is to normalize by."""
+ChooseStatistics: TypeAlias = Callable[[str, "torch.Tensor"], Normalization]
+"""From a layer's name and input ``(N, C, ...)`` to the statistics by which it normalizes."""
 
 
 class BatchNormLayers:
-    """The batch-norm layers of a network, made to normalize by what an adapter chooses.
+    """The batch-norm layers of a network, which normalize by statistics of an adapter's choice.
 
-    The layer's own forward runs, in evaluation mode, with the chosen statistics for its running
-    ones; so it does whatever its class does beside normalizing (an activation, a drop-out), and
-    any class will do whose output depends on nothing but the normalized input. Where the statistics
-    are the batch's own, the gradient through them is added to that of the layer's input: it
-    follows from that alone (:mod:`shiftproof.adapt.gradient`). Torch's own layers take both at once.
+    The layer's own forward runs in evaluation mode, with the chosen statistics as its running ones,
+    so everything else that its class does (an activation, dropout) stays; any class is supported
+    whose output depends only on the normalized input. If the statistics are the batch's own, the
+    gradient through them is added to the gradient of the layer's input
+    (:mod:`shiftproof.adapt.gradient`). For torch's own layers both are computed in one step.
 
-    What cannot be followed is refused, and never answered otherwise: at the start what the
-    network's structure shows, in the first forward pass what only its run shows.
+    Batch norm that hooks cannot control is an error: found at the start by the structure of the
+    network, or in the first forward pass.
 
     Args:
         network: the adapter's own copy.
-        layers: those of its batch-norm layers that are to be followed, by name; the others keep
-            their statistics.
+        layers: the batch-norm layers to control, by name; the others keep their statistics.
 
     Attributes:
         layers: the same.
-        source: the statistics that each layer came with; float32 where those are of half precision.
+        source: each layer's initial running statistics; float32 if these are of half precision.
 
     Raises:
-        ModelError: a part of the network has batch norm that cannot be followed.
+        ModelError: a part of the network has batch norm that hooks cannot control.
     """
 
     def __init__(self, network: torch.nn.Module, layers: Mapping[str, Any]) -> None:
         self._network = network
-        self._known = all_batch_norm_layers(network)
+        self._known = find_all_batch_norm_layers(network)
         check_structure(network, self._known)
         self.layers = dict(layers)
         self._kept = {
@@ -82,47 +86,46 @@ class BatchNormLayers:
         self._is_checked = False
 
     @contextmanager
-    def normalizing(self, choose: Choose) -> Iterator[None]:
-        """Let each layer normalize by what ``choose`` gives, and put all back at the end.
+    def normalizing(self, choose: ChooseStatistics) -> Iterator[None]:
+        """Context in which each layer normalizes by the statistics that ``choose`` returns.
 
-        The context must last until gradients are taken: checkpointed layers run again for them.
-        Outside of it the network is as it was and holds no hook, so that an exception in the
-        middle leaves nothing behind.
+        It must last until gradients are computed: checkpointed layers run again for them. Outside
+        of it, and after an exception, the network is unchanged and has no hooks.
         """
-        together = self._take_together()
+        fused = self._make_fused()
         handles = [
             layer.register_forward_pre_hook(
-                _hook(name, choose, together.get(name), _is_half(self._kept[name][0])),
+                _hook(name, choose, fused.get(name), _is_half(self._kept[name][0])),
                 with_kwargs=True,
             )
             for name, layer in self.layers.items()
         ]
-        for name, forward in together.items():
+        for name, forward in fused.items():
             self.layers[name].forward = forward
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            for name in together:
+            for name in fused:
                 del self.layers[name].forward
             for name, layer in self.layers.items():
                 _set_statistics(layer, *self._kept[name])
 
-    def _take_together(self) -> dict[str, _Together]:
-        """Return what stands in for the forward of torch's own layers."""
-        return {n: _Together(layer) for n, layer in self.layers.items() if _is_plain(layer)}
+    def _make_fused(self) -> dict[str, _FusedForward]:
+        """Return replacements for the forward of torch's own layers, by name."""
+        return {n: _FusedForward(layer) for n, layer in self.layers.items() if _is_plain(layer)}
 
     @property
     def is_checked(self) -> bool:
-        """Whether a whole forward pass has shown that all batch norm can be followed."""
+        """Whether a whole forward pass has shown that the hooks control all batch norm."""
         return self._is_checked
 
     def run(self, forward: Callable[[], Outputs]) -> Outputs:
-        """Return what ``forward`` gives, a forward pass in ``normalizing``.
+        """Return the result of ``forward``, a forward pass within ``normalizing``.
 
         Raises:
-            ModelError: in it, batch norm ran that cannot be followed; names the layer.
+            ModelError: batch norm ran that hooks cannot control; names the layer.
         """
         if self._is_checked:
             return forward()
@@ -131,14 +134,14 @@ class BatchNormLayers:
         return outputs
 
 
-class Seen:
-    """What the layers saw in one forward pass.
+class ObservedStatistics:
+    """The statistics that the batch-norm layers measured and used in one forward pass.
 
     Attributes:
         batch: each layer's statistics of the batch, over all its runs, and their number of images.
-        used: what each layer normalized by, at its last run.
-        uses_batch: whether the batch's statistics count in any layer.
-        is_kept: whether the source's statistics were kept although the batch's were measured.
+        used: the statistics by which each layer normalized, at its last run.
+        uses_batch: whether the batch's statistics have weight in any layer.
+        uses_source: whether the source's statistics were used although the batch's were measured.
     """
 
     def __init__(self) -> None:
@@ -147,31 +150,31 @@ class Seen:
         self._runs: collections.Counter[str] = collections.Counter()
         self._is_closed = False
         self.uses_batch = False
-        self.is_kept = False
+        self.uses_source = False
 
     def add(self, name: str, batch: Statistics, images: float, used: Statistics) -> None:
-        """Add the run of a layer; after ``close`` it is one that is repeated for a gradient."""
+        """Add the run of a layer; ignored after ``close``, since it is repeated for a gradient."""
         if self._is_closed:
             return
         # A layer that runs several times in one forward counts each time.
         before = self._runs[name]
-        together = pool(self.batch[name][0], before, batch, 1) if before else batch
-        self.batch[name] = together, images
+        pooled = pool(self.batch[name][0], before, batch, 1) if before else batch
+        self.batch[name] = pooled, images
         self.used[name] = used
         self._runs[name] += 1
 
     def close(self) -> None:
-        """The forward pass is through; what runs from now on is repeated."""
+        """End the forward pass: all further runs of layers are repetitions."""
         self._is_closed = True
 
     def keep(self, source: Mapping[str, Statistics]) -> None:
-        """Note that the pass was run once more, by the source's statistics."""
-        self.used, self.is_kept = dict(source), True
+        """Record that the pass was repeated with the source's statistics."""
+        self.used, self.uses_source = dict(source), True
         self._runs.clear()
 
     @property
     def is_closed(self) -> bool:
-        """Whether the forward pass is through, so that what runs now is repeated."""
+        """Whether the forward pass has ended, so that further runs of layers are repetitions."""
         return self._is_closed
 
     @property
@@ -180,9 +183,9 @@ class Seen:
         return [name for name, times in self._runs.items() if times > 1]
 
     @property
-    def is_sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Whether the batch's own statistics are finite in all layers."""
-        return all_finite({name: statistics for name, (statistics, _) in self.batch.items()})
+        return are_all_finite({name: statistics for name, (statistics, _) in self.batch.items()})
 
 
 def _to_float32(values: torch.Tensor) -> torch.Tensor:
@@ -196,14 +199,14 @@ def _is_half(values: torch.Tensor) -> bool:
 def _set_statistics(layer: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:
     buffers = layer._buffers
     if "running_mean" in buffers and "running_var" in buffers:
-        # Past torch's own setattr, which looks at each value for longer than small layers take.
+        # Without torch's own setattr, whose checks take longer than small layers.
         buffers["running_mean"], buffers["running_var"] = mean, variance
     else:
         layer.running_mean, layer.running_var = mean, variance
 
 
-class _Together(StandIn):
-    """Stands in for a layer's forward, and normalizes by statistics or a mixture where set."""
+class _FusedForward(StandIn):
+    """Replaces a layer's forward; normalizes by statistics or a mixture if set."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
@@ -242,33 +245,34 @@ def _is_plain(layer: Any) -> bool:
 
 
 def _hook(
-    name: str, choose: Choose, together: _Together | None, is_half: bool
+    name: str, choose: ChooseStatistics, fused: _FusedForward | None, is_half: bool
 ) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if together is not None:
-            together.set(None)
+        if fused is not None:
+            fused.set(None)
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, batch, share, inputs = choose(name, values)
         handed = values if inputs is None else inputs
         if is_half:
-            # Statistics of half precision would be off by more than the inputs are.
+            # Rounding the statistics to half precision would add a larger error than the inputs
+            # have.
             handed, statistics = _normalize_half(layer, handed, statistics)
         _set_statistics(layer, *statistics)
         if batch is not None and share > 0 and torch.is_grad_enabled() and values.requires_grad:
-            if together is not None and handed is values and is_table(values):
-                together.set(None, Mixture(statistics, batch.mean, share))
+            if fused is not None and handed is values and is_channels_last(values):
+                fused.set(None, Mixture(statistics, batch.mean, share))
                 return None
-            handed = through_statistics(
+            handed = attach_statistics_gradient(
                 handed,
                 *statistics,
-                eps_of(layer),
+                read_eps(layer),
                 process_group(layer),
                 batch_mean=batch.mean,
                 share=share,
             )
         if handed is values:
-            if together is not None:
-                together.set(statistics)
+            if fused is not None:
+                fused.set(statistics)
             return None
         if args:
             return (handed, *args[1:]), kwargs
@@ -280,15 +284,15 @@ def _hook(
 def _normalize_half(
     layer: Any, values: torch.Tensor, statistics: Statistics
 ) -> tuple[torch.Tensor, Statistics]:
-    """Return an input that is normalized already, and statistics by which it stays as it is."""
+    """Return the normalized input, and statistics that leave it unchanged."""
     shape = (-1, *[1] * (values.ndim - 2))
-    scale = (statistics.variance + eps_of(layer)).rsqrt().view(shape)
+    scale = (statistics.variance + read_eps(layer)).rsqrt().view(shape)
     inputs = ((values.float() - statistics.mean.view(shape)) * scale).to(values.dtype)
     like = layer.running_var
-    kept = Statistics(torch.zeros_like(like), torch.full_like(like, 1 - eps_of(layer)))
+    kept = Statistics(torch.zeros_like(like), torch.full_like(like, 1 - read_eps(layer)))
     return inputs, kept
 
 
-def eps_of(layer: Any) -> float:
-    """Return a layer's eps; that of torch where its class keeps it to itself."""
+def read_eps(layer: Any) -> float:
+    """Return a layer's eps, or torch's default if its class has no such attribute."""
     return float(getattr(layer, "eps", 1e-5))

@@ -1,4 +1,4 @@
-"""A network's forward pass with the statistics of the batch at hand, for all that learn by gradient."""
+"""Forward passes with the batch's statistics, for adapters that learn by gradient."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
-from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
+from shiftproof.adapt.normalization import (
+    BatchNormLayers,
+    ChooseStatistics,
+    Normalization,
+    ObservedStatistics,
+)
+from shiftproof.adapt.norms import find_tracked_batch_norm_layers
 from shiftproof.adapt.shares import Prior, Shares
 from shiftproof.adapt.source_check import FewClassesFound, SourceCheck
 from shiftproof.adapt.statistics import (
@@ -23,30 +28,30 @@ from shiftproof.adapt.statistics import (
 
 Outputs = TypeVar("Outputs")
 
-After: TypeAlias = Callable[[Any, Seen, int], Any]
-"""Takes what a call gave, what the batch norm saw and the number of images; gives what is handed out."""
+After: TypeAlias = Callable[[Any, ObservedStatistics, int], Any]
+"""From a call's outputs, its statistics and the number of images to the outputs to return."""
 
 
-Look: TypeAlias = Callable[[Seen], None]
-"""Takes what the layers of a pass have seen so far, and may end it."""
+Look: TypeAlias = Callable[[ObservedStatistics], None]
+"""Takes the statistics of a pass so far, and may end the pass."""
 
 
 class NormalizedNetwork:
     """A network whose batch norm mixes the batch's statistics with the source's.
 
-    The gradient flows through the batch's own statistics as far as they are in the mixture. With an
-    infinite prior nothing is followed, and the statistics are the source's.
+    The gradient flows through the batch's part of the mixture. With an infinite prior there are no
+    hooks, and the statistics are the source's.
 
     Args:
         network: an adapter's copy.
         prior: as ``BatchNorm`` takes it.
-        check: keeps the source's statistics in a batch of few classes, while it judges one.
+        check: finds batches of few classes, for which the source's statistics are used.
 
     Attributes:
-        source: the statistics that each followed layer came with.
+        source: the initial statistics of each controlled layer.
 
     Raises:
-        ModelError: a part of the network has batch norm that cannot be followed.
+        ModelError: a part of the network has batch norm that hooks cannot control.
     """
 
     def __init__(
@@ -55,35 +60,34 @@ class NormalizedNetwork:
         self._network = network
         self._check = check
         self._prior: Prior = prior
-        self._norms = None if prior == math.inf else _follow(network)
+        self._norms = None if prior == math.inf else _hook(network)
         self.source: dict[str, Statistics] = {} if self._norms is None else self._norms.source
 
     @contextmanager
-    def run(self, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, Seen]]:
-        """Give all outputs for a batch, and what the batch norm saw.
+    def run(self, inputs: torch.Tensor) -> Iterator[tuple[torch.Tensor, ObservedStatistics]]:
+        """Context with all outputs for a batch, and its batch-norm statistics.
 
-        Gradients are taken within the context: checkpointed layers run again for them. Where the
-        source's statistics are kept, the outputs have no graph.
+        Gradients are computed within the context: checkpointed layers run again for them. If the
+        source's statistics are used, the outputs have no graph.
         """
-        # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
-        # when the parameters have learned meanwhile.
+        # Autocast keeps half-precision copies of parameters, which are outdated after a step.
         torch.clear_autocast_cache()
-        seen = Seen()
+        observed = ObservedStatistics()
         if self._norms is None:
-            yield self._network.forward_all(inputs), seen
+            yield self._network.forward_all(inputs), observed
             return
-        choose = self._make_chooser(self._norms, len(inputs), seen, self._watch(inputs))
+        choose = self._make_chooser(self._norms, len(inputs), observed, self._watch(inputs))
         with self._norms.normalizing(choose):
             outputs = self._run_watched(self._norms, inputs)
-            seen.close()
-            if outputs is not None and not self._keeps_source(inputs, outputs, seen):
-                yield outputs, seen
+            observed.close()
+            if outputs is not None and not self._should_keep_source(inputs, outputs, observed):
+                yield outputs, observed
                 return
         del outputs  # with its graph, which would be in memory beside the next pass
-        seen.keep(self.source)
+        observed.keep(self.source)
         with torch.no_grad():  # nothing is learned from it
             outputs = self._network.forward_all(inputs)
-        yield outputs, seen
+        yield outputs, observed
 
     def _watch(self, inputs: torch.Tensor) -> Look | None:
         if self._check is None or self._norms is None or not self._norms.is_checked:
@@ -91,16 +95,20 @@ class NormalizedNetwork:
         return self._check.watch(inputs)
 
     def _run_watched(self, norms: BatchNormLayers, inputs: torch.Tensor) -> torch.Tensor | None:
-        """Return all outputs, or None where the pass ended as the source is to answer."""
+        """Return all outputs, or None if the check ended the pass."""
         try:
             return norms.run(lambda: self._network.forward_all(inputs))
         except FewClassesFound:
             return None
 
-    def _keeps_source(self, inputs: torch.Tensor, outputs: Any, seen: Seen) -> bool:
+    def _should_keep_source(
+        self, inputs: torch.Tensor, outputs: Any, observed: ObservedStatistics
+    ) -> bool:
         if self._check is None:
             return False
-        return self._check.keeps_source(inputs, self._network.of_classes(outputs), seen)
+        return self._check.should_keep_source(
+            inputs, self._network.select_classes(outputs), observed
+        )
 
     def run_calls(
         self,
@@ -109,12 +117,12 @@ class NormalizedNetwork:
         after: After,
         before: Callable[[], None] = lambda: None,
     ) -> Outputs:
-        """Return what ``run`` makes of the network; each of its calls is a batch of its own.
+        """Return ``run(network)``; each of its calls of the network is a batch of its own.
 
         Args:
             run: takes the network and calls it as a module, once or several times.
-            images: of the batch, where the inputs of a call do not tell how many it has.
-            after: called at the end of each call, while gradients can be taken.
+            images: number of images of a call if its inputs do not show it.
+            after: called at the end of each call, while gradients can be computed.
             before: called at its beginning.
         """
         torch.clear_autocast_cache()
@@ -123,12 +131,12 @@ class NormalizedNetwork:
         def begin(_: object, args: Any, kwargs: Any) -> None:
             call.begin(count_images(args, kwargs))
             if self._norms is not None:
-                call.choose = self._make_chooser(self._norms, call.images, call.seen)
+                call.choose = self._make_chooser(self._norms, call.images, call.observed)
             before()
 
         def end(_: object, args: Any, outputs: Any) -> Any:
-            call.seen.close()
-            return after(outputs, call.seen, call.images)
+            call.observed.close()
+            return after(outputs, call.observed, call.images)
 
         handles = [
             module.register_forward_pre_hook(begin, with_kwargs=True),
@@ -144,46 +152,48 @@ class NormalizedNetwork:
                 handle.remove()
 
     def answer(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits of a batch; with the source's statistics where its own are not finite."""
-        with self.run(inputs) as (outputs, seen):
-            logits = self._network.of_classes(outputs)
-        return logits if seen.is_sound else self._network.forward(inputs)
+        """Return the logits of a batch; with the source's statistics if its own are not finite."""
+        with self.run(inputs) as (outputs, observed):
+            logits = self._network.select_classes(outputs)
+        return logits if observed.is_finite else self._network.forward(inputs)
 
     def _make_chooser(
-        self, norms: BatchNormLayers, count: int, seen: Seen, look: Look | None = None
-    ) -> Choose:
-        """Return what gives each layer its statistics for a batch of ``count`` images.
+        self,
+        norms: BatchNormLayers,
+        count: int,
+        observed: ObservedStatistics,
+        look: Look | None = None,
+    ) -> ChooseStatistics:
+        """Return the function that chooses each layer's statistics for a batch of ``count`` images.
 
-        ``look`` is called with what the layers have seen so far.
+        ``look`` is called with the statistics so far.
         """
         shares = Shares(self._prior)
 
-        def choose(name: str, values: torch.Tensor) -> Choice:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
             source = norms.source[name]
             with torch.no_grad():
                 given = LayerInput(values, count)
                 target, images = pool_processes(given.statistics(), count, norms.layers[name])
                 share = shares.measure(
-                    name, source, given, count=images, images=count, again=seen.is_closed
+                    name, source, given, count=images, images=count, again=observed.is_closed
                 )
                 used = blend(source, target, share) if share > 0 else source
-            seen.add(name, target, images, used)
-            seen.uses_batch = shares.uses_batch
+            observed.add(name, target, images, used)
+            observed.uses_batch = shares.uses_batch
             if look is not None:
-                look(seen)
-            return Choice(used, target, share)
+                look(observed)
+            return Normalization(used, target, share)
 
         return choose
 
 
-def _follow(network: AdaptedNetwork) -> BatchNormLayers:
-    layers = all_batch_norm_layers(network.module)
-    tracked = {name: layer for name, layer in layers.items() if is_tracked(layer)}
-    return BatchNormLayers(network.module, tracked)
+def _hook(network: AdaptedNetwork) -> BatchNormLayers:
+    return BatchNormLayers(network.module, find_tracked_batch_norm_layers(network.module))
 
 
 class _Call:
-    """The call of a network that is running: its images, and what its batch norm sees."""
+    """The current call of a network: its number of images and batch-norm statistics."""
 
     def __init__(self, images: int) -> None:
         self._default = images
@@ -191,16 +201,18 @@ class _Call:
 
     def begin(self, images: int | None) -> None:
         self.images = self._default if images is None else images
-        self.seen = Seen()
-        self.choose: Choose = _refuse
+        self.observed = ObservedStatistics()
+        self.choose: ChooseStatistics = _refuse
 
 
-def _refuse(name: str, values: torch.Tensor) -> Choice:
+def _refuse(name: str, values: torch.Tensor) -> Normalization:
     raise AssertionError(f"{name} ran outside of a call of its network")
 
 
 def count_images(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Return how many images a network is called with; None where the first input does not say."""
+    """Return the number of images of a call of a network; None if its first input does not show
+    it.
+    """
     first = args[0] if args else next(iter(kwargs.values()), None)
     if isinstance(first, torch.Tensor) and first.ndim:
         return len(first)

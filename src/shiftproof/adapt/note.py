@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from shiftproof.adapt.events import Event, EventLog
-from shiftproof.adapt.instances import by_batch_and_instance, by_instance
+from shiftproof.adapt.instances import use_batch_and_instances, use_instances
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.memory import (
     ITEM_NAMES,
@@ -25,9 +25,9 @@ from shiftproof.adapt.memory import (
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.options import check_count, check_number, check_rate
-from shiftproof.adapt.passes import FollowedNetwork, move_statistics
+from shiftproof.adapt.passes import HookedNetwork, move_statistics
 from shiftproof.adapt.statistics import Statistics
-from shiftproof.adapt.steps import GradientSteps, norm_parameters
+from shiftproof.adapt.steps import GradientSteps, find_norm_parameters
 from shiftproof.adapt.tensors import check_names, copy_to_cpu, pack, read_count, unpack
 from shiftproof.errors import InputError
 from shiftproof.models.classifiers.classifier import Classifier
@@ -49,58 +49,58 @@ class _Learned:
 
 @final
 class NOTE(NetworkAdapter):
-    """Corrects batch norm image by image, and learns from a memory that is balanced over classes.
+    """Corrects batch norm for each image, and learns from a memory balanced over classes.
 
     Gong et al. 2022 (arXiv 2208.05117), for streams in which images of a class come together:
 
-    1. Instance-aware batch norm: each image is normalized by the layer's statistics, moved by what
-       its own differ from them by more than ``k`` standard errors
+    1. Instance-aware batch norm: each image is normalized by the layer's statistics, moved towards
+       its own by the excess of their difference over ``k`` standard errors
        (:func:`~shiftproof.adapt.instances.correct_by_instance`).
-    2. Each image is offered to a memory that holds as many of each answered class as may be
+    2. Each image is offered to a memory that is balanced over the predicted classes
        (:class:`~shiftproof.adapt.memory.ReservoirMemory`).
-    3. After every ``every`` images, one step of Adam on the mean entropy of the answers to the memory
-       moves scale and shift of the norm layers; the layers' statistics move by ``weight`` towards the
-       memory's.
+    3. After every ``every`` images, one step of Adam on the mean entropy of the predictions for the
+       memory updates scale and shift of the norm layers; the layers' statistics move by ``weight``
+       towards the memory's.
 
-    Images are predicted one by one, each with what was learned before it, so a prediction does not
-    depend on how a stream is cut into batches. A network with layer or group norm in place of batch
-    norm has nothing to be corrected and learns from the memory alone.
+    Each image is predicted with the parameters learned before it, so a prediction does not depend
+    on the division of a stream into batches. In a network with layer or group norm instead of batch
+    norm, nothing is corrected, and only the memory is learned from.
 
-    What it costs: one forward pass for each image, and for every ``every`` images one more and one
-    backward pass over the memory: two forward and one backward per image where ``every`` is
-    ``memory``.
+    Cost: one forward pass for each image, and for every ``every`` images one more and one backward
+    pass over the memory: two forward and one backward per image where ``every`` is ``memory``.
 
-    The paper's models were trained with this batch norm in place. In a model that was trained with
-    ordinary batch norm it changes answers before anything is learned: with the published 4 standard
-    errors clean Fashion-MNIST was 3.1 points worse, and EfficientNet-Lite0 was wrong on 30 points
-    more of 20 photographs even with 12. So the default is ``k=inf``, which turns it off.
+    The paper's models were trained with this batch norm. In a model trained with ordinary batch
+    norm it changes predictions before anything is learned: with the published 4 standard errors the
+    error on clean Fashion-MNIST rose by 3.1 points, and even with 12 that of EfficientNet-Lite0 on
+    20 photographs by 30 points. So the default is ``k=inf``, which turns it off.
 
-    Images that are not finite are answered and left out of the memory, steps that are not finite are
-    left out; events say so. What the memory gives up is a function of the seed and of the number of
-    images since the last ``reset()``. ``state()`` holds the memory's images in float32.
+    Images that are not finite do not enter the memory, and steps that are not finite are skipped;
+    events say so. Evictions from the memory are a function of the seed and of the number of images
+    since the last ``reset()``. ``state()`` holds the memory's images in float32.
 
     Differs from the published code: dropout stays off in the steps; the loss is not divided by the
-    number of classes, which Adam hardly notices, and has no 1e-6 in its logarithm; a memory that is
-    larger than the training batch is taken in one step, not several; layer, group, instance and RMS
-    norms learn as batch norm does; in a process group each process has its own memory and statistics.
+    number of classes, which makes hardly any difference with Adam, and has no 1e-6 in its
+    logarithm; a memory that is larger than the training batch is taken in one step, not several;
+    layer, group, instance and RMS norms learn as batch norm does; in a process group each process
+    has its own memory and statistics.
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits
             ``(N, K)``, which is then called with its own normalized batch.
         lr: Adam's learning rate.
-        k: standard errors that are put down to chance, 0 or more; 4 is published, infinity corrects
-            no image.
+        k: threshold of the correction in standard errors, 0 or more; 4 is published, infinity
+            corrects no image.
         weight: of the memory's statistics in the moving ones, 0 to 1.
         memory: how many images it holds.
         every: images between two steps; None takes ``memory``.
-        seed: of what the memory gives up.
+        seed: random seed of the evictions.
 
     Raises:
         InputError: an option is out of its range; or, at a batch, images of another size than
             those of the memory.
         ModelError: there is no norm layer with scale and shift, the weights are of half precision,
-            the graph is fixed (ONNX, TorchScript, compiled), the model cannot be copied, or batch
-            norm cannot be followed.
+            the graph is fixed (ONNX, TorchScript, compiled), the model cannot be copied, or hooks
+            cannot control its batch norm.
 
     >>> import torch
     >>> net = torch.nn.Sequential(
@@ -127,12 +127,12 @@ class NOTE(NetworkAdapter):
         self.weight = check_number("weight", weight, 0, 1)
         self.memory = check_count("memory", memory)
         self.every = check_count("every", self.memory if every is None else every)
-        self.seed = check_count("seed", seed, least=0)
+        self.seed = check_count("seed", seed, minimum=0)
         self._network = AdaptedNetwork(model)
-        names = list(norm_parameters(self._network.module, "NOTE"))
-        self._followed = FollowedNetwork(self._network)
+        names = list(find_norm_parameters(self._network.module, "NOTE"))
+        self._hooked = HookedNetwork(self._network)
         self._steps = GradientSteps(self._network.own(names), "adam", self.lr)
-        self._statistics: Mapping[str, Statistics] = self._followed.source
+        self._statistics: Mapping[str, Statistics] = self._hooked.source
         self._memory = ReservoirMemory(self.memory, self.seed)
         self._batches = 0
         self._events = EventLog()
@@ -178,11 +178,11 @@ class NOTE(NetworkAdapter):
     def merge(self) -> torch.nn.Module:
         """Return a plain model with the adapted parameters and the moving statistics.
 
-        A plain model has ordinary batch norm: without the correction of each image it gives the
-        adapter's answers only with ``k=inf``.
+        A plain model has ordinary batch norm, without the correction for each image: it predicts as
+        the adapter does only with ``k=inf``.
         """
         with self._network.lock:
-            return self._followed.copy_with(self._statistics)
+            return self._hooked.copy_with(self._statistics)
 
     # ------------------------------------------------------------ state
 
@@ -209,11 +209,11 @@ class NOTE(NetworkAdapter):
         own = {"memory/offered", "memory/counts", "batches"}
         check_names(state, ("statistics",), self._steps.names() | ITEM_NAMES | own)
         offered = read_offered(state)
-        statistics, _ = unpack("statistics", state, self._followed.source)
+        statistics, _ = unpack("statistics", state, self._hooked.source)
         device = next(iter(self._steps.parameters.values())).device
         learned = _Learned(
             self._steps.read(state),
-            {**self._followed.source, **statistics},
+            {**self._hooked.source, **statistics},
             dataclasses.replace(
                 self._first.memory,
                 items=read_items(state, self.memory, offered, device),
@@ -242,7 +242,7 @@ class NOTE(NetworkAdapter):
         return logits
 
     def _predict(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._followed.predict(inputs, by_instance(self._statistics, self.k))[0]
+        return self._hooked.predict(inputs, use_instances(self._statistics, self.k))[0]
 
     def _predict_and_learn(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of each image, predicted before the memory learns from it."""
@@ -273,14 +273,14 @@ class NOTE(NetworkAdapter):
             self._update()
 
     def _update(self) -> None:
-        """Take one step on the memory, and move the statistics."""
+        """Take one step on the memory, and update the statistics."""
         images = torch.stack([item.image for item in self._memory.items])
         images = images.contiguous(memory_format=torch.channels_last)
-        choose = by_batch_and_instance(self._statistics, self.k)
-        with torch.enable_grad(), self._followed.run(images, choose) as (logits, seen):
-            is_sound = seen.is_sound and self._steps.take(entropy(logits).mean())
-        if is_sound:
-            self._statistics = move_statistics(self._statistics, seen, self.weight)
+        choose = use_batch_and_instances(self._statistics, self.k)
+        with torch.enable_grad(), self._hooked.run(images, choose) as (logits, observed):
+            is_finite = observed.is_finite and self._steps.take(entropy(logits).mean())
+        if is_finite:
+            self._statistics = move_statistics(self._statistics, observed, self.weight)
         else:
             self._note("skipped", "The loss or its gradient was not finite; no step was taken.")
 

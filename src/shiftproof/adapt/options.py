@@ -1,18 +1,37 @@
-"""Checks of the numbers that adapters are made with."""
+"""Checks of the options of adapters."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, UnknownNameError
+
+FewClasses = Literal["skip", "learn"]
+"""What a method does with images of few classes, where the source's predictions show that they are.
+"""
 
 
-def check_number(what: str, value: float, low: float, high: float = math.inf) -> float:
-    """Return a number from ``low`` to ``high``, or raise an InputError that names the option."""
+def check_number(
+    what: str, value: float, low: float, high: float = math.inf, *, below: bool = False
+) -> float:
+    """Return a number from ``low`` to ``high``, or raise an InputError that names the option.
+
+    ``below`` excludes ``high``.
+    """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or math.isnan(value) or not low <= value <= high:
-        ends = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
+    if not is_number or not low <= value <= high or (below and value == high):
+        ends = f"{low:g} to {'below ' if below else ''}{high:g}"
+        if math.isinf(high):
+            ends = f"{low:g} or more"
         raise InputError(f"{what}: expected a number, {ends}, got {value!r}.")
+    return value
+
+
+def check_count(what: str, value: int, minimum: int = 1) -> int:
+    """Return a whole number of ``minimum`` or more, or raise an InputError that names the option."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise InputError(f"{what}: expected a whole number, {minimum} or more, got {value!r}.")
     return value
 
 
@@ -23,8 +42,20 @@ def check_rate(value: float) -> float:
     return value
 
 
-def check_count(what: str, value: int, least: int = 1) -> int:
-    """Return a whole number of ``least`` or more, or raise an InputError that names the option."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{what}: expected a whole number, {least} or more, got {value!r}.")
-    return value
+def check_rate_or_auto(value: float | Literal["auto"]) -> float | Literal["auto"]:
+    """Return ``"auto"`` or a learning rate, or raise an InputError."""
+    return "auto" if value == "auto" else check_rate(value)
+
+
+def check_preset(preset: Literal["paper"] | None) -> Literal["paper"] | None:
+    """Return a known preset or None, or raise an UnknownNameError."""
+    if preset not in (None, "paper"):
+        raise UnknownNameError.of("preset", str(preset), ["paper"])
+    return preset
+
+
+def check_few_classes(few_classes: FewClasses) -> FewClasses:
+    """Return a known way to treat images of few classes, or raise an UnknownNameError."""
+    if few_classes not in ("skip", "learn"):
+        raise UnknownNameError.of("few_classes", str(few_classes), ["skip", "learn"])
+    return few_classes

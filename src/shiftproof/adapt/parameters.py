@@ -1,4 +1,4 @@
-"""Which parameters of a network self-learning moves: pure selections, for any loop."""
+"""Selections of the parameters to learn, for any training loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
+from shiftproof.adapt.norms import LayerChoice, choose_layers, find_norm_layers
 from shiftproof.errors import ModelError
 
 
@@ -15,8 +15,8 @@ def affine_parameters(
 ) -> dict[str, torch.nn.Parameter]:
     """Return scale and shift of the norm layers (Rusak et al. 2021, section 3), by name.
 
-    Batch, layer, group, instance and RMS norm alike, and no other layer, so that convolutional
-    networks, ConvNeXt and vision transformers all have some: 53,120 values in ResNet-50.
+    Batch, layer, group, instance and RMS norm, and no other layer, so convolutional networks,
+    ConvNeXt and vision transformers all have some: 53,120 values in ResNet-50.
 
     Args:
         network: any.
@@ -26,7 +26,9 @@ def affine_parameters(
     Raises:
         ModelError: there are none.
     """
-    found = {name: layer for name, layer in norm_layers(network).items() if _own_parameters(layer)}
+    found = {
+        name: layer for name, layer in find_norm_layers(network).items() if _own_parameters(layer)
+    }
     if not found:
         raise ModelError(
             f"{type(network).__name__} has no norm layer with a scale and shift to learn "
@@ -38,7 +40,7 @@ def affine_parameters(
 
 
 def affine_or_all(network: torch.nn.Module) -> Literal["affine", "all"]:
-    """Return which parameters can learn: those of norm layers, or all where these have none."""
+    """Return ``"affine"`` if the norm layers have parameters, else ``"all"``."""
     try:
         affine_parameters(network)
     except ModelError:
@@ -47,8 +49,8 @@ def affine_or_all(network: torch.nn.Module) -> Literal["affine", "all"]:
 
 
 def _explain_no_norms(network: torch.nn.Module) -> str:
-    """Say why a network has no norm layer that could learn."""
-    if any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values()):
+    """Return why a network has no norm layer with parameters."""
+    if any("Frozen" in type(layer).__name__ for layer in find_norm_layers(network).values()):
         return "those of a frozen batch norm are constants"
     others = {type(part).__name__ for part in network.modules() if _own_parameters(part)}
     named = sorted(name for name in others if "Norm" in name)
@@ -58,7 +60,9 @@ def _explain_no_norms(network: torch.nn.Module) -> str:
 
 
 def _own_parameters(layer: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Return a layer's parameters without its children's, but with what parametrizes its own."""
+    """Return a layer's own parameters, including those of parametrizations, without its
+    children's.
+    """
     own = list(layer.parameters(recurse=False))
     parametrized = getattr(layer, "parametrizations", None)
     return own if parametrized is None else [*own, *parametrized.parameters()]
@@ -75,7 +79,7 @@ def last_layer_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parame
 
 
 def all_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Return all floating parameters by name, as the paper moves them in vision transformers."""
+    """Return all floating parameters by name, as the paper learns them in vision transformers."""
     return {
         name: parameter
         for name, parameter in network.named_parameters()
@@ -84,7 +88,7 @@ def all_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def last_layer_name(network: torch.nn.Module) -> str:
-    """Return the name of the last linear layer, or of the last convolution where there is none.
+    """Return the name of the last linear layer, or of the last convolution if there is none.
 
     Raises:
         ModelError: there is neither.

@@ -1,4 +1,4 @@
-"""Forward passes of a network whose batch norm normalizes by what each pass chooses."""
+"""Forward passes of a network with chosen batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -9,73 +9,89 @@ from typing import TypeAlias, cast
 import torch
 
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
-from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen, eps_of
-from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked, several_runs_error
+from shiftproof.adapt.normalization import (
+    BatchNormLayers,
+    ChooseStatistics,
+    Normalization,
+    ObservedStatistics,
+    read_eps,
+)
+from shiftproof.adapt.norms import (
+    find_tracked_batch_norm_layers,
+    make_several_runs_error,
+)
 from shiftproof.adapt.shares import Prior, Shares
 from shiftproof.adapt.statistics import (
     LayerInput,
     Statistics,
-    all_finite,
+    are_all_finite,
     blend,
     pool_processes,
+    write_statistics,
 )
 from shiftproof.adapt.tensors import widen
 from shiftproof.errors import ModelError
 
-ChooseFor: TypeAlias = Callable[["FollowedNetwork", Seen], Choose]
-"""Gives, for one pass of a network, what chooses each layer's statistics and notes them."""
+StatisticsPolicy: TypeAlias = Callable[["HookedNetwork", ObservedStatistics], ChooseStatistics]
+"""For one pass of a network, returns the function that chooses and records each layer's
+statistics.
+"""
 
 
-class FollowedNetwork:
-    """A network and its batch-norm layers, if it has any.
+class HookedNetwork:
+    """A network whose batch norm, if any, is controlled by hooks.
 
     Attributes:
         network: the adapter's copy.
-        source: the statistics that each batch-norm layer came with, by name; none without them.
+        source: the initial statistics of each batch-norm layer, by name; empty without batch norm.
         layers: the batch-norm layers by name.
 
     Raises:
-        ModelError: a part has batch norm that cannot be followed.
+        ModelError: a part has batch norm that hooks cannot control.
     """
 
     def __init__(self, network: AdaptedNetwork) -> None:
         self.network = network
-        known = all_batch_norm_layers(network.module)
-        tracked = {name: layer for name, layer in known.items() if is_tracked(layer)}
-        self._norms = BatchNormLayers(network.module, tracked)
+        self._norms = BatchNormLayers(
+            network.module, find_tracked_batch_norm_layers(network.module)
+        )
         self.source = self._norms.source
         self.layers = self._norms.layers
 
     @contextmanager
-    def run(self, inputs: torch.Tensor, choose: ChooseFor) -> Iterator[tuple[torch.Tensor, Seen]]:
-        """Give the logits of the classes, and what the layers saw.
+    def run(
+        self, inputs: torch.Tensor, choose: StatisticsPolicy
+    ) -> Iterator[tuple[torch.Tensor, ObservedStatistics]]:
+        """Context with the logits of the classes, and the pass's statistics.
 
-        Gradients are taken within the context: checkpointed parts run again for them.
+        Gradients are computed within the context: checkpointed parts run again for them.
 
         Raises:
             ModelError: the network gives no logits ``(N, K)``.
         """
         # Autocast keeps half-precision copies of parameters that have learned meanwhile.
         torch.clear_autocast_cache()
-        seen = Seen()
+        observed = ObservedStatistics()
         if torch.is_grad_enabled():
-            # A reentrant checkpoint learns only where its input asks for a gradient; a copy, as
-            # what asks for one cannot be changed in place.
+            # A reentrant checkpoint needs an input that requires a gradient; a copy, since a leaf
+            # that requires one cannot be changed in place.
             inputs = inputs.detach().requires_grad_().clone()
-        with self._norms.normalizing(choose(self, seen)):
+        with self._norms.normalizing(choose(self, observed)):
             outputs = self._norms.run(lambda: self.network.forward(inputs))
             if not isinstance(outputs, torch.Tensor) or outputs.shape[:-1] != (len(inputs),):
                 raise ModelError(
                     f"Expected logits ({len(inputs)}, K) of the model, got "
                     f"{describe_output(outputs)}."
                 )
-            seen.close()
-            yield outputs, seen
+            observed.close()
+            yield outputs, observed
 
-    def predict(self, inputs: torch.Tensor, choose: ChooseFor) -> tuple[torch.Tensor, Seen]:
-        """Return what ``run`` gives, without gradients."""
-        with torch.no_grad(), self.run(inputs, choose) as (logits, seen):
-            return logits, seen
+    def predict(
+        self, inputs: torch.Tensor, choose: StatisticsPolicy
+    ) -> tuple[torch.Tensor, ObservedStatistics]:
+        """Return the logits and statistics of ``run``, without gradients."""
+        with torch.no_grad(), self.run(inputs, choose) as (logits, observed):
+            return logits, observed
 
     def copy_with(
         self, statistics: Mapping[str, Statistics], run_twice: list[str] | None = None
@@ -83,39 +99,36 @@ class FollowedNetwork:
         """Return a plain copy whose batch norm has other statistics.
 
         Raises:
-            ModelError: a layer of ``run_twice`` has no single set of them.
+            ModelError: there is a layer in ``run_twice``, which has no single set of statistics.
         """
         if run_twice:
-            raise several_runs_error(run_twice[0])
+            raise make_several_runs_error(run_twice[0])
         with torch.no_grad():
             module = self.network.copy()
-            for name, values in statistics.items():
-                layer = module.get_submodule(name)
-                cast("torch.Tensor", layer.running_mean).copy_(values.mean)
-                cast("torch.Tensor", layer.running_var).copy_(values.variance)
+            write_statistics(module, statistics)
         return module
 
 
-# ---------------------------------------------------------------- what layers normalize by
+# ---------------------------------------------------------------- policies
 
 
-def by_batch(
+def use_batch(
     prior: Prior, images: int, *, count: float | None = None, pools: bool = True
-) -> ChooseFor:
+) -> StatisticsPolicy:
     """Normalize by the batch's statistics, mixed with the source's by a prior.
 
     Args:
-        prior: N, or how it is measured, as in ``BatchNorm``; 0 takes the batch's alone, through
-            which gradients flow.
+        prior: N, or how it is measured, as in ``BatchNorm``; 0 takes the batch's alone, with
+            gradients through them.
         images: the images of the batch.
         count: n in the mixture; None takes the number of images.
-        pools: whether processes that share a layer's batches pool them.
+        pools: whether processes that share a layer's batches pool their statistics.
     """
 
-    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
+    def make_chooser(network: HookedNetwork, observed: ObservedStatistics) -> ChooseStatistics:
         shares = Shares(prior)
 
-        def choose(name: str, values: torch.Tensor) -> Choice:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
             source = network.source[name]
             with torch.no_grad():
                 given = LayerInput(values, images)
@@ -124,50 +137,50 @@ def by_batch(
                     target, pooled = pool_processes(target, images, network.layers[name])
                 number = pooled if count is None else count
                 share = shares.measure(
-                    name, source, given, count=number, images=images, again=seen.is_closed
+                    name, source, given, count=number, images=images, again=observed.is_closed
                 )
                 used = blend(source, target, share) if share > 0 else source
-            seen.add(name, target, pooled, used)
-            seen.uses_batch = shares.uses_batch
+            observed.add(name, target, pooled, used)
+            observed.uses_batch = shares.uses_batch
             # A mixture is constant to the gradient, as in the published code of MEMO.
-            return Choice(used, target, share if prior == 0 else 0.0)
+            return Normalization(used, target, share if prior == 0 else 0.0)
 
         return choose
 
-    return choose_for
+    return make_chooser
 
 
-def by_known(statistics: Mapping[str, Statistics]) -> ChooseFor:
-    """Normalize by statistics that are known before the pass."""
+def use_given(statistics: Mapping[str, Statistics]) -> StatisticsPolicy:
+    """Normalize by given statistics."""
 
-    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
-        def choose(name: str, values: torch.Tensor) -> Choice:
-            return Choice(statistics[name])
+    def make_chooser(network: HookedNetwork, observed: ObservedStatistics) -> ChooseStatistics:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
+            return Normalization(statistics[name])
 
         return choose
 
-    return choose_for
+    return make_chooser
 
 
-def by_moving_average(statistics: Mapping[str, Statistics], weight: float) -> ChooseFor:
-    """Normalize by known statistics moved towards the batch's, through which gradients flow.
+def use_moving_average(statistics: Mapping[str, Statistics], weight: float) -> StatisticsPolicy:
+    """Normalize by given statistics moved towards the batch's, through which gradients flow.
 
-    ``(1 - a) known + a batch``, with biased variances: the robust batch norm of Yuan et al. 2023
-    (arXiv 2303.13899). What the layers saw of the batch is noted without the known part.
+    ``(1 - a) given + a batch``, with biased variances: the robust batch norm of Yuan et al. 2023
+    (arXiv 2303.13899). The recorded statistics are the batch's alone.
     """
 
-    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
-        def choose(name: str, values: torch.Tensor) -> Choice:
+    def make_chooser(network: HookedNetwork, observed: ObservedStatistics) -> ChooseStatistics:
+        def choose(name: str, values: torch.Tensor) -> Normalization:
             axes = [axis for axis in range(values.ndim) if axis != 1]
             variance, mean = torch.var_mean(widen(values), axes, correction=0)
             batch = Statistics(mean, variance)
             used = blend(statistics[name], batch, weight)
-            seen.add(name, detach(batch), 1, detach(used))
-            return hand_normalized(network.layers[name], values, *used)
+            observed.add(name, detach(batch), 1, detach(used))
+            return pass_normalized(network.layers[name], values, *used)
 
         return choose
 
-    return choose_for
+    return make_chooser
 
 
 def detach(statistics: Statistics) -> Statistics:
@@ -175,37 +188,37 @@ def detach(statistics: Statistics) -> Statistics:
     return Statistics(statistics.mean.detach(), statistics.variance.detach())
 
 
-def hand_normalized(
+def pass_normalized(
     layer: torch.nn.Module, values: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor
-) -> Choice:
-    """Return a choice that hands a layer an input which is normalized already.
+) -> Normalization:
+    """Return a normalization that passes a layer its input already normalized.
 
     Args:
-        layer: batch norm; its statistics become those by which its input stays as it is.
+        layer: batch norm; its statistics are set so that they leave the input unchanged.
         values: ``(N, C, ...)``, its input.
         mean: ``(C,)``, or ``(N, C)`` where each image has its own; gradients flow through it.
         variance: the same shape.
     """
-    eps = eps_of(layer)
+    eps = read_eps(layer)
     shape = (*mean.shape, *[1] * (values.ndim - 2))
     if mean.ndim == 1:
         shape = (1, *shape)
     inputs = (widen(values) - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
     like = widen(cast("torch.Tensor", layer.running_mean))
     kept = Statistics(torch.zeros_like(like), torch.full_like(like, 1 - eps))
-    return Choice(kept, inputs=inputs.to(values.dtype))
+    return Normalization(kept, inputs=inputs.to(values.dtype))
 
 
 def move_statistics(
-    statistics: Mapping[str, Statistics], seen: Seen, weight: float
+    statistics: Mapping[str, Statistics], observed: ObservedStatistics, weight: float
 ) -> dict[str, Statistics]:
-    """Return statistics by layer moved towards what one pass saw of its batch."""
+    """Return statistics by layer, moved towards those of one pass's batch."""
     moved = {
-        name: blend(statistics[name], batch, weight) for name, (batch, _) in seen.batch.items()
+        name: blend(statistics[name], batch, weight) for name, (batch, _) in observed.batch.items()
     }
     return {**statistics, **moved}
 
 
-def are_sound(statistics: Mapping[str, Statistics], logits: torch.Tensor) -> bool:
+def are_finite(statistics: Mapping[str, Statistics], logits: torch.Tensor) -> bool:
     """Whether statistics and logits are finite; a class may be ruled out by minus infinity."""
-    return all_finite(statistics) and bool(torch.isfinite(logits.float().logsumexp(-1)).all())
+    return are_all_finite(statistics) and bool(torch.isfinite(logits.float().logsumexp(-1)).all())

@@ -28,7 +28,7 @@ class PixelSpace:
     def __init__(self, preprocess: Preprocessing, method: str) -> None:
         if not isinstance(preprocess, Preprocess):
             raise ModelError(
-                f"{method} augments images and so has to undo their normalisation, but this "
+                f"{method} augments images and so has to undo their normalization, but this "
                 f"classifier's preprocessing is a {type(preprocess).__name__}. Expected a "
                 "Preprocess with size, mean and std."
             )

@@ -10,27 +10,29 @@ from shiftproof.errors import InputError
 Prior: TypeAlias = float | Literal["auto", "measured", "layerwise"]
 """N, the strength of the source statistics in images, or how it is measured."""
 
-MEASURED: tuple[Prior, ...] = ("auto", "measured")
-"""The priors with a margin. ``"auto"`` also looks at the source's answers, where there are some."""
+MARGIN_PRIORS: tuple[Prior, ...] = ("auto", "measured")
+"""The priors with a margin. ``"auto"`` also checks a classifier's source predictions."""
 
 MARGIN = 3.0
-"""How many times what chance alone gives the distance from the source must be, for ``"auto"`` and
-``"measured"``, in large batches."""
+"""Minimum ratio of the distance from the source to its expected sampling error, for ``"auto"`` and
+``"measured"``, in large batches.
+"""
 
-FEW = 6.0
-"""How much more is asked of few images: ``MARGIN (1 + FEW / (n - 1))``. What chance gives is itself
-measured on n images, with n - 1 degrees of freedom, and of few it is often far too small. Both were
-chosen on clean images (``benchmarks/batch_sizes.py``)."""
+SMALL_BATCH_FACTOR = 6.0
+"""Increase of the ratio for small batches: ``MARGIN (1 + SMALL_BATCH_FACTOR / (n - 1))``. The
+sampling error is itself estimated from n images, with n - 1 degrees of freedom, and often far too
+small for few. Both were chosen on clean images (``benchmarks/batch_sizes.py``).
+"""
 
 
-def margin_of(images: int) -> float:
-    """Return how many times what chance gives the distance must be in a batch of so many images."""
-    return MARGIN * (1 + FEW / max(images - 1, 1))
+def compute_margin(images: int) -> float:
+    """Return the minimum ratio of distance to sampling error for a batch of ``images`` images."""
+    return MARGIN * (1 + SMALL_BATCH_FACTOR / max(images - 1, 1))
 
 
 def check_prior(prior: Prior) -> Prior:
-    """Return a prior strength that can be used, or raise an InputError."""
-    if prior == "layerwise" or prior in MEASURED:
+    """Return a valid prior strength, or raise an InputError."""
+    if prior == "layerwise" or prior in MARGIN_PRIORS:
         return prior
     if isinstance(prior, bool) or not isinstance(prior, (int, float)):
         raise InputError(
@@ -43,10 +45,10 @@ def check_prior(prior: Prior) -> Prior:
 
 
 def check_numeric_prior(prior: Prior) -> float:
-    """Return a prior strength that is a number, for methods that measure none.
+    """Return a numeric prior strength, for methods that do not measure it.
 
     Raises:
-        InputError: it is none, or below 0.
+        InputError: it is not a number, or below 0.
     """
     checked = check_prior(prior)
     if isinstance(checked, str):

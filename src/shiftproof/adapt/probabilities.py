@@ -1,4 +1,4 @@
-"""Logits of either kind as probabilities."""
+"""Probabilities from logits, as arrays or tensors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ def to_probabilities(logits: Any) -> Probabilities:
         return np.asarray(exponent / exponent.sum(1, keepdims=True), dtype=np.float32)
 
 
-def entropy_of(distribution: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the entropy in nats along the last axis of ``(..., K)`` shares; nothing adds nothing."""
+def compute_entropy(distribution: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the entropy in nats along the last axis of ``(..., K)`` probabilities; 0 log 0 is
+    0.
+    """
     shares = np.asarray(distribution, dtype=np.float64)
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
     return np.asarray(-(shares * logs).sum(-1))

@@ -1,4 +1,4 @@
-"""RDumb: forget everything now and then (Press et al. 2023, arXiv 2306.05401)."""
+"""RDumb: periodic resets to the source (Press et al. 2023, arXiv 2306.05401)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.options import check_count
 from shiftproof.adapt.tensors import copy_tensor
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError
@@ -26,16 +27,17 @@ _Result = TypeVar("_Result")
 
 @final
 class RDumb(WrappingAdapter):
-    """An adapter that goes back to the source every so many batches.
+    """An adapter that is reset to the source after every ``every`` batches.
 
-    Over very long streams that change, methods of continual adaptation end below the source; this
-    one does not (Press et al. 2023, arXiv 2306.05401, who reset every 1,000 steps).
+    On very long, changing streams, methods of continual adaptation end with a lower accuracy than
+    the source; with resets they do not (Press et al. 2023, arXiv 2306.05401, who reset every 1,000
+    steps).
 
     Differs from the paper: it wraps any adapter, where the paper resets entropy minimization with
     weighted samples.
 
     Args:
-        adapter: what is reset.
+        adapter: the adapter to reset.
         every: batches between two resets, 1 or more; predictions made while frozen do not count.
 
     Raises:
@@ -52,10 +54,8 @@ class RDumb(WrappingAdapter):
     """
 
     def __init__(self, adapter: Adapter, *, every: int = 1000) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"every: expected 1 batch or more, got {every!r}.")
         super().__init__(adapter)
-        self.every = every
+        self.every = check_count("every", every)
 
     def _forget(self) -> None:
         self._since = 0
@@ -67,12 +67,12 @@ class RDumb(WrappingAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return self._settings({"adapter": "rdumb", "every": self.every})
 
     @property
     def events(self) -> Sequence[Event]:
-        """The resets, and what the wrapped adapter tells of the time since the last."""
+        """The resets, and the wrapped adapter's events."""
         return self._collect_events().events
 
     def _collect_events(self) -> EventLog:
@@ -90,7 +90,7 @@ class RDumb(WrappingAdapter):
         return self._count_batch(batch, self.inner)
 
     def _count_batch(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
-        """Return what ``predict`` makes of a batch, after a reset where one is due."""
+        """Return ``predict(batch)``, after a reset if one is due."""
         with self._lock:
             if self._freezes or not _has_images(batch):
                 return predict(batch)
@@ -101,7 +101,7 @@ class RDumb(WrappingAdapter):
             return result
 
     def _reset_and_predict(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
-        """Reset and predict; where predicting fails, nothing was reset."""
+        """Reset and predict; undo the reset if the prediction fails."""
         events, state = self._collect_events(), self.inner.state()
         self.inner.reset()
         try:
@@ -124,7 +124,7 @@ class RDumb(WrappingAdapter):
             return {**self.inner.state(), _COUNT: torch.tensor([self._since, self._batches])}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         since, batches = copy_tensor(state, _COUNT, torch.tensor([0, 0])).tolist()
         if not 0 <= since <= min(batches, self.every):
             raise InputError(
@@ -138,7 +138,7 @@ class RDumb(WrappingAdapter):
 
 
 def _has_images(batch: object) -> bool:
-    """Whether a batch counts; what is no batch is left to the wrapped adapter to refuse."""
+    """Whether a batch has images; for other types the wrapped adapter raises the error."""
     try:
         return isinstance(batch, Sized) and len(batch) > 0
     except TypeError:

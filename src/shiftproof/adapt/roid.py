@@ -1,4 +1,6 @@
-"""ROID: weighted likelihood ratios, held near the source (Marsden et al. 2024, arXiv 2306.00650)."""
+"""ROID: weighted likelihood ratios and averaging with the source (Marsden et al. 2024, arXiv
+2306.00650).
+"""
 
 from __future__ import annotations
 
@@ -7,43 +9,43 @@ from typing import Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.filters import similarity_to, update_mean
-from shiftproof.adapt.learning import Gradients, LearningAdapter, Pass
+from shiftproof.adapt.learning import AffineAdapter, Gradients, Pass
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_number
 from shiftproof.adapt.shares import Prior
 from shiftproof.errors import InputError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator
 from shiftproof.types import Settings
 
-LARGEST = 0.99
+MAX_PROBABILITY = 0.99
 """Probability above which the likelihood ratio has no gradient."""
 
 TEMPERATURE = 1 / 3
-"""Of the weights."""
+"""Temperature of the image weights."""
 
-SMALLEST = 1e-5
+EPSILON = 1e-5
 """Added to a likelihood ratio within its logarithm."""
 
 
 def soft_likelihood_ratio(logits: torch.Tensor) -> torch.Tensor:
     """Return ``-sum_j p_j log(p_j / (1 - p_j))`` (Marsden et al. 2024, eq. 2), ``(N,)``.
 
-    Its gradient does not die where an answer is sure, as that of the entropy does; beyond a
-    probability of ``LARGEST`` it is cut off.
+    Unlike that of the entropy, its gradient does not vanish for confident predictions;
+    probabilities are clipped at ``MAX_PROBABILITY``.
     """
-    p = torch.softmax(logits.float(), 1).clamp(max=LARGEST)
-    return -(p * torch.log(p / (1 - p) + SMALLEST)).sum(1)
+    p = torch.softmax(logits.float(), 1).clamp(max=MAX_PROBABILITY)
+    return -(p * torch.log(p / (1 - p) + EPSILON)).sum(1)
 
 
 def weigh_answers(logits: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """Return the weight of each image: more for the sure, and for those unlike the mean answer.
+    """Return the weight of each image: larger for confident predictions unlike the mean one.
 
-    Both are scaled to 0 to 1 over the batch, and their product goes through an exponential; images
-    less unlike the mean than the average one weigh 0 (Marsden et al. 2024, section 4.2). Where all
-    are alike, as a single image is, each weighs 1.
+    Confidence and diversity are scaled to 0 to 1 over the batch, and the weight is an exponential
+    of their product; images of less than the average diversity have the weight 0 (Marsden et al.
+    2024, section 4.2). If all predictions are equal, as for a single image, all weights are 1.
 
     Args:
         logits: ``(N, K)``; no gradient goes there.
@@ -69,10 +71,11 @@ def symmetric_cross_entropy(first: torch.Tensor, second: torch.Tensor) -> torch.
     return -0.5 * ((other.exp() * one).sum(1) + (one.exp() * other).sum(1))
 
 
-ENOUGH = 16
-"""Images of a batch from which on ``correction="auto"`` corrects its answers by their mean. In batches
-of 4 clean images of mixed classes the correction made 1.6 points more errors
-(``benchmarks/batch_sizes.py``)."""
+MIN_CORRECTED_IMAGES = 16
+"""Batch size from which on ``correction="auto"`` corrects the predictions by their mean. In batches
+of 4 clean images of mixed classes the correction raised the error by 1.6 points
+(``benchmarks/batch_sizes.py``).
+"""
 
 
 def _choose_correction(
@@ -86,14 +89,15 @@ def _choose_correction(
 
 
 def _correct_if_enough(logits: torch.Tensor) -> torch.Tensor:
-    return correct_prior(logits) if len(logits) >= ENOUGH else logits
+    return correct_prior(logits) if len(logits) >= MIN_CORRECTED_IMAGES else logits
 
 
 def correct_prior(logits: torch.Tensor) -> torch.Tensor:
-    """Return log-probabilities times the smoothed mean answer of the batch, not summing to 1.
+    """Return log-probabilities plus the log of the batch's smoothed mean prediction, not
+    normalized.
 
-    ``(p + s) / (1 + s K)`` with the mean p and ``s = max(1 / N, 1 / K) / max p`` (Marsden et al. 2024,
-    section 4.4): the fewer images, the less it changes.
+    ``(p + s) / (1 + s K)`` with the mean p and ``s = max(1 / N, 1 / K) / max p`` (Marsden et al.
+    2024, section 4.4): the fewer images, the less it changes.
     """
     log_p = logits.float().log_softmax(1)
     sound = torch.isfinite(logits.float().logsumexp(1))
@@ -105,30 +109,31 @@ def correct_prior(logits: torch.Tensor) -> torch.Tensor:
 
 
 @final
-class ROID(LearningAdapter):
-    """A classifier that learns by likelihood ratios, and is drawn back to the source at each step.
+class ROID(AffineAdapter):
+    """A classifier that learns by likelihood ratios, and is averaged with the source at each step.
 
-    Each batch's soft likelihood ratio, weighted by how sure and how new an answer is, is minimized
-    by a step, together with the symmetric cross-entropy between the answers to the images and to
-    the same images mirrored and moved. Then each parameter becomes ``keep`` times itself plus
-    ``1 - keep`` times its first value, so that long streams that change cannot lead far astray. The
-    answers are multiplied by the smoothed mean answer of the batch, which helps where classes are
-    unequal (Marsden et al. 2024, arXiv 2306.00650). Three forward and two backward passes; one of
-    each with ``consistency=False``.
+    One step minimizes the batch's soft likelihood ratio, weighted by the confidence and diversity
+    of each prediction, plus the symmetric cross-entropy between the predictions for the images and
+    for the same images mirrored and shifted. Then each parameter becomes ``keep`` times itself plus
+    ``1 - keep`` times its initial value, which prevents drift on long, changing streams. The
+    probabilities are multiplied by the smoothed mean prediction of the batch, which helps for
+    imbalanced classes (Marsden et al. 2024, arXiv 2306.00650). Three forward and two backward
+    passes; one of each with ``consistency=False``.
 
-    Differs from the published code: the images are mirrored and moved by up to a sixteenth of their
-    sides, and not changed in color too; all are, so that statistics of the batch do not depend on
-    the weights; answers are multiplied as probabilities, not as logits, and those of small batches not at
-    all (``correction=True`` is the paper's); and the statistics follow a measured prior,
-    ``prior=0`` is the paper's.
+    Differs from the published code: the images are mirrored and shifted by up to a sixteenth of
+    their sides, without color changes; all are, so that the batch's statistics do not depend on the
+    weights; the correction multiplies probabilities, not logits, and is off for small batches
+    (``correction=True`` is the paper's); and the statistics follow a measured prior, ``prior=0`` is
+    the paper's.
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits.
-        keep: share of what was learned that stays at each step, from 0 to 1.
-        consistency: whether changed images must be answered alike. Inputs that are no images are
-            not changed.
-        correction: whether the answers are corrected by the batch's mean. ``"auto"`` does so in
-            batches of 16 images and more: the mean of fewer says little of the classes.
+        keep: weight of the learned parameters in the average with the source, from 0 to 1.
+        consistency: whether the loss includes the consistency with augmented images. Inputs that
+            are not images are not augmented.
+        correction: whether the predictions are corrected by the batch's mean. ``"auto"`` does so in
+            batches of 16 images and more: the mean of fewer is a poor estimate of the class
+            frequencies.
         lr: ``"auto"`` is 0.00025 at a batch of 64, in proportion to the batch.
         momentum: of the SGD, from 0 to below 1.
         layers: which norm layers learn.
@@ -156,7 +161,7 @@ class ROID(LearningAdapter):
         layers: LayerChoice = "all",
         prior: Prior = "auto",
     ) -> None:
-        self.keep = check_range("keep", keep, 0, 1)
+        self.keep = check_number("keep", keep, 0, 1)
         self.consistency = consistency
         self.correction = correction
         self._correct = _choose_correction(correction)
@@ -173,59 +178,61 @@ class ROID(LearningAdapter):
             "correction": self.correction,
         }
 
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         return {"mean": (self._classes,), "batches": ()}
 
     def _learn(self, inputs: torch.Tensor) -> Pass:
         number = int(self._memory.get("batches", 0))
-        changed = self._change(inputs, number) if self.consistency else None
-        answers = None if changed is None else self._learner.forward.answer(changed)
-        seen: list[torch.Tensor] = []
+        augmented = self._augment(inputs, number) if self.consistency else None
+        answers = None if augmented is None else self._learner.forward.answer(augmented)
+        student_logits: list[torch.Tensor] = []
 
         def measure(outputs: torch.Tensor) -> torch.Tensor:
-            logits = self._network.of_classes(outputs)
-            seen.append(logits.detach())
+            logits = self._network.select_classes(outputs)
+            student_logits.append(logits.detach())
             losses = soft_likelihood_ratio(logits)
             if answers is not None:
                 losses = losses + symmetric_cross_entropy(answers, logits)
-            return (losses * self._weigh(seen[0])).mean()
+            return (losses * self._weigh(student_logits[0])).mean()
 
-        def measure_changed(outputs: torch.Tensor) -> torch.Tensor:
-            logits = self._network.of_classes(outputs)
-            return (symmetric_cross_entropy(logits, seen[0]) * self._weigh(seen[0])).mean()
+        def measure_augmented(outputs: torch.Tensor) -> torch.Tensor:
+            logits = self._network.select_classes(outputs)
+            return (
+                symmetric_cross_entropy(logits, student_logits[0]) * self._weigh(student_logits[0])
+            ).mean()
 
-        taken = self._learner.differentiate(inputs, measure)
-        if changed is not None and taken.is_sound:
-            other = self._learner.differentiate(changed, measure_changed)
-            if other.gradients is None or not other.is_sound:
-                taken = taken._replace(gradients=None)
+        result = self._learner.differentiate(inputs, measure)
+        if augmented is not None and result.is_finite:
+            other = self._learner.differentiate(augmented, measure_augmented)
+            if other.gradients is None or not other.is_finite:
+                result = result._replace(gradients=None)
             else:
-                taken = taken._replace(gradients=_add(taken.gradients or [], other.gradients))
-        if taken.gradients is not None and taken.is_sound:
-            self._learner.step(taken.gradients, len(inputs))
-            self._draw_back()
-            answered = torch.softmax(seen[0].float(), 1)
-            mean = update_mean(self._mean(seen[0]), answered)
+                result = result._replace(gradients=_add(result.gradients or [], other.gradients))
+        if result.gradients is not None and result.is_finite:
+            self._learner.step(result.gradients, len(inputs))
+            self._pull_to_source()
+            answered = torch.softmax(student_logits[0].float(), 1)
+            mean = update_mean(self._mean(student_logits[0]), answered)
             self._memory = {"mean": mean, "batches": torch.tensor(float(number + 1))}
-        return taken
+        return result
 
     def _mean(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the mean answer so far; at first all classes alike."""
+        """Return the mean prediction so far; at first uniform."""
         classes = logits.shape[1]
         return self._memory.get("mean", logits.new_full((classes,), 1 / classes).float())
 
     def _weigh(self, logits: torch.Tensor) -> torch.Tensor:
         return weigh_answers(logits, self._mean(logits))
 
-    def _draw_back(self) -> None:
-        """Mix the parameters with those that they began with."""
+    def _pull_to_source(self) -> None:
+        """Average the parameters with their initial values."""
         first = self._learner.first
         with torch.no_grad():
             for name, parameter in self._learner.parameters.items():
                 parameter.mul_(self.keep).add_(first[name], alpha=1 - self.keep)
 
-    def _change(self, inputs: torch.Tensor, number: int) -> torch.Tensor | None:
-        """Return images mirrored by chance and moved by up to a sixteenth of their sides."""
+    def _augment(self, inputs: torch.Tensor, number: int) -> torch.Tensor | None:
+        """Return images randomly mirrored and shifted by up to a sixteenth of their sides."""
         if inputs.ndim != 4:
             return None
         random = generator(0, "roid", str(number))
@@ -234,19 +241,16 @@ class ROID(LearningAdapter):
             inputs, (reach[1], reach[1], reach[0], reach[0]), mode="reflect"
         )
         height, width = inputs.shape[2:]
-        changed = []
+        augmented = []
         for image in padded:
             top, left = (int(random.integers(0, 2 * span + 1)) for span in reach)
             image = image[:, top : top + height, left : left + width]
-            changed.append(image.flip(2) if random.random() < 0.5 else image)
-        return torch.stack(changed)
+            augmented.append(image.flip(2) if random.random() < 0.5 else image)
+        return torch.stack(augmented)
 
 
 def _add(first: Gradients, second: Gradients) -> list[torch.Tensor | None]:
-    """Return the sum of the gradients of each parameter; None where neither reaches it.
-
-    A pass that is not learned from has none.
-    """
+    """Return the sum of the gradients of each parameter; None if neither pass has one."""
     if not first or not second:
         return list(first or second)
     return [

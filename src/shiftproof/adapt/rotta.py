@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, final
 
 import torch
 
-from shiftproof.adapt.checks import FewClasses, check_few_classes
 from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.jitter import apply_jitter, draw_jitter
 from shiftproof.adapt.losses import entropy, soft_pseudo_label_loss
@@ -22,21 +21,27 @@ from shiftproof.adapt.memory import (
 )
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
-from shiftproof.adapt.options import check_count, check_number, check_rate
+from shiftproof.adapt.options import (
+    FewClasses,
+    check_count,
+    check_few_classes,
+    check_number,
+    check_rate,
+)
 from shiftproof.adapt.passes import (
-    FollowedNetwork,
-    are_sound,
-    by_known,
-    by_moving_average,
+    HookedNetwork,
+    are_finite,
     move_statistics,
+    use_given,
+    use_moving_average,
 )
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.source_check import FEW_CLASSES_SKIPPED, SourceCheck
 from shiftproof.adapt.statistics import Statistics
-from shiftproof.adapt.steps import GradientSteps, norm_parameters
+from shiftproof.adapt.steps import GradientSteps, find_norm_parameters
 from shiftproof.adapt.tensors import (
     check_names,
-    copy_tensor,
+    copy_tensors,
     copy_to_cpu,
     pack,
     read_count,
@@ -69,53 +74,54 @@ class RoTTA(NetworkAdapter):
 
     Yuan et al. 2023 (arXiv 2303.13899), for streams in which shift and classes change over time:
 
-    1. The teacher answers, and its answers are the logits. Each image is offered to a memory that
-       is balanced over the answered classes and keeps the latest and surest of each
+    1. The teacher predicts the logits. Each image is offered to a memory that is balanced over the
+       predicted classes and keeps the latest and most confident of each
        (:class:`~shiftproof.adapt.memory.TimelyMemory`).
     2. After every ``every`` images, the student takes one step on the memory: the cross-entropy of
-       its answers to a strong augmentation to the teacher's answers to the images as they are, each
-       weighted by ``exp(-age) / (1 + exp(-age))``. Scale and shift of the norm layers
-       learn, by Adam.
-    3. The teacher moves: ``(1 - m) teacher + m student``.
+       its predictions for strongly augmented images to the teacher's predictions for the images,
+       each weighted by ``exp(-age) / (1 + exp(-age))``. Scale and shift of the norm layers learn,
+       by Adam.
+    3. The teacher is updated: ``(1 - m) teacher + m student``.
 
-    Batch norm predicts by moving statistics, which start at the source and move by ``weight`` towards
-    those of the memory at each step. So a prediction does not depend on the batch that an image
-    comes in, and single images are as good as many. A network with layer or group norm in place of
-    batch norm has no such statistics and learns from the memory alone.
+    Batch norm predicts by moving statistics, which start at the source and move by ``weight``
+    towards those of the memory at each step. So the prediction for an image does not depend on its
+    batch, and batches may be of any size. A network with layer or group norm in place of batch norm
+    has no such statistics and learns from the memory alone.
 
-    What it costs: one forward pass for each image, and for every ``every`` images two more and one
-    backward pass over the memory: three forward and one backward per image where ``every`` is
-    ``memory``.
+    Cost: one forward pass for each image, and for every ``every`` images two more and one backward
+    pass over the memory: three forward and one backward per image where ``every`` is ``memory``.
 
-    Images that are not finite are answered and left out of the memory, steps that are not finite are
-    left out; events say so. The augmentations are functions of the seed and of the number of the step
-    since the last ``reset()``. ``state()`` holds the memory's images in float32.
+    Images that are not finite do not enter the memory, and steps that are not finite are skipped;
+    events say so. The augmentations are functions of the seed and of the number of the step since
+    the last ``reset()``. ``state()`` holds the memory's images in float32.
 
-    A memory of few classes says nothing of a shift. Where the source's answers to it tell so
-    (:class:`~shiftproof.adapt.source_check.SourceCheck`, for networks with batch norm), it is not learned
-    from, and an event says so; ``few_classes="learn"`` is the paper's.
+    A memory of few classes is no evidence of a shift. If the source's predictions show few classes
+    (:class:`~shiftproof.adapt.source_check.SourceCheck`, for networks with batch norm), no step is
+    taken, and an event says so; ``few_classes="learn"`` is the paper's.
 
     Differs from the published code: dropout stays off in the steps; the entropy has no 1e-6 in its
-    logarithm; layer, group, instance and RMS
-    norms learn as batch norm does; in a process group each process has its own memory and statistics.
+    logarithm; layer, group, instance and RMS norms learn as batch norm does; in a process group
+    each process has its own memory and statistics.
 
     Args:
         model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalization.
         lr: Adam's learning rate.
-        momentum: m of the teacher: how far it moves to the student at each step, 0 to 1.
+        momentum: m of the teacher: weight of the student in each update, 0 to 1.
         weight: of the memory's statistics in the moving ones, 0 to 1.
         memory: how many images it holds.
         every: images between two steps; None takes ``memory``.
-        timeliness: weight of an image's age in what the memory gives up, 0 or more.
+        timeliness: weight of an image's age in the eviction score, 0 or more.
         uncertainty: weight of its entropy, 0 or more.
         seed: of the augmentations.
-        few_classes: ``"skip"`` a memory of few classes, or ``"learn"`` from every one.
+        few_classes: ``"skip"`` the step for a memory of few classes, or ``"learn"`` from every
+            memory.
 
     Raises:
         InputError: an option is out of its range.
-        ModelError: there is no norm layer with scale and shift, the preprocessing is unknown (a plain
-            module, or a function), the weights are of half precision, the graph is fixed (ONNX,
-            TorchScript, compiled), the model cannot be copied, or batch norm cannot be followed.
+        ModelError: there is no norm layer with scale and shift, the preprocessing is unknown (a
+            plain module, or a function), the weights are of half precision, the graph is fixed
+            (ONNX, TorchScript, compiled), the model cannot be copied, or hooks cannot control its
+            batch norm.
 
     >>> from shiftproof.models import load_classifier
     >>> RoTTA(load_classifier("demo"))
@@ -144,14 +150,14 @@ class RoTTA(NetworkAdapter):
         self.every = check_count("every", self.memory if every is None else every)
         self.timeliness = check_number("timeliness", timeliness, 0, 1e6)
         self.uncertainty = check_number("uncertainty", uncertainty, 0, 1e6)
-        self.seed = check_count("seed", seed, least=0)
+        self.seed = check_count("seed", seed, minimum=0)
         self._network = AdaptedNetwork(model)
         self._pixels = PixelSpace(self._network.classifier.preprocess, "RoTTA")
-        names = list(norm_parameters(self._network.module, "RoTTA"))
-        self._student = FollowedNetwork(self._network)
+        names = list(find_norm_parameters(self._network.module, "RoTTA"))
+        self._student = HookedNetwork(self._network)
         self._steps = GradientSteps(self._network.own(names), "adam", self.lr)
-        self._teacher = FollowedNetwork(AdaptedNetwork(model))
-        self._taught = {
+        self._teacher = HookedNetwork(AdaptedNetwork(model))
+        self._teacher_parameters = {
             name: parameter.requires_grad_(False)
             for name, parameter in self._teacher.network.own(names).items()
         }
@@ -218,7 +224,7 @@ class RoTTA(NetworkAdapter):
     def _capture(self) -> _Learned:
         return _Learned(
             self._steps.capture(),
-            {name: value.detach().clone() for name, value in self._taught.items()},
+            {name: value.detach().clone() for name, value in self._teacher_parameters.items()},
             self._student_statistics,
             self._teacher_statistics,
             self._memory,
@@ -230,7 +236,7 @@ class RoTTA(NetworkAdapter):
         self._steps.restore(learned.student)
         with torch.no_grad():
             for name, value in learned.teacher.items():
-                self._taught[name].copy_(value)
+                self._teacher_parameters[name].copy_(value)
         self._student_statistics = learned.student_statistics
         self._teacher_statistics = learned.teacher_statistics
         self._memory = learned.memory
@@ -240,7 +246,7 @@ class RoTTA(NetworkAdapter):
         """Return student, teacher, their statistics, Adam's moments, and the memory."""
         with self._network.lock:
             state = {name: copy_to_cpu(value) for name, value in self._steps.capture().items()}
-            for name, value in self._taught.items():
+            for name, value in self._teacher_parameters.items():
                 state[f"teacher/{name}"] = copy_to_cpu(value)
             state |= pack("student-statistics", self._student_statistics)
             state |= pack("teacher-statistics", self._teacher_statistics)
@@ -255,15 +261,19 @@ class RoTTA(NetworkAdapter):
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore the state of another adapter with the same settings."""
         kinds = ("student-statistics", "teacher-statistics")
-        names = self._steps.names() | {f"teacher/{name}" for name in self._taught} | ITEM_NAMES
+        names = (
+            self._steps.names()
+            | {f"teacher/{name}" for name in self._teacher_parameters}
+            | ITEM_NAMES
+        )
         check_names(state, kinds, names | {"memory/offered", "updates", "batches"})
         offered = read_offered(state)
         student, _ = unpack("student-statistics", state, self._student.source)
         teacher, _ = unpack("teacher-statistics", state, self._teacher.source)
-        device = next(iter(self._taught.values())).device
+        device = next(iter(self._teacher_parameters.values())).device
         learned = _Learned(
             self._steps.read(state),
-            {n: copy_tensor(state, f"teacher/{n}", v) for n, v in self._taught.items()},
+            copy_tensors(state, "teacher", self._teacher_parameters),
             {**self._student.source, **student},
             {**self._teacher.source, **teacher},
             dataclasses.replace(
@@ -281,7 +291,7 @@ class RoTTA(NetworkAdapter):
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        logits, _ = self._teacher.predict(inputs, by_known(self._teacher_statistics))
+        logits, _ = self._teacher.predict(inputs, use_given(self._teacher_statistics))
         if self._network.is_frozen:
             return logits
         before, events = self._capture(), EventLog(self._events.events)
@@ -300,8 +310,8 @@ class RoTTA(NetworkAdapter):
         sound = torch.isfinite(logits.float().logsumexp(-1)) & torch.isfinite(
             inputs.flatten(1)
         ).all(1)
-        for place, is_sound in enumerate(sound.tolist()):
-            if not is_sound:
+        for place, is_finite in enumerate(sound.tolist()):
+            if not is_finite:
                 self._note("left out", "An image or its logits were not finite; not remembered.")
                 continue
             image = inputs[place].detach().clone()
@@ -312,7 +322,7 @@ class RoTTA(NetworkAdapter):
                 self._update()
 
     def _update(self) -> None:
-        """Take one step on the memory, and move statistics and teacher."""
+        """Take one step on the memory, and update statistics and teacher."""
         items = self._memory.items
         ages = torch.tensor(self._memory.ages(), device=items[0].image.device)
         images = torch.stack([item.image for item in items])
@@ -321,29 +331,31 @@ class RoTTA(NetworkAdapter):
             self._updates += 1
             self._note(FEW_CLASSES, FEW_CLASSES_SKIPPED)
             return
-        answers, seen_by_teacher = self._teacher.predict(
-            images, by_moving_average(self._teacher_statistics, self.weight)
+        answers, teacher_observed = self._teacher.predict(
+            images, use_moving_average(self._teacher_statistics, self.weight)
         )
-        is_sound = seen_by_teacher.is_sound and are_sound({}, answers)
-        choose = by_moving_average(self._student_statistics, self.weight)
+        is_finite = teacher_observed.is_finite and are_finite({}, answers)
+        choose = use_moving_average(self._student_statistics, self.weight)
         with (
             torch.enable_grad(),
-            self._student.run(self._augment(images), choose) as (logits, seen),
+            self._student.run(self._augment(images), choose) as (logits, observed),
         ):
             # exp(-age) / (1 + exp(-age))
             losses = soft_pseudo_label_loss(logits, answers) * torch.sigmoid(-ages)
-            is_sound = is_sound and seen.is_sound and self._steps.take(losses.mean())
+            is_finite = is_finite and observed.is_finite and self._steps.take(losses.mean())
         self._updates += 1
-        if not is_sound:
+        if not is_finite:
             self._note("skipped", "The loss or its gradient was not finite; no step was taken.")
             return
-        self._student_statistics = move_statistics(self._student_statistics, seen, self.weight)
+        self._student_statistics = move_statistics(self._student_statistics, observed, self.weight)
         self._teacher_statistics = move_statistics(
-            self._teacher_statistics, seen_by_teacher, self.weight
+            self._teacher_statistics, teacher_observed, self.weight
         )
         with torch.no_grad():
             for name, parameter in self._steps.parameters.items():
-                self._taught[name].mul_(1 - self.momentum).add_(parameter, alpha=self.momentum)
+                self._teacher_parameters[name].mul_(1 - self.momentum).add_(
+                    parameter, alpha=self.momentum
+                )
 
     def _holds_few_classes(self, images: torch.Tensor) -> bool:
         if self._check is None:

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from shiftproof.adapt.adapter import Adapter
-from shiftproof.adapt.events import Event, EventLog, new_events
+from shiftproof.adapt.events import Event, EventLog, find_new_events
 from shiftproof.adapt.evidence import UNKNOWN, Basis, Shift
 from shiftproof.adapt.first_layers import FirstLayers
 from shiftproof.adapt.ledger import open_ledger
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.probabilities import Probabilities, to_probabilities
-from shiftproof.adapt.source_check import average, measuring
+from shiftproof.adapt.source_check import mean_distance, measure_distances
 from shiftproof.adapt.table import make_adapter
 from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import InputError, ModelError
@@ -30,8 +30,8 @@ from shiftproof.types import Image, Images, Logits, Settings
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
 
-Make: TypeAlias = Callable[[Classifier | torch.nn.Module], Adapter]
-"""Makes an adapter of a model: its class, or a function."""
+AdapterFactory: TypeAlias = Callable[[Classifier | torch.nn.Module], Adapter]
+"""An adapter's class, or a function from a model to an adapter."""
 
 SOURCE = "source"
 """The name of the expert that does not adapt."""
@@ -52,45 +52,47 @@ class _Expert:
 
 @final
 class Router(Adapter):
-    """Runs the source and several adapters side by side, and lets the one answer that errs least.
+    """Runs the source and several adapters side by side, and returns the predictions of the best
+    one.
 
-    Each batch goes through all of them. Who answers is decided in two steps:
+    Each batch goes through all of them. The expert that predicts is chosen in two steps:
 
     1. **Without labels.** How often each seems to be wrong is estimated on every batch: from its
-       confidence, from how far its answers crowd into few classes, and from what its changed answers
-       gain (:func:`~shiftproof.adapt.evidence.estimate_errors`). Where the source crowds its answers
-       because of a shift, and not of the classes on the batch, it is taken to be wrong at least on the
-       share of images by which its mean answer differs from that of the expert whose answers are spread
-       most (:func:`~shiftproof.adapt.evidence.estimate_source`). The estimates are the losses of Hedge
-       with a fixed share (Freund & Schapire 1997; Herbster & Warmuth 1998), over batches; the source
-       has a head start. **These estimates are a proxy**, measured in ``benchmarks/router.py``, and no
-       bound on errors follows from them.
-    2. **With labels**, where :meth:`label` brings some. The choice of step 1 and each expert are
-       voters whose weights follow their mistakes on the labeled images; the choice of step 1 begins
-       with nine tenths. The vote is deterministic, and **its mistakes on the labeled images are
-       bounded by a theorem**: at most 2.64 times those of the best voter, plus 2.64 times
-       ``ln 1 / (its first weight)`` and 2.7 percent of the labels; in full, with
-       changes of the best voter, in :func:`~shiftproof.adapt.betting.bound_mistakes`. It assumes
-       nothing of images and labels, but that an image counts with the weights of the time at which
-       its label comes. That the labeled images speak for the others is an assumption: draw them by
-       chance.
+       confidence, from how far its predictions collapse to few classes, and from the gain in
+       confidence of its changed predictions (:func:`~shiftproof.adapt.evidence.estimate_errors`).
+       If the source's predictions collapse because of a shift, and not because the batch has few
+       classes, its error rate is at least the distance between its mean prediction and that of the
+       expert with the largest spread (:func:`~shiftproof.adapt.evidence.estimate_source`). The
+       estimates are the losses of Hedge with a fixed share (Freund & Schapire 1997; Herbster &
+       Warmuth 1998), over batches; the source has a larger initial weight. **These estimates are a
+       proxy**, measured in ``benchmarks/router.py``, and no bound on errors follows from them.
+    2. **With labels**, given by :meth:`label`. The choice of step 1 and each expert are voters
+       whose weights follow their mistakes on the labeled images; the choice of step 1 has an
+       initial weight of 0.9. The vote is deterministic, and **its mistakes on the labeled images
+       are bounded by a theorem**: at most 2.64 times those of the best voter, plus 2.64 times
+       ``ln 1 / (its first weight)`` and 2.7 percent of the labels; in full, with changes of the
+       best voter, in :func:`~shiftproof.adapt.betting.bound_mistakes`. It assumes nothing about
+       images and labels, except that an image counts with the weights at the time its label
+       arrives. That the labeled images represent the others is an assumption: sample them at
+       random.
 
-    ``answering`` names the expert that answered last; every change is an event with its reason. An
-    expert that raises an error is left out until ``reset()``, with an event; the others go on, the
-    source at the least. So is one that cannot be made of this model.
+    ``answering`` names the expert that predicted last; every change is an event with its reason. An
+    expert that raises an error is left out until ``reset()``, with an event; at least the source
+    continues. An expert that does not support this model is left out, too.
 
-    The cost is that of all experts and of one plain forward pass, and of a second one for batches on
-    which the source crowds; in ``frozen()`` only the one that answered last runs.
+    The cost is that of all experts and one plain forward pass, and a second one for batches on
+    which the source's predictions collapse; in ``frozen()`` only the expert that predicted last
+    runs.
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
-        experts: what runs beside the source: specs as ``make_adapter`` takes them, or what makes an
-            adapter of the model. LAME and T3A, whose logits are no confidences, are chosen by
-            labels alone.
+        experts: the adapters beside the source: specs as for ``make_adapter``, or functions from a
+            model to an adapter. LAME and T3A, whose logits are no confidences, are chosen by labels
+            alone.
 
     Raises:
-        InputError: no expert, two of the same name, or what makes none.
-        UnknownNameError: a spec names no adapter, or no option of it.
+        InputError: no expert, two of the same name, or a function that returns no adapter.
+        UnknownNameError: a spec with an unknown adapter or option.
         ModelError: the graph is fixed, or the model cannot be copied.
 
     >>> import torch
@@ -106,7 +108,10 @@ class Router(Adapter):
     """
 
     def __init__(
-        self, model: Classifier | torch.nn.Module, *, experts: Sequence[str | Make] = DEFAULT
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        experts: Sequence[str | AdapterFactory] = DEFAULT,
     ) -> None:
         if isinstance(experts, str) or not isinstance(experts, Sequence) or not experts:
             raise InputError(
@@ -117,22 +122,22 @@ class Router(Adapter):
         self._first_layers = FirstLayers(self._network)
         self._lock = threading.RLock()
         self._freezes = 0
-        self._never_made: dict[str, str] = {}
+        self._unsupported: dict[str, str] = {}
         self._experts: list[_Expert] = []
         for wanted in experts:
             self._add(wanted, model)
         self._bases: list[Basis] = ["confidence", *(e.basis for e in self._experts)]
         self._forget()
 
-    def _add(self, wanted: str | Make, model: Classifier | torch.nn.Module) -> None:
+    def _add(self, wanted: str | AdapterFactory, model: Classifier | torch.nn.Module) -> None:
         """Create an expert, or record why this model does not support it."""
         name = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", "function")
-        if name in (SOURCE, *self._never_made, *(expert.name for expert in self._experts)):
+        if name in (SOURCE, *self._unsupported, *(expert.name for expert in self._experts)):
             raise InputError(f"experts: {name!r} is there twice; the source is always there.")
         try:
             made: object = make_adapter(wanted, model) if isinstance(wanted, str) else wanted(model)
         except ModelError as error:
-            self._never_made[name] = str(error)
+            self._unsupported[name] = str(error)
             return
         if not isinstance(made, Adapter):
             raise InputError(
@@ -144,12 +149,12 @@ class Router(Adapter):
         self._ledger = open_ledger(1 + len(self._experts))
         self._left_out = [False] * len(self._experts)
         self._answered = np.zeros(1 + len(self._experts), dtype=np.int64)
-        self._place = 0
+        self._answering = 0
         self._batches = 0
         self._shift = UNKNOWN
         self._events = EventLog(
             Event("left out", 0, f"{name} was left out: {reason}")
-            for name, reason in self._never_made.items()
+            for name, reason in self._unsupported.items()
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -178,12 +183,12 @@ class Router(Adapter):
 
     @property
     def answering(self) -> str:
-        """The expert that answered most of the last batch; at first the source."""
-        return self.experts[self._place]
+        """The expert that predicted most of the last batch; at first the source."""
+        return self.experts[self._answering]
 
     @property
     def answered(self) -> dict[str, int]:
-        """Number of images that each expert has answered since the last ``reset()``."""
+        """Number of images that each expert has predicted since the last ``reset()``."""
         return dict(zip(self.experts, self._answered.tolist(), strict=True))
 
     @property
@@ -194,11 +199,11 @@ class Router(Adapter):
     @property
     def settings(self) -> Settings:
         """The settings that reproduce this adapter, for JSON; the experts' by name."""
-        experts = {expert.name: _without_model(expert.adapter.settings) for expert in self._experts}
+        experts = {expert.name: _drop_model(expert.adapter.settings) for expert in self._experts}
         return {
             "adapter": "router",
             "experts": experts,
-            "left_out": list(self._never_made),
+            "left_out": list(self._unsupported),
             **self._network.settings(),
         }
 
@@ -231,32 +236,32 @@ class Router(Adapter):
         return cast("torch.Tensor", answer)
 
     def _run_source(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the source's logits, and note what its first layers say of the batch."""
-        with measuring(self._network.module, len(inputs)) as found:
+        """Return the source's logits, and measure the shift of the batch in its first layers."""
+        with measure_distances(self._network.module, len(inputs)) as found:
             logits = self._network.forward(inputs)
-        self._shift = Shift(average(found), lambda: self._remove_shift(inputs))
+        self._shift = Shift(mean_distance(found), lambda: self._remove_shift(inputs))
         return logits
 
     def _remove_shift(self, inputs: torch.Tensor) -> Probabilities | None:
-        """Return the source's answers where its first layers normalize by the batch."""
+        """Return the source's probabilities with its first layers normalized by the batch."""
         logits = self._first_layers.predict(inputs)
         return None if logits is None else to_probabilities(logits)
 
     def _route(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
-        with self._lock, self._one_batch():
+        with self._lock, self._restoring_on_error():
             if self._freezes:
                 return self._answer_frozen(source, ask)
-            plain = source()
-            if plain.ndim != 2:
+            source_logits = source()
+            if source_logits.ndim != 2:
                 raise ModelError(
-                    f"Expected logits (N, K) of the model, got {describe_output(plain)}."
+                    f"Expected logits (N, K) of the model, got {describe_output(source_logits)}."
                 )
-            answers, reasons, told = self._ask_all(plain, ask)
-            return self._choose([plain, *answers], reasons, told)
+            answers, reasons, expert_events = self._ask_all(source_logits, ask)
+            return self._choose([source_logits, *answers], reasons, expert_events)
 
     @contextmanager
-    def _one_batch(self) -> Iterator[None]:
-        """Put the experts back where the batch is interrupted, and let go of its images."""
+    def _restoring_on_error(self) -> Iterator[None]:
+        """Restore the experts if the batch is interrupted, and release its images."""
         before = [None if out or self._freezes else e.adapter.state() for e, out in self._pairs()]
         try:
             yield
@@ -269,47 +274,53 @@ class Router(Adapter):
             self._shift = UNKNOWN
 
     def _answer_frozen(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
-        """Return the answer of the expert that answered last."""
-        if self._place == 0 or self._left_out[self._place - 1]:
+        """Return the prediction of the expert that predicted last."""
+        if self._answering == 0 or self._left_out[self._answering - 1]:
             return source()
-        return ask(self._experts[self._place - 1])
+        return ask(self._experts[self._answering - 1])
 
     def _ask_all(
-        self, plain: Any, ask: Callable[[_Expert], Any]
+        self, source_logits: Any, ask: Callable[[_Expert], Any]
     ) -> tuple[list[Any], dict[int, str], list[Event]]:
-        """Return each expert's answer or None, the reasons of new exclusions, and the experts' events."""
+        """Return each expert's answer or None, the reasons of new exclusions, and the experts'
+        events.
+        """
         answers: list[Any] = []
         reasons: dict[int, str] = {}
-        told: list[Event] = []
+        expert_events: list[Event] = []
         for place, (expert, out) in enumerate(self._pairs()):
             answer = None
             if not out:
                 events = expert.adapter.events
                 try:
-                    answer = _check_answer(ask(expert), plain)
+                    answer = _check_answer(ask(expert), source_logits)
                 except Exception as error:  # any error excludes this expert only
                     reasons[place] = f"{expert.name} was left out: {reason_of(error)}"
-                told += _name_events(expert, new_events(events, expert.adapter.events))
+                expert_events += _name_events(
+                    expert, find_new_events(events, expert.adapter.events)
+                )
             answers.append(answer)
-        return answers, reasons, told
+        return answers, reasons, expert_events
 
     def _pairs(self) -> Iterator[tuple[_Expert, bool]]:
         return zip(self._experts, self._left_out, strict=True)
 
-    def _choose(self, answers: list[Any], reasons: dict[int, str], told: list[Event]) -> Any:
+    def _choose(
+        self, answers: list[Any], reasons: dict[int, str], expert_events: list[Event]
+    ) -> Any:
         """Return the batch's answer, and update the record."""
-        shown = [None if answer is None else to_probabilities(answer) for answer in answers]
-        ledger, chosen = self._ledger.weigh(shown, self._bases, self._shift)
+        probabilities = [None if answer is None else to_probabilities(answer) for answer in answers]
+        ledger, chosen = self._ledger.weigh(probabilities, self._bases, self._shift)
         counts = np.bincount(chosen, minlength=len(answers))
         place = int(counts.argmax())
         self._ledger = ledger
         for expert, reason in reasons.items():
             self._left_out[expert] = True
             self._events.add("left out", self._batches, reason)
-        self._events.extend(dataclasses.replace(e, batch=self._batches) for e in told)
-        if place != self._place or self._batches == 0:
+        self._events.extend(dataclasses.replace(e, batch=self._batches) for e in expert_events)
+        if place != self._answering or self._batches == 0:
             self._events.add("answers", self._batches, self._explain(place))
-        self._place = place
+        self._answering = place
         self._answered = self._answered + counts
         self._batches += 1
         return _join(answers, chosen)
@@ -393,15 +404,15 @@ class Router(Adapter):
     def merge(self) -> torch.nn.Module:
         """Return the plain model of the expert that answered last; at first the source's."""
         with self._lock:
-            if self._place == 0 or self._left_out[self._place - 1]:
+            if self._answering == 0 or self._left_out[self._answering - 1]:
                 return self._network.copy()
-            return self._experts[self._place - 1].adapter.merge()
+            return self._experts[self._answering - 1].adapter.merge()
 
     def state(self) -> State:
         """Return the states of the experts, and the record of them."""
         with self._lock:
             state = {f"ledger/{name}": value for name, value in self._ledger.pack().items()}
-            state["router/numbers"] = torch.tensor([self._place, self._batches])
+            state["router/numbers"] = torch.tensor([self._answering, self._batches])
             state["router/answered"] = torch.from_numpy(self._answered.copy())
             state["router/left_out"] = torch.tensor([int(out) for out in self._left_out])
             for place, (expert, out) in enumerate(self._pairs()):
@@ -423,7 +434,7 @@ class Router(Adapter):
             self._load_experts([parts[kind] for kind in kinds[2:]], left_out)
             self._forget()
             self._ledger, self._left_out = ledger, left_out
-            self._place, self._batches, self._answered = place, batches, answered
+            self._answering, self._batches, self._answered = place, batches, answered
 
     def _read_own(
         self, state: Mapping[str, torch.Tensor]
@@ -466,16 +477,16 @@ def _find_basis(adapter: Adapter) -> Basis:
     return "confidence" if next(adapter.parameters(), None) is None else "gain"
 
 
-def _without_model(settings: Settings) -> Settings:
+def _drop_model(settings: Settings) -> Settings:
     """Return an expert's settings without those of the model, which the router has."""
     return {name: value for name, value in settings.items() if name not in ("classifier", "module")}
 
 
-def _check_answer(answer: Any, plain: Any) -> Any:
+def _check_answer(answer: Any, source_logits: Any) -> Any:
     """Return an expert's answer, or raise a ModelError if it has the wrong shape."""
-    if getattr(answer, "shape", None) != plain.shape:
+    if getattr(answer, "shape", None) != source_logits.shape:
         raise ModelError(
-            f"It gave {describe_output(answer)}, expected logits {tuple(plain.shape)}."
+            f"It gave {describe_output(answer)}, expected logits {tuple(source_logits.shape)}."
         )
     return answer
 

@@ -9,11 +9,11 @@ from typing import Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.filters import MOMENTUM, entropy_margin
-from shiftproof.adapt.learning import Gradients, LearningAdapter, Pass
+from shiftproof.adapt.learning import AffineAdapter, Gradients, Pass
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_number
 from shiftproof.adapt.shares import Prior
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
@@ -23,31 +23,31 @@ RECOVERY = 0.2 / math.log(1000)
 
 
 @final
-class SAR(LearningAdapter):
-    """A classifier that moves to where the entropy of reliable answers is low all around.
+class SAR(AffineAdapter):
+    """A classifier adapted by sharpness-aware minimization of the entropy of reliable answers.
 
-    The images count whose entropy is below ``margin`` log K. Their mean entropy is differentiated
-    once; the parameters go ``rho`` along that gradient, uphill; there the mean entropy of those
-    that still count is differentiated again, and that gradient moves the parameters from where
-    they were (Niu et al. 2023, arXiv 2302.12400, eq. 2 to 5). Where the moving average of the second
-    entropy falls below ``recovery`` log K, the answers have collapsed, and all goes back to the source;
-    an event says so.
+    Images with an entropy below ``margin`` log K are used. The gradient of their mean entropy
+    perturbs the parameters by ``rho`` in its direction; the gradient of the mean entropy at the
+    perturbed parameters, over the images still below the margin, updates the original ones (Niu et
+    al. 2023, arXiv 2302.12400, eq. 2 to 5). If the moving average of the second entropy falls below
+    ``recovery`` log K, the answers have collapsed: the adapter is reset to the source, and an event
+    is recorded.
 
-    The published code leaves out the last layers of each architecture by name; here
-    ``layers="first-75%"`` does so of any. It is made for small batches, mixed shifts and networks
-    with layer or group norm; it costs two forward and two backward passes.
+    The published code excludes the last layers of each architecture by name; here
+    ``layers="first-75%"`` does so for any. It is designed for small batches, mixed shifts and
+    networks with layer or group norm, and takes two forward and two backward passes.
 
-    Differs from the paper: the statistics follow a measured prior, ``prior=0`` is the paper's; and
-    ``recovery`` is in proportion to log K, which is the published 0.2 nats at 1,000 classes.
+    Differs from the paper: the prior of the statistics is measured, ``prior=0`` is the paper's; and
+    ``recovery`` is relative to log K, equal to the published 0.2 nats for 1,000 classes.
 
     Args:
-        model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits.
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that returns logits.
         margin: share of log K, from 0 to 1.
-        rho: length of the way uphill, 0 or more.
+        rho: length of the perturbation, 0 or more.
         recovery: share of log K, from 0 (never) to 1.
-        lr: ``"auto"`` is 0.00025 at a batch of 64, in proportion to the batch.
-        momentum: of the SGD, from 0 to below 1.
-        layers: which norm layers learn.
+        lr: ``"auto"`` is 0.00025 at a batch size of 64, in proportion to the batch size.
+        momentum: momentum of SGD, from 0 to below 1.
+        layers: the norm layers that are adapted.
         prior: as in ``BatchNorm``.
 
     Raises:
@@ -72,9 +72,9 @@ class SAR(LearningAdapter):
         layers: LayerChoice = "first-75%",
         prior: Prior = "auto",
     ) -> None:
-        self.margin = check_range("margin", margin, 0, 1)
-        self.rho = check_range("rho", rho, 0, math.inf, below=True)
-        self.recovery = check_range("recovery", recovery, 0, 1)
+        self.margin = check_number("margin", margin, 0, 1)
+        self.rho = check_number("rho", rho, 0, math.inf, below=True)
+        self.recovery = check_number("recovery", recovery, 0, 1)
         self._begin(model, lr=lr, momentum=momentum, layers=layers, prior=prior)
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class SAR(LearningAdapter):
             "recovery": self.recovery,
         }
 
-    def _memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
+    def _list_memory_shapes(self) -> Mapping[str, tuple[int | None, ...]]:
         return {"entropy": ()}
 
     def _learn(self, inputs: torch.Tensor) -> Pass:
@@ -98,11 +98,11 @@ class SAR(LearningAdapter):
 
         def measure(outputs: torch.Tensor) -> torch.Tensor | None:
             nonlocal classes
-            logits = self._network.of_classes(outputs)
+            logits = self._network.select_classes(outputs)
             classes = logits.shape[1]
             entropies = entropy(logits)
             kept = entropies.detach() < entropy_margin(self.margin, classes)
-            # Uphill those alone count that did below.
+            # In the second pass only images selected in the first one are used.
             kept = kept & reliable[0] if reliable else kept
             if not bool(kept.any()):
                 return None
@@ -114,20 +114,20 @@ class SAR(LearningAdapter):
             return loss
 
         first = self._learner.differentiate(inputs, measure)
-        if not first.is_sound or not first.gradients:
+        if not first.is_finite or not first.gradients:
             return first
-        with self._uphill(first.gradients):
+        with self._perturb(first.gradients):
             second = self._learner.differentiate(inputs, measure)
-        if second.gradients is None or not second.is_sound:
-            return Pass(first.logits, first.seen, None)
+        if second.gradients is None or not second.is_finite:
+            return Pass(first.logits, first.observed, None)
         self._learner.step(second.gradients, len(inputs))
         if low:
             self._recover(low[0], entropy_margin(self.recovery, classes))
         return first
 
     @contextmanager
-    def _uphill(self, gradients: Gradients) -> Iterator[None]:
-        """Let the parameters stand ``rho`` along a gradient while the context lasts."""
+    def _perturb(self, gradients: Gradients) -> Iterator[None]:
+        """Perturb the parameters by ``rho`` along a gradient within the context."""
         parameters = list(self._learner.parameters.values())
         kept = [parameter.detach().clone() for parameter in parameters]
         norm = torch.stack([g.square().sum() for g in gradients if g is not None]).sum().sqrt()
@@ -138,10 +138,10 @@ class SAR(LearningAdapter):
         try:
             yield
         finally:
-            self._learner.put_back(kept)
+            self._learner.set_parameters(kept)
 
     def _recover(self, value: torch.Tensor, least: float) -> None:
-        """Take note of an entropy, and go back to the source where its average is too low."""
+        """Update the average entropy, and reset to the source if it is too low."""
         mean = self._memory.get("entropy")
         value = value.float()
         mean = value if mean is None else MOMENTUM * mean + (1 - MOMENTUM) * value

@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
     """A segmenter whose network adapts to its images without labels.
 
-    It is a segmenter, and wraps one, which it never changes. The methods
+    It is itself a segmenter, and never changes the wrapped one. The methods
     (:data:`shiftproof.adapt.dense_methods.METHODS`):
 
-    - ``batchnorm``: batch norm normalizes by the images (Schneider et al. 2020). The statistics of a
-      layer are over all positions of all images of a call, so already a single image has thousands of
-      values; ``batch_size`` is the n of the paper.
-    - ``ent``, ``rpl``: entropy or robust pseudo-labels, a pixel in the place of an image
-      (:class:`DenseLearning`).
-    - ``actmad``: the statistics of the features are kept at those of clean images (:class:`ActMAD`).
+    - ``batchnorm``: batch norm normalizes by the images (Schneider et al. 2020). The statistics of
+      a layer are over all positions of all images of a call, so a single image already has
+      thousands of values; ``batch_size`` is the n of the paper.
+    - ``ent``, ``rpl``: entropy or robust pseudo-labels of each pixel (:class:`DenseLearning`).
+    - ``actmad``: matches the statistics of the features with those of clean images
+      (:class:`ActMAD`).
 
-    Images of different sizes, and windows, are shown to the network one by one. ``batchnorm`` counts
-    each such call as the whole batch; the others count its images, and take one step for all calls of a
-    batch.
+    The network runs on images of different sizes, and on windows, one by one. ``batchnorm`` takes
+    each such call as a whole batch; the others take one step for all calls of a batch.
 
-    Before each, ``guard+``: the segmenter as it was answers while the adapted one looks worse. What is
-    compared are the probabilities at 4 by 4 points of the maps that an image takes.
+    With ``guard+`` before any of these, the original segmenter predicts while the adapted one seems
+    worse. The probabilities at 4 by 4 points of an image's maps are compared.
 
     Args:
         segmenter: a segmenter on torch.
-        adapter: a spec as the command line takes it, ``"batchnorm:prior=16"``, ``"guard+ent"``; or an
-            adapter of ``segmenter.module`` with ``run_batch``: ``BatchNorm``, ``DenseLearning``.
+        adapter: a spec as the command line takes it, ``"batchnorm:prior=16"``, ``"guard+ent"``; or
+            an adapter of ``segmenter.module`` with ``run_batch``: ``BatchNorm``, ``DenseLearning``.
 
     Raises:
-        InputError: an adapter that learns from one answer per image, or of another network.
-        ModelError: the graph is fixed, as in an ONNX file, or the network cannot be adapted that way.
+        InputError: an adapter that learns from one prediction per image, or of another network.
+        ModelError: the graph is fixed, as in an ONNX file, or the network cannot be adapted that
+            way.
     """
 
     def __init__(self, segmenter: Segmenter, adapter: Method | str = "batchnorm") -> None:
@@ -77,10 +77,10 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
     def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[LabelMap], Probabilities]:
         maps: list[torch.Tensor] = []
         handle = network.register_forward_hook(
-            lambda _, __, outputs: maps.extend(_maps_of(outputs))
+            lambda _, __, outputs: maps.extend(_list_maps(outputs))
         )
         try:
-            answers = self._model.through(network, batch)
+            answers = self._model.predict_with(network, batch)
         finally:
             handle.remove()
         ends = np.cumsum([self._count_maps(image) for image in batch])
@@ -91,7 +91,7 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
         return answers, np.concatenate([_look_at_points(some) for some in per_image])
 
     def _count_maps(self, image: Image) -> int:
-        """Return in how many calls of the network an image takes part: one, or one for each window."""
+        """Return the number of calls of the network for an image: one, or one for each window."""
         framing = self._model.framing
         if framing.window is None or framing.stride is None:
             return 1
@@ -99,7 +99,7 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
         return math.prod(len(window_spans(*side)) for side in sides)
 
 
-def _maps_of(outputs: Any) -> list[torch.Tensor]:
+def _list_maps(outputs: Any) -> list[torch.Tensor]:
     """Return the logits ``(K, h, w)`` of each image of a call."""
     found = outputs["out"] if isinstance(outputs, dict) and "out" in outputs else outputs
     maps: Any = getattr(found, "logits", found)
@@ -110,7 +110,7 @@ def _look_at_points(maps: Sequence[torch.Tensor]) -> Probabilities:
     """Return the probabilities at ``POINTS`` by ``POINTS`` points spread over the maps of an image."""
     rows = []
     for number in range(POINTS**2):
-        # Point by point the next map, so that all windows are looked at.
+        # Each point is in the next map, so that all windows are compared.
         logits = maps[number % len(maps)].detach()
         at = (number + 0.5) / POINTS**2
         across = ((number % POINTS) + 0.5) / POINTS

@@ -1,4 +1,6 @@
-"""Self-learning: a classifier that learns from its own answers (Rusak et al. 2021, arXiv 2104.12928)."""
+"""Self-learning: learning from a classifier's own predictions (Rusak et al. 2021, arXiv
+2104.12928).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,8 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_preset, check_range
 from shiftproof.adapt.events import FEW_CLASSES, Event, EventLog
-from shiftproof.adapt.learning import NOT_FINITE, Chosen, LearningNetwork
+from shiftproof.adapt.learning import NOT_FINITE, LearningNetwork, ParameterChoice
 from shiftproof.adapt.losses import (
     entropy,
     hard_pseudo_label_loss,
@@ -22,9 +23,10 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalized import NormalizedNetwork
 from shiftproof.adapt.norms import LayerChoice
+from shiftproof.adapt.options import check_number, check_preset
 from shiftproof.adapt.shares import Prior
 from shiftproof.adapt.source_check import FEW_CLASSES_KEPT
-from shiftproof.adapt.tensors import copy_tensor, copy_to_cpu
+from shiftproof.adapt.tensors import copy_tensors, copy_to_cpu
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
@@ -46,24 +48,24 @@ PAPER_RATE = 1e-3 / 128
 def paper_rate(count: int) -> float:
     """Return the paper's learning rate for a batch of ``count`` images: in proportion to it.
 
-    So a stream of images moves the parameters as far in small batches as in large ones. A rate that
-    falls more slowly moves them further the smaller the batches are, and on what less is averaged.
+    A stream then moves the parameters equally far in small and in large batches. A rate that falls
+    more slowly moves them further in smaller batches, whose gradients are noisier.
     """
     return PAPER_RATE * count
 
 
 @final
 class SelfLearning(NetworkAdapter):
-    """A classifier that takes one gradient step per batch on its own answers.
+    """A classifier that takes one gradient step per batch on its own predictions.
 
     The losses of Rusak et al. 2021 (arXiv 2104.12928), averaged over the batch:
 
     - ``"rpl"``: robust pseudo-labels. The generalized cross-entropy ``(1 - p_i^q) / q`` to the
-      class i that the teacher answers; tolerates wrong answers.
+      class i that the teacher predicts; it tolerates wrong predictions.
     - ``"ent"``: entropy minimization (with one pass over the stream: TENT).
-    - ``"hard"``: pseudo-labels, ``-log p_i``, optionally of confident answers only.
+    - ``"hard"``: pseudo-labels, ``-log p_i``, optionally of confident predictions only.
     - ``"soft"``: the cross-entropy to the teacher's whole distribution. Its gradient is zero where
-      teacher and model agree, so a model that starts as its own teacher stays where it is.
+      teacher and model agree, so a model that starts as its own teacher does not change.
 
     The teacher of ``"step"`` is the model in the same forward pass; that of ``"epoch"`` is a copy
     which learns only at ``end_epoch()``, so in online use it stays the source (with the batch's
@@ -72,51 +74,51 @@ class SelfLearning(NetworkAdapter):
     with the source's as ``prior`` says; the gradient flows through the batch's share of them. With
     an infinite prior they are the source's, as the paper does for EfficientNet-L2.
 
-    Nothing can spoil what was learned at once: a step whose loss or gradient is not finite is left
-    out, and an event says so. Whether learning does harm in the long run, ``Guard`` checks.
+    A step whose loss or gradient is not finite is skipped, and an event says so. ``Guard`` checks
+    whether learning does harm in the long run.
 
     A layer that sees a single value per channel keeps its source statistics, as in ``BatchNorm``.
     Threads may share an adapter; their batches run one after another. Under ``torch.autocast`` the
     loss is computed in float32; choose bfloat16, as no gradient is scaled.
 
-    Differs from the paper: the statistics follow a measured prior; ``preset="paper"`` takes its own.
-    Differs from the published code: the affine parameters alone are given to the optimizer, as
-    the paper says; the published example gives it all weights. The learning rate follows the
-    images really in the batch, so a smaller last batch weighs less.
+    Differs from the paper: the statistics follow a measured prior; ``preset="paper"`` takes its
+    own. Differs from the published code: the optimizer gets the affine parameters alone, as the
+    paper says; in the published example it gets all weights. The learning rate is in proportion to
+    the images in the batch, so a smaller last batch weighs less.
 
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits
             ``(N, K)``, which is then called with its own normalized batch.
         loss: one of the four; or a function of the student's and the teacher's ``(N, K)`` logits
             to ``(N,)`` losses.
-        preset: ``"paper"`` is what the paper measured with: the batch's statistics alone (N = 0)
-            and its learning rate. It harms batches that are small or of few classes.
+        preset: ``"paper"`` uses the paper's settings: the batch's statistics alone (N = 0) and its
+            learning rate. They do harm in batches that are small or of few classes.
         lr: ``"auto"`` is the paper's 1e-3 at a batch of 128, in proportion to the batch
             (:func:`paper_rate`); a number is used for every batch.
         momentum: of the SGD, from 0 to below 1. The paper states none and its code uses 0.
         q: of ``"rpl"``, from 0 to 1.
-        threshold: of ``"rpl"``, ``"hard"`` and ``"soft"``: rows whose teacher is less sure than
-            this are left out of the mean.
+        threshold: of ``"rpl"``, ``"hard"`` and ``"soft"``: images for which the teacher's
+            confidence is below this are excluded from the mean.
         parameters: ``"affine"`` (scale and shift of batch, layer, group, instance and RMS norms),
             ``"last"`` (the layer that gives the logits), ``"all"`` (as the paper does for vision
             transformers); or a function from the network to parameters by name, as in
             ``adapt.parameters``.
         layers: with ``"affine"``, which norm layers learn: ``"all"``, ``"last-33%"`` (cheaper:
             no gradient flows through the layers before), ``"first-10"``, or names.
-        prior: strength of the source statistics in images, ``"auto"``, ``"measured"`` or ``"layerwise"``,
-            as in ``BatchNorm``; 0 is the paper's. With ``"auto"`` no step is taken where the source's
-            statistics are kept.
+        prior: strength of the source statistics in images, ``"auto"``, ``"measured"`` or
+            ``"layerwise"``, as in ``BatchNorm``; 0 is the paper's. With ``"auto"`` no step is taken
+            where the source's statistics are kept.
         teacher: None takes ``"step"`` for ``"rpl"`` and ``"ent"``, ``"epoch"`` for the others.
-        answers: ``"before"`` returns the logits of the pass that the step is made of, ``"after"``
-            those of a further pass after it.
-        sees: what the loss is computed on, where the classifier is restricted to a dataset's
-            classes: their logits, or ``"all"`` of the network's. The paper does not say.
+        answers: ``"before"`` returns the logits from before the step, ``"after"`` those of a
+            further pass after it.
+        sees: the logits for the loss, if the classifier is restricted to a dataset's classes:
+            ``"classes"`` for these, or ``"all"`` for all of the network's. The paper does not say.
 
     Raises:
         InputError: an option is out of its range, or two contradict each other.
-        ModelError: there is nothing to learn, the weights are of half precision, the graph is
-            fixed (ONNX, TorchScript, compiled), or the model cannot be copied; or, at the first
-            batch at the latest, a part has batch norm that cannot be followed.
+        ModelError: there is nothing to learn, the weights are of half precision, the graph is fixed
+            (ONNX, TorchScript, compiled), or the model cannot be copied; or, at the first batch at
+            the latest, a part has batch norm that hooks cannot control.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 3))
@@ -137,7 +139,7 @@ class SelfLearning(NetworkAdapter):
         momentum: float = 0.0,
         q: float = 0.8,
         threshold: float = 0.0,
-        parameters: Chosen = "affine",
+        parameters: ParameterChoice = "affine",
         layers: LayerChoice = "all",
         prior: Prior = "auto",
         teacher: Teacher | None = None,
@@ -158,8 +160,8 @@ class SelfLearning(NetworkAdapter):
         if sees not in ("classes", "all"):
             raise UnknownNameError.of("sees", str(sees), ["classes", "all"])
         self.preset = preset
-        self.q = check_range("q", q, 0, 1)
-        self.threshold = check_range("threshold", threshold, 0, 1)
+        self.q = check_number("q", q, 0, 1)
+        self.threshold = check_number("threshold", threshold, 0, 1)
         self.loss = loss
         self.teacher: Teacher = teacher or ("epoch" if loss in ("hard", "soft") else "step")
         self.answers: Answers = answers
@@ -197,17 +199,17 @@ class SelfLearning(NetworkAdapter):
 
     @property
     def lr(self) -> float | Literal["auto"]:
-        """The learning rate of every batch, or that it follows the batch."""
+        """The learning rate, or ``"auto"`` for one in proportion to the batch."""
         return self._learner.lr
 
     @property
     def momentum(self) -> float:
-        """Of the SGD."""
+        """Momentum of the SGD."""
         return self._learner.momentum
 
     @property
     def prior(self) -> Prior:
-        """Strength of the source statistics in images, or that it is measured."""
+        """Strength of the source statistics in images, or how it is measured."""
         return self._learner.prior
 
     @property
@@ -216,7 +218,7 @@ class SelfLearning(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "selflearning",
             "loss": self._loss_name,
@@ -231,17 +233,17 @@ class SelfLearning(NetworkAdapter):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Steps that were left out."""
+        """Skipped steps."""
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Let the teacher of pseudo-labels take over what the model has learned."""
+        """Update the teacher of pseudo-labels: copy the learned parameters to it."""
         with self._network.lock, torch.no_grad():
             for name, parameter in self._teacher_parameters.items():
                 parameter.copy_(self._parameters[name])
 
     def reset(self) -> None:
-        """Forget everything that was learned."""
+        """Return to the source model."""
         with self._network.lock:
             self._learner.reset()
             self.end_epoch()
@@ -252,7 +254,7 @@ class SelfLearning(NetworkAdapter):
         return iter(self._parameters.values())
 
     def merge(self) -> torch.nn.Module:
-        """Return a plain model with what was learned, and the statistics of the last batch.
+        """Return a plain model with the learned parameters and the statistics of the last batch.
 
         Before any batch, and with an infinite prior, the statistics are the source's.
 
@@ -266,21 +268,20 @@ class SelfLearning(NetworkAdapter):
     def state(self) -> State:
         """Return the learned parameters, the teacher's, the momentum and the last statistics."""
         with self._network.lock:
-            taught = {f"teacher/{n}": copy_to_cpu(p) for n, p in self._teacher_parameters.items()}
-            return self._learner.state() | taught
+            teacher_parameters = {
+                f"teacher/{n}": copy_to_cpu(p) for n, p in self._teacher_parameters.items()
+            }
+            return self._learner.state() | teacher_parameters
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
-        teachers = {name: f"teacher/{name}" for name in self._teacher_parameters}
-        take_up = self._learner.read_state(state, list(teachers.values()))
-        taught = {
-            name: copy_tensor(state, stored, self._teacher_parameters[name])
-            for name, stored in teachers.items()
-        }
+        """Restore the state of another adapter with the same settings."""
+        names = [f"teacher/{name}" for name in self._teacher_parameters]
+        restore = self._learner.read_state(state, names)
+        teacher_parameters = copy_tensors(state, "teacher", self._teacher_parameters)
         with self._network.lock, torch.no_grad():
-            take_up()
+            restore()
             self._forget()
-            for name, value in taught.items():
+            for name, value in teacher_parameters.items():
                 self._teacher_parameters[name].copy_(value)
 
     # ------------------------------------------------------------ one batch
@@ -292,46 +293,46 @@ class SelfLearning(NetworkAdapter):
     def _take_step(self, inputs: torch.Tensor) -> torch.Tensor:
         if self._network.is_frozen:
             return self._learner.forward.answer(inputs)
-        teacher = self._answer_of_teacher(inputs)
-        taken = self._learner.differentiate(
-            inputs, lambda outputs: self._compute_loss(self._see(outputs), teacher)
+        teacher = self._predict_teacher(inputs)
+        result = self._learner.differentiate(
+            inputs, lambda outputs: self._compute_loss(self._select_outputs(outputs), teacher)
         )
-        logits, seen = taken.logits, taken.seen
-        if taken.gradients is None or not taken.is_sound:
-            # The source's statistics keep a broken image from the others of its batch.
+        logits, observed = result.logits, result.observed
+        if result.gradients is None or not result.is_finite:
+            # With the source's statistics, a broken image does not affect the rest of its batch.
             logits = self._network.forward(inputs)
             self._events.add("skipped", self._batches, NOT_FINITE)
         else:
             with self._undo_on_error():
-                self._learner.step(taken.gradients, len(inputs))
+                self._learner.step(result.gradients, len(inputs))
                 if self.answers == "after":
-                    with self._learner.forward.run(inputs) as (outputs, seen):
-                        logits = self._network.of_classes(outputs)
-            self._learner.remember(seen)
-            if seen.is_kept:
+                    with self._learner.forward.run(inputs) as (outputs, observed):
+                        logits = self._network.select_classes(outputs)
+            self._learner.remember(observed)
+            if observed.uses_source:
                 self._events.add(FEW_CLASSES, self._batches, FEW_CLASSES_KEPT)
         self._batches += 1
         return logits.detach()
 
-    def _see(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return of all outputs those that the loss is computed on."""
-        return outputs if self.sees == "all" else self._network.of_classes(outputs)
+    def _select_outputs(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the outputs for the loss."""
+        return outputs if self.sees == "all" else self._network.select_classes(outputs)
 
-    def _answer_of_teacher(self, inputs: torch.Tensor) -> torch.Tensor | None:
-        """Return what the teacher of an epoch answers; None where it is the model itself."""
+    def _predict_teacher(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Return the outputs of the epoch's teacher; None if the model is its own teacher."""
         if self._teacher is None:
             return None
         with self._teacher.run(inputs) as (outputs, _):
-            return self._see(outputs)
+            return self._select_outputs(outputs)
 
     def _undo_on_error(self) -> AbstractContextManager[None]:
-        """Take back the step that is made in the context where the pass after it fails."""
+        """Context that undoes the step if the pass after it fails."""
         return nullcontext() if self.answers == "before" else self._learner.undo_on_error()
 
     def _compute_loss(
         self, logits: torch.Tensor, teacher: torch.Tensor | None
     ) -> torch.Tensor | None:
-        """Return the batch's mean loss, or None where no row is confident enough to be learned from."""
+        """Return the batch's mean loss, or None if no prediction is confident enough."""
         answers = logits.detach() if teacher is None else teacher
         if callable(self.loss):
             losses = self.loss(logits, answers)

@@ -1,38 +1,38 @@
-"""How much a batch's own statistics count in each layer: given by a prior, or measured."""
+"""Weight of a batch's own statistics in each layer: by a prior, or measured."""
 
 from __future__ import annotations
 
 import collections
 import math
 
-from shiftproof.adapt.priors import FEW as FEW
 from shiftproof.adapt.priors import MARGIN as MARGIN
-from shiftproof.adapt.priors import MEASURED as MEASURED
+from shiftproof.adapt.priors import MARGIN_PRIORS as MARGIN_PRIORS
+from shiftproof.adapt.priors import SMALL_BATCH_FACTOR as SMALL_BATCH_FACTOR
 from shiftproof.adapt.priors import Prior as Prior
 from shiftproof.adapt.priors import check_numeric_prior as check_numeric_prior
 from shiftproof.adapt.priors import check_prior as check_prior
-from shiftproof.adapt.priors import margin_of as margin_of
+from shiftproof.adapt.priors import compute_margin as compute_margin
 from shiftproof.adapt.statistics import LayerInput, Statistics
 
 
 class Shares:
     """The share ``n / (N + n)`` of a batch's statistics in each layer of one forward pass.
 
-    With a number N is that. ``"layerwise"`` measures it in each layer by itself
-    (:func:`~shiftproof.adapt.statistics.measure_prior`). ``"measured"`` asks for more, as a small batch
-    looks unlike the source by chance and by what is on its images: the measured distance must
-    exceed what chance gives several times over (:func:`margin_of`), and a layer's share is
-    multiplied by the mean of the shares measured so far, from the first layer to itself. A corruption
-    shows from the first layers on; classes that are missing show in the last ones alone.
+    A number is N itself. ``"layerwise"`` measures N in each layer separately
+    (:func:`~shiftproof.adapt.statistics.measure_prior`). ``"measured"`` is stricter, since a small
+    batch differs from the source by chance and by its content: the distance must exceed the
+    expected sampling error several times (:func:`compute_margin`), and a layer's share is
+    multiplied by the mean of the shares up to this layer. A corruption changes all layers from the
+    first on; missing classes change only the last ones.
 
-    ``"auto"`` is the same here; whether the batch's statistics are used at all is decided by the
-    source's answers (:class:`~shiftproof.adapt.source_check.SourceCheck`).
+    ``"auto"`` is the same here; the source's predictions decide whether the batch's statistics are
+    used at all (:class:`~shiftproof.adapt.source_check.SourceCheck`).
 
     Args:
         prior: N, ``"auto"``, ``"measured"`` or ``"layerwise"``.
 
     Attributes:
-        uses_batch: whether the batch's statistics count in any layer so far.
+        uses_batch: whether the batch's statistics have weight in any layer so far.
     """
 
     def __init__(self, prior: Prior) -> None:
@@ -58,12 +58,12 @@ class Shares:
             name: the layer's.
             source: its running statistics.
             inputs: the layer's input.
-            count: n, the number of images that the target statistics are of, above 0.
-            images: how many images ``inputs`` are of.
-            again: the layer runs once more for a gradient, and must get what it got before.
+            count: n, the number of images of the target statistics, above 0.
+            images: number of images of ``inputs``.
+            again: the layer runs once more for a gradient, and must get the same share.
 
         Returns:
-            0 where there is no variance: a single value per channel, and a prior of 0.
+            0 without a variance: a single value per channel, and a prior of 0.
         """
         if again:
             given = self._given[name]
@@ -76,7 +76,7 @@ class Shares:
 
     def _choose(self, source: Statistics, inputs: LayerInput, count: float, images: int) -> float:
         if isinstance(self.prior, str):
-            margin = margin_of(images) if self.prior in MEASURED else 1.0
+            margin = compute_margin(images) if self.prior in MARGIN_PRIORS else 1.0
             share = _share(inputs.measure_prior(source, margin), count)
             self._measured.append(share)
             if self.prior == "layerwise":

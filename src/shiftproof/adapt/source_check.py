@@ -1,4 +1,4 @@
-"""Whether a batch differs from the source by its classes, judged by the source's own answers."""
+"""Check by the source's predictions whether a batch differs from the source by its classes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from torch import distributed
 
 from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.normalization import Seen
-from shiftproof.adapt.norms import all_batch_norm_layers, is_tracked
-from shiftproof.adapt.passes import FollowedNetwork, by_batch
+from shiftproof.adapt.normalization import ObservedStatistics
+from shiftproof.adapt.norms import (
+    find_all_batch_norm_layers,
+    find_tracked_batch_norm_layers,
+    is_tracked,
+)
+from shiftproof.adapt.passes import HookedNetwork, use_batch
 from shiftproof.adapt.shares import Prior
 from shiftproof.adapt.statistics import LayerInput, Statistics, process_group
 from shiftproof.adapt.tensors import copy_tensor, copy_to_cpu
@@ -23,12 +27,14 @@ from shiftproof.errors import InputError, ModelError
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
 
-IMAGES = 16
-"""How many answers a judgment is made of: of this batch, and of those before if it is smaller."""
+JUDGED_IMAGES = 16
+"""Number of predictions per check: of this batch, and of earlier ones if it is smaller."""
 
 FIRST_LAYERS = 3
-"""Batch-norm layers whose distance is measured, in the order in which they run. A shift of the images
-shows there first and classes last; the first layer alone hardly sees noise and blur."""
+"""Batch-norm layers whose distance is measured, in the order in which they run. A shift of the
+images appears in the first layers and classes in the last; the first layer alone is hardly
+sensitive to noise and blur.
+"""
 
 FEW_CLASSES_KEPT = (
     "The source's answers hold few classes, which explain how the batch differs from the source; its "
@@ -47,11 +53,11 @@ ANSWERS = "answers"
 
 
 class FewClassesFound(Exception):
-    """Ends a forward pass by the batch's statistics, as the source's are to be kept."""
+    """Ends a forward pass with the batch's statistics, since the source's are to be used."""
 
 
 class _Probe(NamedTuple):
-    """What the source said of some images: ``(M, K)``, their distance, and which they are."""
+    """The source's probabilities ``(M, K)`` for some images, their logits, distance and indices."""
 
     answers: torch.Tensor | None
     logits: object
@@ -60,35 +66,35 @@ class _Probe(NamedTuple):
 
 
 class SourceCheck:
-    """Tells batches of few classes from batches under a shift.
+    """Distinguishes batches of few classes from batches under a shift.
 
     The statistics of a batch of few classes differ from the source's, and normalizing by them does
-    harm. So where they would be used, up to ``IMAGES`` images of the batch, spread over it, go through
-    the source. The batch says nothing of a shift if the source's answers agree so often that its
-    classes explain how far the statistics of the first layers are from the source's. How sure the
-    network remains with the batch's statistics is weighed, too
-    (:func:`~shiftproof.adapt.few_classes.explain_by_classes`). Smaller batches
-    are judged together with the answers before.
+    harm. Before they are used, the source predicts up to ``JUDGED_IMAGES`` images of the batch,
+    spread over it. There is no evidence of a shift if these predictions agree so often that the
+    classes explain the distance of the first layers' statistics from the source's. The network's
+    confidence with the batch's statistics counts, too
+    (:func:`~shiftproof.adapt.few_classes.explain_by_classes`). Smaller batches are checked together
+    with earlier predictions.
 
-    Networks whose outputs are no logits ``(N, K)`` with K of 2 or more are not judged.
+    Networks whose outputs are not logits ``(N, K)`` with K of 2 or more are not checked.
 
-    A batch costs one pass where its statistics do not count, and ``IMAGES / n`` more where they are
-    used. Where the answers alone tell that classes are few, its pass ends at the first layer in which
-    its statistics would count (:meth:`watch`), and the source answers the images that it has not yet
-    seen (:meth:`answer`).
+    A batch costs one pass if its statistics have no weight, and ``JUDGED_IMAGES / n`` more if they
+    are used. If the predictions alone show few classes, its pass ends at the first layer in which
+    its statistics would have weight (:meth:`watch`), and the source predicts the remaining images
+    (:meth:`answer`).
 
     Args:
-        network: a copy of the model whose parameters do not learn. It runs while the pass of another
-            copy is under way.
+        network: a copy of the model whose parameters do not learn. It runs during the pass of
+            another copy.
     """
 
     def __init__(self, network: AdaptedNetwork) -> None:
         self._network = network
-        self._followed: FollowedNetwork | None = None  # until a batch is weighed by it
+        self._hooked: HookedNetwork | None = None  # created at its first use
         self.forget()
 
     def forget(self) -> None:
-        """Forget the answers of earlier batches."""
+        """Discard the predictions of earlier batches."""
         self._recent: torch.Tensor | None = None
         self._begin(None)
 
@@ -100,11 +106,11 @@ class SourceCheck:
 
     @contextmanager
     def judge(self, inputs: torch.Tensor, *, remembers: bool) -> Iterator[None]:
-        """Judge one batch while the context lasts, however often it runs.
+        """Context for one batch, which is checked once, however often it runs.
 
         Args:
             inputs: ``(N, ...)``, prepared.
-            remembers: whether later batches are judged by its answers, too.
+            remembers: whether to use its predictions for later batches, too.
         """
         self._begin(inputs)
         try:
@@ -116,76 +122,80 @@ class SourceCheck:
 
     def _remember(self) -> None:
         if self._answers is not None:
-            self._recent = self._join(self._answers)[-IMAGES:]
+            self._recent = self._join(self._answers)[-JUDGED_IMAGES:]
 
-    def keeps_source(self, inputs: torch.Tensor, outputs: object, seen: Seen) -> bool:
-        """Return whether the source's statistics are to be kept in the batch that is judged.
+    def should_keep_source(
+        self, inputs: torch.Tensor, outputs: object, observed: ObservedStatistics
+    ) -> bool:
+        """Return whether to use the source's statistics for the current batch.
 
-        In a process group all processes keep them if one has to.
+        In a process group all processes use them if one has to.
 
         Args:
-            inputs: of a pass: the batch, or a changed copy of it. The first pass of the batch itself
+            inputs: of a pass: the batch, or an augmented copy. The first pass of the batch itself
                 decides for all that follow.
             outputs: its logits.
-            seen: what batch norm saw in it. If the batch's statistics do not count anyway, nothing is
-                run, and ``outputs`` are remembered in the place of the source's answers.
+            observed: its batch-norm statistics. If they have no weight, nothing is run, and
+                ``outputs`` are kept as the source's predictions.
         """
         if self._inputs is None:
             return False
         is_batch = inputs.data_ptr() == self._inputs.data_ptr()
-        uses_batch = seen.uses_batch and seen.is_sound
-        if is_batch and seen.is_sound and not uses_batch:
+        uses_batch = observed.uses_batch and observed.is_finite
+        if is_batch and observed.is_finite and not uses_batch:
             self._note(outputs)
-        if not self._agree(uses_batch):
+        if not self._any_process(uses_batch):
             return False
         if self._verdict is not None:
             return self._verdict
-        verdict = self._agree(self._explain(self._inputs, outputs if is_batch else None))
+        verdict = self._any_process(self._explain(self._inputs, outputs if is_batch else None))
         self._verdict = verdict if is_batch else None
         return verdict
 
-    def watch(self, inputs: torch.Tensor) -> Callable[[Seen], None]:
-        """Return what asks the source as soon as the batch's statistics count in a pass.
+    def watch(self, inputs: torch.Tensor) -> Callable[[ObservedStatistics], None]:
+        """Return a function that runs the check as soon as the batch's statistics have weight in a
+        pass.
 
-        It is called by each layer, and raises :class:`FewClassesFound` where ``keeps_source`` would be
-        true at the end of the pass, whatever that answers. In a process group it does nothing: all
-        processes have to go through the same passes.
+        Each layer calls it; it raises :class:`FewClassesFound` if ``should_keep_source`` would be
+        true at the end of the pass, whatever its outputs. In a process group it does nothing: all
+        processes have to run the same passes.
 
         Args:
-            inputs: of the pass, as of ``keeps_source``.
+            inputs: of the pass, as for ``should_keep_source``.
         """
         waits = self._inputs is not None and self._group() is None
 
-        def look(seen: Seen) -> None:
+        def look(observed: ObservedStatistics) -> None:
             nonlocal waits
-            if not waits or not seen.uses_batch:
+            if not waits or not observed.uses_batch:
                 return
             waits = False
-            if seen.is_sound and self._explains_alone(inputs):
+            if observed.is_finite and self._explains_alone(inputs):
                 raise FewClassesFound
 
         return look
 
     def _explains_alone(self, inputs: torch.Tensor) -> bool:
-        """Whether the source's answers alone decide for its statistics."""
+        """Whether the source's predictions alone decide for its statistics."""
         if self._verdict is not None:
             return self._verdict
-        shown = cast("torch.Tensor", self._inputs)
-        # Without an agreement a lower confidence could still decide against them.
-        if not self._explain(shown, None) or not self._agrees():
+        batch = cast("torch.Tensor", self._inputs)
+        # Without agreement, a lower confidence could still decide against them.
+        if not self._explain(batch, None) or not self._predictions_agree():
             return False
-        if inputs.data_ptr() == shown.data_ptr():
+        if inputs.data_ptr() == batch.data_ptr():
             self._verdict = True
         return True
 
     def answer(
         self, inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """Return the source's logits for the batch that is judged.
+        """Return the source's logits for the current batch.
 
         Args:
             inputs: the batch.
-            forward: the plain forward pass of the source; what it has answered is not asked again.
+            forward: the plain forward pass of the source; it runs only on images without logits so
+                far.
         """
         known = None if self._probe is None else self._probe.logits
         if not isinstance(known, torch.Tensor) or self._depends_on_batch():
@@ -201,22 +211,23 @@ class SourceCheck:
 
     def _depends_on_batch(self) -> bool:
         """Whether some layer normalizes by the batch even in the source."""
-        layers = all_batch_norm_layers(self._network.module).values()
+        layers = find_all_batch_norm_layers(self._network.module).values()
         return not all(is_tracked(layer) for layer in layers)
 
     def finds_few_classes(self, *, together: bool = True) -> bool:
-        """Return whether classes explain how the batch that is judged differs, before it runs.
+        """Return whether classes explain the distance of the current batch, before it runs.
 
-        Where the method normalizes by the source's statistics, the chosen images run once more,
-        normalized by their own, to see how sure the source remains.
+        For methods that normalize by the source's statistics: the checked images run once more,
+        normalized by their own, to measure the source's confidence.
 
         Args:
-            together: whether the processes of a group agree; False where each has its own images.
+            together: whether the processes of a group share the result; False if each has its own
+                images.
         """
         if self._inputs is None:
             return False
-        verdict = self._explain(self._inputs, None) or self._explain_by_trust(self._inputs)
-        return self._agree(verdict) if together else verdict
+        verdict = self._explain(self._inputs, None) or self._explain_by_confidence(self._inputs)
+        return self._any_process(verdict) if together else verdict
 
     # ------------------------------------------------------------ one judgment
 
@@ -235,103 +246,112 @@ class SourceCheck:
         return self._explain_with(answers, distance, logits)
 
     def _explain_with(self, answers: torch.Tensor, distance: float, logits: object) -> bool:
-        """Explain a distance, given the logits with the batch's statistics, if they are known."""
+        """Whether classes explain a distance, given the logits with the batch's statistics, if
+        known.
+        """
         adapted = read_answers(logits)
-        trust = 1.0 if adapted is None else float(_confidence(adapted) / _confidence(answers))
-        return explain_by_classes(self._join(answers)[-IMAGES:], distance, trust)
+        confidence_ratio = (
+            1.0
+            if adapted is None
+            else float(_measure_confidence(adapted) / _measure_confidence(answers))
+        )
+        return explain_by_classes(self._join(answers)[-JUDGED_IMAGES:], distance, confidence_ratio)
 
-    def _agrees(self) -> bool:
-        """Whether the answers agree more often than by chance."""
+    def _predictions_agree(self) -> bool:
+        """Whether the predictions agree more often than by chance."""
         answers = cast("_Probe", self._probe).answers
-        return answers is not None and measure_agreement(self._join(answers)[-IMAGES:]) > 0
+        return answers is not None and measure_agreement(self._join(answers)[-JUDGED_IMAGES:]) > 0
 
-    def _explain_by_trust(self, inputs: torch.Tensor) -> bool:
-        """Weigh what the classes alone did not explain by the source's confidence."""
+    def _explain_by_confidence(self, inputs: torch.Tensor) -> bool:
+        """Explain a distance by the classes and the source's confidence."""
         answers, _, distance, chosen = cast("_Probe", self._probe)
-        if answers is None or not math.isfinite(distance) or not self._agrees():
+        if answers is None or not math.isfinite(distance) or not self._predictions_agree():
             return False
         return self._explain_with(answers, distance, self._normalize(inputs[chosen]))
 
     def _normalize(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Return the source's logits where it normalizes by these images; None if it cannot.
+        """Return the source's logits, normalized by these images; None if it cannot be.
 
-        Processes do not pool theirs: one may have nothing to run where another has.
+        Processes do not pool theirs: one may have nothing to run when another has.
         """
         try:
-            if self._followed is None:
-                self._followed = FollowedNetwork(self._network)
-            # "measured" hardly ever uses the statistics of a few images, which are to be tried here.
-            prior: Prior = "measured" if len(images) >= IMAGES else "layerwise"
-            choose = by_batch(prior, len(images), pools=False)
-            return self._followed.predict(images, choose)[0]
-        except ModelError:  # batch norm that cannot be followed
+            if self._hooked is None:
+                self._hooked = HookedNetwork(self._network)
+            # "measured" hardly ever uses the statistics of a few images, which are needed here.
+            prior: Prior = "measured" if len(images) >= JUDGED_IMAGES else "layerwise"
+            choose = use_batch(prior, len(images), pools=False)
+            return self._hooked.predict(images, choose)[0]
+        except ModelError:  # batch norm that hooks cannot control
             return None
 
     def _run(self, inputs: torch.Tensor) -> _Probe:
         """Run some images of a batch through the source."""
-        chosen = torch.linspace(0, len(inputs) - 1, min(IMAGES, len(inputs))).long()
+        chosen = torch.linspace(0, len(inputs) - 1, min(JUDGED_IMAGES, len(inputs))).long()
         chosen = chosen.to(inputs.device)
-        with torch.no_grad(), measuring(self._network.module, len(chosen)) as found:
+        with torch.no_grad(), measure_distances(self._network.module, len(chosen)) as found:
             logits = self._network.forward(inputs[chosen])
-        return _Probe(read_answers(logits), logits, average(found), chosen)
+        return _Probe(read_answers(logits), logits, mean_distance(found), chosen)
 
     def _join(self, answers: torch.Tensor) -> torch.Tensor:
-        """Return the answers after those of earlier batches."""
+        """Return the predictions after those of earlier batches."""
         if self._recent is None or self._recent.shape[1] != answers.shape[1]:
             return answers
         return torch.cat([self._recent, answers])
 
-    def _agree(self, flag: bool) -> bool:
-        """Return whether it holds in any process that shares the batches of a layer."""
+    def _any_process(self, flag: bool) -> bool:
+        """Return whether a flag is true in any process that shares the batches of a layer."""
         group = self._group()
         if group is None:
             return flag
         device = next(self._network.module.parameters()).device
-        told = torch.tensor(float(flag), device=device)
-        distributed.all_reduce(told, distributed.ReduceOp.MAX, group=group)
-        return bool(told)
+        any_flag = torch.tensor(float(flag), device=device)
+        distributed.all_reduce(any_flag, distributed.ReduceOp.MAX, group=group)
+        return bool(any_flag)
 
     def _group(self) -> Any:
         """Return the process group that shares the batches of a layer, or None."""
-        groups = (process_group(layer) for layer in _list_layers(self._network.module))
+        groups = (
+            process_group(layer)
+            for layer in find_tracked_batch_norm_layers(self._network.module).values()
+        )
         return next((group for group in groups if group is not None), None)
 
     # ------------------------------------------------------------ state
 
     def state(self) -> State:
-        """Return the answers by which small batches are judged."""
+        """Return the predictions for the check of small batches."""
         return {} if self._recent is None else {ANSWERS: copy_to_cpu(self._recent)}
 
     def read_state(self, state: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-        """Return the answers of a state, for :meth:`restore`.
+        """Return the predictions in a state, for :meth:`restore`.
 
         Raises:
-            InputError: they are none.
+            InputError: they are invalid.
         """
         given = state.get(ANSWERS)
         if given is None:
             return None
-        if given.ndim != 2 or not 0 < len(given) <= IMAGES or given.shape[1] < 2:
+        if given.ndim != 2 or not 0 < len(given) <= JUDGED_IMAGES or given.shape[1] < 2:
             raise InputError(
                 f"The state is damaged: {ANSWERS!r} has the shape {tuple(given.shape)}, expected up "
-                f"to {IMAGES} rows of two classes or more."
+                f"to {JUDGED_IMAGES} rows of two classes or more."
             )
-        # On the CPU wherever the state is: so are those that they are joined with.
+        # On the CPU, like those that they are concatenated with.
         return copy_tensor(state, ANSWERS, torch.zeros(given.shape, device="cpu"))
 
     def restore(self, answers: torch.Tensor | None) -> None:
-        """Begin with answers of :meth:`read_state`."""
+        """Restore the predictions from :meth:`read_state`."""
         self.forget()
         self._recent = answers
 
 
 @contextmanager
-def measuring(network: torch.nn.Module, images: int) -> Iterator[list[float]]:
-    """Give the distances from the source of the batch norms that run first, while a context lasts.
+def measure_distances(network: torch.nn.Module, images: int) -> Iterator[list[float]]:
+    """Context that collects the distances of the first batch norms from their source statistics.
 
     Args:
-        network: runs in it with its own statistics.
-        images: how many go through it.
+        network: runs in the context with its own statistics.
+        images: number of images of its batch.
     """
     found: list[float] = []
 
@@ -343,7 +363,7 @@ def measuring(network: torch.nn.Module, images: int) -> Iterator[list[float]]:
 
     handles = [
         layer.register_forward_pre_hook(measure, with_kwargs=True)
-        for layer in _list_layers(network)
+        for layer in find_tracked_batch_norm_layers(network).values()
     ]
     try:
         yield found
@@ -352,16 +372,12 @@ def measuring(network: torch.nn.Module, images: int) -> Iterator[list[float]]:
             handle.remove()
 
 
-def average(distances: Sequence[float]) -> float:
+def mean_distance(distances: Sequence[float]) -> float:
     """Return the mean of measured distances; NaN without any."""
     return sum(distances) / len(distances) if distances else math.nan
 
 
-def _list_layers(network: torch.nn.Module) -> list[Any]:
-    return [layer for layer in all_batch_norm_layers(network).values() if is_tracked(layer)]
-
-
-def _confidence(probabilities: torch.Tensor) -> torch.Tensor:
+def _measure_confidence(probabilities: torch.Tensor) -> torch.Tensor:
     return probabilities.amax(1).mean()
 
 
@@ -370,8 +386,8 @@ def read_answers(logits: object) -> torch.Tensor | None:
 
     None where there are no logits ``(N, K)`` with K of 2 or more, or no finite row.
     """
-    is_table = isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 1
-    if not is_table or not cast("torch.Tensor", logits).is_floating_point():
+    is_matrix = isinstance(logits, torch.Tensor) and logits.ndim == 2 and logits.shape[1] > 1
+    if not is_matrix or not cast("torch.Tensor", logits).is_floating_point():
         return None
     rows = cast("torch.Tensor", logits).detach().float().cpu()
     rows = rows[torch.isfinite(rows.logsumexp(-1))]

@@ -1,4 +1,4 @@
-"""What an adapter has learned, as a file."""
+"""Saving and loading of an adapter's learned state."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FORMAT = "shiftproof adapter 1"
 
 
 def save(adapter: Adapter, path: str | Path) -> None:
-    """Write what an adapter has learned to a safetensors file: some kilobytes, atomically.
+    """Write an adapter's learned state to a safetensors file, atomically.
 
-    The file holds the adapter's settings too, so that ``load`` can tell whether it belongs to
-    another model. A crash leaves the file that was there before.
+    The file contains the adapter's settings too, by which ``load`` recognizes the state of another
+    model. A crash leaves an existing file unchanged.
 
     Args:
-        adapter: any.
+        adapter: the adapter.
         path: the file, usually ``.safetensors``.
 
     Raises:
@@ -38,7 +38,7 @@ def save(adapter: Adapter, path: str | Path) -> None:
 
 
 def load(adapter: Adapter, path: str | Path) -> None:
-    """Give an adapter what ``save`` wrote; it must be of the same settings and the same weights.
+    """Load a state that ``save`` wrote into an adapter of the same settings and weights.
 
     >>> import tempfile, torch
     >>> from shiftproof.adapt import BatchNorm, load, save
@@ -52,7 +52,7 @@ def load(adapter: Adapter, path: str | Path) -> None:
     True
 
     Args:
-        adapter: made as the one that was saved; what it has learned is replaced.
+        adapter: made as the saved one; its learned state is replaced.
         path: the file.
 
     Raises:
@@ -60,7 +60,7 @@ def load(adapter: Adapter, path: str | Path) -> None:
         InputError: it belongs to another kind of adapter, other settings or another model.
     """
     settings, state = read_state(path)
-    differing = _differences(settings, json.loads(json.dumps(adapter.settings)))
+    differing = _list_differences(settings, json.loads(json.dumps(adapter.settings)))
     if differing:
         raise InputError(
             f"{path} belongs to an adapter with other settings: {'; '.join(differing[:3])}."
@@ -71,17 +71,17 @@ def load(adapter: Adapter, path: str | Path) -> None:
 def save_state(
     state: Mapping[str, torch.Tensor], settings: Mapping[str, Any], path: str | Path
 ) -> None:
-    """Write a state with the settings of its adapter; as ``save``."""
+    """Write a state with the settings of its adapter, as ``save``."""
     to_bytes = import_extra("safetensors.torch", "torch").save
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     about = {"format": FORMAT, "settings": json.dumps(settings)}
-    files.write_bytes(Path(path), _in_order(to_bytes(tensors, about)))
+    files.write_bytes(Path(path), _sort_header(to_bytes(tensors, about)))
 
 
-def _in_order(data: bytes) -> bytes:
-    """Return a safetensors file with its header sorted: the library's order is another each time.
+def _sort_header(data: bytes) -> bytes:
+    """Return a safetensors file with a sorted header, since the library's order varies.
 
-    The header is JSON behind its length in 8 bytes, filled up with spaces to a multiple of 8
+    The header is JSON after its length in 8 bytes, padded with spaces to a multiple of 8
     (https://github.com/huggingface/safetensors#format).
     """
     length = int.from_bytes(data[:8], "little")
@@ -93,7 +93,7 @@ def _in_order(data: bytes) -> bytes:
 
 
 def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
-    """Read what ``save_state`` wrote: the settings and the state.
+    """Read the settings and the state that ``save_state`` wrote.
 
     Raises:
         BrokenFileError: the file is missing, damaged, or of another kind.
@@ -108,18 +108,18 @@ def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
             if not isinstance(settings, dict):
                 raise TypeError("its settings are no mapping")
             return settings, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # what is damaged raises anything
+    except Exception as error:  # a damaged file can raise anything
         raise BrokenFileError(
             f"{path}: cannot be read as what `save` wrote ({reason_of(error)})."
         ) from error
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+def _list_differences(there: Any, here: Any, name: str = "") -> list[str]:
     if isinstance(there, dict) and isinstance(here, dict):
         return [
             text
             for key in dict.fromkeys([*there, *here])
             if key != "device"  # what was learned on one device is used on another
-            for text in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
+            for text in _list_differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
         ]
     return [] if there == here else [f"{name} was {there!r:.80}, now {here!r:.80}"]

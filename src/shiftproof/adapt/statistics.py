@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Parts = Literal["both", "mean", "variance"]
 """Which of a layer's statistics are adapted; the others stay the source's."""
 
-_FUSED_ON = ("cpu", "cuda")
+_FUSED_DEVICES = ("cpu", "cuda")
 """The devices on which torch has the one-pass statistics that its batch norm uses in training."""
 
 
@@ -33,9 +33,9 @@ class Statistics(NamedTuple):
 class ArrayStatistics(Statistics):
     """Statistics in float32 on the CPU, with the arrays that share their memory.
 
-    Where a large layer has just run, each of torch's small operations takes some 15 microseconds, as
-    its code has left the processor's caches; a short network's forward pass took a fifth longer for
-    them. So they are calculated with as arrays.
+    After a large layer, each of torch's small operations takes some 15 microseconds, as its code is
+    no longer in the processor's caches; they made the forward pass of a short network a fifth
+    slower. So arrays are used instead.
     """
 
     @cached_property
@@ -71,8 +71,8 @@ class LayerInput:
         values: ``(N, C, ...)`` floating, with at least one value.
         images: the number of images if it is less than N: then each image has ``N / images``
             consecutive rows (the tokens of LeViT, the windows of Swin), which count as positions.
-            With None, or a number that does not divide N (boxes of a detector), each row counts as an
-            image.
+            With None, or a number that does not divide N (boxes of a detector), each row counts as
+            an image.
     """
 
     def __init__(self, values: torch.Tensor, images: int | None = None) -> None:
@@ -82,7 +82,7 @@ class LayerInput:
         rows = len(values)
         self._images = images if images and rows % images == 0 else rows
         self._sums: ImageSums | None = None
-        table = view_table(self._values)
+        table = view_channels_last(self._values)
         if table is not None:
             self._sums, self._pooled = _sum_images(table, self._images)
 
@@ -92,10 +92,12 @@ class LayerInput:
         return has_single_values(self._values)
 
     def statistics(self) -> Statistics:
-        """Return mean and biased variance per channel; float32 where the input is of half precision."""
+        """Return mean and biased variance per channel; float32 where the input is of half
+        precision.
+        """
         if self._sums is not None:
             return self._pooled
-        if self._values.device.type in _FUSED_ON:
+        if self._values.device.type in _FUSED_DEVICES:
             # Many times faster on channels_last than var_mean, and biased too; without running
             # statistics the momentum (0) is not used.
             mean, variance = torch.batch_norm_update_stats(self._values, None, None, 0.0)
@@ -137,7 +139,7 @@ class LayerInput:
         return values.transpose(1, 2).flatten(2)
 
 
-def batch_statistics(inputs: torch.Tensor) -> Statistics:
+def compute_statistics(inputs: torch.Tensor) -> Statistics:
     """Return the mean and the biased variance per channel.
 
     Args:
@@ -149,8 +151,10 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
     return LayerInput(inputs).statistics()
 
 
-def view_table(values: torch.Tensor) -> F32 | None:
-    """Return ``(N, ..., C)`` of the same memory, if ``(N, C, ...)`` is channels_last float32 on the CPU."""
+def view_channels_last(values: torch.Tensor) -> F32 | None:
+    """Return ``(N, ..., C)`` of the same memory, if ``(N, C, ...)`` is channels_last float32 on the
+    CPU.
+    """
     if values.dtype != torch.float32 or not values.is_cpu:
         return None
     array: F32 = (values.detach() if values.requires_grad else values).numpy()
@@ -158,9 +162,9 @@ def view_table(values: torch.Tensor) -> F32 | None:
     return table if table.flags.c_contiguous and table.size else None
 
 
-def is_table(values: torch.Tensor) -> bool:
+def is_channels_last(values: torch.Tensor) -> bool:
     """Return whether ``(N, C, ...)`` is channels_last float32 on the CPU."""
-    return view_table(values) is not None
+    return view_channels_last(values) is not None
 
 
 def to_arrays(statistics: Statistics) -> tuple[F32, F32]:
@@ -176,6 +180,14 @@ def _sum_images(table: F32, images: int) -> tuple[ImageSums, Statistics]:
 
     sums, mean, variance = sum_images(table.reshape(images, -1, table.shape[-1]))
     return sums, ArrayStatistics.of(mean, variance)
+
+
+def write_statistics(network: torch.nn.Module, statistics: Mapping[str, Statistics]) -> None:
+    """Write statistics to the running statistics of a network's layers, by name."""
+    for name, (mean, variance) in statistics.items():
+        layer: Any = network.get_submodule(name)
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(variance)
 
 
 def mix(
@@ -314,7 +326,8 @@ def measure_distance(values: torch.Tensor, source: Statistics) -> tuple[float, f
 
 SINGLE_IMAGE = 2.0
 """Assumed ratio of the variance of all values to the variance between images, for a batch of one
-image."""
+image.
+"""
 
 
 def process_group(layer: Any) -> Any:
@@ -355,7 +368,7 @@ def has_single_values(inputs: torch.Tensor) -> bool:
     return inputs.numel() == inputs.shape[1]
 
 
-def all_finite(statistics: Mapping[str, Statistics]) -> bool:
+def are_all_finite(statistics: Mapping[str, Statistics]) -> bool:
     """Whether the statistics of all layers are finite."""
     arrays: list[F32] = []
     tensors: list[torch.Tensor] = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OptimizerName = Literal["adam", "adamw", "sgd", "nesterov"]
 
-_MEMORIES: dict[OptimizerName, tuple[str, ...]] = {
+_OPTIMIZER_STATE: dict[OptimizerName, tuple[str, ...]] = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),
     "adamw": ("step", "exp_avg", "exp_avg_sq"),
     "sgd": (),
@@ -28,8 +28,8 @@ _MEMORIES: dict[OptimizerName, tuple[str, ...]] = {
 class GradientSteps:
     """Steps of an optimizer on parameters that an adapter owns.
 
-    Steps that are not finite are skipped. ``capture`` copies the state of parameters and optimizer, and
-    ``restore`` restores it bit for bit.
+    Steps that are not finite are skipped. ``capture`` copies the state of parameters and optimizer,
+    and ``restore`` restores it bit for bit.
 
     Args:
         parameters: parameters by name, of single precision or more.
@@ -44,7 +44,9 @@ class GradientSteps:
     def __init__(
         self, parameters: Mapping[str, torch.nn.Parameter], optimizer: OptimizerName, lr: float
     ) -> None:
-        _check_precision(parameters)
+        if not parameters:
+            raise ModelError("The model has no parameter to learn.")
+        check_precision(parameters)
         self.parameters = dict(parameters)
         self._kind: OptimizerName = optimizer
         self._lr = lr
@@ -64,10 +66,7 @@ class GradientSteps:
     def take(self, loss: torch.Tensor) -> bool:
         """Take one step on a loss; if it is not finite, change nothing and return False."""
         if not loss.requires_grad:
-            raise ModelError(
-                "The loss depends on none of the parameters that are to be learned: the model "
-                "turns gradients off in its forward, or does not use them."
-            )
+            raise make_no_gradient_error()
         try:
             # Reentrant checkpoints do not support autograd.grad.
             torch.autograd.backward(loss)
@@ -84,7 +83,7 @@ class GradientSteps:
     def capture(self) -> State:
         """Return copies of the parameters and the optimizer's state, on their device."""
         captured = {f"parameter/{n}": p.detach().clone() for n, p in self.parameters.items()}
-        for kind in _MEMORIES[self._kind]:
+        for kind in _OPTIMIZER_STATE[self._kind]:
             for name, parameter in self.parameters.items():
                 value = self._optimizer.state.get(parameter, {}).get(kind)
                 if value is not None:
@@ -97,14 +96,14 @@ class GradientSteps:
             self._optimizer = self._make_optimizer()
             for name, parameter in self.parameters.items():
                 parameter.copy_(captured[f"parameter/{name}"])
-                for kind in _MEMORIES[self._kind]:
+                for kind in _OPTIMIZER_STATE[self._kind]:
                     value = captured.get(f"optimizer/{kind}/{name}")
                     if value is not None:
                         self._optimizer.state[parameter][kind] = value.clone()
 
     def names(self) -> set[str]:
         """Return the possible names in ``capture``."""
-        kinds = ["parameter", *(f"optimizer/{kind}" for kind in _MEMORIES[self._kind])]
+        kinds = ["parameter", *(f"optimizer/{kind}" for kind in _OPTIMIZER_STATE[self._kind])]
         return {f"{kind}/{name}" for kind in kinds for name in self.parameters}
 
     def read(self, state: Mapping[str, torch.Tensor]) -> State:
@@ -117,25 +116,31 @@ class GradientSteps:
         for name, parameter in self.parameters.items():
             key = f"parameter/{name}"
             found[key] = copy_tensor(state, key, parameter)
-            found |= self._read_memories(state, name, parameter)
+            found |= self._read_optimizer_state(state, name, parameter)
         return found
 
-    def _read_memories(
+    def _read_optimizer_state(
         self, state: Mapping[str, torch.Tensor], name: str, parameter: torch.nn.Parameter
     ) -> State:
-        keys = {kind: f"optimizer/{kind}/{name}" for kind in _MEMORIES[self._kind]}
+        keys = {kind: f"optimizer/{kind}/{name}" for kind in _OPTIMIZER_STATE[self._kind]}
         if not any(key in state for key in keys.values()):
             return {}
         like = {kind: torch.zeros(()) if kind == "step" else parameter for kind in keys}
         found = {key: copy_tensor(state, key, like[kind]) for kind, key in keys.items()}
         if any(bool((found[keys[k]] < 0).any()) for k in keys if k in ("step", "exp_avg_sq")):
-            raise InputError(
-                f"The state is damaged: the optimiser's memory of {name!r} is below 0."
-            )
+            raise InputError(f"The state is damaged: the optimizer's state of {name!r} is below 0.")
         return found
 
 
-def norm_parameters(network: torch.nn.Module, method: str) -> dict[str, torch.nn.Parameter]:
+def make_no_gradient_error() -> ModelError:
+    """Return the error to raise where no learned parameter affects the loss."""
+    return ModelError(
+        "The loss depends on none of the parameters that are to be learned: the model turns "
+        "gradients off in its forward, or does not use them. Choose other parameters or layers."
+    )
+
+
+def find_norm_parameters(network: torch.nn.Module, method: str) -> dict[str, torch.nn.Parameter]:
     """Return scale and shift of all norm layers by name.
 
     Raises:
@@ -150,11 +155,13 @@ def norm_parameters(network: torch.nn.Module, method: str) -> dict[str, torch.nn
         ) from error
 
 
-def weights_and_biases(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Return the floating parameters with the name ``weight`` or ``bias`` in their layer, by full name.
+def find_weights_and_biases(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the floating parameters with the name ``weight`` or ``bias`` in their layer, by full
+    name.
 
     These are the parameters of the published CoTTA: all of a convolutional network; those of a
-    transformer except position embedding, class token and the joint projection of torch's attention.
+    transformer except position embedding, class token and the joint projection of torch's
+    attention.
     """
     return {
         name: parameter
@@ -163,12 +170,11 @@ def weights_and_biases(network: torch.nn.Module) -> dict[str, torch.nn.Parameter
     }
 
 
-def _check_precision(parameters: Mapping[str, torch.nn.Parameter]) -> None:
-    if not parameters:
-        raise ModelError("The model has no parameter to learn.")
+def check_precision(parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise a ModelError if a parameter to learn has less than single precision."""
     for name, parameter in parameters.items():
         if not parameter.is_floating_point() or parameter.element_size() < 4:
             raise ModelError(
-                f"The parameter {name!r} is {parameter.dtype}: the steps are smaller than its "
-                "precision. Use model.float(), and torch.autocast for speed."
+                f"The parameter {name!r} is {parameter.dtype}: steps are smaller than its precision. "
+                "Use model.float(), and torch.autocast for speed."
             )

@@ -1,4 +1,4 @@
-"""T3A: prototypes in the place of the last layer (Iwasawa & Matsuo 2021, NeurIPS)."""
+"""T3A: prototypes instead of the last layer (Iwasawa & Matsuo 2021, NeurIPS)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, final
 
 import torch
 
-from shiftproof.adapt.checks import check_count, check_preset
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.features import find_finite_rows, run_with_features
 from shiftproof.adapt.few_classes import holds_few_classes
 from shiftproof.adapt.losses import entropy, is_confident
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.options import check_count, check_preset
 from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu
 from shiftproof.errors import InputError, ModelError
@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 
 
 class Supports(NamedTuple):
-    """Features that stand for classes: ``(M, D)``, the class of each ``(M,)``, its entropy ``(M,)``."""
+    """Support examples: features ``(M, D)``, classes ``(M,)``, entropies ``(M,)``."""
 
     features: torch.Tensor
     labels: torch.Tensor
     entropies: torch.Tensor
 
     def join(self, more: Supports) -> Supports:
-        """Return both, these first."""
+        """Return these supports, followed by others."""
         return Supports(*(torch.cat(pair) for pair in zip(self, more, strict=True)))
 
-    def keep_surest(self, per_class: int, classes: int) -> Supports:
-        """Return of each class the ``per_class`` supports of the least entropy, class after class."""
+    def keep_most_confident(self, per_class: int, classes: int) -> Supports:
+        """Return the ``per_class`` supports of the lowest entropy of each class, ordered by
+        class.
+        """
         kept = []
         for label in range(classes):
             places = torch.nonzero(self.labels == label)[:, 0]
@@ -48,7 +50,7 @@ class Supports(NamedTuple):
 
 
 def average_supports(supports: Supports, classes: int) -> torch.Tensor:
-    """Return ``(K, D)`` prototypes of unit length: the direction of the mean of the unit supports.
+    """Return ``(K, D)`` prototypes of unit length: the normalized mean of the unit supports.
 
     Iwasawa & Matsuo 2021, eq. 3; a class without supports has the prototype 0.
     """
@@ -57,42 +59,44 @@ def average_supports(supports: Supports, classes: int) -> torch.Tensor:
     return normalize_tensor(sums)
 
 
-UNSURE = 0.5
-"""Largest probability of the network below which prototypes answer. Chosen on Fashion-MNIST, clean
-and under two holdout corruptions, mixed, sorted and of one class."""
+PROTOTYPE_CONFIDENCE = 0.5
+"""Confidence of the network below which prototypes predict. Chosen on Fashion-MNIST, clean and
+under two holdout corruptions, mixed, sorted and of one class.
+"""
 
 
 @final
 class T3A(NetworkAdapter):
-    """A classifier whose last layer becomes prototypes of the classes, moved by each batch.
+    """A classifier whose last layer is replaced by class prototypes, updated by each batch.
 
-    The supports of a class are at first the row of its weights. Each image adds its features, as
-    the network feeds them to its last layer, to the class that the network answers; of each class
-    the ``per_class`` supports of the least entropy stay. The logits are the products of the features
-    with the unit means of the supports (Iwasawa & Matsuo 2021, algorithm 1), without a bias. One
-    forward pass, no gradients, and whatever normalizes in the network stays the source's.
+    The first support of a class is its row of the weights. Each image adds its features, the input
+    of the last layer, to the supports of the predicted class; the ``per_class`` supports of the
+    lowest entropy are kept. The logits are the products of the features with the normalized means
+    of the supports (Iwasawa & Matsuo 2021, algorithm 1), without a bias. One forward pass, no
+    gradients, and the norm layers are unchanged.
 
-    Differs from the paper: prototypes answer only where the network is less sure than
-    :data:`UNSURE`, in batches that do not look as if they held few classes
-    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); elsewhere its own logits stay.
-    Prototypes of a stream of few classes stand for answers that were wrong: answering all, they took
-    clean images of one class from 18.9 to 29.7 % of errors. ``preset="paper"`` lets them answer all;
-    so does what ``merge()`` gives, as a plain layer cannot choose.
+    Differs from the paper: prototypes predict only images whose confidence is below
+    :data:`PROTOTYPE_CONFIDENCE`, in batches that do not seem to have few classes
+    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); for others the network's own logits
+    are returned. On a stream of few classes the prototypes of the others consist of wrong
+    predictions: used for all images, they raised the error on clean images of one class from 18.9
+    to 29.7 %. ``preset="paper"`` uses them for all; so does the model of ``merge()``, as a plain
+    layer cannot choose.
 
     Until the first image it is the source. Logits of prototypes are on another scale than the
-    network's: their order is meant, and not their confidence.
+    network's: only their order is meaningful, not their confidence.
 
     Args:
-        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits, whose last
-            layer is linear.
-        per_class: supports of a class that stay, 1 or more; the paper chooses among 1, 5, 20, 50, 100
-            and all.
-        preset: ``"paper"`` lets prototypes answer every image.
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits, whose
+            last layer is linear.
+        per_class: maximum number of supports per class, 1 or more; the paper chooses among 1, 5,
+            20, 50, 100 and all.
+        preset: ``"paper"`` uses the prototypes for every image.
 
     Raises:
         InputError: ``per_class`` is below 1.
         UnknownNameError: no such ``preset``.
-        ModelError: the last layer is not linear, or gives something else than the logits; or the
+        ModelError: the last layer is not linear, or its outputs are not the logits; or the
             classifier's classes are sums of several outputs.
 
     >>> import torch
@@ -129,7 +133,7 @@ class T3A(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "t3a",
             "per_class": self.per_class,
@@ -143,24 +147,24 @@ class T3A(NetworkAdapter):
         return ()
 
     def _find_rows(self) -> torch.Tensor:
-        """Return ``(K,)``: which output of the last layer each class is."""
+        """Return ``(K,)``: the output of the last layer for each class."""
         outputs = torch.eye(self._head.out_features, device=self._head.weight.device)
         try:
-            seen = self._network.of_classes(outputs)
+            identity = self._network.select_classes(outputs)
         except (IndexError, RuntimeError) as error:
             raise ModelError(
                 f"The last layer {self._head_name!r} gives {self._head.out_features} values, which "
                 "are not the outputs that the classifier chooses among."
             ) from error
-        if not bool(((seen == 0) | (seen == 1)).all() and (seen.sum(0) == 1).all()):
+        if not bool(((identity == 0) | (identity == 1)).all() and (identity.sum(0) == 1).all()):
             raise ModelError(
                 "Classes that are sums or maxima of several outputs have no single row of weights to "
                 "begin with; T3A needs one output a class."
             )
-        return seen.argmax(0)
+        return identity.argmax(0)
 
     def _read_weights(self) -> Supports:
-        """Return the rows of the last layer as supports, each of the class that it is answered with."""
+        """Return the rows of the last layer as supports, each of the class predicted for it."""
         with torch.no_grad():
             weights = self._head.weight[self._rows].detach().float()
             bias = self._head.bias
@@ -176,42 +180,42 @@ class T3A(NetworkAdapter):
                 f"{logits.shape[1]}: they are not its logits."
             )
         logits, features = logits.float(), features.float()
-        sound = find_sound_rows(logits, features)
+        sound = find_finite_rows(logits, features)
         supports, images = self._supports, self._images
         if not self._network.is_frozen:
             new = Supports(features[sound], logits[sound].argmax(1), entropy(logits[sound]))
-            supports = supports.join(new).keep_surest(self.per_class, len(self._rows))
+            supports = supports.join(new).keep_most_confident(self.per_class, len(self._rows))
             images += len(new.features)
             self._supports, self._images = supports, images
         if images == 0:
             return logits
         answers = logits.clone()
-        rows = sound if self.preset == "paper" else self._find_doubtful(logits, sound)
+        rows = sound if self.preset == "paper" else self._find_unconfident(logits, sound)
         answers[rows] = features[rows] @ average_supports(supports, len(self._rows)).T
         return answers
 
-    def _find_doubtful(self, logits: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
-        """Return ``(N,)`` bool: the images that prototypes may answer."""
+    def _find_unconfident(self, logits: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
+        """Return ``(N,)`` bool: the images that prototypes predict."""
         if holds_few_classes(logits[sound]):
             return torch.zeros_like(sound)
-        return sound & ~is_confident(logits, UNSURE)
+        return sound & ~is_confident(logits, PROTOTYPE_CONFIDENCE)
 
     def end_epoch(self) -> None:
-        """Do nothing: a pass over the target set ends nothing here."""
+        """Do nothing at the end of a pass."""
 
     def reset(self) -> None:
-        """Forget all images that were seen."""
+        """Return to the source model."""
         with self._network.lock:
             self._supports, self._images = self._first, 0
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield nothing: no gradient changes anything here."""
+        """Yield nothing: there are no parameters learned by gradients."""
         return iter(())
 
     def merge(self) -> torch.nn.Module:
         """Return a copy of the model with the prototypes in its last layer; at first the source.
 
-        They answer every image there, as with ``preset="paper"``.
+        It uses them for every image, as with ``preset="paper"``.
         """
         with self._network.lock, torch.no_grad():
             module = self._network.copy()
@@ -226,13 +230,13 @@ class T3A(NetworkAdapter):
         return module
 
     def state(self) -> State:
-        """Return the supports, and how many images have been seen."""
+        """Return the supports, and the number of images."""
         with self._network.lock:
             parts = {f"supports/{n}": copy_to_cpu(p) for n, p in self._supports._asdict().items()}
             return {**parts, "images": torch.tensor(self._images)}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         names = {f"supports/{name}" for name in Supports._fields}
         check_names(state, (), {*names, "images"})
         images = int(copy_tensor(state, "images", torch.tensor(0)))
@@ -247,8 +251,6 @@ class T3A(NetworkAdapter):
         supports = Supports(**read)
         labels = supports.labels
         if images < 0 or not bool(((labels >= 0) & (labels < len(self._rows))).all()):
-            raise InputError(
-                "The state is damaged: its supports are of classes that there are not."
-            )
+            raise InputError("The state is damaged: its supports have classes that do not exist.")
         with self._network.lock:
             self._supports, self._images = supports, images

@@ -1,4 +1,4 @@
-"""The adapters by name, and the text that the command line takes for them."""
+"""The adapters by name, and their spec strings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class AdapterEntry:
     """One row of ``ADAPTERS``: how the command line makes an adapter.
 
-    ``make`` is called with the classifier and the options as keywords, each read from its text
-    by the function that ``options`` names. A wrapper is called with an adapter in its place. Of what
+    ``make`` is called with the classifier and the options as keywords; ``options`` has the function
+    that reads each from its text. A wrapper is called with an adapter instead of the classifier. If
     ``gathers``, the last option is a list of adapters with pluses between them.
     """
 
@@ -35,11 +35,11 @@ class AdapterEntry:
 
 
 _Choice: TypeAlias = tuple[AdapterEntry, dict[str, object]]
-"""What a part of a text names, and the options that it gives."""
+"""The adapter that a part of a spec names, and its options."""
 
 
 def read_experts(text: str) -> list[str]:
-    """Read specs with pluses between them; a wrapper goes with what stands behind it.
+    """Split a list of specs at its pluses; a wrapper stays with the adapter after it.
 
     >>> read_experts("batchnorm+guard+rpl:lr=1e+3")
     ['batchnorm', 'guard+rpl:lr=1e+3']
@@ -53,17 +53,19 @@ def read_experts(text: str) -> list[str]:
         else:
             found.append(waiting + part)
             waiting = ""
-    # A wrapper of nothing is refused where it is made.
+    # A wrapper without an adapter is an error of ``make_adapter``.
     return [*found, waiting[:-1]] if waiting else found
 
 
 def _split_parts(spec: str) -> list[str]:
-    """Split a text at its pluses, but for those before a digit, which belong to a number (1e+3)."""
+    """Split a spec at its pluses, except those before a digit, which belong to a number (1e+3)."""
     return re.split(r"\+(?!\d)", spec.strip())
 
 
-def _maker(module: str, kind: str, **fixed: str) -> Callable[..., Adapter]:
-    """Return what makes an adapter; its module, and torch with it, is imported at the first call."""
+def _defer(module: str, kind: str, **fixed: str) -> Callable[..., Adapter]:
+    """Return a function that makes an adapter; it imports the adapter's module, and with it
+    torch.
+    """
 
     def make(model: object, **options: object) -> Adapter:
         require_torch()
@@ -73,7 +75,8 @@ def _maker(module: str, kind: str, **fixed: str) -> Callable[..., Adapter]:
     return make
 
 
-def _read_number_or_auto(text: str) -> float | str:
+def read_number_or_auto(text: str) -> float | str:
+    """Read ``"auto"`` or a number, as an option's value on the command line."""
     return "auto" if text == "auto" else read_number(text)
 
 
@@ -86,7 +89,7 @@ def _read_cells(text: str) -> int | str:
 
 
 def _read_prior(text: str) -> float | str:
-    return text if text in ("measured", "layerwise") else _read_number_or_auto(text)
+    return text if text in ("measured", "layerwise") else read_number_or_auto(text)
 
 
 _BATCHNORM: dict[str, Callable[[str], object]] = {
@@ -94,49 +97,49 @@ _BATCHNORM: dict[str, Callable[[str], object]] = {
     "layers": str,
 }  # fmt: skip
 _SELF_LEARNING: dict[str, Callable[[str], object]] = {
-    "lr": _read_number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
+    "lr": read_number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
     "layers": str, "prior": _read_prior, "preset": str, "teacher": str, "answers": str,
     "sees": str,
 }  # fmt: skip
 _LEARNING: dict[str, Callable[[str], object]] = {
-    "lr": _read_number_or_auto, "momentum": float, "layers": str, "prior": _read_prior,
+    "lr": read_number_or_auto, "momentum": float, "layers": str, "prior": _read_prior,
 }  # fmt: skip
 
 ADAPTERS: dict[str, AdapterEntry] = {
     "batchnorm": AdapterEntry(
-        _maker("batchnorm", "BatchNorm"),
-        "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020), as far as "
-        "the batch is measurably unlike the source; prior=N trusts the source like N images.",
+        _defer("batchnorm", "BatchNorm"),
+        "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020), by the "
+        "batch's measured distance from the source; prior=N gives the source the weight of N images.",
         _BATCHNORM,
     ),
     "rpl": AdapterEntry(
-        _maker("selflearning", "SelfLearning", loss="rpl"),
+        _defer("selflearning", "SelfLearning", loss="rpl"),
         "Learn from robust pseudo-labels, one step per batch (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "ent": AdapterEntry(
-        _maker("selflearning", "SelfLearning", loss="ent"),
-        "Minimise the entropy of the answers, one step per batch (TENT; Rusak et al. 2021).",
+        _defer("selflearning", "SelfLearning", loss="ent"),
+        "Minimize the entropy of the predictions, one step per batch (TENT; Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "hard": AdapterEntry(
-        _maker("selflearning", "SelfLearning", loss="hard"),
-        "Learn from the classes that a teacher answers (Rusak et al. 2021).",
+        _defer("selflearning", "SelfLearning", loss="hard"),
+        "Learn from the classes that a teacher predicts (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "soft": AdapterEntry(
-        _maker("selflearning", "SelfLearning", loss="soft"),
+        _defer("selflearning", "SelfLearning", loss="soft"),
         "Learn from a teacher's whole distribution (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "actmad": AdapterEntry(
-        _maker("actmad", "ActMAD"),
+        _defer("actmad", "ActMAD"),
         "Match mean and variance of the features with those of clean images (Mirza et al. 2023): "
         "clean=FOLDER, else batch norm's running statistics.",
         {
             "clean": str,
             "cells": _read_cells,
-            "lr": _read_number_or_auto,
+            "lr": read_number_or_auto,
             "momentum": float,
             "parameters": str,
             "layers": str,
@@ -144,7 +147,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "cotta": AdapterEntry(
-        _maker("cotta", "CoTTA"),
+        _defer("cotta", "CoTTA"),
         "Learn all weights from a slow teacher that sees each batch augmented, and restore some at "
         "random (Wang et al. 2022).",
         {
@@ -160,7 +163,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "rotta": AdapterEntry(
-        _maker("rotta", "RoTTA"),
+        _defer("rotta", "RoTTA"),
         "Learn from a balanced memory of recent images with a slow teacher and moving statistics "
         "(Yuan et al. 2023).",
         {
@@ -176,7 +179,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "note": AdapterEntry(
-        _maker("note", "NOTE"),
+        _defer("note", "NOTE"),
         "Correct batch norm image by image, and learn from a memory that is balanced over classes "
         "(Gong et al. 2022).",
         {
@@ -189,8 +192,8 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "memo": AdapterEntry(
-        _maker("memo", "MEMO"),
-        "For each image alone, minimise the entropy of the mean answer over augmentations of it "
+        _defer("memo", "MEMO"),
+        "For each image alone, minimize the entropy of the mean prediction over its augmentations "
         "(Zhang et al. 2022).",
         {
             "lr": read_number,
@@ -203,31 +206,31 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "lame": AdapterEntry(
-        _maker("lame", "LAME"),
-        "Assign classes to a batch jointly where it holds few (Boudiaf et al. 2022); preset=paper: "
-        "always. Changes no parameter.",
+        _defer("lame", "LAME"),
+        "Assign classes to batches of few classes jointly (Boudiaf et al. 2022); preset=paper: to "
+        "all. Changes no parameter.",
         {"neighbors": int, "links": str, "preset": str},
     ),
     "eata": AdapterEntry(
-        _maker("eata", "EATA"),
-        "Minimise the entropy of reliable, new answers (ETA; Niu et al. 2022). In Python, with images "
-        "like the source's, EATA: it holds the parameters near the source.",
-        {"margin": float, "similarity": _read_number_or_auto, **_LEARNING},
+        _defer("eata", "EATA"),
+        "Minimize the entropy of reliable, non-redundant predictions (ETA; Niu et al. 2022). In Python, "
+        "with images like the source's, EATA: with a Fisher regularizer.",
+        {"margin": float, "similarity": read_number_or_auto, **_LEARNING},
     ),
     "sar": AdapterEntry(
-        _maker("sar", "SAR"),
-        "Minimise the entropy of reliable answers where it is flat (Niu et al. 2023); for small "
+        _defer("sar", "SAR"),
+        "Minimize the entropy of reliable predictions and its sharpness (Niu et al. 2023); for small "
         "batches and networks with layer or group norm.",
         {"margin": float, "rho": float, "recovery": float, **_LEARNING},
     ),
     "deyo": AdapterEntry(
-        _maker("deyo", "DeYO"),
-        "Minimise the entropy of answers that shuffled patches would change (Lee et al. 2024).",
+        _defer("deyo", "DeYO"),
+        "Minimize the entropy of predictions that change with shuffled patches (Lee et al. 2024).",
         {"margin": float, "drop": float, "patches": int, **_LEARNING},
     ),
     "roid": AdapterEntry(
-        _maker("roid", "ROID"),
-        "Weighted likelihood ratios, drawn back to the source at each step (Marsden et al. 2024).",
+        _defer("roid", "ROID"),
+        "Weighted likelihood ratios, averaged with the source at each step (Marsden et al. 2024).",
         {
             "keep": float,
             "consistency": read_switch,
@@ -236,14 +239,14 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "t3a": AdapterEntry(
-        _maker("t3a", "T3A"),
-        "Prototypes for the last layer, moved by each batch, answer where the network is unsure "
-        "(Iwasawa & Matsuo 2021); preset=paper: everywhere. No gradients.",
+        _defer("t3a", "T3A"),
+        "Prototypes for the last layer, updated by each batch, for images of low confidence "
+        "(Iwasawa & Matsuo 2021); preset=paper: for all. No gradients.",
         {"per_class": int, "preset": str},
     ),
     "tda": AdapterEntry(
-        _maker("tda", "TDA"),
-        "CLIP: compare images with surer ones of the stream, too; no gradients (Karmanov et al. 2024).",
+        _defer("tda", "TDA"),
+        "CLIP: also compare images with confident earlier ones; no gradients (Karmanov et al. 2024).",
         {
             "shots": int,
             "alpha": read_number,
@@ -254,13 +257,13 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "zero": AdapterEntry(
-        _maker("zero", "ZERO"),
-        "CLIP: for each image alone, the sure views of it vote (Farina et al. 2024).",
+        _defer("zero", "ZERO"),
+        "CLIP: for each image alone, a vote of its confident views (Farina et al. 2024).",
         {"views": int, "share": read_number, "seed": int},
     ),
     "tpt": AdapterEntry(
-        _maker("tpt", "TPT"),
-        "CLIP: for each image alone, tune the prompt until its sure views agree (Shu et al. 2022).",
+        _defer("tpt", "TPT"),
+        "CLIP: for each image alone, tune the prompt so that its confident views agree (Shu et al. 2022).",
         {
             "lr": read_number,
             "steps": int,
@@ -271,8 +274,8 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "clipartt": AdapterEntry(
-        _maker("clipartt", "CLIPArTT"),
-        "CLIP: for each batch alone, learn from sentences of its likely classes (Hakim et al. 2024).",
+        _defer("clipartt", "CLIPArTT"),
+        "CLIP: for each batch alone, learn from prompts with its likely classes (Hakim et al. 2024).",
         {
             "lr": read_number,
             "steps": int,
@@ -283,21 +286,21 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "rdumb": AdapterEntry(
-        _maker("rdumb", "RDumb"),
-        "Wraps an adapter: back to the source every so many batches (Press et al. 2023).",
+        _defer("rdumb", "RDumb"),
+        "Wraps an adapter: resets it every so many batches (Press et al. 2023).",
         {"every": int},
         wraps=True,
     ),
     "guard": AdapterEntry(
-        _maker("guard", "Guard"),
-        "Wraps an adapter: checks it without labels and rolls it back when it fails.",
+        _defer("guard", "Guard"),
+        "Wraps an adapter: checks it without labels and rolls it back if it fails.",
         {"window": int, "probation": int, "margin": float},
         wraps=True,
     ),
     "router": AdapterEntry(
-        _maker("router", "Router"),
+        _defer("router", "Router"),
         "Runs the source, batchnorm and rpl side by side (or experts=A+B+C, as the last option), and "
-        "lets the one answer that errs least, without labels or with a few.",
+        "returns the predictions of the best one, chosen without labels or with a few.",
         {"experts": read_experts},
         gathers=True,
     ),
@@ -306,14 +309,15 @@ ADAPTERS: dict[str, AdapterEntry] = {
 
 
 def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Adapter:
-    """Make the adapter that a text names, as the command line spells it.
+    """Make the adapter of a spec string, as the command line takes it.
 
     Args:
         spec: ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``, with a name of ``ADAPTERS``:
             ``"batchnorm"``, ``"rpl:lr=0.001,layers=last-33%"``. Wrappers stand before it, with a
-            plus: ``"guard+rpl"``, ``"guard+rdumb:every=100+ent"``. A router takes a list of adapters,
-            with their options: ``"router:experts=batchnorm+rpl:lr=0.1,momentum=0.9+guard+ent"``.
-        classifier: what it adapts.
+            plus: ``"guard+rpl"``, ``"guard+rdumb:every=100+ent"``. A router takes a list of
+            adapters, with their options:
+            ``"router:experts=batchnorm+rpl:lr=0.1,momentum=0.9+guard+ent"``.
+        classifier: the classifier to adapt.
 
     Raises:
         UnknownNameError: no such adapter or option; says the nearest.
@@ -332,8 +336,8 @@ def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Ada
     return adapter
 
 
-def check_adapter(spec: str) -> None:
-    """Refuse a text that names no adapter, before there is a model for one.
+def check_adapter_spec(spec: str) -> None:
+    """Check a spec string, without a model.
 
     Raises:
         UnknownNameError, InputError: as for :func:`make_adapter`.
@@ -342,23 +346,23 @@ def check_adapter(spec: str) -> None:
         if entry.gathers:
             *_, name = entry.options
             for one in cast("list[str]", options.get(name, [])):
-                check_adapter(one)
+                check_adapter_spec(one)
 
 
 def _read_chain(spec: str) -> list[_Choice]:
-    """Read the wrappers of a text from the outermost, and what they wrap."""
+    """Read the wrappers of a spec from the outermost, and the wrapped adapter."""
     *wrappers, last = [_read(part, spec) for part in _join_lists(_split_parts(spec))]
     if last[0].wraps:
         raise InputError(
             f"{spec!r}: expected an adapter that is wrapped, as in '{spec.partition(':')[0]}+rpl'."
         )
     if not all(entry.wraps for entry, _ in wrappers):
-        raise InputError(f"{spec!r}: only {', '.join(_wrappers())} can stand before a plus.")
+        raise InputError(f"{spec!r}: only {', '.join(_list_wrappers())} can stand before a plus.")
     return [*wrappers, last]
 
 
 def _join_lists(parts: list[str]) -> list[str]:
-    """Put what stands behind a list's first adapter back to it."""
+    """Join the parts after the first adapter of a list with it."""
     for place, part in enumerate(parts):
         name, options = split_name(part)
         if name in ADAPTERS and ADAPTERS[name].gathers and "=" in options:
@@ -366,7 +370,7 @@ def _join_lists(parts: list[str]) -> list[str]:
     return parts
 
 
-def _wrappers() -> list[str]:
+def _list_wrappers() -> list[str]:
     return [name for name, entry in ADAPTERS.items() if entry.wraps]
 
 
@@ -382,7 +386,7 @@ def _read(part: str, spec: str) -> _Choice:
 
 
 def _read_list(options: str, entry: AdapterEntry, *, spec: str, owner: str) -> dict[str, object]:
-    """Read the options of what gathers adapters: the list is the last, and its commas are its own."""
+    """Read the options of a router: the last is the list of adapters, which may contain commas."""
     *_, name = entry.options
     before, found, listed = options.partition(f"{name}=")
     read = read_options(before, entry.options, spec=spec, owner=owner)

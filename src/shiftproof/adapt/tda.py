@@ -1,4 +1,6 @@
-"""TDA: two caches of image vectors beside the class vectors (Karmanov et al. 2024, arXiv 2403.18293)."""
+"""TDA: two caches of image vectors beside the class vectors (Karmanov et al. 2024, arXiv
+2403.18293).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 import torch
 
-from shiftproof.adapt.checks import check_count, check_range
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.features import find_finite_rows, run_with_features
 from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.options import check_count, check_number
 from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu
 from shiftproof.adapt.zero_shot import check_classifier, find_zero_shot_head
 from shiftproof.errors import InputError
@@ -23,20 +25,20 @@ from shiftproof.types import Settings
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
 
-UNSURE = (0.2, 0.5)
-"""Between which shares of log2 K the entropy of an image lies that enters the negative cache."""
+NEGATIVE_ENTROPY = (0.2, 0.5)
+"""Range of the entropy of images in the negative cache, as shares of log2 K."""
 
-POSSIBLE = 0.03
-"""Probability above which a class of an image in the negative cache counts."""
+MIN_NEGATIVE_PROBABILITY = 0.03
+"""Probability above which a class of an image in the negative cache has the value 1."""
 
 PUBLISHED_SCALE = 100.0
-"""The logit scale of CLIP, beside which the published weights stand."""
+"""The logit scale of CLIP, for which the weights were published."""
 
 
 class Cache(NamedTuple):
-    """Images that were seen: keys ``(M, D)``, classes ``(M,)``, entropies ``(M,)``, values ``(M, K)``.
+    """Cached images: keys ``(M, D)``, classes ``(M,)``, entropies ``(M,)``, values ``(M, K)``.
 
-    The values are the classes that a key speaks for (or against): 0 or 1 each.
+    The values are 1 for the classes for which (or against which) a key votes, else 0.
     """
 
     keys: torch.Tensor
@@ -45,7 +47,9 @@ class Cache(NamedTuple):
     values: torch.Tensor
 
     def add(self, other: Cache, shots: int) -> Cache:
-        """Return it with one image more; of a class that is full the least sure one goes."""
+        """Return the cache with one more image; in a full class the one of highest entropy is
+        evicted.
+        """
         of_class = torch.nonzero(self.labels == other.labels[0])[:, 0]
         if len(of_class) < shots:
             return Cache(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
@@ -58,38 +62,39 @@ class Cache(NamedTuple):
         return Cache(*parts)
 
     def vote(self, features: torch.Tensor, sharpness: float) -> torch.Tensor:
-        """Return ``(K,)``: the sum of the values by ``exp(-sharpness (1 - cosine))``."""
+        """Return ``(K,)``: the sum of the values weighted by ``exp(-sharpness (1 - cosine))``."""
         return torch.exp(-sharpness * (1 - self.keys @ features)) @ self.values
 
 
 @final
 class TDA(NetworkAdapter):
-    """A zero-shot classifier that also compares images with surer ones of its stream.
+    """A zero-shot classifier that also compares images with confident earlier ones of its stream.
 
     Karmanov et al. 2024 (arXiv 2403.18293), image by image, without gradients. The positive cache
-    keeps, of each class that is answered, the ``shots`` images of the least entropy; the negative one
-    ``negative_shots`` of those whose entropy is between 0.2 and 0.5 of log2 K. An image's logits are
-    those of the class vectors, plus ``alpha`` times the sum over the positive cache of
+    keeps the ``shots`` images of the lowest entropy of each predicted class; the negative one
+    ``negative_shots`` of those whose entropy is between 0.2 and 0.5 of log2 K. An image's logits
+    are those of the class vectors, plus ``alpha`` times the sum over the positive cache of
     ``exp(-beta (1 - cosine))`` for the cached class (eq. 5), minus the same with the negative
     options over the classes that a cached image has above 0.03 (eq. 8). An image enters the caches
-    before it is answered, as in the published code.
+    before its prediction, as in the published code.
 
-    Differs from the published code: it looks at the image alone, where that averages 64 views of it
-    on the variants of ImageNet; with a logit scale other than 100 both weights are in proportion.
+    Differs from the published code: it uses the image alone, not the mean of 64 views as there for
+    the variants of ImageNet; with a logit scale other than 100 both weights are scaled in
+    proportion.
 
     Args:
         model: a zero-shot ``Classifier`` (CLIP, SigLIP).
-        shots: of a class in the positive cache, 1 or more.
-        alpha: its weight, 0 or more, beside logits of scale 100. The defaults are the published
+        shots: images per class in the positive cache, 1 or more.
+        alpha: its weight, 0 or more, for logits of scale 100. The defaults are the published
             ones for ImageNet; other datasets have others.
         beta: its sharpness, 0 or more.
-        negative_shots: of a class in the negative cache, 1 or more.
-        negative_alpha: its weight; 0 leaves it out.
+        negative_shots: images per class in the negative cache, 1 or more.
+        negative_alpha: its weight; 0 turns it off.
         negative_beta: its sharpness.
 
     Raises:
         InputError: an option is out of its range.
-        ModelError: it is no zero-shot classifier.
+        ModelError: it is not a zero-shot classifier.
     """
 
     def __init__(
@@ -104,11 +109,13 @@ class TDA(NetworkAdapter):
         negative_beta: float = 1.0,
     ) -> None:
         self.shots = check_count("shots", shots)
-        self.alpha = check_range("alpha", alpha, 0, math.inf, below=True)
-        self.beta = check_range("beta", beta, 0, math.inf, below=True)
+        self.alpha = check_number("alpha", alpha, 0, math.inf, below=True)
+        self.beta = check_number("beta", beta, 0, math.inf, below=True)
         self.negative_shots = check_count("negative_shots", negative_shots)
-        self.negative_alpha = check_range("negative_alpha", negative_alpha, 0, math.inf, below=True)
-        self.negative_beta = check_range("negative_beta", negative_beta, 0, math.inf, below=True)
+        self.negative_alpha = check_number(
+            "negative_alpha", negative_alpha, 0, math.inf, below=True
+        )
+        self.negative_beta = check_number("negative_beta", negative_beta, 0, math.inf, below=True)
         classes = len(check_classifier(model, "TDA").classes)
         self._network = AdaptedNetwork(model)
         self._head = find_zero_shot_head(self._network, "TDA")
@@ -126,7 +133,7 @@ class TDA(NetworkAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "tda",
             "shots": self.shots,
@@ -146,7 +153,7 @@ class TDA(NetworkAdapter):
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         logits, features = run_with_features(self._network, self._head.layer, inputs)
         logits, features = logits.float(), features.float()
-        sound = find_sound_rows(logits, features)
+        sound = find_finite_rows(logits, features)
         positive, negative = self._positive, self._negative
         answers = logits.clone()
         for row in torch.nonzero(sound)[:, 0].tolist():
@@ -162,26 +169,26 @@ class TDA(NetworkAdapter):
     def _remember(
         self, positive: Cache, negative: Cache, logits: torch.Tensor, features: torch.Tensor
     ) -> tuple[Cache, Cache]:
-        """Return both caches with one image more, where it belongs there."""
-        labels, surprise = logits.argmax(1), entropy(logits)
+        """Return both caches, with one more image where it belongs."""
+        labels, entropies = logits.argmax(1), entropy(logits)
         own = torch.nn.functional.one_hot(labels, logits.shape[1]).float()
-        positive = positive.add(Cache(features, labels, surprise, own), self.shots)
-        low, high = (share * math.log2(max(logits.shape[1], 2)) for share in UNSURE)
-        if self.negative_alpha > 0 and low < float(surprise) < high:
+        positive = positive.add(Cache(features, labels, entropies, own), self.shots)
+        low, high = (share * math.log2(max(logits.shape[1], 2)) for share in NEGATIVE_ENTROPY)
+        if self.negative_alpha > 0 and low < float(entropies) < high:
             possible = torch.softmax(logits, 1)
-            possible = ((possible > POSSIBLE) & (possible < 1)).float()
-            image = Cache(features, labels, surprise, possible)
+            possible = ((possible > MIN_NEGATIVE_PROBABILITY) & (possible < 1)).float()
+            image = Cache(features, labels, entropies, possible)
             negative = negative.add(image, self.negative_shots)
         return positive, negative
 
     def _correct(self, positive: Cache, negative: Cache, features: torch.Tensor) -> torch.Tensor:
-        """Return ``(K,)``: what both caches add to the logits of an image."""
+        """Return ``(K,)``: the correction of an image's logits by both caches."""
         votes = self.alpha * positive.vote(features, self.beta)
         votes = votes - self.negative_alpha * negative.vote(features, self.negative_beta)
         return votes * (self._head.scale / PUBLISHED_SCALE)
 
     def end_epoch(self) -> None:
-        """Do nothing: a pass over the target set ends nothing here."""
+        """Do nothing at the end of a pass."""
 
     def reset(self) -> None:
         """Empty both caches."""
@@ -189,11 +196,11 @@ class TDA(NetworkAdapter):
             self._positive = self._negative = self._empty
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield nothing: no gradient changes anything here."""
+        """Yield nothing: there are no parameters learned by gradients."""
         return iter(())
 
     def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, which is not changed: the caches stand beside it."""
+        """Return a copy of the model: the caches are not part of it."""
         return self._network.copy()
 
     def state(self) -> State:
@@ -207,7 +214,7 @@ class TDA(NetworkAdapter):
             }
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learned."""
+        """Restore the state of another adapter with the same settings."""
         check_names(
             state, (), {f"{kind}/{n}" for kind in ("positive", "negative") for n in Cache._fields}
         )
@@ -223,7 +230,5 @@ class TDA(NetworkAdapter):
         }
         cache = Cache(**{n: copy_tensor(state, f"{kind}/{n}", part) for n, part in like.items()})
         if not bool(((cache.labels >= 0) & (cache.labels < cache.values.shape[1])).all()):
-            raise InputError(
-                "The state is damaged: it caches images of classes that there are not."
-            )
+            raise InputError("The state is damaged: it caches images of classes that do not exist.")
         return cache

@@ -77,6 +77,13 @@ def copy_tensor(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor
     return tensor.detach().to(like.device, copy=True)
 
 
+def copy_tensors(
+    state: Mapping[str, torch.Tensor], kind: str, like: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return copies of ``kind/NAME`` for each name in ``like``, as :func:`copy_tensor`."""
+    return {name: copy_tensor(state, f"{kind}/{name}", value) for name, value in like.items()}
+
+
 def check_names(
     state: Mapping[str, torch.Tensor], kinds: Iterable[str], names: Container[str] = ()
 ) -> None:

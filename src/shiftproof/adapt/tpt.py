@@ -1,4 +1,4 @@
-"""TPT: a prompt that is tuned for each image alone (Shu et al. 2022, arXiv 2209.07511)."""
+"""TPT: test-time prompt tuning for each image (Shu et al. 2022, arXiv 2209.07511)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.features import run_with_features
 from shiftproof.adapt.losses import marginal_entropy
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import EpisodicAdapter
-from shiftproof.adapt.options import check_count, check_rate
+from shiftproof.adapt.options import check_count, check_number, check_rate
 from shiftproof.adapt.pixels import PixelSpace
-from shiftproof.adapt.views import count_kept, order_by_confidence, view_inputs
+from shiftproof.adapt.views import count_confident, make_views, order_by_confidence
 from shiftproof.adapt.zero_shot import SentenceEncoder, check_classifier, find_zero_shot_head
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
@@ -22,34 +21,34 @@ from shiftproof.types import Settings
 
 @final
 class TPT(EpisodicAdapter):
-    """A zero-shot classifier that tunes the words before the class for each image alone.
+    """A zero-shot classifier whose prompt is tuned for each image.
 
-    Shu et al. 2022 (arXiv 2209.07511): the vectors of the tokens before the class ("a photo of a") are
-    the same parameters for all classes. Of an image and ``views - 1`` random crops of it, mirrored by
-    chance, the ``share`` of the least entropy is kept; ``steps`` steps of AdamW on the entropy of
-    their mean answer move the words (eq. 3, 4); the image is answered with the class vectors that
-    follow; and the words go back. Nothing is carried from image to image.
+    Shu et al. 2022 (arXiv 2209.07511): the vectors of the tokens before the class ("a photo of a")
+    are parameters shared by all classes. Of an image and ``views - 1`` random crops of it, randomly
+    mirrored, the ``share`` with the lowest entropy is selected; ``steps`` steps of AdamW minimize
+    the entropy of their mean prediction (eq. 3, 4); the image is classified with the tuned prompt;
+    and the prompt is reset. No state is kept between images.
 
-    What it costs, for each image: ``views + 1`` forward passes of the image tower, and the text tower
-    forward and backward over the sentences of all classes, ``steps`` times, and forward once more.
+    Cost per image: ``views + 1`` forward passes of the image tower, ``steps`` forward and backward
+    passes of the text tower over the sentences of all classes, and one more forward pass.
 
     Differs from the published code: no AugMix on the crops, as there for ImageNet and its variants;
-    a classifier of several templates is asked with one, since one prompt is tuned.
+    of several templates only one is used, since one prompt is tuned.
 
     Args:
         model: a zero-shot ``Classifier`` (CLIP, SigLIP) with a ``Preprocess``.
         lr: learning rate of AdamW, whose weight decay is 0.01.
-        steps: for each image, 0 or more.
-        views: 1 or more, the image among them.
-        share: of the views that are kept, from 0 to 1; rounded down, one at least.
-        template: a sentence with ``{}`` for the class and words before it; None takes the
-            classifier's own where it has one, else "a photo of a {}.".
-        seed: of the crops.
+        steps: steps per image, 0 or more.
+        views: number of views, 1 or more, including the image.
+        share: share of selected views, from 0 to 1; rounded down, at least one view.
+        template: a sentence with words before ``{}``, which stands for the class; None uses the
+            classifier's, or "a photo of a {}." if it has none.
+        seed: random seed of the crops.
 
     Raises:
         InputError: an option is out of its range, or the template has no word before the class.
-        ModelError: it is no zero-shot classifier, its preprocessing is a function, or its text
-            tower cannot be followed.
+        ModelError: it is not a zero-shot classifier, its preprocessing is a function, or its text
+            tower is not supported.
     """
 
     def __init__(
@@ -64,10 +63,10 @@ class TPT(EpisodicAdapter):
         seed: int = 0,
     ) -> None:
         self.lr = check_rate(lr)
-        self.steps = check_count("steps", steps, least=0)
+        self.steps = check_count("steps", steps, minimum=0)
         self.views = check_count("views", views)
-        self.share = check_range("share", share, 0, 1)
-        self.seed = check_count("seed", seed, least=0)
+        self.share = check_number("share", share, 0, 1)
+        self.seed = check_count("seed", seed, minimum=0)
         check_classifier(model, "TPT")
         self._network = AdaptedNetwork(model)
         self._head = find_zero_shot_head(self._network, "TPT")
@@ -90,7 +89,7 @@ class TPT(EpisodicAdapter):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it."""
+        """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "tpt",
             "lr": self.lr,
@@ -104,7 +103,9 @@ class TPT(EpisodicAdapter):
         }
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the words' vectors ``(L, D)``, which are the first ones between images."""
+        """Yield the prompt's token vectors ``(L, D)``, which have their initial values between
+        images.
+        """
         return iter([self._context])
 
     # ------------------------------------------------------------ one image
@@ -115,10 +116,12 @@ class TPT(EpisodicAdapter):
         return logits
 
     def _answer(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the logits of one image ``(1, C, H, W)``, for which the words move meanwhile."""
+        """Return the logits of one image ``(1, C, H, W)`` after tuning the prompt, then reset
+        it.
+        """
         if not bool(torch.isfinite(image).all()):
             return self._network.forward(image).float()
-        views = view_inputs(self._pixels, image, self.views, seed=self.seed, method="tpt")
+        views = make_views(self._pixels, image, self.views, seed=self.seed, method="tpt")
         _, features = run_with_features(self._network, self._head.layer, views)
         try:
             if not self._tune(features.float()):
@@ -129,7 +132,7 @@ class TPT(EpisodicAdapter):
                 self._context.copy_(self._first)
 
     def _compare(self, features: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, K)`` logits of image vectors of length 1, with the words as they are now."""
+        """Return ``(N, K)`` logits of image vectors of length 1 with the current prompt."""
         start, end = self._place
 
         def put_words(looked_up: torch.Tensor) -> torch.Tensor:
@@ -138,10 +141,10 @@ class TPT(EpisodicAdapter):
 
         texts = self._sentences.encode(self._tokens, put_words)
         logits = self._head.scale * features @ texts.T + self._head.shift
-        return self._network.of_classes(logits)
+        return self._network.select_classes(logits)
 
     def _tune(self, features: torch.Tensor) -> bool:
-        """Take the steps for the views' vectors; False where one was not finite."""
+        """Tune the prompt on the views' vectors; False if the loss or gradient was not finite."""
         optimizer = torch.optim.AdamW([self._context], self.lr, weight_decay=0.01)
         kept: torch.Tensor | None = None
         for _ in range(self.steps):
@@ -149,7 +152,7 @@ class TPT(EpisodicAdapter):
                 logits = self._compare(features if kept is None else features[kept])
                 if kept is None:
                     kept = order_by_confidence(logits.detach())[
-                        : count_kept(self.share, self.views)
+                        : count_confident(self.share, self.views)
                     ]
                     logits = logits[kept]
                 loss = marginal_entropy(logits)

@@ -1,4 +1,4 @@
-"""Views of one image: itself, and random crops of it that are mirrored by chance."""
+"""Views of one image: itself, and randomly mirrored random crops."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from shiftproof.types import Image
 def crop_views(image: Image, count: int, rng: np.random.Generator) -> Image:
     """Return ``(count, H, W, 3)`` uint8: the image, and crops of 8 to 100 % of its area.
 
-    Each crop is resized to the image's size, bilinearly, and mirrored by chance, as TPT's and ZERO's
-    published code has it.
+    Each crop is resized bilinearly to the image's size and randomly mirrored, as in the published
+    code of TPT and ZERO.
 
     Args:
         image: ``(H, W, 3)`` uint8.
-        count: of all views, 1 or more.
-        rng: of the image.
+        count: number of views, 1 or more.
+        rng: random generator for the image.
     """
     picture = PillowImage.fromarray(image)
     views = [image]
@@ -37,13 +37,14 @@ def crop_views(image: Image, count: int, rng: np.random.Generator) -> Image:
     return cast("Image", np.stack(views))
 
 
-def view_inputs(
+def make_views(
     pixels: PixelSpace, image: torch.Tensor, count: int, *, seed: int, method: str
 ) -> torch.Tensor:
-    """Return the views ``(count, C, H, W)`` of one prepared image ``(1, C, H, W)``, prepared likewise.
+    """Return the preprocessed views ``(count, C, H, W)`` of one preprocessed image ``(1, C, H,
+    W)``.
 
-    The crops are a function of the seed and of the image's pixels, so that its answer is the same
-    wherever it stands.
+    The crops depend only on the seed and the image's pixels, so that its prediction does not depend
+    on its position in the stream.
     """
     shown = pixels.to_pixels(image)[0].permute(1, 2, 0).cpu().numpy()
     shown = np.rint(shown * 255).astype(np.uint8)
@@ -54,10 +55,10 @@ def view_inputs(
 
 
 def order_by_confidence(logits: torch.Tensor) -> torch.Tensor:
-    """Return the places of rows ``(N, K)``, that of the least entropy first."""
+    """Return the indices of the rows of ``(N, K)`` logits by ascending entropy."""
     return entropy(logits).sort(stable=True).indices
 
 
-def count_kept(share: float, views: int) -> int:
-    """Return how many views a share of them is: rounded down, and one at least."""
+def count_confident(share: float, views: int) -> int:
+    """Return a share of the number of views, rounded down, at least one."""
     return max(1, int(share * views))

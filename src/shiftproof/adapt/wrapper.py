@@ -1,4 +1,4 @@
-"""What adapters that wrap an adapter have in common."""
+"""The base class of adapters that wrap an adapter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WrappingAdapter(Adapter):
     """An adapter around another, ``inner``, which does the learning.
 
     Args:
-        adapter: what is wrapped.
+        adapter: the wrapped adapter.
 
     Raises:
         InputError: it is no adapter.
@@ -41,7 +41,7 @@ class WrappingAdapter(Adapter):
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock and open contexts behind: they are not those of a copy."""
+        """Omit the lock and open contexts, which a copy does not share."""
         kept = {name: value for name, value in vars(self).items() if name != "_lock"}
         return {**kept, "_freezes": 0}
 
@@ -51,7 +51,7 @@ class WrappingAdapter(Adapter):
 
     @abstractmethod
     def _forget(self) -> None:
-        """Begin anew with what the wrapper itself remembers."""
+        """Clear the wrapper's own state."""
 
     @property
     def classifier(self) -> Classifier:
@@ -60,7 +60,7 @@ class WrappingAdapter(Adapter):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Predict with what has been learned; nothing is learned, and no batch counts."""
+        """Context for predictions without learning; its batches are not counted."""
         with self._lock:
             self._freezes += 1
         try:
@@ -71,11 +71,11 @@ class WrappingAdapter(Adapter):
                 self._freezes -= 1
 
     def end_epoch(self) -> None:
-        """Tell the wrapped adapter."""
+        """End the pass in the wrapped adapter."""
         self.inner.end_epoch()
 
     def reset(self) -> None:
-        """Forget everything that was learned and seen."""
+        """Restore the initial state."""
         with self._lock:
             self.inner.reset()
             self._forget()

@@ -1,4 +1,6 @@
-"""What methods for CLIP need of a zero-shot classifier: its class vectors, its words, its text tower."""
+"""Access to a zero-shot classifier's class vectors, prompts and text tower, for methods for
+CLIP.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +13,30 @@ import torch
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
-from shiftproof.models.structure import structural_copy
+from shiftproof.models.structure import copy_structure
 from shiftproof.unit_rows import normalize_tensor
 
 if TYPE_CHECKING:
     from shiftproof.models.image_text.towers import TextTower, TokenTower
 
 TEMPLATE = "a photo of a {}."
-"""The sentence of TPT's and CLIPArTT's published code, for classifiers that have several."""
+"""The template of TPT's and CLIPArTT's published code, for classifiers with several."""
 
 _FILLERS = ("z", "q")
-"""Two words in the place of a class, to see which tokens stand before it."""
+"""Two words in place of the class, to find the tokens before it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ZeroShotHead:
-    """The end of a zero-shot network.
+    """The head of a zero-shot network.
 
     Attributes:
-        layer: takes image vectors of length 1 and gives ``scale * cosine + shift``.
-        names: what the sentences call the network's outputs.
-        templates: the sentences.
+        layer: from image vectors of length 1 to ``scale * cosine + shift``.
+        names: the class names in the prompts, one per output.
+        templates: the prompt templates.
         texts: the text tower.
-        scale: what the cosine is multiplied by.
-        shift: what is added.
+        scale: factor of the cosine.
+        shift: offset of the logits.
     """
 
     layer: torch.nn.Module
@@ -45,7 +47,7 @@ class ZeroShotHead:
     shift: float
 
     def choose_template(self, given: str | None) -> str:
-        """Return a sentence that was given, else the classifier's only one, else ``TEMPLATE``.
+        """Return the given template, else the classifier's only one, else ``TEMPLATE``.
 
         Raises:
             InputError: it has no ``{}``.
@@ -60,10 +62,10 @@ class ZeroShotHead:
 
 
 def find_zero_shot_head(network: AdaptedNetwork, method: str) -> ZeroShotHead:
-    """Return the end of an adapter's copy of a zero-shot network.
+    """Return the head of an adapter's copy of a zero-shot network.
 
     Raises:
-        ModelError: it is another model; names the method.
+        ModelError: it is not a zero-shot network; names the method.
     """
     module: Any = network.module
     vectors = getattr(module, "class_vectors", None)
@@ -80,7 +82,7 @@ def find_zero_shot_head(network: AdaptedNetwork, method: str) -> ZeroShotHead:
 
 
 def check_classifier(model: Classifier | torch.nn.Module, method: str) -> Classifier:
-    """Return a classifier, or raise a ModelError that says what the method takes."""
+    """Return the model if it is a ``Classifier``, or raise a ModelError that names the method."""
     if not isinstance(model, Classifier):
         raise ModelError(
             f"{method} is for zero-shot classifiers (CLIP, SigLIP), such as load_classifier("
@@ -110,7 +112,7 @@ class SentenceEncoder:
         self._method = method
         self._tower: TokenTower = texts.tokens
         with torch.inference_mode(False):
-            self._network = structural_copy(self._tower.network, share="parameters")
+            self._network = copy_structure(self._tower.network, share="parameters")
         for part in self._network.modules():
             for name, parameter in list(part._parameters.items()):
                 if parameter is not None:
@@ -118,7 +120,7 @@ class SentenceEncoder:
                     part._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
 
     def tokenize(self, sentences: Sequence[str]) -> Mapping[str, torch.Tensor]:
-        """Return sentences as the tower takes them."""
+        """Return the tokens of sentences."""
         return self._tower.tokenize(sentences)
 
     def encode(
@@ -130,32 +132,34 @@ class SentenceEncoder:
 
         Args:
             tokens: of N sentences.
-            change: from the vectors ``(N, L, D)`` of the tokens to others of the same shape.
+            change: from the token embeddings ``(N, L, D)`` to others of the same shape.
         """
-        seen: list[torch.Tensor] = []
+        found: list[torch.Tensor] = []
 
-        def put(_: object, args: tuple[Any, ...], looked_up: torch.Tensor) -> torch.Tensor | None:
-            if not args or not _are_same(args[0], tokens["input_ids"]):
-                return None  # of the positions
-            seen.append(looked_up)
-            return None if change is None else change(looked_up)
+        def replace(
+            _: object, args: tuple[Any, ...], embedded: torch.Tensor
+        ) -> torch.Tensor | None:
+            if not args or not _are_equal(args[0], tokens["input_ids"]):
+                return None  # the position embedding
+            found.append(embedded)
+            return None if change is None else change(embedded)
 
         layers = [p for p in self._network.modules() if isinstance(p, torch.nn.Embedding)]
-        handles = [layer.register_forward_hook(put) for layer in layers]
+        handles = [layer.register_forward_hook(replace) for layer in layers]
         try:
             vectors = self._tower.run(self._network, tokens)
         finally:
             for handle in handles:
                 handle.remove()
-        if change is not None and not seen:
+        if change is not None and not found:
             raise ModelError(
-                f"{self._method} changes what the text tower looks up for its tokens, and it has no "
-                "torch.nn.Embedding that looks them up."
+                f"{self._method} changes the token embeddings of the text tower, and it has no "
+                "torch.nn.Embedding for its tokens."
             )
         return normalize_tensor(vectors.float())
 
     def look_up(self, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the vectors ``(N, L, D)`` of tokens."""
+        """Return the token embeddings ``(N, L, D)``."""
         kept: list[torch.Tensor] = []
 
         def keep(vectors: torch.Tensor) -> torch.Tensor:
@@ -167,15 +171,14 @@ class SentenceEncoder:
         return kept[0]
 
     def find_context(self, template: str, names: Sequence[str]) -> tuple[int, int]:
-        """Return from and to where the tokens stand that a template has before the class.
+        """Return start and end of the tokens before the class in a template.
 
         Args:
             template: a sentence with ``{}``.
-            names: of the classes; they may all begin alike, or be words that the tokenizer knows
-                while it knows no others.
+            names: class names, to find tokens that differ between them.
 
         Raises:
-            InputError: there are none.
+            InputError: there are no tokens before the class.
         """
 
         def read(sentence: str) -> list[int]:
@@ -183,8 +186,8 @@ class SentenceEncoder:
             return found
 
         first, *others = (read(template.replace("{}", word)) for word in (*_FILLERS, *names))
-        start = _count_common(first, read(_FILLERS[0]))
-        end = min(_count_common(first, other) for other in others)
+        start = _count_prefix(first, read(_FILLERS[0]))
+        end = min(_count_prefix(first, other) for other in others)
         if end <= start:
             raise InputError(
                 f"template: {self._method} learns the words before the class, and {template!r} has "
@@ -193,7 +196,7 @@ class SentenceEncoder:
         return start, end
 
 
-def _are_same(given: object, tokens: torch.Tensor) -> bool:
+def _are_equal(given: object, tokens: torch.Tensor) -> bool:
     return (
         isinstance(given, torch.Tensor)
         and given.shape == tokens.shape
@@ -201,8 +204,8 @@ def _are_same(given: object, tokens: torch.Tensor) -> bool:
     )
 
 
-def _count_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two sentences begin with alike."""
+def _count_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the length of the common prefix of two token sequences."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

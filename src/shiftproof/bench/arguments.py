@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.data import DetectionData, ImageData, SegmentationData
 from shiftproof.data.disk import shorten
 from shiftproof.data.readable import check_any_readable
@@ -26,7 +26,7 @@ def choose_workers(device: str) -> int:
 
     On a single core this is 0, except with a GPU, since a process would compete with this one.
     """
-    cores = usable_cores()
+    cores = count_usable_cores()
     if cores == 1 and device in ("cpu", "none"):
         return 0
     return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
@@ -177,7 +177,8 @@ def make_grid_settings(
         "data": data.settings(),
         "images": pixels,
         "corruptions": {
-            name: identity_of(item) if made_here else name for name, item in corruptions.items()
+            name: identify_corruption(item) if made_here else name
+            for name, item in corruptions.items()
         },
         "severities": severities,
         "batch_size": batch_size,

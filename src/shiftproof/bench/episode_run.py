@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import msgspec
 
-from shiftproof.adapt.events import MOST_EVENTS, new_events
+from shiftproof.adapt.events import MAX_EVENTS, find_new_events
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.bench.batching import Batch
 from shiftproof.bench.recording import Learner, Recorder, Recording
@@ -185,7 +185,7 @@ class EpisodeRun:
         if self._adapter is None:
             return
         events = self._adapter.events
-        for event in new_events(self._reported, events):
+        for event in find_new_events(self._reported, events):
             self._add_event(
                 EventRecord(
                     kind=event.kind,
@@ -203,7 +203,7 @@ class EpisodeRun:
     def _add_event(self, event: EventRecord) -> None:
         """Add an event; of a kind with many the last one counts the rest."""
         of_kind = [other for other in self._events if other.kind == event.kind]
-        if len(of_kind) > MOST_EVENTS:
+        if len(of_kind) > MAX_EVENTS:
             last = of_kind[-1]
             event = msgspec.structs.replace(event, count=event.count + last.count)
             self._events.remove(last)

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.types import Image
 
 MAX_BYTES = 8 * 10**9
@@ -61,7 +61,7 @@ class ImageCache:
     def _store(self, name: str, image: Image) -> None:
         if self._limit is None:
             free = shutil.disk_usage(tempfile.gettempdir()).free
-            self._limit = min(MAX_BYTES, free // (2 * usable_cores()))
+            self._limit = min(MAX_BYTES, free // (2 * count_usable_cores()))
         if self._size + image.nbytes > self._limit:
             return
         if not self._write(image):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftproof.bench.task import Grid
-from shiftproof.corruptions.table import COMMON, function_of
+from shiftproof.corruptions.table import COMMON, find_function
 from shiftproof.counts import plural
 from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Cell
@@ -95,7 +95,7 @@ def why_cells_lack(grid: Grid) -> str | None:
 def _is_published(name: str, identity: Any) -> bool:
     if identity is None:
         return True
-    function = function_of(name)
+    function = find_function(name)
     own = f"{function.__module__}.{function.__qualname__}"
     words = str(identity)
     return words == name or words.startswith((f"{name} with ", f"{own} ", f"{own}_imagenet_c "))

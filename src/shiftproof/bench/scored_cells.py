@@ -14,7 +14,7 @@ from typing import Protocol
 
 from shiftproof.runs.folder import RunFolder
 from shiftproof.shards import Arrays, Backend, FileParts, Ray, fill_parts, pack_files
-from shiftproof.shards.seen import check_seen
+from shiftproof.shards.access import check_accessible
 from shiftproof.types import Cell
 
 WHAT = "Score"
@@ -84,7 +84,7 @@ def make_part(job: ScoreJob, part: int) -> Arrays:
     """Return the files of one part."""
     name, cell = job.parts[part]
     if job.is_sent:
-        check_seen(job.sources[name])
+        check_accessible(job.sources[name])
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = RunFolder(Path(scratch))
         folder.records_file(name, cell).parent.mkdir(parents=True)

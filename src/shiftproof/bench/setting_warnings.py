@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from shiftproof.adapt.cautions import describe_kept, list_cautions
+from shiftproof.adapt.cautions import describe_few_classes, list_cautions
 from shiftproof.bench.protocol import Protocol
 from shiftproof.compute.progress import console
 from shiftproof.io.border import show_text
@@ -27,7 +27,7 @@ def report_kept_statistics(events: Iterable[ModelEvent]) -> None:
     for one in events:
         by_model.setdefault(one.model, []).append(one.event)
     for name, found in by_model.items():
-        said = describe_kept(found)
+        said = describe_few_classes(found)
         if said is not None:
             _print_line(f"{name}: {said}")
 

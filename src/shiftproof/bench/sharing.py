@@ -25,7 +25,7 @@ from shiftproof.shards import (
     fill_parts,
     pack_files,
 )
-from shiftproof.shards.seen import unseen
+from shiftproof.shards.access import make_access_error
 
 WHAT = "Benchmark"
 
@@ -147,4 +147,4 @@ def _check_images(workload: Workload, episode: Episode) -> None:
         else:
             return
     if first is not None:
-        raise unseen("the images", str(first).removesuffix("."))
+        raise make_access_error("the images", str(first).removesuffix("."))

@@ -39,7 +39,7 @@ from shiftproof.shards import (
     fill_parts,
     pack_files,
 )
-from shiftproof.shards.seen import unseen
+from shiftproof.shards.access import make_access_error
 from shiftproof.types import I32, Image, Images, Sample
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _make_table(tables: _Tables, number: int) -> Arrays:
         _record(Path(scratch), tables, [(model, name)], False)
         ids, _, broken = _read(_locate_table(Path(scratch), model, name), name)
         if broken and not ids:
-            raise unseen("the images", broken[0].removesuffix("."))
+            raise make_access_error("the images", broken[0].removesuffix("."))
         return pack_files(Path(scratch))
 
 

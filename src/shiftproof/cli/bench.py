@@ -228,14 +228,14 @@ def bench(
     _, folder = split_images(images)
     command = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
     command.announce()
-    from shiftproof.adapt.table import check_adapter
+    from shiftproof.adapt.table import check_adapter_spec
     from shiftproof.bench import Classification
     from shiftproof.classes import label_set
     from shiftproof.data import read_class_map
 
     # Before a model is loaded, which may take a download.
     for spec in adapters:
-        check_adapter(spec)
+        check_adapter_spec(spec)
     class_map = None if names.class_map is None else read_class_map(names.class_map)
     _check_calibration(asked.calibrate)
     job = command.prepare(

@@ -21,7 +21,7 @@ from shiftproof.corruptions import (
 from shiftproof.corruptions.chains import has_fixed_severities, parse_chain
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.depth_sources import DepthSource
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.corruptions.suites import merge
 from shiftproof.corruptions.table import PUBLISHED
 from shiftproof.errors import InputError, UnknownNameError
@@ -112,7 +112,7 @@ def resolve_corruptions(
         return {name: scaled[name] for name in named}
     if frost_dir is not None:
         for name, one in named.items():
-            if name != "frost" and "frost with " in identity_of(one):
+            if name != "frost" and "frost with " in identify_corruption(one):
                 raise InputError(f"--frost-dir: {name} takes the installed photographs alone.")
         if "frost" in named:
             named["frost"] = frost_with(textures.read_photographs(frost_dir))
@@ -136,7 +136,7 @@ def check_choice(named: Mapping[str, str | CorruptionFunction], severities: Sequ
 
 def warn_of_generated_frost(named: Mapping[str, str | CorruptionFunction]) -> None:
     """Print a warning if frost textures will be generated."""
-    if any(identity_of(one).endswith(textures.DRAWN) for one in named.values()):
+    if any(identify_corruption(one).endswith(textures.DRAWN) for one in named.values()):
         warn(
             "Frost textures are generated: the published photographs of ice are not installed. "
             "`pip install 'shiftproof[frost]'` brings them, or --frost-dir names their folder."

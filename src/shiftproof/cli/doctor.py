@@ -99,13 +99,13 @@ def doctor(
     """Say what is installed here, on which devices models can run, and what each option would need."""
     announce("Looking at what is installed here")
     from shiftproof._version import __version__
-    from shiftproof.compute.tuning import usable_cores
+    from shiftproof.compute.tuning import count_usable_cores
 
     told: dict[str, Any] = {
         "shiftproof": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": usable_cores(),
+        "cores": count_usable_cores(),
         "memory_bytes": measure_memory(),
         "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
         "devices": list_devices(),

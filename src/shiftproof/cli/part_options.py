@@ -103,7 +103,7 @@ class PartOptions:
         return None
 
     def _keep_to_gpus(self, worker: int) -> None:
-        from shiftproof.shards.gpus import keep_to_gpus
+        from shiftproof.shards.gpus import restrict_to_gpus
 
         if self.gpus_per_task < 0 or self.gpus_per_task % 1:
             raise InputError(
@@ -111,7 +111,7 @@ class PartOptions:
                 "Ray alone shares a GPU out."
             )
         if self.gpus_per_task:
-            keep_to_gpus(worker, int(self.gpus_per_task))
+            restrict_to_gpus(worker, int(self.gpus_per_task))
 
     @contextlib.contextmanager
     def share(self) -> Iterator[None]:

@@ -121,7 +121,7 @@ def load_experiments() -> ModuleType:
 
 def show(result: Result, console: Console) -> None:
     """Print the first table of a result, and its findings."""
-    from shiftproof_reproduce.spelling import spell
+    from shiftproof_reproduce.formatting import format_figure
 
     first = result.tables[0]
     table = Table(title=first.title, box=None, header_style="bold", pad_edge=False)
@@ -129,7 +129,7 @@ def show(result: Result, console: Console) -> None:
     for name in first.columns:
         table.add_column(name, justify="right")
     for name, values in zip(first.rows, first.values, strict=True):
-        table.add_row(name, *(Text(spell(value, first.unit)) for value in values))
+        table.add_row(name, *(Text(format_figure(value, first.unit)) for value in values))
     console.print(table)
     found = Table("holds", "claim", "measured here", box=None, header_style="bold", pad_edge=False)
     for finding in result.findings:

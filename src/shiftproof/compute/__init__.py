@@ -1,6 +1,6 @@
-"""Running work: mapping functions over items in worker processes, and the progress display.
+"""Worker processes that map functions over items, and the progress display.
 
-Both modules are imported on first use: compiled loops need neither.
+Both modules are imported on first use, because compiled loops need neither.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Compiling inner loops with numba, with a cache on disk.
 
-Imports numba, which takes half a second: import this inside functions, or from a file that is.
+Importing numba takes half a second: import this module only inside functions, or from modules that
+are imported so.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ def compiled(function: Function) -> Function:
 
 
 def compile_inner(function: Function) -> Function:
-    """Like ``compiled``, for a function that is called only by compiled ones, not by Python."""
+    """Like ``compiled``, for a function that only compiled functions call."""
     # Without the wrapper for Python calls, which takes longer to compile than the function.
     return _compile(function, no_cpython_wrapper=True)
 
 
 def compile_fused(function: Function) -> Function:
-    """Like ``compiled``, but rounds a product and the sum after it once, as torch's kernels do."""
+    """Like ``compiled``, but with fused multiply-add, as in torch's kernels."""
     return _compile(function, fastmath={"contract"})
 
 
@@ -47,22 +48,22 @@ def _compile(
     except RuntimeError:
         # Neither the package's folder nor the user's cache is writable.
         dispatcher = numba.njit(**options)(function)
-    return cast(Function, spare_garbage(dispatcher))
+    return cast(Function, pause_garbage_collection(dispatcher))
 
 
-def spare_garbage(dispatcher: Any) -> Any:
-    """Return what ``numba.njit`` made, which from now on compiles without collecting garbage.
+def pause_garbage_collection(dispatcher: Any) -> Any:
+    """Let a numba dispatcher compile without garbage collection, and return it.
 
-    numba makes a hundred thousand objects for a loop and keeps most of them: to look through all of
-    them over and over takes a sixth of the time and frees next to nothing.
+    numba creates a hundred thousand objects per loop and keeps most of them, so collections would
+    take a sixth of the time and free almost nothing.
     """
-    dispatcher.compile = _pause_garbage()(dispatcher.compile)
+    dispatcher.compile = _pause_garbage_collection()(dispatcher.compile)
     return dispatcher
 
 
 @contextmanager
-def _pause_garbage() -> Iterator[None]:
-    # Of several threads, or functions that call each other, the first one resumes the collection.
+def _pause_garbage_collection() -> Iterator[None]:
+    # With nested or concurrent compilations the first to start enables collection again.
     collects = gc.isenabled()
     gc.disable()
     try:

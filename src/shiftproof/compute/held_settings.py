@@ -18,7 +18,7 @@ class Setting(NamedTuple):
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def _ignore_warnings() -> Iterator[None]:
     """Suppress deprecation warnings of settings that the caller has not set."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -40,7 +40,7 @@ class HeldSettings:
         self._before: list[Setting] = []
 
     def __enter__(self) -> None:
-        with self._lock, _quietly():
+        with self._lock, _ignore_warnings():
             if not self._within:
                 for owner, name, value in self._list_wanted():
                     if hasattr(owner, name):
@@ -49,7 +49,7 @@ class HeldSettings:
             self._within += 1
 
     def __exit__(self, *error: object) -> None:
-        with self._lock, _quietly():
+        with self._lock, _ignore_warnings():
             self._within -= 1
             if not self._within:
                 while self._before:

@@ -35,16 +35,16 @@ class Needs:
             InputError: a rate below 0, or not finite.
         """
         if not 0 <= rate < float("inf"):
-            raise InputError(f"Expected what an hour of a machine costs, 0 or more, got {rate}.")
+            raise InputError(f"Expected a machine's price per hour, 0 or more, got {rate}.")
         return self.seconds / 3600 * rate
 
 
 def measure_memory(workers: int) -> int:
     """Return the peak memory of this process plus that of ``workers`` workers, in bytes."""
-    return _peak() + workers * WORKER_BYTES
+    return _measure_peak_memory() + workers * WORKER_BYTES
 
 
-def _peak() -> int:
+def _measure_peak_memory() -> int:
     if sys.platform == "win32":
         return WORKER_BYTES
     import resource

@@ -54,7 +54,7 @@ LIMIT = "SHIFTPROOF_ITEM_SECONDS"
 _limit: ContextVar[float | None] = ContextVar("_limit", default=None)
 """Timeout set by a caller, which takes precedence over the variable."""
 
-_SENT = 1 << 15
+_MAX_INLINE_BYTES = 1 << 15
 """Bytes of a job that are sent with each item; workers read a longer one from a file."""
 
 _ONE_THREAD = (
@@ -65,9 +65,10 @@ _ONE_THREAD = (
     "OPENCV_FOR_THREADS_NUM",
 )
 
-_ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
+_LOKY_ENVIRONMENT = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
 """A worker grows by 300 MB when it compiles loops and reads a large image, which loky would treat
-as a memory leak, with a warning and a restart."""
+as a memory leak, with a warning and a restart.
+"""
 
 
 def map_ordered(
@@ -81,19 +82,19 @@ def map_ordered(
     """Yield ``function(context, item)`` for every item, in order, while the caller processes the
     previous one.
 
-    ``context`` is sent to each worker once; an item should be small: send paths, not arrays.
-    With ``workers=0`` all of it runs here, one item at a time, when it is asked for; and so it does,
-    which standard error is told, where the system has no room for what processes share.
-    At most ``workers + lookahead`` items are under way or waiting to be taken, which bounds memory.
-    A worker that is killed is replaced and its items are done again; workers end with this process, or
-    with the function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, in which the next call
-    finds them with all that they have imported and compiled.
+    ``context`` is sent to each worker once; an item should be small: send paths, not arrays. With
+    ``workers=0`` items run in this process, each when its result is requested. The same happens,
+    with a message on standard error, if the system has no shared memory for worker processes. At
+    most ``workers + lookahead`` items are running or finished but not yet yielded, which bounds
+    memory. A killed worker is replaced and its items run again. Workers exit with this process.
+    Within a function decorated with :func:`~shiftproof.io.folder_locks.releases_locks` they are
+    reused by later calls, with their imports and compiled loops, and exit at its end.
 
     Raises:
         RunError: an item crashed its worker ``ATTEMPTS`` times, or was not finished within six
             hours (:func:`limit_items` or ``SHIFTPROOF_ITEM_SECONDS`` sets another limit); no worker
             could start, or one had too little memory.
-        InputError: the variable is no number above 0.
+        InputError: the variable is not a number above 0.
         Exception: any exception of ``function``, raised at that item's position.
     """
     if workers < 0:
@@ -102,7 +103,7 @@ def map_ordered(
         for item in items:
             yield function(context, item)
         return
-    pool = _claim(workers)
+    pool = _take_pool(workers)
     try:
         pool.begin(function, context)
     except OSError as error:
@@ -119,49 +120,49 @@ def map_ordered(
             yield function(context, item)
         return
     # Closed explicitly: errors during garbage collection would be lost.
-    with contextlib.closing(_in_processes(pool, iter(items), workers + lookahead)) as results:
+    with contextlib.closing(_map_in_processes(pool, iter(items), workers + lookahead)) as results:
         yield from results
 
 
 def start_workers(workers: int, modules: Sequence[str] = ()) -> None:
-    """Start the processes of the next :func:`map_ordered` with so many, while this one prepares the work.
+    """Start worker processes for the next :func:`map_ordered` while this process prepares the work.
 
-    Only within a function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, at whose end they
-    end.
+    Has an effect only within a function decorated with
+    :func:`~shiftproof.io.folder_locks.releases_locks`, at whose end they exit.
 
     Args:
-        workers: how many; 0 starts none.
-        modules: what they import meanwhile.
+        workers: number of processes; 0 starts none.
+        modules: modules that they import meanwhile.
     """
     work = current_scope()
     if workers < 1 or work is None:
         return
-    pool = _claim(workers)
+    pool = _take_pool(workers)
     try:
         pool.start(modules)
     except OSError:
-        return  # told when they are needed
+        return  # reported when they are needed
     work.keep(_POOLS, pool)
 
 
 _POOLS = "pools of worker processes"
 
 
-def _claim(workers: int) -> _Pool:
-    """Return worker processes that the function at work has and does not use now, or new ones."""
+def _take_pool(workers: int) -> _Pool:
+    """Return idle worker processes of the current function, or new ones."""
     work = current_scope()
     for pool in work.list_kept(_POOLS) if work is not None else ():
         if pool.workers == workers and work is not None:
             work.drop(_POOLS, pool)
             return cast(_Pool, pool)
     new = _Pool(workers)
-    # However the work ends, before its folder is let go of.
+    # However the work ends, before its folder is unlocked.
     on_exit(functools.partial(new.end, kill=True))
     return new
 
 
-def _release(pool: _Pool) -> None:
-    """Keep worker processes that have nothing to do for what the same function asks next."""
+def _return_pool(pool: _Pool) -> None:
+    """Keep idle worker processes for the next call in the same function."""
     work = current_scope()
     if work is None:
         pool.end(kill=False)
@@ -170,10 +171,10 @@ def _release(pool: _Pool) -> None:
 
 
 class _Pool:
-    """Worker processes, which can be replaced by new ones, and what they do now.
+    """Worker processes with their current job, which can be replaced by new ones.
 
     Attributes:
-        workers: how many there are.
+        workers: number of processes.
     """
 
     def __init__(self, workers: int) -> None:
@@ -184,19 +185,19 @@ class _Pool:
         self._alive: Future[None] | None = None
 
     def begin(self, function: Callable[[Any, Any], Any], context: Any) -> None:
-        """Have the workers do this from now on; starts them unless they are there.
+        """Set the workers' job; starts them if necessary.
 
         Raises:
             OSError: they cannot be started here.
         """
         self._job = _Job.of((function, context))
-        self._limit = _item_seconds()
+        self._limit = _read_time_limit()
         if self._pool is None:
             self.start()
             return
         try:
-            self._alive = self._pool.submit(_take_up, self._job.number, self._job.place)
-        except BrokenProcessPool:  # they died while they had nothing to do
+            self._alive = self._pool.submit(_load_job, self._job.number, self._job.location)
+        except BrokenProcessPool:  # they died while idle
             self.end(kill=True)
             self.start()
 
@@ -209,9 +210,9 @@ class _Pool:
             timeout=IDLE_SECONDS,
             initializer=_initialize,
             initargs=(os.getpid(), tuple(modules)),
-            env=dict.fromkeys(_ONE_THREAD, "1") | _ROOM_TO_GROW,
+            env=dict.fromkeys(_ONE_THREAD, "1") | _LOKY_ENVIRONMENT,
         )
-        self._alive = self._pool.submit(_take_up, self._job.number, self._job.place)
+        self._alive = self._pool.submit(_load_job, self._job.number, self._job.location)
 
     def replace(self) -> None:
         """Kill the workers and start new ones."""
@@ -226,7 +227,7 @@ class _Pool:
 
     def submit(self, item: Any) -> Future[Any]:
         assert self._pool is not None
-        future: Future[Any] = self._pool.submit(_call, self._job.number, self._job.place, item)
+        future: Future[Any] = self._pool.submit(_call, self._job.number, self._job.location, item)
         return future
 
     @property
@@ -235,10 +236,10 @@ class _Pool:
         return self._alive is not None and self._alive.done() and not self._alive.exception()
 
     def wait_for_start(self) -> None:
-        """Wait until a worker has started: what dies later has died of an item.
+        """Wait until a worker has started; later deaths are caused by an item.
 
         Raises:
-            RunError: none has, within :data:`START_SECONDS`.
+            RunError: no worker started within :data:`START_SECONDS`.
         """
         assert self._alive is not None
         try:
@@ -246,7 +247,7 @@ class _Pool:
         except TimeoutError as error:
             if not self._alive.done():
                 raise RunError(
-                    f"No worker process was there after {START_SECONDS:g} s; often memory is short. "
+                    f"No worker process started within {START_SECONDS:g} s; often memory is short. "
                     "Use fewer workers, or 0."
                 ) from error
 
@@ -258,8 +259,8 @@ class _Pool:
             if future.done():
                 raise  # the function's own
             raise RunError(
-                f"A worker has not finished one item in {self._limit:g} s ({item!r:.200}), so the "
-                "work was given up; what is finished is kept. If an item needs longer, set --timeout "
+                f"A worker has not finished one item in {self._limit:g} s ({item!r:.200}) and "
+                "was stopped; finished work is kept. If an item needs longer, set --timeout "
                 f"or {LIMIT}."
             ) from error
 
@@ -270,24 +271,26 @@ class _Pool:
         would leave workers running.
         """
         if self._pool is not None:
-            with _signals_held():
+            with _defer_signals():
                 self._pool.shutdown(wait=True, kill_workers=kill)
             self._pool = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What workers do: its number, and what they read it from, which is there while this lives."""
+    """A job of the workers: its number, and its pickled content or the path of a file that exists
+    as long as this object.
+    """
 
     number: int
-    place: bytes | str
+    location: bytes | str
 
     @classmethod
     def of(cls, work: tuple[Callable[[Any, Any], Any], Any] | None) -> _Job:
         from loky.backend.reduction import dumps
 
         content = bytes(dumps(work))
-        if len(content) <= _SENT:
+        if len(content) <= _MAX_INLINE_BYTES:
             return cls(next(_NUMBERS), content)
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("shiftproof-job")
@@ -295,7 +298,7 @@ class _Job:
         else:
             descriptor, path = tempfile.mkstemp(prefix="shiftproof-job-")
         job = cls(next(_NUMBERS), path)
-        weakref.finalize(job, _let_go, descriptor, path)
+        weakref.finalize(job, _close_job_file, descriptor, path)
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)
         return job
@@ -304,15 +307,15 @@ class _Job:
 _NUMBERS = itertools.count()
 
 
-def _let_go(descriptor: int, path: str) -> None:
+def _close_job_file(descriptor: int, path: str) -> None:
     os.close(descriptor)
     if not path.startswith("/proc/"):
         Path(path).unlink(missing_ok=True)
 
 
-def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[Any, None, None]:
+def _map_in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[Any, None, None]:
     waiting: deque[tuple[Any, Future[Any]]] = deque()
-    unsent: deque[Any] = deque()  # taken from the caller, not yet with a worker
+    unsent: deque[Any] = deque()  # taken from the caller, not yet sent to a worker
     attempts = 0
     try:
         while True:
@@ -320,7 +323,7 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
                 unsent.extend(itertools.islice(items, window - len(waiting) - len(unsent)))
                 if unsent:
                     pool.wait_for_start()
-                # Where a worker has died, one item at a time shows which it dies of.
+                # After a worker has died, one item at a time shows which one crashes it.
                 while unsent and (not attempts or not waiting):
                     waiting.append((unsent[0], pool.submit(unsent[0])))
                     unsent.popleft()
@@ -337,7 +340,7 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
                         ) from error
                     first = waiting[0][0] if waiting else unsent[0]
                     raise RunError(
-                        f"A worker process died {ATTEMPTS} times at the same place "
+                        f"A worker process died {ATTEMPTS} times at the same item "
                         f"({first!r:.200}); often the memory is full. Use fewer workers."
                     ) from error
                 pool.replace()
@@ -348,11 +351,11 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
             attempts = 0
             yield result
     finally:
-        # Also where the caller has what it wants and closes this: workers without work may be kept.
+        # Also if the caller closes the generator early; idle workers may be kept.
         if waiting or unsent:
             pool.end(kill=True)
         else:
-            _release(pool)
+            _return_pool(pool)
 
 
 @contextlib.contextmanager
@@ -371,7 +374,7 @@ def limit_items(seconds: float) -> Iterator[None]:
         _limit.reset(token)
 
 
-def _item_seconds() -> float:
+def _read_time_limit() -> float:
     own = _limit.get()
     if own is not None:
         return own
@@ -388,15 +391,15 @@ def _item_seconds() -> float:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def _defer_signals() -> Iterator[None]:
     """Defer signals until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
     before = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -408,7 +411,7 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             signal.raise_signal(number)
 
 
@@ -418,60 +421,60 @@ def _signals_held() -> Iterator[None]:
 _number: int | None = None
 _function: Callable[[Any, Any], Any] | None = None
 _context: Any = None
-_fault: Exception | None = None
+_load_error: Exception | None = None
 
 
 def _initialize(parent: int, modules: Sequence[str]) -> None:
-    """Set up a worker: it is ours alone and ends with its parent, but Ctrl-C is the parent's business."""
+    """Set up a worker: it exits with its parent, and leaves Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
     tune_own_process()
     for module in modules:
-        # What is wrong with it is told where the work needs it.
+        # An import error is raised later, when the work needs the module.
         with contextlib.suppress(Exception):
             importlib.import_module(module)
 
 
-def _take_up(number: int, place: bytes | str) -> None:
-    """Read what is to be done, unless that was the last thing that was read.
+def _load_job(number: int, location: bytes | str) -> None:
+    """Load a job, unless it is the loaded one.
 
-    Only when the worker is set up, so that it ends with its parent even while it imports what it needs.
+    Called after the set-up, so that the worker exits with its parent even during imports.
     """
-    global _number, _function, _context, _fault
+    global _number, _function, _context, _load_error
     if number == _number:
         return
-    _function = _context = _fault = None
+    _function = _context = _load_error = None
     try:
-        job = pickle.loads(Path(place).read_bytes() if isinstance(place, str) else place)
+        job = pickle.loads(Path(location).read_bytes() if isinstance(location, str) else location)
         _function, _context = job or (None, None)
     except Exception as error:
         # Raised at the first item: here loky would print it and retry.
-        _fault = _name_shortage(error)
+        _load_error = _convert_memory_error(error)
     _number = number
 
 
-def _call(number: int, place: bytes | str, item: Any) -> Any:
-    _take_up(number, place)
-    if _fault is not None:
-        raise _fault
+def _call(number: int, location: bytes | str, item: Any) -> Any:
+    _load_job(number, location)
+    if _load_error is not None:
+        raise _load_error
     assert _function is not None
     try:
         return _function(_context, item)
     except Exception as error:
-        told = _name_shortage(error)
+        told = _convert_memory_error(error)
         if told is error:
             raise
         raise told from error
 
 
-_SHORTAGE = ("failed to map segment", "cannot allocate memory", "insufficient memory")
+_MEMORY_MESSAGES = ("failed to map segment", "cannot allocate memory", "insufficient memory")
 """Messages of out-of-memory errors that libraries raise as other exceptions."""
 
 
-def _name_shortage(error: Exception) -> Exception:
+def _convert_memory_error(error: Exception) -> Exception:
     """Return a clear error if a worker ran out of memory, else the error itself."""
     text = str(error).lower()
-    if not isinstance(error, MemoryError) and not any(words in text for words in _SHORTAGE):
+    if not isinstance(error, MemoryError) and not any(words in text for words in _MEMORY_MESSAGES):
         return error
     return RunError(
         "A worker process had too little memory. What is finished is kept; start the same command "

@@ -1,4 +1,4 @@
-"""One progress display for all long work: a bar on a terminal, a line a minute elsewhere."""
+"""Progress display: a bar on a terminal, one line per minute elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Advance", "console", "progress"]
 Advance = Callable[..., None]
 """``advance(steps=1, note=None)``: counts finished steps; ``note`` describes the current one."""
 
-EVERY = 60.0
+LINE_SECONDS = 60.0
 """Seconds between two lines without a terminal, as in the log of a batch scheduler."""
 
 console = Console(stderr=True)
@@ -36,7 +36,7 @@ def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Ad
     if show is False:
         yield _silent
         return
-    # Only where a bar is shown: every verb imports this module before its first line.
+    # Imported only for a bar, because every command imports this module at its start.
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -79,24 +79,24 @@ class _Lines:
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total = title, total
         self._done, self._begun = 0, time.monotonic()
-        self._told = self._begun
+        self._last_line = self._begun
 
     def __call__(self, steps: int = 1, note: str | None = None) -> None:
         self._done += steps
         now = time.monotonic()
-        if now - self._told < EVERY or self._done >= self._total:
+        if now - self._last_line < LINE_SECONDS or self._done >= self._total:
             return
-        self._told = now
+        self._last_line = now
         words = f"{self._title}: {self._done} of {self._total}"
         if note:
             words += f", {show_name(note)}"
         spent = now - self._begun
         left = spent / max(self._done, 1) * (self._total - self._done)
-        words += f"; {_spell(spent)}, about {_spell(left)} left"
+        words += f"; {_format_time(spent)}, about {_format_time(left)} left"
         with contextlib.suppress(OSError):
             print(words, file=sys.stderr, flush=True)
 
 
-def _spell(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -18,11 +18,11 @@ _GIBIBYTE = 1 << 30
 
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
-_GLANCE = 1.0
+_CHECK_SECONDS = 1.0
 """Seconds between two checks whether the parent is alive."""
 
 
-def usable_cores() -> int:
+def count_usable_cores() -> int:
     """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
@@ -32,7 +32,7 @@ def usable_cores() -> int:
 
 def default_processes() -> int:
     """Return the default number of worker processes: one per core, and none on a single core."""
-    cores = usable_cores()
+    cores = count_usable_cores()
     return cores if cores > 1 else 0
 
 
@@ -42,12 +42,12 @@ def tune_own_process() -> None:
     Both hold for the whole process, so this is called by the command line and in worker processes,
     never by a function of the library.
 
-    - glibc's allocator keeps large freed blocks. A forward pass frees and allocates tens of megabytes
-      in every layer, and the kernel clears each page again: with EfficientNet-Lite0 and 20 images at
-      224 pixels that took about half of the time.
+    - glibc's allocator keeps large freed blocks. A forward pass frees and allocates tens of
+      megabytes in every layer, and the kernel clears each page again: with EfficientNet-Lite0 and
+      20 images at 224 pixels that took about half of the time.
     - Threads of OpenMP that wait for each other sleep (``OMP_WAIT_POLICY=PASSIVE``, unless you have
-      set it). Busy waiting takes the core from the thread that is waited for if other processes, such
-      as our workers, need it: on two busy cores a forward pass took six times as long.
+      set it). Busy waiting takes cores from the threads that still compute if other processes, such
+      as our workers, need them: on two busy cores a forward pass took six times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.platform.startswith("linux"):
@@ -69,7 +69,7 @@ def end_with_parent(parent: int) -> None:
         parent: id of the parent process, which may have exited already.
     """
     if not _is_killed_with_parent():
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
     elif os.getppid() != parent:  # it exited before that took effect
         os._exit(1)
 
@@ -84,7 +84,7 @@ def _is_killed_with_parent() -> bool:
     return int(prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)) == 0
 
 
-def _watch(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_GLANCE)
+        time.sleep(_CHECK_SECONDS)
     os._exit(1)

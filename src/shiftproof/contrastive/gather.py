@@ -10,7 +10,7 @@ import torch.distributed as dist
 from shiftproof.errors import InputError
 
 
-def world() -> tuple[int, int]:
+def get_rank_and_size() -> tuple[int, int]:
     """Return the rank of this process and the world size.
 
     Raises:
@@ -24,17 +24,17 @@ def world() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
+def all_reduce_mean(values: torch.Tensor) -> torch.Tensor:
     """Return the mean of ``values`` over all processes, without a gradient; the same in each."""
-    _, count = world()
+    _, count = get_rank_and_size()
     total = values.detach().clone()
     dist.all_reduce(total)
     return total / count
 
 
-def max_over_processes(value: torch.Tensor) -> torch.Tensor:
+def all_reduce_max(value: torch.Tensor) -> torch.Tensor:
     """Return the maximum of ``value`` over all processes, without a gradient."""
-    world()
+    get_rank_and_size()
     largest = value.detach().clone()
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return largest
@@ -53,14 +53,14 @@ def gather_vectors(vectors: torch.Tensor) -> torch.Tensor:
     Raises:
         InputError: the shapes differ between processes, or the process group is not initialized.
     """
-    _, count = world()
+    _, count = get_rank_and_size()
     sizes = torch.zeros(count, dtype=torch.int64, device=vectors.device)
     sizes[dist.get_rank()] = len(vectors)
     dist.all_reduce(sizes)
     if len(set(sizes.tolist())) > 1:
         raise InputError(
             f"gather=True: expected the same number of pairs in every process, got {sizes.tolist()}; drop "
-            "the last batch where it is smaller."
+            "a smaller last batch."
         )
     together: torch.Tensor = _Gather.apply(vectors)
     return together

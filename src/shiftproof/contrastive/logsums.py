@@ -25,13 +25,15 @@ TILE_CUDA = 4096
 LOG2_E, LN_2 = math.log2(math.e), math.log(2)
 """Powers of two take half the time of powers of e: tiles are in base 2."""
 
-LONG = 150.0
-"""Squared length above which float32 is not enough: products of that size have an error of 1e-5,
-and so have the softmax weights. A temperature of 0.01 on the sphere gives 100."""
+MAX_FLOAT32_SQUARE = 150.0
+"""Squared length above which float64 is needed: in float32, products of that size have an error of
+1e-5, and so have the softmax weights. A temperature of 0.01 on the sphere gives 100.
+"""
 
 SPREAD = 100.0
 """Range of a tile's logits, in bits, below which one maximum serves all: 2^-100 is a normal
-float32."""
+float32.
+"""
 
 
 def row_log_sums(
@@ -44,12 +46,13 @@ def row_log_sums(
 ) -> torch.Tensor:
     """Return for each row ``log Σ exp(-½ |row - column|²)`` over the columns whose id differs.
 
-    Rows ``(N, D)`` and columns ``(M, D)`` are float32 or float64; with ids of None all columns
-    count. A single tile is the plain form. Returns ``(N,)``, ``-inf`` where no column counts.
+    Rows ``(N, D)`` and columns ``(M, D)`` are float32 or float64; with ids of None all columns are
+    used. A single tile is the plain form. Returns ``(N,)``, ``-inf`` where all columns are
+    excluded.
     """
-    wide_rows, wide_columns = _wide(rows, columns)
+    wide_rows, wide_columns = _widen(rows, columns)
     if max(len(rows), len(columns)) <= tile:
-        sums = _plain(wide_rows, wide_columns, row_ids, column_ids).logsumexp(1)
+        sums = _compute_logits(wide_rows, wide_columns, row_ids, column_ids).logsumexp(1)
     else:
         sums = _LogSums.apply(wide_rows, wide_columns, row_ids, column_ids, tile, False)[0]
     return sums.to(rows.dtype)
@@ -67,9 +70,9 @@ def both_log_sums(
 
     As two calls of ``row_log_sums``, but computes the matrix once.
     """
-    wide_rows, wide_columns = _wide(rows, columns)
+    wide_rows, wide_columns = _widen(rows, columns)
     if max(len(rows), len(columns)) <= tile:
-        logits = _plain(wide_rows, wide_columns, row_ids, column_ids)
+        logits = _compute_logits(wide_rows, wide_columns, row_ids, column_ids)
         of_rows, of_columns = logits.logsumexp(1), logits.logsumexp(0)
     else:
         of_rows, of_columns, *_ = _LogSums.apply(
@@ -80,23 +83,23 @@ def both_log_sums(
 
 def own_log_sums(rows: torch.Tensor, ids: torch.Tensor, *, tile: int) -> torch.Tensor:
     """Return the log-sums of the rows over all rows whose id differs, from half of the matrix."""
-    [wide] = _wide(rows)
+    [wide] = _widen(rows)
     if len(rows) <= tile:
-        sums = _plain(wide, wide, ids, ids).logsumexp(1)
+        sums = _compute_logits(wide, wide, ids, ids).logsumexp(1)
     else:
         sums = _OwnLogSums.apply(wide, ids, tile)[0]
     return sums.to(rows.dtype)
 
 
-def _wide(*vectors: torch.Tensor) -> list[torch.Tensor]:
+def _widen(*vectors: torch.Tensor) -> list[torch.Tensor]:
     """Return long float32 vectors as float64, since their distances cancel."""
     if vectors[0].dtype != torch.float32 or vectors[0].device.type == "mps":
         return list(vectors)
     longest = max(float(each.detach().square().sum(1).amax()) for each in vectors)
-    return [each.double() for each in vectors] if longest > LONG else list(vectors)
+    return [each.double() for each in vectors] if longest > MAX_FLOAT32_SQUARE else list(vectors)
 
 
-def _plain(
+def _compute_logits(
     rows: torch.Tensor,
     columns: torch.Tensor,
     row_ids: torch.Tensor | None,
@@ -121,7 +124,7 @@ class _Part:
     last: int
 
 
-def _parts(count: int, ids: torch.Tensor | None, tile: int) -> list[_Part]:
+def _split(count: int, ids: torch.Tensor | None, tile: int) -> list[_Part]:
     places = [slice(start, min(start + tile, count)) for start in range(0, count, tile)]
     if ids is None:
         return [_Part(place, 1, 0) for place in places]
@@ -145,10 +148,10 @@ class _Tiles:
         same = columns is rows
         self._row_bias = rows.square().sum(1).mul_(-LOG2_E / 2)
         self._column_bias = self._row_bias if same else columns.square().sum(1).mul_(-LOG2_E / 2)
-        self.row_parts = _parts(len(rows), row_ids, tile)
-        self.column_parts = self.row_parts if same else _parts(len(columns), column_ids, tile)
+        self.row_parts = _split(len(rows), row_ids, tile)
+        self.column_parts = self.row_parts if same else _split(len(columns), column_ids, tile)
         self._logits = rows.new_empty(min(tile, len(rows)) * min(tile, len(columns)))
-        self._spare = torch.empty_like(self._logits)
+        self._buffer = torch.empty_like(self._logits)
 
     def pairs(self) -> Iterator[tuple[_Part, _Part]]:
         for row in self.row_parts:
@@ -179,7 +182,7 @@ class _Tiles:
 
     def both_sums(self, tile: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the base-2 log-sums over a tile's columns and rows; overwrites the tile."""
-        peak = _common_peak(tile)
+        peak = _find_common_peak(tile)
         if peak is None:
             return self._sums(tile, 1), self._sums(tile, 0)
         powers = tile.sub_(peak).exp2_()
@@ -200,32 +203,34 @@ class _Tiles:
         column_gradient: torch.Tensor,
     ) -> torch.Tensor:
         """Return the sum of both for rows and columns, in place."""
-        spare = self._spare[: tile.numel()].view_as(tile)
-        peak = _common_peak(tile)
+        buffer = self._buffer[: tile.numel()].view_as(tile)
+        peak = _find_common_peak(tile)
         if peak is None:
-            torch.sub(tile, column_sums, out=spare).exp2_().mul_(column_gradient)
-            return self.row_shares(tile, row_sums, row_gradient).add_(spare)
+            torch.sub(tile, column_sums, out=buffer).exp2_().mul_(column_gradient)
+            return self.row_shares(tile, row_sums, row_gradient).add_(buffer)
         of_rows = (peak - row_sums).exp2_().mul_(row_gradient)
         of_columns = (peak - column_sums).exp2_().mul_(column_gradient)
-        torch.add(of_rows[:, None], of_columns, out=spare)
-        return tile.sub_(peak).exp2_().mul_(spare)
+        torch.add(of_rows[:, None], of_columns, out=buffer)
+        return tile.sub_(peak).exp2_().mul_(buffer)
 
     def _sums(self, tile: torch.Tensor, axis: int) -> torch.Tensor:
         peak = tile.amax(axis, keepdim=True)
         peak.masked_fill_(peak == -torch.inf, 0)
-        spare = self._spare[: tile.numel()].view_as(tile)
-        torch.sub(tile, peak, out=spare).exp2_()
-        return spare.sum(axis).log2_().add_(peak.squeeze(axis))
+        buffer = self._buffer[: tile.numel()].view_as(tile)
+        torch.sub(tile, peak, out=buffer).exp2_()
+        return buffer.sum(axis).log2_().add_(peak.squeeze(axis))
 
 
-def _common_peak(tile: torch.Tensor) -> float | None:
+def _find_common_peak(tile: torch.Tensor) -> float | None:
     """Return the largest logit if no other underflows next to it; it serves rows and columns."""
     low, high = torch.stack(torch.aminmax(tile)).tolist()
     return high if high - low < SPREAD else None
 
 
-def _finite(log_sums: torch.Tensor) -> torch.Tensor:
-    """Replace -inf by 0: where no column counts the weights are exp(-inf - 0) = 0, not NaN."""
+def _replace_infinite(log_sums: torch.Tensor) -> torch.Tensor:
+    """Replace -inf by 0: where all columns are excluded, the weights are exp(-inf - 0) = 0, not
+    NaN.
+    """
     return log_sums.masked_fill(log_sums == -torch.inf, 0)
 
 
@@ -271,7 +276,7 @@ class _LogSums(torch.autograd.Function):
         ctx: Any, of_rows: torch.Tensor, of_columns: torch.Tensor, *_: torch.Tensor
     ) -> tuple[Any, ...]:
         rows, columns, row_ids, column_ids, row_sums, column_sums = ctx.saved_tensors
-        row_sums, column_sums = _finite(row_sums), _finite(column_sums)
+        row_sums, column_sums = _replace_infinite(row_sums), _replace_infinite(column_sums)
         with torch.autocast(rows.device.type, enabled=False):
             tiles = _Tiles(rows, columns, row_ids, column_ids, ctx.tile)
             to_rows, to_columns = torch.zeros_like(rows), torch.zeros_like(columns)
@@ -326,7 +331,7 @@ class _OwnLogSums(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[Any, ...]:
         rows, ids, sums = ctx.saved_tensors
-        sums = _finite(sums)
+        sums = _replace_infinite(sums)
         with torch.autocast(rows.device.type, enabled=False):
             tiles = _Tiles(rows, rows, ids, ids, ctx.tile)
             to_rows, weights = torch.zeros_like(rows), torch.zeros_like(sums)

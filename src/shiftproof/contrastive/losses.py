@@ -18,10 +18,10 @@ try:
     import torch
 
     from shiftproof.contrastive.gather import (
+        all_reduce_max,
+        all_reduce_mean,
         gather_vectors,
-        max_over_processes,
-        mean_over_processes,
-        world,
+        get_rank_and_size,
     )
     from shiftproof.contrastive.logsums import (
         TILE,
@@ -36,14 +36,16 @@ except ImportError as error:
 Negatives: TypeAlias = Literal["both", "other", "none"]
 """Which vectors of the batch are an anchor's negatives: those of both views (2B - 2), as in SimCLR
 and the published AnInfoNCE; only those of the other view (B - 1), as in the theory; or none, if
-``more_negatives`` has them all."""
+``more_negatives`` has them all.
+"""
 
 Space: TypeAlias = Literal["sphere", "euclidean"]
 """Whether vectors are normalized to unit length first."""
 
 Link: TypeAlias = Literal["softplus", "exp"]
 """Maps an unconstrained parameter to a positive precision: softplus, as published, or exp, with
-which a step of Adam changes every precision, small or large, by the same factor."""
+which a step of Adam changes every precision, small or large, by the same factor.
+"""
 
 
 def info_nce(
@@ -105,7 +107,7 @@ def info_nce(
     _check_settings(negatives, space, hardness, tile)
     _check_views(u, v)
     with torch.autocast(u.device.type, enabled=False):
-        scale = _scaling(u, temperature, precision)
+        scale = _make_scaling(u, temperature, precision)
         first, second = scale(_to_space(u, "u", space)), scale(_to_space(v, "v", space))
         more = None
         if more_negatives is not None:
@@ -180,8 +182,8 @@ class AnInfoNCE(torch.nn.Module):
             raise UnknownNameError.of("form", form, ("diagonal", "full"))
         if link not in _LINKS:
             raise UnknownNameError.of("link", link, _LINKS)
-        _positive("temperature", temperature)
-        starts = _starts(dim, start)
+        _check_positive("temperature", temperature)
+        starts = _read_start(dim, start)
         self.dim, self.start, self.form, self.link = dim, start, form, link
         self.learn, self.temperature, self.negatives = learn, temperature, negatives
         self.space, self.symmetric, self.hardness = space, symmetric, hardness
@@ -197,12 +199,18 @@ class AnInfoNCE(torch.nn.Module):
     @property
     def matrix(self) -> torch.Tensor:
         """Return Λ as ``(D, D)``, with its gradient."""
-        return torch.diag(self._diagonal()) if self.form == "diagonal" else self._full()
+        return (
+            torch.diag(self._compute_diagonal())
+            if self.form == "diagonal"
+            else self._compute_full()
+        )
 
     @property
     def precision(self) -> torch.Tensor:
         """Return the diagonal of Λ as ``(D,)``, with its gradient."""
-        return self._diagonal() if self.form == "diagonal" else self._full().diagonal()
+        return (
+            self._compute_diagonal() if self.form == "diagonal" else self._compute_full().diagonal()
+        )
 
     def forward(
         self,
@@ -229,7 +237,9 @@ class AnInfoNCE(torch.nn.Module):
                 f"as AnInfoNCE({u.shape[1]}), or change the encoder."
             )
         with torch.autocast(self.free.device.type, enabled=False):
-            precision = self._diagonal() if self.form == "diagonal" else self._full()
+            precision = (
+                self._compute_diagonal() if self.form == "diagonal" else self._compute_full()
+            )
         return info_nce(
             u,
             v,
@@ -249,11 +259,11 @@ class AnInfoNCE(torch.nn.Module):
         """Return the settings for ``repr``."""
         return f"{self.dim}, start={self.start}, negatives={self.negatives!r}, form={self.form!r}"
 
-    def _diagonal(self) -> torch.Tensor:
+    def _compute_diagonal(self) -> torch.Tensor:
         return _LINKS[self.link][0](self.free)
 
-    def _full(self) -> torch.Tensor:
-        factor = torch.diag(self._diagonal())
+    def _compute_full(self) -> torch.Tensor:
+        factor = torch.diag(self._compute_diagonal())
         rows, columns = torch.tril_indices(self.dim, self.dim, -1, device=factor.device)
         factor = factor.index_put((rows, columns), self.below)
         return factor @ factor.T
@@ -262,8 +272,8 @@ class AnInfoNCE(torch.nn.Module):
 class LossEnsemble(torch.nn.Module):
     """The mean of several losses, each on a slice of the embedding's dimensions.
 
-    A factor that one loss collapses another may keep: the losses share the encoder but no
-    dimension.
+    A factor that collapses under one loss may be kept under another: the losses share the encoder
+    but no dimension.
 
     >>> ensemble = LossEnsemble([AnInfoNCE(2), AnInfoNCE(3, start=50.0)])
     >>> ensemble(torch.rand(4, 5) + 0.1, torch.rand(4, 5) + 0.1).ndim
@@ -298,12 +308,14 @@ class LossEnsemble(torch.nn.Module):
     def forward(
         self, u: torch.Tensor, v: torch.Tensor, *, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the weighted mean of the losses; ``u``, ``v``: ``(B, D)`` with the sum of their dims."""
+        """Return the weighted mean of the losses; ``u``, ``v``: ``(B, D)`` with the sum of their
+        dims.
+        """
         for view in (u, v):
             if view.ndim != 2 or view.shape[1] != self.dim:
                 raise InputError(
-                    f"Expected vectors of length {self.dim}, which is that of all losses together, "
-                    f"got shape {tuple(view.shape)}."
+                    f"Expected vectors of length {self.dim}, the sum over all losses, got shape "
+                    f"{tuple(view.shape)}."
                 )
         views = zip(torch.split(u, self.dims, 1), torch.split(v, self.dims, 1), strict=True)
         total = sum(
@@ -333,7 +345,7 @@ class _Batch:
         self.u, self.v, self.more = u, v, more
         self.negatives, self.symmetric, self.gather = negatives, symmetric, gather
         self.tile = tile or (TILE if u.device.type == "cpu" else TILE_CUDA)
-        rank, processes = world() if gather else (0, 1)
+        rank, processes = get_rank_and_size() if gather else (0, 1)
         self.pairs = len(u) * processes
         self.ids = torch.arange(len(u), device=u.device) + rank * len(u)
         if self.pairs < 2 and more is None:
@@ -375,7 +387,7 @@ class _Batch:
                 columns, of = others, all_labels
                 sums = row_log_sums(anchors, columns, tile=self.tile)
             if self.more is not None:
-                sums = torch.logaddexp(sums, self._more(anchors, self.more))
+                sums = torch.logaddexp(sums, self._sum_more(anchors, self.more))
             itself = 1 if self.negatives == "both" else 0
             total = total + (sums + _mean_distance(anchors, labels, columns, of, itself)).mean()
         return total / len(sides)
@@ -384,14 +396,16 @@ class _Batch:
         """Return ``log Σ exp(-factor δ)`` over the negatives of all anchors."""
         root = math.sqrt(factor)
         u, v = (self.u, self.v) if factor == 1 else (self.u * root, self.v * root)
-        sums = self._in_batch(u, v)
+        sums = self._sum_batch(u, v)
         if self.more is None:
             return sums
         more = self.more if factor == 1 else self.more * root
-        outside = [self._more(anchors, more) for anchors in ((u, v) if self.symmetric else (u,))]
+        outside = [
+            self._sum_more(anchors, more) for anchors in ((u, v) if self.symmetric else (u,))
+        ]
         return torch.logaddexp(sums, torch.cat(outside))
 
-    def _in_batch(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def _sum_batch(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         if self.negatives == "none":
             return u.new_full((len(u) * (2 if self.symmetric else 1),), -torch.inf)
         ids, tile = self.ids, self.tile
@@ -411,7 +425,7 @@ class _Batch:
             return of_u
         return torch.cat([of_u, row_log_sums(v, all_u, ids, all_ids, tile=tile)])
 
-    def _more(self, anchors: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
+    def _sum_more(self, anchors: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
         if more.ndim == 2:
             return row_log_sums(anchors, more, tile=self.tile)
         return (-_half_square(anchors[:, None] - more)).logsumexp(1)
@@ -469,11 +483,11 @@ _NEGATIVES = ("both", "other", "none")
 _SPACES = ("sphere", "euclidean")
 
 
-_LONG_FLOAT32, _LONGEST = 1e15, 1e140
+_MAX_FLOAT32, _MAX_FLOAT64 = 1e15, 1e140
 """Values beyond these have squares that overflow float32, and float64."""
 
 
-def _starts(dim: int, start: float | Sequence[float]) -> torch.Tensor:
+def _read_start(dim: int, start: float | Sequence[float]) -> torch.Tensor:
     try:
         starts = torch.as_tensor(start, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -539,14 +553,16 @@ def _to_space(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
     if not bool(torch.isfinite(vectors.detach().sum())) and not bool(
         torch.isfinite(vectors.detach()).all()
     ):
-        raise InputError(f"{name}: {_rows_where(~torch.isfinite(vectors))} NaN or infinite values.")
+        raise InputError(
+            f"{name}: {_describe_rows(~torch.isfinite(vectors))} NaN or infinite values."
+        )
     if space == "euclidean":
         return vectors
     vectors, lengths = measure_tensor(vectors)
     if bool((lengths.detach() == 0).any()):
         raise InputError(
-            f"{name}: {_rows_where(lengths == 0)} a length of zero, which cannot be put on the "
-            'sphere; look at the encoder, or take space="euclidean".'
+            f"{name}: {_describe_rows(lengths == 0)} a length of zero, which cannot be normalized; "
+            'check the encoder, or take space="euclidean".'
         )
     placed: torch.Tensor = vectors / lengths
     return placed
@@ -564,31 +580,31 @@ def _center(
     """
     given = [first, second] if more is None else [first, second, more]
     largest = torch.stack([each.detach().abs().amax() for each in given]).amax()
-    peak = float(max_over_processes(largest) if gather else largest)
-    if peak > _LONGEST:
+    peak = float(all_reduce_max(largest) if gather else largest)
+    if peak > _MAX_FLOAT64:
         raise InputError(
-            f"Expected values of at most {_LONGEST:g} over the root of the temperature, got "
+            f"Expected values of at most {_MAX_FLOAT64:g} over the root of the temperature, got "
             f"{peak:g}: their squared distances cannot be computed."
         )
-    if peak > _LONG_FLOAT32:
+    if peak > _MAX_FLOAT32:
         given = [each.double() for each in given]
     center = given[0].detach().mean(0)
     if gather:
-        center = mean_over_processes(center)
+        center = all_reduce_mean(center)
     moved = [each - center for each in given]
     return moved[0], moved[1], None if more is None else moved[2]
 
 
-def _rows_where(mask: torch.Tensor) -> str:
+def _describe_rows(mask: torch.Tensor) -> str:
     rows = mask.flatten(0, -2).any(-1).nonzero().ravel()
     return f"row {int(rows[0])} has" if len(rows) == 1 else f"{len(rows)} rows have"
 
 
-def _scaling(
+def _make_scaling(
     u: torch.Tensor, temperature: float | torch.Tensor, precision: torch.Tensor | None
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the linear map after which half the squared distance is δ."""
-    _positive("temperature", temperature)
+    _check_positive("temperature", temperature)
     root = (
         temperature.to(u.device).rsqrt()
         if isinstance(temperature, torch.Tensor)
@@ -623,7 +639,7 @@ def _scaling(
     return lambda vectors: vectors @ factor.to(vectors.dtype)
 
 
-def _positive(name: str, value: float | torch.Tensor) -> None:
+def _check_positive(name: str, value: float | torch.Tensor) -> None:
     if isinstance(value, torch.Tensor):
         number = float(value.detach()) if value.numel() == 1 else math.nan
     else:

@@ -54,7 +54,9 @@ class InvertibleMLP:
         if not 1 <= self.max_condition < np.inf:
             raise InputError(f"max_condition: expected 1 or more, got {self.max_condition!r}.")
         random = generator(self.seed, "invertible mlp", str(self.dim))
-        weights = tuple(_layer(self.dim, self.max_condition, random) for _ in range(self.layers))
+        weights = tuple(
+            _draw_layer(self.dim, self.max_condition, random) for _ in range(self.layers)
+        )
         object.__setattr__(self, "weights", weights)
 
     @property
@@ -70,7 +72,7 @@ class InvertibleMLP:
 
     def __call__(self, latents: ArrayLike) -> F64:
         """Map ``(N, D)`` latents to ``(N, D)`` observations."""
-        values = _rows(latents, self.dim)
+        values = _check_rows(latents, self.dim)
         for number, weight in enumerate(self.weights):
             values = values @ weight
             if number < len(self.weights) - 1:
@@ -79,7 +81,7 @@ class InvertibleMLP:
 
     def inverse(self, observations: ArrayLike) -> F64:
         """Map observations back."""
-        values = _rows(observations, self.dim)
+        values = _check_rows(observations, self.dim)
         for number, weight in enumerate(reversed(self.weights)):
             if number > 0:
                 values = np.where(values > 0, values, values / self.slope)
@@ -88,7 +90,7 @@ class InvertibleMLP:
 
     def conditions(self, latents: ArrayLike) -> F64:
         """Return ``(N,)``: the condition number of the map's Jacobian at each latent."""
-        values = _rows(latents, self.dim)
+        values = _check_rows(latents, self.dim)
         jacobian = np.broadcast_to(np.eye(self.dim), (len(values), self.dim, self.dim))
         for number, weight in enumerate(self.weights):
             values, jacobian = values @ weight, jacobian @ weight
@@ -144,7 +146,7 @@ class SpiralMap:
         Raises:
             InputError: a latent is outside -1 to 1, where the map is not injective.
         """
-        values = _rows(latents, self.dim)
+        values = _check_rows(latents, self.dim)
         if not (np.abs(values) <= 1 + 1e-9).all():
             raise InputError("Expected latents of -1 to 1.")
         angle, radius = np.pi * self.turns * values, 1.5 + values
@@ -154,7 +156,7 @@ class SpiralMap:
 
     def inverse(self, observations: ArrayLike) -> F64:
         """Map observations back."""
-        wound = _rows(observations, self.out_dim) @ self.frame
+        wound = _check_rows(observations, self.out_dim) @ self.frame
         radius: F64 = np.hypot(wound[:, : self.dim], wound[:, self.dim :])
         return radius - 1.5
 
@@ -180,7 +182,7 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> U8:
     Raises:
         InputError: another shape, or latents outside -1 to 1.
     """
-    values = _rows(latents, len(SPRITE_FACTORS))
+    values = _check_rows(latents, len(SPRITE_FACTORS))
     if side < 8:
         raise InputError(f"side: expected at least 8, got {side!r}.")
     if not (np.abs(values) <= 1 + 1e-9).all():
@@ -210,18 +212,18 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> U8:
 # ---------------------------------------------------------------- parts
 
 
-def _layer(dim: int, max_condition: float, random: np.random.Generator) -> F64:
+def _draw_layer(dim: int, max_condition: float, random: np.random.Generator) -> F64:
     drawn = random.uniform(-1, 1, (dim, dim))
     drawn /= np.linalg.norm(drawn, axis=0)
     left, singular, right = np.linalg.svd(drawn)
     # Slightly below the limit, which rounding could exceed.
-    least = singular[0] / max_condition * (1 + 1e-12)
-    layer: F64 = left * np.maximum(singular, least) @ right
+    smallest = singular[0] / max_condition * (1 + 1e-12)
+    layer: F64 = left * np.maximum(singular, smallest) @ right
     assert np.linalg.cond(layer) <= max_condition * (1 + 1e-9)
     return layer
 
 
-def _rows(values: ArrayLike, dim: int) -> F64:
+def _check_rows(values: ArrayLike, dim: int) -> F64:
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InputError(f"Expected the shape (N, {dim}), got {rows.shape}.")

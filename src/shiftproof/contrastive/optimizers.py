@@ -60,16 +60,16 @@ class LARS(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                pull = parameter.grad
+                direction = parameter.grad
                 if parameter.ndim > 1:
-                    pull = pull + group["weight_decay"] * parameter
-                    length, strength = parameter.norm(), pull.norm()
+                    direction = direction + group["weight_decay"] * parameter
+                    length, strength = parameter.norm(), direction.norm()
                     scale = group["trust"] * length / strength
-                    pull = pull * torch.where((length > 0) & (strength > 0), scale, 1.0)
+                    direction = direction * torch.where((length > 0) & (strength > 0), scale, 1.0)
                 state = self.state[parameter]
                 if "velocity" not in state:
                     state["velocity"] = torch.zeros_like(parameter)
-                velocity = state["velocity"].mul_(group["momentum"]).add_(pull)
+                velocity = state["velocity"].mul_(group["momentum"]).add_(direction)
                 parameter.add_(velocity, alpha=-group["lr"])
         return loss
 
@@ -102,7 +102,7 @@ def make_optimizer(
     raise UnknownNameError.of("optimizer", name, OPTIMIZERS)
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def collect_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Return the state as ``NUMBER/KEY``, of each parameter in the order of the groups."""
     return {
         f"{number}/{key}": value
@@ -115,7 +115,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]
 def load_optimizer_state(
     optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]
 ) -> None:
-    """Load into an optimizer the state that ``optimizer_state`` returned.
+    """Load into an optimizer the state that ``collect_optimizer_state`` returned.
 
     Raises:
         InputError: the state is of another optimizer.

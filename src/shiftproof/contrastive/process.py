@@ -25,14 +25,15 @@ Latents: TypeAlias = NDArray[np.float64]
 
 Space: TypeAlias = Literal["sphere", "box", "gaussian"]
 """The unit sphere, the box of -1 to 1, or all of R^D, with the uniform or the standard normal
-distribution."""
+distribution.
+"""
 
 Conditional: TypeAlias = Literal["normal", "laplace", "von_mises_fisher"]
 
 WIDTH = 0.1
 """Largest distance from the sphere of an accepted proposal, in the published experiments."""
 
-AT_ONCE = 4096
+PROPOSALS = 4096
 """Proposals per round; at least one for each latent."""
 
 ROUNDS = 2000
@@ -130,14 +131,14 @@ class PairProcess:
         noise = _NOISE[self.conditional]
         spread = 1 / np.sqrt(np.asarray(self.precision, np.float64))
         if self.space == "sphere":
-            return self._on_the_sphere(latents, spread, noise, random)
+            return self._draw_on_sphere(latents, spread, noise, random)
         moved: Latents = latents.copy()
         varying, style = list(self.varying), list(self.style)
         if self.space == "gaussian":
             steps = noise((len(latents), len(varying)), random)
             moved[:, varying] += spread[varying] * steps
         else:
-            moved[:, varying] = _in_the_box(latents[:, varying], spread[varying], noise, random)
+            moved[:, varying] = _draw_in_box(latents[:, varying], spread[varying], noise, random)
         moved[:, style] = SAMPLERS[self.space](len(latents), len(style), random)
         return moved
 
@@ -155,7 +156,7 @@ class PairProcess:
         z = self.latents(count, random)
         return z, self.partners(z, random)
 
-    def _on_the_sphere(
+    def _draw_on_sphere(
         self,
         z: Latents,
         spread: F64,
@@ -180,7 +181,7 @@ class PairProcess:
             return tried, (left > 0) & (random.random(len(open_)) < share)
 
         if varying:
-            moved[:, varying] = _rejection(len(z), len(varying), propose)
+            moved[:, varying] = _sample_by_rejection(len(z), len(varying), propose)
         if style:
             length = np.linalg.norm(moved[:, varying], axis=1)
             radius = np.sqrt(np.maximum(rest**2 - length**2, 0))
@@ -249,7 +250,7 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
         level = concentration * cosine + free * np.log(1 - x * cosine) - c
         return cosine[:, None], level >= np.log(1 - random.random(len(open_)))
 
-    cosine = _rejection(count, 1, propose)
+    cosine = _sample_by_rejection(count, 1, propose)
     across = random.standard_normal((count, dim))
     across -= (across * centers).sum(1, keepdims=True) * centers
     across /= np.linalg.norm(across, axis=1, keepdims=True)
@@ -269,7 +270,7 @@ def _laplace(shape: tuple[int, int], random: np.random.Generator) -> F64:
 _NOISE = {"normal": _normal, "laplace": _laplace}
 
 
-def _in_the_box(
+def _draw_in_box(
     centers: F64,
     spread: F64,
     noise: Callable[[tuple[int, int], np.random.Generator], F64],
@@ -283,10 +284,10 @@ def _in_the_box(
         tried = flat[open_, None] + wide[open_, None] * noise((len(open_), 1), random)
         return tried, (np.abs(tried) <= 1)[:, 0]
 
-    return _rejection(len(flat), 1, propose).reshape(centers.shape)
+    return _sample_by_rejection(len(flat), 1, propose).reshape(centers.shape)
 
 
-def _rejection(
+def _sample_by_rejection(
     count: int,
     dim: int,
     propose: Callable[[I64], tuple[F64, Flags]],
@@ -301,13 +302,14 @@ def _rejection(
         repeated = np.repeat(open_, tries)
         proposed, fits = propose(repeated)
         fits = fits.reshape(-1, tries)
-        # Several proposals per latent: rounds are slow, and most of them serve the last few latents.
+        # Several proposals per latent: rounds are slow, and most of them serve the last few
+        # latents.
         wanted = math.ceil(2 / max(fits.mean(), 1 / 64))
         done = fits.any(1)
         first = np.arange(len(open_)) * tries + fits.argmax(1)
         drawn[open_[done]] = proposed[first[done]]
         open_ = open_[~done]
-        tries = max(1, min(wanted, 64, max(count, AT_ONCE) // max(len(open_), 1)))
+        tries = max(1, min(wanted, 64, max(count, PROPOSALS) // max(len(open_), 1)))
     raise InputError(
         "precision: too low for proposals to be accepted; name latents that are resampled in style."
     )

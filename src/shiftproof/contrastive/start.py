@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from shiftproof.errors import InputError
 from shiftproof.types import F64
 
-LEAST, MOST = 0.01, 1 - 1e-12
+MIN_CORRELATION, MAX_CORRELATION = 0.01, 1 - 1e-12
 """Bounds to which a pair's correlation is clipped."""
 
 
@@ -85,11 +85,13 @@ def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -
     differences = (x - y) @ whiten
     _, turn = np.linalg.eigh(differences.T @ differences / count)
     matrix = whiten @ turn[:, :kept]
-    correlation = np.clip(_correlation((x - mean) @ matrix, (y - mean) @ matrix), LEAST, MOST)
+    correlation = np.clip(
+        _correlate((x - mean) @ matrix, (y - mean) @ matrix), MIN_CORRELATION, MAX_CORRELATION
+    )
     return SlowStart(mean, matrix, kept * correlation / (1 - correlation**2))
 
 
-def _correlation(these: F64, those: F64) -> F64:
+def _correlate(these: F64, those: F64) -> F64:
     """Return ``(K,)`` the correlation of each column with its partner."""
     these, those = these - these.mean(0), those - those.mean(0)
     spread = np.sqrt((these**2).sum(0) * (those**2).sum(0))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 Batches: TypeAlias = "Callable[[int], tuple[torch.Tensor, torch.Tensor]]"
 """From a step's number to its two views, each a batch for the encoder. It must depend only on the
-number: then an interrupted training ends with the same result."""
+number: then an interrupted training ends with the same result.
+"""
 
 EncoderMeasure: TypeAlias = "Callable[[torch.nn.Module, torch.nn.Module], Mapping[str, Any]]"
 """From encoder and loss to metrics that JSON can hold."""
@@ -147,8 +148,8 @@ def train(
         measure: called every ``check_every`` steps and at the end, in eval mode and without
             gradients.
         checkpoint: a ``.safetensors`` file, written at each check; None writes none.
-        about: what else determines the result (data, seed, network); a checkpoint with other values
-            is refused.
+        about: further settings that determine the result (data, seed, network); resuming a
+            checkpoint with other values is an error.
         device: device of encoder, loss and batches.
         title: label of the progress bar.
         show_progress: None shows it on a terminal only.
@@ -191,7 +192,7 @@ def train(
             mean, losses = _mean_loss(losses, step), []
             figures = _measure_figures(measure, encoder, loss)
             done.history.append(Check(step + 1, mean, figures))
-            done.stopped = _reason_to_stop(training, done.history)
+            done.stopped = _find_stop_reason(training, done.history)
             now = time.process_time()
             done.seconds, start_time = done.seconds + now - start_time, now
             if path is not None:
@@ -298,7 +299,7 @@ def _measure_figures(
     return figures
 
 
-def _reason_to_stop(training: Training, history: list[Check]) -> str:
+def _find_stop_reason(training: Training, history: list[Check]) -> str:
     if training.target is None and training.patience is None:
         return ""
     if training.watch not in history[-1].figures:
@@ -328,11 +329,13 @@ def _save(
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    from shiftproof.contrastive.optimizers import optimizer_state
+    from shiftproof.contrastive.optimizers import collect_optimizer_state
 
     state = {f"encoder/{name}": tensor for name, tensor in encoder.state_dict().items()}
     state |= {f"loss/{name}": tensor for name, tensor in loss.state_dict().items()}
-    state |= {f"optimizer/{name}": tensor for name, tensor in optimizer_state(optimizer).items()}
+    state |= {
+        f"optimizer/{name}": tensor for name, tensor in collect_optimizer_state(optimizer).items()
+    }
     reached = {
         "history": [asdict(check) for check in done.history],
         "stopped": done.stopped,

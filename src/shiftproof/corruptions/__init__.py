@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         GROUPS,
         HOLDOUT,
         corrupt,
-        function_of,
+        find_function,
         scale,
     )
     from shiftproof.corruptions.transforms import (
@@ -48,8 +48,8 @@ __all__ = [
     "corrupt",
     "corrupt_batch",
     "corrupt_video",
+    "find_function",
     "frost_with",
-    "function_of",
     "scale",
     "suite",
     "with_depth",
@@ -75,7 +75,7 @@ _NAMES = {
     "corrupt_batch": "shiftproof.corruptions.transforms",
     "corrupt_video": "shiftproof.corruptions.video",
     "frost_with": "shiftproof.corruptions.weather",
-    "function_of": "shiftproof.corruptions.table",
+    "find_function": "shiftproof.corruptions.table",
     "scale": "shiftproof.corruptions.table",
     "suite": "shiftproof.corruptions.suites",
     "with_depth": "shiftproof.corruptions.depth_sources",

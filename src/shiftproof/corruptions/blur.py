@@ -1,4 +1,4 @@
-"""Blur: light that belongs to one point spreads over others."""
+"""Blur corruptions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants, to_uint8
 from shiftproof.corruptions.filters import (
-    Places,
-    as_rows,
-    bilinear_places,
+    Resampling,
     blur_gaussian,
     bound_rounding,
-    center_crop,
-    channels_of,
+    compute_bilinear_places,
+    compute_center_crop,
+    count_channels,
     pack_pixels,
     smear_bytes,
+    to_rows,
     unpack_pixels,
 )
 from shiftproof.types import F32, F64, I32, I64, U8, Image
@@ -40,7 +40,8 @@ MOTION_BLUR = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))
 
 ZOOM_BLUR = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
 """Zoom factors from 1 in steps of the second number to short of the first, by numpy's arange: in
-its arithmetic the first row is twelve factors and ends at 1.11."""
+its arithmetic the first row is twelve factors and ends at 1.11.
+"""
 
 GAUSSIAN_BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 """Sigma in pixels."""
@@ -55,7 +56,7 @@ def gaussian_blur(
 
 @dataclass(frozen=True)
 class _Disk:
-    """A smoothed disk in the form that ``kernels.blur_by_disk`` takes; see there."""
+    """A smoothed disk as arguments of ``kernels.blur_by_disk``; see there."""
 
     widths: I64
     smooth: F32
@@ -66,15 +67,15 @@ class _Disk:
 
 
 @lru_cache(maxsize=16)
-def _disk(radius: int, alias: float, normalized: bool) -> _Disk:
+def _make_disk(radius: int, alias: float, normalized: bool) -> _Disk:
     reach, taps = (8, 1) if radius <= 8 else (radius, 2)
     widths = np.array([math.isqrt(radius**2 - k**2) for k in range(radius + 1)])
     smooth = np.array([math.exp(-(k**2) / (2 * alias**2)) if k <= taps else 0.0 for k in range(3)])
     smooth /= smooth[0] + 2 * smooth[1:].sum()
     area = float((2 * widths + 1).sum() * 2 - (2 * widths[0] + 1))
 
-    # The published code smooths the disk on a grid of +-reach, mirrored at the grid's border: what
-    # would lie outside is lost, and what lies inside is counted twice.
+    # The published code smooths the disk on a grid of +-reach, mirrored at the grid's border:
+    # values outside are lost, and their mirror images inside are counted twice.
     edges: dict[tuple[int, int], float] = {}
     for row in range(reach - taps, radius + 1):
         for outside in range(reach + 1, row + taps + 1):
@@ -109,21 +110,21 @@ def _defocus(image: Image, disk: _Disk) -> Image:
     from shiftproof.corruptions.kernels import blur as kernels
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
-    channels = channels_of(image)
-    farthest = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
-    padded = as_rows(
+    channels = count_channels(image)
+    padding = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
+    padded = to_rows(
         np.asarray(
-            cv2.copyMakeBorder(image, *(farthest,) * 4, cv2.BORDER_REFLECT_101), dtype=np.uint8
+            cv2.copyMakeBorder(image, *(padding,) * 4, cv2.BORDER_REFLECT_101), dtype=np.uint8
         )
     )
     out = np.empty_like(image)
-    lines, full, size = 2 * farthest + 1, padded.shape[1], as_rows(out).shape[1]
+    lines, full, size = 2 * padding + 1, padded.shape[1], to_rows(out).shape[1]
     extended = size + 4 * channels
     words = -(-extended // FLOATS) * FLOATS
     kernels.blur_by_disk(
         padded,
         channels,
-        farthest,
+        padding,
         disk.widths,
         disk.smooth,
         disk.edges,
@@ -140,30 +141,30 @@ def _defocus(image: Image, disk: _Disk) -> Image:
         np.empty(FLOATS, np.float32),
         np.empty(7, np.int64),
         np.empty(FLOATS, np.uint8),
-        as_rows(out),
+        to_rows(out),
     )
     return out
 
 
 def defocus_blur(image: Image, severity: float, rng: Random) -> Image:
-    """Spread every pixel over a disk, as a lens does that is out of focus; mirrored at the edges.
+    """Spread every pixel over a disk, like a lens out of focus; mirrored at the edges.
 
-    At severities 4 and 5 the disk touches the border of the grid that it is smoothed on, and the
-    kernel sums to 1.013 and 1.011: the image gets brighter. So do the published numbers.
+    At severities 4 and 5 the disk touches the border of the grid of its smoothing, and the kernel
+    sums to 1.013 and 1.011, which makes the image brighter, as in the published code.
     """
-    return _defocus(image, _disk(*constants(DEFOCUS_BLUR, severity), False))
+    return _defocus(image, _make_disk(*constants(DEFOCUS_BLUR, severity), False))
 
 
 def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Spread every pixel over a disk, at unchanged brightness.
 
-    Differs from ``defocus_blur``: the kernel sums to 1, and flat areas stay as they are.
+    Differs from ``defocus_blur``: the kernel sums to 1, and flat areas are unchanged.
     """
-    return _defocus(image, _disk(*constants(DEFOCUS_BLUR, severity), True))
+    return _defocus(image, _make_disk(*constants(DEFOCUS_BLUR, severity), True))
 
 
 @lru_cache(maxsize=16)
-def _small_disk(radius: float, alias: float) -> F32:
+def _make_small_disk(radius: float, alias: float) -> F32:
     import cv2
 
     reach = int(radius) + 1
@@ -178,13 +179,12 @@ def defocus_blur_small(
 ) -> Image:
     """Spread every pixel over a disk of a few pixels, mirrored at the edges.
 
-    Differs from ``defocus_blur``: radii are fractions, and of the grid that the disk is smoothed on
-    only the part that is not 0 is computed with; in float64, because the mean of five pixels is
-    often a whole number.
+    Differs from ``defocus_blur``: radii are fractional, and only the nonzero part of the smoothed
+    disk is used; in float64, because the mean of five pixels is often an integer.
     """
     import cv2
 
-    kernel = _small_disk(*constants(table, severity))
+    kernel = _make_small_disk(*constants(table, severity))
     values = np.asarray(cv2.filter2D(image / 255.0, -1, kernel), dtype=np.float64)
     return to_uint8(values.reshape(image.shape))
 
@@ -210,7 +210,9 @@ def shuffle_pixels(
         unpack_pixels(pixels, image)
 
 
-def _glass(image: Image, row: tuple[float, int, int], rng: Random, *, exchange: bool) -> Image:
+def _apply_glass(
+    image: Image, row: tuple[float, int, int], rng: Random, *, exchange: bool
+) -> Image:
     sigma, delta, rounds = row
     smooth = blur_gaussian(image, sigma)
     shuffle_pixels(smooth, delta, rounds, partial(draws.offsets, rng), exchange=exchange)
@@ -225,10 +227,10 @@ def glass_blur(
 ) -> Image:
     """Shuffle pixels within a few pixels, between two Gaussians, as through frosted glass.
 
-    Meant as an exchange of neighbors; the published code copies the neighbor over the pixel
+    Intended as an exchange of neighbors; the published code copies the neighbor to the pixel
     instead, and so does this.
     """
-    return _glass(image, constants(table, severity), rng, exchange=False)
+    return _apply_glass(image, constants(table, severity), rng, exchange=False)
 
 
 def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -236,7 +238,7 @@ def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``glass_blur``: pixels are exchanged, so that none is lost.
     """
-    return _glass(image, constants(GLASS_BLUR, severity), rng, exchange=True)
+    return _apply_glass(image, constants(GLASS_BLUR, severity), rng, exchange=True)
 
 
 def motion_blur(image: Image, severity: float, rng: Random) -> Image:
@@ -260,25 +262,25 @@ def motion_blur_rounded(
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45), rounded=True)
 
 
-Lines: TypeAlias = Callable[[int, float], Places]
-"""Where a line of pixels reads when its center is enlarged: from (size, factor)."""
+Lines: TypeAlias = Callable[[int, float], Resampling]
+"""From (size, factor) to the resampling of a line of pixels whose center is enlarged."""
 
 
-def _corner_lines(size: int, factor: float) -> Places:
-    """Let the enlarged center be cut at its start."""
-    return bilinear_places(*center_crop(size, factor), size)
+def _place_from_corner(size: int, factor: float) -> Resampling:
+    """Crop the enlarged center at its start."""
+    return compute_bilinear_places(*compute_center_crop(size, factor), size)
 
 
-def _center_lines(size: int, factor: float) -> Places:
-    """Let the line's center stay in its place."""
+def _place_from_center(size: int, factor: float) -> Resampling:
+    """Keep the line's center in its place."""
     middle = (size - 1) / 2
     places = middle + (np.arange(size) - middle) / factor
     first = np.clip(np.floor(places), 0, max(size - 2, 0)).astype(np.int64)
-    return Places(first, 1 - (places - first), places - first)
+    return Resampling(first, 1 - (places - first), places - first)
 
 
 class _Plan(NamedTuple):
-    """What ``kernels.average_zooms`` takes; see there."""
+    """Arguments of ``kernels.average_zooms``; see there."""
 
     rows: I64
     up: F64
@@ -295,7 +297,7 @@ class _Plan(NamedTuple):
 
 
 def _split_runs(columns: I64, channels: int, lanes: int) -> tuple[I64, I64]:
-    """Return where pieces of ``lanes`` values are written and read, from ``columns`` ``(W,)``."""
+    """Return targets and sources of pieces of ``lanes`` values, from ``columns`` ``(W,)``."""
     places = np.arange(len(columns) * channels)
     shifts = np.repeat((columns - np.arange(len(columns))) * channels, channels)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(shifts)) + 1])
@@ -305,13 +307,13 @@ def _split_runs(columns: I64, channels: int, lanes: int) -> tuple[I64, I64]:
 
 
 def _fill_rows(lists: list[I64]) -> I64:
-    """Return ``(len(lists), longest)``, filled up with zeros."""
+    """Return ``(len(lists), longest)``, padded with zeros."""
     longest = max(map(len, lists))
     return np.stack([np.pad(values, (0, longest - len(values))) for values in lists])
 
 
 def _average_flat(layers: int) -> U8:
-    """Return what becomes of each gray level where ``layers`` and the image are flat."""
+    """Return the result for each gray level where the image and ``layers`` layers are flat."""
     level = np.arange(256, dtype=np.float32) / np.float32(255)
     total = level
     for _ in range(layers):
@@ -329,13 +331,13 @@ def _zoom_plan(
 
     rows = [lines(height, factor) for factor in factors]
     columns = [lines(width, factor) for factor in factors]
-    # What reads 0 reads it after the end of the row.
+    # A value of 0 is read after the end of the row.
     first = [np.where(c.share + c.next_share > 0, c.first, width + 1) for c in columns]
     pieces = [_split_runs(line, channels, LANES) for line in first]
     targets, sources = zip(*pieces, strict=True)
     across = np.stack([line.next_share for line in columns])
     shares = np.repeat(across, channels, axis=1).astype(np.float32)
-    # Half the bound on what rounding does to n layers is for the published sums.
+    # Half of the bound is the rounding error of the published sums.
     rounded = len(factors) + 16
     return _Plan(
         rows=np.stack([line.first for line in rows]),
@@ -354,7 +356,7 @@ def _zoom_plan(
 
 
 def _pad_right(rows: U8, channels: int, lanes: int) -> U8:
-    """Repeat the last pixel of each row, and put two pixels and ``lanes`` values of 0 after it."""
+    """Repeat the last pixel of each row, and append two pixels and ``lanes`` values of 0."""
     height, size = rows.shape
     padded = np.zeros((height, size + 3 * channels + lanes), np.uint8)
     padded[:, :size] = rows
@@ -370,20 +372,20 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     factors = tuple(np.arange(1, stop, step).tolist())
 
     height, width = image.shape[:2]
-    channels = channels_of(image)
+    channels = count_channels(image)
     # The first factor is 1: that layer is the image itself.
     plan = _zoom_plan(height, width, channels, factors[1:], lines)
     out = np.empty_like(image)
     layers, size = plan.shares.shape
     kernels.average_zooms(
-        _pad_right(as_rows(image), channels, kernels.LANES),
+        _pad_right(to_rows(image), channels, kernels.LANES),
         channels,
         *plan,
         np.empty((2 * layers, size), np.float32),
         np.full(2 * layers, -1),
         np.empty(width * channels + FLOATS, np.float32),
         np.empty(FLOATS, np.uint8),
-        as_rows(out),
+        to_rows(out),
     )
     return out
 
@@ -394,10 +396,10 @@ def zoom_blur(
     """Average the image with enlargements of its center, as when zooming during the exposure.
 
     The center is enlarged with its corner pixels on the corners, to a little more than the image,
-    and cut at the top left, as in the published code, which moves the layers by up to a pixel.
-    At some sizes the last row or column of a layer is black: rounding puts it outside.
+    and cropped at the top left, as in the published code, which shifts the layers by up to a pixel.
+    At some sizes the last row or column of a layer is black, because rounding puts it outside.
     """
-    return _zoom(image, constants(table, severity), _corner_lines)
+    return _zoom(image, constants(table, severity), _place_from_corner)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -406,4 +408,4 @@ def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``zoom_blur``: every layer is enlarged about the image's exact center, and none
     has black edges.
     """
-    return _zoom(image, constants(ZOOM_BLUR, severity), _center_lines)
+    return _zoom(image, constants(ZOOM_BLUR, severity), _place_from_center)

@@ -21,7 +21,8 @@ THREE_D = "3dcc"
 ISO_PHOTONS = 25
 ISO_NOISE = (0.056, 0.084, 0.126, 0.182, 0.266)
 """Photons that white counts, and the deviation of the read-out, of white: 0.7 of that of
-gaussian_noise."""
+gaussian_noise.
+"""
 
 LOW_LIGHT = (0.6, 0.5, 0.4, 0.3, 0.2)
 """The light of what was brightest."""

@@ -1,4 +1,5 @@
-"""CCC: pairs of corruptions along walks of an even difficulty (Press et al. 2023, arXiv 2306.05401).
+"""CCC: pairs of corruptions along walks of constant difficulty (Press et al. 2023, arXiv
+2306.05401).
 
 Two corruptions are applied one after the other at severities from 0 to 5 in steps of 0.25. A walk
 starts with the second at severity 0 and ends with the first at 0; in between it follows the
@@ -57,25 +58,25 @@ def _call(form: Callable[..., Image], prepare: Callable[..., Any] = tuple) -> Fo
     return call
 
 
-def _only(row: Row) -> float:
+def _take_first(row: Row) -> float:
     return row[0]
 
 
-def _glass_row(row: Row) -> tuple[float, int, int]:
+def _convert_glass_row(row: Row) -> tuple[float, int, int]:
     return row[0], round(max(row[1], 1)), round(row[2])
 
 
-def _motion_row(row: Row) -> tuple[int, float]:
+def _convert_motion_row(row: Row) -> tuple[int, float]:
     # ImageMagick's kernel reaches to the next whole radius.
     return math.ceil(row[0]), row[1]
 
 
-def _snow_row(row: Row) -> tuple[float, float, float, float, int, float, float]:
+def _convert_snow_row(row: Row) -> tuple[float, float, float, float, int, float, float]:
     mean, deviation, zoom, threshold, radius, sigma, share = row
     return mean, deviation, zoom, threshold, math.ceil(radius), sigma, share
 
 
-def _photons(row: Row) -> int:
+def _count_photons(row: Row) -> int:
     return round(1 / row[0])
 
 
@@ -86,39 +87,39 @@ def _skew(image: Image, row: Row, rng: Random) -> Image:
     )
 
 
-def _rows(table: Sequence[Any], nothing: Row) -> F64:
+def _stack_rows(table: Sequence[Any], nothing: Row) -> F64:
     """Put the row of severity 0 before the published five; ``(6, n)``."""
     return np.array([nothing, *(np.atleast_1d(np.array(row, float)) for row in table)])
 
 
 _SCHEME: dict[str, tuple[Form, F64]] = {
     "gaussian_noise": (
-        _call(noise.gaussian_noise, _only), _rows(noise.GAUSSIAN_NOISE, [0.0])
+        _call(noise.gaussian_noise, _take_first), _stack_rows(noise.GAUSSIAN_NOISE, [0.0])
     ),
-    # One over the photons is what is interpolated.
+    # The reciprocal of the number of photons is interpolated.
     "shot_noise": (
-        _call(noise.shot_noise, _photons), _rows([1 / n for n in noise.SHOT_NOISE], [0.0])
+        _call(noise.shot_noise, _count_photons), _stack_rows([1 / n for n in noise.SHOT_NOISE], [0.0])
     ),
-    "impulse_noise": (_call(noise.impulse_noise, _only), _rows(noise.IMPULSE_NOISE, [0.0])),
-    "defocus_blur": (blur_disk, _rows(blur.DEFOCUS_BLUR, [0.0, 0.0])),
-    "glass_blur": (_call(blur.glass_blur, _glass_row), _rows(blur.GLASS_BLUR, [0.0, 0.0, 0.0])),
+    "impulse_noise": (_call(noise.impulse_noise, _take_first), _stack_rows(noise.IMPULSE_NOISE, [0.0])),
+    "defocus_blur": (blur_disk, _stack_rows(blur.DEFOCUS_BLUR, [0.0, 0.0])),
+    "glass_blur": (_call(blur.glass_blur, _convert_glass_row), _stack_rows(blur.GLASS_BLUR, [0.0, 0.0, 0.0])),
     "motion_blur": (
-        _call(blur.motion_blur_rounded, _motion_row), _rows(blur.MOTION_BLUR, [0.0, 0.0])
+        _call(blur.motion_blur_rounded, _convert_motion_row), _stack_rows(blur.MOTION_BLUR, [0.0, 0.0])
     ),
-    "zoom_blur": (_call(blur.zoom_blur), _rows(blur.ZOOM_BLUR, [1.0, 0.01])),
+    "zoom_blur": (_call(blur.zoom_blur), _stack_rows(blur.ZOOM_BLUR, [1.0, 0.01])),
     "snow": (
-        _call(weather.snow_imagenet_c, _snow_row),
-        _rows(weather.SNOW, [0.1, 0.3, 3.0, 1.0, 10, 4, 1.0]),
+        _call(weather.snow_imagenet_c, _convert_snow_row),
+        _stack_rows(weather.SNOW, [0.1, 0.3, 3.0, 1.0, 10, 4, 1.0]),
     ),
-    "frost": (_call(weather.frost_imagenet_c), _rows(weather.FROST, [1.0, 0.0])),
-    "fog": (_call(weather.fog), _rows(weather.FOG, [0.0, 2.0])),
-    "brightness": (_call(weather.brightness, _only), _rows(weather.BRIGHTNESS, [0.0])),
-    "contrast": (_call(digital.contrast, _only), _rows(digital.CONTRAST, [1.0])),
-    "elastic_transform": (_skew, _rows(digital.ELASTIC_IMAGENET_C, [0.0, 999.0, 0.0])),
-    "pixelate": (_call(digital.pixelate, _only), _rows(digital.PIXELATE, [1.0])),
+    "frost": (_call(weather.frost_imagenet_c), _stack_rows(weather.FROST, [1.0, 0.0])),
+    "fog": (_call(weather.fog), _stack_rows(weather.FOG, [0.0, 2.0])),
+    "brightness": (_call(weather.brightness, _take_first), _stack_rows(weather.BRIGHTNESS, [0.0])),
+    "contrast": (_call(digital.contrast, _take_first), _stack_rows(digital.CONTRAST, [1.0])),
+    "elastic_transform": (_skew, _stack_rows(digital.ELASTIC_IMAGENET_C, [0.0, 999.0, 0.0])),
+    "pixelate": (_call(digital.pixelate, _take_first), _stack_rows(digital.PIXELATE, [1.0])),
     "jpeg_compression": (
         _call(digital.jpeg_compression, lambda row: round(row[0])),
-        _rows(digital.JPEG_COMPRESSION, [85]),
+        _stack_rows(digital.JPEG_COMPRESSION, [85]),
     ),
 }  # fmt: skip
 
@@ -221,7 +222,7 @@ def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
     first_column = []
     for i in range(1, count):
         for j in range(count - 1, -1, -1):
-            # From here on: one step up the table, or one to the right.
+            # The next step is up in the table, or to the right.
             up = (sums[j] + table[i, j]) / (steps[j] + 1)
             right = math.inf if j + 1 == count else (sums[j + 1] + table[i, j]) / (steps[j + 1] + 1)
             came_up[i, j] = abs(up - target) < abs(right - target)
@@ -238,7 +239,8 @@ def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
 
 
 def walk(first: str, second: str, accuracy: ArrayLike, target: float) -> dict[str, Chain]:
-    """Return the steps of a walk in order, as ``bench.run(corruptions=..., severities=[1])`` takes them.
+    """Return the steps of a walk in order, as ``bench.run(corruptions=..., severities=[1])`` takes
+    them.
 
     With ``protocol="online:reset=never"`` an adapter is not reset between the steps.
 

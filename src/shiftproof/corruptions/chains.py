@@ -1,4 +1,4 @@
-"""Chains: one corruption after the other, each at a severity of its own."""
+"""Chains: several corruptions in sequence, each with its own severity."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 
 from shiftproof.corruptions.checks import CorruptionFunction, Random, check_severity
-from shiftproof.corruptions.identity import identity_of
-from shiftproof.corruptions.table import CORRUPTIONS, function_of
+from shiftproof.corruptions.identity import identify_corruption
+from shiftproof.corruptions.table import CORRUPTIONS, find_function
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.types import Image
 
@@ -77,7 +77,7 @@ class Chain:
     @property
     def identity(self) -> str:
         """Identity for the records: the spec, and the identity of each link."""
-        parts = [identity_of(link.name) for link in self.links]
+        parts = [identify_corruption(link.name) for link in self.links]
         severities = [
             "" if link.severity is None else f" at {link.severity:g}" for link in self.links
         ]
@@ -107,7 +107,7 @@ def chain(*specs: str | tuple[str, float]) -> Chain:
     for spec in specs:
         name, severity = (spec, None) if isinstance(spec, str) else spec
         checked = None if severity is None else check_severity(severity)
-        links.append(Link(name, function_of(name), checked))
+        links.append(Link(name, find_function(name), checked))
     return Chain(tuple(links))
 
 

@@ -112,7 +112,7 @@ def check_severity(severity: object) -> float:
 
 
 def check_image(image: object) -> Image:
-    """Return ``image`` as a C-contiguous, writable array, copied only where it is not one already.
+    """Return ``image`` as a C-contiguous, writable array, copied only if necessary.
 
     Raises:
         ImageError: it is not a uint8 array ``(H, W, 3)`` or ``(H, W)`` with at least one pixel.
@@ -144,10 +144,10 @@ def check_image(image: object) -> Image:
 
 
 def check_same_form(result: object, image: Image, expected: str) -> Image:
-    """Return what a function made of an image, of whose form it has to be.
+    """Check that a function's result has the dtype and shape of its image, and return it.
 
     Raises:
-        ImageError: it is not uint8 of the image's shape; ``expected`` with what came in ``{}``.
+        ImageError: it does not; the message is ``expected`` with the result's form in ``{}``.
     """
     if not isinstance(result, np.ndarray):
         raise ImageError(expected.format(type(result).__name__))

@@ -1,4 +1,4 @@
-"""3D common corruptions: what depends on how far away things are (Kar et al. 2022, arXiv 2203.01441).
+"""3D common corruptions, which depend on depth (Kar et al. 2022, arXiv 2203.01441).
 
 All constants from create_3dcc/ of their repository (EPFL-VILAB/3DCommonCorruptions).
 
@@ -22,35 +22,35 @@ DepthFunction: TypeAlias = Callable[[Image, float, Random, F32], Image]
 """``(image, severity, rng, depth) -> image`` of the same shape."""
 
 NEAREST = 1e-4
-"""Nothing is nearer: depth is divided by."""
+"""Minimum depth, since it is a divisor."""
 
 METERS = 8000 / 512
-"""What a depth of 1 stands for."""
+"""Distance of a depth of 1."""
 
 FOG_3D = (4.0, 8.0, 12.0, 16.0, 20.0)
-"""By which a light is dimmed: exp(-alpha depth) of it is left."""
+"""alpha: a light is dimmed by the factor exp(-alpha depth)."""
 
 PARTS = 8
 """Parts of equal area into which the depths are divided, nearest to farthest."""
 
 NEAR_FOCUS = (3.0, 4.0, 5.0, 6.0, 7.0)
-"""Aperture: the blur's sigma in pixels of what is infinitely far."""
+"""Aperture: sigma of the blur in pixels at infinite distance."""
 
 FAR_FOCUS = (1.5, 2.5, 3.5, 4.5, 5.5)
-"""Likewise; the focus is where the last part begins."""
+"""Likewise; the focus is at the start of the last part."""
 
 FLASH = (2.4, 1.4, 0.9, 0.6, 0.4)
-"""By which the light that comes back is divided before it is added."""
+"""Divisor of the reflected light."""
 
 XY_MOTION_BLUR = (20, 30, 40, 50, 60)
 Z_MOTION_BLUR = (20, 25, 30, 35, 38)
-"""How many of the 60 frames of a camera's move are averaged."""
+"""Number of averaged frames, of the 60 of a camera's move."""
 
 MOVE = 60
-"""Frames of a whole move."""
+"""Number of frames of a whole move."""
 
 MOVE_SIDE = 512
-"""Side of the published frames, that lengths in pixels belong to."""
+"""Side of the published frames, for which lengths in pixels are given."""
 
 
 def _blend(image: Image, share: F64, color: float) -> Image:
@@ -60,16 +60,16 @@ def _blend(image: Image, share: F64, color: float) -> Image:
 
 
 def fog_3d(image: Image, severity: float, rng: Random, depth: F32) -> Image:
-    """Let fog of the image's mean light cover what is far.
+    """Add fog of the image's mean value, denser with distance.
 
-    Differs from the published code: the mean is of this image, not of the batch that it came in.
+    Differs from the published code: the mean is of this image, not of its batch.
     """
     share = np.exp(-constants(FOG_3D, severity) * depth.astype(np.float64))
     return _blend(image, share, float(image.mean()))
 
 
 def _smooth(image: F32, sigma: float) -> F32:
-    """Smooth with a Gaussian cut at one and a half sigmas, the edge repeated."""
+    """Smooth with a Gaussian truncated at 1.5 sigmas, the edge repeated."""
     import cv2
 
     size = int(3 * sigma) // 2 * 2 + 1
@@ -83,8 +83,8 @@ def _smooth(image: F32, sigma: float) -> F32:
 def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
     """Blur an image by its distance from the depth at which the part ``focus`` begins.
 
-    At the ends of the parts the image is blurred by ``aperture |end - focus| / end``; between two ends
-    a pixel is blended of both.
+    At the ends of the parts the image is blurred by ``aperture |end - focus| / end``; a pixel
+    between two ends is a blend of both.
     """
     ends = np.quantile(depth, np.arange(PARTS + 1) / PARTS)
     ends[0] -= NEAREST
@@ -97,7 +97,7 @@ def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
     weights /= weights.sum(axis=0)
     values = image.astype(np.float32)
     total = np.zeros(image.shape)
-    # No more than the image's side: what is next to the camera would be spread over all.
+    # At most the image's side, since the sigma next to the camera is unbounded.
     for end, sigma in enumerate(np.minimum(sigmas, max(image.shape[:2]))):
         share = np.where(part == end, weights[0], 0) + np.where(part + 1 == end, weights[1], 0)
         if share.any():
@@ -106,19 +106,19 @@ def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
 
 
 def near_focus(image: Image, severity: float, rng: Random, depth: F32) -> Image:
-    """Focus on what is nearest; what is far blurs."""
+    """Focus on the nearest objects; distant ones are blurred."""
     return _refocus(image, depth, 0, constants(NEAR_FOCUS, severity))
 
 
 def far_focus(image: Image, severity: float, rng: Random, depth: F32) -> Image:
-    """Focus on the farthest eighth; what is near blurs."""
+    """Focus on the farthest eighth; near objects are blurred."""
     return _refocus(image, depth, PARTS - 1, constants(FAR_FOCUS, severity))
 
 
 def _shade(depth: F32) -> F64:
-    """Return the light that comes back from a lamp at the camera, ``(H, W)`` in 0..1.
+    """Return the reflected light of a lamp at the camera, ``(H, W)`` in 0..1.
 
-    By Lambert's law, from surfaces whose slopes are the depth's, seen at a focal length of one side.
+    By Lambert's law, with surface normals from the depth, at a focal length of one side.
     """
     height, width = depth.shape
     if min(height, width) < 2:
@@ -137,8 +137,7 @@ def _shade(depth: F32) -> F64:
 def flash(image: Image, severity: float, rng: Random, depth: F32) -> Image:
     """Light the scene by a flash at the camera.
 
-    Differs from the published code: the shading is computed from the depth, where that reads it from
-    a file of its own.
+    Differs from the published code: the shading is computed from the depth, not read from a file.
     """
     gain = 1 + _shade(depth) / constants(FLASH, severity)
     gains = gain if image.ndim == 2 else gain[..., np.newaxis]
@@ -146,7 +145,9 @@ def flash(image: Image, severity: float, rng: Random, depth: F32) -> Image:
 
 
 def _average(image: Image, places: Iterator[tuple[F32, F32]]) -> Image:
-    """Average an image over frames, each read at ``(columns, rows)`` of its own, the edge repeated."""
+    """Average an image over frames, each resampled at its ``(columns, rows)``, the edge
+    repeated.
+    """
     import cv2
 
     total, count = np.zeros(image.shape), 0
@@ -158,8 +159,8 @@ def _average(image: Image, places: Iterator[tuple[F32, F32]]) -> Image:
     return np.asarray((total / count + 1e-9).astype(np.uint8))
 
 
-def _closeness(depth: F32) -> F32:
-    """Return the nearest depth over the depth: by how much of the nearest thing's a thing moves."""
+def _compute_closeness(depth: F32) -> F32:
+    """Return the minimum depth over the depth: the motion relative to the nearest object's."""
     near = np.maximum(depth, NEAREST)
     return np.asarray(near.min() / near, dtype=np.float32)
 
@@ -169,17 +170,17 @@ def _draw_move(rng: Random, low: int, high: int) -> float:
 
 
 def xy_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Image:
-    """Move the camera sideways during the exposure: what is near moves farther.
+    """Move the camera sideways during the exposure: near objects move farther.
 
-    Differs from the published code: it renders points in space and invents what comes into sight
-    behind them; here every pixel is read at a place that its own depth moves.
+    Differs from the published code, which renders points in space and fills in disoccluded parts:
+    here every pixel is resampled at a position shifted by its own depth.
     """
     frames = constants(XY_MOTION_BLUR, severity)
     scale = min(image.shape[:2]) / MOVE_SIDE
     side = 1 if draws.index(rng, 2) else -1
     right = side * _draw_move(rng, 50, 75) * scale
     down = _draw_move(rng, -75, 75) * scale
-    near = _closeness(depth)
+    near = _compute_closeness(depth)
     rows, columns = np.indices(depth.shape, dtype=np.float32)
 
     def places() -> Iterator[tuple[F32, F32]]:
@@ -191,25 +192,25 @@ def xy_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Im
 
 
 def z_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Image:
-    """Move the camera forwards during the exposure: what is near grows faster.
+    """Move the camera forwards during the exposure: near objects grow faster.
 
-    Over the whole move the camera comes to between 0.5 and 0.6 of its distance from the nearest
-    thing, and up to 30 of 512 pixels aside.
+    Over the whole move the camera gets as close as 0.5 to 0.6 of its distance from the nearest
+    object, and moves up to 30 of 512 pixels sideways.
 
-    Differs from the published code: as ``xy_motion_blur``.
+    Differs from the published code as ``xy_motion_blur`` does.
     """
     frames = constants(Z_MOTION_BLUR, severity)
     scale = min(image.shape[:2]) / MOVE_SIDE
     right, down = (_draw_move(rng, -30, 30) * scale for _ in range(2))
-    left_over = float(rng.uniform(0.5, 0.6))
-    near = _closeness(depth)
+    remaining = float(rng.uniform(0.5, 0.6))
+    near = _compute_closeness(depth)
     rows, columns = np.indices(depth.shape, dtype=np.float32)
     middle = np.float32((depth.shape[0] - 1) / 2), np.float32((depth.shape[1] - 1) / 2)
 
     def places() -> Iterator[tuple[F32, F32]]:
         for frame in range(frames):
             share = frame / (MOVE - 1)
-            shrunk = 1 - np.float32(share * (1 - left_over)) * near
+            shrunk = 1 - np.float32(share * (1 - remaining)) * near
             yield (
                 middle[1] + (columns - middle[1]) * shrunk + np.float32(share * right) * near,
                 middle[0] + (rows - middle[0]) * shrunk + np.float32(share * down) * near,
@@ -230,7 +231,7 @@ FUNCTIONS: dict[str, DepthFunction] = {
 
 
 def check_depth(depth: object, image: Image, name: str) -> F32:
-    """Return a depth map as float32, or say what it should have been.
+    """Check a depth map and return it as float32.
 
     Raises:
         InputError: there is none, or not one of the image's size, finite and of 0 or more.

@@ -39,7 +39,8 @@ class DepthSource(Protocol):
 
 @dataclass(frozen=True)
 class DepthFolder:
-    """Depth maps in files: ``FOLDER/<path of the image>.png`` or ``.npy``, the image's suffix replaced.
+    """Depth maps in files: ``FOLDER/<path of the image>.png`` or ``.npy``, the image's suffix
+    replaced.
 
     A PNG has 16 bits a pixel, 512 a meter, as Taskonomy's: from 8,000 on nothing was measured, and
     the farthest that was takes its place. An array is floating, in meters.

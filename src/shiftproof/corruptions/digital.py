@@ -1,4 +1,4 @@
-"""Digital: what cameras, screens and files do to an image."""
+"""Digital corruptions: by cameras, screens and file formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants, to_uint8
 from shiftproof.corruptions.filters import (
     add_channel_axis,
-    channels_of,
+    count_channels,
     filter_gaussian,
     pack_pixels,
     unpack_pixels,
@@ -25,16 +25,16 @@ from shiftproof.types import F32, I64, U8, Image
 # arXiv 1907.07484). ``table`` holds the constants of another scale.
 
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
-"""What is left of the distance to the mean."""
+"""Factor of the distance to the mean."""
 
 ELASTIC_TRANSFORM = (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12)
-"""Factor on the smoothed displacements."""
+"""Factor of the smoothed displacements."""
 
 ELASTIC_REACH = 0.005
 """Displacements are drawn up to this share of the height, in both directions."""
 
 ELASTIC_SIGMA = 0.01
-"""They are smoothed with this share of the height downwards and of the width across."""
+"""Sigma of their smoothing, as a share of the height for rows and of the width for columns."""
 
 ELASTIC_IMAGENET_C = tuple(
     (244 * amplitude, 244 * sigma, 244 * affine)
@@ -49,42 +49,42 @@ ELASTIC_IMAGENET_C = tuple(
 """Factor and sigma of the displacements, and jitter of the corner points, in pixels of 224."""
 
 PIXELATE = (0.6, 0.5, 0.4, 0.3, 0.25)
-"""Share of the side that is left."""
+"""Factor of the side length."""
 
 JPEG_COMPRESSION = (25, 18, 15, 10, 7)
 """Quality, 1 to 100."""
 
 WEBP_LONGEST_SIDE = 16_383
-"""The WebP format has no longer side."""
+"""Maximum side length of the WebP format."""
 
 JPEG_LONGEST_SIDE = 65_500
-"""The JPEG library takes no longer side."""
+"""Maximum side length of the JPEG library."""
 
-# Not of the benchmark, ours:
+# Not in the benchmark:
 
 WEBP_COMPRESSION = (30, 20, 12, 6, 2)
 """Quality, 0 to 100."""
 
 JPEG2000_COMPRESSION = (40, 25, 15, 8, 4)
-"""Thousandths of the raw size that the file may take."""
+"""Size of the file, in thousandths of the raw size."""
 
 JPEG2000_SHORTEST_SIDE = 64
-"""Smaller images are extended before they are coded: the codec has no room for its levels."""
+"""Smaller images are padded for the codec, which needs several resolution levels."""
 
 BLOCK_LOSS = (0.02, 0.05, 0.1, 0.2, 0.3)
-"""Share of the macroblocks that are lost."""
+"""Share of lost macroblocks."""
 
 MACROBLOCK = 16
 """Side of a macroblock in pixels, as in H.264."""
 
 COLOR_CAST = (0.1, 0.18, 0.27, 0.38, 0.5)
-"""By how much a channel's light is raised or lowered at most."""
+"""Maximum relative change of a channel."""
 
 VIGNETTE = (0.3, 0.45, 0.6, 0.75, 0.9)
-"""Light that is lost in the corners."""
+"""Relative loss of light in the corners."""
 
 SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))
-"""Factor on the saturation, and what is added to it."""
+"""Factor and offset of the saturation."""
 
 
 def apply_table(image: Image, table: U8) -> Image:
@@ -104,7 +104,7 @@ def contrast(
 
     kept = constants(table, severity)
     levels = np.arange(256) / 255.0
-    sums = np.empty(channels_of(image))
+    sums = np.empty(count_channels(image))
     kernels.sum_channels(add_channel_axis(image), levels, sums)
     means = sums[:, np.newaxis] / (image.shape[0] * image.shape[1])
     return apply_table(image, to_uint8((levels - means) * kept + means))
@@ -128,11 +128,11 @@ def _displace(image: Image, down: F32, right: F32) -> Image:
     return out
 
 
-def _displacements(
+def _draw_displacements(
     rng: Random, height: int, width: int, reach: float, sigma: tuple[float, float]
 ) -> F32:
     """Draw displacements ``(height, width)`` uniform within ``reach`` and smooth them."""
-    # A field this smooth is made on a grid of nodes, five or more to a sigma, and interpolated.
+    # A field this smooth is computed on a grid of nodes, five or more per sigma, and interpolated.
     steps = [1 if isinstance(rng, np.random.RandomState) else max(1, int(s / 5)) for s in sigma]
     if steps == [1, 1]:
         noise = draws.uniform(rng, (height, width))
@@ -140,8 +140,8 @@ def _displacements(
         return filter_gaussian(noise, sigma, truncate=3, reflect=True)
     from shiftproof.corruptions.kernels import digital as kernels
 
-    # Interpolation smooths by itself: by a triangle of variance step ** 2 / 6. It also takes a
-    # little of the variance between the nodes, which is given back on average.
+    # Interpolation is a further smoothing, with a triangle of variance step ** 2 / 6. It also
+    # reduces the variance between the nodes, which the amplitude compensates on average.
     node_sigma = tuple(
         math.sqrt(s**2 - (step**2 / 6 if step > 1 else 0)) / step
         for s, step in zip(sigma, steps, strict=True)
@@ -164,7 +164,7 @@ def _elastic(image: Image, severity: float, rng: Random, reach: tuple[float, flo
     height, width = image.shape[:2]
     sigma = (ELASTIC_SIGMA * height, ELASTIC_SIGMA * width)
     alpha = constants(ELASTIC_TRANSFORM, severity)
-    right, down = (_displacements(rng, height, width, r * alpha, sigma) for r in reach)
+    right, down = (_draw_displacements(rng, height, width, r * alpha, sigma) for r in reach)
     return _displace(image, down, right)
 
 
@@ -186,7 +186,7 @@ def elastic_transform_corrected(image: Image, severity: float, rng: Random) -> I
     return _elastic(image, severity, rng, (ELASTIC_REACH * width, ELASTIC_REACH * height))
 
 
-def _skew(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
+def _skew_and_displace(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
     """Skew an image, then move its pixels; ``row`` as ``ELASTIC_IMAGENET_C`` has them."""
     import cv2
 
@@ -200,7 +200,7 @@ def _skew(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
         [center + arm, [center[0] + arm, center[1] - arm], center - arm], dtype=np.float32
     )
     moved = corners + rng.uniform(-affine, affine, size=corners.shape).astype(np.float32)
-    # Under three pixels the corners coincide and span no map.
+    # Below three pixels the corners coincide and define no map.
     back = np.eye(2, 3)
     if arm > 0:
         back[:] = cv2.invertAffineTransform(cv2.getAffineTransform(corners, moved))
@@ -223,13 +223,13 @@ def _skew(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
 def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
     """Skew the image a little, then move its pixels along random displacements.
 
-    The form of the original ImageNet-C, made for images of 224 x 224 pixels: its constants are
-    in pixels and do not follow the size. At severities 1 and 2 the displacements are all but
-    constant; at 3 to 5 they are rough.
+    The version of the original ImageNet-C, for images of 224 x 224 pixels: its constants are in
+    pixels, independent of the size. At severities 1 and 2 the displacements are nearly constant; at
+    3 to 5 they are rough.
 
-    Differs from ``elastic_transform``: all of it.
+    Differs from ``elastic_transform`` in all steps.
     """
-    return _skew(image, constants(ELASTIC_IMAGENET_C, severity), rng)
+    return _skew_and_displace(image, constants(ELASTIC_IMAGENET_C, severity), rng)
 
 
 def elastic_transform_skewed(
@@ -241,12 +241,12 @@ def elastic_transform_skewed(
     """
     amplitude, sigma, affine = constants(table, severity)
     side = min(image.shape[:2])
-    return _skew(image, (side * amplitude, side * sigma, side * affine), rng)
+    return _skew_and_displace(image, (side * amplitude, side * sigma, side * affine), rng)
 
 
 @lru_cache(maxsize=64)
-def boxes(size: int, small: int) -> tuple[I64, I64, I64]:
-    """Return Pillow's boxes along one side: first pixel, first pixel after, and weight of each.
+def compute_boxes(size: int, small: int) -> tuple[I64, I64, I64]:
+    """Return Pillow's boxes along one side: start, end and weight of each.
 
     Pillow computes with weights in units of 2 ** -22.
     """
@@ -263,8 +263,8 @@ def boxes(size: int, small: int) -> tuple[I64, I64, I64]:
 
 
 @lru_cache(maxsize=64)
-def nearest(size: int, small: int) -> I64:
-    """Return which of ``small`` pixels each of ``size`` repeats, by Pillow's running sum."""
+def compute_nearest(size: int, small: int) -> I64:
+    """Return the index among ``small`` pixels for each of ``size``, by Pillow's cumulative sum."""
     step = small / size
     places = np.add.accumulate(np.concatenate([[step * 0.5], np.full(size - 1, step)]))
     return np.minimum(places.astype(np.int64), small - 1)
@@ -278,20 +278,20 @@ def pixelate(
     The arithmetic is that of Pillow up to version 11, which averages across and then down;
     later versions choose the order by size and round differently.
 
-    Differs from the published code: at least one pixel is left along each side.
+    Differs from the published code: at least one pixel remains along each side.
     """
     from shiftproof.corruptions.kernels import digital as kernels
 
     share = constants(table, severity)
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
-    small = np.empty((rows, columns, channels_of(image)), np.uint8)
+    small = np.empty((rows, columns, count_channels(image)), np.uint8)
     kernels.reduce_boxes(
-        add_channel_axis(image), *boxes(width, columns), *boxes(height, rows), small
+        add_channel_axis(image), *compute_boxes(width, columns), *compute_boxes(height, rows), small
     )
     out = np.empty_like(image)
     kernels.repeat_pixels(
-        small, nearest(height, rows), nearest(width, columns), add_channel_axis(out)
+        small, compute_nearest(height, rows), compute_nearest(width, columns), add_channel_axis(out)
     )
     return out
 
@@ -301,7 +301,7 @@ def jpeg_compression(
 ) -> Image:
     """Save as JPEG of low quality, with halved color resolution, and load again.
 
-    OpenCV carries the same library as Pillow, which the published code uses, and is faster.
+    OpenCV includes the same library as Pillow, which the published code uses, and is faster.
 
     Raises:
         ImageError: a side is longer than JPEG allows.
@@ -316,7 +316,7 @@ def jpeg_compression(
 def saturate(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] = SATURATE
 ) -> Image:
-    """Change the saturation (HSV); a gray image stays as it is."""
+    """Change the saturation (HSV); a gray image is unchanged."""
     from shiftproof.corruptions.kernels import digital as kernels
 
     if image.ndim == 2:
@@ -336,7 +336,7 @@ def _check_side(image: Image, codec: str, longest: int) -> None:
 
 
 def _encode_and_decode(image: Image, suffix: str, options: list[int]) -> Image:
-    """Send an image through one of OpenCV's codecs."""
+    """Encode and decode an image by one of OpenCV's codecs."""
     import cv2
 
     if image.ndim == 2:
@@ -349,7 +349,7 @@ def _encode_and_decode(image: Image, suffix: str, options: list[int]) -> Image:
 
 
 def webp_compression(image: Image, severity: float, rng: Random) -> Image:
-    """Save as WebP of low quality and load again. Not of the benchmark.
+    """Save as WebP of low quality and load again. Not in the benchmark.
 
     Raises:
         ImageError: a side is longer than WebP allows.
@@ -362,7 +362,7 @@ def webp_compression(image: Image, severity: float, rng: Random) -> Image:
 
 
 def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
-    """Save as JPEG 2000 of a small size and load again. Not of the benchmark."""
+    """Save as JPEG 2000 of a small size and load again. Not in the benchmark."""
     import cv2
 
     share = constants(JPEG2000_COMPRESSION, severity)
@@ -375,19 +375,19 @@ def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
 
 
 def block_loss(image: Image, severity: float, rng: Random) -> Image:
-    """Lose macroblocks, as a video stream does, and show what lies beside them instead.
+    """Replace macroblocks by neighboring ones, as after losses in a video stream.
 
-    A decoder conceals a lost block with one from elsewhere in the picture. Losses come in runs
-    along the rows of blocks. Not of the benchmark.
+    A decoder conceals a lost block by another part of the picture. Losses are in runs along the
+    rows of blocks. Not in the benchmark.
     """
     share = constants(BLOCK_LOSS, severity)
     height, width = image.shape[:2]
     rows, columns = -(-height // MACROBLOCK), -(-width // MACROBLOCK)
-    chances = rng.uniform(size=(rows, columns))
-    # A block is lost with the chance of the block that its run of four started with.
-    chances = np.repeat(chances[:, ::4], 4, axis=1)[:, :columns]
-    # In a small image, too, something is lost.
-    lost = chances <= max(share, float(chances.min()))
+    uniform = rng.uniform(size=(rows, columns))
+    # The four blocks of a run share one random number.
+    uniform = np.repeat(uniform[:, ::4], 4, axis=1)[:, :columns]
+    # At least one block is lost, also in a small image.
+    lost = uniform <= max(share, float(uniform.min()))
     moves = np.round(rng.uniform(-1, 1, size=(rows, columns, 2)) * 1.5 * MACROBLOCK).astype(int)
     down, across = (
         np.kron(np.where(lost, moves[..., axis], 0), np.ones((MACROBLOCK, MACROBLOCK), int))
@@ -399,9 +399,9 @@ def block_loss(image: Image, severity: float, rng: Random) -> Image:
 
 
 def color_cast(image: Image, severity: float, rng: Random) -> Image:
-    """Shift the white balance by gains of the channels; the green stays. Not of the benchmark.
+    """Shift the white balance by gains of red and blue. Not in the benchmark.
 
-    A gray image has no color: its light is changed as much.
+    In a gray image the brightness changes by one of the gains.
     """
     most = constants(COLOR_CAST, severity)
     # Towards blue or towards orange, with a little magenta or green.
@@ -413,7 +413,7 @@ def color_cast(image: Image, severity: float, rng: Random) -> Image:
 
 
 def vignette(image: Image, severity: float, rng: Random) -> Image:
-    """Darken towards the corners, as a wide lens does. Not of the benchmark."""
+    """Darken towards the corners, like a wide-angle lens. Not in the benchmark."""
     lost = constants(VIGNETTE, severity)
     height, width = image.shape[:2]
     y = np.linspace(-1, 1, height)[:, np.newaxis] if height > 1 else np.zeros((1, 1))

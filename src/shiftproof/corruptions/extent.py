@@ -1,4 +1,6 @@
-"""The corruptions and severities of a run or copy, and what is added to them: their union, and words."""
+"""The corruptions and severities of a run or copy, and what is added to them: their union, and
+words.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shiftproof.compute.progress import console
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.corruptions.table import CORRUPTIONS
 from shiftproof.io.border import show_text
 
@@ -31,7 +33,7 @@ def find_unknown(identities: Mapping[str, Any], names: Iterable[str]) -> dict[st
     return {
         name: str(identities[name])
         for name in names
-        if name not in CORRUPTIONS or identity_of(name) != identities[name]
+        if name not in CORRUPTIONS or identify_corruption(name) != identities[name]
     }
 
 

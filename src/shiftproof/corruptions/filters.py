@@ -1,4 +1,4 @@
-"""Filters that several families share, as pure functions on arrays."""
+"""Filters for several families, as pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from shiftproof.types import F32, F64, I64, U8, U32, Image
 
 COPIES = 8
-"""The kernels add this many shifted copies at a time."""
+"""Number of shifted copies that the kernels sum at a time."""
 
 READ_AHEAD = 132
-"""Bytes that the kernels may read beyond what they filter: two times 64 and a pixel's channels."""
+"""Bytes that the kernels may read beyond the filtered ones: two times 64 and a pixel's channels."""
 
 
-def channels_of(image: Image) -> int:
+def count_channels(image: Image) -> int:
     """Return 3 for a color image, 1 for a gray one."""
     return 3 if image.ndim == 3 else 1
 
@@ -29,13 +29,13 @@ def add_channel_axis(image: U8) -> U8:
     return image.reshape(image.shape[0], image.shape[1], -1)
 
 
-def as_rows(image: U8) -> U8:
+def to_rows(image: U8) -> U8:
     """Return ``(H, W * C)``, sharing its memory."""
     return image.reshape(image.shape[0], -1)
 
 
 def pack_pixels(image: U8) -> U32:
-    """Return ``(H, W)`` words that hold the channels of a pixel each, from the lowest byte on."""
+    """Return ``(H, W)`` words with the channels of a pixel each, from the lowest byte on."""
     import cv2
 
     if image.ndim == 2:
@@ -47,23 +47,23 @@ def pack_pixels(image: U8) -> U32:
 def round_exp(values: NDArray[np.floating]) -> F64:
     """Return the exponentials of a few numbers, correctly rounded on every machine.
 
-    The last bit of ``np.exp`` depends on the processor's vector unit and on NumPy's version, and in a
-    flat area a last bit of a kernel's weights decides whether a level is kept or lost.
+    The last bit of ``np.exp`` depends on the processor and on NumPy's version, and in a flat area
+    the last bit of a kernel's weights decides whether a gray level is lost.
     """
     return np.array([float(Decimal(value).exp()) for value in values.tolist()])
 
 
 def bound_rounding(partial: float) -> np.float32:
-    """Return what a sum of weighted bytes in float32 may be off, in gray levels.
+    """Return a bound of the error of a weighted sum of bytes in float32, in gray levels.
 
-    ``partial`` is the sum of all that is rounded on the way, where every byte is 1.
+    ``partial`` is the sum of all rounded intermediate values if every byte is 1.
     """
     bound: np.float32 = np.float32(1.01 * 255 * 2.0**-24 * partial)
     return bound
 
 
 @lru_cache(maxsize=256)
-def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
+def compute_gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """Return a Gaussian kernel from its center outwards, whose two sides sum to 1.
 
     It ends at ``truncate`` sigmas.
@@ -75,8 +75,10 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     return half
 
 
-def _from_outside(half: F64) -> F32:
-    """Return a kernel's center and then its weights from outside in, as the loops add them."""
+def _order_from_outside(half: F64) -> F32:
+    """Return a kernel's center and then its weights from the outside inwards, as the loops add
+    them.
+    """
     return np.concatenate([half[:1], half[:0:-1]]).astype(np.float32)
 
 
@@ -87,14 +89,14 @@ def add_margin(image: Image, margin: int) -> U8:
     """
     import cv2
 
-    right = margin - (-READ_AHEAD // channels_of(image))
+    right = margin - (-READ_AHEAD // count_channels(image))
     padded = cv2.copyMakeBorder(image, 0, 0, margin, right, cv2.BORDER_REPLICATE)
     return np.asarray(padded, dtype=np.uint8)
 
 
 @lru_cache(maxsize=64)
 def _extend_indices(size: int, radius: int, *, reflect: bool) -> I64:
-    """Return which pixel of a line stands for each from ``-radius`` to ``size + radius - 1``."""
+    """Return the pixel of a line for each index from ``-radius`` to ``size + radius - 1``."""
     places = np.arange(-radius, size + radius)
     if not reflect:
         return np.clip(places, 0, size - 1)
@@ -102,55 +104,57 @@ def _extend_indices(size: int, radius: int, *, reflect: bool) -> I64:
     return np.minimum(places, 2 * size - 1 - places)
 
 
-class _Cut(NamedTuple):
-    """A kernel in float32, and what takes the place of its sums where they are too near a whole one."""
+class _Float32Kernel(NamedTuple):
+    """A kernel in float32, and its exact results in flat areas."""
 
     thin: F32
     near: np.float32
-    """What sums in float32 may be off, in gray levels."""
+    """Bound of the error of sums in float32, in gray levels."""
     flat: U8
-    """``(256,)``, what becomes of each gray level where all are the same."""
+    """``(256,)``, the result for each gray level where all are equal."""
 
 
 @lru_cache(maxsize=64)
-def _gaussian_cut(sigma: float) -> _Cut:
-    half = gaussian_weights(sigma)
+def _prepare_gaussian(sigma: float) -> _Float32Kernel:
+    half = compute_gaussian_weights(sigma)
     levels = np.arange(256) / 255.0
     for _ in range(2):
         total = levels * half[0]
         for weight in half[:0:-1]:
             total = total + (levels + levels) * weight
         levels = total
-    # In both passes are rounded the weights, the pairs, the products and every sum on the way.
+    # In both passes the weights, pairs, products and all intermediate sums are rounded.
     order = np.concatenate([half[:1], 2 * half[:0:-1]])
     partial = 2 * (3 * order.sum() + np.cumsum(order).sum())
     flat = (np.minimum(levels, 1) * 255).astype(np.uint8)
-    return _Cut(_from_outside(half), bound_rounding(partial), flat)
+    return _Float32Kernel(_order_from_outside(half), bound_rounding(partial), flat)
 
 
 def blur_gaussian(image: Image, sigma: float) -> Image:
-    """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
+    """Smooth an image with a Gaussian truncated at 4 sigmas, the edge repeated; truncates to
+    bytes.
+    """
     from shiftproof.corruptions.kernels import filters as kernels
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
-    half, cut = gaussian_weights(sigma), _gaussian_cut(sigma)
-    radius, channels = len(half) - 1, channels_of(image)
-    padded = as_rows(add_margin(image, radius))
+    half, kernel = compute_gaussian_weights(sigma), _prepare_gaussian(sigma)
+    radius, channels = len(half) - 1, count_channels(image)
+    padded = to_rows(add_margin(image, radius))
     out = np.empty_like(image)
-    strip = min(as_rows(out).shape[1], kernels.STRIP)
+    strip = min(to_rows(out).shape[1], kernels.STRIP)
     margin = 2 * radius * channels
     kernels.filter_bytes(
         padded,
         channels,
         half,
-        *(cut.thin, cut.near, np.arange(256) / 255.0, cut.flat),
+        *(kernel.thin, kernel.near, np.arange(256) / 255.0, kernel.flat),
         _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1),
         np.empty((2 * radius + 2, strip + margin + FLOATS), np.float32),
         np.empty((3, 2 * radius + 2), np.int64),
         np.empty(FLOATS, np.float32),
         np.empty(FLOATS + margin),
         np.zeros(4 * FLOATS + margin, np.uint8),
-        as_rows(out),
+        to_rows(out),
     )
     return out
 
@@ -170,7 +174,7 @@ def filter_gaussian(
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    of_rows, of_columns = (gaussian_weights(one, truncate) for one in (down, across))
+    of_rows, of_columns = (compute_gaussian_weights(one, truncate) for one in (down, across))
     radius, margin = len(of_rows) - 1, len(of_columns) - 1
     size, width = values.size, values.shape[1]
     source, out = np.empty((2, size + FLOATS), np.float32)
@@ -178,8 +182,8 @@ def filter_gaussian(
     kernels.filter_floats(
         source,
         width,
-        _from_outside(of_rows),
-        _from_outside(of_columns),
+        _order_from_outside(of_rows),
+        _order_from_outside(of_columns),
         _extend_indices(values.shape[0], radius, reflect=reflect),
         _extend_indices(width, margin, reflect=reflect),
         np.empty(2 * max(radius, margin) + 1, np.int64),
@@ -190,31 +194,31 @@ def filter_gaussian(
 
 
 class Weights(NamedTuple):
-    """The weights of copies, filled up with zeros to a multiple of 8."""
+    """The weights of copies, padded with zeros to a multiple of 8."""
 
     exact: F64
     thin: F32
     """The same in float32."""
     near: np.float32
-    """What sums in float32 may be off, in gray levels."""
+    """Bound of the error of sums in float32, in gray levels."""
     whole: F64
     """``(256,)``, the sums where all copies have the same gray level, in float64 in their order."""
 
 
 @lru_cache(maxsize=64)
-def _streak_weights(radius: int, sigma: float, count: int) -> Weights:
+def _compute_streak_weights(radius: int, sigma: float, count: int) -> Weights:
     length = 2 * radius + 1
     exponents = -(np.arange(length) ** 2) / (2 * sigma**2)
     shares = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
     exact = np.pad((shares / shares.sum())[:count], (0, -count % COPIES))
     whole = np.add.accumulate(np.arange(256) * exact[:, np.newaxis])[-1]
-    # Rounded are the weights and the products, three levels of sums of eight, and what they add up to.
+    # Weights, products, three levels of sums of eight, and the total are rounded.
     partial = 5 * exact.sum() + np.cumsum(exact.reshape(-1, COPIES).sum(axis=1)).sum()
     return Weights(exact, exact.astype(np.float32), bound_rounding(partial), whole)
 
 
 class Streak(NamedTuple):
-    """The copies of an image that make a streak, filled up to a multiple of 8 with weights of 0."""
+    """The copies of an image whose sum is a streak, padded to a multiple of 8 with weights of 0."""
 
     down: I64
     """``(8 m,)``, rows by which each copy moves down."""
@@ -226,19 +230,19 @@ class Streak(NamedTuple):
     """The farthest move to the left or right."""
 
 
-def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> Streak:
+def make_streak(radius: int, sigma: float, angle: float, height: int, width: int) -> Streak:
     """Return a one-sided Gaussian streak.
 
     Args:
         radius: the streak is ``2 radius + 1`` pixels long.
         sigma: of the Gaussian, whose peak is at the start.
         angle: in degrees, clockwise from the right.
-        height: of the image. The streak ends where it would leave it altogether, and
-            what is left of the weights then sums to less than 1, as in the published code.
+        height: of the image. The streak ends where a copy would lie completely outside, and the
+            remaining weights then sum to less than 1, as in the published code.
         width: see ``height``.
     """
     length = 2 * radius + 1
-    # With the length kept in the fraction the roundings are those of the published code.
+    # The length stays in the fraction, for the rounding of the published code.
     end_y, end_x = length * math.sin(math.radians(angle)), length * math.cos(math.radians(angle))
     distance = math.hypot(end_y, end_x)
     down, right = [], []
@@ -253,7 +257,7 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
     return Streak(
         np.array(down + filling, dtype=np.int64),
         np.array(right + filling, dtype=np.int64),
-        _streak_weights(radius, sigma, len(down)),
+        _compute_streak_weights(radius, sigma, len(down)),
         max(map(abs, right)),
     )
 
@@ -261,18 +265,18 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
 def smear_bytes(
     image: Image, radius: int, sigma: float, angle: float, *, rounded: bool = False
 ) -> Image:
-    """Smear an image along a streak, the edge repeated; fractions are rounded or cut off."""
+    """Smear an image along a streak, the edge repeated; rounds or truncates to bytes."""
     from shiftproof.corruptions.kernels import filters as kernels
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
-    channels, added = channels_of(image), 0.5 if rounded else 0.0
-    copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
+    channels, added = count_channels(image), 0.5 if rounded else 0.0
+    copies = make_streak(radius, sigma, angle, image.shape[0], image.shape[1])
     margin = copies.margin * channels
     exact, thin, near, whole = copies.weights
     out = np.empty_like(image)
-    strip = min(as_rows(out).shape[1], kernels.STRIP)
+    strip = min(to_rows(out).shape[1], kernels.STRIP)
     kernels.smear_bytes(
-        as_rows(add_margin(image, copies.margin)),
+        to_rows(add_margin(image, copies.margin)),
         margin,
         copies.down,
         margin - copies.right * channels,
@@ -284,7 +288,7 @@ def smear_bytes(
         np.empty(FLOATS),
         np.empty_like(copies.down),
         np.empty(FLOATS, np.uint8),
-        as_rows(out),
+        to_rows(out),
     )
     return out
 
@@ -318,40 +322,40 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
     return out
 
 
-def center_crop(size: int, factor: float) -> tuple[int, int, int]:
-    """Return (start, length, enlarged length) of the center that ``factor`` enlarges."""
+def compute_center_crop(size: int, factor: float) -> tuple[int, int, int]:
+    """Return (start, length, enlarged length) of the center to enlarge by ``factor``."""
     length = math.ceil(size / float(factor))
     return (size - length) // 2, length, round(length * factor)
 
 
-class Places(NamedTuple):
-    """Where an enlargement reads a line of pixels; every array ``(size,)``."""
+class Resampling(NamedTuple):
+    """Linear resampling of a line of pixels; every array ``(size,)``."""
 
     first: I64
     """The first of two neighbors."""
     share: F64
-    """Of the first."""
+    """Weight of the first."""
     next_share: F64
-    """Of the neighbor after it."""
+    """Weight of the second."""
 
 
-def bilinear_places(start: int, length: int, enlarged: int, size: int) -> Places:
-    """Return where the first ``size`` pixels of an enlargement read.
+def compute_bilinear_places(start: int, length: int, enlarged: int, size: int) -> Resampling:
+    """Return the resampling for the first ``size`` pixels of an enlargement.
 
-    The first and last pixels of the part (start, length) of the line fall on the first and last
-    of ``enlarged`` pixels. Where rounding puts the last place a hair beyond the part, it reads 0,
-    as scipy.ndimage.zoom has it: both shares are 0.
+    The first and last pixels of the part (start, length) of the line fall on the first and last of
+    ``enlarged`` pixels. If rounding puts the last position beyond the part, both weights are 0, as
+    in scipy.ndimage.zoom.
     """
     step = (length - 1) / (enlarged - 1) if enlarged > 1 else 1.0
     places = np.arange(size) * step
     first = np.minimum(places.astype(np.int64), length - 1)
     inside = places <= length - 1
     next_share = np.where(inside, places - first, 0.0)
-    return Places(start + first, np.where(inside, 1.0 - next_share, 0.0), next_share)
+    return Resampling(start + first, np.where(inside, 1.0 - next_share, 0.0), next_share)
 
 
 def unpack_pixels(words: U32, out: Image) -> None:
-    """Write words ``(H, W)``, one a pixel, back into the channels of an image."""
+    """Unpack words ``(H, W)``, one per pixel, to the channels of an image."""
     import cv2
 
     if out.ndim == 2:

@@ -10,7 +10,7 @@ from shiftproof.corruptions.checks import CorruptionFunction
 from shiftproof.io.files import fingerprint
 
 
-def identity_of(corruption: str | CorruptionFunction) -> str:
+def identify_corruption(corruption: str | CorruptionFunction) -> str:
     """Return the name of a corruption, or of a function its name with a fingerprint of its source.
 
     A function may set it with an attribute ``identity``. For frost it names the textures: with the

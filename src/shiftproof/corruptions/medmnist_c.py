@@ -1,7 +1,7 @@
 """The corruptions of MedMNIST-C, with separate constants for each dataset.
 
-All constants: Di Salvo et al. 2024 (arXiv 2406.17536), from medmnistc/corruptions/registry.py of their
-repository (francescodisalvo05/medmnistc-api), for images of 224 x 224 pixels.
+All constants: Di Salvo et al. 2024 (arXiv 2406.17536), from medmnistc/corruptions/registry.py of
+their repository (francescodisalvo05/medmnistc-api), for images of 224 x 224 pixels.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ EDGE_LIGHT = 130
 INK_SIDES = (24, 24, 24, 24, 32)
 INK_COVER = 0.6
 """Side of a stain's square in pixels by severity, and the black share of it: the mean over the
-twenty pictures of the published code (0.62 and 0.54)."""
+twenty pictures of the published code (0.62 and 0.54).
+"""
 
 INK_WAVES = 4
 INK_ROUGHNESS = 0.25
@@ -154,7 +155,7 @@ def saturate(image: Image, severity: float, rng: Random, table: Levels) -> Image
 
 
 def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Black out everything outside a central circle; its radius is a share of half the side."""
+    """Set everything outside a central circle to black; its radius is a share of half the side."""
     import cv2
 
     height, width = image.shape[:2]
@@ -356,7 +357,7 @@ TABLES: dict[str, dict[str, Levels]] = {
 """From dataset to corruption to its constants at severities 1 to 5."""
 
 
-def corruptions_of(dataset: str) -> Mapping[str, CorruptionFunction]:
+def list_corruptions(dataset: str) -> Mapping[str, CorruptionFunction]:
     """Return the corruptions of a dataset, as ``bench.run(corruptions=...)`` takes them.
 
     They are named ``pixelate.pathmnist`` and so on, to be distinct from the benchmark's.

@@ -81,7 +81,7 @@ def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float,
     """
     amount, decay = constants(table, severity)
     side = max(MAP_SIDE, *image.shape[:2])
-    layer, low, high = weather.plasma(side, side, decay, rng)
+    layer, low, high = weather.draw_heights(side, side, decay, rng)
     return weather.add_fog(image, amount, layer, low, high)
 
 

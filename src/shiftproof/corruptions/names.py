@@ -1,4 +1,4 @@
-"""The names of the corruptions and of their families, without what computes them."""
+"""The names of the corruptions and of their families, without their code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CorruptionName: TypeAlias = Literal[
     "zigzag",
     "canny_edges",
 ]
-"""The keys of ``CORRUPTIONS``, in order. As a type, so that an editor completes them."""
+"""The keys of ``CORRUPTIONS``, in order, as a type for completion in editors."""
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 """The families of the benchmark's corruptions, in the order in which its paper shows them."""

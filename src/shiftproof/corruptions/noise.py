@@ -1,4 +1,4 @@
-"""Noise: every value is changed by a draw of its own."""
+"""Noise: each value is changed by its own random draw."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ LOW_LIGHT = (
     (0.07, 60.0, 0.016),
 )
 """Share of the light that is left; electrons that white gives in full light; deviation of the
-read-out, of white."""
+read-out, of white.
+"""
 
 
 @lru_cache(maxsize=16)
-def _noise_table(sigma: float) -> U8:
+def _make_noise_table(sigma: float) -> U8:
     """Return ``floor(|noise|)`` in gray levels, up to 255: with more the sum is clipped anyway."""
     upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
     return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
@@ -60,7 +61,7 @@ def gaussian_noise(
     out = np.empty_like(image)
     kernels.add_noise(
         image.reshape(-1),
-        _noise_table(sigma),
+        _make_noise_table(sigma),
         *draws.keys(rng),
         *share_words(),
         np.empty(BLOCK, np.uint8),
@@ -70,7 +71,7 @@ def gaussian_noise(
 
 
 @lru_cache(maxsize=16)
-def _photon_table(photons: int) -> U64:
+def _make_photon_table(photons: int) -> U64:
     """Return an alias table per gray level of the gray level that is counted, ``(256, 64)``.
 
     Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough for the
@@ -95,11 +96,11 @@ def _photon_table(photons: int) -> U64:
         kept = np.sort(np.argsort(-of_levels, kind="stable")[:slots])
         share, outcomes = np.zeros(slots), np.zeros(slots, np.uint64)
         share[: len(kept)], outcomes[: len(kept)] = of_levels[kept], levels[kept]
-        table[value] = _alias_row(share / share.sum(), outcomes)
+        table[value] = _make_alias_row(share / share.sum(), outcomes)
     return table
 
 
-def _alias_row(share: F64, outcomes: U64) -> U64:
+def _make_alias_row(share: F64, outcomes: U64) -> U64:
     """Return the alias table (Walker 1977) of a distribution, as ``alias_draws`` takes it."""
     size = len(share)
     scaled = share * size
@@ -133,7 +134,7 @@ def shot_noise(
     out = np.empty_like(image)
     kernels.draw_from_alias_tables(
         image.reshape(-1),
-        _photon_table(photons),
+        _make_photon_table(photons),
         *draws.keys(rng),
         np.empty(BLOCK, np.uint32),
         out.reshape(-1),
@@ -164,7 +165,7 @@ def impulse_noise(
 
 
 @lru_cache(maxsize=16)
-def _factor_table(sigma: float) -> I16:
+def _make_factor_table(sigma: float) -> I16:
     upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
     return np.asarray(np.round(upper * sigma * 8192), dtype=np.int16)
 
@@ -183,7 +184,7 @@ def speckle_noise(
     out = np.empty_like(image)
     kernels.scale_by_noise(
         image.reshape(-1),
-        _factor_table(sigma),
+        _make_factor_table(sigma),
         *draws.keys(rng),
         *share_words(),
         np.empty(BLOCK, np.int16),

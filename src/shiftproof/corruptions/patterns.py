@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants
-from shiftproof.corruptions.filters import add_channel_axis, channels_of
+from shiftproof.corruptions.filters import add_channel_axis, count_channels
 from shiftproof.types import F64, I64, Flags, Image
 
 # All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), ImageNet-C-bar, from
@@ -40,7 +40,7 @@ RAY_SPREAD = 0.25
 """Standard deviation of a ray's length, as a share of its mean."""
 
 PERLIN_OCTAVES = 5
-"""A published turbulence of 16: octaves of frequency 1, 2, 4, 8 and 16."""
+"""Octaves of the published turbulence: frequencies 1, 2, 4, 8 and 16."""
 
 GRAY = 128
 """Fill value of a hole."""
@@ -51,14 +51,16 @@ LUMA = np.array((0.2989, 0.5870, 0.1140))
 Levels = Sequence[float]
 
 
-def shorter_side(image: Image) -> int:
-    """Return the shorter side in pixels; the published code has square images only."""
+def get_shorter_side(image: Image) -> int:
+    """Return the shorter side in pixels; the published code is for square images."""
     height, width = image.shape[:2]
     return int(min(height, width))
 
 
 def _add_layer(image: Image, layer: F64, keep: float, add: float) -> Image:
-    """Return ``keep * image + add * layer``; on a gray image a color layer counts as its gray."""
+    """Return ``keep * image + add * layer``; for a gray image a color layer is converted to
+    gray.
+    """
     from shiftproof.corruptions.kernels import patterns as kernels
 
     if layer.ndim == 3 and image.ndim == 2:
@@ -94,7 +96,7 @@ def cocentric_sine_waves(
     left = rng.uniform(0, image.shape[1])
     top = rng.uniform(0, image.shape[0])
     waves = rng.uniform(0, 10)
-    amplitude, ring = (rng.uniform(0, shorter_side(image) / 10) for _ in range(2))
+    amplitude, ring = (rng.uniform(0, get_shorter_side(image) / 10) for _ in range(2))
     layer = np.empty(image.shape[:2])
     kernels.draw_rings(top, left, waves, amplitude, max(ring, 1e-9), layer)
     return _add_layer(image, layer, 1.0, rise)
@@ -108,7 +110,7 @@ def plasma_noise(image: Image, severity: float, rng: Random, table: Levels = PLA
     time = rng.uniform(0, 6 * math.pi)
     folds = 4 + draws.index(rng, 3)
     sharpness = rng.uniform(0.5, 1.0)
-    scale = rng.uniform(0.075, 0.2) * shorter_side(image)
+    scale = rng.uniform(0.075, 0.2) * get_shorter_side(image)
     layer = np.empty((*image.shape[:2], 3))
     kernels.draw_plasma(time, folds, sharpness, scale, layer)
     return _add_layer(image, layer, 1 - weight / 255, weight)
@@ -139,12 +141,12 @@ def perlin_noise(image: Image, severity: float, rng: Random, table: Levels = PER
     weight = constants(table, severity) * 0.05
     order, slopes = _draw_slopes(draws.fork(rng))
     layer = np.empty(image.shape[:2])
-    period = 32 * shorter_side(image) / 224
+    period = 32 * get_shorter_side(image) / 224
     kernels.draw_turbulence(period, PERLIN_OCTAVES, order, slopes, layer)
     return _add_layer(image, np.clip(0.5 * layer + 0.5, 0, 1), 1 - weight, 255 * weight)
 
 
-def _frequencies(size: int) -> I64:
+def _list_frequencies(size: int) -> I64:
     """Return the integer frequencies along an axis, the lowest in the middle."""
     return np.arange(size) - size // 2
 
@@ -170,12 +172,12 @@ def _draw_spectrum_noise(rng: Random, height: int, width: int, power: F64) -> F6
     return np.asarray(noise / (float(noise.std()) or 1.0))
 
 
-def _radial_frequencies(image: Image) -> F64:
+def _compute_radial_frequencies(image: Image) -> F64:
     """Return the distance from frequency 0, in periods per shorter side, ``(H, W)``."""
     height, width = image.shape[:2]
-    side = shorter_side(image)
-    down = _frequencies(height)[:, np.newaxis] * (side / height)
-    return np.asarray(np.hypot(down, _frequencies(width) * (side / width)))
+    side = get_shorter_side(image)
+    down = _list_frequencies(height)[:, np.newaxis] * (side / height)
+    return np.asarray(np.hypot(down, _list_frequencies(width) * (side / width)))
 
 
 def blue_noise_sample(
@@ -185,7 +187,9 @@ def blue_noise_sample(
     threshold = constants(table, severity) * 0.3 - 2.5
     inner = draws.fork(rng)
     height, width = image.shape[:2]
-    keep = _draw_spectrum_noise(inner, height, width, _radial_frequencies(image)) > threshold
+    keep = (
+        _draw_spectrum_noise(inner, height, width, _compute_radial_frequencies(image)) > threshold
+    )
     return image * (keep if image.ndim == 2 else keep[..., np.newaxis])
 
 
@@ -196,8 +200,10 @@ def brownish_noise(
     deviation = constants(table, severity) * 6.4
     inner = draws.fork(rng)
     height, width = image.shape[:2]
-    power = 1 / (_radial_frequencies(image) ** 2 + 1)
-    layers = [_draw_spectrum_noise(inner, height, width, power) for _ in range(channels_of(image))]
+    power = 1 / (_compute_radial_frequencies(image) ** 2 + 1)
+    layers = [
+        _draw_spectrum_noise(inner, height, width, power) for _ in range(count_channels(image))
+    ]
     return _add_layer(image, np.stack(layers, axis=-1).reshape(image.shape), 1.0, deviation)
 
 
@@ -206,7 +212,7 @@ def _draw_squares(image: Image, share: float, rng: Random) -> Flags:
     from shiftproof.corruptions.kernels import patterns as kernels
 
     angle = rng.uniform(0, 2 * math.pi)
-    side = max(rng.uniform(0.1, 0.25) * shorter_side(image), 1.0)
+    side = max(rng.uniform(0.1, 0.25) * get_shorter_side(image), 1.0)
     count = int(4 * max(image.shape[:2]) // side)
     grid = draws.fork(rng).uniform(size=(count, count)) < share
     out = np.empty(image.shape[:2], np.bool_)
@@ -232,7 +238,7 @@ def sparkles(image: Image, severity: float, rng: Random, table: Levels = SPARKLE
     """Add five bright stars; a level is a ray length of a hundredth of the shorter side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    length = constants(table, severity) * 0.01 * shorter_side(image)
+    length = constants(table, severity) * 0.01 * get_shorter_side(image)
     places = rng.uniform(size=(STARS, 2)) * image.shape[:2]
     inner = draws.fork(rng)
     counts = [50 + draws.index(rng, 150) for _ in range(STARS)]
@@ -252,7 +258,7 @@ def inverse_sparkles(
     power = constants(table, severity) * 0.13
     top, left = rng.uniform(0.25, 0.75, size=2) * image.shape[:2]
     inner = draws.fork(rng)
-    rays = _draw_rays(inner, 50 + draws.index(rng, 150), 0.25 * shorter_side(image))
+    rays = _draw_rays(inner, 50 + draws.index(rng, 150), 0.25 * get_shorter_side(image))
     out = np.empty_like(image)
     kernels.keep_in_star(add_channel_axis(image), top, left, rays, power, add_channel_axis(out))
     return out
@@ -262,7 +268,7 @@ def lines(image: Image, severity: float, rng: Random, table: Levels = LINES) -> 
     """Scratch the image with gray lines; a level is a line for every ten pixels of its side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    side = shorter_side(image)
+    side = get_shorter_side(image)
     count = int(constants(table, severity) / 10 * side)
     angle, spread = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 1.0)
     rows, columns, turns = draws.fork(rng).uniform(size=(count, 3)).T

@@ -1,4 +1,4 @@
-"""Pictures of other libraries as arrays, and back."""
+"""Converting images of other libraries to arrays and back."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def to_array(picture: object) -> Image:
     return check_image(picture)
 
 
-def like(array: Image, picture: object) -> object:
-    """Return an array as what ``picture`` is."""
+def convert_like(array: Image, picture: object) -> object:
+    """Convert an array to the type of ``picture``."""
     if isinstance(picture, PillowImage.Image):
         return PillowImage.fromarray(array)
     torch = sys.modules.get("torch")

@@ -127,9 +127,8 @@ FUNCTIONS: Mapping[str, CorruptionFunction] = {
 }
 """The benchmark's 15 corruptions and the 4 holdout ones at this scale, by name, in order."""
 
-# imagenet_c_bar/cifar10_c_bar.csv of their repository (facebookresearch/augmentation-corruption), in
-# its order. Where a corruption is in no other
-# dataset, the table of its family is this one.
+# imagenet_c_bar/cifar10_c_bar.csv of their repository (facebookresearch/augmentation-corruption),
+# in its order. Where a corruption is in no other dataset, the table of its family is this one.
 _C_BAR_FORMS: tuple[tuple[str, Callable[..., Image], Sequence[float]], ...] = (
     ("blue_noise_sample", patterns.blue_noise_sample, (0.7, 1.4, 2.1, 3.5, 4.2)),
     ("checkerboard_cutout", patterns.checkerboard_cutout, (1.0, 2.0, 3.0, 4.0, 5.0)),

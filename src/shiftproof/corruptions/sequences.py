@@ -1,10 +1,10 @@
-"""ImageNet-P: sequences of frames in which an image changes a little from one to the next.
+"""ImageNet-P: sequences of frames in which an image changes gradually.
 
 All constants: Hendrycks & Dietterich 2019 (arXiv 1903.12261), ImageNet-P/create_p/
-make_imagenet_p.py of their repository. Made for images whose shorter side is 256 pixels, of which the
-middle 224 x 224 are shown. Lengths in pixels are shares of the shorter side here.
+make_imagenet_p.py of their repository, for images with a shorter side of 256 pixels, center-cropped
+to 224 x 224. Lengths in pixels are scaled with the shorter side here.
 
-Differs from the published files: those went through a video codec, these frames did not.
+Differs from the published files: these frames are not encoded by a video codec.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from shiftproof.corruptions import noise, weather
 from shiftproof.corruptions.checks import check_image
-from shiftproof.corruptions.filters import smear_bytes, smear_layer, streak
+from shiftproof.corruptions.filters import make_streak, smear_bytes, smear_layer
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import F64, Image, Images
@@ -25,13 +25,13 @@ from shiftproof.types import F64, Image, Images
 FRAMES = 31
 TRANSLATE_FRAMES = 41
 SIDE = 256
-"""The shorter side that lengths in pixels belong to."""
+"""The shorter side for which lengths in pixels are given."""
 
 GAUSSIAN_NOISE = (0.03, 0.05, 0.08)
-"""Standard deviation, of an image in 0..1, for difficulties 1 to 3."""
+"""Standard deviation for an image in 0..1, for difficulties 1 to 3."""
 
 SHOT_NOISE = (300, 120, 60)
-"""Photons that white counts, for difficulties 1 to 3."""
+"""Number of photons of white, for difficulties 1 to 3."""
 
 DIFFICULTIES = (1, 2, 3)
 
@@ -44,10 +44,10 @@ class Perturbation:
     """An entry of the table of sequences.
 
     Attributes:
-        name: of the sequence.
-        frames: ``(image, size, rng, difficulty)`` to the frames, one by one.
-        count: how many frames there are.
-        is_noise: whether frames are compared with the first, not with the one before.
+        name: its name.
+        frames: from ``(image, size, rng, difficulty)`` to the frames, one by one.
+        count: number of frames.
+        is_noise: whether frames are compared with the first, not with the previous one.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Perturbation:
 
 
 def crop_center(image: Image, size: Size) -> Image:
-    """Return the middle ``(height, width)`` of an image; what is smaller is padded with black."""
+    """Center-crop an image to ``(height, width)``; a smaller one is padded with black."""
     height, width = size
     above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
     if above or left:
@@ -100,7 +100,7 @@ def _zoom_blur(
     total = crop_center(image, size).astype(np.float64)
     yield total.astype(np.uint8)
     for frame in range(1, FRAMES):
-        total += crop_center(_map(image, 0, 1 + 0.004 * frame), size)
+        total += crop_center(_warp(image, 0, 1 + 0.004 * frame), size)
         yield np.asarray((total / (frame + 1)).astype(np.uint8))
 
 
@@ -108,14 +108,14 @@ def _snow(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -
     clean = crop_center(image, size)
     flakes = weather.draw_flakes(size[0], size[1], 0.05, 0.3, 3.0, 0.5, rng)
     for frame in range(FRAMES):
-        copies = streak(14, 4.0, frame * 4.0 - 150, *size)
+        copies = make_streak(14, 4.0, frame * 4.0 - 150, *size)
         padded = np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge")
         streaks = smear_layer(padded, copies, *size)
         yield weather.blend_snow(clean, streaks, streaks, 0.85)
 
 
 def _shift_value(image: Image, offset: float) -> Image:
-    """Add to the HSV value, in 0..255, less than 0, too."""
+    """Add to the HSV value, in 0..255; ``offset`` may be negative."""
     values = image.astype(np.float64)
     value = values.max(axis=-1, keepdims=True) if image.ndim == 3 else values
     moved = np.clip(value + offset, 0, 255)
@@ -131,8 +131,10 @@ def _brightness(
         yield _shift_value(clean, (frame - 15) * 0.02 * 255)
 
 
-def _map(image: Image, angle: float, scale: float, right: float = 0.0) -> Image:
-    """Turn an image by degrees clockwise, scale it about its center, and move it by whole pixels."""
+def _warp(image: Image, angle: float, scale: float, right: float = 0.0) -> Image:
+    """Rotate an image clockwise by degrees, scale it about its center, and shift it by whole
+    pixels.
+    """
     import cv2
 
     height, width = image.shape[:2]
@@ -149,16 +151,16 @@ def _translate(
 ) -> Iterator[Image]:
     step = min(image.shape[:2]) / SIDE
     for frame in range(TRANSLATE_FRAMES):
-        yield crop_center(_map(image, 0, 1, float(round((frame - 20) * step))), size)
+        yield crop_center(_warp(image, 0, 1, float(round((frame - 20) * step))), size)
 
 
 def _rotate(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
     for frame in range(FRAMES):
-        yield crop_center(_map(image, frame - 15.0, 1), size)
+        yield crop_center(_warp(image, frame - 15.0, 1), size)
 
 
-def tilt_matrix(height: int, width: int, degrees: float) -> F64:
-    """Return the homography of a picture that is turned about both axes, ``(3, 3)``."""
+def make_tilt_matrix(height: int, width: int, degrees: float) -> F64:
+    """Return the homography of a picture rotated about both axes, ``(3, 3)``."""
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
     far = math.hypot(width, height)
@@ -176,14 +178,14 @@ def _tilt(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -
 
     height, width = image.shape[:2]
     for frame in range(FRAMES):
-        matrix = tilt_matrix(height, width, frame - 15.0)
+        matrix = make_tilt_matrix(height, width, frame - 15.0)
         seen = cv2.warpPerspective(image, matrix, (width, height))
         yield crop_center(np.asarray(seen, dtype=np.uint8), size)
 
 
 def _scale(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
     for frame in range(FRAMES):
-        yield crop_center(_map(image, 0, (frame * 2.5 + 40) / 100), size)
+        yield crop_center(_warp(image, 0, (frame * 2.5 + 40) / 100), size)
 
 
 PERTURBATIONS: dict[str, Perturbation] = {
@@ -213,20 +215,20 @@ def perturb(
     seed: int = 0,
     key: str = "",
 ) -> Images:
-    """Return the frames of a sequence, in which the image changes a little from one to the next.
+    """Return the frames of a sequence, in which the image changes gradually.
 
     Args:
-        image: ``(H, W, 3)`` RGB or ``(H, W)`` gray uint8, resized, but not yet cut: in the paper its
-            shorter side is 256.
-        name: of one of ``PERTURBATIONS``.
-        size: (height, width) that is cut out of the middle of every frame.
-        difficulty: 1 to 3, the strength of the noises; of the others it is the step between the frames
-            that are compared (``metrics.flips``), and changes no frame.
-        seed: any integer.
-        key: what tells this image from others.
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` gray uint8, resized, but not yet cropped: in the
+            paper its shorter side is 256.
+        name: a name of ``PERTURBATIONS``.
+        size: (height, width) of the center crop of every frame.
+        difficulty: 1 to 3, the strength of the noises; for the others it is the step between
+            compared frames (``metrics.flips``), and changes no frame.
+        seed: random seed, any integer.
+        key: identifies this image, for example by its file name.
 
     Returns:
-        ``(F, *size, 3)`` or ``(F, *size)`` uint8, 31 frames, of ``translate`` 41.
+        ``(F, *size, 3)`` or ``(F, *size)`` uint8, 31 frames, 41 for ``translate``.
 
     Raises:
         UnknownNameError: no such sequence.

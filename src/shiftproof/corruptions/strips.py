@@ -15,7 +15,8 @@ from shiftproof.types import Image
 
 SIDE = 112
 """Side of the scene in pixels. The scene has edges, a fine pattern, smooth colors and round
-shapes."""
+shapes.
+"""
 
 
 def draw_scene() -> Image:

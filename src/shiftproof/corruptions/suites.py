@@ -14,7 +14,7 @@ from shiftproof.corruptions.table import (
     EXTRA,
     GROUPS,
     HOLDOUT,
-    function_of,
+    find_function,
 )
 from shiftproof.errors import InputError, UnknownNameError
 
@@ -79,7 +79,7 @@ def _of_mnist() -> Named:
 
 
 def _of_cifar() -> Named:
-    return {name: function_of(name, scales.CIFAR_10_C) for name in COMMON}
+    return {name: find_function(name, scales.CIFAR_10_C) for name in COMMON}
 
 
 _ALL = (
@@ -112,7 +112,7 @@ _ALL = (
             dataset,
             f"the {len(tables)} of {dataset} in MedMNIST-C",
             MEDMNIST_C,
-            partial(medmnist_c.corruptions_of, dataset),
+            partial(medmnist_c.list_corruptions, dataset),
         )
         for dataset, tables in medmnist_c.TABLES.items()
     ),

@@ -1,7 +1,7 @@
-"""The table of corruptions, and the functions that apply one by its name.
+"""The table of corruptions, and functions that apply one by name.
 
-A new corruption is a row at the end of ``_EXTRA``: the rows of ``_COMMON`` and ``_HOLDOUT`` are the
-benchmark's, over which means are taken. Its name goes into ``names.py``, too.
+A new corruption is a row at the end of ``_EXTRA`` (``_COMMON`` and ``_HOLDOUT`` are the
+benchmark's, over which means are taken), and a name in ``names.py``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from shiftproof.rng import generator
 from shiftproof.types import Image
 
 PUBLISHED = "published"
-"""The variant with which the published benchmark numbers were computed: the default."""
+"""The variant of the published benchmark numbers, the default."""
 
 
 def _add(
@@ -52,7 +52,7 @@ def _add(
     *,
     is_random: bool,
 ) -> Corruption:
-    """Return the row of a function, which has the corruption's name."""
+    """Return the row of a function; the corruption has its name."""
     return Corruption(
         function.__name__, function, family, description, is_random, dict(variants or {})
     )
@@ -199,8 +199,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """The benchmark's corruptions by family."""
 
 
-def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
-    """Return the function of a corruption, the published one or a named variant.
+def find_function(name: str, variant: str | None = None) -> CorruptionFunction:
+    """Return a corruption's function, the published one or a named variant.
 
     Raises:
         UnknownNameError: no such corruption, or no such variant of it.
@@ -235,7 +235,7 @@ def scale(name: str) -> dict[str, CorruptionFunction]:
     known = (PUBLISHED, scales.CIFAR_10_C)
     if name not in known:
         raise UnknownNameError.of("scale", name, known)
-    return {corruption: function_of(corruption, name) for corruption in (*COMMON, *HOLDOUT)}
+    return {corruption: find_function(corruption, name) for corruption in (*COMMON, *HOLDOUT)}
 
 
 @overload
@@ -288,10 +288,10 @@ def corrupt(
         key: identifies this image, for example by its file name.
         variant: name of a variant; None is the published one.
         depth: ``(H, W)`` floating, 0 at the camera and 1 at 15.6 m, for the corruptions of
-            ``depth.FUNCTIONS`` ("fog_3d"), which need it, and for no others.
+            ``depth.FUNCTIONS`` ("fog_3d") only, which need it.
 
     Returns:
-        uint8, of the same shape; of a PIL image a PIL image.
+        uint8, of the same shape; a PIL image for a PIL image.
 
     Raises:
         UnknownNameError: no such corruption or variant.
@@ -319,7 +319,7 @@ def corrupt(
             f"depth: expected none, since {name} does not use it; it is for {', '.join(depths.FUNCTIONS)}."
         )
     if isinstance(name, str):
-        return function_of(name, variant)(checked, level, generator(seed, name, key))
+        return find_function(name, variant)(checked, level, generator(seed, name, key))
     if not callable(name):
         raise InputError(
             f"A corruption is a name or a function (image, severity, rng) -> image; "

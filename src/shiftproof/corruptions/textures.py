@@ -1,8 +1,8 @@
-"""Frost textures: the published photographs where they are installed, else drawn here.
+"""Frost textures: the published photographs if they are installed, else drawn ones.
 
-The photographs that the published code draws from carry no origin, so none is shipped; the package
-imagecorruptions brings them. What is drawn in their place matches their statistics one by one: mean
-and deviation of each channel, the gray values' distribution, and the radial power spectrum.
+The origin of the photographs in the published code is unknown, so they are not shipped; the package
+imagecorruptions includes them. The drawn textures match their statistics one by one: mean and
+deviation of each channel, the distribution of gray values, and the radial power spectrum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shiftproof.types import F64, Image
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """A picture of frost, told apart from others by identity."""
+    """A picture of frost, compared by identity."""
 
     name: str
     pixels: Image = field(repr=False)
@@ -34,7 +34,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Style:
-    """What a drawn texture is to look like; the statistics are those of a published photograph."""
+    """Parameters of a drawn texture; the statistics are those of a published photograph."""
 
     height: int
     width: int
@@ -47,11 +47,11 @@ class Style:
     spectrum: tuple[float, float, float, float, float, float, float, float]
     """Base-10 logarithm of the gray values' power at ``FREQUENCIES``, averaged over directions."""
     crystals: int
-    """How many crystals grow."""
+    """Number of crystals."""
     arms: int
-    """Stems of a crystal, at most; six make a star."""
+    """Maximum number of stems of a crystal; six form a star."""
     length: float
-    """Of a crystal's longest stems, as a share of the height."""
+    """Length of the longest stems, as a share of the height."""
 
 
 FREQUENCIES = (0.005, 0.0095, 0.0181, 0.0344, 0.0654, 0.1244, 0.2366, 0.45)
@@ -59,9 +59,8 @@ FREQUENCIES = (0.005, 0.0095, 0.0181, 0.0344, 0.0654, 0.1244, 0.2366, 0.45)
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
-# Measured on the published photographs 1, 2, 4, 5 and 6 (frost1.png ... of imagecorruptions
-# 1.1.2, power under a Hann window); the third is the second once more, and the sixth is never
-# drawn there.
+# Measured on the published photographs 1, 2, 4, 5 and 6 (frost1.png ... of imagecorruptions 1.1.2,
+# power with a Hann window); the third is equal to the second, and the sixth is never used there.
 STYLES = (
     Style(
         600, 900, (77.7, 149.1, 165.7), (27.0, 16.0, 15.0), (97, 109, 129, 155, 177),
@@ -86,10 +85,10 @@ STYLES = (
 )  # fmt: skip
 
 PUBLISHED_ORDER = (0, 1, 1, 2, 3)
-"""Which style stands for each of the five photographs that are drawn."""
+"""The style for each of the five published photographs."""
 
 DRAWN = "drawn textures"
-"""What records say where no photographs were there."""
+"""Name in records if no photographs are installed."""
 
 
 PHOTOGRAPHS = (
@@ -99,7 +98,7 @@ PHOTOGRAPHS = (
     ("frost4.jpg", "frost4.png"),
     ("frost5.jpg", "frost5.png"),
 )
-"""The published files, in the order in which they are drawn, under either suffix."""
+"""The published files in their order, with either suffix."""
 
 
 def read_photographs(folder: Path) -> tuple[Texture, ...]:
@@ -126,7 +125,7 @@ def find_photographs() -> tuple[Texture, ...]:
     """Read the published photographs of an installed imagecorruptions, without importing it.
 
     Returns:
-        The five in the order in which they are drawn, or none where none is installed.
+        The five in their order, or none if none are installed.
 
     Raises:
         BrokenFileError: one is installed and cannot be read.
@@ -157,9 +156,9 @@ def read_installed_photographs() -> tuple[Texture, ...]:
 
 
 def find_texture(number: int) -> Texture:
-    """Return the published photograph ``number``, 0 to 4, or the texture drawn in its place.
+    """Return the published photograph ``number``, 0 to 4, or the corresponding drawn texture.
 
-    Photographs are there where imagecorruptions is installed.
+    Photographs need the package imagecorruptions.
     """
     found = find_photographs()
     return found[number] if found else draw_texture(PUBLISHED_ORDER[number])
@@ -173,7 +172,7 @@ def describe(choice: Sequence[Texture]) -> str:
 
 @cache
 def describe_published() -> str:
-    """Say for records which textures ``find_texture`` returns."""
+    """Return the description of the textures of ``find_texture``, for records."""
     found = find_photographs()
     return describe(found) if found else DRAWN
 
@@ -188,20 +187,22 @@ def draw_texture(index: int) -> Texture:
 
 def _draw(style: Style, rng: np.random.Generator) -> Image:
     clouds = draws.normal(rng, (style.height, style.width)).astype(np.float64)
-    crystals = _standardize(_crystals(style, rng))
-    gray = _shape_tones(crystals + 0.5 * _standardize(_shape_tones(clouds, style)), style)
-    # Ranks give the photograph's gray values, which a spectrum alone leaves normal.
+    crystals = _standardize(_draw_crystals(style, rng))
+    gray = _shape_spectrum(crystals + 0.5 * _standardize(_shape_spectrum(clouds, style)), style)
+    # Match the distribution of gray values by ranks: with the spectrum alone it is normal.
     ranks = np.argsort(np.argsort(gray, axis=None)).reshape(gray.shape) / (gray.size - 1)
-    gray = _standardize(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
-    # Ice of different thickness shifts the color a little, and slowly.
-    tint = _standardize(_shape_tones(draws.normal(rng, gray.shape).astype(np.float64), STYLES[-1]))
+    gray = _standardize(np.interp(ranks, (0, *QUANTILES, 1), _extend_quantiles(style.quantiles)))
+    # Ice of varying thickness shifts the color slightly and smoothly.
+    tint = _standardize(
+        _shape_spectrum(draws.normal(rng, gray.shape).astype(np.float64), STYLES[-1])
+    )
     layers = np.array(style.deviation) * gray[..., np.newaxis]
     layers += 3 * tint[..., np.newaxis] * np.array([1.0, 0.0, -0.5])
     pixels = np.array(style.mean) + layers
     return np.asarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
 
 
-def _ends(quantiles: tuple[float, ...]) -> tuple[float, ...]:
+def _extend_quantiles(quantiles: tuple[float, ...]) -> tuple[float, ...]:
     """Extend gray values at ``QUANTILES`` to the shares 0 and 1."""
     low = max(0.0, 2 * quantiles[0] - quantiles[1])
     return (low, *quantiles, min(255.0, 2 * quantiles[-1] - quantiles[-2]))
@@ -211,8 +212,8 @@ def _standardize(values: F64) -> F64:
     return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
 
 
-def _shape_tones(values: F64, style: Style) -> F64:
-    """Give ``(H, W)`` the radial spectrum of a style and keep its phases."""
+def _shape_spectrum(values: F64, style: Style) -> F64:
+    """Return ``(H, W)`` with the radial spectrum of a style and its own phases."""
     height, width = values.shape
     spectrum = np.fft.rfft2(values)
     down, right = np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width)[np.newaxis]
@@ -245,8 +246,8 @@ class _Twigs:
         return np.stack([starts, starts + self.length[:, np.newaxis] * directions], axis=1)
 
 
-def _branches(stems: _Twigs, rng: np.random.Generator) -> _Twigs:
-    """Let twigs grow out of stems at 60 degrees, on both sides, shorter towards the tip."""
+def _grow_twigs(stems: _Twigs, rng: np.random.Generator) -> _Twigs:
+    """Draw twigs of stems at 60 degrees on both sides, shorter towards the tip."""
     each = np.clip(stems.length / 5, 0, 14).astype(int)
     parent = np.repeat(np.arange(len(each)), 2 * each)
     rank = np.arange(len(parent)) - np.repeat(np.cumsum(2 * each) - 2 * each, 2 * each)
@@ -264,8 +265,8 @@ def _branches(stems: _Twigs, rng: np.random.Generator) -> _Twigs:
     )
 
 
-def _crystals(style: Style, rng: np.random.Generator) -> F64:
-    """Draw crystals like ferns and stars: stems, their twigs, and the twigs' twigs."""
+def _draw_crystals(style: Style, rng: np.random.Generator) -> F64:
+    """Draw fern-like and star-like crystals: stems, their twigs, and twigs of these."""
     import cv2
 
     x, y, turn, size, light, number = rng.random((6, style.crystals))
@@ -279,8 +280,8 @@ def _crystals(style: Style, rng: np.random.Generator) -> F64:
         length=style.height * style.length * (0.3 + 0.7 * size[crystal]),
         light=90 + 165 * light[crystal],
     )
-    twigs = _branches(stems, rng)
-    pieces = [stems, twigs, _branches(twigs, rng)]
+    twigs = _grow_twigs(stems, rng)
+    pieces = [stems, twigs, _grow_twigs(twigs, rng)]
     bits = 4
     ends = np.round(np.concatenate([p.ends() for p in pieces]) * 2**bits).astype(np.int32)
     lights = np.concatenate([p.light for p in pieces]).astype(int) // 8 * 8

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
 from shiftproof.corruptions.checks import CorruptionFunction, check_severity
-from shiftproof.corruptions.pictures import like, to_array
-from shiftproof.corruptions.table import COMMON, corrupt, function_of
+from shiftproof.corruptions.pictures import convert_like, to_array
+from shiftproof.corruptions.table import COMMON, corrupt, find_function
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
@@ -94,7 +94,7 @@ class Corrupt:
             raise InputError(f"A probability is a number from 0 to 1; got {probability!r}.")
         for corruption in corruptions:
             if isinstance(corruption, str):
-                function_of(corruption)
+                find_function(corruption)
         self.corruptions = tuple(corruptions)
         self.severities = tuple(check_severity(severity) for severity in severities)
         self.probability = probability
@@ -113,7 +113,7 @@ class Corrupt:
         corruption = self.corruptions[int(rng.integers(len(self.corruptions)))]
         severity = self.severities[int(rng.integers(len(self.severities)))]
         result = corrupt(array, corruption, severity=severity, seed=self.seed, key=key)
-        return cast(Picture, like(result, image))
+        return cast(Picture, convert_like(result, image))
 
     def __repr__(self) -> str:
         return (
@@ -166,7 +166,7 @@ class CorruptedDataset:
         variant: str | None = None,
     ) -> None:
         if isinstance(corruption, str):
-            function_of(corruption, variant)
+            find_function(corruption, variant)
         self.dataset = dataset
         self.corruption = corruption
         self.severity = check_severity(severity)
@@ -189,7 +189,7 @@ class CorruptedDataset:
             key=str(index),
             variant=self.variant,
         )
-        corrupted = like(result, picture)
+        corrupted = convert_like(result, picture)
         return (corrupted, *item[1:]) if isinstance(item, tuple) else corrupted
 
     def __iter__(self) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from shiftproof.corruptions import weather
 from shiftproof.corruptions.checks import check_image, check_severity
-from shiftproof.corruptions.table import CORRUPTIONS, corrupt, function_of
+from shiftproof.corruptions.table import CORRUPTIONS, corrupt, find_function
 from shiftproof.errors import ImageError
 from shiftproof.rng import generator
 from shiftproof.types import Image
@@ -38,7 +38,7 @@ def corrupt_video(
         ImageError: a frame of another size than the first; and as ``corrupt``.
     """
     level = check_severity(severity)
-    function_of(name)
+    find_function(name)
     return _corrupt_frames(frames, name, level, seed, key)
 
 

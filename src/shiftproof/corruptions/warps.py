@@ -10,7 +10,7 @@ import numpy as np
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants
 from shiftproof.corruptions.filters import add_channel_axis, filter_gaussian
-from shiftproof.corruptions.patterns import LUMA, shorter_side
+from shiftproof.corruptions.patterns import LUMA, get_shorter_side
 from shiftproof.types import F64, I64, Image
 
 # All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), from
@@ -58,7 +58,7 @@ def caustic_refraction(
     from shiftproof.corruptions.kernels import warps as kernels
 
     level = constants(table, severity)
-    side = shorter_side(image)
+    side = get_shorter_side(image)
     time = rng.uniform(0.5, 2.0)
     light = np.empty(image.shape[:2])
     kernels.draw_caustics(time, rng.uniform(0.75, 1.25) * side, light)
@@ -72,7 +72,7 @@ def caustic_refraction(
 
 def ripple(image: Image, severity: float, rng: Random, table: Levels = RIPPLE) -> Image:
     """Shift rows and columns by sine waves; a level is an amplitude of 0.0025 of the side."""
-    side = shorter_side(image)
+    side = get_shorter_side(image)
     amplitude = constants(table, severity) * 0.0025 * side
     lengths = rng.uniform(0.1, 0.3, size=2) * side
     phases = rng.uniform(0, 2 * math.pi, size=2)
@@ -119,7 +119,7 @@ def pinch_and_twirl(
     before it; only the edges of blocks differ.
     """
     level = constants(table, severity)
-    large = shorter_side(image) >= 224
+    large = get_shorter_side(image) >= 224
     count = min(TWIRLS_OF_LARGE if large else TWIRLS_OF_SMALL, *image.shape[:2])
     turns = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
     high, wide = image.shape[0] // count, image.shape[1] // count
@@ -193,7 +193,7 @@ def circular_motion_blur(
     steps = np.linspace(-1, 1, TURNS)
     weights = np.exp(-2 * steps**2)
     out = np.empty_like(image)
-    kernels.turn_and_average(
+    kernels.average_rotations(
         add_channel_axis(image), amount * steps, weights / weights.sum(), add_channel_axis(out)
     )
     return out

@@ -16,14 +16,14 @@ from shiftproof.corruptions.checks import CorruptionFunction, Random, constants,
 from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
     add_channel_axis,
-    as_rows,
-    bilinear_places,
-    center_crop,
-    channels_of,
+    compute_bilinear_places,
+    compute_center_crop,
+    count_channels,
     filter_gaussian,
+    make_streak,
     smear_bytes,
     smear_layer,
-    streak,
+    to_rows,
 )
 from shiftproof.errors import InputError
 from shiftproof.types import F32, F64, U8, U16, Flags, Image
@@ -43,7 +43,8 @@ SNOW = (
     (0.55, 0.3, 2.5, 0.85, 12, 12.0, 0.55),
 )
 """Mean and standard deviation of the layer; its zoom; threshold; radius and sigma of the streaks;
-weight of the image."""
+weight of the image.
+"""
 
 FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
 """Weight of the image and of the frost."""
@@ -71,7 +72,8 @@ SPATTER = (
     (0.67, 0.4, 1.0, 0.65, 1.5, True),
 )
 """Mean and standard deviation of the layer; sigma of its blur; threshold; strength of water, or
-sigma of the mud's mask; whether it is mud."""
+sigma of the mud's mask; whether it is mud.
+"""
 
 WATER = (175, 238, 238)
 """Pale turquoise, RGB."""
@@ -95,7 +97,8 @@ RAIN = (
     (0.013, 22, 0.9, 0.75),
 )
 """Share of pixels with a drop; half the length of its streak in pixels; its brightness; remaining
-brightness of the scene."""
+brightness of the scene.
+"""
 
 LENS_DIRT = ((0.03, 0.35), (0.05, 0.45), (0.08, 0.55), (0.12, 0.65), (0.18, 0.75))
 """Share of the lens that is dirty; share of the light that dirt absorbs."""
@@ -104,12 +107,12 @@ LENS_DIRT_SIZE = 0.03
 """Sigma of the specks, as a share of the longer side."""
 
 
-def _flakes(
+def _draw_flake_layer(
     height: int, width: int, mean: float, deviation: float, zoom: float, rng: Random
 ) -> tuple[F32, int, int]:
     """Draw the center of a layer of noise; return it and the size to enlarge it to."""
-    top, crop_height, rows = center_crop(height, zoom)
-    left, crop_width, columns = center_crop(width, zoom)
+    top, crop_height, rows = compute_center_crop(height, zoom)
+    left, crop_width, columns = compute_center_crop(width, zoom)
     if isinstance(rng, np.random.RandomState):
         whole = draws.normal(rng, (height, width))
         layer = whole[top : top + crop_height, left : left + crop_width]
@@ -122,8 +125,8 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
     """Enlarge a layer, set values below the threshold to 0, clip to 0..1, and pad on both sides."""
     from shiftproof.corruptions.kernels import weather as kernels
 
-    down = bilinear_places(0, layer.shape[0], rows, rows)
-    across = bilinear_places(0, layer.shape[1], columns, columns)
+    down = compute_bilinear_places(0, layer.shape[0], rows, rows)
+    across = compute_bilinear_places(0, layer.shape[1], columns, columns)
     out = np.empty((rows, columns + 2 * margin), np.float32)
     mixed = np.empty(layer.shape[1], np.float32)
     kernels.enlarge_flakes(layer, *down, *across, np.float32(threshold), margin, mixed, out)
@@ -131,20 +134,20 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
 
 
 def blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
-    """Keep a share of the image, pale the rest, add a layer and one rotated by 180 degrees."""
+    """Blend the image with a paler copy, and add a layer and one rotated by 180 degrees."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    rows = as_rows(image)
+    rows = to_rows(image)
     pale, flakes = np.empty((2, rows.shape[1]), np.float32)
     kernels.blend_snow(
-        rows, channels_of(image), layer, other, np.float32(share), pale, flakes, as_rows(out)
+        rows, count_channels(image), layer, other, np.float32(share), pale, flakes, to_rows(out)
     )
     return out
 
 
 def snow(image: Image, severity: float, rng: Random) -> Image:
-    """Let it snow: streaks of flakes in two directions over a paler image."""
+    """Add snow: streaks of flakes in two directions over a paler image."""
     return snow_at(image, severity, rng, 0.0)
 
 
@@ -155,9 +158,9 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
     """
     mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
     height, width = image.shape[:2]
-    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    layer, rows, columns = _draw_flake_layer(height, width, mean, deviation, zoom, rng)
     # The streaks are made on the enlarged layer, before it is cropped to the image.
-    copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
+    copies = make_streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
 
     def draw_streaks(flakes: F32) -> Image:
         enlarged = _enlarge_layer(flakes, rows, columns, threshold, copies.margin)
@@ -167,7 +170,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
         streaks = draw_streaks(layer)
         return blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
-    # The second layer is rotated by 180 degrees afterwards: it has to rise in order to fall.
+    # The second layer is rotated by 180 degrees afterwards, so it moves in the opposite direction.
     first, second = (draw_streaks(np.roll(layer, shift, axis=0)) for shift in (step, -step))
     return blend_snow(image, first, second, share)
 
@@ -182,7 +185,7 @@ def draw_flakes(
     rng: Random,
 ) -> F32:
     """Draw a layer of flakes in 0..1, truncated to 8 bits as in the original ImageNet-C."""
-    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    layer, rows, columns = _draw_flake_layer(height, width, mean, deviation, zoom, rng)
     top, left = (rows - height) // 2, (columns - width) // 2
     cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
         top : top + height, left : left + width
@@ -193,9 +196,9 @@ def draw_flakes(
 def snow_imagenet_c(
     image: Image, severity: float, rng: Random, table: Sequence[Snow] = SNOW
 ) -> Image:
-    """Let it snow: streaks of flakes in two directions over a paler image.
+    """Add snow: streaks of flakes in two directions over a paler image.
 
-    The form of the original ImageNet-C, whose streaks are ImageMagick's motion blur.
+    The version of the original ImageNet-C, whose streaks are ImageMagick's motion blur.
 
     Differs from ``snow``: the enlarged layer is center-cropped and truncated to bytes before the
     motion blur.
@@ -203,7 +206,7 @@ def snow_imagenet_c(
     mean, deviation, zoom, threshold, radius, sigma, share = constants(table, severity)
     height, width = image.shape[:2]
     flakes = draw_flakes(height, width, mean, deviation, zoom, threshold, rng)
-    copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
+    copies = make_streak(radius, sigma, rng.uniform(-135, -45), height, width)
     padded = np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge")
     streaks = smear_layer(padded, copies, height, width)
     return blend_snow(image, streaks, streaks, share)
@@ -234,7 +237,7 @@ def _blend(
 
     out = np.empty_like(image)
     kernels.blend_frost(
-        as_rows(image), as_rows(texture), row, 3 * column, _blend_table(keep, add), as_rows(out)
+        to_rows(image), to_rows(texture), row, 3 * column, _blend_table(keep, add), to_rows(out)
     )
     return out
 
@@ -358,7 +361,7 @@ def frost_imagenet_c(
 ) -> Image:
     """Lay ice crystals over the image at the textures' own scale.
 
-    The form of the original ImageNet-C for images of 224 x 224 pixels.
+    The version of the original ImageNet-C for images of 224 x 224 pixels.
 
     Differs from ``frost``: a texture is enlarged only to cover a larger image.
     """
@@ -379,7 +382,7 @@ def frost_shrunk(
 ) -> Image:
     """Lay ice crystals over the image, at a fifth of the textures' own scale.
 
-    The form of CIFAR-10-C for images of 32 x 32 pixels.
+    The version of CIFAR-10-C for images of 32 x 32 pixels.
 
     Differs from ``frost``: the textures are shrunk, and enlarged only to cover an image larger than
     that.
@@ -391,7 +394,7 @@ def frost_shrunk(
     return _blend_frost(image, severity, rng, 5, texture_at, 1.0, table)
 
 
-def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
+def _draw_periodic_heights(size: int, decay: float, rng: np.random.RandomState) -> F64:
     """Return a periodic diamond-square height map ``(size, size)``, drawn with numpy's generator.
 
     Each level draws the centers, the upper edges and the left edges, in this order.
@@ -424,7 +427,7 @@ def _map_side(height: int, width: int) -> int:
     return 1 << (max(height, width, 3) - 1).bit_length()
 
 
-def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, float, float]:
+def draw_heights(height: int, width: int, decay: float, rng: Random) -> tuple[F32, float, float]:
     """Return the top left of a diamond-square height map, with the minimum and maximum of the whole
     map.
 
@@ -437,7 +440,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     """
     size = _map_side(height, width)
     if isinstance(rng, np.random.RandomState):
-        heights = _whole_plasma(size, decay, rng)
+        heights = _draw_periodic_heights(size, decay, rng)
         low, high = float(heights.min()), float(heights.max())
         return heights[:height, :width].astype(np.float32), low, high
     from shiftproof.corruptions.kernels import weather as kernels
@@ -476,16 +479,16 @@ def add_fog(image: Image, amount: float, layer: F32, low: float, high: float) ->
     keep = brightest / (brightest + amount)
     slope = 255 * amount * keep / (high - low)
     out = np.empty_like(image)
-    rows = as_rows(image)
+    rows = to_rows(image)
     kernels.blend_fog(
         rows,
-        channels_of(image),
+        count_channels(image),
         layer,
         np.float32(keep),
         np.float32(slope),
         np.float32(-slope * low),
         np.empty(rows.shape[1], np.float32),
-        as_rows(out),
+        to_rows(out),
     )
     return out
 
@@ -499,7 +502,7 @@ def fog(
     published code.
     """
     amount, decay = constants(table, severity)
-    layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
+    layer, low, high = draw_heights(image.shape[0], image.shape[1], decay, rng)
     return add_fog(image, amount, layer, low, high)
 
 
@@ -511,7 +514,7 @@ def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: flo
     amount, decay = constants(FOG, severity)
     height, width = image.shape[:2]
     size = _map_side(height, width)
-    layer, low, high = plasma(size, size, decay, rng)
+    layer, low, high = draw_heights(size, size, decay, rng)
     moved = np.roll(layer[:size, :size], round(drifted * width), axis=1)
     return add_fog(image, amount, np.ascontiguousarray(moved), low, high)
 
@@ -523,11 +526,11 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     """
     amount, decay = constants(FOG, severity)
     height, width = image.shape[:2]
-    layer, _, _ = plasma(height, width, decay, rng)
+    layer, _, _ = draw_heights(height, width, decay, rng)
     seen = layer[:height, :width]
     low, high = float(seen.min()), float(seen.max())
     if high <= low:
-        # A single pixel has no spread: half the fog.
+        # A single pixel has no range: use half the fog.
         low, high = low - 0.5, low + 0.5
     return add_fog(image, amount, layer, low, high)
 
@@ -542,7 +545,7 @@ def spatter(
     if mud:
         return add_mud(image, layer > np.float32(threshold), strength, _color(MUD, image))
     layer[layer < np.float32(threshold)] = 0
-    return _water(image, layer, strength)
+    return _add_water(image, layer, strength)
 
 
 def _color(rgb: tuple[int, int, int], image: Image) -> F32:
@@ -569,7 +572,7 @@ def add_mud(image: Image, covered: Flags, sigma: float, color: F32) -> Image:
     return out
 
 
-def _water(image: Image, layer: F32, strength: float) -> Image:
+def _add_water(image: Image, layer: F32, strength: float) -> Image:
     import cv2
 
     from shiftproof.corruptions.kernels import weather as kernels
@@ -590,8 +593,8 @@ def _water(image: Image, layer: F32, strength: float) -> Image:
 
 
 @lru_cache(maxsize=8)
-def _value_tables(offset: float) -> tuple[U8, U16]:
-    """Return the tables that ``kernels.add_to_value`` takes; see there."""
+def _make_value_tables(offset: float) -> tuple[U8, U16]:
+    """Return the tables for ``kernels.add_to_value``; see there."""
     levels = np.arange(256) / 255.0
     high, low = levels[:, np.newaxis], levels[np.newaxis, :]
     raised = np.minimum(high + offset, 1.0)
@@ -607,14 +610,14 @@ def _value_tables(offset: float) -> tuple[U8, U16]:
 def brightness(
     image: Image, severity: float, rng: Random, table: Sequence[float] = BRIGHTNESS
 ) -> Image:
-    """Raise the HSV value, as by overexposure; of a gray image its gray."""
+    """Raise the HSV value, as by overexposure; for a gray image the gray value."""
     offset = constants(table, severity)
     if image.ndim == 2:
         return apply_table(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    kernels.add_to_value(image, offset, *_value_tables(offset), out)
+    kernels.add_to_value(image, offset, *_make_value_tables(offset), out)
     return out
 
 
@@ -638,7 +641,7 @@ def rain(image: Image, severity: float, rng: Random) -> Image:
 
 def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
     """Add blurred dark specks of dirt on the lens. Not in the benchmark."""
-    share, taken = constants(LENS_DIRT, severity)
+    share, absorbed = constants(LENS_DIRT, severity)
     height, width = image.shape[:2]
     size = max(1.0, LENS_DIRT_SIZE * max(height, width))
     field = filter_gaussian(draws.normal(rng, (height, width)), size, truncate=3, reflect=True)
@@ -646,4 +649,4 @@ def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
     limit, spread = np.quantile(field, 1 - share), max(float(field.std()), 1e-6)
     mask = 1 / (1 + np.exp(np.clip(-8 * (field - limit) / spread, -50, 50)))
     mask = mask if image.ndim == 2 else mask[..., np.newaxis]
-    return np.asarray((image * (1 - taken * mask)).astype(np.uint8))
+    return np.asarray((image * (1 - absorbed * mask)).astype(np.uint8))

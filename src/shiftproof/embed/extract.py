@@ -14,10 +14,10 @@ import numpy as np
 
 from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.data import ImageData
 from shiftproof.data.readable import none_readable
-from shiftproof.embed.folder import MANIFEST, EmbeddingFolder, MetadataRow, same_probe
+from shiftproof.embed.folder import MANIFEST, EmbeddingFolder, MetadataRow, is_same_probe
 from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
@@ -34,16 +34,17 @@ from shiftproof.shards import (
     fill_parts,
     pack_files,
 )
-from shiftproof.shards.seen import unseen
+from shiftproof.shards.access import make_access_error
 from shiftproof.types import F16, F32, Image, Settings
 
 WHAT = "embed"
 
 _GROUP = 4
 """Images that a worker reads at a time; few, so that all workers stay busy at the end of a
-shard."""
+shard.
+"""
 
-_PROBED = 16
+_PROBE_VALUES = 16
 """Values of the probe that are stored."""
 
 _Read: TypeAlias = "tuple[Image, int, int] | str"
@@ -118,42 +119,43 @@ def embed(
 
     Raises:
         UnfinishedError: this worker's share is done, but not all the others'.
-        InputError: no images, none that can be read, a folder with other content, or numbers out of range.
+        InputError: no images, none that can be read, a folder with other content, or numbers out of
+            range.
         RunMismatchError: the folder was made with another encoder, other data or other settings; or
             the encoder changed between two shards. Finished shards stay.
         RunError: the disk is full, or a worker died repeatedly. Finished shards stay.
     """
     workers = _check_numbers(batch_size, workers)
     pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
-    # The machines of a cluster may see what this one does not.
+    # The machines of a cluster may have images that this one does not.
     if not isinstance(backend, Ray) and not (Path(out) / MANIFEST).is_file():
         check_readable(pictures)
     identity, probe = identify(encoder), _probe(encoder)
     folder = EmbeddingFolder.create(
         Path(out),
         {"encoder": identity, "data": pictures.settings(), "dtype": "float16"},
-        describe_making(encoder, workers, batch_size),
+        describe_provenance(encoder, workers, batch_size),
         probe,
         shared=isinstance(backend, Scheduled),
     )
     parts = folder.parts(pictures.parts)
     made = len(parts.missing()) if isinstance(backend, Ray) else 0
-    making = _Making(encoder, pictures, batch_size, identity, probe)
+    job = _ShardJob(encoder, pictures, batch_size, identity, probe)
     if isinstance(backend, Ray):
-        fill_parts(WHAT, make_shard, making, parts, backend)
+        fill_parts(WHAT, make_shard, job, parts, backend)
     done = Embedded(folder.path, encoder.width, omissions=pictures.omissions)
     pending = _find_pending(folder, pictures.parts, done)
     done.written, done.kept = made, done.kept - made
     if backend is not None:
         pending = backend.share(pending)
-    _write_shards(folder, making, pending, done, workers)
+    _write_shards(folder, job, pending, done, workers)
     if backend is not None:
         check_finished(WHAT, parts, backend)
     return done
 
 
 def check_readable(pictures: Pictures) -> None:
-    """Check that an image can be read, before a folder is begun; the first that can ends it.
+    """Check that at least one image can be read, before a folder is created.
 
     Raises:
         InputError: there is no image, or none can be read; the message has the error of the first.
@@ -177,8 +179,8 @@ def check_readable(pictures: Pictures) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Making:
-    """What is embedded: all that a machine of a cluster needs for a shard."""
+class _ShardJob:
+    """Everything that a machine of a cluster needs to compute a shard."""
 
     encoder: EncoderLike
     pictures: Pictures
@@ -187,9 +189,9 @@ class _Making:
     probe: list[float]
 
     def check_unchanged(self, number: int) -> None:
-        """Refuse a shard that was made by another encoder than the ones before."""
+        """Raise an error if the encoder has changed since the start."""
         now = identify(self.encoder)
-        if now != self.identity or not same_probe(self.probe, _probe(self.encoder)):
+        if now != self.identity or not is_same_probe(self.probe, _probe(self.encoder)):
             raise RunMismatchError(
                 f"The encoder {self.encoder.name} changed while shard {number} was made, so the shard "
                 "was not written. Finished shards stay; embed with an encoder that is not trained "
@@ -201,7 +203,7 @@ def _check_numbers(batch_size: int, workers: int | None) -> int:
     """Check both numbers, and return that of the workers."""
     if batch_size < 1:
         raise InputError(f"Expected a batch size of 1 or more, got {batch_size}.")
-    workers = max(usable_cores() - 1, 1) if workers is None else workers
+    workers = max(count_usable_cores() - 1, 1) if workers is None else workers
     if workers < 0:
         raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
     return workers
@@ -209,7 +211,7 @@ def _check_numbers(batch_size: int, workers: int | None) -> int:
 
 def _write_shards(
     folder: EmbeddingFolder,
-    making: _Making,
+    job: _ShardJob,
     pending: Sequence[int],
     done: Embedded,
     workers: int,
@@ -219,20 +221,20 @@ def _write_shards(
     Raises:
         RunMismatchError: the encoder has changed meanwhile.
     """
-    encoder, pictures = making.encoder, making.pictures
+    encoder, pictures = job.encoder, job.pictures
     known = pictures.count is not None
     total = pictures.count if pictures.count is not None else pictures.parts
     with progress("embed", total) as advance:
         # Progress of existing shards is approximate: broken images count as well.
         advance(done.rows + len(done.broken) if known else done.kept)
-        for number, part, read in _parts(pictures, pending, encoder.preprocess, workers):
-            shard = _Shard(encoder, making.batch_size)
+        for number, part, read in _open_parts(pictures, pending, encoder.preprocess, workers):
+            shard = _Shard(encoder, job.batch_size)
             for picture, found in read:
                 shard.add(picture, found)
                 if known:
                     advance(note=part.name)
             vectors = shard.vectors()
-            making.check_unchanged(number)
+            job.check_unchanged(number)
             broken = {**part.broken, **shard.broken}
             folder.write(number, part.name, vectors, shard.rows, broken)
             done.written += 1
@@ -242,20 +244,20 @@ def _write_shards(
                 advance(note=part.name)
 
 
-def make_shard(making: _Making, number: int) -> Arrays:
+def make_shard(job: _ShardJob, number: int) -> Arrays:
     """Return the files of one shard, computed on a cluster machine."""
-    encoder, pictures = making.encoder, making.pictures
-    shard = _Shard(encoder, making.batch_size)
+    encoder, pictures = job.encoder, job.pictures
+    shard = _Shard(encoder, job.batch_size)
     broken: dict[str, str] = {}
     name = ""
-    for _, part, read in _parts(pictures, [number], encoder.preprocess, 0):
+    for _, part, read in _open_parts(pictures, [number], encoder.preprocess, 0):
         for picture, found in read:
             shard.add(picture, found)
         name, broken = part.name, dict(part.broken)
     vectors = shard.vectors()
     broken |= shard.broken
     if broken and not shard.rows:
-        raise unseen("the images", next(iter(broken.values())).removesuffix("."))
+        raise make_access_error("the images", next(iter(broken.values())).removesuffix("."))
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = EmbeddingFolder(Path(scratch))
         folder.make_folders()
@@ -318,10 +320,10 @@ def _find_pending(folder: EmbeddingFolder, parts: int, done: Embedded) -> list[i
     return pending
 
 
-def describe_making(
+def describe_provenance(
     encoder: EncoderLike | TextEncoder, workers: int, batch_size: int
 ) -> dict[str, Any]:
-    """Return how the vectors of a folder came about, beside what determines them."""
+    """Return the provenance of the vectors of a folder, beyond the settings that determine them."""
     return {
         **provenance(str(encoder.settings.get("device", "unknown")), workers),
         "assumed": list(getattr(encoder, "assumed", ())),
@@ -329,7 +331,7 @@ def describe_making(
     }
 
 
-def _parts(
+def _open_parts(
     pictures: Pictures, numbers: Sequence[int], preprocess: Preprocessing, workers: int
 ) -> Iterator[tuple[int, Part, Iterator[tuple[Picture, _Read]]]]:
     """Yield the parts with their images, prefetched across parts.
@@ -396,4 +398,4 @@ def _probe(encoder: EncoderLike) -> list[float]:
 
 def round_probe(vector: F32) -> list[float]:
     """Return some values of a vector; JSON has no non-finite numbers."""
-    return [round(float(value), 6) for value in np.nan_to_num(vector[:_PROBED])]
+    return [round(float(value), 6) for value in np.nan_to_num(vector[:_PROBE_VALUES])]

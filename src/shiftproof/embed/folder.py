@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 Content = Literal["img", "text"]
 """Modality, as in clip-retrieval's names of folders and files."""
 
-_LARGEST = 1e300
+_MAX_PROBE = 1e300
 
 PROBE_TOLERANCE = 0.02
 """Tolerance between devices, relative to the largest value of the probe."""
@@ -89,7 +89,7 @@ class EmbeddingFolder:
             ours=folder.folders,
             shared=shared,
         )
-        if not same_probe(there.get("probe"), probe):
+        if not is_same_probe(there.get("probe"), probe):
             raise RunMismatchError(
                 f"{path} holds embeddings of another encoder: this one gives other vectors for "
                 f"the same {'picture' if content == 'img' else 'sentence'}. Choose another output "
@@ -181,14 +181,14 @@ class EmbeddingFolder:
             pq.write_table(pa.table(columns), file)
 
 
-def same_probe(one: Any, other: Sequence[float]) -> bool:
+def is_same_probe(one: Any, other: Sequence[float]) -> bool:
     """Return whether two encoders gave the same probe, up to rounding of the device.
 
     ``one`` may be any JSON value.
     """
     if not isinstance(one, (list, tuple)) or len(one) != len(other):
         return False
-    if not all(isinstance(number, int | float) and abs(number) < _LARGEST for number in one):
+    if not all(isinstance(number, int | float) and abs(number) < _MAX_PROBE for number in one):
         return False
     if not all(isinstance(number, (int, float)) for number in one):
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shiftproof.compute.needs import Needs, measure_memory
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.data import ImageData
 from shiftproof.embed.extract import read_pictures
 from shiftproof.embed.pictures import Pictures
@@ -104,7 +104,7 @@ def forecast_embedding(
     if total is None:
         total = len(first.pictures) * pictures.parts
     names = sum(len(picture.name) for picture in first.pictures[:count]) / count
-    workers = max(usable_cores() - 1, 1) if workers is None else workers
+    workers = max(count_usable_cores() - 1, 1) if workers is None else workers
     return EmbeddingForecast(
         images=total,
         shards=pictures.parts,
@@ -120,16 +120,16 @@ def forecast_embedding(
 
 @dataclass(frozen=True)
 class TextForecast:
-    """What embedding texts would take.
+    """Estimated cost of embedding texts.
 
     Attributes:
-        texts: all of them.
-        shards: that are written.
-        encode_seconds: of the encoder, for all texts.
-        device: where the encoder runs.
-        memory: bytes that the process holds.
-        disk: bytes that are written.
-        tried: texts that were tried.
+        texts: number of texts.
+        shards: number of shards.
+        encode_seconds: time of the encoder for all texts.
+        device: device of the encoder.
+        memory: bytes of memory of the process.
+        disk: bytes written to disk.
+        tried: number of texts measured.
     """
 
     texts: int
@@ -142,7 +142,7 @@ class TextForecast:
 
     @property
     def needs(self) -> Needs:
-        """What it takes on this machine."""
+        """Resources on this machine."""
         return Needs(self.encode_seconds, self.memory, self.disk, self.shards)
 
 
@@ -153,9 +153,9 @@ def forecast_texts(
     shard_size: int | None = None,
     batch_size: int = 256,
 ) -> TextForecast:
-    """Return what :func:`embed_texts` with the same arguments will take; write nothing.
+    """Estimate the cost of :func:`embed_texts` with the same arguments; writes nothing.
 
-    The first texts stand for the others.
+    The first texts represent the others.
 
     Raises:
         InputError: as embed_texts.
@@ -163,7 +163,7 @@ def forecast_texts(
     size = choose_shard_size(shard_size, batch_size)
     opened = open_texts(texts)
     tried = opened.captions[:batch_size]
-    kept = sum(len(text.encode()) for text in (*opened.captions, *_values(opened)))
+    kept = sum(len(text.encode()) for text in (*opened.captions, *_list_values(opened)))
     return TextForecast(
         texts=len(opened),
         shards=-(-len(opened) // size),
@@ -175,14 +175,14 @@ def forecast_texts(
     )
 
 
-def _values(texts: Texts) -> Iterator[str]:
+def _list_values(texts: Texts) -> Iterator[str]:
     return itertools.chain.from_iterable(texts.columns.values())
 
 
 def _time_encoder(
     encode: Callable[[list[Item]], object], items: Sequence[Item], batch_size: int
 ) -> float:
-    """Return the seconds that an item takes in batches; the first batch is not counted."""
+    """Return the seconds per item in batches, without the first batch."""
     batch = list(itertools.islice(itertools.cycle(items), batch_size))
     encode(batch)
     start, count = time.perf_counter(), 0

@@ -13,7 +13,7 @@ from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
 
-LONGEST_CAPTION = 1 << 20
+MAX_CAPTION_BYTES = 1 << 20
 """Maximum size of a caption file, in bytes."""
 
 
@@ -57,7 +57,7 @@ class Pictures(ABC):
         name: name in messages.
         parts: number of parts.
         count: number of images, or None if it is unknown before parts are opened.
-        omissions: a sentence for each thing that lies there and is not used.
+        omissions: a sentence for each thing at the source that is not used.
     """
 
     name: str
@@ -130,24 +130,24 @@ class SplitPictures(Pictures):
             return self._captions.get(sample.id)
         if not isinstance(self.data, ImageFolder):
             return None
-        return _text_beside(self.data.root / sample.id)
+        return _read_caption_file(self.data.root / sample.id)
 
 
-def _text_beside(image: Path) -> str | None:
+def _read_caption_file(image: Path) -> str | None:
     path = image.with_suffix(".txt")
     try:
-        if not path.is_file() or path.stat().st_size > LONGEST_CAPTION:
+        if not path.is_file() or path.stat().st_size > MAX_CAPTION_BYTES:
             return None
-        return as_caption(path.read_bytes())
+        return decode_caption(path.read_bytes())
     except OSError:
         return None
 
 
-def as_caption(data: bytes) -> str:
+def decode_caption(data: bytes) -> str:
     """Return a caption's text; bytes that are no UTF-8 become U+FFFD."""
     return data.decode("utf-8-sig", errors="replace").strip()
 
 
-def size_fingerprint(entries: Sequence[tuple[str, int]]) -> str:
+def fingerprint_sizes(entries: Sequence[tuple[str, int]]) -> str:
     """Return 32 hex digits that change with a file's name or size."""
     return files.fingerprint(f"{name} {size}".encode() for name, size in entries)

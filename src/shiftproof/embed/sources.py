@@ -59,12 +59,14 @@ def open_pictures(
                     "out the shard size and the split, images and root."
                 )
             return TarPictures(source)
-    data = source if isinstance(source, ImageData) else _data(Path(source), split, images, root)
+    data = (
+        source if isinstance(source, ImageData) else _open_data(Path(source), split, images, root)
+    )
     captions = data.captions if isinstance(data, SavedDataset | ParquetImages) else None
     return SplitPictures(data, SHARD_SIZE if shard_size is None else shard_size, captions=captions)
 
 
-def _data(
+def _open_data(
     path: Path, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> ImageData:
     layout = layout_of(path) if path.is_dir() else None

@@ -8,12 +8,12 @@ from typing import Any, final
 
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.embed.pictures import (
-    LONGEST_CAPTION,
+    MAX_CAPTION_BYTES,
     Part,
     Picture,
     Pictures,
-    as_caption,
-    size_fingerprint,
+    decode_caption,
+    fingerprint_sizes,
 )
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.images import read_image
@@ -49,7 +49,7 @@ class TarPictures(Pictures):
         self.count = None
 
     def part(self, number: int) -> Part:
-        """Return the images of one tar; of a damaged one those before the damage."""
+        """Return the images of one tar; for a damaged one those before the damage."""
         name = self.tars[number]
         pictures: list[tuple[str, str, int, int]] = []
         about: dict[str, dict[str, str | int | None]] = {}
@@ -66,12 +66,12 @@ class TarPictures(Pictures):
                     elif _is_text(entry):
                         data = source.read(entry.info)
                         is_json = entry.suffix == "json"
-                        found = _facts(data) if is_json else {"caption": as_caption(data)}
+                        found = _read_facts(data) if is_json else {"caption": decode_caption(data)}
                         # A separate text file takes precedence over the JSON's caption.
                         old = about.get(key, {})
                         about[key] = {**found, **old} if is_json else {**old, **found}
         except BrokenFileError as error:
-            broken[name] = f"{error} What is behind is not read."
+            broken[name] = f"{error} The rest is not read."
         columns = {column for facts in about.values() for column in facts}
         return Part(
             name,
@@ -111,16 +111,16 @@ class TarPictures(Pictures):
             "name": self.name,
             "kind": "webdataset",
             "tars": self.parts,
-            "fingerprint": size_fingerprint(sizes),
+            "fingerprint": fingerprint_sizes(sizes),
         }
 
 
 def _is_text(entry: Entry) -> bool:
-    small = entry.info.isreg() and entry.info.size <= LONGEST_CAPTION
+    small = entry.info.isreg() and entry.info.size <= MAX_CAPTION_BYTES
     return small and entry.suffix in ("txt", "json") and entry.fault is None
 
 
-def _facts(data: bytes) -> dict[str, str | int | None]:
+def _read_facts(data: bytes) -> dict[str, str | int | None]:
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):
@@ -129,7 +129,7 @@ def _facts(data: bytes) -> dict[str, str | int | None]:
         return {}
     # JSON may contain lone surrogates, which tables cannot.
     return {
-        name: as_caption(value[name].encode("utf-8", "surrogatepass"))
+        name: decode_caption(value[name].encode("utf-8", "surrogatepass"))
         for name in _FROM_JSON
         if isinstance(value.get(name), str)
     }

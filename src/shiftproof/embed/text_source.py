@@ -60,15 +60,15 @@ def open_texts(source: str | Path | Sequence[str] | Texts) -> Texts:
     if isinstance(source, Texts):
         return source
     if not isinstance(source, str | Path):
-        return _of_list(source)
+        return _check_list(source)
     path = Path(source)
-    found = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lines(path)
+    found = _read_rows(path) if path.suffix.lower() == ".csv" else _read_lines(path)
     if not found.captions:
         raise InputError(f"{path} holds no texts; expected one at least.")
     return found
 
 
-def _of_list(texts: Sequence[str]) -> Texts:
+def _check_list(texts: Sequence[str]) -> Texts:
     for place, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"Text {place}: expected a sentence, got {text!r:.80}.")
@@ -77,7 +77,7 @@ def _of_list(texts: Sequence[str]) -> Texts:
     return Texts("texts", tuple(texts), {})
 
 
-def _of_lines(path: Path) -> Texts:
+def _read_lines(path: Path) -> Texts:
     lines = read_text(path).splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
@@ -87,7 +87,7 @@ def _of_lines(path: Path) -> Texts:
     return Texts(path.name, tuple(line.strip() for line in lines), {})
 
 
-def _of_csv(path: Path) -> Texts:
+def _read_rows(path: Path) -> Texts:
     rows = list(read_csv(path))
     if not rows:
         return Texts(path.name, (), {})

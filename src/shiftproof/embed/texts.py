@@ -13,7 +13,7 @@ from shiftproof.compute.progress import progress
 from shiftproof.embed.extract import (
     WHAT,
     Embedded,
-    describe_making,
+    describe_provenance,
     identify,
     round_probe,
 )
@@ -78,7 +78,7 @@ def embed_texts(
             "data": {**opened.settings(), "shard_size": size},
             "dtype": "float16",
         },
-        describe_making(encoder, 0, batch_size),
+        describe_provenance(encoder, 0, batch_size),
         round_probe(probe),
         content="text",
         shared=isinstance(backend, Scheduled),
@@ -87,7 +87,7 @@ def embed_texts(
     parts = folder.parts(len(starts))
     made = len(parts.missing()) if isinstance(backend, Ray) else 0
     if isinstance(backend, Ray):
-        fill_parts(WHAT, _make_shard, _Making(encoder, opened, size, batch_size), parts, backend)
+        fill_parts(WHAT, _make_shard, _ShardJob(encoder, opened, size, batch_size), parts, backend)
     mine = set(parts.missing() if backend is None else backend.share(parts.missing()))
     done = Embedded(folder.path, encoder.width)
     with progress("embed", len(opened)) as advance:
@@ -119,7 +119,7 @@ def choose_shard_size(shard_size: int | None, batch_size: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Making:
+class _ShardJob:
     """The job of a cluster machine: everything to compute a shard."""
 
     encoder: TextEncoder
@@ -128,14 +128,14 @@ class _Making:
     batch_size: int
 
 
-def _make_shard(making: _Making, number: int) -> Arrays:
+def _make_shard(job: _ShardJob, number: int) -> Arrays:
     """Return the files of one shard, computed on a cluster machine."""
-    span = number * making.size, min((number + 1) * making.size, len(making.texts))
+    span = number * job.size, min((number + 1) * job.size, len(job.texts))
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = EmbeddingFolder(Path(scratch), "text")
         folder.make_folders()
-        done = Embedded(folder.path, making.encoder.width)
-        _write_shard(folder, number, making.encoder, making.texts, span, making.batch_size, done)
+        done = Embedded(folder.path, job.encoder.width)
+        _write_shard(folder, number, job.encoder, job.texts, span, job.batch_size, done)
         return pack_files(folder.path)
 
 
@@ -158,7 +158,7 @@ def _write_shard(
         for place in np.flatnonzero(~usable)
     }
     name = f"{texts.name}, from text {start} on"
-    folder.write(number, name, vectors[usable], [_row(texts, place) for place in kept], broken)
+    folder.write(number, name, vectors[usable], [_make_row(texts, place) for place in kept], broken)
     done.written += 1
     done.rows += len(kept)
     done.broken.update(broken)
@@ -173,6 +173,6 @@ def _encode(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> F16:
         return np.concatenate(parts).astype(np.float16)
 
 
-def _row(texts: Texts, place: int) -> MetadataRow:
+def _make_row(texts: Texts, place: int) -> MetadataRow:
     others = {name: values[place] for name, values in texts.columns.items()}
     return MetadataRow("", 0, 0, {**others, "caption": texts.captions[place]})

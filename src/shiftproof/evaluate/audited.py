@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.evaluate.sets import fold
+from shiftproof.evaluate.sets import shorten_name
 from shiftproof.io import files
 from shiftproof.io.parquet import read_parquet
 from shiftproof.runs import AuditRun, load_run
@@ -19,7 +19,7 @@ from shiftproof.types import F64
 
 
 @dataclass(frozen=True, eq=False)
-class Audited:
+class MatchedAudit:
     """An audit, matched with the test sets of an evaluation.
 
     Attributes:
@@ -40,41 +40,46 @@ class Audited:
         """Return the audit's scores of a test set of the evaluation."""
         return next(one for one in self.content.sets if one.name == self.names[name])
 
-    def similarities(self, name: str, ids: Sequence[str]) -> F64:
+    def read_similarities(self, name: str, ids: Sequence[str]) -> F64:
         """Return each image's similarity to its nearest training row, NaN if it has no row.
 
         Rows are matched by key, or if no key equals an image's full name, by file name, provided
         that it is unique on both sides.
         """
-        found = self._similarities_by_key(name)
+        found = self._read_similarities_by_key(name)
         if not found.keys() & set(ids):
-            found, ids = _by_file(found), [_file(name) for name in ids]
-            twice = {name for name, count in Counter(ids).items() if count > 1}
-            found = {name: value for name, value in found.items() if name not in twice}
+            found, ids = _index_by_file_name(found), [_get_file_name(name) for name in ids]
+            duplicated = {name for name, count in Counter(ids).items() if count > 1}
+            found = {name: value for name, value in found.items() if name not in duplicated}
         return np.array([found.get(name, np.nan) for name in ids], dtype=np.float64)
 
-    def _similarities_by_key(self, name: str) -> dict[str, float]:
+    def _read_similarities_by_key(self, name: str) -> dict[str, float]:
         """Return the similarities of rows by key; empty if keys are not unique."""
         path = self.path / "records" / "tests" / f"{self.names[name]}.parquet"
         try:
             table = read_parquet(path, unique="key")
             values = np.asarray(table["similarity"].to_numpy(), dtype=np.float64)
         except (BrokenFileError, KeyError, TypeError, ValueError):
-            # Without rows the audit's scores are still shown; the page says that no rows matched.
+            # Without rows the audit's scores are still shown; the report states that no rows
+            # matched.
             return {}
         return dict(zip(table["key"].to_pylist(), values.tolist(), strict=True))
 
 
-def _by_file(found: Mapping[str, float]) -> dict[str, float]:
-    counts = Counter(_file(key) for key in found)
-    return {_file(key): value for key, value in found.items() if counts[_file(key)] == 1}
+def _index_by_file_name(found: Mapping[str, float]) -> dict[str, float]:
+    counts = Counter(_get_file_name(key) for key in found)
+    return {
+        _get_file_name(key): value
+        for key, value in found.items()
+        if counts[_get_file_name(key)] == 1
+    }
 
 
-def _file(name: str) -> str:
+def _get_file_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def read_audit(path: Path, sets: Sequence[str]) -> Audited:
+def read_audit(path: Path, sets: Sequence[str]) -> MatchedAudit:
     """Read the folder of an audit, and find its test sets by name.
 
     Names are matched exactly, else by their short form: "sketch" is "imagenet-sketch".
@@ -91,12 +96,16 @@ def read_audit(path: Path, sets: Sequence[str]) -> Audited:
         )
     content = run.scores
     known = {one.name: one.name for one in content.sets}
-    short = {fold(one.name): one.name for one in content.sets}
-    names = {name: found for name in sets if (found := known.get(name) or short.get(fold(name)))}
+    short = {shorten_name(one.name): one.name for one in content.sets}
+    names = {
+        name: found for name in sets if (found := known.get(name) or short.get(shorten_name(name)))
+    }
     if not names:
         raise InputError(
-            f"{path} has none of the test sets {', '.join(sets)}; it has {', '.join(known)}. Call "
-            "them alike: --data NAME=PATH."
+            f"{path} has none of the test sets {', '.join(sets)}; it has {', '.join(known)}. Use "
+            "the same names: --data NAME=PATH."
         )
     missing = tuple(name for name in sets if name not in names)
-    return Audited(path, content, names, missing, files.file_fingerprint(run.folder.scores_file))
+    return MatchedAudit(
+        path, content, names, missing, files.file_fingerprint(run.folder.scores_file)
+    )

@@ -23,9 +23,9 @@ def check_request(
     ``labels`` are from the name of a test set to a label set, or to "all".
 
     Raises:
-        UnknownNameError: no such test set or label set; says the nearest.
-        InputError: a name that is no valid file name, no images, corrupted copies, or a folder that
-            is no audit of these test sets.
+        UnknownNameError: no such test set or label set; suggests the nearest.
+        InputError: a name that is not a valid file name, no images, corrupted copies, or a folder
+            that is not an audit of these test sets.
     """
     for name, source in sets.items():
         check_name(name)

@@ -84,7 +84,7 @@ def evaluate(
     Raises:
         InputError: an invalid argument; nothing is written.
         UnfinishedError: this worker's share is done, but not all the others'.
-        LabelError: models of different classes, or folders that are no classes.
+        LabelError: models with different classes, or folders that are not classes.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     check_at_least_one("batch_size", batch_size)
@@ -97,12 +97,12 @@ def evaluate(
         for one in sets:
             check_readable(one.data)
     audited = None if audit is None else read_audit(Path(audit), [one.name for one in sets])
-    answering = {one.name: _restrict_all(named, one) for one in sets}
+    restricted = {one.name: _restrict_all(named, one) for one in sets}
     where = str(next(iter(named.values())).settings.get("device", "cpu"))
     workers = choose_workers(where) if workers is None else workers
     settings = {
         "models": {name: model.settings for name, model in named.items()},
-        "data": {one.name: _settings(one) for one in sets},
+        "data": {one.name: _list_settings(one) for one in sets},
         "audit": None if audited is None else audited.fingerprint,
         "batch_size": batch_size,
     }
@@ -112,9 +112,9 @@ def evaluate(
     )
     _save_prompts(folder, named)
     workloads = [
-        _make_workload(one, alike)
+        _make_workload(one, group)
         for one in sets
-        for alike in group_by_geometry(answering[one.name])
+        for group in group_by_geometry(restricted[one.name])
     ]
     fill_shared(
         folder,
@@ -140,8 +140,8 @@ def _name_models(
     for name, one in named.items():
         if one.classes.names != first.classes.names:
             raise LabelError(
-                f"{name} answers {plural(len(one.classes), 'class')} ({one.classes.title}), the "
-                f"first model "
+                f"{name} has {plural(len(one.classes), 'class')} ({one.classes.title}), the first "
+                f"model "
                 f"{len(first.classes)} ({first.classes.title}); evaluate them one by one."
             )
     return named
@@ -151,7 +151,7 @@ def _restrict_all(models: Mapping[str, ClassifierLike], one: OpenSet) -> dict[st
     return {name: restrict(model, one.labels) for name, model in models.items()}
 
 
-def _settings(one: OpenSet) -> dict[str, object]:
+def _list_settings(one: OpenSet) -> dict[str, object]:
     return {**one.data.settings(), "labels": None if one.labels is None else one.labels.title}
 
 
@@ -165,10 +165,10 @@ def _save_prompts(folder: RunFolder, models: Mapping[str, ClassifierLike]) -> No
 def _make_workload(one: OpenSet, models: Mapping[str, ClassifierLike]) -> Workload:
     geometry = next(iter(models.values())).preprocess.geometry
     view = OnTheFly(one.data, geometry, {}, seed=0)
-    return Workload(view, [_episode(one.name, len(one.data))], one.data.samples, models)
+    return Workload(view, [_make_episode(one.name, len(one.data))], one.data.samples, models)
 
 
-def _episode(name: str, count: int) -> Episode:
+def _make_episode(name: str, count: int) -> Episode:
     """Return the stream of a test set: all images once, in their order."""
     visit = Visit(
         cells=(Cell(name, 0),),

@@ -41,11 +41,11 @@ def find_labels(name: str) -> str | None:
     >>> find_labels("imagenet-r"), find_labels("R"), find_labels("sketch")
     ('imagenet-r', 'imagenet-r', None)
     """
-    folded = fold(name)
-    return next((known for known in LABEL_SETS if fold(known) == folded), None)
+    short_name = shorten_name(name)
+    return next((known for known in LABEL_SETS if shorten_name(known) == short_name), None)
 
 
-def fold(name: str) -> str:
+def shorten_name(name: str) -> str:
     """Return the short name of a test set: "ImageNet_R" is "r"."""
     return name.lower().replace("_", "-").removeprefix("imagenet-").removeprefix("in-")
 
@@ -63,8 +63,8 @@ def open_sets(
     folder to class.
 
     Raises:
-        InputError: no test sets, a name that is no valid file name, or data without labels.
-        LabelError: folders that are no classes.
+        InputError: no test sets, a name that is not a valid file name, or data without labels.
+        LabelError: folders that are not classes.
     """
     if not sources:
         raise InputError("Expected at least one test set, got none.")
@@ -73,12 +73,13 @@ def open_sets(
             raise UnknownNameError.of("test set", name, sources)
     classes = next(iter(models.values())).classes
     return [
-        _open(name, data, labels.get(name), classes, class_map) for name, data in sources.items()
+        _open_set(name, data, labels.get(name), classes, class_map)
+        for name, data in sources.items()
     ]
 
 
 def check_name(name: str) -> None:
-    """Raise an InputError where a test set's name cannot name a file."""
+    """Check that a test set's name can be a file name."""
     if name == "clean" or not files.can_name_files(name):
         raise InputError(
             f"A test set cannot be called {name!r}: it names files, so letters, digits, '_', '.', "
@@ -86,15 +87,15 @@ def check_name(name: str) -> None:
         )
 
 
-def _open(
+def _open_set(
     name: str,
     data: ImageData | str | Path,
-    asked: str | None,
+    requested: str | None,
     classes: Classes,
     class_map: Mapping[str, str] | None,
 ) -> OpenSet:
     check_name(name)
-    chosen = _labels(name, asked, classes)
+    chosen = _choose_labels(name, requested, classes)
     opened = open_data(data, classes=chosen or classes, class_map=class_map)
     if isinstance(opened, CorruptedData):
         raise refuse_copies(name, opened.name)
@@ -109,16 +110,14 @@ def _open(
 
 def refuse_copies(name: str, copies: str) -> InputError:
     """Return the error for corrupted copies in the place of a test set."""
-    return InputError(
-        f"{name}: {copies} holds corrupted copies; measure them by `shiftproof bench`."
-    )
+    return InputError(f"{name}: {copies} holds corrupted copies; use `shiftproof bench` for these.")
 
 
-def _labels(name: str, asked: str | None, classes: Classes) -> LabelSet | None:
-    if asked == ALL:
+def _choose_labels(name: str, requested: str | None, classes: Classes) -> LabelSet | None:
+    if requested == ALL:
         return None
-    if asked is not None:
-        return label_set(asked)
+    if requested is not None:
+        return label_set(requested)
     # The published lists are subsets of ImageNet's classes only.
     found = find_labels(name) if classes == imagenet() else None
     return None if found is None else label_set(found)
@@ -128,14 +127,14 @@ def restrict(model: Any, labels: LabelSet | None) -> Any:
     """Return a classifier restricted to the classes of a test set.
 
     Raises:
-        InputError: the model is of other classes, or cannot be restricted.
+        InputError: the model has other classes, or cannot be restricted.
     """
     if labels is None:
         return model
     restrict_to = getattr(model, "restrict", None)
     if restrict_to is None:
         raise InputError(
-            f"{labels.title} has a share of {labels.of.title}'s classes, and {model.name} cannot "
-            "answer among a share of its own; restrict the classifier before it is adapted."
+            f"{labels.title} is a subset of {labels.of.title}'s classes, and {model.name} cannot "
+            "be restricted to it; restrict the classifier before it is adapted."
         )
     return restrict_to(labels)

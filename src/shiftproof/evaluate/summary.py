@@ -12,7 +12,7 @@ import numpy as np
 from shiftproof.bench.summary import average, list_broken
 from shiftproof.compute.progress import progress
 from shiftproof.errors import InputError
-from shiftproof.evaluate.audited import Audited, read_audit
+from shiftproof.evaluate.audited import MatchedAudit, read_audit
 from shiftproof.evaluate.sets import OpenSet
 from shiftproof.io.border import show_name
 from shiftproof.metrics import intervals
@@ -42,7 +42,7 @@ SEED = 0
 BINS = 10
 """Number of bins of equal size by similarity."""
 
-LEAST_IN_BIN = 10
+MIN_IN_BIN = 10
 """Minimum number of images per bin; small test sets have fewer bins."""
 
 _Tables: TypeAlias = "dict[str, dict[str, CellRecords]]"
@@ -53,7 +53,7 @@ def summarize(
     folder: RunFolder,
     models: Mapping[str, str],
     sets: Sequence[OpenSet],
-    audited: Audited | None,
+    audited: MatchedAudit | None,
     *,
     show_progress: bool | None = None,
 ) -> EvaluationScores:
@@ -87,10 +87,10 @@ def summarize(
         sets=tuple(_describe(one, tables[one.name]) for one in sets),
         models=tuple(_score_model(name, models[name], found[name]) for name in names),
         differences=tuple(
-            _score_model(name, "", _differ(found[name], found[first]), against=first)
+            _score_model(name, "", _subtract(found[name], found[first]), against=first)
             for name in names[1:]
         ),
-        audit=None if audited is None else _beside(audited, tables, names),
+        audit=None if audited is None else _match_audit(audited, tables, names),
     )
 
 
@@ -113,7 +113,7 @@ def _describe(one: OpenSet, tables: Mapping[str, CellRecords]) -> TestSet:
     )
 
 
-def _right(record: CellRecords) -> tuple[Flags, Flags]:
+def _score_answers(record: CellRecords) -> tuple[Flags, Flags]:
     """Return which images are correct at top 1, and at top 5."""
     best = record.prediction == record.target
     return best & record.readable, (record.top == record.target[:, None]).any(axis=1)
@@ -134,7 +134,7 @@ def replicate_set(
     if not any(record.readable.any() for record in tables.values()):
         raise InputError(f"{show_name(name)}: no image could be read, so there is no accuracy.")
 
-    columns = [functools.partial(_columns, record) for record in tables.values()]
+    columns = [functools.partial(_make_columns, record) for record in tables.values()]
     # A seed for each set, so that sets of the same size are resampled independently.
     sums = intervals.sum_resamples(columns, count, seed=SEED + number)
     return {
@@ -143,13 +143,13 @@ def replicate_set(
     }
 
 
-def _columns(record: CellRecords) -> F64:
+def _make_columns(record: CellRecords) -> F64:
     """Return ``(N, 3)``: whether an image counts, is correct at top 1, and at top 5."""
-    best, top = _right(record)
+    best, top = _score_answers(record)
     return np.stack([record.readable, best, top & record.readable], axis=1).astype(np.float64)
 
 
-def _differ(
+def _subtract(
     those: Mapping[str, tuple[Replicates, Replicates]],
     these: Mapping[str, tuple[Replicates, Replicates]],
 ) -> dict[str, tuple[Replicates, Replicates]]:
@@ -168,13 +168,16 @@ def _score_model(
     return Evaluated(
         name=name,
         title=title,
-        sets={one: Accuracy(_interval(best), _interval(top)) for one, (best, top) in found.items()},
-        mean=_interval(average([best for best, _ in found.values()])),
+        sets={
+            one: Accuracy(_make_interval(best), _make_interval(top))
+            for one, (best, top) in found.items()
+        },
+        mean=_make_interval(average([best for best, _ in found.values()])),
         against=against,
     )
 
 
-def _interval(replicates: Replicates) -> Interval:
+def _make_interval(replicates: Replicates) -> Interval:
     found = intervals.percentile_interval(replicates)
     assert found is not None
     return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
@@ -193,27 +196,27 @@ def join_audit(run: EvaluationRun, audit: Path) -> AuditFigures:
     models = [model.name for model in run.scores.models]
     sets = [one.name for one in run.scores.sets]
     tables = {name: _read(run.folder, models, name) for name in sets}
-    return _beside(read_audit(audit, sets), tables, models)
+    return _match_audit(read_audit(audit, sets), tables, models)
 
 
-def _beside(audited: Audited, tables: _Tables, models: Sequence[str]) -> AuditFigures:
+def _match_audit(audited: MatchedAudit, tables: _Tables, models: Sequence[str]) -> AuditFigures:
     closeness: dict[str, Closeness] = {}
     curves: list[BySimilarity] = []
     for name in audited.names:
-        told = audited.figures(name)
+        test_set = audited.figures(name)
         ids = next(iter(tables[name].values())).ids
-        near = audited.similarities(name, ids)
+        near = audited.read_similarities(name, ids)
         closeness[name] = Closeness(
-            test=told.name,
-            rows=told.rows,
-            similarity=told.similarity,
-            near_duplicates=told.near_duplicates,
-            gap=told.gap,
-            share_closer=told.share_closer,
+            test=test_set.name,
+            rows=test_set.rows,
+            similarity=test_set.similarity,
+            near_duplicates=test_set.near_duplicates,
+            gap=test_set.gap,
+            share_closer=test_set.share_closer,
             matched=int(np.isfinite(near).sum()),
         )
         for model in models:
-            curve = _by_similarity(model, name, near, tables[name][model])
+            curve = _bin_by_similarity(model, name, near, tables[name][model])
             if curve is not None:
                 curves.append(curve)
     reference = audited.content.reference
@@ -227,13 +230,15 @@ def _beside(audited: Audited, tables: _Tables, models: Sequence[str]) -> AuditFi
     )
 
 
-def _by_similarity(model: str, test: str, near: F64, record: CellRecords) -> BySimilarity | None:
+def _bin_by_similarity(
+    model: str, test: str, near: F64, record: CellRecords
+) -> BySimilarity | None:
     """Return accuracy in bins of equal size by similarity; None if too few images are matched."""
     known = np.isfinite(near) & record.readable
-    bins = min(BINS, int(known.sum()) // LEAST_IN_BIN)
+    bins = min(BINS, int(known.sum()) // MIN_IN_BIN)
     if bins < 2:
         return None
-    right = _right(record)[0][known]
+    right = _score_answers(record)[0][known]
     found = accuracy_by_similarity(near[known], right, bins)
     order = np.argsort(near[known], kind="stable")
     parts = np.array_split(right[order], bins)
@@ -241,13 +246,13 @@ def _by_similarity(model: str, test: str, near: F64, record: CellRecords) -> ByS
         model=model,
         test=test,
         bins=tuple(
-            Bin(round_figure(float(similarity)), _mean(part), len(part))
+            Bin(round_figure(float(similarity)), _compute_mean(part), len(part))
             for similarity, part in zip(found.similarity, parts, strict=True)
         ),
         advantage=round_figure(found.advantage) if np.isfinite(found.advantage) else None,
     )
 
 
-def _mean(right: Flags) -> Interval:
+def _compute_mean(right: Flags) -> Interval:
     found = intervals.bootstrap_mean(right.astype(np.float64), seed=SEED)
     return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shiftproof.runs import Run
 
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "jpeg_compression")
-"""One corruption of each group of the benchmark: fast, and enough to see a trend."""
+"""One corruption of each group of the benchmark: fast, and sufficient to see a trend."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class EpochGrid:
         every: interval between two evaluations, in epochs.
         batch_size: images per forward pass.
         out: folder for each epoch's run, such as ``epoch-0003``; None saves none.
-        front: prefix of the metrics' names.
+        prefix: prefix of the metrics' names.
     """
 
     data: ImageData
@@ -49,7 +49,7 @@ class EpochGrid:
     every: int = 1
     batch_size: int = 64
     out: str | Path | None = None
-    front: str = "shift/"
+    prefix: str = "shift/"
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -66,13 +66,13 @@ class EpochGrid:
             ``shift/clean``, ``shift/mean`` (errors, fractions), and the error of each corruption.
 
         Raises:
-            InputError: data and network do not match; nothing was measured.
+            InputError: data and network do not match.
         """
         with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
             folder = Path(temporary if self.out is None else self.out) / f"epoch-{epoch:04d}"
             run = self._run(module, folder)
             return {
-                f"{self.front}{name}": value
+                f"{self.prefix}{name}": value
                 for name, value in list_figures(run.scores).items()
                 if not name.endswith((".low", ".high"))
             }
@@ -81,22 +81,22 @@ class EpochGrid:
         from shiftproof import bench
         from shiftproof.models import Classifier
 
-        # The classifier is a copy in evaluation mode that shares the tensors: the network's mode
-        # stays.
+        # The classifier is a copy in evaluation mode that shares the tensors, so the network's mode
+        # does not change.
         classifier = Classifier(
-            module, self.preprocess, self.classes, device=_device_of(module), name="network"
+            module, self.preprocess, self.classes, device=_find_device(module), name="network"
         )
         return bench.run(
             classifier, self.data, task=bench.Classification(), out=folder,
             corruptions=self.corruptions, severities=self.severities,
-            images=self._count(), batch_size=self.batch_size, workers=0, show_progress=False,
+            images=self._limit_images(), batch_size=self.batch_size, workers=0, show_progress=False,
         )  # fmt: skip
 
-    def _count(self) -> int | None:
+    def _limit_images(self) -> int | None:
         there = len(self.data.samples)
         return None if self.images is None or self.images >= there else self.images
 
 
-def _device_of(module: torch.nn.Module) -> str:
+def _find_device(module: torch.nn.Module) -> str:
     first = next(module.parameters(), None)
     return "cpu" if first is None else str(first.device)

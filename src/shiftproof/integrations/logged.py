@@ -12,7 +12,7 @@ from shiftproof.runs.scores.grid import GridScores, ModelScores
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.scores.tidy import TidyScores
 
-LONGEST = 500
+MAX_LENGTH = 500
 """Maximum length of a logged setting; trackers refuse longer ones."""
 
 
@@ -47,7 +47,7 @@ def collect(run: AnyRun[Any]) -> Logged:
     return Logged(
         name=clean_text(run.path.resolve().name),
         kind=run.kind,
-        settings=dict(_flatten({**run.settings, "software": _software(run)})),
+        settings=dict(_flatten({**run.settings, "software": _list_software(run)})),
         figures=list_figures(run.scores),
         curves=dict(_list_curves(run.scores)) if isinstance(run, Run) else {},
         files=tuple(file for file in files if file.is_file()),
@@ -71,22 +71,22 @@ def list_figures(scores: TidyScores) -> dict[str, float]:
 
 
 def _list_model(model: ModelScores, measure: str, *, several: bool) -> Iterator[tuple[str, float]]:
-    front = f"{clean_text(model.name)}/" if several else ""
+    prefix = f"{clean_text(model.name)}/" if several else ""
     for name, figure in model.summary.items():
         if figure is None:
             continue
-        yield f"{front}{name}", figure.value
+        yield f"{prefix}{name}", figure.value
         if figure.low is not None and figure.high is not None:
-            yield f"{front}{name}.low", figure.low
-            yield f"{front}{name}.high", figure.high
+            yield f"{prefix}{name}.low", figure.low
+            yield f"{prefix}{name}.high", figure.high
     for name, mean in model.of_corruptions(measure).items():
-        yield f"{front}corruption/{name}", mean.value
+        yield f"{prefix}corruption/{name}", mean.value
 
 
 def _list_curves(scores: GridScores) -> Iterator[tuple[str, dict[int, float]]]:
     measure, several = scores.measure.name, len(scores.models) > 1
     for model in scores.models:
-        front = f"{clean_text(model.name)}/" if several else ""
+        prefix = f"{clean_text(model.name)}/" if several else ""
         clean = model.of_clean(measure)
         start = {} if clean is None else {0: clean.value}
         for name in scores.corruptions:
@@ -95,7 +95,7 @@ def _list_curves(scores: GridScores) -> Iterator[tuple[str, dict[int, float]]]:
                 for cell, figure in model.of_cells(measure).items()
                 if cell.corruption == name
             }
-            yield f"{front}{measure}/{name}", {**start, **dict(sorted(found.items()))}
+            yield f"{prefix}{measure}/{name}", {**start, **dict(sorted(found.items()))}
 
 
 def _name_row(row: Mapping[str, object]) -> str:
@@ -104,20 +104,20 @@ def _name_row(row: Mapping[str, object]) -> str:
     return "/".join(clean_text(str(word)) for word in (*words, *against) if word is not None)
 
 
-def _software(run: AnyRun[Any]) -> dict[str, object]:
-    told = run.provenance
-    libraries = told.get("libraries")
+def _list_software(run: AnyRun[Any]) -> dict[str, object]:
+    provenance = run.provenance
+    libraries = provenance.get("libraries")
     return {
-        "shiftproof": told.get("shiftproof"),
-        "device": told.get("device"),
+        "shiftproof": provenance.get("shiftproof"),
+        "device": provenance.get("device"),
         **(libraries if isinstance(libraries, Mapping) else {}),
     }
 
 
-def _flatten(settings: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in settings.items():
-        name = f"{front}{clean_text(str(key))}"
+        name = f"{prefix}{clean_text(str(key))}"
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{name}.")
         elif value is not None:
-            yield name, clean_text(str(value))[:LONGEST]
+            yield name, clean_text(str(value))[:MAX_LENGTH]

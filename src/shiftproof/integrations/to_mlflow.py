@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "shiftproof"
-MOST = 100
+MAX_PARAMS = 100
 """MLflow's limit of parameters per request; for metrics it is a thousand."""
 
 
@@ -37,8 +37,8 @@ def write(logged: Logged, where: str | None) -> str:
     ``mlruns``.
     """
     check()
-    address = _address(where)
-    with _allowing_folders(address):
+    address = _resolve_address(where)
+    with _allow_folders(address):
         run = _write(logged, address)
     return f"{where or address} (experiment {EXPERIMENT}, run {run})"
 
@@ -62,7 +62,7 @@ def _write(logged: Logged, address: str) -> str:
 
 
 @contextmanager
-def _allowing_folders(address: str) -> Iterator[None]:
+def _allow_folders(address: str) -> Iterator[None]:
     """Allow MLflow 3 to write to a folder, which is disabled by default, without its warning.
 
     The recommended database needs the full MLflow instead of its small client.
@@ -82,7 +82,7 @@ def _allowing_folders(address: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _address(where: str | None) -> str:
+def _resolve_address(where: str | None) -> str:
     stated = where or os.environ.get("MLFLOW_TRACKING_URI") or "mlruns"
     return stated if "://" in stated else Path(stated).resolve().as_uri()
 
@@ -90,26 +90,26 @@ def _address(where: str | None) -> str:
 def _write_settings(client: MlflowClient, run: str, logged: Logged) -> None:
     from mlflow.entities import Param
 
-    entries = [Param(_name(name), value) for name, value in logged.settings.items()]
-    for at in range(0, len(entries), MOST):
-        client.log_batch(run, params=entries[at : at + MOST])
+    entries = [Param(_clean_name(name), value) for name, value in logged.settings.items()]
+    for at in range(0, len(entries), MAX_PARAMS):
+        client.log_batch(run, params=entries[at : at + MAX_PARAMS])
 
 
 def _write_figures(client: MlflowClient, run: str, logged: Logged) -> None:
     from mlflow.entities import Metric
 
     now = int(1000 * time.time())
-    entries = [Metric(_name(name), value, now, 0) for name, value in logged.figures.items()]
+    entries = [Metric(_clean_name(name), value, now, 0) for name, value in logged.figures.items()]
     entries += [
-        Metric(_name(name), value, now, severity)
+        Metric(_clean_name(name), value, now, severity)
         for name, curve in logged.curves.items()
         for severity, value in curve.items()
     ]
-    for at in range(0, len(entries), 10 * MOST):
-        client.log_batch(run, metrics=entries[at : at + 10 * MOST])
+    for at in range(0, len(entries), 10 * MAX_PARAMS):
+        client.log_batch(run, metrics=entries[at : at + 10 * MAX_PARAMS])
 
 
-def _name(name: str) -> str:
+def _clean_name(name: str) -> str:
     """Return a name of valid characters for MLflow that cannot leave its store."""
     kept = "".join(one if one.isalnum() or one in "_-. /" else "_" for one in name)
     return "/".join(part.strip(".") or "_" for part in kept.split("/"))

@@ -59,5 +59,5 @@ def split_destination(to: str) -> tuple[str, str | None]:
     if name not in TRACKERS:
         raise UnknownNameError.of("logger", name, TRACKERS)
     if colon and not where:
-        raise InputError(f"Expected a folder or an address behind {to!r}, such as {name}:logs.")
+        raise InputError(f"Expected a folder or an address after {to!r}, such as {name}:logs.")
     return name, where or None

@@ -87,7 +87,7 @@ __all__ = [
     "match_classes",
 ]
 
-# Loaded at first use: who needs one of these modules does not wait for all.
+# Loaded at first use, so that using one of these modules does not import all.
 _NAMES = {
     "CLASSIFIER_LOADERS": "shiftproof.models.classifiers.load",
     "DECODINGS": "shiftproof.models.detectors.decodings",

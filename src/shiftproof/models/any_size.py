@@ -12,7 +12,7 @@ import numpy as np
 from shiftproof.classes import Classes, name_classes
 from shiftproof.counts import plural
 from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
-from shiftproof.models.module import HeldModule, classes_settings
+from shiftproof.models.module import HeldModule, describe_classes
 from shiftproof.types import Image, Settings
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ class AnySizeModel(HeldModule, abc.ABC, Generic[Answer]):
         own = None if self._torch else getattr(self.module, "settings", None)
         return {
             **self._list_settings(),
-            "classes": classes_settings(self.classes),
-            **self._reading(),
+            "classes": describe_classes(self.classes),
+            **self._list_reading(),
             "function": own if isinstance(own, dict) else None,
         }
 
-    def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[Answer]:
+    def predict_with(self, network: Callable[..., Any], images: Sequence[Image]) -> list[Answer]:
         """Return the predictions for one batch, computed by another network.
 
         Outputs are decoded as this model's own; gradient mode is the caller's.
@@ -77,7 +77,7 @@ class AnySizeModel(HeldModule, abc.ABC, Generic[Answer]):
         return self._answer(network, list(images), 0)
 
     @abc.abstractmethod
-    def _reading(self) -> Settings:
+    def _list_reading(self) -> Settings:
         """Return the settings of preparing images and decoding outputs, for JSON."""
 
     @abc.abstractmethod
@@ -96,7 +96,7 @@ class AnySizeModel(HeldModule, abc.ABC, Generic[Answer]):
         """Return what ``answer`` gives for each image of all batches; it is called as ``_answer``."""
         check_images(images)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
+            raise InputError(f"batch_size: expected a whole number, 1 or more, got {batch_size!r}.")
         found: list[Result] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
@@ -145,12 +145,12 @@ def choose_classes(
     Raises:
         InputError: there are neither, or their numbers differ.
     """
-    meant = named or own
-    if meant is None:
-        raise InputError(f"{spec!r} does not say what its {outputs} mean: {ways}.")
-    if own is not None and len(own) != len(meant):
-        raise InputError(f"{spec!r} has {plural(len(own), 'class')}, but {len(meant)} are named.")
-    return meant
+    chosen = named or own
+    if chosen is None:
+        raise InputError(f"{spec!r} does not state the classes of its {outputs}: {ways}.")
+    if own is not None and len(own) != len(chosen):
+        raise InputError(f"{spec!r} has {plural(len(own), 'class')}, but {len(chosen)} are named.")
+    return chosen
 
 
 def try_on_black(model: AnySizeModel[Any], height: int, width: int) -> None:

@@ -16,7 +16,7 @@ class Build(Protocol):
     """Builds an untrained network."""
 
     def __call__(self, classes: int | None, channels: int) -> torch.nn.Module:
-        """Return a network for so many classes (None: the library's default) and channels."""
+        """Return a network for a number of classes (None: the library's default) and channels."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Skeleton:
     head: tuple[str, ...]
     constants: Mapping[str, Shape] = field(default_factory=dict)
 
-    def shapes_for(self, classes: int | None) -> dict[str, Shape]:
+    def compute_shapes(self, classes: int | None) -> dict[str, Shape]:
         """Return the shapes with another number of classes."""
         return {
             name: (classes, *shape[1:]) if classes is not None and name in self.head else shape
@@ -65,7 +65,7 @@ class Skeleton:
         }
 
 
-def skeleton_of(architecture: Architecture) -> Skeleton:
+def build_skeleton(architecture: Architecture) -> Skeleton:
     """Return the names and shapes of an architecture's weights.
 
     The head is found by building the architecture for two numbers of classes, on the meta device

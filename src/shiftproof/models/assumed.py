@@ -6,6 +6,6 @@ from collections.abc import Mapping
 
 
 def collect_assumed(models: Mapping[str, object]) -> dict[str, list[str]]:
-    """Return the assumptions made when each model was loaded, of those that state some."""
-    told = {name: list(getattr(model, "assumed", ())) for name, model in models.items()}
-    return {name: phrases for name, phrases in told.items() if phrases}
+    """Return the assumptions made when each model was loaded, for the models that have some."""
+    assumed = {name: list(getattr(model, "assumed", ())) for name, model in models.items()}
+    return {name: phrases for name, phrases in assumed.items() if phrases}

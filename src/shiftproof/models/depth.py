@@ -29,9 +29,9 @@ FARTHEST = 0.5
 class OnnxDepth:
     """A model of relative inverse depth, as MiDaS and Depth Anything are, in a file.
 
-    The input is ``(1, 3, H, W)`` float32, scaled by ImageNet's mean and deviation; the output, whose
-    values are higher where things are nearer, is spread to 0..1 and turned into ``0.0078 / value``, at
-    most 0.5, as by Kar et al. 2022 for photographs.
+    The input is ``(1, 3, H, W)`` float32, scaled by ImageNet's mean and deviation; the output,
+    whose values are higher where things are nearer, is spread to 0..1 and turned into
+    ``0.0078 / value``, at most 0.5, as by Kar et al. 2022 for photographs.
 
     Args:
         path: the ONNX file.
@@ -66,7 +66,7 @@ class OnnxDepth:
         planes = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis], np.float32)
         with convert_errors(self.path, "failed on an image"):
             [output, *_] = session.run(None, {entry.name: planes})
-        return _as_depth(np.squeeze(output), image.shape[:2], self.path)
+        return _to_depth(np.squeeze(output), image.shape[:2], self.path)
 
     def _start(self) -> Any:
         if self._session is None:
@@ -78,7 +78,7 @@ class OnnxDepth:
         return {"path": self.path, "_session": None}
 
 
-def _as_depth(output: Any, size: tuple[int, ...], path: Path) -> F32:
+def _to_depth(output: Any, size: tuple[int, ...], path: Path) -> F32:
     """Return relative inverse depths ``(h, w)`` as depths of an image's size."""
     import cv2
 

@@ -1,4 +1,4 @@
-"""What a network's products are made in: its weights' own precision, or 16 bits by autocast."""
+"""Precision of a network's computation: that of its weights, or 16 bits by autocast."""
 
 from __future__ import annotations
 

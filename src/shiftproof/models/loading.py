@@ -1,4 +1,4 @@
-"""What all tables of sources of models share: their rows, and how a text and keywords are read."""
+"""Tables of model sources: their rows, and reading of specs and keywords."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ Parts = TypeVar("Parts")
 class Loader(Generic[Options, Parts]):
     """One row of a table of sources: how the models of one source are loaded.
 
-    ``load`` gets what stands behind the colon. ``options`` names what it takes beside the options
-    that all sources of its table take. ``check`` is asked of all models before the first is loaded.
+    ``load`` gets the part of the spec after the colon. ``options`` has the options of this source,
+    in addition to those of all sources in its table. ``check`` is asked of all models before the
+    first is loaded.
     """
 
     load: Callable[[str, Options], Parts]
@@ -43,7 +44,7 @@ class Loader(Generic[Options, Parts]):
 
 @dataclass(frozen=True)
 class Request(Generic[Options, Parts]):
-    """The model that was asked for: its source, what stands behind the colon, a name, the options."""
+    """A requested model: its source, the part of the spec after the colon, a name, the options."""
 
     loader: Loader[Options, Parts]
     target: str
@@ -71,7 +72,7 @@ READERS: Readers = {
     "overlap": float,
     "limit": int,
 }
-"""The options of models by name, as they are read in a text."""
+"""The readers of the models' options in a spec, by name."""
 
 
 def read_request(
@@ -83,11 +84,10 @@ def read_request(
     wrapped: str,
     readers: Readers = READERS,
 ) -> Request[Options, Parts]:
-    """Read which model is asked for, with the options of the text and of the call.
+    """Read a spec and the keywords of a call as a request.
 
-    ``keywords`` are those of the call that may stand in the text instead, None where nothing was
-    given; ``common`` those that every source takes. ``wrapped`` says how a model in memory is
-    wrapped, for the error.
+    ``keywords`` are those that may be in the spec instead, None if not given; ``common`` those that
+    every source takes. ``wrapped`` is the expression that wraps a model in memory, for the error.
 
     Raises:
         UnknownNameError: no such source or option; says the nearest.

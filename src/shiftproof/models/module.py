@@ -1,4 +1,4 @@
-"""What classifiers, encoders and detectors share: checks, device and settings of the module."""
+"""The base class of models: checks, device and settings of the module."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.errors import ImageError, ModelError
 from shiftproof.io import files
-from shiftproof.models.preprocess import Preprocessing, as_batch
+from shiftproof.models.preprocess import Preprocessing, to_batch
 from shiftproof.models.structure import (
-    device_of,
+    copy_structure,
     find_device,
+    fingerprint_weights,
+    get_device,
     is_torch_module,
-    structural_copy,
-    weights_fingerprint,
 )
 from shiftproof.types import Image, Images, Settings
 
@@ -41,11 +41,11 @@ class ModelLike(Protocol):
 
 
 class HeldModule:
-    """A network or function on a device, as models of all kinds hold it.
+    """The base class of models: a network or function on a device.
 
     Attributes:
-        module: what runs: a copy of a network in evaluation mode, or the function.
-        device: where, spelled out (never ``"auto"``).
+        module: a copy of a network in evaluation mode, or the function.
+        device: its device (never ``"auto"``).
         name: name in the tables.
         assumed: the assumptions made when it was loaded, as sentences.
     """
@@ -80,7 +80,7 @@ class HeldModule:
         self.module, self.device = place_module(module, device)
 
     def _list_settings(self) -> dict[str, Any]:
-        """Return what the settings of every model begin with.
+        """Return the settings that all models have.
 
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
@@ -93,20 +93,20 @@ class HeldModule:
 
 
 def place_module(module: Callable[..., Any], device: str) -> tuple[Callable[..., Any], str]:
-    """Return what runs, and where, spelled out.
+    """Return the module to run, and its device.
 
-    A ``torch.nn.Module`` becomes a twin in evaluation mode on ``device``, which shares its tensors
-    where they are there already. A function brings its own device.
+    A ``torch.nn.Module`` is copied in evaluation mode to ``device``; the copy shares the tensors
+    that are already there. A function has its own device.
 
     Raises:
-        ModelError: the device is not there, or not the function's own.
+        ModelError: the device is not available, or not the function's.
     """
     if is_torch_module(module):
         network = cast("torch.nn.Module", module)
         target = find_device(device)
-        if device_of(network) in (None, target):
-            return structural_copy(network, share="tensors"), str(target)
-        return structural_copy(network, share="nothing").to(target), str(target)
+        if get_device(network) in (None, target):
+            return copy_structure(network, share="tensors"), str(target)
+        return copy_structure(network, share="nothing").to(target), str(target)
     own = str(getattr(module, "device", "cpu"))
     if device not in ("auto", own, own.partition(":")[0]):
         raise ModelError(
@@ -117,25 +117,27 @@ def place_module(module: Callable[..., Any], device: str) -> tuple[Callable[...,
 
 
 def fingerprint_of(module: Callable[..., Any]) -> str:
-    """Return what tells a module's weights from others; computed anew, as they may be trained."""
+    """Return the fingerprint of a module's weights; computed at each call, since they may be
+    trained.
+    """
     if is_torch_module(module):
-        return weights_fingerprint(cast("torch.nn.Module", module))
+        return fingerprint_weights(cast("torch.nn.Module", module))
     return str(getattr(module, "fingerprint", "unknown"))
 
 
 def check_size(
     images: Images | Sequence[Image], preprocess: Preprocessing
 ) -> Images | Sequence[Image]:
-    """Return images that have the size that ``preprocess.geometry`` gives.
+    """Check that images have the size that ``preprocess.geometry`` returns, and return them.
 
-    Where it gives one, they come back as one array ``(N, H, W, 3)``, else as they are.
+    With a fixed size they are returned as one array ``(N, H, W, 3)``, else unchanged.
 
     Raises:
         ImageError: another shape, size or dtype.
     """
     if preprocess.size is None:
         return images
-    batch = as_batch(images)
+    batch = to_batch(images)
     if batch.shape[1:3] != preprocess.size:
         raise ImageError(
             f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
@@ -145,22 +147,22 @@ def check_size(
     return batch
 
 
-def black_image(preprocess: Preprocessing) -> Images:
-    """Return one black image of the size that ``preprocess.geometry`` gives, or 224 by 224."""
+def make_black_image(preprocess: Preprocessing) -> Images:
+    """Return one black image of the size that ``preprocess.geometry`` returns, or 224 by 224."""
     height, width = preprocess.size or (224, 224)
     return np.zeros((1, height, width, 3), np.uint8)
 
 
-def black_image_error(image: Images, name: str, error: Exception) -> ModelError:
-    """Return the complaint that the model ``name`` does not take an image of its own size."""
+def make_black_image_error(image: Images, name: str, error: Exception) -> ModelError:
+    """Return the error for a model that fails on an image of its own size."""
     return ModelError(
         f"{name}: failed on one black image of {image.shape[1]} x {image.shape[2]} pixels "
         f"({error}). Check that the preprocessing fits the model."
     )
 
 
-def classes_settings(classes: Classes) -> Settings:
-    """Return what tells classes from others, as the settings of a model hold it."""
+def describe_classes(classes: Classes) -> Settings:
+    """Return the identity of classes, for the settings of a model."""
     return {
         "title": classes.title,
         "count": len(classes),

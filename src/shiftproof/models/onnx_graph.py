@@ -1,7 +1,7 @@
 """The operators at the outputs of an ONNX file, which ONNX Runtime does not expose.
 
-They are parsed from the file's protocol buffers, so that no other library is needed. Field numbers are
-those of onnx.proto.
+They are parsed from the file's protocol buffers, so that no other library is needed. Field numbers
+are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_graph(path: Path) -> dict[str, Node]:
     return found
 
 
-def reading_of(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading:
+def find_reading(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading:
     """Return the type of an output's values, from its last operator, else from its name."""
     node = _last(name, graph)
     operator = node.operator if node else ""
@@ -71,7 +71,7 @@ def reading_of(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading
     return "sigmoids" if words & {"sigmoid"} else "logits"
 
 
-def last_operator(name: str, graph: Mapping[str, Node]) -> str | None:
+def find_last_operator(name: str, graph: Mapping[str, Node]) -> str | None:
     """Return the operator that determines the type of a value, or None if unknown."""
     node = _last(name, graph)
     return None if node is None else node.operator

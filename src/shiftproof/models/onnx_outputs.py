@@ -30,20 +30,20 @@ class Output:
     Attributes:
         name: its name.
         width: the length of its rows, or None if it is dynamic or unknown.
-        told: its name and shape, for messages.
+        description: its name and shape, for messages.
         others: number of other possible outputs.
     """
 
     name: str
     width: int | None
-    told: str
+    description: str
     others: int = 0
 
 
-def words_of(name: str) -> set[str]:
+def split_words(name: str) -> set[str]:
     """Split a name into words, in lower case.
 
-    >>> sorted(words_of("preLogits_2"))
+    >>> sorted(split_words("preLogits_2"))
     ['logits', 'pre']
     """
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
@@ -80,12 +80,12 @@ def choose_output(
         if (not entry.shape or len(entry.shape) == 2) and _is_floating(entry)
     ]
     if not fitting:
-        found = ", ".join(_output(entry).told for entry in outputs)
+        found = ", ".join(_output(entry).description for entry in outputs)
         wanted = "vectors (N, width)" if features else "logits (N, K)"
         raise ModelError(f"{path}: expected an output of {wanted}, got {found}.")
     chosen = _narrow(fitting, known, graph, classes=classes, features=features)
     if len(chosen) > 1:
-        found = ", ".join(_output(known[name]).told for name in chosen)
+        found = ", ".join(_output(known[name]).description for name in chosen)
         what = "the vectors" if features else "the logits"
         raise ModelError(
             f"{path} has several outputs that may be {what}: {found}. Say which: "
@@ -105,10 +105,10 @@ def _narrow(
     """Narrow the candidate outputs by one criterion after the other."""
 
     def is_features(name: str) -> bool:
-        return bool(words_of(name) & _FEATURES)
+        return bool(split_words(name) & _FEATURES)
 
     def is_classes(name: str) -> bool:
-        return bool(words_of(name) & _CLASSES) and not is_features(name)
+        return bool(split_words(name) & _CLASSES) and not is_features(name)
 
     def is_last(name: str) -> bool:
         return not any(is_computed_from(other, name, graph) for other in names if other != name)
@@ -122,7 +122,7 @@ def _narrow(
             lambda name: classes is not None and _width(known[name]) == classes,
             is_classes,
             lambda name: not is_features(name),
-            lambda name: bool(words_of(name) & {"logit", "logits"}),
+            lambda name: bool(split_words(name) & {"logit", "logits"}),
             is_last,
         ]
     for question in questions:

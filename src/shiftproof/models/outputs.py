@@ -37,7 +37,7 @@ def find_tensor(output: Any, names: Sequence[str]) -> Any:
     """
     if hasattr(output, "shape"):
         return output
-    entries = _entries(output)
+    entries = _list_entries(output)
     named = [entries[name] for name in names if hasattr(entries.get(name), "shape")]
     if named:
         return named[0]
@@ -51,11 +51,11 @@ def find_tensor(output: Any, names: Sequence[str]) -> Any:
 
 def describe_output(output: Any) -> str:
     """Describe a network's output for an error: its type, and the names of its entries."""
-    names = ", ".join(map(str, _entries(output)))
+    names = ", ".join(map(str, _list_entries(output)))
     return f"{type(output).__name__} of {names}" if names else type(output).__name__
 
 
-def _entries(output: Any) -> dict[Any, Any]:
+def _list_entries(output: Any) -> dict[Any, Any]:
     """Return the named entries of an output."""
     if isinstance(output, Mapping):
         return dict(output)

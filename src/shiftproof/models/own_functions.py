@@ -1,4 +1,4 @@
-"""A function of one's own, named by its module: ``python:my_nets:make``."""
+"""Models from users' own functions: ``python:my_nets:make``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from shiftproof.models.structure import is_torch_module
 
 @dataclass(frozen=True)
 class OwnFunction:
-    """What ``MODULE:FUNCTION`` names.
+    """An imported ``MODULE:FUNCTION``.
 
     Attributes:
         target: ``MODULE:FUNCTION``.
         module: the imported module.
-        function: what stands in it under that name.
+        function: its attribute of that name.
     """
 
     target: str
@@ -35,21 +35,21 @@ class OwnFunction:
 
     @property
     def classes(self) -> Any:
-        """The function's attribute ``classes``: what the outputs mean, or None."""
+        """The function's attribute ``classes``: the classes of the outputs, or None."""
         return getattr(self.function, "classes", None)
 
 
 @final
 class FunctionModel:
-    """A function as a model, which without weights of its own is told from others by its file.
+    """A function as a model, identified by its file if it has no fingerprint.
 
     Args:
-        function: what is called.
-        module: where it was found.
+        function: the function to call.
+        module: its module.
 
     Attributes:
         fingerprint: the function's own, or that of the module's file, so that a run is not resumed
-            after the file was changed.
+            after a change of the file.
         device: the function's own, or "cpu".
         settings: the function's own, or None.
     """
@@ -95,12 +95,12 @@ def check_function(target: str, options: Mapping[str, Any]) -> None:
 def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
     """Import ``MODULE:FUNCTION``, also from the working directory. Importing runs the module.
 
-    ``kinds`` may stand there instead of a function.
+    Objects of ``kinds`` are accepted instead of a function.
 
     Raises:
-        InputError: no function is named, or a file in the place of the module.
+        InputError: no function is named, or a file instead of a module.
         UnknownNameError: the module has no such function; says the nearest.
-        ModelError: the module cannot be imported, or what is named is no function.
+        ModelError: the module cannot be imported, or the attribute is not a function.
     """
     module_name, name = _split_target(target)
     module = _import(module_name, target)
@@ -127,11 +127,11 @@ def _split_target(target: str) -> tuple[str, str]:
 
 
 def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[OwnFunction, Any]:
-    """Import what ``MODULE:FUNCTION`` names, also from the working directory, and return its model.
+    """Import ``MODULE:FUNCTION``, also from the working directory, and make its model.
 
-    The function takes no arguments; models of ``kinds`` are taken as they are, also in its place.
-    Returned is what is named, and the model as of :func:`make_model`; ``expected`` is what errors
-    say.
+    The function takes no arguments; objects of ``kinds`` are accepted as its result, and instead of
+    it. Returns the imported function, and the model of :func:`make_model`; ``expected`` is for
+    errors.
 
     Raises:
         InputError, UnknownNameError, ModelError: as :func:`import_function` and :func:`make_model`.
@@ -141,10 +141,10 @@ def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[O
 
 
 def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
-    """Return the model that a function makes, or that stands in its place.
+    """Return the model that a function returns, or that was given instead of a function.
 
-    That is a ``torch.nn.Module``, an object of ``kinds``, or a ``FunctionModel`` of another
-    function; ``expected`` is what errors say.
+    It is a ``torch.nn.Module``, an object of ``kinds``, or a ``FunctionModel`` of another function;
+    ``expected`` is for errors.
 
     Raises:
         ModelError: the function takes arguments, raises, or returns something else.
@@ -158,18 +158,20 @@ def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
     # A model of another kind may be callable, too.
     finished = any(hasattr(made, name) for name in ("predict", "encode"))
     if not callable(made) or isinstance(made, type) or finished:
-        raise ModelError(f"python:{own.target} returned {_name_value(made)}; expected {expected}.")
+        raise ModelError(
+            f"python:{own.target} returned {_describe_value(made)}; expected {expected}."
+        )
     return FunctionModel(made, own.module)
 
 
-def tell_apart(module: Callable[..., Any], own: OwnFunction) -> Callable[..., Any]:
-    """Return what runs in a model that was taken as it is, with a fingerprint in any case."""
+def add_fingerprint(module: Callable[..., Any], own: OwnFunction) -> Callable[..., Any]:
+    """Return a model's module, with a fingerprint in any case."""
     if is_torch_module(module) or hasattr(module, "fingerprint"):
         return module
     return FunctionModel(module, own.module)
 
 
-def _name_value(value: object) -> str:
+def _describe_value(value: object) -> str:
     if value is None:
         return "None"
     if isinstance(value, type):
@@ -196,7 +198,7 @@ def _import(module_name: str, target: str) -> ModuleType:
 def _check_arguments(own: OwnFunction, expected: str) -> None:
     try:
         signature = inspect.signature(own.function)
-    except (TypeError, ValueError):  # of a compiled function nothing is known
+    except (TypeError, ValueError):  # a compiled function without a signature
         return
     try:
         signature.bind()
@@ -220,10 +222,10 @@ def _call(own: OwnFunction) -> Any:
 
 @contextlib.contextmanager
 def _working_directory_first() -> Iterator[None]:
-    """Find modules in the working directory first, and afterwards last.
+    """Context that finds modules in the working directory first, and afterwards last.
 
-    It stays in the path for what the module imports later, and for worker processes, which read
-    objects of its classes. Being last, it hides no module of a library there.
+    The directory stays in the path for later imports of the module, and for worker processes, which
+    unpickle objects of its classes. At the end of the path it hides no module of a library.
     """
     here = str(Path.cwd())
     sys.path.insert(0, here)

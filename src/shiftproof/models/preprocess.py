@@ -1,9 +1,9 @@
-"""From an image to a model's input, in two steps with a place for a corruption between them.
+"""Preprocessing in two steps, between which an image can be corrupted.
 
-``geometry`` resizes and crops and stays in 8 bits; ``normalize`` scales to what the network was
-trained on. ImageNet-C corrupts between the two, so they are two functions.
+``geometry`` resizes and crops 8-bit images; ``normalize`` scales them for the network. ImageNet-C
+corrupts between the two, so they are two functions.
 
-This file needs numpy and Pillow only: it is sent to worker processes that never load a network.
+This module needs only numpy and Pillow: worker processes import it without loading a network.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from shiftproof.io.images import MAX_PIXELS
 from shiftproof.types import F32, U8, Image, Images, Settings
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]
-"""How pixels are resampled, by Pillow: antialiased when an image shrinks, but for ``nearest``."""
+"""Pillow's resampling: with antialiasing for smaller images, except ``nearest``."""
 
 ModelInput: TypeAlias = NDArray[np.float32]
-"""``(N, C, H, W)`` float32: normalized images, what a network takes."""
+"""``(N, C, H, W)`` float32: normalized images, the input of a network."""
 
 _RESAMPLING = {
     "bilinear": PillowImage.Resampling.BILINEAR,
@@ -35,20 +35,20 @@ _RESAMPLING = {
 
 
 class Preprocessing(Protocol):
-    """What a classifier needs between an image and its network; ``Preprocess`` is the usual one."""
+    """The preprocessing of images for a network; ``Preprocess`` is the usual one."""
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """``(height, width)`` that ``geometry`` returns; None where that depends on the image."""
+        """``(height, width)`` that ``geometry`` returns; None if it depends on the image."""
 
     def geometry(self, image: Image) -> Image:
         """Resize and crop one ``(H, W, 3)`` uint8 RGB image of any size; it stays uint8."""
 
     def normalize(self, images: Images | Sequence[Image]) -> ModelInput:
-        """Turn images that went through ``geometry`` into ``(N, C, H, W)`` float32."""
+        """Convert images processed by ``geometry`` to ``(N, C, H, W)`` float32."""
 
     def settings(self) -> Settings:
-        """Return what reproduces this preprocessing."""
+        """Return the settings that reproduce this preprocessing."""
 
 
 class _Preprocessed(Protocol):
@@ -64,21 +64,21 @@ class Preprocess:
     """Resize, center crop, normalize: the evaluation preprocessing of nearly all image classifiers.
 
     Args:
-        size: ``(height, width)`` in pixels that the network takes.
-        resize: an int makes the shorter side that long and keeps the aspect ratio (the longer
-            side is truncated to a whole pixel, as in torchvision); ``(height, width)`` gives
-            exactly that size; None leaves the image as it is.
+        size: ``(height, width)`` of the network's input in pixels.
+        resize: an int makes the shorter side that long and keeps the aspect ratio (the longer side
+            is truncated to a whole pixel, as in torchvision); ``(height, width)`` gives exactly
+            that size; None does not resize.
         interpolation: how to resample.
         mean: one number per channel, in units of an image that is scaled to 0..1.
         std: likewise; the result is ``(image / 255 - mean) / std``.
-        channels: 3 for RGB; 1 for a network that takes gray: luminosity by ITU-R 601-2 as
-            Pillow's ``convert("L")``, taken after the corruption.
-        odd_margin: where the crop lies if an odd number of pixels is cut off: ``"even"`` rounds
-            half of it to the even number, as torchvision; ``"down"`` cuts less above and on the
-            left, as transformers.
+        channels: 3 for RGB; 1 for a network of gray images: luminosity by ITU-R 601-2 as
+            Pillow's ``convert("L")``, computed after the corruption.
+        odd_margin: the position of the crop if an odd number of pixels is cut off: ``"even"``
+            rounds half of it to the even number, as torchvision; ``"down"`` cuts less at the top
+            and left, as transformers.
 
     Raises:
-        InputError: a setting that cannot be used.
+        InputError: an invalid setting.
 
     >>> preprocess = Preprocess((224, 224), 256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     >>> preprocess.geometry(np.zeros((300, 400, 3), np.uint8)).shape
@@ -94,7 +94,7 @@ class Preprocess:
     odd_margin: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
-        # Lists (from a JSON file, or torchvision's presets) are as good as tuples, but do not hash.
+        # Lists (from a JSON file, or torchvision's presets) are accepted, but are not hashable.
         for field in ("size", "mean", "std"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if self.resize is not None and not isinstance(self.resize, int):
@@ -120,7 +120,7 @@ class Preprocess:
             raise InputError(f"std: expected numbers above 0, got {self.std}.")
 
     def geometry(self, image: Image) -> Image:
-        """Resize and center-crop one image; what is smaller than the crop is padded with black.
+        """Resize and center-crop one image; one smaller than the crop is padded with black.
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB, any size from 1 pixel up; not changed.
@@ -160,21 +160,21 @@ class Preprocess:
         Raises:
             ImageError: another shape or dtype.
         """
-        batch = as_batch(images)
-        planes = batch if self.channels == 3 else luminosity(batch)[..., None]
+        batch = to_batch(images)
+        planes = batch if self.channels == 3 else to_luminosity(batch)[..., None]
         values: ModelInput = planes.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-        # float32 in the order of torchvision's ToTensor and Normalize: the same bits come out.
+        # float32 in the order of torchvision's ToTensor and Normalize, for the same bits.
         values /= np.float32(255)
         values -= np.asarray(self.mean, np.float32)[:, None, None]
         values /= np.asarray(self.std, np.float32)[:, None, None]
         return values
 
     def settings(self) -> Settings:
-        """Return what reproduces this preprocessing, as JSON takes it."""
+        """Return the settings that reproduce this preprocessing, for JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            # Left out where it is as ever, so that runs of before can be resumed.
+            # Omitted if it is the default, so that runs of earlier versions can be resumed.
             if (name, value) != ("odd_margin", "even")
         }
 
@@ -183,13 +183,13 @@ class Preprocess:
 class CallablePreprocess:
     """Any function from an image to a network's input.
 
-    Use it where ``Preprocess`` cannot say what the model needs. A corruption is then applied to
-    the image as it was loaded, at full size, and the whole function runs after it, one image at
-    a time in the process of the model.
+    For models whose preprocessing ``Preprocess`` cannot express. Corruptions then apply to the
+    image as loaded, at full size, and the whole function runs after them, one image at a time in
+    the process of the model.
 
     Args:
-        function: takes one ``(H, W, 3)`` uint8 RGB image; returns ``(C, h, w)`` float32, an array
-            or a torch tensor on the CPU, of one shape for all images of a batch.
+        function: from one ``(H, W, 3)`` uint8 RGB image to ``(C, h, w)`` float32, an array or a
+            torch tensor on the CPU, of one shape for all images of a batch.
     """
 
     function: Callable[[Image], Any]
@@ -200,7 +200,7 @@ class CallablePreprocess:
         return None
 
     def geometry(self, image: Image) -> Image:
-        """Return the image as it is."""
+        """Return the image unchanged."""
         check_image(image)
         return image
 
@@ -237,17 +237,19 @@ class CallablePreprocess:
         return np.stack(inputs)
 
     def settings(self) -> Settings:
-        """Return the function's name: all that can be said of it."""
+        """Return the function's name."""
         function = self.function
         named = function if hasattr(function, "__qualname__") else type(function)
         return {"function": f"{named.__module__}.{named.__qualname__}"}
 
 
 def group_by_geometry(models: Mapping[str, Model]) -> list[dict[str, Model]]:
-    """Group models whose ``geometry`` gives the same image, so that it is made once for each group."""
+    """Group models whose ``geometry`` returns the same image, so that it runs once for each
+    group.
+    """
     groups: dict[str, dict[str, Model]] = {}
     for name, model in models.items():
-        # Functions can be compared by name only, and mean and deviation are applied later.
+        # Functions can only be compared by name; mean and deviation are applied later.
         settings = model.preprocess.settings()
         shared = {key: value for key, value in settings.items() if key not in ("mean", "std")}
         key = name if model.preprocess.size is None else repr(shared)
@@ -264,11 +266,11 @@ def check_image(image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ImageError(
             "Expected an image (H, W, 3) uint8, RGB, "
-            f"got shape {image.shape}, {image.dtype}. {_advice(image, 3)}".rstrip()
+            f"got shape {image.shape}, {image.dtype}. {_advise(image, 3)}".rstrip()
         )
 
 
-def as_batch(images: Images | Sequence[Image]) -> Images:
+def to_batch(images: Images | Sequence[Image]) -> Images:
     """Return a batch ``(N, H, W, 3)`` uint8; a sequence of images of one size is stacked.
 
     Raises:
@@ -286,12 +288,12 @@ def as_batch(images: Images | Sequence[Image]) -> Images:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ImageError(
             "Expected a batch of images (N, H, W, 3) uint8, RGB, "
-            f"got shape {images.shape}, {images.dtype}. {_advice(images, 4)}".rstrip()
+            f"got shape {images.shape}, {images.dtype}. {_advise(images, 4)}".rstrip()
         )
     return images
 
 
-def luminosity(images: Images) -> U8:
+def to_luminosity(images: Images) -> U8:
     """Return ``(..., H, W)`` uint8 from ``(..., H, W, 3)``: Pillow's ``convert("L")`` exactly."""
     wide = images.astype(np.uint32)
     # ITU-R 601-2 weights .299, .587, .114 in 16-bit fixed point: Pillow's own rounding.
@@ -299,7 +301,7 @@ def luminosity(images: Images) -> U8:
     return cast("U8", (weighted >> 16).astype(np.uint8))
 
 
-def _advice(array: NDArray[Any], dimensions: int) -> str:
+def _advise(array: NDArray[Any], dimensions: int) -> str:
     if array.dtype != np.uint8:
         return "Convert it to 0..255 first."
     if array.ndim == dimensions and array.shape[-3] == 3:
@@ -320,7 +322,7 @@ def _resize(image: Image, size: tuple[int, int], interpolation: Interpolation) -
     if image.shape[:2] == size:
         return image
     if size[0] * size[1] > MAX_PIXELS:
-        # A strip of 1 x 60,000 pixels would take gigabytes before its middle is cut out.
+        # A strip of 1 x 60,000 pixels would take gigabytes before the crop.
         raise ImageError(
             f"An image of {image.shape[0]} x {image.shape[1]} pixels would be resized to "
             f"{size[0]} x {size[1]}, which is more than the limit of "
@@ -334,13 +336,13 @@ def _center_crop(image: Image, size: tuple[int, int], odd_margin: str) -> Image:
     height, width = size
     if image.shape[0] < height or image.shape[1] < width:
         above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
-        # An odd row or column goes below and to the right, as in torchvision.
+        # An odd row or column is added at the bottom and right, as in torchvision.
         padding = ((above // 2, (above + 1) // 2), (left // 2, (left + 1) // 2), (0, 0))
         image = np.pad(image, padding)
     # round() rounds half to even, as torchvision does.
     halve = round if odd_margin == "even" else int
     top = halve((image.shape[0] - height) / 2)
     start = halve((image.shape[1] - width) / 2)
-    # A copy, so that what comes out is writable and never the caller's own array.
+    # A copy, so that the result is writable and never the caller's own array.
     cropped: Image = image[top : top + height, start : start + width].copy()
     return cropped

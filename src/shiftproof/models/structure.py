@@ -66,10 +66,10 @@ def find_device(name: str) -> torch.device:
 
 
 CONTAINERS = (OrderedDict, dict, set)
-"""Containers of a module that are copied by making an empty one where they are empty."""
+"""Containers of a module whose empty instances are copied without deepcopy."""
 
 
-def structural_copy(
+def copy_structure(
     module: torch.nn.Module, *, share: Literal["tensors", "parameters", "nothing"]
 ) -> torch.nn.Module:
     """Copy a network's structure: its modules, flags and hooks, but not all of its tensors.
@@ -90,7 +90,7 @@ def structural_copy(
 
     memo: dict[int, Any] = {}
     for part in module.modules():
-        if any(torch.nn.parameter.is_lazy(value) for value in _own_tensors(part)):
+        if any(torch.nn.parameter.is_lazy(value) for value in _list_tensors(part)):
             raise ModelError(
                 f"The lazy module {type(part).__name__} has no parameters yet: "
                 "run the model on one batch first."
@@ -110,31 +110,31 @@ def structural_copy(
         if share == "tensors":
             memo.update({id(b): b for b in part._buffers.values() if b is not None})
     try:
-        twin: torch.nn.Module = copy.deepcopy(module, memo)
+        copied: torch.nn.Module = copy.deepcopy(module, memo)
     except Exception as error:
         raise ModelError(
             f"The model {type(module).__name__} cannot be copied ({error}), and it is never "
             "changed itself. Remove what copy.deepcopy cannot copy from it."
         ) from error
-    for part in twin.modules():
+    for part in copied.modules():
         # Not eval(): a module may override train() and rewrite weights (merged adapters do), which
         # are the caller's.
         part.training = False
-    return twin
+    return copied
 
 
-def _own_tensors(part: torch.nn.Module) -> list[Any]:
+def _list_tensors(part: torch.nn.Module) -> list[Any]:
     return [*part._parameters.values(), *part._buffers.values()]
 
 
-def device_of(module: torch.nn.Module) -> torch.device | None:
+def get_device(module: torch.nn.Module) -> torch.device | None:
     """Return the device of a module's tensors; None if there are none or several devices."""
     devices = {tensor.device for tensor in module.parameters()}
     devices |= {tensor.device for tensor in module.buffers()}
     return devices.pop() if len(devices) == 1 else None
 
 
-def input_dtype(module: torch.nn.Module) -> torch.dtype:
+def get_input_dtype(module: torch.nn.Module) -> torch.dtype:
     """Return the dtype of a network's inputs: its first floating parameter's, else float32."""
     import torch
 
@@ -149,15 +149,15 @@ class DescribesComputed(Protocol):
     """A module with tensors that were computed from others."""
 
     def describe_computed(self) -> dict[str, str]:
-        """Return by the name of such a tensor what it was computed from."""
+        """Return what each such tensor was computed from, by name."""
 
 
-def weights_fingerprint(module: torch.nn.Module) -> str:
+def fingerprint_weights(module: torch.nn.Module) -> str:
     """Return 32 hex digits that change when any parameter or buffer of the state_dict changes.
 
-    A tensor that was computed from others, whose last bits depend on machine and threads, counts by
-    what it was computed from where the module's class says so: ``describe_computed()`` returns that
-    as a text, by the names of the tensors.
+    The last bits of a tensor that was computed from others depend on machine and threads. If the
+    module has ``describe_computed()``, which returns texts by the names of such tensors, these
+    texts are hashed instead.
     """
     import torch
 

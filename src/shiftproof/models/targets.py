@@ -1,4 +1,4 @@
-"""What a text names as a model: a name, a path here, or a URL whose file is fetched."""
+"""Targets of model specs: a name, a local path, or a URL whose file is fetched."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from shiftproof.io.locations import is_url
 
 
 def fetch_target(target: str) -> str:
-    """Return a model's name or path; of a URL the path of its copy here.
+    """Return a model's name or path; for a URL the path of a local copy.
 
-    The file is fetched once for each URL, and again when its size, etag or date in the store has
-    changed; a folder, such as one of save_pretrained, is fetched whole. The path ends as the URL does, so
-    that a model is called the same wherever it came from.
+    The file is fetched once for each URL, and again if its size, etag or date in the store has
+    changed; a folder, such as one of save_pretrained, is fetched as a whole. The path ends as the
+    URL does, so the model's name does not depend on its place.
 
     Raises:
         BrokenFileError: the URL does not exist.
@@ -31,7 +31,7 @@ def fetch_target(target: str) -> str:
 
 
 def fetch_classes(classes: Any) -> Any:
-    """Return what classes were given as; of a URL the path of its copy here."""
+    """Return the classes argument; for a URL the path of a local copy."""
     return fetch_target(classes) if isinstance(classes, str) else classes
 
 

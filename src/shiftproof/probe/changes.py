@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.models.preprocess import luminosity
+from shiftproof.models.preprocess import to_luminosity
 from shiftproof.types import U8, Image
 
-MOST_TURNED = 30.0
+MAX_ROTATION = 30.0
 """Maximum rotation to either side, in degrees."""
 
 
@@ -44,9 +44,9 @@ def rotate(image: Image, degrees: float) -> Image:
     It is enlarged by the same factor for every angle, so that no corner shows the outside.
     """
     height, width = image.shape[:2]
-    most = np.deg2rad(MOST_TURNED)
+    largest = np.deg2rad(MAX_ROTATION)
     down, across = max(height - 1, 1), max(width - 1, 1)
-    zoom = np.cos(most) + max(down / across, across / down) * np.sin(most)
+    zoom = np.cos(largest) + max(down / across, across / down) * np.sin(largest)
     center = ((width - 1) / 2, (height - 1) / 2)
     matrix = cv2.getRotationMatrix2D(center, degrees, float(zoom))
     return np.asarray(
@@ -61,13 +61,13 @@ def scale_brightness(image: Image, factor: float) -> Image:
 
 def scale_contrast(image: Image, factor: float) -> Image:
     """Multiply every value's difference from the mean luminosity."""
-    mean = np.float32(luminosity(image).mean())
+    mean = np.float32(to_luminosity(image).mean())
     return _round(mean + (image.astype(np.float32) - mean) * np.float32(factor))
 
 
 def scale_saturation(image: Image, factor: float) -> Image:
     """Multiply every value's difference from its pixel's luminosity."""
-    gray = luminosity(image)[..., None].astype(np.float32)
+    gray = to_luminosity(image)[..., None].astype(np.float32)
     return _round(gray + (image - gray) * np.float32(factor))
 
 
@@ -81,7 +81,7 @@ def shift_hue(image: Image, turns: float) -> Image:
 
 def drop_color(image: Image, gray: float) -> Image:
     """Return the image (0), or its luminosity in all three channels (1)."""
-    return _three(luminosity(image)) if gray else _copy(image)
+    return _repeat_channels(to_luminosity(image)) if gray else _copy(image)
 
 
 def blur(image: Image, deviation: float) -> Image:
@@ -103,7 +103,7 @@ def _copy(image: Image) -> Image:
     return np.array(image, np.uint8, order="C")
 
 
-def _three(gray: U8) -> Image:
+def _repeat_channels(gray: U8) -> Image:
     return np.stack([gray, gray, gray], axis=2)
 
 

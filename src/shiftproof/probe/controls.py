@@ -10,7 +10,7 @@ import numpy as np
 
 from shiftproof.models import Encoder, EncoderLike, Preprocessing
 from shiftproof.models.encoders.encoder import Vectors
-from shiftproof.models.structure import is_torch_module, structural_copy
+from shiftproof.models.structure import copy_structure, is_torch_module
 from shiftproof.types import Image, Images, Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Pixels:
         return np.asarray(rows / np.float32(255))
 
 
-def random_twin(
+def randomize_weights(
     encoder: EncoderLike, images: Sequence[Image], *, seed: int, name: str
 ) -> Encoder | None:
     """Return an encoder of the same architecture with random weights; None if that is not possible.
@@ -73,18 +73,22 @@ def random_twin(
         return None
     import torch
 
-    twin = structural_copy(cast("torch.nn.Module", module), share="nothing")
+    randomized = copy_structure(cast("torch.nn.Module", module), share="nothing")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        _redraw(twin)
+        _reinitialize(randomized)
     made = Encoder(
-        twin, encoder.preprocess, normalize=encoder.normalize, device=encoder.device, name=name
+        randomized,
+        encoder.preprocess,
+        normalize=encoder.normalize,
+        device=encoder.device,
+        name=name,
     )
     _set_statistics(made, images)
     return made
 
 
-def _redraw(module: torch.nn.Module) -> None:
+def _reinitialize(module: torch.nn.Module) -> None:
     import torch
 
     drawn: set[int] = set()

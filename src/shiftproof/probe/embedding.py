@@ -97,7 +97,7 @@ def embed_family(
         store.write(name, family, vectors.reshape(len(samples), -1, vectors.shape[1]))
 
 
-def versions_of(
+def load_versions(
     made: Versions, families: Sequence[str], samples: Sequence[Sample], *, workers: int
 ) -> Iterator[list[Image] | str]:
     """Yield the versions of each image, family by family; workers prefetch across families."""
@@ -113,7 +113,7 @@ def read_unchanged(
     images: list[Image] = []
     broken: dict[str, str] = {}
     for sample, found in zip(
-        samples, versions_of(made, [UNCHANGED], samples, workers=workers), strict=True
+        samples, load_versions(made, [UNCHANGED], samples, workers=workers), strict=True
     ):
         if isinstance(found, str):
             broken[sample.id] = found
@@ -124,7 +124,7 @@ def read_unchanged(
     return usable, images, broken
 
 
-def check_differ(images: Sequence[Image]) -> None:
+def check_images_differ(images: Sequence[Image]) -> None:
     """Raise an InputError if all images are identical."""
     if all(np.array_equal(image, images[0]) for image in images[1:]):
         raise InputError(
@@ -133,7 +133,7 @@ def check_differ(images: Sequence[Image]) -> None:
         )
 
 
-def check_tells_apart(name: str, vectors: Array) -> None:
+def check_vectors_differ(name: str, vectors: Array) -> None:
     """Raise a ModelError if an encoder returns the same vector for all images."""
     if float(np.ptp(vectors.reshape(len(vectors), -1), axis=0).max()) == 0:
         raise ModelError(

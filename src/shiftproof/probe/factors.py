@@ -20,14 +20,15 @@ from shiftproof.types import F64, Image
 Values = tuple[float, ...]
 Change = Callable[[Image, Values, int, str], Image]
 """``(image, values, seed, key) -> image``: one value for each factor of the family; seed and key
-determine random draws."""
+determine random draws.
+"""
 
 
 @dataclass(frozen=True)
 class Family:
     """Factors that one change of the image sets together.
 
-    ``place`` maps shares of each range, 0 to 1, to values. ``on_the_original`` means that the image
+    ``place`` maps shares of each range, 0 to 1, to values. ``before_resize`` means that the image
     is changed before it is resized for the model, as for crops.
     """
 
@@ -35,7 +36,7 @@ class Family:
     factors: tuple[Factor, ...]
     change: Change
     place: Callable[[Sequence[float]], Values]
-    on_the_original: bool = False
+    before_resize: bool = False
 
     @property
     def is_binary(self) -> bool:
@@ -60,15 +61,15 @@ def _place_crop(shares: Sequence[float]) -> Values:
     return room * (2 * shares[0] - 1), room * (2 * shares[1] - 1), size
 
 
-def _alone(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
+def _make_family(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
     """Return the family of one deterministic factor."""
     return Family(
         factor.name, (factor,), lambda image, values, seed, key: change(image, values[0]),
-        _range(factor),
+        _make_range(factor),
     )  # fmt: skip
 
 
-def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
+def _make_binary_family(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
     """Return the family of one binary factor; each version has its own small crop.
 
     Otherwise versions without the change would be identical to the unchanged image.
@@ -82,15 +83,15 @@ def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Famil
 
     return Family(
         factor.name, (factor,), crop_and_change, lambda shares: (float(round(shares[0])),),
-        on_the_original=True,
+        before_resize=True,
     )  # fmt: skip
 
 
-def _noise(image: Image, values: Values, seed: int, key: str) -> Image:
+def _add_noise(image: Image, values: Values, seed: int, key: str) -> Image:
     return changes.add_noise(image, values[0], generator(seed, "probe noise", key))
 
 
-def _range(factor: Factor) -> Callable[[Sequence[float]], Values]:
+def _make_range(factor: Factor) -> Callable[[Sequence[float]], Values]:
     return lambda shares: (factor.low + shares[0] * (factor.high - factor.low),)
 
 
@@ -102,7 +103,7 @@ _CORRUPTED_GROUPS: dict[str, Group] = {
 """The others are texture."""
 
 
-def _corruption(name: str) -> Family:
+def _make_corruption_family(name: str) -> Family:
     """Return the severity of a corruption as a factor; each version has its own noise."""
     words = name.replace("_", " ")
     title = words[:1].upper() + words[1:]
@@ -120,7 +121,7 @@ def _corruption(name: str) -> Family:
     def change(image: Image, values: Values, seed: int, key: str) -> Image:
         return corrupt(image, name, severity=values[0], seed=seed, key=key)
 
-    return Family(factor.name, (factor,), change, _range(factor))
+    return Family(factor.name, (factor,), change, _make_range(factor))
 
 
 _NOISE = Factor("noise", "Noise", "texture", 0.0, 0.15, "deviation, share of the range of values")
@@ -137,31 +138,37 @@ FAMILIES: dict[str, Family] = {
             ),
             _crop,
             _place_crop,
-            on_the_original=True,
+            before_resize=True,
         ),
-        _yes_or_no(
+        _make_binary_family(
             Factor("flip", "Flip", "geometry", 0, 1, "no or yes", binary=True), changes.flip
         ),
-        _alone(
+        _make_family(
             Factor(
-                "rotation", "Rotation", "geometry", -changes.MOST_TURNED, changes.MOST_TURNED,
+                "rotation", "Rotation", "geometry", -changes.MAX_ROTATION, changes.MAX_ROTATION,
                 "degrees, anticlockwise",
             ),
             changes.rotate,
         ),
-        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.scale_brightness),
-        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.scale_contrast),
-        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.scale_saturation),
-        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.shift_hue),
-        _yes_or_no(
+        _make_family(
+            Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"),
+            changes.scale_brightness,
+        ),
+        _make_family(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.scale_contrast),
+        _make_family(
+            Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"),
+            changes.scale_saturation,
+        ),
+        _make_family(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.shift_hue),
+        _make_binary_family(
             Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.drop_color
         ),
-        _alone(
+        _make_family(
             Factor("blur", "Blur", "texture", 0.0, 0.02, "deviation, share of the shorter side"),
             changes.blur,
         ),
-        Family("noise", (_NOISE,), _noise, _range(_NOISE)),
-        *(_corruption(name) for name in (*COMMON, *HOLDOUT)),
+        Family("noise", (_NOISE,), _add_noise, _make_range(_NOISE)),
+        *(_make_corruption_family(name) for name in (*COMMON, *HOLDOUT)),
     )
 }  # fmt: skip
 """Every family by its name: the augmentations, then the 19 corruptions."""
@@ -216,7 +223,7 @@ def choose_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
     return tuple(factor for name, factor in FACTORS.items() if name in wanted)
 
 
-def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
+def find_families(factors: Sequence[Factor]) -> tuple[Family, ...]:
     """Return the families of the factors."""
     names = {factor.name for factor in factors}
     return tuple(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftproof.probe.readout import scale_of
+from shiftproof.probe.readout import compute_scale
 from shiftproof.types import F64, I64, Flags
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ WIDTH = 48
 STEPS = 100
 RATE = 0.02
 DECAY = 1e-3
-MOST_COMPONENTS = 32
+MAX_COMPONENTS = 32
 
 _CHECK_EVERY = 5
 """Steps between two evaluations for early stopping."""
@@ -28,7 +28,7 @@ def read_out_by_network(
     values: F64,
     folds: I64,
     *,
-    least: F64 | float = 0.0,
+    min_deviation: F64 | float = 0.0,
     seed: int = 0,
 ) -> F64:
     """Return cross-validated predictions of a network with one hidden layer.
@@ -43,7 +43,7 @@ def read_out_by_network(
         more_features: ``(N, V, D)``, further features of the same versions.
         values: ``(N, V)``.
         folds: ``(N,)``, at least three different ones.
-        least: as for ``readout.read_out``, for ``features``.
+        min_deviation: as for ``readout.read_out``, for ``features``.
         seed: random seed of the initial weights.
 
     Returns:
@@ -62,8 +62,12 @@ def read_out_by_network(
         inputs.append(
             np.concatenate(
                 [
-                    _components(features.reshape(-1, features.shape[2]), train, least),
-                    _components(more_features.reshape(-1, more_features.shape[2]), train, 0.0),
+                    _compute_components(
+                        features.reshape(-1, features.shape[2]), train, min_deviation
+                    ),
+                    _compute_components(
+                        more_features.reshape(-1, more_features.shape[2]), train, 0.0
+                    ),
                 ],
                 axis=1,
             )
@@ -89,17 +93,17 @@ def read_out_by_network(
     return found.reshape(values.shape)
 
 
-def _components(flat: F64, train: Flags, least: F64 | float) -> F64:
+def _compute_components(flat: F64, train: Flags, min_deviation: F64 | float) -> F64:
     """Return ``(R, C)`` leading components of standardized features, scaled to a mean square of
     1.
     """
     fitted = flat[train]
-    scale = scale_of(fitted, least)
+    scale = compute_scale(fitted, min_deviation)
     center = fitted.mean(axis=0)
     standard = (flat - center) / scale
     gram = standard[train] @ standard[train].T
     eigenvalues, vectors = np.linalg.eigh(gram)
-    count = max(1, min(MOST_COMPONENTS, int(train.sum()) // 3, standard.shape[1]))
+    count = max(1, min(MAX_COMPONENTS, int(train.sum()) // 3, standard.shape[1]))
     values = np.maximum(eigenvalues[::-1][:count], 0)
     lengths = np.sqrt(values)
     usable = lengths > 1e-6 * max(float(lengths[0]), 1.0)
@@ -107,7 +111,7 @@ def _components(flat: F64, train: Flags, least: F64 | float) -> F64:
         return np.zeros((len(flat), 1))
     axes = standard[train].T @ vectors[:, ::-1][:, :count][:, usable] / lengths[usable]
     components = standard @ axes
-    # Not below 1: what moves less than the least deviation stays as small as it is.
+    # At least 1: a feature that varies less than ``min_deviation`` is not scaled up.
     mean_square = values[usable].sum() / (train.sum() * usable.sum())
     return np.asarray(components / np.sqrt(max(float(mean_square), 1.0)))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shiftproof.io import files
-from shiftproof.probe.factors import Family, Values, families_of
+from shiftproof.probe.factors import Family, Values, find_families
 from shiftproof.probe.versions import Versions
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.scores.probe import Factor, ProbeGallery, Strip, StripPicture
@@ -27,7 +27,7 @@ def save_strips(
 ) -> None:
     """Write ``gallery.json`` and the pictures it names; each factor uses another photograph."""
     strips = []
-    for number, family in enumerate(families_of(factors)):
+    for number, family in enumerate(find_families(factors)):
         sample = samples[number % len(samples)]
         image = made.data.read(sample)
         for factor in family.factors:
@@ -47,16 +47,16 @@ def _strip(
     place = files.make_folder(folder.path / "gallery" / factor.name)
     pictures = []
     for number, share in enumerate(np.linspace(0, 1, 2 if factor.binary else SHOWN).tolist()):
-        values, value = _at(family, factor, share)
+        values, value = _place_at(family, factor, share)
         path = place / f"{number}.jpg"
         if not path.is_file():
-            shown = made.at(image, sample, family.name, values, "strip")
+            shown = made.change(image, sample, family.name, values, "strip")
             files.write_bytes(path, small_jpeg(shown, LONG_SIDE, QUALITY), durable=False)
         pictures.append(StripPicture(value, path.relative_to(folder.path).as_posix()))
     return Strip(factor.name, sample.id, tuple(pictures))
 
 
-def _at(family: Family, factor: Factor, share: float) -> tuple[Values, float]:
+def _place_at(family: Family, factor: Factor, share: float) -> tuple[Values, float]:
     """Return the family's values with one factor at ``share`` of its range and the others
     midway.
     """

@@ -15,7 +15,7 @@ PENALTIES: tuple[float, ...] = tuple(10.0**power for power in np.arange(-3, 7.5,
 """Ridge penalties for standardized features, from nearly none to predicting the mean."""
 
 
-def folds_of(images: int, *, seed: int = 0) -> I64:
+def assign_folds(images: int, *, seed: int = 0) -> I64:
     """Return ``(N,)``: the fold of each image, 0 to ``FOLDS - 1``, shared by all its versions."""
     order = generator(seed, "probe folds", str(images)).permutation(images)
     return np.asarray(order % FOLDS, np.int64)
@@ -26,7 +26,7 @@ def read_out(
     values: F64,
     folds: I64,
     *,
-    least: F64 | float = 0.0,
+    min_deviation: F64 | float = 0.0,
 ) -> F64:
     """Return cross-validated predictions of ridge regression.
 
@@ -36,8 +36,8 @@ def read_out(
     Args:
         features: ``(N, V, D)``, V versions of N images.
         values: ``(N, V)``.
-        folds: ``(N,)``, as returned by ``folds_of``.
-        least: ``(D,)`` or a number: minimum standard deviation for standardization, so that
+        folds: ``(N,)``, as returned by ``assign_folds``.
+        min_deviation: ``(D,)`` or a number: minimum standard deviation for standardization, so that
             rounding errors are not amplified.
 
     Returns:
@@ -46,7 +46,7 @@ def read_out(
     numbers = np.unique(folds).tolist()
     errors: dict[int, F64] = {number: np.zeros(len(PENALTIES)) for number in numbers}
     for one, other in combinations(numbers, 2):
-        fit = Ridge(features, values, ~np.isin(folds, (one, other)), least)
+        fit = Ridge(features, values, ~np.isin(folds, (one, other)), min_deviation)
         for held_out, chosen_for in ((one, other), (other, one)):
             rows = folds == held_out
             read = fit.predict(features[rows], PENALTIES)
@@ -55,7 +55,9 @@ def read_out(
     for number in numbers:
         rows = folds == number
         penalty = PENALTIES[int(np.argmin(errors[number]))]
-        found[rows] = Ridge(features, values, ~rows, least).predict(features[rows], [penalty])[0]
+        found[rows] = Ridge(features, values, ~rows, min_deviation).predict(
+            features[rows], [penalty]
+        )[0]
     return found
 
 
@@ -69,12 +71,14 @@ class Ridge:
         features: ``(N, V, D)``.
         values: ``(N, V)``.
         rows: ``(N,)`` bool, the images to fit on.
-        least: as for ``read_out``.
+        min_deviation: as for ``read_out``.
     """
 
-    def __init__(self, features: F64, values: F64, rows: Flags, least: F64 | float = 0.0) -> None:
+    def __init__(
+        self, features: F64, values: F64, rows: Flags, min_deviation: F64 | float = 0.0
+    ) -> None:
         flat, target = features[rows].reshape(-1, features.shape[2]), values[rows].reshape(-1)
-        self._center, self._scale = flat.mean(axis=0), scale_of(flat, least)
+        self._center, self._scale = flat.mean(axis=0), compute_scale(flat, min_deviation)
         self._offset = float(target.mean())
         standard, rest = (flat - self._center) / self._scale, target - self._offset
         self._wide = standard.shape[1] > standard.shape[0]
@@ -95,7 +99,9 @@ class Ridge:
         return np.asarray(read.reshape(len(penalties), *features.shape[:2]))
 
 
-def scale_of(flat: F64, least: F64 | float) -> F64:
-    """Return ``(D,)`` deviations of ``(R, D)`` features, at least ``least``; 1 for constants."""
-    scale = np.maximum(flat.std(axis=0), least)
+def compute_scale(flat: F64, min_deviation: F64 | float) -> F64:
+    """Return ``(D,)`` deviations of ``(R, D)`` features, at least ``min_deviation``; 1 for
+    constants.
+    """
+    scale = np.maximum(flat.std(axis=0), min_deviation)
     return np.where(scale > 0, scale, 1.0)

@@ -1,4 +1,6 @@
-"""The record table of a probe: one row per version of an image, one Parquet file per factor and model."""
+"""The record table of a probe: one row per version of an image, one Parquet file per factor and
+model.
+"""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.encoders.load import check_encoder
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.probe import embedding, mlp
-from shiftproof.probe.controls import Pixels, random_twin
-from shiftproof.probe.factors import Family, choose_factors, draw_values, families_of
+from shiftproof.probe.controls import Pixels, randomize_weights
+from shiftproof.probe.factors import Family, choose_factors, draw_values, find_families
 from shiftproof.probe.pictures import save_strips
-from shiftproof.probe.readout import FOLDS, folds_of, read_out
+from shiftproof.probe.readout import FOLDS, assign_folds, read_out
 from shiftproof.probe.records import Readings, write_readings
 from shiftproof.probe.summary import Column, summarize
 from shiftproof.probe.versions import UNCHANGED, Versions
@@ -47,7 +47,7 @@ from shiftproof.shards import (
     fill_parts,
     pack_files,
 )
-from shiftproof.shards.seen import unseen
+from shiftproof.shards.access import make_access_error
 from shiftproof.types import F64, Cell, Image, Sample, Settings
 
 EncoderOrName: TypeAlias = EncoderLike | str
@@ -56,11 +56,11 @@ KIND = "probe"
 
 WHAT = "Probe"
 
-LEAST_IMAGES = 2 * FOLDS
+MIN_IMAGES = 2 * FOLDS
 """With fewer images a fold would be a single image."""
 
-LEAST_DEVIATION = 1e-3
-"""Relative to a feature's deviation over unchanged images; smaller changes count as none."""
+MIN_DEVIATION = 1e-3
+"""Relative to a feature's deviation over unchanged images; smaller changes count as 0."""
 
 
 @releases_locks
@@ -110,7 +110,7 @@ def probe(
         The run, whose ``scores`` are those of ``scores.json``.
 
     Raises:
-        InputError: fewer than ``LEAST_IMAGES`` readable images, or another invalid argument.
+        InputError: fewer than ``MIN_IMAGES`` readable images, or another invalid argument.
         UnknownNameError: no such factor, or no such encoder.
         ModelError: an encoder returns vectors that are not finite, or the same vector for all
             images.
@@ -124,7 +124,7 @@ def probe(
     folder = RunFolder.create(
         Path(out),
         KIND,
-        _settings(job, images),
+        _collect_settings(job, images),
         {"assumed": collect_assumed(job.encoders), "provenance": provenance(where, workers)},
         shared=isinstance(backend, Scheduled),
     )
@@ -132,14 +132,14 @@ def probe(
     _fill_all(work, backend, show_progress)
     scores = summarize(folder, work.probed, job.wanted, work.count_images())
     write_form(folder.scores_file, scores)
-    save_strips(folder, work.versions_for(first), job.wanted, work.samples)
+    save_strips(folder, work.make_versions(first), job.wanted, work.samples)
     folder.drop_cache()
     return ProbeRun(folder.path)
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What is probed: all that a machine of a cluster needs for a family."""
+    """Everything that a machine of a cluster needs to probe a family."""
 
     data: ImageData
     encoders: Mapping[str, EncoderLike]
@@ -152,7 +152,7 @@ class _Job:
     @property
     def families(self) -> Sequence[Family]:
         """The families of the wanted factors."""
-        return families_of(self.wanted)
+        return find_families(self.wanted)
 
 
 def _plan(
@@ -174,12 +174,12 @@ def _plan(
     named = _name_encoders(encoders, device)
     dataset = data if isinstance(data, ImageData) else open_data(data, classes=None)
     samples = _draw_samples(dataset, images, seed)
-    if len(samples) < LEAST_IMAGES:
-        raise InputError(_too_few(len(samples), "images"))
+    if len(samples) < MIN_IMAGES:
+        raise InputError(_describe_too_few(len(samples), "images"))
     return _Job(dataset, named, samples, wanted, versions, seed, batch_size)
 
 
-def _settings(job: _Job, images: int) -> Settings:
+def _collect_settings(job: _Job, images: int) -> Settings:
     """Return the settings that determine a run's scores."""
     return plain(
         {
@@ -196,7 +196,7 @@ def _settings(job: _Job, images: int) -> Settings:
 
 
 def _fill_all(work: _Work, backend: Backend | None, show_progress: bool | None) -> None:
-    """Write the records of this process's families, after those that a cluster makes."""
+    """Write the records of this process's families, after those from a cluster."""
     job, families = work.job, work.job.families
     steps = len(job.samples) * (1 + len(families) * len(work.groups)) + len(job.wanted)
     with progress("Probe", steps, show=show_progress) as advance:
@@ -221,7 +221,9 @@ def _make_readings(job: _Job, number: int) -> Arrays:
                 work.prepare(advance)
             except InputError as error:
                 if work.broken:
-                    raise unseen("the images", next(iter(work.broken.values()))) from error
+                    raise make_access_error(
+                        "the images", next(iter(work.broken.values()))
+                    ) from error
                 raise
             work.fill([job.families[number]], advance)
         folder.drop_cache()
@@ -272,7 +274,7 @@ class _Work:
     def _select_factors(self, family: Family) -> list[Factor]:
         return [factor for factor in family.factors if factor in self.job.wanted]
 
-    def versions_for(self, encoder: EncoderLike) -> Versions:
+    def make_versions(self, encoder: EncoderLike) -> Versions:
         return Versions(
             self.job.data, encoder.preprocess.geometry, self.job.versions, self.job.seed
         )
@@ -282,27 +284,27 @@ class _Work:
         for number, group in enumerate(self.groups):
             first = next(iter(group.values()))
             usable, images, broken = embedding.read_unchanged(
-                self.versions_for(first),
+                self.make_versions(first),
                 self.samples,
                 workers=self.workers,
                 done=lambda: advance(0 if number else 1, note=UNCHANGED),  # noqa: B023
             )
             self.broken.update(broken)
-            if len(usable) < LEAST_IMAGES:
-                raise InputError(_too_few(len(usable), "images that can be read"))
+            if len(usable) < MIN_IMAGES:
+                raise InputError(_describe_too_few(len(usable), "images that can be read"))
             if number and broken:
                 # Images that one encoder's geometry refuses are dropped for all: restart with the
                 # others.
                 self.samples = usable
-                return self._again(advance)
+                return self._restart(advance)
             self.samples = usable
-            embedding.check_differ(images)
+            embedding.check_images_differ(images)
             self._add_controls(group, images, pixels=number == 0)
             for name, encoder in group.items():
                 self._embed_unchanged(name, encoder, images)
         return None
 
-    def _again(self, advance: Advance) -> None:
+    def _restart(self, advance: Advance) -> None:
         self.probed = [one for one in self.probed if one.control is None]
         names = {one.name for one in self.probed}
         for group in self.groups:
@@ -314,12 +316,12 @@ class _Work:
         self, group: dict[str, EncoderLike], images: Sequence[Image], *, pixels: bool
     ) -> None:
         for name, encoder in list(group.items()):
-            twin = random_twin(
+            randomized = randomize_weights(
                 encoder, images, seed=self.job.seed, name=f"{name} with random weights"
             )
-            if twin is not None:
-                group[f"{name}-random"] = twin
-                self.probed.append(Column(f"{name}-random", twin.name, "random", name))
+            if randomized is not None:
+                group[f"{name}-random"] = randomized
+                self.probed.append(Column(f"{name}-random", randomized.name, "random", name))
         if pixels:
             small = Pixels(next(iter(group.values())).preprocess)
             group[small.name] = small
@@ -335,7 +337,7 @@ class _Work:
             batch_size=self.job.batch_size,
             done=lambda: None,
         )
-        embedding.check_tells_apart(encoder.name, self.store.read(name, UNCHANGED))
+        embedding.check_vectors_differ(encoder.name, self.store.read(name, UNCHANGED))
 
     def fill(self, families: Sequence[Family], advance: Advance) -> None:
         """Embed and probe families without records."""
@@ -345,20 +347,20 @@ class _Work:
                 for family in families
                 if not all(self._is_read(name, family) for name in group)
             ]
-            unmade = [
+            unembedded = [
                 family
                 for family in pending
                 if not all(self.store.has(name, family.name) for name in group)
             ]
-            advance(len(self.samples) * (len(families) - len(unmade)))
-            loaded: Iterator[list[Image] | str] = embedding.versions_of(
-                self.versions_for(next(iter(group.values()))),
-                [family.name for family in unmade],
+            advance(len(self.samples) * (len(families) - len(unembedded)))
+            loaded: Iterator[list[Image] | str] = embedding.load_versions(
+                self.make_versions(next(iter(group.values()))),
+                [family.name for family in unembedded],
                 self.samples,
                 workers=self.workers,
             )
             for family in pending:
-                if family in unmade:
+                if family in unembedded:
                     embedding.embed_family(
                         self.store,
                         group,
@@ -392,18 +394,18 @@ class _Work:
                 for sample in self.samples
             ]
         )
-        folds = folds_of(len(self.samples), seed=seed)
+        folds = assign_folds(len(self.samples), seed=seed)
         # A version without the change is closer to the unchanged image than one with it, for any
         # encoder; relative to the mean of both halves there is no such cue.
         base = vectors.mean(axis=1, keepdims=True) if factor.binary else unchanged
-        change, least = vectors - base, LEAST_DEVIATION * unchanged[:, 0].std(axis=0)
+        change, min_deviation = vectors - base, MIN_DEVIATION * unchanged[:, 0].std(axis=0)
         read: dict[str, F64] = {
-            "beside": read_out(change, values, folds, least=least),
+            "beside": read_out(change, values, folds, min_deviation=min_deviation),
             "alone": read_out(vectors, values, folds),
         }
         if importlib.util.find_spec("torch") is not None:
             read["network"] = mlp.read_out_by_network(
-                change, vectors, values, folds, least=least, seed=seed
+                change, vectors, values, folds, min_deviation=min_deviation, seed=seed
             )
         ids = tuple(sample.id for sample in self.samples)
         write_readings(self.folder.records_file(name, cell), Readings(ids, folds, values, read))
@@ -444,8 +446,8 @@ def _draw_samples(data: ImageData, images: int, seed: int) -> list[Sample]:
     return [data.samples[row] for row in sorted(order.tolist())]
 
 
-def _too_few(count: int, what: str) -> str:
+def _describe_too_few(count: int, what: str) -> str:
     return (
-        f"Expected {LEAST_IMAGES} {what} or more, got {count}: probes are fitted on some images and "
+        f"Expected {MIN_IMAGES} {what} or more, got {count}: probes are fitted on some images and "
         "scored on others. A hundred or more give intervals worth reading."
     )

@@ -127,7 +127,7 @@ def _compare(shares: _Shares, one: Column, other: Column, factors: Sequence[Fact
 
 
 def _keep(readings: Mapping[Reading, Replicates], verdict: Verdict | None = None) -> FactorReadouts:
-    ends = _ends(readings)
+    ends = _compute_intervals(readings)
     return FactorReadouts(ends.get("beside"), ends.get("alone"), ends.get("network"), verdict)
 
 
@@ -148,7 +148,7 @@ def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[
             ids = readings.ids
             for reading in READINGS:
                 if reading in readings.read:
-                    parts = parts_of(readings, reading, binary=factor.binary)
+                    parts = compute_terms(readings, reading, binary=factor.binary)
                     keys.append((one.name, factor, reading))
                     tables.append(partial(np.asarray, parts))
     found: dict[str, dict[str, dict[Reading, Replicates]]] = {}
@@ -159,7 +159,7 @@ def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[
     return found
 
 
-def parts_of(readings: Readings, reading: str, *, binary: bool) -> F64:
+def compute_terms(readings: Readings, reading: str, *, binary: bool) -> F64:
     """Return ``(N, 4)`` per-image terms, whose sums are the input of ``share_kept``."""
     values, read = readings.values, readings.read[reading]
     if binary:
@@ -189,12 +189,16 @@ def _judge(shares: _Shares, one: Column, factor: str, probed: Sequence[Column]) 
         model is above chance, including the controls: these images are uninformative. "undecided":
         anything else.
     """
-    mine = _ends(shares[one.name][factor])
+    mine = _compute_intervals(shares[one.name][factor])
     if mine["beside"].lower > 0:
         return "kept"
     if "network" in mine and mine["network"].lower > 0:
         return "hidden"
-    controls = [_ends(shares[other.name][factor]) for other in probed if other.is_control_of(one)]
+    controls = [
+        _compute_intervals(shares[other.name][factor])
+        for other in probed
+        if other.is_control_of(one)
+    ]
     read = any(
         found[reading].lower > 0
         for found in controls
@@ -207,6 +211,6 @@ def _judge(shares: _Shares, one: Column, factor: str, probed: Sequence[Column]) 
     return "collapsed" if highest < COLLAPSED else "undecided"
 
 
-def _ends(readings: Mapping[Reading, Replicates]) -> dict[str, Interval]:
+def _compute_intervals(readings: Mapping[Reading, Replicates]) -> dict[str, Interval]:
     found = ((name, intervals.percentile_interval(shares)) for name, shares in readings.items())
     return {name: interval for name, interval in found if interval is not None}

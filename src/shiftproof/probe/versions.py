@@ -28,7 +28,7 @@ class Versions:
     versions: int
     seed: int
 
-    def of(self, sample: Sample, family: str) -> list[Image]:
+    def make(self, sample: Sample, family: str) -> list[Image]:
         """Return all versions of one image.
 
         Raises:
@@ -38,16 +38,20 @@ class Versions:
         if family == UNCHANGED:
             return [resize(self.geometry, image, sample)]
         values = draw_values(FAMILIES[family], sample.id, versions=self.versions, seed=self.seed)
-        return [self.at(image, sample, family, tuple(row), str(n)) for n, row in enumerate(values)]
+        return [
+            self.change(image, sample, family, tuple(row), str(n)) for n, row in enumerate(values)
+        ]
 
-    def at(self, image: Image, sample: Sample, family: str, values: Values, version: str) -> Image:
+    def change(
+        self, image: Image, sample: Sample, family: str, values: Values, version: str
+    ) -> Image:
         """Return an image that was read, changed by ``values``; ``version`` is the key of random
         draws.
         """
         found = FAMILIES[family]
         key = f"{sample.id}/{version}"
         try:
-            if found.on_the_original:
+            if found.before_resize:
                 return resize(self.geometry, found.change(image, values, self.seed, key), sample)
             return found.change(resize(self.geometry, image, sample), values, self.seed, key)
         except BrokenFileError:
@@ -60,6 +64,6 @@ class Versions:
 def load(made: Versions, item: tuple[Sample, str]) -> list[Image] | str:
     """Return all versions of one image, or the error; runs in a worker."""
     try:
-        return made.of(*item)
+        return made.make(*item)
     except BrokenFileError as error:
         return str(error)

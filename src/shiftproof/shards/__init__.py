@@ -1,4 +1,4 @@
-"""Running a job over many shards on this machine, by a batch scheduler, or on Ray."""
+"""Run a job over many shards on this machine, under a batch scheduler, or on Ray."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shiftproof.compute.tuning import default_processes, usable_cores
+from shiftproof.compute.tuning import count_usable_cores, default_processes
 from shiftproof.errors import InputError
 from shiftproof.shards.folder import Arrays, Parts
 
@@ -24,7 +24,7 @@ class Backend(Protocol):
     ) -> Generator[int, None, None]:
         """Compute the parts of these shards, and yield each shard when its part is written."""
 
-    def whose(self, shards: Sequence[int]) -> str:
+    def describe_workers(self, shards: Sequence[int]) -> str:
         """Return a message's suffix that names the workers of missing shards."""
 
     def processes(self) -> int:
@@ -64,13 +64,13 @@ class Local:
             _write, shards, context=(function, context, parts), workers=min(workers, len(shards))
         )
 
-    def whose(self, shards: Sequence[int]) -> str:
+    def describe_workers(self, shards: Sequence[int]) -> str:
         """Return nothing: there are no other workers."""
         return ""
 
     def processes(self) -> int:
         """Return the number of workers, at least 1."""
-        return max(1, usable_cores() if self.workers is None else self.workers)
+        return max(1, count_usable_cores() if self.workers is None else self.workers)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Scheduled:
         """Compute the parts like :class:`Local`."""
         yield from Local(self.workers).work(function, context, parts, shards)
 
-    def whose(self, shards: Sequence[int]) -> str:
+    def describe_workers(self, shards: Sequence[int]) -> str:
         """Return a suffix that names the workers of these shards."""
         others = sorted({shard % self.of for shard in shards})
         told = ", ".join(map(str, others[:10])) + (" and more" if len(others) > 10 else "")

@@ -123,7 +123,7 @@ def mark_superseded(path: Path) -> None:
 
 
 def _clear_superseded(path: Path, of_job: Settings) -> None:
-    """Remove parts that :func:`mark_superseded` gave up, if they are not those of this job."""
+    """Remove parts that :func:`mark_superseded` marked, unless they belong to this job."""
     if not (path / PARTS_FILE).is_file():
         return
     with lock_for_setup(path):
@@ -139,7 +139,7 @@ def _clear_superseded(path: Path, of_job: Settings) -> None:
 
 @dataclass(frozen=True)
 class FileParts:
-    """Parts that are files of a run's folder: a part is the bytes of its files, by name.
+    """Parts stored as files of a run's folder: a part is the bytes of its files, by name.
 
     Attributes:
         path: the folder of the run.

@@ -11,7 +11,7 @@ from shiftproof.errors import InputError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def choose_gpus(visible: Sequence[str], worker: int, of_each: int) -> list[str]:
+def choose_gpus(visible: Sequence[str], worker: int, gpus_per_worker: int) -> list[str]:
     """Return the GPUs of one worker, assigned round-robin.
 
     Raises:
@@ -22,17 +22,18 @@ def choose_gpus(visible: Sequence[str], worker: int, of_each: int) -> list[str]:
     >>> choose_gpus(["0", "1", "2", "3"], 5, 1)
     ['1']
     """
-    groups = len(visible) // of_each
+    groups = len(visible) // gpus_per_worker
     if groups == 0:
         raise InputError(
-            f"Each command asks for {of_each} GPUs, and this machine has {len(visible)}; ask for fewer."
+            f"Each command requests {gpus_per_worker} GPUs, and this machine has {len(visible)}; "
+            "request fewer."
         )
-    start = worker % groups * of_each
-    return list(visible[start : start + of_each])
+    start = worker % groups * gpus_per_worker
+    return list(visible[start : start + gpus_per_worker])
 
 
-def keep_to_gpus(
-    worker: int, of_each: int, environment: MutableMapping[str, str] = os.environ
+def restrict_to_gpus(
+    worker: int, gpus_per_worker: int, environment: MutableMapping[str, str] = os.environ
 ) -> None:
     """Restrict this process to the GPUs of its worker; call it before CUDA is initialized.
 
@@ -43,7 +44,7 @@ def keep_to_gpus(
     """
     named = environment.get(VISIBLE)
     visible = list_gpus() if named is None else [one for one in named.split(",") if one.strip()]
-    environment[VISIBLE] = ",".join(choose_gpus(visible, worker, of_each))
+    environment[VISIBLE] = ",".join(choose_gpus(visible, worker, gpus_per_worker))
 
 
 def list_gpus() -> list[str]:

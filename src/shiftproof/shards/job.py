@@ -18,10 +18,10 @@ from shiftproof.types import Settings
 Context = TypeVar("Context")
 Part = TypeVar("Part")
 
-_TOGETHER = 16
+_MERGED_AT_ONCE = 16
 """Parts merged at a time; data is copied once per level of the merge tree."""
 
-_TOLD = 10
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def fill_parts(
 ) -> None:
     """Compute all missing parts in any storage; see :func:`run_shards`.
 
-    ``describe`` says what a part is, for the display.
+    ``describe`` names a part for the progress display.
 
     Raises:
         UnfinishedError: this worker's share is done, but parts of other workers are missing.
@@ -90,8 +90,8 @@ def fill_parts(
         Exception: any exception of the function.
     """
     mine = backend.share(parts.missing())
-    # Closed here, also where the display is interrupted: an engine that is left to the garbage
-    # collector ends when the interpreter does.
+    # Closed here, even if the display is interrupted: otherwise the workers would live until the
+    # interpreter exits.
     with (
         progress(name, len(mine), show=show) as advance,
         contextlib.closing(backend.work(function, context, parts, mine)) as done,
@@ -112,12 +112,12 @@ def check_finished(name: str, parts: Parts, backend: Backend) -> None:
         fetch_finished(parts.path, lambda: not parts.missing())
         missing = parts.missing()
     if missing:
-        told = ", ".join(map(str, missing[:_TOLD]))
-        more = f" and {len(missing) - _TOLD} more" if len(missing) > _TOLD else ""
+        told = ", ".join(map(str, missing[:_MAX_LISTED]))
+        more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
         raise UnfinishedError(
             f"{name}: {parts.shards - len(missing)} of {parts.shards} parts are in {parts.path}; "
-            f"missing: {told}{more}{backend.whose(missing)}. Whoever starts the same command when "
-            "all are there merges them."
+            f"missing: {told}{more}{backend.describe_workers(missing)}. Start the same command again when "
+            "all are there, to merge them."
         )
 
 
@@ -128,19 +128,19 @@ def merge_parts(parts: Iterable[Part], merge: Callable[[Sequence[Part]], Part]) 
     """
     levels: list[list[Part]] = []
     for part in parts:
-        _enter(levels, part, 0, merge)
+        _add_part(levels, part, 0, merge)
     left: list[Part] = []
     for level in levels:
         left = [*level, *left]
     return left[0] if len(left) == 1 else merge(left)
 
 
-def _enter(
+def _add_part(
     levels: list[list[Part]], part: Part, depth: int, merge: Callable[[Sequence[Part]], Part]
 ) -> None:
     if depth == len(levels):
         levels.append([])
     levels[depth].append(part)
-    if len(levels[depth]) == _TOGETHER:
+    if len(levels[depth]) == _MERGED_AT_ONCE:
         group, levels[depth] = levels[depth], []
-        _enter(levels, merge(group), depth + 1, merge)
+        _add_part(levels, merge(group), depth + 1, merge)

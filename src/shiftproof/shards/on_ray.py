@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from shiftproof._version import __version__
-from shiftproof.compute.tuning import ATTEMPTS, tune_own_process, usable_cores
+from shiftproof.compute.tuning import ATTEMPTS, count_usable_cores, tune_own_process
 from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.io.fetched import Fetched, list_fetched, list_secret
 from shiftproof.io.placeholders import CACHE, find_cache
@@ -25,21 +25,21 @@ from shiftproof.lazy import import_extra
 from shiftproof.shards.backends import Function
 from shiftproof.shards.folder import Arrays, Parts
 
-_QUIET = {
-    # No usage statistics, and no warning of a setting that is about to change.
+_ENVIRONMENT = {
+    # No usage statistics, and no warning about a default that will change.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # What a worker would set for itself, while threads of Ray read the environment.
+    # Set here because a worker would set it while threads of Ray read the environment.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 _OBJECT_STORE = 256 * 10**6
 """Size of the object store in bytes; it holds a few parts at a time and spills to disk."""
 
-_KNOCK_SECONDS = 10.0
-"""Timeout of a cluster's address; Ray itself retries for minutes."""
+_CONNECT_SECONDS = 10.0
+"""Timeout in seconds to connect to a cluster; Ray itself retries for minutes."""
 
-_GLANCE_SECONDS = 5.0
+_WAIT_SECONDS = 5.0
 """Seconds without a part after which the machines are counted again, as some may have joined."""
 
 
@@ -83,19 +83,19 @@ class Ray:
             return  # starting Ray takes seconds
         with self._session() as ray:
             _check_gpus(ray, self.gpus)
-            yield from _tasks(ray, function, context, parts, shards, self)
+            yield from _run_tasks(ray, function, context, parts, shards, self)
 
-    def whose(self, shards: Sequence[int]) -> str:
-        """Say nothing: there is nobody else."""
+    def describe_workers(self, shards: Sequence[int]) -> str:
+        """Return nothing: there are no other workers."""
         return ""
 
     def processes(self) -> int:
         """Return the number of workers on this machine."""
-        return usable_cores() if self.workers is None else self.workers
+        return count_usable_cores() if self.workers is None else self.workers
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Any]:
-        with _own_environment(_QUIET):
+        with _set_environment(_ENVIRONMENT):
             ray = import_extra("ray", "ray")
             if ray.is_initialized():
                 yield ray
@@ -119,16 +119,16 @@ class Ray:
         else:
             options["address"] = self.address
             if list_fetched() or CACHE in os.environ:
-                # Copies of what is behind URLs lie under the same paths on all machines.
+                # Copies of files behind URLs have the same paths on all machines.
                 options["runtime_env"] = {"env_vars": {CACHE: str(find_cache())}}
-            _knock(self.address)
+            _check_address(self.address)
         for left in reversed(range(ATTEMPTS)):
             try:
                 ray.init(**options)
                 return
             except (Exception, SystemExit) as error:
-                # Its timeout of 30 seconds may be too short on a busy machine, and it raises any
-                # exception.
+                # Ray's timeout of 30 seconds may be too short on a busy machine, and the exception
+                # may be of any type.
                 ray.shutdown()
                 if left and self.address is None:
                     continue
@@ -136,7 +136,7 @@ class Ray:
                 raise RunError(f"Ray could not be reached or started ({where}): {error}") from error
 
 
-def _knock(address: str) -> None:
+def _check_address(address: str) -> None:
     """Check that a cluster answers at an address.
 
     Raises:
@@ -146,21 +146,21 @@ def _knock(address: str) -> None:
     if found is None:
         return  # "auto", or a cluster's name, which Ray knows
     try:
-        socket.create_connection((found[1], int(found[2])), _KNOCK_SECONDS).close()
+        socket.create_connection((found[1], int(found[2])), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(
             f"Nothing answers at {address} ({reason}). Expected the address of a Ray cluster, such "
-            "as host:6379 or ray://host:10001; is it up, and does a firewall stand between?"
+            "as host:6379 or ray://host:10001. Check that it is running and not behind a firewall."
         ) from error
 
 
 def _check_gpus(ray: Any, gpus: float) -> None:
-    there = ray.cluster_resources().get("GPU", 0)
-    if gpus > there:
+    available = ray.cluster_resources().get("GPU", 0)
+    if gpus > available:
         raise InputError(
-            f"Each task asks for {gpus:g} GPUs, and the cluster has {there:g} in all; ask for fewer, "
-            "or begin it with machines that have them."
+            f"Each task requests {gpus:g} GPUs, and the cluster has {available:g} in all; request "
+            "fewer, or start it with machines that have more."
         )
 
 
@@ -172,51 +172,51 @@ def _check_secrets(job: bytes) -> None:
         )
 
 
-def _tasks(
+def _run_tasks(
     ray: Any,
     function: Function,
     context: Any,
     parts: Parts,
     shards: Sequence[int],
-    asked: Ray,
+    backend: Ray,
 ) -> Iterator[int]:
-    crew = _GpuCrew(ray, asked.gpus) if asked.gpus else _Crew(ray)
+    pool = _ActorPool(ray, backend.gpus) if backend.gpus else _TaskPool(ray)
     # As bytes, so that modules missing on a machine are reported as such; in a list, so that a
     # worker gets a reference and reads them once for all its tasks.
     job = bytes(ray.cloudpickle.dumps((function, context)))
-    if asked.address is not None and CACHE not in os.environ:
+    if backend.address is not None and CACHE not in os.environ:
         _check_secrets(job)
-    sent = _Sent([ray.put(job)], str(Path.cwd()), __version__, tuple(list_fetched(job)))
+    sent = _SentJob([ray.put(job)], str(Path.cwd()), __version__, tuple(list_fetched(job)))
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     try:
         while left or under_way:
-            window = _window(ray, asked)
+            window = _count_tasks(ray, backend)
             while left and len(under_way) < window:
                 shard = left.pop()
-                under_way[crew.start(sent, shard)] = shard
-            crew.dismiss_idle()
-            done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
+                under_way[pool.start(sent, shard)] = shard
+            pool.stop_idle()
+            done, _ = ray.wait(list(under_way), num_returns=1, timeout=_WAIT_SECONDS)
             for one in done:
                 shard = under_way.pop(one)
-                if not crew.release(one, shard):
+                if not pool.release(one, shard):
                     left.append(shard)
                     continue
-                parts.write(shard, _result(ray, one, shard))
+                parts.write(shard, _get_part(ray, one, shard))
                 yield shard
     finally:
-        # Of a session that goes on, and so that no reference outlives one that ends.
+        # The session may continue; and no reference may outlive a session that ends.
         for one in under_way:
-            with contextlib.suppress(Exception):  # the cluster may be what was lost
+            with contextlib.suppress(Exception):  # the cluster may be lost
                 ray.cancel(one, force=True)
         with contextlib.suppress(Exception):
-            crew.end()
+            pool.end()
         under_way.clear()
         sent.job.clear()
 
 
-class _Crew:
-    """Tasks of Ray, whose worker processes go on to the next task with all that they have imported.
+class _TaskPool:
+    """Runs parts as tasks of Ray, whose worker processes are reused with their imports.
 
     A task is retried if its worker or machine dies, not if it raises.
     """
@@ -224,37 +224,39 @@ class _Crew:
     def __init__(self, ray: Any) -> None:
         self._task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_compute)
 
-    def start(self, sent: _Sent, shard: int) -> Any:
-        """Return a reference to the part that is begun."""
+    def start(self, sent: _SentJob, shard: int) -> Any:
+        """Start a part, and return its reference."""
         return self._task.remote(sent, shard)
 
     def release(self, done: Any, shard: int) -> bool:
-        """Return whether a reference has its part or an error, or the part must be begun again."""
+        """Return whether a finished reference holds a part or an error; False to start the part
+        again.
+        """
         return True
 
-    def dismiss_idle(self) -> None:
-        """End workers that have nothing to do."""
+    def stop_idle(self) -> None:
+        """Stop idle workers."""
 
     def end(self) -> None:
-        """End all workers."""
+        """Stop all workers."""
 
 
-class _GpuCrew(_Crew):
-    """Actors of Ray, each of which keeps its GPUs, imports and models from part to part.
+class _ActorPool(_TaskPool):
+    """Runs parts on actors of Ray, which keep their GPUs, imports and models between parts.
 
-    Ray ends the process of a task with GPUs after each task, so that every part would import torch and
-    load its models anew.
+    Ray ends the process of a task with GPUs after each task, so every part would import torch and
+    load its models again.
     """
 
     def __init__(self, ray: Any, gpus: float) -> None:
         self._ray = ray
-        # Ray's own retries are used up within a second when a machine is lost, so they are made here.
+        # Retried here, because Ray uses up its own retries within a second of losing a machine.
         self._new = ray.remote(num_cpus=1, num_gpus=gpus)(_GpuWorker)
         self._idle: list[Any] = []
         self._busy: dict[Any, Any] = {}
         self._losses: Counter[int] = Counter()
 
-    def start(self, sent: _Sent, shard: int) -> Any:
+    def start(self, sent: _SentJob, shard: int) -> Any:
         worker = self._idle.pop() if self._idle else self._new.remote()
         reference = worker.compute.remote(sent, shard)
         self._busy[reference] = worker
@@ -262,14 +264,14 @@ class _GpuCrew(_Crew):
 
     def release(self, done: Any, shard: int) -> bool:
         self._idle.append(self._busy.pop(done))
-        if self._has_part(done):
+        if self._is_answered(done):
             return True
         self._ray.kill(self._idle.pop())
         self._losses[shard] += 1
         return self._losses[shard] == ATTEMPTS
 
-    def _has_part(self, done: Any) -> bool:
-        """Whether a worker gave a part or raised an error of its own, and did not die."""
+    def _is_answered(self, done: Any) -> bool:
+        """Return whether a worker returned a part or raised an exception, rather than died."""
         try:
             self._ray.get(done)
         except self._ray.exceptions.RayTaskError:
@@ -278,8 +280,8 @@ class _GpuCrew(_Crew):
             return False
         return True
 
-    def dismiss_idle(self) -> None:
-        # Another may wait for the GPUs that an idle one holds.
+    def stop_idle(self) -> None:
+        # Another actor may wait for the GPUs of an idle one.
         for worker in self._idle:
             self._ray.kill(worker)
         self._idle.clear()
@@ -287,17 +289,17 @@ class _GpuCrew(_Crew):
     def end(self) -> None:
         self._idle += self._busy.values()
         self._busy.clear()
-        self.dismiss_idle()
+        self.stop_idle()
 
 
 @dataclass(frozen=True)
-class _Sent:
-    """What a task needs to open the job.
+class _SentJob:
+    """The data a task needs to load the job.
 
     Attributes:
         job: the reference of function and context, in a list.
-        place: the working directory of the command.
-        version: of the command's shiftproof.
+        place: working directory of the command.
+        version: version of the command's shiftproof.
         fetched: the URLs whose copies the job reads.
     """
 
@@ -307,20 +309,20 @@ class _Sent:
     fetched: tuple[Fetched, ...] = ()
 
 
-def _window(ray: Any, asked: Ray) -> int:
+def _count_tasks(ray: Any, backend: Ray) -> int:
     """Return the number of concurrent tasks on the current machines."""
-    there = ray.cluster_resources()
-    count = there.get("CPU", 1) if asked.workers is None else asked.workers
-    if asked.gpus:
-        count = min(count, there.get("GPU", 0) / asked.gpus)
+    resources = ray.cluster_resources()
+    count = resources.get("CPU", 1) if backend.workers is None else backend.workers
+    if backend.gpus:
+        count = min(count, resources.get("GPU", 0) / backend.gpus)
     return max(1, int(count))
 
 
-def _result(ray: Any, done: Any, shard: int) -> Arrays:
-    """Return a part in memory of its own.
+def _get_part(ray: Any, done: Any, shard: int) -> Arrays:
+    """Return a copy of a part.
 
-    What Ray gives lies in its object store. An interruption may keep it alive, in the frames of its
-    traceback, until Ray has ended, and letting go of it then can crash the process.
+    The original is in Ray's object store. After an interruption, frames of the traceback may keep
+    it alive until Ray has shut down, and releasing it then can crash the process.
     """
     try:
         part: Arrays = {name: np.array(values) for name, values in ray.get(done).items()}
@@ -335,7 +337,7 @@ def _result(ray: Any, done: Any, shard: int) -> Arrays:
         raise cause from None
     except ray.exceptions.RayError as error:
         raise RunError(
-            f"Shard {shard} took its worker down {ATTEMPTS} times; often the memory is full. Use fewer "
+            f"Shard {shard} crashed its worker {ATTEMPTS} times; often the memory is full. Use fewer "
             f"workers. Ray says: {str(error).splitlines()[0]}"
         ) from error
     return part
@@ -344,11 +346,11 @@ def _result(ray: Any, done: Any, shard: int) -> Arrays:
 # ---------------------------------------------------------------- on a machine of the cluster
 
 
-_kept: dict[str, tuple[Function, Any]] = {}
+_loaded_job: dict[str, tuple[Function, Any]] = {}
 """Cache of this process's last job, which the next task usually shares."""
 
 
-def _compute(sent: _Sent, shard: int) -> Arrays:
+def _compute(sent: _SentJob, shard: int) -> Arrays:
     tune_own_process()
     try:
         function, context = _open_job(sent)
@@ -358,20 +360,20 @@ def _compute(sent: _Sent, shard: int) -> Arrays:
 
 
 class _GpuWorker:
-    """What an actor runs."""
+    """An actor that computes parts."""
 
-    def compute(self, sent: _Sent, shard: int) -> Arrays:
+    def compute(self, sent: _SentJob, shard: int) -> Arrays:
         """Compute a part."""
         return _compute(sent, shard)
 
 
-def _open_job(sent: _Sent) -> tuple[Function, Any]:
-    """Return function and context; a process reads them once."""
+def _open_job(sent: _SentJob) -> tuple[Function, Any]:
+    """Return function and context, loaded once per process."""
     import ray
 
     [reference] = sent.job
     key = reference.hex()
-    if key not in _kept:
+    if key not in _loaded_job:
         if sent.version != __version__:
             raise RunError(
                 f"{socket.gethostname()} has shiftproof {__version__}, and the command was started with "
@@ -384,13 +386,13 @@ def _open_job(sent: _Sent) -> tuple[Function, Any]:
             sys.path.append(sent.place)
         for one in sent.fetched:
             one.provide()
-        _kept.clear()
-        _kept[key] = pickle.loads(ray.get(reference))
-    return _kept[key]
+        _loaded_job.clear()
+        _loaded_job[key] = pickle.loads(ray.get(reference))
+    return _loaded_job[key]
 
 
 @contextlib.contextmanager
-def _own_environment(values: dict[str, str]) -> Iterator[None]:
+def _set_environment(values: dict[str, str]) -> Iterator[None]:
     """Set missing variables for Ray's processes, and afterwards remove these and those added by
     Ray.
     """

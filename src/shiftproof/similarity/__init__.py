@@ -1,4 +1,4 @@
-"""Is a good score only similarity of the training set to the test set?
+"""Measure train-test similarity: is a good score explained by test images like the training images?
 
 All of it works on embeddings: an array, an ``.npy`` file, or a folder of shards
 (:func:`open_embeddings`), read in blocks and compared exactly (:func:`nearest`, :func:`top_k`).

@@ -21,12 +21,12 @@ from shiftproof.types import F32, F64, I64
 SAMPLE = 256
 """Number of test rows that are also searched exactly, to measure the recall."""
 
-_OF_CLUSTER = 64
+_ROWS_PER_CLUSTER = 64
 """Training rows per cluster in the sample for k-means."""
 
 _BLOCK = 65_536
 
-_COMPARED = 16_384
+_RECALL_ROWS = 16_384
 """Training rows that are in memory at a time to measure the recall."""
 
 
@@ -81,7 +81,7 @@ def approximate_top_k(
             exact.
         seed: random seed of the clusters and of the sample.
         precision: precision of the searches among centers and in the sample.
-        device: of the same searches, see :func:`~shiftproof.similarity.nearest`.
+        device: device of the same searches, see :func:`~shiftproof.similarity.nearest`.
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
 
@@ -96,26 +96,32 @@ def approximate_top_k(
             f"{k} and {probes} probes in {count} clusters."
         )
     centers = _find_centers(rows, count, seed)
-    held = {name: of_set.read() for name, of_set in sets.items()}
-    wanted = {
+    test_values = {name: of_set.read() for name, of_set in sets.items()}
+    searchers = {
         name: _group_by_cluster(
             top_k(centers, values, min(probes, len(centers)), threads=threads).index, len(centers)
         )
-        for name, values in held.items()
+        for name, values in test_values.items()
     }
     options = SearchOptions(precision, device, memory, threads)
     lists = _search_clusters(
-        rows, held, wanted, k, partial(find_nearest_center, centers=centers, options=options)
+        rows,
+        test_values,
+        searchers,
+        k,
+        partial(find_nearest_center, centers=centers, options=options),
     )
-    exact_of = _draw_samples(held, seed)
-    samples = {name: held[name][places] for name, places in exact_of.items()}
+    sampled_rows = _draw_samples(test_values, seed)
+    samples = {name: test_values[name][places] for name, places in sampled_rows.items()}
     exact = search_top_k(rows, samples, k, options)
     return {
         name: ApproximateTopK(
             values,
             index,
-            _measure_recall(rows, held[name][exact_of[name]], index[exact_of[name]], exact[name]),
-            len(exact_of[name]),
+            _measure_recall(
+                rows, test_values[name][sampled_rows[name]], index[sampled_rows[name]], exact[name]
+            ),
+            len(sampled_rows[name]),
         )
         for name, (values, index) in lists.items()
     }
@@ -124,7 +130,7 @@ def approximate_top_k(
 def _find_centers(rows: Embeddings, count: int, seed: int) -> F32:
     """Return the cluster centers of a sample of the rows, without empty clusters."""
     draws = rng.generator(seed, "rows for clusters")
-    size = min(len(rows), _OF_CLUSTER * count)
+    size = min(len(rows), _ROWS_PER_CLUSTER * count)
     chosen = np.zeros(len(rows), dtype=bool)
     chosen[draws.choice(len(rows), size, replace=False)] = True
     parts = []
@@ -144,20 +150,18 @@ def _find_centers(rows: Embeddings, count: int, seed: int) -> F32:
 
 def _search_clusters(
     rows: Embeddings,
-    held: Mapping[str, F32],
-    wanted: Mapping[str, list[I64]],
+    test_values: Mapping[str, F32],
+    searchers: Mapping[str, list[I64]],
     k: int,
     find_cluster: Callable[[F32], I64],
 ) -> dict[str, tuple[F64, I64]]:
-    """Compare each training row with the test rows that search its cluster.
-
-    ``wanted`` has for each set the test rows that search each cluster, and ``find_cluster`` gives
-    the nearest center of training rows. Returns for each set similarities and indexes, as in
-    :class:`ApproximateTopK`.
+    """Compare each training row with the test rows that search its cluster. ``searchers`` has for
+    each set the test rows that search each cluster, and ``find_cluster`` gives the nearest center
+    of training rows. Returns for each set similarities and indexes, as in :class:`ApproximateTopK`.
     """
     lists = {
         name: (np.full((len(values), k), -np.inf), np.full((len(values), k), -1, dtype=np.int64))
-        for name, values in held.items()
+        for name, values in test_values.items()
     }
     for block in rows.blocks(_BLOCK):
         usable = np.flatnonzero(block.usable)
@@ -170,10 +174,10 @@ def _search_clusters(
         for places, cluster in zip(
             np.split(usable[order], starts[1:]), members[starts].tolist(), strict=True
         ):
-            for name, values in held.items():
-                some = wanted[name][cluster]
+            for name, values in test_values.items():
+                some = searchers[name][cluster]
                 if len(some):
-                    _enter(
+                    _merge_cluster(
                         lists[name], some, values[some], block.values[places], places + block.first
                     )
     return lists
@@ -187,7 +191,7 @@ def _group_by_cluster(nearest_centers: I64, count: int) -> list[I64]:
     return np.split(test_rows[order], ends)
 
 
-def _enter(lists: tuple[F64, I64], some: I64, tests: F32, rows: F32, places: I64) -> None:
+def _merge_cluster(lists: tuple[F64, I64], some: I64, tests: F32, rows: F32, places: I64) -> None:
     """Merge the training rows of a cluster into the lists of some test rows, in place."""
     values, index = lists
     scores = (tests @ rows.T).astype(np.float64)
@@ -198,11 +202,11 @@ def _enter(lists: tuple[F64, I64], some: I64, tests: F32, rows: F32, places: I64
         values[some], index[some] = merged
 
 
-def _draw_samples(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
+def _draw_samples(test_values: Mapping[str, F32], seed: int) -> dict[str, I64]:
     draws = rng.generator(seed, "recall of top-k")
     return {
         name: np.sort(draws.choice(len(values), min(SAMPLE, len(values)), replace=False))
-        for name, values in held.items()
+        for name, values in test_values.items()
     }
 
 
@@ -215,7 +219,7 @@ def _measure_recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> fl
         return float("nan")
     least = np.where(there, exact.similarity, np.inf).min(axis=1)
     hits = 0
-    step = max(1, _COMPARED // found.shape[1])
+    step = max(1, _RECALL_ROWS // found.shape[1])
     for start in range(0, len(tests), step):
         some = found[start : start + step]
         places = np.unique(some[some >= 0])

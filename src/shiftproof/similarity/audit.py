@@ -1,4 +1,4 @@
-"""An audit: how close a training set comes to test sets, in a folder that a page is made of."""
+"""The train-test similarity audit: how similar a training set is to each test set."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from shiftproof.runs.scores.audit import (
     TestSet,
 )
 from shiftproof.runs.scores.reading import FORMAT, write_form
-from shiftproof.similarity import findings
-from shiftproof.similarity.gap import SimilarityGap, check_threshold, gap_of, histogram
+from shiftproof.similarity import audit_scores
+from shiftproof.similarity.gap import SimilarityGap, check_threshold, histogram, make_gap
 from shiftproof.similarity.questions.above import AboveQuestion
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
 from shiftproof.similarity.questions.top_k import TopK
-from shiftproof.similarity.run import begin, describe
+from shiftproof.similarity.run import begin_run, describe_source
 from shiftproof.similarity.sharded import Parts, Sharding, search_in_parts, top_k_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.types import I64, Settings
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 KIND: Literal["similarity"] = "similarity"
 
 NEAR_DUPLICATE = 0.95
-"""At or above it a training row is called a near-duplicate of a test row."""
+"""Smallest similarity at which a training row counts as a near-duplicate of a test row."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -64,43 +64,44 @@ def audit(
     train_images: str | Path | None = None,
     sharding: Sharding | None = None,
 ) -> AuditRun:
-    """Measure how close a training set comes to each of several test sets, and keep all of it.
+    """Measure how similar a training set is to each of several test sets, and write the results.
 
-    In the folder: ``run.json`` (settings and provenance), ``scores.json`` (all figures),
-    ``records/tests/NAME.parquet`` (one row per test row), ``records/train/NAME.npy`` (each training
-    row's similarity to its nearest test row; beside it which one), with a reference
-    ``records/removed/NAME.npy`` (what gap-matched pruning removes), and ``parts/``, from which an
-    audit that was interrupted resumes.
+    The folder has ``run.json`` (settings and provenance), ``scores.json`` (all figures),
+    ``records/tests/NAME.parquet`` (one row per test row), ``records/train/NAME.npy`` and
+    ``NAME.index.npy`` (each training row's similarity to its nearest test row, and that row), with
+    a reference ``records/removed/NAME.npy`` (the rows that gap-matched pruning removes), and
+    ``parts/``, from which an interrupted audit resumes.
 
     Args:
         train: embeddings of the training set.
         tests: the test sets by name.
         out: a new or empty folder, or that of the audit to resume.
         reference: embeddings of the training set to compare with, such as ImageNet's.
-        k: how many training rows make the density.
-        duplicates: how similar a near-duplicate is at least.
-        leakage: how many test rows are shown with their nearest training rows.
-        images: for each test set, the folder in which its keys name images; for the page.
+        k: number of nearest training rows whose mean similarity is the density.
+        duplicates: smallest similarity of a near-duplicate.
+        leakage: number of test rows to list with their nearest training rows.
+        images: for each test set, the folder of its images, named by its keys; for the report.
         train_images: the same for the training set.
-        sharding: how and where it is searched; its ``folder`` is ignored. By default in one process
+        sharding: how and where the search runs; its ``folder`` is ignored. By default one process
             per core.
 
     Returns:
-        The finished run: ``run.scores`` are all figures, ``run.records()`` the rows' own.
+        The finished run: ``run.scores`` has all figures, ``run.records()`` those of single rows.
 
     Raises:
-        InputError: what the searches refuse, or a test set's name that is no file's.
+        InputError: invalid input of the searches, or a test set's name that is not a valid file
+            name.
         RunMismatchError: the folder belongs to another audit.
-        UnfinishedError: this worker's share is done, others' are not.
+        UnfinishedError: this worker's share is done, but not all the others'.
     """
     rows, sets = open_sources(train, tests)
     folder = Path(out)
-    of = _Audit(
+    inputs = _AuditInputs(
         rows=rows,
         sets=sets,
         reference=None if reference is None else open_embeddings(reference),
         folder=folder,
-        how=dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts"),
+        sharding=dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts"),
         k=k,
         duplicates=duplicates,
         leakage=leakage,
@@ -109,43 +110,43 @@ def audit(
     )
     from shiftproof.runs.run import AuditRun  # with the runs of all other kinds
 
-    _check(of)
-    begin(folder, KIND, _settings(of), of.how)
+    _check_inputs(inputs)
+    begin_run(folder, KIND, _list_settings(inputs), inputs.sharding)
     run = AuditRun(folder)
-    write_form(run.folder.scores_file, _score(of, _search(of)))
+    write_form(run.folder.scores_file, _score(inputs, _search(inputs)))
     return run
 
 
-def _score(of: _Audit, found: _NearestRows) -> AuditScores:
-    gaps = _gaps(found)
-    train_side = _write_nearest(of, found.nearest)
-    pruned = None if of.reference is None else _prune(of, gaps)
+def _score(inputs: _AuditInputs, found: _NearestRows) -> AuditScores:
+    gaps = _compute_gaps(found)
+    train_nearest = _write_train_records(inputs, found.nearest)
+    pruned = None if inputs.reference is None else _count_pruned(inputs, gaps)
     in_reference = found.of_reference or {}
     skipped = max((one.certificate.skipped for one in in_reference.values()), default=0)
     return AuditScores(
         format=FORMAT,
         kind=KIND,
         measure=MEASURE,
-        interval=findings.INTERVAL,
-        k=of.k,
-        duplicates=of.duplicates,
-        train=_count_rows(of.rows, train_side.skipped),
-        reference=None if of.reference is None else _count_rows(of.reference, skipped),
-        edges=tuple(histogram([0.0], findings.BINS)[0].tolist()),
-        sets=_score_sets(of, found, gaps, train_side, pruned),
-        pruning=None if pruned is None else pruned.sum_up(),
+        interval=audit_scores.INTERVAL,
+        k=inputs.k,
+        duplicates=inputs.duplicates,
+        train=_count_rows(inputs.rows, train_nearest.skipped),
+        reference=None if inputs.reference is None else _count_rows(inputs.reference, skipped),
+        edges=tuple(histogram([0.0], audit_scores.BINS)[0].tolist()),
+        sets=_score_sets(inputs, found, gaps, train_nearest, pruned),
+        pruning=None if pruned is None else pruned.summarize(),
     )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Audit:
-    """What is audited, how, and what for; see :func:`audit`."""
+class _AuditInputs:
+    """The arguments of :func:`audit`."""
 
     rows: Embeddings
     sets: dict[str, Embeddings]
     reference: Embeddings | None
     folder: Path
-    how: Sharding
+    sharding: Sharding
     k: int
     duplicates: float
     leakage: int
@@ -154,33 +155,33 @@ class _Audit:
 
     @property
     def records(self) -> Path:
-        """The folder of the rows' own figures."""
+        """The folder with the figures of single rows."""
         return self.folder / "records"
 
 
-def _check(of: _Audit) -> None:
-    for name in of.sets:
+def _check_inputs(inputs: _AuditInputs) -> None:
+    for name in inputs.sets:
         if not _NAME.fullmatch(name):
             raise InputError(
                 f"Expected names of test sets of letters, digits, '.', '_' and '-', got {name!r}."
             )
-    check_threshold(of.duplicates)
-    if of.k < 1:
-        raise InputError(f"Expected k of 1 or more, got {of.k}.")
-    if of.leakage < 0:
-        raise InputError(f"Expected 0 or more test rows to show, got {of.leakage}.")
+    check_threshold(inputs.duplicates)
+    if inputs.k < 1:
+        raise InputError(f"Expected k of 1 or more, got {inputs.k}.")
+    if inputs.leakage < 0:
+        raise InputError(f"Expected 0 or more test rows to show, got {inputs.leakage}.")
 
 
-def _settings(of: _Audit) -> Settings:
+def _list_settings(inputs: _AuditInputs) -> Settings:
     return {
-        "train": describe(of.rows),
-        "tests": {name: describe(of_set) for name, of_set in of.sets.items()},
-        "reference": None if of.reference is None else describe(of.reference),
-        "k": of.k,
-        "duplicates": of.duplicates,
-        "leakage": of.leakage,
-        "normalise": of.rows.normalize,
-        "unusable": of.rows.unusable,
+        "train": describe_source(inputs.rows),
+        "tests": {name: describe_source(of_set) for name, of_set in inputs.sets.items()},
+        "reference": None if inputs.reference is None else describe_source(inputs.reference),
+        "k": inputs.k,
+        "duplicates": inputs.duplicates,
+        "leakage": inputs.leakage,
+        "normalise": inputs.rows.normalize,
+        "unusable": inputs.rows.unusable,
     }
 
 
@@ -188,17 +189,17 @@ def _count_rows(rows: Embeddings, skipped: int) -> RowCounts:
     return RowCounts(len(rows), skipped, rows.width, len(rows.shards))
 
 
-# ---------------------------------------------------------------- what is searched
+# ---------------------------------------------------------------- the searches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _NearestRows:
-    """The results of the searches, before anything is derived from them.
+    """The results of the searches.
 
     Attributes:
-        near: the nearest training rows of each test set's rows.
-        of_reference: their nearest reference row, where there is a reference.
-        nearest: the parts that hold each training row's nearest test rows.
+        near: for each test set, the nearest training rows of its rows.
+        of_reference: for each test set, their nearest reference row; None without a reference.
+        nearest: the parts with each training row's nearest test rows.
     """
 
     near: dict[str, TopK]
@@ -206,19 +207,23 @@ class _NearestRows:
     nearest: Parts[Nearest]
 
 
-def _search(of: _Audit) -> _NearestRows:
-    """Run this worker's share of the searches, then check whether the other workers have run theirs."""
+def _search(inputs: _AuditInputs) -> _NearestRows:
+    """Run this worker's share of the searches, then check whether the other workers have run
+    theirs.
+    """
     unfinished: list[UnfinishedError] = []
     near: dict[str, TopK] = {}
     of_reference_rows: dict[str, TopK] | None = None
     nearest: Parts[Nearest] | None = None
-    with _noting(unfinished):
-        near = top_k_in_parts(of.rows, of.sets, of.how, of.k)
-    with _noting(unfinished):
-        nearest = search_in_parts(NearestQuestion(), of.rows, of.sets, of.how)
-    if of.reference is not None:
-        with _noting(unfinished):
-            of_reference_rows = top_k_in_parts(of.reference, of.sets, of.how.within("reference"), 1)
+    with _collect_unfinished(unfinished):
+        near = top_k_in_parts(inputs.rows, inputs.sets, inputs.sharding, inputs.k)
+    with _collect_unfinished(unfinished):
+        nearest = search_in_parts(NearestQuestion(), inputs.rows, inputs.sets, inputs.sharding)
+    if inputs.reference is not None:
+        with _collect_unfinished(unfinished):
+            of_reference_rows = top_k_in_parts(
+                inputs.reference, inputs.sets, inputs.sharding.within("reference"), 1
+            )
     if unfinished:
         raise unfinished[0]
     assert nearest is not None
@@ -226,50 +231,52 @@ def _search(of: _Audit) -> _NearestRows:
 
 
 @contextlib.contextmanager
-def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
+def _collect_unfinished(unfinished: list[UnfinishedError]) -> Iterator[None]:
     try:
         yield
     except UnfinishedError as error:
         unfinished.append(error)
 
 
-def _gaps(found: _NearestRows) -> dict[str, SimilarityGap]:
+def _compute_gaps(found: _NearestRows) -> dict[str, SimilarityGap]:
     """Return the gap of each test set."""
     reference = found.of_reference
     return {
-        name: gap_of(near, None if reference is None else reference[name])
+        name: make_gap(near, None if reference is None else reference[name])
         for name, near in found.near.items()
     }
 
 
-# ---------------------------------------------------------------- what is said of test sets
+# ---------------------------------------------------------------- scores of the test sets
 
 
 def _score_sets(
-    of: _Audit,
+    inputs: _AuditInputs,
     found: _NearestRows,
     gaps: Mapping[str, SimilarityGap],
-    train_side: _TrainSide,
-    pruned: _Pruned | None,
+    train_nearest: _TrainNearest,
+    pruned: _PruningCounts | None,
 ) -> tuple[TestSet, ...]:
-    """Return what ``scores.json`` says of each test set, and write its rows' records."""
+    """Return each test set's entry of ``scores.json``, and write the records of its rows."""
     in_reference = found.of_reference or {}
     shown = [
-        one.index[findings.find_most_similar(one, of.leakage), : findings.SHOWN]
+        one.index[
+            audit_scores.find_most_similar(one, inputs.leakage), : audit_scores.NEIGHBORS_SHOWN
+        ]
         for one in found.near.values()
     ]
-    train_names = _Names(of.rows, of.train_images)
-    train_names.look_up(np.concatenate([index.ravel() for index in shown]))
+    train_names = _RowMetadata(inputs.rows, inputs.train_images)
+    train_names.load_keys(np.concatenate([index.ravel() for index in shown]))
     of_train = functools.partial(_describe_neighbor, train_names)
     scored = []
-    for place, (name, of_set) in enumerate(of.sets.items()):
-        names = _Names(of_set, of.images.get(name))
-        names.look_up(np.arange(len(of_set)))
+    for place, (name, of_set) in enumerate(inputs.sets.items()):
+        names = _RowMetadata(of_set, inputs.images.get(name))
+        names.load_keys(np.arange(len(of_set)))
         labels = names.column("label")
-        _write_tests(of.records / "tests" / f"{name}.parquet", gaps[name], names, labels)
-        of_test = functools.partial(_describe, names, labels)
+        _write_test_records(inputs.records / "tests" / f"{name}.parquet", gaps[name], names, labels)
+        of_test = functools.partial(_describe_leak, names, labels)
         near, gap = found.near[name], gaps[name]
-        figures = findings.measure(gap, of.duplicates)
+        figures = audit_scores.compute_intervals(gap, inputs.duplicates)
         scored.append(
             TestSet(
                 name=name,
@@ -281,15 +288,15 @@ def _score_sets(
                 reference_near_duplicates=figures.get("reference_near_duplicates"),
                 gap=figures.get("gap"),
                 share_closer=figures.get("share_closer"),
-                histogram=findings.count(gap),
-                cumulative=findings.accumulate(gap),
-                train_histogram=train_side.histograms[name],
-                classes=findings.measure_classes(gap, labels, of.duplicates),
-                leakage=findings.list_leakage(near, of.leakage, of_test, of_train),
-                pruned=None if pruned is None else pruned.count_of(place),
+                histogram=audit_scores.count_histograms(gap),
+                cumulative=audit_scores.make_curves(gap),
+                train_histogram=train_nearest.histograms[name],
+                classes=audit_scores.measure_classes(gap, labels, inputs.duplicates),
+                leakage=audit_scores.list_leakage(near, inputs.leakage, of_test, of_train),
+                pruned=None if pruned is None else pruned.get_costs(place),
                 certificates=Certificates(
                     train=near.certificate,
-                    nearest=train_side.certificates[name],
+                    nearest=train_nearest.certificates[name],
                     reference=in_reference[name].certificate if name in in_reference else None,
                     pruned=None if pruned is None else pruned.certificates[name],
                 ),
@@ -298,11 +305,11 @@ def _score_sets(
     return tuple(scored)
 
 
-# ---------------------------------------------------------------- what is known of rows
+# ---------------------------------------------------------------- metadata of rows
 
 
-class _Names:
-    """Keys, labels and images of rows, from their metadata, of which some rows are read at a time."""
+class _RowMetadata:
+    """Keys, labels and images of rows, from their metadata, which is read in batches."""
 
     def __init__(self, rows: Embeddings, images: str | Path | None) -> None:
         self.rows = rows
@@ -310,7 +317,7 @@ class _Names:
         self._keys: dict[int, str] = {}
 
     def column(self, name: str) -> list[str | None] | None:
-        """Return a column of all rows, or None where not all shards have it."""
+        """Return a column for all rows, or None if a shard lacks it."""
         shards = range(len(self.rows.shards))
         if not all(name in self.rows.columns(shard) for shard in shards):
             return None
@@ -321,8 +328,8 @@ class _Names:
             for value in part
         ]
 
-    def look_up(self, rows: I64) -> None:
-        """Find the keys of some rows of the source; places below 0 are none."""
+    def load_keys(self, rows: I64) -> None:
+        """Load the keys of some rows of the source; indices below 0 are ignored."""
         wanted = np.unique(rows[rows >= 0])
         shards = np.unique(np.searchsorted(self.rows.starts, wanted, side="right") - 1)
         for shard in shards.tolist():
@@ -336,13 +343,14 @@ class _Names:
                 start += len(keys)
 
     def key(self, row: int) -> str | None:
-        """Return the key of a row that was looked up, or None where it has none."""
+        """Return the loaded key of a row, or None if it has none."""
         return self._keys.get(row)
 
     def path(self, key: str | None) -> str | None:
-        """Return the image that a key names below the folder of images, if it lies there.
+        """Return the path of the key's image relative to the image folder, or None if there is
+        none.
 
-        Where that folder lies is this machine's business, and no scores'.
+        Relative, so that scores do not contain paths of this machine.
         """
         if key is None or self._images is None:
             return None
@@ -352,8 +360,8 @@ class _Names:
         return path.relative_to(self._images).as_posix()
 
 
-def _describe(
-    names: _Names,
+def _describe_leak(
+    names: _RowMetadata,
     labels: Sequence[str | None] | None,
     row: int,
     similarity: float,
@@ -364,7 +372,7 @@ def _describe(
     return Leak(row, key, names.path(key), label, similarity, train)
 
 
-def _describe_neighbor(names: _Names, row: int, similarity: float) -> Neighbor:
+def _describe_neighbor(names: _RowMetadata, row: int, similarity: float) -> Neighbor:
     shard, place = names.rows.place(row)
     key = names.key(row)
     return Neighbor(row, names.rows.shards[shard].name, place, key, names.path(key), similarity)
@@ -373,8 +381,8 @@ def _describe_neighbor(names: _Names, row: int, similarity: float) -> Neighbor:
 # ---------------------------------------------------------------- records
 
 
-def _write_tests(
-    path: Path, found: SimilarityGap, names: _Names, labels: Sequence[str | None] | None
+def _write_test_records(
+    path: Path, found: SimilarityGap, names: _RowMetadata, labels: Sequence[str | None] | None
 ) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -397,95 +405,102 @@ def _write_tests(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _TrainSide:
-    """How the training rows lie by their similarity to each test set."""
+class _TrainNearest:
+    """Histograms of the training rows by their similarity to the nearest row of each test set."""
 
     histograms: dict[str, tuple[int, ...]]
     certificates: dict[str, Certificate]
     skipped: int
 
 
-def _write_nearest(of: _Audit, parts: Parts[Nearest]) -> _TrainSide:
-    """Write each training row's nearest test row of every set; one part is held at a time."""
-    folder, rows, sets = of.records / "train", of.rows, of.sets
-    counts = {name: np.zeros(findings.BINS, dtype=np.int64) for name in sets}
+def _write_train_records(inputs: _AuditInputs, parts: Parts[Nearest]) -> _TrainNearest:
+    """Write each training row's nearest test row of every set; one part is in memory at a time."""
+    folder, rows, sets = inputs.records / "train", inputs.rows, inputs.sets
+    counts = {name: np.zeros(audit_scores.BINS, dtype=np.int64) for name in sets}
     certificates: dict[str, Certificate] = {}
     files.make_folder(folder)
     with contextlib.ExitStack() as stack:
         values = {
-            name: _growing(stack, folder / f"{name}.npy", len(rows), np.float32) for name in sets
+            name: _open_npy(stack, folder / f"{name}.npy", len(rows), np.float32) for name in sets
         }
         places = {
-            name: _growing(stack, folder / f"{name}.index.npy", len(rows), np.int64)
+            name: _open_npy(stack, folder / f"{name}.index.npy", len(rows), np.int64)
             for name in sets
         }
         for found in parts:
             for name, near in found.items():
                 values[name].write(near.similarity.tobytes())
                 places[name].write(near.index.tobytes())
-                counts[name] += histogram(near.similarity, findings.BINS)[1]
-                certificates[name] = _join(certificates.get(name), near.certificate)
+                counts[name] += histogram(near.similarity, audit_scores.BINS)[1]
+                certificates[name] = _merge_certificates(certificates.get(name), near.certificate)
     skipped = next(iter(certificates.values())).skipped
     histograms = {name: tuple(count.tolist()) for name, count in counts.items()}
-    return _TrainSide(histograms, certificates, skipped)
+    return _TrainNearest(histograms, certificates, skipped)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Pruned:
-    """How many rows gap-matched pruning removes, for each test set and for several."""
+class _PruningCounts:
+    """Numbers of rows that gap-matched pruning removes for each test set, each pair, and all of
+    them.
+    """
 
     names: list[str]
-    both: I64
+    overlap: I64
     combined: int
     rows: int
     certificates: dict[str, Certificate]
 
-    def count_of(self, number: int) -> PrunedRows:
-        """Return what one test set costs."""
-        count = int(self.both[number, number])
+    def get_costs(self, number: int) -> PrunedRows:
+        """Return the number and the share of rows removed for one test set."""
+        count = int(self.overlap[number, number])
         return PrunedRows(count, count / self.rows)
 
-    def sum_up(self) -> PruningCosts:
-        """Return what all of them cost, and what each costs of the others'."""
-        own = np.diag(self.both)
+    def summarize(self) -> PruningCosts:
+        """Return the number and the share of rows removed for all test sets, and their overlaps."""
+        own = np.diag(self.overlap)
         shared = tuple(
-            tuple(int(both) / int(of) if of else None for both, of in zip(row, own, strict=True))
-            for row in self.both
+            tuple(
+                int(overlap) / int(inputs) if inputs else None
+                for overlap, inputs in zip(row, own, strict=True)
+            )
+            for row in self.overlap
         )
         return PruningCosts(tuple(self.names), self.combined, self.combined / self.rows, shared)
 
 
-def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
-    """Prune for every test set, and write which training rows each costs; one part is held at a time."""
+def _count_pruned(inputs: _AuditInputs, gaps: Mapping[str, SimilarityGap]) -> _PruningCounts:
+    """Prune for every test set, and write the removed rows; one part is in memory at a time."""
     limits = {name: gap.reference for name, gap in gaps.items() if gap.reference is not None}
-    parts = search_in_parts(AboveQuestion(limits), of.rows, of.sets, of.how)
-    folder, rows = of.records / "removed", of.rows
+    parts = search_in_parts(AboveQuestion(limits), inputs.rows, inputs.sets, inputs.sharding)
+    folder, rows = inputs.records / "removed", inputs.rows
     names = list(limits)
-    both = np.zeros((len(names),) * 2, dtype=np.int64)
+    overlap = np.zeros((len(names),) * 2, dtype=np.int64)
     combined = 0
     certificates: dict[str, Certificate] = {}
     files.make_folder(folder)
     with contextlib.ExitStack() as stack:
         removed = {
-            name: _growing(stack, folder / f"{name}.npy", len(rows), np.bool_) for name in names
+            name: _open_npy(stack, folder / f"{name}.npy", len(rows), np.bool_) for name in names
         }
         for found in parts:
             marks = np.stack([found[name].marked for name in names])
-            both += [[int((one & other).sum()) for other in marks] for one in marks]
+            overlap += [[int((one & other).sum()) for other in marks] for one in marks]
             combined += int(marks.any(axis=0).sum())
             for name, mark in zip(names, marks, strict=True):
                 removed[name].write(mark.tobytes())
-                certificates[name] = _join(certificates.get(name), found[name].certificate)
-    return _Pruned(names, both, combined, len(rows), certificates)
+                certificates[name] = _merge_certificates(
+                    certificates.get(name), found[name].certificate
+                )
+    return _PruningCounts(names, overlap, combined, len(rows), certificates)
 
 
-def _growing(stack: contextlib.ExitStack, path: Path, count: int, dtype: DTypeLike) -> IO[bytes]:
-    """Open an ``.npy`` of ``count`` values that come one part after the other."""
+def _open_npy(stack: contextlib.ExitStack, path: Path, count: int, dtype: DTypeLike) -> IO[bytes]:
+    """Open an ``.npy`` file to which ``count`` values are written in parts."""
     file = stack.enter_context(files.atomic(path))
     head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, head)
     return file
 
 
-def _join(first: Certificate | None, second: Certificate) -> Certificate:
+def _merge_certificates(first: Certificate | None, second: Certificate) -> Certificate:
     return second if first is None else first.merge(second)

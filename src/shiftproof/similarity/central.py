@@ -1,4 +1,4 @@
-"""Which of the rows that pairs join stays by the rule "central"."""
+"""The de-duplication rule "central": the row of each group with the largest sum of similarities."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from shiftproof.similarity.questions.pairs import read_rows
 from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import F32, I64, Flags
 
-COMPARED = 4096
-"""Rows whose values are compared at a time, where the rule "central" finds several equal."""
+ROWS_AT_ONCE = 4096
+"""Number of rows whose values are compared at a time to break ties."""
 
 
 def choose_central(rows: Embeddings, joined: JoinedRows, group: I64, memory: int) -> Flags:
-    """Return the rows that stay by the rule "central"; ``memory`` is for values that are compared."""
+    """Return the rows to keep; ``memory`` is the limit in bytes for compared values."""
     keep: Flags = group == np.arange(len(group))
     joining = ~keep
     joining[group[joining]] = True
@@ -22,11 +22,11 @@ def choose_central(rows: Embeddings, joined: JoinedRows, group: I64, memory: int
     if not len(members):
         return keep
     keep[members] = False
-    weight = joined.weights(members)
+    weight = joined.sum_weights(members)
     order = np.lexsort((-weight, group[members]))
     leads = np.r_[True, np.diff(group[members][order]) != 0]
     of_lead = np.cumsum(leads) - 1
-    # Of each group those with the largest weight, groups and rows in order.
+    # The rows with the largest weight of each group, in order of group and row.
     first = order[weight[order] == weight[order][leads][of_lead]]
     rivals = members[first][np.lexsort((members[first], group[members][first]))]
     starts = np.flatnonzero(np.r_[True, np.diff(group[rivals]) != 0])
@@ -42,28 +42,28 @@ def choose_central(rows: Embeddings, joined: JoinedRows, group: I64, memory: int
 
 
 def _find_smallest(rows: Embeddings, places: I64, group: I64) -> I64:
-    """Return of each group of rows the one whose values come first, of equal ones the first row.
+    """Return for each group the row with the lexicographically smallest values, ties to the first.
 
-    Groups are numbered from 0; one row of each is held.
+    Groups are numbered from 0; one row of each is in memory.
     """
     count = int(group.max()) + 1
     best, held = np.full(count, -1, dtype=np.int64), np.empty((count, rows.width), np.float32)
     order = np.argsort(places, kind="stable")
     places, group = places[order], group[order]
-    for start in range(0, len(places), COMPARED):
-        some, of = places[start : start + COMPARED], group[start : start + COMPARED]
+    for start in range(0, len(places), ROWS_AT_ONCE):
+        some, of = places[start : start + ROWS_AT_ONCE], group[start : start + ROWS_AT_ONCE]
         values = read_rows(rows, some)
         by_value = np.lexsort((*values.T[::-1], of))
         leads = by_value[np.r_[True, np.diff(of[by_value]) != 0]]
         values, some, of = values[leads], some[leads], of[leads]
         new = best[of] < 0
-        new[~new] = _precede(values[~new], held[of[~new]])
+        new[~new] = find_preceding(values[~new], held[of[~new]])
         best[of[new]], held[of[new]] = some[new], values[new]
     return best
 
 
-def _precede(values: F32, others: F32) -> Flags:
-    """Tell which rows come before the others, by the first value that differs."""
+def find_preceding(values: F32, others: F32) -> Flags:
+    """Return which rows are lexicographically smaller than the others."""
     differs = values != others
     first = differs.argmax(axis=1)
     here = np.arange(len(values))

@@ -12,9 +12,9 @@ from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
 from shiftproof.types import F32, I64
 
 ROUNDS = 4
-"""Rounds of k-means; more hardly change the recall of a de-duplication."""
+"""Iterations of k-means; more hardly change the recall of a de-duplication."""
 
-_OF_CLUSTER = 256
+_ROWS_PER_CLUSTER = 256
 """Maximum number of rows per cluster in the sample."""
 
 
@@ -38,7 +38,7 @@ def initialize_centers(rows: Embeddings, clusters: int, seed: int) -> tuple[F32,
     """Return a sample of the rows, and the initial centers."""
     usable = np.flatnonzero(find_usable(rows))
     draws = rng.generator(seed, "clusters")
-    size = min(len(usable), _OF_CLUSTER * clusters)
+    size = min(len(usable), _ROWS_PER_CLUSTER * clusters)
     sample = read_rows(rows, np.sort(draws.choice(usable, size, replace=False)))
     return sample, sample[np.sort(draws.choice(len(sample), clusters, replace=False))]
 
@@ -51,11 +51,11 @@ def update_centers(sample: F32, centers: F32, options: SearchOptions) -> F32:
     starts = np.flatnonzero(np.r_[True, members[1:] != members[:-1]])
     sums = np.add.reduceat(sample[order], starts, axis=0, dtype=np.float64)
     lengths = np.linalg.norm(sums, axis=1)
-    there = lengths > 0
+    nonempty = lengths > 0
     # An empty cluster keeps its center.
-    moved: F32 = centers.copy()
-    moved[members[starts][there]] = sums[there] / lengths[there, None]
-    return moved
+    updated: F32 = centers.copy()
+    updated[members[starts][nonempty]] = sums[nonempty] / lengths[nonempty, None]
+    return updated
 
 
 def find_nearest_center(rows: Source, centers: F32, options: SearchOptions) -> I64:

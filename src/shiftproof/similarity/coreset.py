@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.similarity.prune import closest, keep_by_similarity
+from shiftproof.similarity.prune import find_highest, keep_by_similarity
 from shiftproof.similarity.questions.nearest import Nearest, search_nearest
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision, SearchOptions
@@ -48,8 +48,7 @@ def coreset(
 
     This is how Mayilvahanan et al. (ICLR 2024) found 100 million images of LAION that train a CLIP
     model as well as all of its 200 million: far-pruning with the union of the out-of-distribution
-    test sets. It uses the test images: a core set explains a score, and is no legitimate way to
-    reach one.
+    test sets. It uses the test images, so it serves to explain a score, not to obtain one.
 
     Args:
         train: embeddings of the training set.
@@ -74,7 +73,7 @@ def coreset(
 
 def choose_nearest(found: Mapping[str, Nearest], size: int, among: Flags | None) -> Coreset:
     """Select rows like :func:`coreset`, given each row's nearest row of every test set."""
-    similarity, nearest_set = nearest_of_all(found)
+    similarity, nearest_set = combine_nearest(found)
     return Coreset(
         keep=keep_among(similarity, size, among),
         similarity=similarity,
@@ -83,11 +82,11 @@ def choose_nearest(found: Mapping[str, Nearest], size: int, among: Flags | None)
     )
 
 
-def nearest_of_all(
+def combine_nearest(
     found: Mapping[str, Nearest],
 ) -> tuple[F32, I64]:
     """Return each row's similarity to the nearest row of all test sets, and that set's index."""
-    similarity = closest(found)
+    similarity = find_highest(found)
     each = np.stack([near.similarity for near in found.values()])
     usable = ~np.isnan(similarity)
     return similarity, np.where(usable, np.where(usable, each, -np.inf).argmax(axis=0), -1)

@@ -36,11 +36,11 @@ from shiftproof.similarity.sharded import (
     Parts,
     Search,
     Sharding,
-    earlier_version,
+    choose_part_rows,
+    make_version_error,
     open_parts,
     run_search,
     search_in_parts,
-    size_of_parts,
 )
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
 from shiftproof.types import F32, F64, I64, Flags, Settings
@@ -53,7 +53,7 @@ PAPER_THRESHOLD = 0.876
 SAMPLE = 1000
 """Rows whose duplicates are searched exhaustively, to measure the recall of clusters."""
 
-_SHARE = 16
+_MEMORY_SHARE = 16
 """Fraction of the memory for stored pairs, and for compared values."""
 
 _BYTES_OF_PAIR = 24
@@ -138,8 +138,10 @@ def deduplicate(
     [True, True, False]
     """
     check_rule(threshold, rule)
-    at_once = _InMemory(SearchOptions(precision, device, memory, threads), weigh=rule == "central")
-    return deduplicate_by(at_once, open_embeddings(source), threshold, rule, clusters, seed)
+    searches = _MemorySearches(
+        SearchOptions(precision, device, memory, threads), weigh=rule == "central"
+    )
+    return deduplicate_with(searches, open_embeddings(source), threshold, rule, clusters, seed)
 
 
 def deduplicate_in_parts(
@@ -167,7 +169,7 @@ def deduplicate_in_parts(
     """
     check_rule(threshold, rule)
     rows = open_embeddings(source)
-    return deduplicate_by(_InParts(sharding), rows, threshold, rule, clusters, seed)
+    return deduplicate_with(_PartSearches(sharding), rows, threshold, rule, clusters, seed)
 
 
 class Searches(Protocol):
@@ -198,7 +200,7 @@ class Searches(Protocol):
 
 
 @dataclass(frozen=True)
-class _InMemory:
+class _MemorySearches:
     """The searches in memory; ``weigh`` if sums of similarities are needed."""
 
     options: SearchOptions
@@ -206,8 +208,8 @@ class _InMemory:
 
     def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
         span = JoinedSpan(0, len(rows), self.weigh)
-        enter_pairs(rows, threshold, self.options, _enter_both(span, enter))
-        yield span.joins()
+        enter_pairs(rows, threshold, self.options, _enter_in_both(span, enter))
+        yield span.summarize()
 
     def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
         return cluster_rows(rows, clusters, seed=seed, options=self.options)
@@ -217,8 +219,10 @@ class _InMemory:
     ) -> Iterator[Joins]:
         span = JoinedSpan(0, len(rows), self.weigh)
         among = range(int(cluster.max()) + 1)
-        enter_pairs_within(rows, cluster, threshold, self.options, among, _enter_both(span, enter))
-        yield span.joins()
+        enter_pairs_within(
+            rows, cluster, threshold, self.options, among, _enter_in_both(span, enter)
+        )
+        yield span.summarize()
 
     def recall(
         self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
@@ -226,7 +230,7 @@ class _InMemory:
         return count_pairs_with(rows, sample, cluster, threshold, self.options)
 
 
-def _enter_both(span: JoinedSpan, enter: Enter) -> Enter:
+def _enter_in_both(span: JoinedSpan, enter: Enter) -> Enter:
     def enter_each(pairs: I64, similarity: F64) -> None:
         span.enter(pairs, similarity)
         enter(pairs, similarity)
@@ -248,21 +252,21 @@ class PairSearch:
         self, rows: Embeddings, threshold: float, cluster: I64 | None, options: SearchOptions
     ) -> None:
         self.rows, self.threshold, self.cluster, self.options = rows, threshold, cluster, options
-        self._held: list[tuple[I64, F64]] = []
-        self._room = parse_memory(options.memory) // _SHARE // _BYTES_OF_PAIR
+        self._kept: list[tuple[I64, F64]] = []
+        self._free_pairs = parse_memory(options.memory) // _MEMORY_SHARE // _BYTES_OF_PAIR
 
-    def hold(self, pairs: I64, similarity: F64) -> None:
+    def add(self, pairs: I64, similarity: F64) -> None:
         """Keep some pairs while all of them fit in memory."""
-        self._room -= len(pairs)
-        if self._room < 0:
-            self._held.clear()
+        self._free_pairs -= len(pairs)
+        if self._free_pairs < 0:
+            self._kept.clear()
         else:
-            self._held.append((pairs.copy(), similarity.copy()))
+            self._kept.append((pairs.copy(), similarity.copy()))
 
     def find(self, count: int) -> tuple[I64, F64]:
         """Return all ``count`` pairs in order, with their similarities."""
-        if sum(len(pairs) for pairs, _ in self._held) == count:
-            return sort_pairs(self._held)
+        if sum(len(pairs) for pairs, _ in self._kept) == count:
+            return sort_pairs(self._kept)
         if self.cluster is None:
             return find_pairs(self.rows, self.threshold, self.options)
         found: list[tuple[I64, F64]] = []
@@ -274,7 +278,7 @@ class PairSearch:
         return sort_pairs(found)
 
 
-def deduplicate_by(
+def deduplicate_with(
     searches: Searches,
     rows: Embeddings,
     threshold: float,
@@ -290,12 +294,12 @@ def deduplicate_by(
     recall = 1.0
     if clusters is None:
         search = PairSearch(rows, threshold, None, searches.options)
-        found = searches.pairs(rows, threshold, search.hold)
+        found = searches.pairs(rows, threshold, search.add)
     else:
         check_clusters(clusters, int(usable.sum()))
         cluster = searches.clusters(rows, clusters, seed)
         search = PairSearch(rows, threshold, cluster, searches.options)
-        found = searches.pairs_within(rows, cluster, threshold, search.hold)
+        found = searches.pairs_within(rows, cluster, threshold, search.add)
     for joins in found:
         joined.enter(joins)
     if clusters is not None:
@@ -303,12 +307,14 @@ def deduplicate_by(
         sample = Sample(places, read_rows(rows, places), cluster[places])
         same, of = searches.recall(rows, sample, cluster, threshold)
         recall = same / of if of else float("nan")
-    group = joined.groups()
+    group = joined.find_groups()
     keep = usable
     if rule == "earlier":
         keep &= ~joined.later
     else:
-        keep &= choose_central(rows, joined, group, parse_memory(searches.options.memory) // _SHARE)
+        keep &= choose_central(
+            rows, joined, group, parse_memory(searches.options.memory) // _MEMORY_SHARE
+        )
     return Deduplicated(keep, group, recall, joined.count, search)
 
 
@@ -343,7 +349,7 @@ def _draw_sample(usable: Flags, seed: int) -> I64:
 
 
 @dataclass(frozen=True)
-class _InParts:
+class _PartSearches:
     """The searches of a de-duplication, each with a folder of parts."""
 
     sharding: Sharding
@@ -372,7 +378,7 @@ class _InParts:
     def pairs_within(
         self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
     ) -> Iterator[Joins]:
-        size = size_of_parts(len(rows), self.sharding.part_rows)
+        size = choose_part_rows(len(rows), self.sharding.part_rows)
         parts = tuple(split_ranges(np.bincount(cluster[cluster >= 0]), size))
         within = _Within(
             rows, self._open_nearest(rows), parts, threshold, self.sharding.options(len(parts))
@@ -389,14 +395,14 @@ class _InParts:
     def recall(
         self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
     ) -> tuple[int, int]:
-        asked = _Recall(sample, threshold, self._open_nearest(rows))
+        task = _Recall(sample, threshold, self._open_nearest(rows))
         settings = {
             "threshold": threshold,
             "places": files.fingerprint([sample.places.tobytes()]),
             "clusters": files.fingerprint([sample.cluster.tobytes()]),
         }
         parts = run_search(
-            "recall", _make_recall, asked, rows, {"sample": sample.values}, self.sharding,
+            "recall", _make_recall, task, rows, {"sample": sample.values}, self.sharding,
             settings=settings,
         )  # fmt: skip
         counts = np.sum([part["counts"] for part in parts.each()], axis=0)
@@ -452,7 +458,7 @@ def _make_within(within: _Within, number: int) -> Arrays:
         span.enter(np.searchsorted(places, pairs), similarity)
 
     enter_pairs_within(within.rows, cluster, within.threshold, within.options, among, enter)
-    joins = span.joins()
+    joins = span.summarize()
     return _pack_joins(
         dataclasses.replace(
             joins, edges=places[joins.edges], later=places[joins.later], rows=places[joins.rows]
@@ -465,8 +471,8 @@ def _make_pairs(search: Search[float], number: int) -> Arrays:
     starts = search.train.starts
     first = int(starts[shards[0]])
     span = JoinedSpan(first, int(starts[shards[-1] + 1]) - first, weigh=True)
-    enter_pairs(search.train, search.asked, search.options, span.enter, shards)
-    return _pack_joins(span.joins())
+    enter_pairs(search.train, search.task, search.options, span.enter, shards)
+    return _pack_joins(span.summarize())
 
 
 @dataclass(frozen=True, eq=False)
@@ -485,10 +491,10 @@ class _Recall:
 
 
 def _make_recall(search: Search[_Recall], number: int) -> Arrays:
-    asked = search.asked
-    cluster = asked.nearest.read(number)["centre"].index
+    task = search.task
+    cluster = task.nearest.read(number)["centre"].index
     counts = count_pairs_with(
-        search.train, asked.sample, cluster, asked.threshold, search.options, search.parts[number]
+        search.train, task.sample, cluster, task.threshold, search.options, search.parts[number]
     )
     return {"counts": np.array(counts)}
 
@@ -500,7 +506,7 @@ def _pack_joins(joins: Joins) -> Arrays:
 def _read_joins(parts: PartFolder) -> Iterator[Joins]:
     for part in parts.each():
         if "edges" not in part:
-            raise earlier_version(parts)
+            raise make_version_error(parts)
         count = int(part.pop("count"))
         yield Joins(**part, count=count)
 

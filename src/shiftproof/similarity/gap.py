@@ -1,4 +1,4 @@
-"""How close a training set comes to a test set, beside how close the reference training set does."""
+"""The similarity gap: how much more similar a training set is to a test set than a reference is."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class SimilarityGap:
 
     Attributes:
         similarity: ``(m,)`` float64, each test row's similarity to its nearest training row.
-        index: ``(m, k)`` int64, its nearest training rows, the nearest first: whom to look at.
+        index: ``(m, k)`` int64, its nearest training rows, the nearest first.
         density: ``(m,)`` float64, its mean similarity to them.
-        reference: ``(m,)`` float64, its similarity to the nearest row of the reference training set;
-            None where there is no reference.
-        certificate: why these are exact.
+        reference: ``(m,)`` float64, its similarity to the nearest row of the reference training
+            set; None without a reference.
+        certificate: evidence that these are exact.
     """
 
     similarity: F64
@@ -42,14 +42,18 @@ class SimilarityGap:
 
     @property
     def gap(self) -> float:
-        """The mean of what the training set comes closer than the reference; NaN without one."""
+        """Mean difference of the similarities to training set and reference; NaN without a
+        reference.
+        """
         if self.reference is None:
             return float("nan")
         return float((self.similarity - self.reference).mean())
 
     @property
     def share_closer(self) -> float:
-        """The share of test rows that the training set comes closer to; NaN without a reference."""
+        """Share of test rows more similar to the training set than to the reference; NaN without
+        one.
+        """
         if self.reference is None:
             return float("nan")
         return float((self.similarity > self.reference).mean())
@@ -101,20 +105,20 @@ def gap(
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> dict[str, SimilarityGap]:
-    """Measure how close the training set and the reference come to every test set.
+    """Measure how similar the training set and the reference are to every test set.
 
     Args:
         train: embeddings of the training set.
         tests: the test sets by name.
         reference: embeddings of the training set to compare with, such as ImageNet's.
-        k: how many training rows make the density.
+        k: number of nearest training rows whose mean similarity is the density.
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see there.
         memory: see there.
         threads: see there.
 
     Raises:
-        InputError: no training row can be used, or no reference row.
+        InputError: no usable training row, or no usable reference row.
 
     >>> import numpy
     >>> rows = numpy.eye(3, dtype="float32")
@@ -126,16 +130,16 @@ def gap(
     near = search_top_k(train, tests, k, options)
     of_reference = None if reference is None else search_top_k(reference, tests, 1, options)
     return {
-        name: gap_of(found, None if of_reference is None else of_reference[name])
+        name: make_gap(found, None if of_reference is None else of_reference[name])
         for name, found in near.items()
     }
 
 
-def gap_of(near: TopK, reference: TopK | None) -> SimilarityGap:
-    """Return the gap, given the nearest training rows of a test set, and its nearest reference row.
+def make_gap(near: TopK, reference: TopK | None) -> SimilarityGap:
+    """Return the gap, given a test set's nearest training rows and nearest reference rows.
 
     Raises:
-        InputError: no training row can be used, or no reference row: nothing is near then.
+        InputError: no usable training row, or no usable reference row.
     """
     check_found(near, "training")
     if reference is not None:
@@ -150,10 +154,10 @@ def gap_of(near: TopK, reference: TopK | None) -> SimilarityGap:
 
 
 def check_found(near: TopK, side: str) -> None:
-    """Refuse a side of which no row can be used: nothing is near to any test row then.
+    """Check that every test row has a neighbor.
 
     Raises:
-        InputError: it is so.
+        InputError: none of the training or reference rows (``side``) is usable.
     """
     if not np.isfinite(near.similarity[:, 0]).all():
         raise InputError(f"None of the {side} rows can be used.")
@@ -167,14 +171,15 @@ def _average_found(similarity: F64) -> F64:
 
 
 def histogram(similarity: ArrayLike, bins: int = 50, low: float = -1) -> tuple[F64, I64]:
-    """Return the edges ``(bins + 1,)`` and the counts ``(bins,)``; the last bin holds its upper edge.
+    """Return the edges ``(bins + 1,)`` and the counts ``(bins,)``; the last bin includes its upper
+    edge.
 
-    Values outside ``low..1``, which rounding makes of copies, count in the outermost bins.
+    Values outside ``low..1``, which come from rounding, count in the first or last bin.
 
     Args:
-        similarity: ``(n,)``; NaN is left out.
-        bins: how many, of equal width.
-        low: the lower edge of the first.
+        similarity: ``(n,)``; NaN is ignored.
+        bins: number of bins of equal width.
+        low: lower edge of the first bin.
     """
     values = np.clip(np.asarray(similarity, dtype=np.float64), low, 1)
     counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, 1))
@@ -182,17 +187,17 @@ def histogram(similarity: ArrayLike, bins: int = 50, low: float = -1) -> tuple[F
 
 
 def cumulative(similarity: ArrayLike, at: ArrayLike) -> F64:
-    """Return the share of values at or below each of some places.
+    """Return the share of values at or below each of the values ``at``.
 
     Args:
-        similarity: ``(n,)``; NaN is left out.
+        similarity: ``(n,)``; NaN is ignored.
         at: ``(m,)``.
 
     Returns:
         ``(m,)`` in 0..1.
 
     Raises:
-        InputError: no value but NaN.
+        InputError: all values are NaN, or there are none.
     """
     values = np.asarray(similarity, dtype=np.float64)
     values = np.sort(values[~np.isnan(values)])
@@ -205,14 +210,14 @@ def cumulative(similarity: ArrayLike, at: ArrayLike) -> F64:
 
 
 def by_class(values: ArrayLike, labels: ArrayLike) -> dict[int | str, float]:
-    """Return the mean of the values of each class, classes in order.
+    """Return the mean value of each class, in the order of the classes.
 
     Args:
         values: ``(m,)``.
-        labels: ``(m,)``, whole numbers or texts.
+        labels: ``(m,)``, whole numbers or strings.
 
     Raises:
-        InputError: other shapes, or labels that name no class, such as NaN or None.
+        InputError: other shapes, or missing labels, such as NaN or None.
     """
     of_row = np.asarray(values, dtype=np.float64)
     classes = _check_labels(labels)
@@ -242,7 +247,7 @@ def _check_labels(labels: ArrayLike) -> NDArray[Any]:
 
 
 def _find_odd_label(labels: NDArray[Any]) -> object:
-    """Return the first label that names no class."""
+    """Return the first label that is neither a whole number nor a string."""
     for label in labels.ravel().tolist():
         whole = label.is_integer() if isinstance(label, float) else isinstance(label, str | int)
         if not whole:
@@ -252,15 +257,14 @@ def _find_odd_label(labels: NDArray[Any]) -> object:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyBySimilarity:
-    """Whether a model is right more often where the training set is close.
+    """Accuracy of a model as a function of the similarity to the training set.
 
     Attributes:
-        similarity: ``(bins,)`` float64, the mean similarity in bins of as many test rows each.
-        accuracy: ``(bins,)`` float64, the share that is right there.
-        count: ``(bins,)`` int64, the test rows in each.
-        advantage: how often a test row that the model gets right is closer to the training set than
-            one it gets wrong, ties half: 0.5 where similarity says nothing; NaN where all are right
-            or all wrong.
+        similarity: ``(bins,)`` float64, the mean similarity in bins of equally many test rows.
+        accuracy: ``(bins,)`` float64, the accuracy in each bin.
+        count: ``(bins,)`` int64, the number of test rows in each bin.
+        advantage: area under the ROC curve of the similarity as a predictor of a correct answer:
+            0.5 if it predicts nothing; NaN if all answers are right or all wrong.
     """
 
     similarity: F64
@@ -272,18 +276,18 @@ class AccuracyBySimilarity:
 def accuracy_by_similarity(
     similarity: ArrayLike, correct: ArrayLike, bins: int = 10
 ) -> AccuracyBySimilarity:
-    """Compare what a model gets right with how close the training set is.
+    """Return the accuracy of a model in bins of similarity to the training set.
 
-    It is a correlation: test rows far from the training set may also be harder for other reasons.
+    This is a correlation: test rows far from the training set may also be harder for other reasons.
 
     Args:
         similarity: ``(m,)``, each test row's similarity to its nearest training row.
-        correct: ``(m,)`` bool, whether the model gets it right.
-        bins: how many groups of equal size.
+        correct: ``(m,)`` bool, whether the model's answer is correct.
+        bins: number of bins of equal size.
 
     Raises:
-        InputError: shapes that do not fit, similarities that are not finite, answers that are
-            neither right nor wrong, or more groups than rows.
+        InputError: different shapes, similarities that are not finite, other values than true and
+            false, or more bins than rows.
     """
     near, right = np.asarray(similarity, dtype=np.float64), np.asarray(correct)
     if near.shape != right.shape or near.ndim != 1 or not len(near):
@@ -311,7 +315,7 @@ def accuracy_by_similarity(
 
 
 def _compute_advantage(values: F64, right: Flags) -> float:
-    """Area under the ROC curve: the Mann-Whitney statistic over all pairs."""
+    """Return the area under the ROC curve, from the Mann-Whitney statistic."""
     wins, losses = int(right.sum()), int((~right).sum())
     if not wins or not losses:
         return float("nan")
@@ -321,7 +325,7 @@ def _compute_advantage(values: F64, right: Flags) -> float:
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse a threshold that no cosine similarity reaches.
+    """Check that a threshold is a possible cosine similarity.
 
     Raises:
         InputError: it is outside -1..1.

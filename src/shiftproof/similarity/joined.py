@@ -73,7 +73,7 @@ class JoinedSpan:
         if len(there):
             self._outside.append((there + start, partner[there], high[there], low[there]))
 
-    def joins(self) -> Joins:
+    def summarize(self) -> Joins:
         """Return the accumulated joins."""
         joined = np.flatnonzero(self._parent != np.arange(self.size))
         inside = np.stack([self._parent[joined], joined], axis=1)
@@ -119,15 +119,15 @@ class JoinedRows:
             np.add.at(self._low, joins.rows, joins.low)
         self.count += joins.count
 
-    def groups(self) -> I64:
+    def find_groups(self) -> I64:
         """Return for each row the first row of its connected group."""
         from shiftproof.similarity.search import kernels
 
         kernels.flatten(self._parent)
         return self._parent
 
-    def weights(self, rows: I64) -> F64:
+    def sum_weights(self, rows: I64) -> F64:
         """Return each row's sum of similarities to its pairs, correctly rounded."""
         high, low = self._high[rows] + (self._low[rows] >> 30), self._low[rows] & (2**30 - 1)
-        weights: F64 = np.ldexp(high * 2.0**30 + low, -60)
-        return weights
+        sum_weights: F64 = np.ldexp(high * 2.0**30 + low, -60)
+        return sum_weights

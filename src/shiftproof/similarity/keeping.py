@@ -13,7 +13,7 @@ import numpy as np
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.folder_locks import releases_locks
-from shiftproof.similarity.coreset import keep_among, nearest_of_all
+from shiftproof.similarity.coreset import combine_nearest, keep_among
 from shiftproof.similarity.dedup import (
     PAPER_THRESHOLD,
     KeepingRule,
@@ -21,18 +21,23 @@ from shiftproof.similarity.dedup import (
     check_rule,
     deduplicate_in_parts,
 )
-from shiftproof.similarity.keeplists import find_misfit, has_uids, write_datacomp, write_keys
+from shiftproof.similarity.keeplists import (
+    explain_missing_uids,
+    has_uids,
+    write_datacomp,
+    write_keys,
+)
 from shiftproof.similarity.prune import (
     Proof,
     Pruning,
     PruningRule,
     check_limits,
     check_size,
-    closest,
+    find_highest,
     keep_by_similarity,
 )
 from shiftproof.similarity.questions.nearest import NearestQuestion
-from shiftproof.similarity.run import begin, describe
+from shiftproof.similarity.run import begin_run, describe_source
 from shiftproof.similarity.sharded import Sharding, prove_in_parts, prune_in_parts, search_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings, open_sources
 from shiftproof.similarity.subset import read_keep
@@ -43,7 +48,7 @@ KEEP_FILE = "keep.npy"
 
 Rule: TypeAlias = Literal["gap-matched", "near", "far", "random"]
 
-_BY_SIZE: dict[str, PruningRule] = {"near": "near", "far": "far", "random": "random"}
+_SIZE_RULES: dict[str, PruningRule] = {"near": "near", "far": "far", "random": "random"}
 
 Say: TypeAlias = Callable[[str], None]
 """Function that shows a message to the user."""
@@ -66,12 +71,12 @@ class UidList:
         """Decide, and warn if there are uids that do not fit such a list."""
         if not has_uids(train):
             return cls(wanted=False)
-        misfit = find_misfit(train)
-        if misfit is None:
+        reason = explain_missing_uids(train)
+        if reason is None:
             return cls(wanted=True)
         if say is not None:
-            say(f"No uids.npy will be written, DataComp's list. {misfit}")
-        return cls(wanted=False, reason=misfit)
+            say(f"No uids.npy will be written, DataComp's list. {reason}")
+        return cls(wanted=False, reason=reason)
 
 
 def write_keep(
@@ -89,11 +94,11 @@ def write_keep(
     ``about`` is further content of ``keep.json``, which is returned.
 
     Raises:
-        InputError: nothing stays.
+        InputError: no row is kept.
     """
     if not keep.any():
         raise InputError(
-            "Nothing would stay: no row can be used, or none is far enough from others."
+            "No row would be kept: none is usable, or none is far enough from the others."
         )
     with files.atomic(folder / KEEP_FILE) as file:
         np.save(file, keep)
@@ -107,12 +112,12 @@ def write_keep(
         except BrokenFileError:
             raise
         except InputError as error:
-            # Duplicate uids of which only some are kept are detected only now.
+            # Uids shared by kept and dropped rows are detected only now.
             reason = str(error)
     if listed.name not in named:
         listed.unlink(missing_ok=True)
     kept = int(keep.sum())
-    told = {
+    content = {
         "format": 1,
         "rows": len(keep),
         "kept": kept,
@@ -121,8 +126,8 @@ def write_keep(
         "files": [KEEP_FILE, *named],
         "no_uids": reason,
     }
-    files.write_json(folder / "keep.json", told)
-    return told
+    files.write_json(folder / "keep.json", content)
+    return content
 
 
 @releases_locks
@@ -159,7 +164,7 @@ def write_pruned(
 
     Raises:
         InputError: missing or superfluous arguments for the rule, or no row would be kept.
-        UnfinishedError: this worker's share is done, others' are not.
+        UnfinishedError: this worker's share is done, but not all the others'.
     """
     _check_pruning(rule, reference, threshold, size)
     rows, sets = open_sources(train, tests)
@@ -168,30 +173,30 @@ def write_pruned(
         check_size(size, len(rows))
     limits = None if threshold is None else check_limits(sets, dict.fromkeys(sets, threshold))
     folder = Path(out)
-    how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
+    parts_sharding = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings: Settings = {
         "rule": rule,
-        "train": describe(rows),
-        "tests": {name: describe(of_set) for name, of_set in sets.items()},
-        "reference": None if of_comparison is None else describe(of_comparison),
+        "train": describe_source(rows),
+        "tests": {name: describe_source(of_set) for name, of_set in sets.items()},
+        "reference": None if of_comparison is None else describe_source(of_comparison),
         "threshold": threshold,
         "size": size,
         "seed": seed,
     }
-    begin(folder, "pruning", settings, how)
+    begin_run(folder, "pruning", settings, parts_sharding)
     uids = UidList.of(rows, say)
-    if rule in _BY_SIZE:
+    if rule in _SIZE_RULES:
         assert size is not None
-        parts = search_in_parts(NearestQuestion(), rows, sets, how)
+        parts = search_in_parts(NearestQuestion(), rows, sets, parts_sharding)
         # Only one part is in memory at a time, for any number of test sets.
-        similarity = np.concatenate([closest(found) for found in parts])
-        keep = keep_by_similarity(similarity, size, _BY_SIZE[rule], seed=seed)
+        similarity = np.concatenate([find_highest(found) for found in parts])
+        keep = keep_by_similarity(similarity, size, _SIZE_RULES[rule], seed=seed)
         return write_keep(folder, rows, keep, {"rule": rule}, uids)
-    pruning = prune_in_parts(rows, sets, how, reference=of_comparison, thresholds=limits)
+    pruning = prune_in_parts(rows, sets, parts_sharding, reference=of_comparison, thresholds=limits)
     keep = pruning.keep()
     if not keep.any():
-        raise InputError("Nothing would stay. Use a higher threshold or a closer reference.")
-    proofs = prove_in_parts(rows, sets, how, pruning.thresholds)
+        raise InputError("No row would be kept. Use a higher threshold or a closer reference.")
+    proofs = prove_in_parts(rows, sets, parts_sharding, pruning.thresholds)
     return write_keep(
         folder, rows, keep, _describe_pruning(rule, list(sets), pruning, proofs), uids
     )
@@ -200,7 +205,9 @@ def write_pruned(
 def _describe_pruning(
     rule: Rule, names: list[str], pruning: Pruning, proofs: Mapping[str, Proof]
 ) -> dict[str, Any]:
-    """Return the rows removed for each test set, their overlaps, and the verification."""
+    """Return the content of ``keep.json``: counts of removed rows, their overlaps, the
+    verification.
+    """
     shared = [
         [None if np.isnan(share) else share for share in row] for row in pruning.shared.tolist()
     ]
@@ -226,17 +233,14 @@ def _describe_pruning(
 def _check_pruning(
     rule: str, reference: Source | None, threshold: float | None, size: int | None
 ) -> None:
-    if rule not in ("gap-matched", *_BY_SIZE):
-        raise UnknownNameError.of("pruning rule", rule, ["gap-matched", *_BY_SIZE])
-    if rule in _BY_SIZE:
+    if rule not in ("gap-matched", *_SIZE_RULES):
+        raise UnknownNameError.of("pruning rule", rule, ["gap-matched", *_SIZE_RULES])
+    if rule in _SIZE_RULES:
         if size is None or reference is not None or threshold is not None:
-            raise InputError(
-                f"The rule {rule} takes a size, and no reference or threshold: it keeps so many rows."
-            )
+            raise InputError(f"The rule {rule} takes a size, and no reference or threshold.")
     elif size is not None or (reference is None) == (threshold is None):
         raise InputError(
-            "The rule gap-matched takes either a reference or a threshold, and no size: what stays "
-            "is what is no closer."
+            "The rule gap-matched takes either a reference or a threshold, and no size."
         )
 
 
@@ -260,24 +264,26 @@ def write_deduplicated(
     Raises:
         InputError: what :func:`~shiftproof.similarity.deduplicate` refuses.
         RunMismatchError: the folder belongs to another de-duplication.
-        UnfinishedError: this worker's share is done, others' are not.
+        UnfinishedError: this worker's share is done, but not all the others'.
     """
     rows = open_embeddings(train)
     check_rule(threshold, rule)
     if clusters is not None:
         check_clusters(clusters, len(rows))
     folder = Path(out)
-    how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
+    parts_sharding = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings = {
-        "train": describe(rows),
+        "train": describe_source(rows),
         "threshold": threshold,
         "rule": rule,
         "clusters": clusters,
         "seed": seed,
     }
-    begin(folder, "deduplication", settings, how)
+    begin_run(folder, "deduplication", settings, parts_sharding)
     uids = UidList.of(rows, say)
-    found = deduplicate_in_parts(rows, how, threshold, rule=rule, clusters=clusters, seed=seed)
+    found = deduplicate_in_parts(
+        rows, parts_sharding, threshold, rule=rule, clusters=clusters, seed=seed
+    )
     with files.atomic(folder / "groups.npy") as file:
         np.save(file, found.group)
     about = {
@@ -309,25 +315,26 @@ def write_coreset(
     Raises:
         InputError: what :func:`~shiftproof.similarity.coreset` refuses.
         RunMismatchError: the folder belongs to another core set.
-        UnfinishedError: this worker's share is done, others' are not.
+        UnfinishedError: this worker's share is done, but not all the others'.
     """
     rows, sets = open_sources(train, tests)
     allowed = None if among is None else read_keep(among, len(rows))
     check_size(size, len(rows) if allowed is None else int(allowed.sum()))
     folder = Path(out)
-    how = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
+    parts_sharding = dataclasses.replace(sharding or Sharding(folder), folder=folder / "parts")
     settings = {
-        "train": describe(rows),
-        "tests": {name: describe(of_set) for name, of_set in sets.items()},
+        "train": describe_source(rows),
+        "tests": {name: describe_source(of_set) for name, of_set in sets.items()},
         "size": size,
         "among": None if allowed is None else files.fingerprint([np.packbits(allowed).tobytes()]),
     }
-    begin(folder, "core set", settings, how)
+    begin_run(folder, "core set", settings, parts_sharding)
     uids = UidList.of(rows, say)
-    parts = search_in_parts(NearestQuestion(), rows, sets, how)
+    parts = search_in_parts(NearestQuestion(), rows, sets, parts_sharding)
     # Only one part is in memory at a time: two numbers per row, for any number of test sets.
     found = [
-        (similarity, nearest.astype(np.int32)) for similarity, nearest in map(nearest_of_all, parts)
+        (similarity, nearest.astype(np.int32))
+        for similarity, nearest in map(combine_nearest, parts)
     ]
     keep = keep_among(np.concatenate([part[0] for part in found]), size, allowed)
     nearest = np.concatenate([part[1] for part in found])[keep]

@@ -1,4 +1,4 @@
-"""Lists of the rows that stay, in the forms that other tools read."""
+"""Lists of the kept rows, in formats that other tools read."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from shiftproof.similarity.sources import Embeddings, check_flags
 from shiftproof.types import Flags
 
 UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
-"""A uid of DataComp: 128 bits as 32 hex digits, the upper half first."""
+"""A uid of DataComp: the upper and the lower 64 of 128 bits."""
 
-_FORM = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-"""32 hex digits, or the same 128 bits as UUIDs are spelled."""
+_UID_FORM = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""32 hex digits, with or without the dashes of a UUID."""
 
 
-def find_misfit(train: Embeddings) -> str | None:
-    """Return why DataComp's list of uids cannot be made of some rows, or None where it can.
+def explain_missing_uids(train: Embeddings) -> str | None:
+    """Return why DataComp's list of uids cannot be written, or None if it can.
 
-    It takes 128 bits for every row: 32 hex digits, or a UUID, which is the same with dashes. Text
-    of another form, numbers, and rows without a uid have no place in it.
+    It needs for every row a uid of 32 hex digits, or a UUID, which is the same with dashes.
     """
     for number, shard in enumerate(train.shards):
         columns = train.columns(number)
@@ -38,7 +37,7 @@ def find_misfit(train: Embeddings) -> str | None:
         place = 0
         for uids in train.key_batches(number, "uid"):
             for uid in uids:
-                if uid is None or not _FORM.fullmatch(uid):
+                if uid is None or not _UID_FORM.fullmatch(uid):
                     got = "nothing" if uid is None else repr(uid[:80])
                     return (
                         f"{shard.name}, row {place}: expected a uid of 32 hex digits, as DataComp has "
@@ -49,31 +48,31 @@ def find_misfit(train: Embeddings) -> str | None:
 
 
 def has_uids(train: Embeddings) -> bool:
-    """Whether the metadata of some shard has a column of uids."""
+    """Return whether the metadata of any shard has a column of uids."""
     return any("uid" in train.columns(number) for number in range(len(train.shards)))
 
 
 def write_datacomp(path: Path, train: Embeddings, keep: Flags) -> int:
-    """Write the uids of the rows that stay as DataComp's resharder takes them, and return how many.
+    """Write the uids of the kept rows for DataComp's resharder, and return their number.
 
-    A ``.npy`` of ``(upper, lower)`` pairs of uint64, sorted, each once. UUIDs with dashes count as the
-    32 hex digits that they hold.
+    The file is an ``.npy`` of unique ``(upper, lower)`` pairs of uint64, sorted. Dashes of UUIDs
+    are ignored.
 
     Raises:
-        InputError: nothing stays; a uid is missing or of another form (:func:`find_misfit`); or one
-            names rows that stay and rows that go.
+        InputError: no row is kept; a uid is missing or of another form
+            (:func:`explain_missing_uids`); or kept and dropped rows share a uid.
     """
-    keep = _check(train, keep)
-    misfit = find_misfit(train)
-    if misfit is not None:
-        raise InputError(misfit)
-    kept = np.unique(np.concatenate([uids[stays] for uids, stays in _pairs(train, keep)]))
-    both = [np.intersect1d(kept, uids[~stays]) for uids, stays in _pairs(train, keep)]
+    keep = _check_keep(train, keep)
+    reason = explain_missing_uids(train)
+    if reason is not None:
+        raise InputError(reason)
+    kept = np.unique(np.concatenate([uids[stays] for uids, stays in _iterate_uids(train, keep)]))
+    both = [np.intersect1d(kept, uids[~stays]) for uids, stays in _iterate_uids(train, keep)]
     shared = np.unique(np.concatenate(both))
     if len(shared):
         raise InputError(
-            f"{plural(len(shared), 'uid names', 'uids name')} both rows that stay and rows that go, such as "
-            f"{_as_text(shared[0])}. Such a list cannot tell them apart; write keys with their shards "
+            f"{plural(len(shared), 'uid is', 'uids are')} shared by kept and dropped rows, such as "
+            f"{_format_uid(shared[0])}. A list of uids cannot tell them apart; write keys with their shards "
             "instead (write_keys)."
         )
     with files.atomic(path) as file:
@@ -82,10 +81,10 @@ def write_datacomp(path: Path, train: Embeddings, keep: Flags) -> int:
 
 
 def read_datacomp(path: Path) -> NDArray[np.void]:
-    """Read a list of uids, ``(n,)`` pairs of uint64, as DataComp's resharder takes it.
+    """Read a list of uids in the format of DataComp's resharder, ``(n,)`` pairs of uint64.
 
     Raises:
-        BrokenFileError: it is no array of pairs of uint64.
+        BrokenFileError: the file is not an array of pairs of uint64.
     """
     try:
         uids: NDArray[np.void] = read_array(path)
@@ -97,23 +96,24 @@ def read_datacomp(path: Path) -> NDArray[np.void]:
 
 
 def write_keys(path: Path, train: Embeddings, keep: Flags) -> int:
-    """Write a Parquet file with ``shard``, ``row`` and ``key`` of the rows that stay; return how many.
+    """Write a Parquet file with ``shard``, ``row`` and ``key`` of the kept rows; return their
+    number.
 
-    ``shard`` is the file's name and ``row`` the place in it: together they name a row, which keys
-    alone do not. ``key`` is missing where there is no metadata.
+    ``shard`` is the file's name and ``row`` the index in it: together they identify a row, which
+    keys alone do not. ``key`` is null without metadata.
 
     Args:
         path: the file.
         train: the training set of n rows.
-        keep: ``(n,)`` whether a row stays.
+        keep: ``(n,)`` bool, the rows to keep.
 
     Raises:
-        InputError: nothing stays.
+        InputError: no row is kept.
     """
     import pyarrow
     import pyarrow.parquet
 
-    keep = _check(train, keep)
+    keep = _check_keep(train, keep)
     schema = pyarrow.schema(
         [("shard", pyarrow.string()), ("row", pyarrow.int64()), ("key", pyarrow.string())]
     )
@@ -130,15 +130,15 @@ def write_keys(path: Path, train: Embeddings, keep: Flags) -> int:
     return int(keep.sum())
 
 
-def _check(train: Embeddings, keep: Flags) -> Flags:
+def _check_keep(train: Embeddings, keep: Flags) -> Flags:
     flags = check_flags(keep, len(train), "keep")
     if not flags.any():
         raise InputError("The list keeps nothing. Use a higher threshold or a larger size.")
     return flags
 
 
-def _pairs(train: Embeddings, keep: Flags) -> Iterator[tuple[NDArray[np.void], Flags]]:
-    """Yield some uids at a time, which are all of DataComp's form, with whether their rows stay."""
+def _iterate_uids(train: Embeddings, keep: Flags) -> Iterator[tuple[NDArray[np.void], Flags]]:
+    """Yield batches of uids, all of DataComp's form, with whether their rows are kept."""
     place = 0
     for number in range(len(train.shards)):
         for uids in train.key_batches(number, "uid"):
@@ -148,5 +148,5 @@ def _pairs(train: Embeddings, keep: Flags) -> Iterator[tuple[NDArray[np.void], F
             place += len(uids)
 
 
-def _as_text(uid: np.void) -> str:
+def _format_uid(uid: np.void) -> str:
     return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"

@@ -1,4 +1,4 @@
-"""What an audit of so many rows would take, from a short run on this machine."""
+"""Estimating the cost of an audit from a short calibration on this machine."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from shiftproof.similarity.questions.top_k import top_k
 from shiftproof.similarity.search.engines import choose_kind
 from shiftproof.similarity.search.options import (
     Precision,
-    bytes_in_memory,
+    count_rows_in_memory,
+    estimate_memory,
     parse_memory,
-    rows_in_memory,
 )
-from shiftproof.similarity.sharded import FEWEST
+from shiftproof.similarity.sharded import MIN_PART_ROWS
 from shiftproof.types import F32
 
 PART_SECONDS = 600.0
-"""So long a part takes on one core, or longer where making ready would be more than a fifth of it: an
-interruption costs no more."""
+"""Seconds that a part takes on one core, which an interruption costs at most; longer if preparation
+would take more than a fifth of it.
+"""
 
-_FEW_ROWS, _TRAIN_ROWS, _TEST_ROWS = 4096, 24576, 2048
+_SMALL_TRAIN_ROWS, _TRAIN_ROWS, _TEST_ROWS = 4096, 24576, 2048
 _CENTERS = 400
 _NOISE = 0.7
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast one core of this machine is, on rows in clusters.
+    """Speed of one core of this machine on clustered rows.
 
     Attributes:
-        top_k: pairs of rows a second while each test row's nearest training rows are looked for.
-        nearest: while each training row's nearest test row is.
-        prune: while training rows too close to a test row are.
-        preparation: seconds that a search takes for each test row before its training rows count, once
-            in each process, or for each part where memory does not hold all test rows.
+        top_k: pairs of rows per second of the search for each test row's nearest training rows.
+        nearest: the same of the search for each training row's nearest test row.
+        prune: the same of the search for training rows too similar to a test row.
+        preparation: seconds that a search takes to prepare a test row, once in each process, or for
+            each part if the test rows do not fit in memory.
     """
 
     top_k: float
@@ -52,20 +53,20 @@ class Rates:
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """What an audit would take.
+    """Estimated cost of an audit.
 
     Attributes:
-        products: pairs of rows to be compared, of all searches.
-        operations: multiplications and additions of these, as a plain product would need them.
-        core_hours: on one core like this machine's; on so many the time is as many times shorter.
-        gpu_hours: what the plain product would take on a GPU of the stated rate; None without one. It
-            is arithmetic, not a measurement.
-        passes: over the training rows for each search, by the memory.
-        memory: bytes that are held on a machine.
-        read: bytes of embeddings that are read, all passes of all searches together.
+        products: pairs of rows that all searches compare.
+        operations: multiplications and additions of a plain matrix product of these.
+        core_hours: time on one core like this machine's; n cores take 1/n of it.
+        gpu_hours: time of the plain product on a GPU of the given rate, computed, not measured;
+            None without a rate.
+        passes: passes over the training rows per search, which depends on the memory.
+        memory: bytes in memory on one machine.
+        read: bytes of embeddings that are read in all passes of all searches.
         disk: bytes that the audit writes: parts and records.
         part_rows: training rows in a part.
-        parts: how many there are.
+        parts: number of parts.
         rates: the calibration.
     """
 
@@ -95,22 +96,22 @@ def plan(
     memory: int | str | None = None,
     gpu_rate: float | None = None,
 ) -> AuditPlan:
-    """Say what an audit would take, by some ten seconds of it on this machine.
+    """Estimate the cost of an audit by a calibration of about ten seconds on this machine.
 
-    The calibration compares rows that lie in clusters; how many pairs an 8-bit product cannot rule out
-    depends on the rows, so an audit of others may take half or twice as long.
+    The calibration compares clustered rows; how many pairs an 8-bit product cannot rule out depends
+    on the rows, so an actual audit may take half or twice as long.
 
     Args:
-        train_rows: rows of the training set.
-        test_rows: of all test sets together.
-        width: of a row.
-        reference_rows: of the training set to compare with; with it, the audit prunes, too.
-        sets: how many test sets.
-        k: training rows that make the density.
+        train_rows: number of training rows.
+        test_rows: number of rows of all test sets together.
+        width: length of a row.
+        reference_rows: number of rows of the reference; with one, the audit also prunes.
+        sets: number of test sets.
+        k: number of nearest training rows whose mean similarity is the density.
         workers: processes on a machine, which share its memory.
         precision: see :func:`~shiftproof.similarity.nearest`.
         memory: see there.
-        gpu_rate: operations a second that a GPU does, as you know it.
+        gpu_rate: operations per second of a GPU.
 
     Raises:
         InputError: numbers below 1, or too little memory.
@@ -123,7 +124,7 @@ def plan(
             raise InputError(f"Expected {name} of 1 or more, got {number}.")
     if reference_rows < 0 or (gpu_rate is not None and not gpu_rate > 0):
         raise InputError("Expected 0 or more reference rows, and a positive rate of the GPU.")
-    room = rows_in_memory(parse_memory(memory) // workers, width, 1, k)
+    room = count_rows_in_memory(parse_memory(memory) // workers, width, 1, k)
     passes = -(-test_rows // room)
     rates = calibrate(
         width, precision=_resolve_precision(precision, width, test_rows // sets, train_rows)
@@ -136,13 +137,13 @@ def plan(
         seconds += pairs / rates.prune
         seconds_a_row += test_rows / rates.prune
         searches = 3
-    ready = searches * test_rows * rates.preparation
-    part_seconds = max(PART_SECONDS, 5 * ready)
-    part_rows = min(max(int(part_seconds / seconds_a_row), FEWEST), train_rows)
+    preparation_seconds = searches * test_rows * rates.preparation
+    part_seconds = max(PART_SECONDS, 5 * preparation_seconds)
+    part_rows = min(max(int(part_seconds / seconds_a_row), MIN_PART_ROWS), train_rows)
     parts = -(-train_rows // part_rows)
-    seconds += (min(workers, parts) if passes == 1 else parts) * ready
+    seconds += (min(workers, parts) if passes == 1 else parts) * preparation_seconds
     products = searches * pairs + of_reference
-    # Each training row's similarity, nearest row and mark, for each set, in a part and in a record;
+    # For each training row and set its similarity, nearest row and mark, in a part and in a record;
     # and each test row's list in every part.
     disk = train_rows * sets * (2 * 12 + 2) + parts * test_rows * k * 16
     return AuditPlan(
@@ -151,7 +152,7 @@ def plan(
         core_hours=seconds / 3600,
         gpu_hours=None if gpu_rate is None else 2.0 * width * products / gpu_rate / 3600,
         passes=passes,
-        memory=workers * bytes_in_memory(min(test_rows, room), width, 1, k),
+        memory=workers * estimate_memory(min(test_rows, room), width, 1, k),
         read=passes * 2 * width * (searches * train_rows + reference_rows),
         disk=disk,
         part_rows=part_rows,
@@ -161,20 +162,22 @@ def plan(
 
 
 def _resolve_precision(precision: Precision, width: int, tests: int, train: int) -> Precision:
-    """Return what "auto" takes for so many test rows: the calibration has fewer."""
+    """Return the precision that "auto" chooses for these numbers of rows: the calibration has
+    fewer.
+    """
     if precision != "auto":
         return precision
     return "fp32" if choose_kind(precision, width, tests, train) is None else "int8"
 
 
 def calibrate(width: int, *, precision: Precision = "auto") -> Rates:
-    """Measure one core on rows in clusters: some ten seconds."""
+    """Measure the speed of one core on clustered rows, in about ten seconds."""
     train, tests = (
         _draw_clusters(_TRAIN_ROWS, width, "train"),
         _draw_clusters(_TEST_ROWS, width, "tests"),
     )
-    few = train[:_FEW_ROWS]
-    # Where a hundredth of the training rows comes too close.
+    few_rows = train[:_SMALL_TRAIN_ROWS]
+    # One percent of the training rows exceeds it.
     limit = float(np.quantile((train[:1024] @ tests.T).max(axis=1), 0.99))
     found: dict[str, float] = {}
     preparation = 0.0
@@ -186,15 +189,15 @@ def calibrate(width: int, *, precision: Precision = "auto") -> Rates:
         ),
     }
     for name, search in searches.items():
-        search(few)  # what is compiled on first use
-        small, whole = _measure_seconds(search, few), _measure_seconds(search, train)
-        found[name] = (len(train) - len(few)) * len(tests) / max(whole - small, 1e-6)
+        search(few_rows)  # compiles on first use
+        small, whole = _measure_seconds(search, few_rows), _measure_seconds(search, train)
+        found[name] = (len(train) - len(few_rows)) * len(tests) / max(whole - small, 1e-6)
         preparation = max(preparation, small / len(tests))
     return Rates(**found, preparation=preparation)
 
 
 def _measure_seconds(search: Callable[[F32], object], rows: F32) -> float:
-    # Of the processor, not of the clock: other work on the machine does not count.
+    # CPU time, so that other work on the machine does not count.
     begun = time.process_time()
     search(rows)
     return time.process_time() - begun
@@ -210,10 +213,10 @@ def _draw_clusters(count: int, width: int, name: str) -> F32:
 
 
 def parse_count(text: str) -> int:
-    """Return a number of rows, such as of "400M", "170k" or "1.2B".
+    """Parse a number of rows, such as "400M", "170k" or "1.2B".
 
     Raises:
-        InputError: it cannot be read, or is no whole number.
+        InputError: it is not a whole number.
 
     >>> parse_count("1.5k")
     1500

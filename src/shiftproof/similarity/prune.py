@@ -54,8 +54,8 @@ class Pruning:
         for name in names:
             if name not in self.removed:
                 raise UnknownNameError.of("test set", name, self.removed)
-        gone = reduce(np.logical_or, [self.removed[name] for name in names or self.removed])
-        kept: Flags = ~(gone | self.skipped)
+        removed = reduce(np.logical_or, [self.removed[name] for name in names or self.removed])
+        kept: Flags = ~(removed | self.skipped)
         return kept
 
     @property
@@ -118,7 +118,7 @@ def prune(
     threads: int | None = None,
     shards: Sequence[int] | None = None,
 ) -> Pruning:
-    """Find the training rows that are closer to some test row than the reference set is.
+    """Find the training rows that are more similar to a test row than the reference set is.
 
     Gap-matched pruning (section 4 of the paper): a row x is removed if ``<x, q> > s_R(q)`` for some
     test row q, where ``s_R(q)`` is the largest similarity of q to the reference training set. The
@@ -222,7 +222,7 @@ def prove(
         train: the training set that was pruned.
         tests: all the test sets, also those not in ``names``.
         pruning: the result of :func:`prune`.
-        names: the test sets for which was pruned, by default all.
+        names: the test sets to verify, by default all.
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
     """
@@ -256,10 +256,10 @@ def prune_to(
     Args:
         train: embeddings of the training set.
         tests: the test sets; with several, the nearest row among all counts.
-        size: how many rows stay.
+        size: number of rows to keep.
         rule: "near" removes the nearest rows, "far" the farthest, "random" is a control of the same
             size. Of ties the first are kept.
-        seed: of "random".
+        seed: random seed of "random".
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see there.
         memory: see there.
@@ -274,10 +274,10 @@ def prune_to(
     if rule not in ("near", "far", "random"):
         raise UnknownNameError.of("pruning rule", rule, ["near", "far", "random"])
     found = search_nearest(train, tests, SearchOptions(precision, device, memory, threads))
-    return keep_by_similarity(closest(found), size, rule, seed=seed)
+    return keep_by_similarity(find_highest(found), size, rule, seed=seed)
 
 
-def closest(found: Mapping[str, Nearest]) -> F32:
+def find_highest(found: Mapping[str, Nearest]) -> F32:
     """Return each training row's similarity to the nearest row of all test sets; NaN if skipped."""
     return reduce(np.maximum, [near.similarity for near in found.values()])
 
@@ -303,9 +303,9 @@ def check_size(size: int, rows: int) -> None:
         InputError: it is one of these.
     """
     if rows == 0:
-        raise InputError("There is no row to choose: none can be used.")
+        raise InputError("None of the rows can be used.")
     if not 1 <= size <= rows:
-        raise InputError(f"Expected a size of 1 to {rows}, the rows there are, got {size}.")
+        raise InputError(f"Expected a size of 1 to {rows}, the number of rows, got {size}.")
 
 
 def check_one_of(reference: object, thresholds: object) -> None:

@@ -19,14 +19,14 @@ from shiftproof.types import Settings
 RUN_FILE = "run.json"
 
 
-def describe(rows: Embeddings) -> Settings:
-    """Return the fingerprint and the name of embeddings.
+def describe_source(rows: Embeddings) -> Settings:
+    """Return the fingerprint, the name and the sizes of embeddings.
 
-    Their first row is looked at: rows that are not normalized are refused before a folder is begun,
-    whose settings would refuse them normalized.
+    Checks the first row, so that rows that are not normalized are refused before a folder is
+    created: its settings would not match once the user adds ``normalize``.
 
     Raises:
-        InputError: it cannot be used.
+        InputError: the first row is unusable.
     """
     rows.check_first()
     return {
@@ -38,12 +38,12 @@ def describe(rows: Embeddings) -> Settings:
     }
 
 
-def begin(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> None:
+def begin_run(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> None:
     """Create a run's folder, or resume an existing one.
 
-    Names of sources may differ: fingerprints identify them. A run that ends in an InputError, such as
-    a pruning of which nothing would stay, leaves a folder that takes other settings: the parts that
-    fit them are kept, and the others replaced.
+    Names of sources may differ: fingerprints identify them. The folder of a run that ended in an
+    InputError, such as a pruning that would keep no row, accepts other settings: the parts that fit
+    them are kept, and the others replaced.
 
     Raises:
         RunMismatchError: the folder belongs to another run.
@@ -63,17 +63,18 @@ def begin(folder: Path, kind: str, settings: Settings, sharding: Sharding) -> No
 
 
 def _mark_refused(file: Path, settings: Settings, error: BaseException) -> None:
-    """Write into a run's file that its settings lead to nothing, if that is what the error says."""
-    # Not its subclasses: a damaged file or another run's parts may be mended without new settings.
+    """Mark a run as refused if its settings caused the error."""
+    # Not its subclasses: a damaged file or parts of another run can be fixed with the same
+    # settings.
     if type(error) is not InputError:
         return
-    told = read_object(file)
-    if told.get("settings") == settings:
-        files.write_json(file, {**told, "refused": str(error)})
+    content = read_object(file)
+    if content.get("settings") == settings:
+        files.write_json(file, {**content, "refused": str(error)})
 
 
 def _take_over(folder: Path, kind: str, settings: Settings, *, shared: bool) -> None:
-    """Give the folder of a refused run to the next one of the same kind, whatever its settings."""
+    """Replace the settings of a refused run of the same kind."""
     file = folder / RUN_FILE
     if not _is_refused(file, kind):
         return
@@ -81,16 +82,16 @@ def _take_over(folder: Path, kind: str, settings: Settings, *, shared: bool) -> 
     with lock_for_setup(folder):
         if not _is_refused(file, kind):
             return  # another worker was here first
-        told = read_object(file)
-        del told["refused"]
-        if told.get("settings") != settings:
+        content = read_object(file)
+        del content["refused"]
+        if content.get("settings") != settings:
             for part in sorted((folder / "parts").rglob(PARTS_FILE)):
                 mark_superseded(part.parent)
-        files.write_json(file, {**told, "settings": settings})
+        files.write_json(file, {**content, "settings": settings})
 
 
 def _is_refused(file: Path, kind: str) -> bool:
     if not file.is_file():
         return False
-    told = read_object(file)
-    return told.get("kind") == kind and "refused" in told
+    content = read_object(file)
+    return content.get("kind") == kind and "refused" in content

@@ -1,7 +1,7 @@
 """Searches over a training set in parts: resumable, in processes, by a scheduler, or on Ray.
 
-A part is some neighboring rows of the training set, compared on one thread; what comes of them all is
-what the search in memory gives, bit for bit, whatever the question.
+A part is a range of training rows, compared on one thread. The merged result is bit-identical to
+that of the search in memory.
 """
 
 from __future__ import annotations
@@ -37,24 +37,26 @@ from shiftproof.similarity.search.fp16 import choose_half
 from shiftproof.similarity.search.options import (
     Precision,
     SearchOptions,
+    count_rows_in_memory,
     parse_memory,
-    rows_in_memory,
 )
 from shiftproof.similarity.search.passes import sample_rows, search_passes
 from shiftproof.similarity.search.question import Found, Question, pack_found, unpack_found
 from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F64, Flags, Settings
 
-Asked = TypeVar("Asked")
+Task = TypeVar("Task")
 
-FEWEST, MOST = 20_000, 1_000_000
-"""Rows of a part where none are named: a sixteenth of all within these. With fewer, making the test rows
-ready would count; with more, an interruption would cost much."""
+MIN_PART_ROWS, MAX_PART_ROWS = 20_000, 1_000_000
+"""Limits of the default number of rows of a part, which is a sixteenth of all rows. With fewer,
+preparing the test rows would dominate; with more, an interruption would cost much.
+"""
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How a search is split into parts: what makes them, and the folder that stores them.
+    """How a search is split into parts: the backend that computes them and the folder that stores
+    them.
 
     Attributes:
         folder: holds one folder for every search.
@@ -79,11 +81,11 @@ class Sharding:
             raise InputError(f"Expected parts of 1 row or more, got {self.part_rows}.")
 
     def processes(self, parts: int) -> int:
-        """Return how many of so many parts are made at a time on one machine."""
+        """Return the number of parts computed at a time on one machine."""
         return max(1, min(self.backend.processes(), parts))
 
     def options(self, parts: int) -> SearchOptions:
-        """Return how one of so many parts is searched."""
+        """Return the search options of one of ``parts`` parts."""
         memory = parse_memory(self.memory) // self.processes(parts)
         return SearchOptions(self.precision, self.device, memory, threads=1)
 
@@ -95,13 +97,13 @@ class Sharding:
 def split_to_parts(
     train: Embeddings, part_rows: int | None
 ) -> tuple[Embeddings, tuple[tuple[int, ...], ...]]:
-    """Cut large files and put small ones together, to parts of about ``part_rows`` rows.
+    """Split large files and join small ones into parts of about ``part_rows`` rows.
 
     Returns:
-        The training rows in their shards, and the shards of each part. They depend on the rows and
-        ``part_rows`` alone, not on who does the work.
+            The training rows in new shards, and the shards of each part. They depend only on the
+            rows and on ``part_rows``, not on the backend.
     """
-    rows = size_of_parts(len(train), part_rows)
+    rows = choose_part_rows(len(train), part_rows)
     pieces = train.split_rows(rows)
     parts: list[list[int]] = []
     held = 0
@@ -116,30 +118,30 @@ def split_to_parts(
     return pieces, tuple(tuple(part) for part in parts)
 
 
-def size_of_parts(rows: int, part_rows: int | None) -> int:
-    """Return how many rows a part has, about."""
-    return part_rows or min(max(-(-rows // 16), FEWEST), MOST)
+def choose_part_rows(rows: int, part_rows: int | None) -> int:
+    """Return the approximate number of rows of a part."""
+    return part_rows or min(max(-(-rows // 16), MIN_PART_ROWS), MAX_PART_ROWS)
 
 
-# ---------------------------------------------------------------- one question, in parts
+# ---------------------------------------------------------------- a question in parts
 
 
 @dataclass(frozen=True, eq=False)
-class Search(Generic[Asked]):
-    """What a worker needs for any part.
+class Search(Generic[Task]):
+    """What a worker needs to compute any part.
 
     Attributes:
-        asked: a question, or what else the function that makes a part is to know.
-        train: the training rows, in shards that no part cuts.
+        task: a question, or another argument of the function that computes a part.
+        train: the training rows; each shard belongs to one part.
         tests: the test sets.
         parts: the shards of each part.
         options: how a part is searched.
-        k: training rows that each test row keeps.
-        key: tells this search from others.
-        keep: gives the rows of a part that are searched; by default all.
+        k: number of training rows listed for each test row.
+        key: identifies this search.
+        keep: returns which rows of a part are searched; None searches all.
     """
 
-    asked: Asked
+    task: Task
     train: Embeddings
     tests: dict[str, Embeddings]
     parts: tuple[tuple[int, ...], ...]
@@ -151,11 +153,11 @@ class Search(Generic[Asked]):
 
 @dataclass(frozen=True, eq=False)
 class Parts(Generic[Found]):
-    """The parts of a search on disk, of which one is held at a time.
+    """The parts of a search on disk, read one at a time.
 
     Attributes:
-        folder: where they are.
-        question: that they answer.
+        folder: the folder of the parts.
+        question: the question they answer.
         tests: the names of the test sets.
     """
 
@@ -164,15 +166,15 @@ class Parts(Generic[Found]):
     tests: tuple[str, ...]
 
     def __iter__(self) -> Iterator[dict[str, Found]]:
-        """Yield what was found in neighboring parts of the training rows, in order."""
+        """Yield the results of the parts, in the order of the training rows."""
         return map(self._unpack, self.folder.each())
 
     def read(self, number: int) -> dict[str, Found]:
-        """Return what was found in one part."""
+        """Return the results of one part."""
         return self._unpack(self.folder.read(number))
 
     def merge(self) -> dict[str, Found]:
-        """Return what was found in all of them."""
+        """Return the merged results of all parts."""
         return merge_parts(self, self._merge)
 
     def _merge(self, parts: Sequence[dict[str, Found]]) -> dict[str, Found]:
@@ -186,20 +188,20 @@ class Parts(Generic[Found]):
                 sets[int(number)][field_name] = values
             found = [unpack_found(self.question.found, arrays) for arrays in sets]
         except (KeyError, ValueError, IndexError) as error:
-            raise earlier_version(self.folder) from error
+            raise make_version_error(self.folder) from error
         return dict(zip(self.tests, found, strict=True))
 
 
 def open_parts(
     question: Question[Found], train: Embeddings, tests: Sequence[str], sharding: Sharding
 ) -> Parts[Found]:
-    """Return the parts of a search that is done."""
+    """Open the parts of a finished search."""
     count = len(split_to_parts(train, sharding.part_rows)[1])
     return Parts(PartFolder(sharding.folder / question.name, count), question, tuple(tests))
 
 
-def earlier_version(parts: PartFolder) -> RunMismatchError:
-    """Return the error of parts that are laid out otherwise."""
+def make_version_error(parts: PartFolder) -> RunMismatchError:
+    """Return the error for parts in the format of an earlier version."""
     return RunMismatchError(
         f"{parts.path} holds parts that an earlier version made. Choose another output "
         "folder, or delete this one to start anew."
@@ -218,13 +220,13 @@ def search_in_parts(
 ) -> Parts[Found]:
     """Ask a question of the training rows and each of several test sets, part by part.
 
-    The parts lie in the sharding's folder below ``name``, the question's by default. ``keep`` gives
-    the rows of a part that are searched, as flags; it is sent to workers, and ``about_keep``
-    decides them. By default all are.
+    The parts are stored in the sharding's folder under ``name``, by default the question's.
+    ``keep`` is sent to the workers and returns flags of the rows of a part that are searched, by
+    default all; ``about_keep`` are the settings it depends on.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
-        InputError: what the search in memory refuses.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: invalid input, as for the search in memory.
     """
     folder = run_search(
         name or question.name, make_part, question, train, tests, sharding,
@@ -234,18 +236,18 @@ def search_in_parts(
 
 
 def make_part(search: Search[Question[Any]], number: int) -> Arrays:
-    """Return what is found in one part, for every test set by its place in their order."""
+    """Search one part; arrays are named by the index of the test set."""
     shards = search.parts[number]
     keep = None
     if search.keep is not None:
-        # Of the whole source, of which only this part's rows are looked at.
+        # Flags of the whole source, although only this part's rows are searched.
         keep = np.zeros(len(search.train), dtype=bool)
         first = int(search.train.starts[shards[0]])
         kept = search.keep(number)
         keep[first : first + len(kept)] = kept
-    question = search.asked
+    question = search.task
     found = search_passes(
-        question, search.train, search.tests, _ready(search), 1, shards=shards, keep=keep
+        question, search.train, search.tests, _prepare_tests(search), 1, shards=shards, keep=keep
     )
     return {
         f"{place}.{name}": values
@@ -254,18 +256,20 @@ def make_part(search: Search[Question[Any]], number: int) -> Arrays:
     }
 
 
-_kept: dict[str, list[Chunk]] = {}
-"""The test rows of this process's last part, by its search: the next part is of the same one."""
+_prepared: dict[str, list[Chunk]] = {}
+"""The prepared test rows of this process's last part, by the search's key: the next part uses them
+too.
+"""
 
 
-def _ready(search: Search[Any]) -> Iterator[list[Chunk]]:
-    """Yield the test rows of a search, made ready once in a process if memory holds all of them.
+def _prepare_tests(search: Search[Any]) -> Iterator[list[Chunk]]:
+    """Yield the prepared test rows of a search, prepared once per process if all fit in memory.
 
-    How they are made ready depends on the search alone, so that a part does not on those before it.
+    The preparation depends only on the search, so that parts do not depend on earlier ones.
     """
-    chunks = _kept.get(search.key)
+    chunks = _prepared.get(search.key)
     if chunks is None:
-        _kept.clear()
+        _prepared.clear()
         sample = sample_rows(search.train, None)
         passes = prepare_passes(search.train, search.tests, search.options, 1, sample, k=search.k)
         chunks = next(passes)
@@ -274,14 +278,14 @@ def _ready(search: Search[Any]) -> Iterator[list[Chunk]]:
             yield chunks
             yield from passes
             return
-        _kept[search.key] = chunks
+        _prepared[search.key] = chunks
     yield chunks
 
 
 def run_search(
     name: str,
-    function: Callable[[Search[Asked], int], Arrays],
-    asked: Asked,
+    function: Callable[[Search[Task], int], Arrays],
+    task: Task,
     train: Source,
     tests: Mapping[str, Source],
     sharding: Sharding,
@@ -290,49 +294,54 @@ def run_search(
     k: int = 0,
     keep: Callable[[int], Flags] | None = None,
 ) -> PartFolder:
-    """Make the parts of a search.
+    """Compute the parts of a search.
 
-    ``function`` makes one part of what is ``asked``; ``settings`` decide its content beside the
-    rows and the sharding. Each test row keeps ``k`` training rows; ``keep`` goes to the function.
+    ``function`` computes one part; besides the rows and the sharding its result depends on
+    ``settings`` only. ``task``, ``k`` and ``keep`` are passed to it in a :class:`Search`.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
-        InputError: too little memory, a device that is not there, or what the function refuses.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: too little memory, a missing device, or invalid input of the function.
     """
     rows, sets = open_sources(train, tests)
     if not isinstance(sharding.backend, Ray):
-        # Before anything is begun; machines of a cluster have devices of their own.
+        # Check the device before anything is written; the machines of a cluster have their own
+        # devices.
         choose_half(sharding.precision, sharding.device)
     pieces, parts = split_to_parts(rows, sharding.part_rows)
     options = sharding.options(len(parts))
     _check_memory(rows, k, sharding, len(parts))
-    told: Settings = {
+    key_settings: Settings = {
         "train": rows.fingerprint(),
         "tests": {name: of_set.fingerprint() for name, of_set in sets.items()},
         "k": k,
         "thresholds": settings,
         "precision": sharding.precision,
         "device": sharding.device.partition(":")[0],
-        "part_rows": size_of_parts(len(rows), sharding.part_rows),
+        "part_rows": choose_part_rows(len(rows), sharding.part_rows),
     }
-    key = files.fingerprint([json.dumps([name, told, options.memory], sort_keys=True).encode()])
-    search = Search(asked, pieces, sets, parts, options, k, key, keep)
+    key = files.fingerprint(
+        [json.dumps([name, key_settings, options.memory], sort_keys=True).encode()]
+    )
+    search = Search(task, pieces, sets, parts, options, k, key, keep)
     try:
         return run_shards(
-            Job(name, function, search, len(parts), told), sharding.folder / name, sharding.backend
+            Job(name, function, search, len(parts), key_settings),
+            sharding.folder / name,
+            sharding.backend,
         )
     finally:
-        _kept.clear()
+        _prepared.clear()
 
 
 def _check_memory(rows: Embeddings, k: int, sharding: Sharding, parts: int) -> None:
-    """Refuse too little memory for each process."""
+    """Check that each process has enough memory."""
     try:
-        rows_in_memory(parse_memory(sharding.options(parts).memory), rows.width, 1, k)
+        count_rows_in_memory(parse_memory(sharding.options(parts).memory), rows.width, 1, k)
     except InputError as error:
         raise InputError(
-            f"{error} So much has each of {sharding.processes(parts)} processes; allow more, or use "
-            "fewer workers."
+            f"{error} This is the memory of each of {sharding.processes(parts)} processes; allow "
+            "more, or use fewer workers."
         ) from error
 
 
@@ -345,8 +354,8 @@ def nearest_in_parts(
     """Find every training row's nearest row in each of several test sets.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
-        InputError: what :func:`~shiftproof.similarity.nearest` refuses.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: as for :func:`~shiftproof.similarity.nearest`.
     """
     return search_in_parts(NearestQuestion(), train, tests, sharding).merge()
 
@@ -357,8 +366,8 @@ def top_k_in_parts(
     """Find the ``k`` nearest training rows of every row of several test sets.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
-        InputError: what :func:`~shiftproof.similarity.top_k` refuses.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: as for :func:`~shiftproof.similarity.top_k`.
     """
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
@@ -373,18 +382,18 @@ def prune_in_parts(
     reference: Source | None = None,
     thresholds: Mapping[str, F64 | float] | None = None,
 ) -> Pruning:
-    """Find the training rows that are closer to some test row than the reference set is.
+    """Find the training rows that are more similar to a test row than the reference set is.
 
     Args:
         train: the training set, ``(n, d)``.
         tests: test sets by name, ``(m, d)`` each.
         sharding: how parts are computed, and the folder that stores them.
-        reference: the training set whose nearest rows set the limit of each test row.
-        thresholds: limits in its place, by test set: one number, or ``(m,)`` of them.
+        reference: the training set whose nearest row gives the limit of each test row.
+        thresholds: limits instead of a reference, for each test set one number or ``(m,)``.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
-        InputError: what :func:`~shiftproof.similarity.prune` refuses.
+        UnfinishedError: this worker's share is done, but not all the others'.
+        InputError: as for :func:`~shiftproof.similarity.prune`.
     """
     check_one_of(reference, thresholds)
     if reference is not None:
@@ -401,16 +410,16 @@ def prune_in_parts(
 def prove_in_parts(
     train: Source, tests: Mapping[str, Source], sharding: Sharding, limits: Mapping[str, F64]
 ) -> dict[str, Proof]:
-    """Search the rows that :func:`prune_in_parts` kept once more, in float32, for anything too close.
+    """Verify a pruning: search the kept rows again, in float32, for any above the limits.
 
     Args:
         train: the training set that was pruned.
-        tests: the test sets that it was pruned for.
-        sharding: that of the pruning, whose parts hold the rows that were kept.
-        limits: how close training rows may come, as the pruning's ``thresholds``.
+        tests: the test sets of the pruning.
+        sharding: the sharding of the pruning, whose parts give the kept rows.
+        limits: for each test set ``(m,)`` the largest allowed similarities, its ``thresholds``.
 
     Raises:
-        UnfinishedError: this worker's share is done, others' are not.
+        UnfinishedError: this worker's share is done, but not all the others'.
     """
     plain = dataclasses.replace(sharding, precision="fp32", device="cpu")
     above = AboveQuestion(limits)
@@ -424,5 +433,5 @@ def prove_in_parts(
 
 
 def _read_kept(pruned: Parts[Above], number: int) -> Flags:
-    """Return the rows of a part that a pruning kept."""
+    """Return which rows of a part the pruning kept."""
     return make_pruning(pruned.read(number), {}).keep()

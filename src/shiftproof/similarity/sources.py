@@ -48,10 +48,10 @@ _METADATA_ROWS = 16_384
 WHOLE_BYTES = 1 << 30
 """Total size up to which files are read completely for their fingerprint: a second or two."""
 
-_SAMPLES, _SAMPLED = 64, 4096
+_SAMPLE_COUNT, _SAMPLE_BYTES = 64, 4096
 """Number of positions in a larger file, and bytes at each, for its fingerprint."""
 
-_CUT = "damaged or cut short"
+_DAMAGED = "damaged or cut short"
 _NO_PARQUET = "no Parquet file that can be read"
 
 _DATACOMP_SUFFIX = ".npz"
@@ -156,10 +156,10 @@ class Embeddings:
                 start += len(values)
 
     def check_first(self) -> None:
-        """Look at the first row; where rows are not normalized, hardly any is.
+        """Check the first row: if rows are not normalized, it is most likely not either.
 
         Raises:
-            InputError: it cannot be used.
+            InputError: it is unusable.
         """
         next(self.blocks(1), None)
 
@@ -215,14 +215,14 @@ class Embeddings:
             yield [None] * min(_METADATA_ROWS, count - start)
 
     def sample_keys(self, shard: int) -> Iterator[list[str | None]] | None:
-        """Yield the keys of a shard's samples in a webdataset, or return None where none are known."""
+        """Yield the keys of a shard's webdataset samples, or return None if there are none."""
         for column in ("key", "__key__"):
             if column in self.columns(shard):
                 return self.key_batches(shard, column)
         return None
 
     def columns(self, shard: int) -> list[str]:
-        """Return the columns of a shard's metadata; none where there is no metadata."""
+        """Return the columns of a shard's metadata; empty without metadata."""
         metadata = self._parts[shard].metadata
         if metadata is None:
             return []
@@ -281,8 +281,8 @@ class Embeddings:
         ]
         return self._renumber(pieces)
 
-    def only(self, shards: Sequence[int]) -> Embeddings:
-        """Return the rows of some shards, which are renumbered."""
+    def select_shards(self, shards: Sequence[int]) -> Embeddings:
+        """Return the rows of some shards only; the shards are renumbered."""
         return self._renumber([self._parts[place] for place in shards])
 
     def _renumber(self, parts: Sequence[_ShardFile]) -> Embeddings:
@@ -299,7 +299,7 @@ class Embeddings:
             may_skip=self._may_skip,
         )
 
-    def as_test_set(self) -> Embeddings:
+    def to_test_set(self) -> Embeddings:
         """Return the same rows as a test set, whose unusable rows are errors."""
         parts = self._parts
         return Embeddings(
@@ -353,11 +353,11 @@ class Embeddings:
             else "or take it out: rows of a test set are not skipped"
         )
         if not math.isfinite(norm):
-            return f"{where} holds NaN or infinity in float32. Mend it, {skip}."
+            return f"{where} holds NaN or infinity in float32. Fix it, {skip}."
         if norm == 0:
-            return f"{where} is all zeros in float32. Mend it, {skip}."
+            return f"{where} is all zeros in float32. Fix it, {skip}."
         return (
-            f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalized "
+            f"{where} has length {norm:.4g}; expected rows of length 1. Normalize them "
             f"(--normalize, normalize=True), {skip}."
         )
 
@@ -409,7 +409,7 @@ def open_embeddings(
         parts, shapes = [], []
         for number, (file, metadata) in enumerate(found):
             member = _choose_member(file, array) if file.suffix == _DATACOMP_SUFFIX else None
-            header = _read_header_of(file, member)
+            header = _read_file_header(file, member)
             shapes.append(_check_array(str(file), header.shape, header.dtype))
             shard = Shard(number, show_name(file.name), header.shape[0])
             parts.append(_ShardFile(shard, file, None, member, metadata))
@@ -438,7 +438,7 @@ def open_sources(
     if not tests:
         raise InputError("Expected at least one test set.")
     rows = open_embeddings(train)
-    sets = {name: open_embeddings(source).as_test_set() for name, source in tests.items()}
+    sets = {name: open_embeddings(source).to_test_set() for name, source in tests.items()}
     for name, rows_of_set in sets.items():
         if rows_of_set.width != rows.width:
             raise InputError(
@@ -466,8 +466,8 @@ def _check_metadata(metadata: Location, file: Location, rows: int) -> None:
         count = table.metadata.num_rows
     if count != rows:
         raise InputError(
-            f"{metadata} describes {plural(count, 'row')}, but {file.name} holds {rows}. Make the two in one "
-            "go again, or move the metadata away to go without."
+            f"{metadata} describes {plural(count, 'row')}, but {file.name} holds {rows}. Write both "
+            "again, or move the metadata away to read the rows without it."
         )
 
 
@@ -533,7 +533,7 @@ def _order_by_number(locations: Any) -> dict[int, Location]:
 
 def _choose_member(file: Location, array: str | None) -> str:
     """Return the name of the ``.npz``'s member that holds the rows."""
-    with _open_archive_of(file) as archive:
+    with _open_archive_file(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     if array is None:
         if len(names) == 1:
@@ -550,7 +550,7 @@ def _choose_member(file: Location, array: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _open_archive_of(file: Location) -> Iterator[zipfile.ZipFile]:
+def _open_archive_file(file: Location) -> Iterator[zipfile.ZipFile]:
     with file.open() as raw, open_archive(raw, str(file)) as archive:
         yield archive
 
@@ -565,15 +565,15 @@ def _open_array(file: Location, member: str | None) -> Iterator[tuple[IO[bytes],
                 raw.seek(0)
             yield raw, size
     else:
-        with _open_archive_of(file) as archive:
-            with convert_errors(str(file), _CUT):
+        with _open_archive_file(file) as archive:
+            with convert_errors(str(file), _DAMAGED):
                 entry = archive.getinfo(f"{member}.npy")
                 raw = archive.open(entry)
             with raw:
                 yield raw, entry.file_size
 
 
-def _read_header_of(file: Location, member: str | None) -> Header:
+def _read_file_header(file: Location, member: str | None) -> Header:
     with _open_array(file, member) as (raw, size):
         return read_header(raw, str(file), size)
 
@@ -595,12 +595,12 @@ def _read_blocks(part: _ShardFile, width: int, rows: int, *, scale: bool) -> Ite
         shape, dtype = header.shape, header.dtype
         if len(shape) != 2 or shape[1] != width or shape[0] < end:
             raise changed
-        with convert_errors(str(part.location), _CUT):
+        with convert_errors(str(part.location), _DAMAGED):
             raw.seek(header.offset + part.start * width * dtype.itemsize)
         for start in range(part.start, end, rows):
             count = min(rows, end - start)
             buffer = np.empty((count, width), dtype=dtype)
-            with convert_errors(str(part.location), _CUT):
+            with convert_errors(str(part.location), _DAMAGED):
                 done = _read_into(raw, buffer.view(np.uint8).reshape(-1).data)
             if done < buffer.nbytes:
                 raise changed
@@ -619,8 +619,8 @@ def _fingerprint_part(part: _ShardFile, known: dict[str, bytes], whole: bool) ->
             known[name] = _fingerprint_file(part.location, whole)
         else:
             with (
-                _open_archive_of(part.location) as archive,
-                convert_errors(str(part.location), _CUT),
+                _open_archive_file(part.location) as archive,
+                convert_errors(str(part.location), _DAMAGED),
             ):
                 entry = archive.getinfo(f"{part.member}.npy")
                 known[name] = f"{entry.file_size} {entry.CRC}".encode()
@@ -638,9 +638,11 @@ def _fingerprint_file(file: Location, whole: bool) -> bytes:
                     digest.update(block)
                 return digest.digest()
             digest.update(str(state).encode())
-            for place in np.linspace(0, max(size - _SAMPLED, 0), _SAMPLES).astype(int).tolist():
+            for place in (
+                np.linspace(0, max(size - _SAMPLE_BYTES, 0), _SAMPLE_COUNT).astype(int).tolist()
+            ):
                 raw.seek(place)
-                digest.update(raw.read(_SAMPLED))
+                digest.update(raw.read(_SAMPLE_BYTES))
     return digest.digest()
 
 
@@ -656,8 +658,8 @@ def _read_into(raw: IO[bytes], target: memoryview) -> int:
 
 
 def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
-    """Return rows as float32; with ``scale`` those of float64 that are out of its range divided by
-    their largest absolute value.
+    """Return rows as float32; with ``scale``, float64 rows outside its range are divided by their
+    largest absolute value.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         found = np.array(values, dtype=np.float32, order="C")

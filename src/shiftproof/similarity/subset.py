@@ -47,7 +47,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
     """Read a ``keep.npy`` ``(n,)`` bool, or the one in a folder written by a pruning.
 
     Raises:
-        BrokenFileError: it is no such file.
+        BrokenFileError: the file is not such an array.
         InputError: it has another number of rows, or keeps nothing.
     """
     file = Path(path)
@@ -59,7 +59,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
             f"{file}: expected one true or false for each row, got {values.dtype} {values.shape}."
         )
     if values.shape != (rows,):
-        raise InputError(f"{file} is of {values.shape[0]} rows, the embeddings have {rows}.")
+        raise InputError(f"{file} has {values.shape[0]} rows, the embeddings have {rows}.")
     keep: Flags = values.read(0, rows)
     if not keep.any():
         raise InputError(f"{file} keeps nothing.")
@@ -163,8 +163,8 @@ def _write_tars(
         if target.is_file():
             done.kept += 1
             continue
-        stay = _choose_keys_of(rows, number, keep) if whole else everywhere
-        done.samples += _filter_tar(tar, target, stay, whole=whole)
+        kept_keys = _choose_keys_of(rows, number, keep) if whole else everywhere
+        done.samples += _filter_tar(tar, target, kept_keys, whole=whole)
         done.tars += 1
 
 
@@ -189,7 +189,7 @@ def _flag_keys(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str
                 yield key, kept
             elif kept:
                 raise InputError(
-                    f"{name}: expected a key for every row that stays, got none for row "
+                    f"{name}: expected a key for every kept row, got none for row "
                     f"{place - int(rows.starts[number])}; no tar can be filtered by it."
                 )
             place += 1
@@ -197,18 +197,18 @@ def _flag_keys(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str
 
 def _choose_keys(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
     """Return the kept keys."""
-    stay: set[str] = set()
-    go: set[str] = set()
-    for key, kept in keys:
-        (stay if kept else go).add(key)
-    both = stay & go
+    kept_keys: set[str] = set()
+    dropped_keys: set[str] = set()
+    for key, is_kept in keys:
+        (kept_keys if is_kept else dropped_keys).add(key)
+    both = kept_keys & dropped_keys
     if both:
         raise InputError(
-            f"{plural(len(both), 'key')} of {where} {'names' if len(both) == 1 else 'name'} both "
-            f"samples that stay and samples that go, such as "
+            f"{plural(len(both), 'key')} of {where} {'is' if len(both) == 1 else 'are'} shared by "
+            f"kept and dropped samples, such as "
             f"{min(both)!r}. Filter with as many tars as there are shards, in the same order."
         )
-    return stay
+    return kept_keys
 
 
 def _filter_tar(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int:
@@ -230,7 +230,7 @@ def _filter_tar(source: Path, target: Path, chosen: set[str], *, whole: bool) ->
                 new.addfile(copy_header(member), io.BytesIO(old.read(member)))
         if whole and found != chosen:
             raise InputError(
-                f"{source} lacks {len(chosen - found)} of {len(chosen)} samples that stay, such as "
+                f"{source} lacks {len(chosen - found)} of {len(chosen)} kept samples, such as "
                 f"{min(chosen - found)!r}. Expected the tars that were embedded, in the same order."
             )
     return len(found)

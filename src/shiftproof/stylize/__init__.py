@@ -6,7 +6,7 @@ Geometry is preserved, so boxes, masks and key points stay valid.
 """
 
 from shiftproof.stylize.adain import AdaIN
-from shiftproof.stylize.apply import Chosen, choose_style, stylize, stylize_keyed
+from shiftproof.stylize.apply import ChosenStyle, choose_style, stylize, stylize_keyed
 from shiftproof.stylize.contract import Engine
 from shiftproof.stylize.export import estimate_stylized, export_stylized
 from shiftproof.stylize.free import free
@@ -15,7 +15,7 @@ from shiftproof.stylize.transform import Stylize
 
 __all__ = [
     "AdaIN",
-    "Chosen",
+    "ChosenStyle",
     "DrawnStyles",
     "Engine",
     "Paintings",

@@ -1,4 +1,6 @@
-"""Adaptive instance normalization (Huang and Belongie 2017, arXiv 1703.06868), with weights by path."""
+"""Adaptive instance normalization (Huang and Belongie 2017, arXiv 1703.06868), with weights by
+path.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,10 @@ DECODER_NAMES = ("decoder.pth", "decoder.safetensors")
 MULTIPLE = 8
 """The encoder halves the size three times."""
 
-SMALLEST = 16
+MIN_SIDE = 16
 """Smallest side in pixels: below it the last layer would have one position, which cannot be padded
-by reflection."""
+by reflection.
+"""
 
 STYLE_SIDE = 512
 """A larger style is scaled down to this shorter side, as in the published tool."""
@@ -34,7 +37,7 @@ STYLE_SIDE = 512
 EPSILON = 1e-5
 """Added to the variance, as published."""
 
-REMEMBERED = 32
+CACHED_STYLES = 32
 """Number of styles whose statistics are cached."""
 
 
@@ -94,7 +97,7 @@ class AdaIN:
 
     Raises:
         InputError: no such files.
-        BrokenFileError: a file that is no checkpoint.
+        BrokenFileError: a file that is not a checkpoint.
         ModelError: names or shapes that do not match, or weights that are not finite.
         MissingExtraError: torch is not installed.
     """
@@ -103,11 +106,11 @@ class AdaIN:
         from shiftproof.models.structure import require_torch
 
         require_torch()
-        self.encoder_file, self.decoder_file = _two_files(weights)
+        self.encoder_file, self.decoder_file = _find_files(weights)
         self.device = device
         self._encoder = _read(self.encoder_file, _ENCODER, "encoder", device, _UNUSED)
         self._decoder = _read(self.decoder_file, _DECODER, "decoder", device)
-        self._remembered: dict[bytes, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._cache: dict[bytes, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickled as paths: workers read the files themselves.
@@ -141,7 +144,7 @@ class AdaIN:
             if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                 raise
             raise RunError(
-                f"The memory does not suffice for AdaIN at {width} x {height} pixels; use fewer "
+                f"There is not enough memory for AdaIN at {width} x {height} pixels; use fewer "
                 "workers, smaller images or the engine free."
             ) from error
         return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
@@ -155,7 +158,7 @@ class AdaIN:
 
         height, width = image.shape[:2]
         below, right = (
-            max(-(-length // MULTIPLE) * MULTIPLE, SMALLEST) - length for length in (height, width)
+            max(-(-length // MULTIPLE) * MULTIPLE, MIN_SIDE) - length for length in (height, width)
         )
         padded = np.pad(image, ((0, below), (0, right), (0, 0)), mode="reflect")
         tensor = torch.from_numpy(padded).to(self.device).permute(2, 0, 1)[None].float() / 255
@@ -164,25 +167,23 @@ class AdaIN:
     def _statistics(self, style: Image) -> tuple[torch.Tensor, torch.Tensor]:
         import cv2
 
-        shown = hashlib.blake2b(
-            repr(style.shape).encode() + style.tobytes(), digest_size=16
-        ).digest()
-        if shown not in self._remembered:
+        key = hashlib.blake2b(repr(style.shape).encode() + style.tobytes(), digest_size=16).digest()
+        if key not in self._cache:
             height, width = style.shape[:2]
             if min(height, width) > STYLE_SIDE:
                 size = fit_size(width, height, STYLE_SIDE)
                 style = np.asarray(cv2.resize(style, size, interpolation=cv2.INTER_AREA))
-            if len(self._remembered) >= REMEMBERED:
-                del self._remembered[next(iter(self._remembered))]
-            self._remembered[shown] = statistics(self.encode(style))
-        return self._remembered[shown]
+            if len(self._cache) >= CACHED_STYLES:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = compute_statistics(self.encode(style))
+        return self._cache[key]
 
 
 def _reopen(encoder: Path, decoder: Path, device: str) -> AdaIN:
     return AdaIN([encoder, decoder], device=device)
 
 
-def statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def compute_statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and deviation of each channel over all positions, ``(N, C, 1, 1)`` each.
 
     The deviation is the root of the unbiased variance (N - 1) plus 1e-5, as published.
@@ -195,7 +196,7 @@ def match_statistics(
     features: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor
 ) -> torch.Tensor:
     """Give features the mean and deviation of a style, channel by channel (equation 8)."""
-    own_mean, own_deviation = statistics(features)
+    own_mean, own_deviation = compute_statistics(features)
     return (features - own_mean) / own_deviation * deviation + mean
 
 
@@ -221,17 +222,17 @@ def _run(
     return values
 
 
-def encoder_shapes() -> dict[str, tuple[int, ...]]:
+def list_encoder_shapes() -> dict[str, tuple[int, ...]]:
     """Return the shapes of the encoder's weights by name."""
-    return _shapes(_ENCODER)
+    return _list_shapes(_ENCODER)
 
 
-def decoder_shapes() -> dict[str, tuple[int, ...]]:
+def list_decoder_shapes() -> dict[str, tuple[int, ...]]:
     """Return the shapes of the decoder's weights by name."""
-    return _shapes(_DECODER)
+    return _list_shapes(_DECODER)
 
 
-def _shapes(layers: tuple[_Convolution | str, ...]) -> dict[str, tuple[int, ...]]:
+def _list_shapes(layers: tuple[_Convolution | str, ...]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers:
         if isinstance(layer, _Convolution):
@@ -249,10 +250,10 @@ def _read(
     unused: frozenset[str] = frozenset(),
 ) -> dict[str, torch.Tensor]:
     """Read the weights of one network and check their names and shapes."""
-    from shiftproof.models.checkpoints.checkpoint import read_state, without_prefixes
+    from shiftproof.models.checkpoints.checkpoint import read_state, strip_prefixes
 
-    expected = _shapes(layers)
-    state = without_prefixes(read_state(path), expected)
+    expected = _list_shapes(layers)
+    state = strip_prefixes(read_state(path), expected)
     missing = [name for name in expected if name not in state]
     extra = [name for name in state if name not in expected and name not in unused]
     shapes = [
@@ -283,7 +284,7 @@ def _read(
     return kept
 
 
-def _two_files(weights: str | Path | Sequence[str | Path]) -> tuple[Path, Path]:
+def _find_files(weights: str | Path | Sequence[str | Path]) -> tuple[Path, Path]:
     paths = (
         [Path(weights)] if isinstance(weights, (str, Path)) else [Path(path) for path in weights]
     )

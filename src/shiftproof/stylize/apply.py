@@ -39,7 +39,7 @@ def stylize(
         ``(H, W, 3)`` uint8, a new array.
 
     Raises:
-        ImageError: an array that is no color image.
+        ImageError: an array that is not a color image.
         InputError: an alpha outside 0..1.
 
     >>> import numpy as np
@@ -63,7 +63,7 @@ def stylize(
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ChosenStyle:
     """The style chosen for a key.
 
     Attributes:
@@ -77,7 +77,7 @@ class Chosen:
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose_style(styles: Styles, *, key: str, seed: int = 0, turn: int = 0) -> Chosen:
+def choose_style(styles: Styles, *, key: str, seed: int = 0, turn: int = 0) -> ChosenStyle:
     """Choose the style for a key; unreadable ones are replaced by another.
 
     Args:
@@ -90,11 +90,11 @@ def choose_style(styles: Styles, *, key: str, seed: int = 0, turn: int = 0) -> C
         InputError: no style can be read.
     """
     broken: dict[str, str] = {}
-    rng = generator(seed, "choice of style", *_parts(key, turn))
+    rng = generator(seed, "choice of style", *_split_key(key, turn))
     for number in rng.permutation(len(styles)):
         title = styles.title(int(number))
         try:
-            return Chosen(title, styles.read(int(number)), broken)
+            return ChosenStyle(title, styles.read(int(number)), broken)
         except BrokenFileError as error:
             broken[title] = str(error)
     if not broken:
@@ -112,7 +112,7 @@ def stylize_keyed(
     turn: int = 0,
     alpha: float = 1.0,
     engine: Engine = free,
-) -> tuple[Image, Chosen]:
+) -> tuple[Image, ChosenStyle]:
     """Return an image in the style chosen by its key, and that style.
 
     The result does not depend on the order or the number of workers; :func:`export_stylized` and
@@ -131,10 +131,10 @@ def stylize_keyed(
         InputError: as :func:`stylize` and :func:`choose_style`.
     """
     chosen = choose_style(styles, key=key, seed=seed, turn=turn)
-    own = "\n".join(_parts(key, turn))
+    own = "\n".join(_split_key(key, turn))
     result = stylize(image, chosen.pixels, alpha=alpha, engine=engine, seed=seed, key=own)
     return result, chosen
 
 
-def _parts(key: str, turn: int) -> tuple[str, ...]:
+def _split_key(key: str, turn: int) -> tuple[str, ...]:
     return (key, str(turn)) if turn else (key,)

@@ -56,7 +56,7 @@ def check_result(content: Image, result: object) -> Image:
     """Check and return an engine's result.
 
     Raises:
-        ImageError: it is no uint8 picture of the content's shape.
+        ImageError: it is not a uint8 image of the content's shape.
     """
     expected = (
         f"An engine returns a uint8 picture of the content's shape {content.shape}; got {{}}."

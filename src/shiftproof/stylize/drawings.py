@@ -28,13 +28,13 @@ def draw_style(number: int) -> Image:
     rng = generator(0, "drawn style", str(number))
     # Techniques alternate, so that consecutive numbers cover all of them.
     paint = TECHNIQUES[number % len(TECHNIQUES)]
-    picture = np.clip(paint(rng, _palette(rng)), 0, 1)
+    picture = np.clip(paint(rng, _draw_palette(rng)), 0, 1)
     pixels = np.asarray((picture * 255 + 0.5).astype(np.uint8))
     pixels.setflags(write=False)
     return pixels
 
 
-def technique_of(number: int) -> str:
+def name_technique(number: int) -> str:
     """Return the name of the technique of style ``number``."""
     return TECHNIQUES[number % len(TECHNIQUES)].__name__.removeprefix("_").replace("_", " ")
 
@@ -42,7 +42,7 @@ def technique_of(number: int) -> str:
 # ---------------------------------------------------------------- shared parts
 
 
-def _palette(rng: Random) -> F32:
+def _draw_palette(rng: Random) -> F32:
     """Return six to nine RGB colors in 0..1 from dark to light, in a classical color harmony."""
     first = rng.random()
     # Analogous, complementary, split complementary, triadic, and all hues.
@@ -60,14 +60,14 @@ def _palette(rng: Random) -> F32:
     return np.array(colors, np.float32)
 
 
-def _field(rng: Random, cells: float, count: int = 1) -> F32:
+def _draw_field(rng: Random, cells: float, count: int = 1) -> F32:
     """Return ``(SIZE, SIZE, count)`` smooth noise in 0..1 with ``cells`` cells per side."""
-    smooth = _hills(rng, cells, SIZE, count)
+    smooth = _draw_smooth_noise(rng, cells, SIZE, count)
     low, high = smooth.min((0, 1)), smooth.max((0, 1))
     return np.asarray((smooth - low) / np.maximum(high - low, 1e-6), np.float32)
 
 
-def _hills(rng: Random, cells: float, size: int, count: int) -> F32:
+def _draw_smooth_noise(rng: Random, cells: float, size: int, count: int) -> F32:
     import cv2
 
     side = max(int(cells) + 3, 4)
@@ -80,7 +80,7 @@ def _hills(rng: Random, cells: float, size: int, count: int) -> F32:
     return np.asarray(smooth.reshape(size, size, count), np.float32)
 
 
-def _clouds(rng: Random, cells: float, fall: float = 0.5) -> F32:
+def _draw_clouds(rng: Random, cells: float, fall: float = 0.5) -> F32:
     """Return ``(SIZE, SIZE)`` multi-octave noise in 0..1; ``fall`` is the factor between
     octaves.
     """
@@ -91,7 +91,7 @@ def _clouds(rng: Random, cells: float, fall: float = 0.5) -> F32:
     total = np.zeros((size, size), np.float32)
     weight = 1.0
     while cells < size / 2:
-        total += weight * _hills(rng, cells, size, 1)[..., 0]
+        total += weight * _draw_smooth_noise(rng, cells, size, 1)[..., 0]
         cells, weight = 2 * cells, fall * weight
     large = np.asarray(cv2.resize(total, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR), np.float32)
     large -= large.min()
@@ -112,7 +112,7 @@ def _blur(picture: ArrayLike, sigma: float) -> F32:
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
 
 
-def _light_relief(picture: F32, height: F32, strength: float) -> F32:
+def _shade_relief(picture: F32, height: F32, strength: float) -> F32:
     """Shade a relief lit from the upper left, like thick paint."""
     import cv2
 
@@ -125,12 +125,14 @@ def _light_relief(picture: F32, height: F32, strength: float) -> F32:
 # ---------------------------------------------------------------- techniques
 
 
-def _strokes(rng: Random, palette: F32, *, width: float, length: float, swirl: float) -> F32:
+def _draw_strokes(rng: Random, palette: F32, *, width: float, length: float, swirl: float) -> F32:
     """Cover the canvas with strokes along a field of directions, each of several bristles."""
     import cv2
 
-    tone = _clouds(rng, 2 + 2 * rng.random(), 0.45)
-    angle = (swirl * np.pi * _field(rng, 1.5 + 2 * rng.random())[..., 0]) + np.pi * rng.random()
+    tone = _draw_clouds(rng, 2 + 2 * rng.random(), 0.45)
+    angle = (
+        swirl * np.pi * _draw_field(rng, 1.5 + 2 * rng.random())[..., 0]
+    ) + np.pi * rng.random()
     canvas = _look_up_colors(tone, palette)
     height = np.zeros((SIZE, SIZE), np.float32)
     count = int(2.2 * SIZE * SIZE / (width * length))
@@ -163,16 +165,16 @@ def _strokes(rng: Random, palette: F32, *, width: float, length: float, swirl: f
             cv2.polylines(height, [line], False, level, thick, cv2.LINE_8, bits)
     canvas = _blur(canvas, 0.7)
     height = _blur(height, 0.8)
-    return _light_relief(canvas, height, 0.06 + 0.06 * float(rng.random()))
+    return _shade_relief(canvas, height, 0.06 + 0.06 * float(rng.random()))
 
 
 def _broad_strokes(rng: Random, palette: F32) -> F32:
-    return _strokes(rng, palette, width=9 + 6 * rng.random(), length=45 + 30 * rng.random(),
+    return _draw_strokes(rng, palette, width=9 + 6 * rng.random(), length=45 + 30 * rng.random(),
                     swirl=0.6 + rng.random())  # fmt: skip
 
 
 def _short_strokes(rng: Random, palette: F32) -> F32:
-    return _strokes(rng, palette, width=5 + 3 * rng.random(), length=18 + 10 * rng.random(),
+    return _draw_strokes(rng, palette, width=5 + 3 * rng.random(), length=18 + 10 * rng.random(),
                     swirl=0.8 + 2 * rng.random())  # fmt: skip
 
 
@@ -180,7 +182,7 @@ def _dots(rng: Random, palette: F32) -> F32:
     """Set round dots of pure colors beside each other, as the pointillists did."""
     import cv2
 
-    tone = _clouds(rng, 2.5, 0.4)
+    tone = _draw_clouds(rng, 2.5, 0.4)
     canvas = _look_up_colors(0.4 + 0.6 * tone, palette)
     radius = 2.2 + 2.5 * rng.random()
     count = int(1.3 * SIZE * SIZE / (np.pi * radius**2))
@@ -199,7 +201,7 @@ def _dead_leaves(rng: Random, palette: F32) -> F32:
     """Draw the dead-leaves model: overlapping shapes with the power spectrum of photographs."""
     import cv2
 
-    canvas = _look_up_colors(_clouds(rng, 2), palette)
+    canvas = _look_up_colors(_draw_clouds(rng, 2), palette)
     count = 900
     # Radii by the inverse cube, between 4 pixels and a quarter of the canvas.
     low, high = 4.0, SIZE / 4
@@ -215,20 +217,20 @@ def _dead_leaves(rng: Random, palette: F32) -> F32:
         center = (round(8 * x[leaf]), round(8 * y[leaf]))
         shade = tuple(float(value) for value in color[leaf])
         cv2.ellipse(canvas, center, axes, turn[leaf], 0, 360, shade, -1, cv2.LINE_8, 3)
-    grain = _clouds(rng, 24, 0.8)[..., np.newaxis]
+    grain = _draw_clouds(rng, 24, 0.8)[..., np.newaxis]
     return np.asarray(_blur(canvas, 0.7) + 0.2 * (grain - 0.5), np.float32)
 
 
 def _hatching(rng: Random, palette: F32) -> F32:
     """Hatch in ink: darker where more layers of lines cross."""
-    tone = _clouds(rng, 2.5, 0.45)
+    tone = _draw_clouds(rng, 2.5, 0.45)
     paper = np.broadcast_to(palette[-1], (SIZE, SIZE, 3)).astype(np.float32)
-    wash = _look_up_colors(0.55 + 0.45 * _field(rng, 3)[..., 0], palette)
+    wash = _look_up_colors(0.55 + 0.45 * _draw_field(rng, 3)[..., 0], palette)
     canvas = np.asarray(0.5 * paper + 0.5 * wash, np.float32)
     gap = 4 + 3 * rng.random()
     first = np.pi * rng.random()
     down, right = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    wobble = 5 * _field(rng, 6, 3)
+    wobble = 5 * _draw_field(rng, 6, 3)
     for layer, limit in enumerate((0.85, 0.6, 0.4)):
         turn = first + layer * (0.9 + 0.5 * rng.random())
         across = right * np.cos(turn) + down * np.sin(turn) + wobble[..., layer]
@@ -242,12 +244,12 @@ def _hatching(rng: Random, palette: F32) -> F32:
 def _marbling(rng: Random, palette: F32) -> F32:
     """Fold noise with noise, as inks on water are."""
     down, right = np.mgrid[:SIZE, :SIZE].astype(np.float32) / SIZE
-    bend = _field(rng, 3, 2) + 0.5 * _field(rng, 7, 2)
+    bend = _draw_field(rng, 3, 2) + 0.5 * _draw_field(rng, 7, 2)
     strength = 0.4 + 0.8 * rng.random()
     folded = 6 * (1 + rng.random()) * (right + strength * bend[..., 0])
     folded = folded + 2 * (down + strength * bend[..., 1])
     bands = 0.5 + 0.5 * np.sin(2 * np.pi * folded)
-    thin = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * (folded + 0.4 * _clouds(rng, 8)))
+    thin = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * (folded + 0.4 * _draw_clouds(rng, 8)))
     return _look_up_colors(np.clip(0.75 * bands + 0.35 * thin - 0.05, 0, 1), palette)
 
 
@@ -255,11 +257,11 @@ def _watercolor(rng: Random, palette: F32) -> F32:
     """Lay transparent washes over paper, each darker along its edge."""
     canvas = np.broadcast_to(0.3 * palette[-1] + 0.7, (SIZE, SIZE, 3)).astype(np.float32)
     for _ in range(9):
-        shape = _clouds(rng, 2 + 3 * rng.random(), 0.5)
+        shape = _draw_clouds(rng, 2 + 3 * rng.random(), 0.5)
         border = np.quantile(shape, 0.35 + 0.4 * rng.random())
         inside = np.clip((shape - border) * 60, 0, 1)
         rim = np.clip(1 - np.abs(shape - border - 0.008) * 70, 0, 1)
-        flow = 0.25 + 0.35 * _clouds(rng, 5, 0.6)
+        flow = 0.25 + 0.35 * _draw_clouds(rng, 5, 0.6)
         amount = np.clip(inside * flow + 0.35 * rim, 0, 1)[..., np.newaxis]
         color = palette[int(rng.integers(len(palette)))]
         canvas = canvas * (1 - amount * (1 - color))
@@ -282,24 +284,24 @@ def _mosaic(rng: Random, palette: F32) -> F32:
     away, labels = cv2.distanceTransformWithLabels(
         seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    tone = _clouds(rng, 2, 0.5)
+    tone = _draw_clouds(rng, 2, 0.5)
     owner = np.zeros(int(labels.max()) + 1, np.float32)
     owner[labels[y, x]] = np.clip(tone[y, x] + 0.08 * rng.standard_normal(len(x)), 0, 1)
     canvas = _look_up_colors(owner[labels], palette)
     joint = cv2.Laplacian(_blur(away, 1.0), cv2.CV_32F)
     dark = np.clip(-joint * 2.2 - 0.25, 0, 1)[..., np.newaxis]
     canvas = canvas * (1 - 0.75 * dark)
-    return _light_relief(canvas, _blur(-away / gap, 1.0), 0.12)
+    return _shade_relief(canvas, _blur(-away / gap, 1.0), 0.12)
 
 
 def _weave(rng: Random, palette: F32) -> F32:
     """Weave threads of changing colors."""
     gap = 5 + 4 * rng.random()
     down, right = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    sway = 4 * _field(rng, 4, 2)
+    sway = 4 * _draw_field(rng, 4, 2)
     across, along = (right + sway[..., 0]) / gap, (down + sway[..., 1]) / gap
     over = (np.floor(across) + np.floor(along)) % 2
-    tone = _clouds(rng, 2, 0.5)
+    tone = _draw_clouds(rng, 2, 0.5)
     column = np.clip(tone + 0.25 * np.sin(np.floor(across) * 1.7), 0, 1).astype(np.float32)
     row = np.clip(1 - tone + 0.25 * np.sin(np.floor(along) * 2.3), 0, 1).astype(np.float32)
     chosen = np.where(over > 0, column, row).astype(np.float32)
@@ -313,10 +315,10 @@ def _impasto(rng: Random, palette: F32) -> F32:
     """Spread thick paint with a knife: flat facets with ridges between them."""
     import cv2
 
-    canvas = _look_up_colors(_clouds(rng, 2.5, 0.5), palette)
+    canvas = _look_up_colors(_draw_clouds(rng, 2.5, 0.5), palette)
     height = np.zeros((SIZE, SIZE), np.float32)
-    tone = _clouds(rng, 2, 0.5)
-    angle = 2 * np.pi * _field(rng, 2.5)[..., 0]
+    tone = _draw_clouds(rng, 2, 0.5)
+    angle = 2 * np.pi * _draw_field(rng, 2.5)[..., 0]
     count = 750
     x, y = rng.random((2, count)) * SIZE
     row, column = y.astype(int), x.astype(int)
@@ -333,8 +335,8 @@ def _impasto(rng: Random, palette: F32) -> F32:
         shade = tuple(float(value) for value in color[dab])
         cv2.fillConvexPoly(canvas, corners, shade, cv2.LINE_8, 3)
         cv2.fillConvexPoly(height, corners, float(level[dab]), cv2.LINE_8, 3)
-    height = _blur(height, 0.9) + 0.25 * _clouds(rng, 40, 0.9)
-    return _light_relief(_blur(canvas, 0.8), height, 0.1)
+    height = _blur(height, 0.9) + 0.25 * _draw_clouds(rng, 40, 0.9)
+    return _shade_relief(_blur(canvas, 0.8), height, 0.1)
 
 
 TECHNIQUES: tuple[Callable[[Random, F32], F32], ...] = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.data import Estimate, Exported
 from shiftproof.data.copies.estimate import estimate_copy
 from shiftproof.data.copies.export import export_copy, plan_copy
@@ -92,7 +92,7 @@ def export_stylized(
         target,
         edit,
         settings=edit.settings(combined=combined),
-        why="A stylized copy cannot be extended: all its images stand in one dataset.",
+        why="A stylized copy cannot be extended: all its images are in one dataset.",
         title="Stylizing",
         workers=workers,
         backend=backend,
@@ -148,7 +148,9 @@ class _Stylizing:
     def settings(self, *, combined: bool) -> Settings:
         """Return the settings that determine the pixels and names of the copy, for its manifest."""
         return {
-            "stylized": "free" if self.engine is free else identity_of(cast(Any, self.engine)),
+            "stylized": "free"
+            if self.engine is free
+            else identify_corruption(cast(Any, self.engine)),
             "styles": self.styles.identity(),
             "alpha": self.alpha,
             "combined": combined,
@@ -184,7 +186,7 @@ def _open_edit(
     seed: int,
     versions: list[Version],
 ) -> _Stylizing:
-    """Return the edit; before anything is written one style, at least, is seen to be readable."""
+    """Return the edit, after checking that at least one style can be read."""
     share, opened = check_alpha(alpha), open_styles(styles)
     choose_style(opened, key="", seed=seed)
     turns = {version: turn for turn, version in enumerate(versions)}

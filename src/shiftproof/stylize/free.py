@@ -19,11 +19,12 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 COMPARED_SIDE = 96
 """Height and width at which colors are compared, in pixels."""
 
-LEAST_CONTRAST = 0.13
+MIN_CONTRAST = 0.13
 """Minimum deviation of gray values. A style of lower contrast is stretched to it, so that it
-remains visible; a content of lower contrast is treated as having it, so that texture is added."""
+remains visible; a content of lower contrast is treated as having it, so that texture is added.
+"""
 
-MOST_STRETCH = 4.0
+MAX_STRETCH = 4.0
 """Maximum stretch of colors: for nearly gray content, more would amplify its noise."""
 
 FLAT_VARIANCE = np.float32(2e-4)
@@ -32,7 +33,7 @@ FLAT_VARIANCE = np.float32(2e-4)
 STYLE_SIDE = 512
 """Maximum length of a style's shorter side, in pixels."""
 
-SMALLEST_STYLE = 24
+MIN_STYLE_SIDE = 24
 """Minimum length of a style's shorter side, in pixels."""
 
 CANDIDATES = 4096
@@ -49,42 +50,43 @@ def free(content: Image, style: Image, alpha: float, rng: np.random.Generator) -
         alpha: strength of the style, 0..1.
         rng: chooses the part of the style, and among equal patches.
     """
-    pixels = _unit(content)
-    example = _unit(_fit_style(style, min(content.shape[:2]), rng))
+    pixels = _to_float(content)
+    example = _to_float(_fit_style(style, min(content.shape[:2]), rng))
     # A pixel's colors are mixed with its surroundings, so that grain is not amplified.
     side = min(content.shape[:2])
-    base = transfer_colors(smooth_texture(pixels, _radius(side)), example)
+    base = transfer_colors(smooth_texture(pixels, _choose_radius(side)), example)
     result = base
-    if side >= 2 * SMALLEST_PATCH:
-        result = _add_texture(base, example, _patch(side), rng)
+    if side >= 2 * MIN_PATCH:
+        result = _add_texture(base, example, _choose_patch_size(side), rng)
     mixed = pixels + np.float32(alpha) * (result - pixels)
     return np.asarray((np.clip(mixed, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 BLOCK = 64
 """Positions of the content compared with all candidates at a time: a megabyte, which fits the
-cache."""
+cache.
+"""
 
-SMALLEST_PATCH = 4
+MIN_PATCH = 4
 
 TEXTURE_SHARE = 0.5
 """Maximum ratio of the deviations of the texture's and the shapes' gray values."""
 
 
-def _patch(side: int) -> int:
+def _choose_patch_size(side: int) -> int:
     """Return the size of fine patches for an image whose shorter side is ``side``: 4, 8, ... 20."""
-    return int(np.clip(4 * round(side / 90), SMALLEST_PATCH, 20))
+    return int(np.clip(4 * round(side / 90), MIN_PATCH, 20))
 
 
-def _radius(side: int) -> int:
+def _choose_radius(side: int) -> int:
     return int(np.clip(round(side / 100), 1, 6))
 
 
-def _unit(image: Image) -> F32:
+def _to_float(image: Image) -> F32:
     return np.asarray(image.astype(np.float32) / np.float32(255))
 
 
-def _gray(picture: F32) -> F32:
+def _to_gray(picture: F32) -> F32:
     import cv2
 
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
@@ -94,7 +96,7 @@ def _fit_style(style: Image, side: int, rng: np.random.Generator) -> Image:
     """Scale a style so that its strokes suit an image of that side; elongated ones are cropped."""
     import cv2
 
-    wanted = int(np.clip(side, SMALLEST_STYLE, STYLE_SIDE))
+    wanted = int(np.clip(side, MIN_STYLE_SIDE, STYLE_SIDE))
     height, width = style.shape[:2]
     part = 2 * min(height, width)
     place = rng.random()
@@ -110,7 +112,7 @@ def _fit_style(style: Image, side: int, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.resize(style, size, interpolation=mode), np.uint8)
 
 
-# ---------------------------------------------------------------- the content without its texture
+# ---------------------------------------------------------------- smoothing of the content
 
 
 def smooth_texture(pixels: F32, radius: int) -> F32:
@@ -131,7 +133,7 @@ def smooth_texture(pixels: F32, radius: int) -> F32:
             cv2.boxFilter(values, -1, size, anchor=(0, 0), borderType=border), np.float32
         )
 
-    gray = _gray(pixels)
+    gray = _to_gray(pixels)
     means, first, second = mean(pixels), mean(gray), mean(gray * gray)
     variance = np.maximum(second - first * first, 0)
     weight = np.asarray(1 / (variance + FLAT_VARIANCE) ** 2, np.float32)
@@ -146,8 +148,8 @@ def smooth_texture(pixels: F32, radius: int) -> F32:
 def transfer_colors(pixels: F32, example: F32) -> F32:
     """Give ``(H, W, 3)`` the colors of an example: mean, covariance, and the spread of lightness.
 
-    The linear map of optimal transport between two normal distributions (Pitié and Kokaram 2007), and
-    half of the way to the example's quantiles of gray.
+    The linear map of optimal transport between two normal distributions (Pitié and Kokaram 2007),
+    and half of the way to the example's quantiles of gray.
     """
     import cv2
 
@@ -155,27 +157,27 @@ def transfer_colors(pixels: F32, example: F32) -> F32:
     few = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
     # Subsampled, not averaged: averages over strokes of different colors would be paler.
     seen = np.asarray(cv2.resize(example, size, interpolation=cv2.INTER_NEAREST), np.float32)
-    mean, spread = _moments(few)
-    goal, goal_spread = _moments(seen)
+    mean, spread = _compute_moments(few)
+    goal, goal_spread = _compute_moments(seen)
     have = float(np.einsum("i,ij,j->", LUMA, goal_spread, LUMA))
-    goal_spread = goal_spread + max(LEAST_CONTRAST**2 - have, 0)
-    root = _root(spread)
+    goal_spread = goal_spread + max(MIN_CONTRAST**2 - have, 0)
+    root = _compute_root(spread)
     inverse = np.linalg.inv(root)
-    matrix = inverse @ _root(root @ goal_spread @ root) @ inverse
+    matrix = inverse @ _compute_root(root @ goal_spread @ root) @ inverse
     stretch = np.linalg.eigvalsh(matrix)[-1]
-    matrix = matrix * min(MOST_STRETCH / stretch, 1.0)
+    matrix = matrix * min(MAX_STRETCH / stretch, 1.0)
     both = np.column_stack([matrix, goal - matrix @ mean]).astype(np.float32)
     moved = np.asarray(cv2.transform(pixels, both), np.float32)
     levels = np.linspace(0.01, 0.99, 25)
-    gray = _gray(moved)
+    gray = _to_gray(moved)
     own = np.quantile(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), levels)
-    theirs = np.quantile(_gray(seen), levels)
+    theirs = np.quantile(_to_gray(seen), levels)
     own = np.maximum.accumulate(own + 1e-4 * np.arange(len(levels)))
     change = np.interp(gray, own, 0.5 * (theirs - own)).astype(np.float32)
     return np.asarray(moved + change[..., np.newaxis], np.float32)
 
 
-def _moments(pixels: F32) -> tuple[F64, F64]:
+def _compute_moments(pixels: F32) -> tuple[F64, F64]:
     values = pixels.reshape(-1, 3).astype(np.float64)
     mean = values.mean(axis=0)
     centered = values - mean
@@ -183,7 +185,7 @@ def _moments(pixels: F32) -> tuple[F64, F64]:
     return mean, np.einsum("ni,nj->ij", centered, centered) / len(values) + 1e-5 * np.eye(3)
 
 
-def _root(matrix: F64) -> F64:
+def _compute_root(matrix: F64) -> F64:
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
@@ -198,8 +200,8 @@ def _add_texture(base: F32, example: F32, patch: int, rng: np.random.Generator) 
     # Less of the coarse texture, which is as large as small shapes and would hide them.
     layers = [(2 * patch, coarse - coarsest, 0.9), (patch, example - coarse, 1.2)]
     # And less if the texture is stronger than the shapes.
-    contrast = max(float(_gray(base).std()), LEAST_CONTRAST)
-    strength = sum(amount**2 * float(_gray(detail).var()) for _, detail, amount in layers) ** 0.5
+    contrast = max(float(_to_gray(base).std()), MIN_CONTRAST)
+    strength = sum(amount**2 * float(_to_gray(detail).var()) for _, detail, amount in layers) ** 0.5
     share = min(1.0, TEXTURE_SHARE * contrast / max(strength, 1e-6))
     result = np.array(base)
     for size, detail, amount in layers:
@@ -232,8 +234,8 @@ def _lay_over(
     step = size // 2
     rows, columns = -(-height // step) + 1, -(-width // step) + 1
     quarter = size // 4
-    wanted = _features(base, quarter, ((rows + 1) * 2, (columns + 1) * 2), size)
-    theirs = _features(example, quarter, None, size)
+    wanted = _compute_features(base, quarter, ((rows + 1) * 2, (columns + 1) * 2), size)
+    theirs = _compute_features(example, quarter, None, size)
     tops, lefts = np.divmod(np.arange(theirs.shape[0] * theirs.shape[1]), theirs.shape[1])
     fits = (tops * quarter + size <= example.shape[0]) & (
         lefts * quarter + size <= example.shape[1]
@@ -249,7 +251,7 @@ def _lay_over(
     down = _mirror(int(rng.integers(1 << 16)) + 2 * np.arange(rows), theirs.shape[0])
     right = _mirror(int(rng.integers(1 << 16)) + 2 * np.arange(columns), theirs.shape[1])
     goal[..., :16] += theirs[down[:, np.newaxis], right, :16]
-    best = chosen[_nearest(goal.reshape(rows * columns, -1), pool)].reshape(rows, columns)
+    best = chosen[_find_nearest(goal.reshape(rows * columns, -1), pool)].reshape(rows, columns)
     ramp = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     # Weights sum to one, so that continued strokes show no seams.
     window = (ramp[:, np.newaxis] * ramp).astype(np.float32)
@@ -258,7 +260,7 @@ def _lay_over(
     )
 
 
-def _nearest(goals: F32, pool: F32) -> Indices:
+def _find_nearest(goals: F32, pool: F32) -> Indices:
     """Return for each row of ``goals`` the nearest row of ``pool``, ties to the first."""
     half = -0.5 * np.einsum("ij,ij->i", pool, pool)
     # The squared distance without the goal's own norm, as one matrix product.
@@ -268,7 +270,7 @@ def _nearest(goals: F32, pool: F32) -> Indices:
     return np.concatenate([(block @ columns).argmax(axis=1) for block in blocks])
 
 
-def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: int) -> F32:
+def _compute_features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: int) -> F32:
     """Return ``(rows, columns, K)`` of the patches that begin at each multiple of ``quarter``.
 
     A patch's 4 x 4 gray values minus their mean, its mean, and its two color differences, as
@@ -295,7 +297,7 @@ def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: i
         cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA), np.float32
     )
     small = np.pad(shrunk, ((0, 3), (0, 3), (0, 0)), mode="edge")
-    gray = _gray(small)
+    gray = _to_gray(small)
     warm = small[..., 0] - small[..., 2]
     green = small[..., 1] - 0.5 * (small[..., 0] + small[..., 2])
     windows = np.lib.stride_tricks.sliding_window_view(gray, (4, 4)).reshape(rows, columns, 16)

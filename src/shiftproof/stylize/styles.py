@@ -12,7 +12,7 @@ from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.border import suggest_sibling
 from shiftproof.io.images import is_image
-from shiftproof.stylize.drawings import draw_style, technique_of
+from shiftproof.stylize.drawings import draw_style, name_technique
 from shiftproof.types import Image
 
 
@@ -108,7 +108,7 @@ class DrawnStyles(Styles):
 
     def title(self, number: int) -> str:
         """Return number and technique."""
-        return f"drawn {number}, {technique_of(number)}"
+        return f"drawn {number}, {name_technique(number)}"
 
     def read(self, number: int) -> Image:
         """Draw it."""

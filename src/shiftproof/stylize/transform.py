@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TypeVar, cast
 
-from shiftproof.corruptions.pictures import like, to_array
+from shiftproof.corruptions.pictures import convert_like, to_array
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
@@ -32,7 +32,7 @@ class Stylize:
 
     Args:
         styles: a folder of paintings, or None for drawn ones.
-        alpha: how much of the style, 0 to 1.
+        alpha: strength of the style, 0 to 1.
         engine: as for :func:`stylize`.
         probability: probability of stylizing an image; 0.5 is about the paper's combined data.
         seed: random seed.
@@ -80,7 +80,7 @@ class Stylize:
             alpha=self.alpha,
             engine=self.engine,
         )
-        return cast(Picture, like(result, image))
+        return cast(Picture, convert_like(result, image))
 
     def __repr__(self) -> str:
         return (

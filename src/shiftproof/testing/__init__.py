@@ -1,4 +1,4 @@
-"""Public checks of the contracts, also for your own implementations.
+"""Public checks of the contracts of models, adapters and corruptions, also for your own ones.
 
 A check returns None, or raises an AssertionError with the expected and the actual value. The checks
 of adapters import torch.

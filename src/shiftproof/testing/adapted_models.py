@@ -11,7 +11,7 @@ from shiftproof.adapt.any_size import AdaptedModel
 from shiftproof.errors import InputError
 from shiftproof.models.any_size import AnySizeModel
 from shiftproof.testing.detectors import DETECTIONS, check_detector
-from shiftproof.testing.predictions import AnswerContract, make_pictures
+from shiftproof.testing.predictions import AnswerContract, make_images
 from shiftproof.testing.segmenters import LABEL_MAPS, check_segmenter
 from shiftproof.testing.untouched import check_json, check_untouched
 from shiftproof.types import Image
@@ -45,10 +45,10 @@ def check_adapted(
     Raises:
         AssertionError: the contract is violated; the message begins with the violated clause.
     """
-    images = make_pictures(_SHAPES) if images is None else list(images)
+    images = make_images(_SHAPES) if images is None else list(images)
     if len(images) < 4:
         raise ValueError("check_adapted needs four images or more.")
-    contract: AnswerContract[Any] = _contract_of(model)
+    contract: AnswerContract[Any] = _choose_contract(model)
     with check_untouched(model, "adapting"):
         _check_surface(make(model), model)
         expected = _check_repeats(make, model, images, contract)
@@ -58,7 +58,7 @@ def check_adapted(
     assert len(expected) == len(images), "answers: not one for each image"
 
 
-def _contract_of(model: AnySizeModel[Any]) -> AnswerContract[Any]:
+def _choose_contract(model: AnySizeModel[Any]) -> AnswerContract[Any]:
     from shiftproof.models.segmenters.segmenter import Segmenter
 
     return LABEL_MAPS if isinstance(model, Segmenter) else DETECTIONS
@@ -79,7 +79,7 @@ def _check_repeats(
 ) -> list[Any]:
     adapted = make(model)
     before = [image.copy() for image in images]
-    expected = _copies(_predict(adapted, images, 2), contract)
+    expected = _copy_all(_predict(adapted, images, 2), contract)
     for image, kept in zip(images, before, strict=True):
         assert (image == kept).all(), "images: predict changed its argument"
     for one, image in zip(expected, images, strict=True):
@@ -100,11 +100,11 @@ def _check_frozen(
     _predict(adapted, images[:2], 2)
     state = adapted.state()
     with adapted.frozen():
-        first = _copies(_predict(adapted, images[2:4], 2), contract)
+        first = _copy_all(_predict(adapted, images[2:4], 2), contract)
         contract.check_same(
-            _predict(adapted, images[2:4], 2), first, "frozen: it does not repeat itself", 0
+            _predict(adapted, images[2:4], 2), first, "frozen: other predictions the second time", 0
         )
-    _check_tensors(adapted.state(), state, "frozen: it has learned")
+    _check_tensors(adapted.state(), state, "frozen: the state has changed")
 
 
 def _check_state(
@@ -121,18 +121,18 @@ def _check_state(
         finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
         assert finite, f"state: {name!r} is not finite"
     other.load_state(state)
-    _check_tensors(other.state(), state, "state: what is taken up is not what was given")
-    going_on = _copies(_predict(one, images[2:4], 2), contract)
+    _check_tensors(other.state(), state, "state: the loaded state differs from the given one")
+    continued = _copy_all(_predict(one, images[2:4], 2), contract)
     contract.check_same(
-        _predict(other, images[2:4], 2), going_on, "state: a fresh one goes on otherwise", 0
+        _predict(other, images[2:4], 2), continued, "state: a new instance continues differently", 0
     )
     state = one.state()
     try:
         one.load_state({"nonsense": torch.zeros(3)})
     except InputError:
-        _check_tensors(one.state(), state, "state: what was refused has changed it")
+        _check_tensors(one.state(), state, "state: a refused state changed it")
     else:
-        raise AssertionError("state: that of another adapter is not refused")
+        raise AssertionError("state: the state of another adapter is accepted")
 
 
 def _check_merged(
@@ -144,7 +144,7 @@ def _check_merged(
     adapted: Any = make(model)
     plain = _predict(model, images[:2], 2)
     merged = adapted.merge()
-    assert type(merged) is type(model), "merge: it is no plain model"
+    assert type(merged) is type(model), "merge: returned another type than the model's"
     contract.check_same(
         _predict(merged, images[:2], 2), plain, "merge: before any batch it differs", 1e-4
     )
@@ -167,7 +167,7 @@ def _predict(model: Any, images: list[Image], batch_size: int) -> list[Any]:
     return found
 
 
-def _copies(answers: list[Any], contract: AnswerContract[Any]) -> list[Any]:
+def _copy_all(answers: list[Any], contract: AnswerContract[Any]) -> list[Any]:
     return [contract.copy(one) for one in answers]
 
 

@@ -15,7 +15,7 @@ from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess
-from shiftproof.testing.untouched import check_json, watch_globals
+from shiftproof.testing.untouched import check_globals, check_json
 from shiftproof.types import Images, Logits
 
 
@@ -62,9 +62,9 @@ def check_adapter(
     >>> from shiftproof.adapt import BatchNorm
     >>> check_adapter(lambda classifier: BatchNorm(classifier, prior=4))
     """
-    kinds = dict(_equivalent_networks()) if model is None and batches is None else {}
-    model = _small_classifier() if model is None else model
-    batches = _small_batches() if batches is None else batches
+    kinds = dict(_make_equivalent_networks()) if model is None and batches is None else {}
+    model = _make_small_classifier() if model is None else model
+    batches = _make_small_batches() if batches is None else batches
     if len(batches) < 2 or min(map(len, batches)) < 2:
         raise ValueError("check_adapter needs two batches or more of two images or more.")
 
@@ -106,9 +106,9 @@ class _Trial:
         make: creates the adapter of a classifier.
         model: the classifier.
         module: its network.
-        batches: what it is shown.
+        batches: the batches it predicts.
         source: the classifier's own logits of each batch.
-        expected: those of an adapter that starts with the first batch, once they are known.
+        expected: the logits of a new adapter on these batches, once computed.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class _Trial:
         assert isinstance(model.module, torch.nn.Module)
         self.make, self.model, self.batches = make, model, batches
         self.module: torch.nn.Module = model.module
-        self.before = _snapshot(self.module)
+        self.before = _take_snapshot(self.module)
         self.source = [model.predict(batch) for batch in batches]
         self.expected: list[Logits] = []
 
-    def follow(self, clause: str, adapter: Adapter) -> None:
-        """Check that an adapter says what is expected of each batch."""
+    def check_logits(self, clause: str, adapter: Adapter) -> None:
+        """Check that an adapter returns the expected logits of each batch."""
         for batch, logits in zip(self.batches, self.expected, strict=True):
             _check_equal(_predict(adapter, batch), logits, clause)
 
@@ -134,13 +134,13 @@ class _Trial:
         return adapter
 
     def check_merge(self, adapter: Adapter, place: int, expected: Logits, clause: str) -> None:
-        """Check what the merged model says of a batch."""
+        """Check the merged model's logits of a batch."""
         plain = _wrap_like(self.model, adapter.merge())
         _check_close(plain.predict(self.batches[place]), expected, clause)
 
     def check_untouched(self) -> None:
-        """Check that the wrapped model is as it was."""
-        before, after = self.before, _snapshot(self.module)
+        """Check that the wrapped model is unchanged."""
+        before, after = self.before, _take_snapshot(self.module)
         for what in ("modes", "hooks", "gradients"):
             assert after[what] == before[what], f"wrapped model: its {what} were changed"
         for name, value in before["tensors"].items():
@@ -163,10 +163,10 @@ def _check_surface(adapter: Adapter, model: Classifier) -> None:
     ):
         assert hasattr(adapter, name), f"is a classifier: it has no attribute {name!r}"
     assert callable(adapter), "is a classifier: it cannot be called"
-    assert isinstance(adapter, Adapter), "is an adapter: it is no shiftproof.adapt.Adapter"
+    assert isinstance(adapter, Adapter), "is an adapter: it is not a shiftproof.adapt.Adapter"
     assert adapter.classes == model.classes, "is a classifier: it has other classes"
     assert adapter.preprocess == model.preprocess, "is a classifier: it has another preprocessing"
-    assert isinstance(adapter.name, str), "is a classifier: its name is no text"
+    assert isinstance(adapter.name, str), "is a classifier: its name is not a string"
     check_json(adapter.settings)
 
 
@@ -196,11 +196,11 @@ def _check_merged(adapter: Adapter, trial: _Trial, when: str) -> None:
     state = merged.state_dict()
     assert list(state) == list(original.state_dict()), f"{where}: other state_dict keys"
     for name, part in merged.named_modules():
-        hooks = _hooks(part)
+        hooks = _count_hooks(part)
         assert hooks == trial.before["hooks"].get(name), (
             f"{where}: the layer {name!r} has other hooks"
         )
-    own = {tensor.data_ptr() for tensor in _tensors(original) if tensor.numel()}
+    own = {tensor.data_ptr() for tensor in _list_tensors(original) if tensor.numel()}
     shared = [name for name, value in state.items() if value.numel() and value.data_ptr() in own]
     assert not shared, f"{where}: shares {shared[0]!r} with the wrapped model"
 
@@ -214,7 +214,7 @@ def _check_tensors(trial: _Trial) -> None:
 
 
 def _check_parameters(trial: _Trial) -> None:
-    own = {tensor.data_ptr() for tensor in _tensors(trial.module) if tensor.numel()}
+    own = {tensor.data_ptr() for tensor in _list_tensors(trial.module) if tensor.numel()}
     for parameter in trial.make(trial.model).parameters():
         assert isinstance(parameter, torch.nn.Parameter), (
             f"parameters: yields {type(parameter).__name__}"
@@ -226,7 +226,7 @@ def _check_globals(trial: _Trial) -> Logits:
     """Check that nothing global and no argument changes; return the logits of the first batch."""
     batch = trial.batches[0]
     untouched = batch.copy()
-    with watch_globals():
+    with check_globals():
         adapter = trial.make(trial.model)
         _check_surface(adapter, trial.model)
         logits = _predict(adapter, batch)
@@ -248,7 +248,7 @@ def _check_reset(adapter: Adapter, trial: _Trial) -> None:
     assert len(adapter.events) == 0, "reset: events are left"
     clause = "reset: merge() must equal the wrapped model again"
     trial.check_merge(adapter, 0, trial.source[0], clause)
-    trial.follow("reset: other logits than the first time", adapter)
+    trial.check_logits("reset: other logits than the first time", adapter)
 
 
 def _check_end_epoch(trial: _Trial) -> None:
@@ -273,28 +273,28 @@ def _check_frozen(trial: _Trial) -> None:
         _check_equal(
             _predict(adapter, batch),
             _predict(other, batch),
-            "frozen: other logits after it than without it",
+            "frozen: other logits afterwards than without it",
         )
 
 
 def _check_state(trial: _Trial) -> None:
     adapter, batches = trial.predict_all(), trial.batches
     state = adapter.state()
-    own = {t.data_ptr() for t in [*_tensors(trial.module), *adapter.parameters()] if t.numel()}
+    own = {t.data_ptr() for t in [*_list_tensors(trial.module), *adapter.parameters()] if t.numel()}
     for name, tensor in state.items():
         assert isinstance(tensor, torch.Tensor), f"state: {name!r} is a {type(tensor).__name__}"
     own |= {tensor.data_ptr() for tensor in adapter.state().values() if tensor.numel()}
     for name, tensor in state.items():
         assert tensor.device.type == "cpu", f"state: {name!r} is on {tensor.device}"
         assert not tensor.requires_grad, f"state: {name!r} records gradients"
-        assert tensor.data_ptr() not in own or not tensor.numel(), f"state: {name!r} is no copy"
+        assert tensor.data_ptr() not in own or not tensor.numel(), f"state: {name!r} is not a copy"
     fresh = trial.make(trial.model)
     # A state must stay valid after the adapters that returned and loaded it.
     given = {name: tensor.clone() for name, tensor in state.items()}
     fresh.load_state(given)
     for tensor in [*state.values(), *given.values()]:
         tensor.zero_()
-    _check_same(fresh.state(), adapter.state(), "state: another after it was taken up")
+    _check_same(fresh.state(), adapter.state(), "state: differs after it was loaded")
     _check_same(fresh.merge().state_dict(), adapter.merge().state_dict(), "state: merge() differs")
     with adapter.frozen(), fresh.frozen():
         for batch in batches:
@@ -303,7 +303,7 @@ def _check_state(trial: _Trial) -> None:
             )
     for batch in batches:
         _check_equal(
-            _predict(fresh, batch), _predict(adapter, batch), "state: it goes on with other logits"
+            _predict(fresh, batch), _predict(adapter, batch), "state: continues with other logits"
         )
     fresh.end_epoch()
     fresh.reset()
@@ -329,7 +329,7 @@ def _check_bad_states(trial: _Trial) -> None:
                 f"state: expected an InputError for {what}, got {type(error).__name__}: {error}"
             ) from error
         else:
-            raise AssertionError(f"state: {what} is taken")
+            raise AssertionError(f"state: {what} is accepted")
 
 
 class _Interrupted(Exception):
@@ -376,7 +376,7 @@ def _check_determinism(trial: _Trial) -> None:
             np.random.seed(12345)  # noqa: NPY002
             random.seed(12345)
             adapter = trial.make(trial.model)
-            trial.follow("deterministic: a second adapter gives other logits", adapter)
+            trial.check_logits("deterministic: a second adapter gives other logits", adapter)
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
@@ -418,14 +418,14 @@ def _check_kinds(trial: _Trial, kinds: Mapping[str, Classifier]) -> None:
 # ---------------------------------------------------------------- tools
 
 
-def _snapshot(module: Any) -> dict[str, Any]:
+def _take_snapshot(module: Any) -> dict[str, Any]:
     """Return everything of a module that an adapter could change."""
     tensors = {f"parameter {name}": value for name, value in module.named_parameters()}
     tensors |= {f"buffer {name}": value for name, value in module.named_buffers()}
     return {
         "tensors": {name: value.detach().cpu().clone() for name, value in tensors.items()},
         "modes": {name: part.training for name, part in module.named_modules()},
-        "hooks": {name: _hooks(part) for name, part in module.named_modules()},
+        "hooks": {name: _count_hooks(part) for name, part in module.named_modules()},
         "gradients": {
             name: (value.requires_grad, value.grad is None)
             for name, value in module.named_parameters()
@@ -433,7 +433,7 @@ def _snapshot(module: Any) -> dict[str, Any]:
     }
 
 
-def _hooks(part: torch.nn.Module) -> tuple[int, int, int]:
+def _count_hooks(part: torch.nn.Module) -> tuple[int, int, int]:
     return (
         len(part._forward_pre_hooks),
         len(part._forward_hooks),
@@ -441,7 +441,7 @@ def _hooks(part: torch.nn.Module) -> tuple[int, int, int]:
     )
 
 
-def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+def _list_tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
@@ -475,7 +475,7 @@ def _check_close(got: Logits, expected: Logits, clause: str) -> None:
     assert difference <= 1e-4 * scale, f"{clause} (largest difference {difference:.3g})"
 
 
-def _small_classifier() -> Classifier:
+def _make_small_classifier() -> Classifier:
     from torch import nn
 
     with torch.random.fork_rng(devices=[]):
@@ -497,15 +497,15 @@ def _small_classifier() -> Classifier:
                 # Statistics of a training set, different from those of the batches below.
                 layer.get_buffer("running_mean").normal_(0, 0.3)
                 layer.get_buffer("running_var").uniform_(0.5, 2)
-    return _classifier_of(network)
+    return _make_classifier(network)
 
 
-def _classifier_of(network: torch.nn.Module) -> Classifier:
+def _make_classifier(network: torch.nn.Module) -> Classifier:
     half = (0.5, 0.5, 0.5)
     return Classifier(network, Preprocess((32, 32), 32, mean=half, std=half), name="small")
 
 
-def _equivalent_networks() -> Iterator[tuple[str, Classifier]]:
+def _make_equivalent_networks() -> Iterator[tuple[str, Classifier]]:
     """Yield networks equivalent to the small one, with descriptions of their batch norm."""
     from torch import nn
     from torch.utils.checkpoint import checkpoint
@@ -525,12 +525,12 @@ def _equivalent_networks() -> Iterator[tuple[str, Classifier]]:
             return self[0].forward(inputs)
 
     def replace_layers(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
-        network: Any = copy.deepcopy(_small_classifier().module)
+        network: Any = copy.deepcopy(_make_small_classifier().module)
         for place in places:
             network[place] = change(network[place])
-        return _classifier_of(network)
+        return _make_classifier(network)
 
-    def as_class(kind: Any, **options: Any) -> Callable[[nn.BatchNorm2d], nn.Module]:
+    def convert_to(kind: Any, **options: Any) -> Callable[[nn.BatchNorm2d], nn.Module]:
         def change(layer: nn.BatchNorm2d) -> nn.Module:
             made: nn.Module = kind(layer.num_features, **options)
             made.load_state_dict(layer.state_dict())
@@ -538,14 +538,14 @@ def _equivalent_networks() -> Iterator[tuple[str, Classifier]]:
 
         return change
 
-    yield "SyncBatchNorm", replace_layers(as_class(nn.SyncBatchNorm), 1, 5)
-    yield "momentum=None", replace_layers(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
-    yield "a subclass of BatchNorm2d", replace_layers(as_class(OwnForward), 1, 5)
+    yield "SyncBatchNorm", replace_layers(convert_to(nn.SyncBatchNorm), 1, 5)
+    yield "momentum=None", replace_layers(convert_to(nn.BatchNorm2d, momentum=None), 1, 5)
+    yield "a subclass of BatchNorm2d", replace_layers(convert_to(OwnForward), 1, 5)
     yield "a checkpointed BatchNorm2d", replace_layers(Checkpointed, 5)
     yield "a BatchNorm2d whose forward is called", replace_layers(Bypassed, 5)
 
 
-def _small_batches() -> list[Images]:
+def _make_small_batches() -> list[Images]:
     """Return three batches that differ in brightness and contrast, the last one smaller."""
     rng = np.random.default_rng(0)
     return [

@@ -23,7 +23,7 @@ SHAPES = ((1, 1, 3), (1, 1), (1, 50, 3), (50, 1, 3), (2, 3), (31, 17, 3), (31, 1
 """From one pixel to an ordinary small image, color and gray."""
 
 OTHER_KEYS = 7
-"""Further keys, for at least one of which a random corruption must differ."""
+"""Number of further keys; a random corruption must differ for at least one of them."""
 
 
 class _Run(Protocol):
@@ -55,7 +55,7 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
         return corrupt(image, corruption, severity=severity, key=key, variant=variant)
 
     for shape in SHAPES:
-        image = _picture(shape)
+        image = _make_image(shape)
         before = image.copy()
         for severity in SEVERITIES:
             where = f"{label}, severity {severity}, shape {shape}"
@@ -66,14 +66,14 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
             assert np.array_equal(image, before), f"{where}: changed its input"
             assert not np.shares_memory(result, image), f"{where}: returned its input's memory"
 
-    image = _picture((64, 48, 3))
+    image = _make_image((64, 48, 3))
     expected = [run(image, severity) for severity in SEVERITIES]
     _check_layouts(label, image, run)
     _check_order(label, image, expected, run)
     _check_globals(label, image, expected[2], run)
     entry = CORRUPTIONS.get(corruption) if isinstance(corruption, str) else None
     if entry is not None:
-        # A draw of only left or right is the same for every second key.
+        # A draw between two values is equal for every second key.
         others = ("another key", *map(str, range(OTHER_KEYS)))
         same = all(np.array_equal(run(image, 3, key=key), expected[2]) for key in others)
         assert same != entry.is_random, (
@@ -82,7 +82,7 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
         )
 
 
-def _picture(shape: tuple[int, ...]) -> Image:
+def _make_image(shape: tuple[int, ...]) -> Image:
     """Return a smooth image with an edge, a flat area and some noise."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -105,7 +105,7 @@ def _check_layouts(label: str, image: Image, run: _Run) -> None:
     }
     for name, array in layouts.items():
         assert np.array_equal(run(array, 3), expected), f"{label}: other pixels for {name}"
-    gray = _picture(image.shape[:2])
+    gray = _make_image(image.shape[:2])
     strided = np.repeat(gray[..., np.newaxis], 3, axis=2)[..., 1]
     same = np.array_equal(run(strided, 3), run(gray, 3))
     assert same, f"{label}: other pixels for a strided gray image"
@@ -126,7 +126,7 @@ def _check_order(label: str, image: Image, expected: list[Image], run: _Run) -> 
 
 def _check_globals(label: str, image: Image, expected: Image, run: _Run) -> None:
     threads = _count_threads()
-    # The global states are under test here, so they are used.
+    # These global states are what is tested.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         np.random.seed(12345)  # noqa: NPY002
@@ -143,12 +143,12 @@ def _check_globals(label: str, image: Image, expected: Image, run: _Run) -> None
 
 
 def _count_threads() -> tuple[int | None, int | None]:
-    """Return the number of threads of cv2 and of numba, None where they have not started any.
+    """Return the numbers of threads of cv2 and of numba; None if not imported or not started.
 
-    To ask numba for its number starts its threads, and with them changes OpenMP's number, which is
-    also torch's.
+    Asking numba for its number would start its threads and change OpenMP's number, which torch uses
+    too.
     """
-    cv2, numba = _load("cv2"), _load("numba")
+    cv2, numba = _get_module("cv2"), _get_module("numba")
     started = None
     if numba is not None:
         with contextlib.suppress(ValueError):  # no threading layer yet
@@ -157,5 +157,5 @@ def _count_threads() -> tuple[int | None, int | None]:
     return None if cv2 is None else int(cv2.getNumThreads()), started
 
 
-def _load(name: str) -> ModuleType | None:
+def _get_module(name: str) -> ModuleType | None:
     return sys.modules.get(name)

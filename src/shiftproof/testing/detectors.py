@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shiftproof.models.detectors.detector import DetectorLike
-from shiftproof.testing.predictions import AnswerContract, check_predictions, make_pictures
+from shiftproof.testing.predictions import AnswerContract, check_predictions, make_images
 from shiftproof.types import Detections, Image
 
 TOLERANCE = 1e-3
@@ -43,7 +43,7 @@ def check_detector(
     >>> from shiftproof.models import Detector
     >>> check_detector(Detector(lambda images: [Detections([], [], []) for _ in images], ["thing"]))
     """
-    images = make_pictures(_SHAPES) if images is None else list(images)
+    images = make_images(_SHAPES) if images is None else list(images)
     if len(images) < 2:
         raise ValueError("check_detector needs two images or more.")
     check_predictions(detector, images, DETECTIONS, batch_independent=batch_independent)

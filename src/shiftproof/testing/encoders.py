@@ -12,7 +12,8 @@ from shiftproof.types import Image
 
 TOLERANCE = 1e-4
 """Tolerance relative to a vector's norm between batch sizes, which change the order of
-summation."""
+summation.
+"""
 
 
 def check_encoder(
@@ -41,7 +42,7 @@ def check_encoder(
     >>> from shiftproof.models import Encoder, Preprocess
     >>> check_encoder(Encoder(lambda inputs: inputs.mean(axis=(2, 3)), Preprocess((8, 8), 8)))
     """
-    originals = _pictures() if images is None else list(images)
+    originals = _make_images() if images is None else list(images)
     if len(originals) < 2:
         raise ValueError("check_encoder needs two images or more.")
     _check_surface(encoder)
@@ -69,24 +70,24 @@ def _check_vectors(
     _check_same(_encode(encoder, views), expected, "views of larger arrays")
 
     single = np.concatenate([_encode(encoder, [image]) for image in fitted])
-    turned = _encode(encoder, fitted[::-1])[::-1]
+    reversed_order = _encode(encoder, fitted[::-1])[::-1]
     if batch_independent:
-        _check_same(turned, expected, "order: in another order of the images")
+        _check_same(reversed_order, expected, "order: in another order of the images")
         _check_same(single, expected, "batches: one by one")
 
 
 def _check_surface(encoder: EncoderLike) -> None:
     for name in ("name", "width", "normalize", "preprocess", "settings", "encode"):
         assert hasattr(encoder, name), f"is an encoder: it has no attribute {name!r}"
-    assert isinstance(encoder.name, str), "is an encoder: its name is no text"
+    assert isinstance(encoder.name, str), "is an encoder: its name is not a string"
     width = encoder.width
-    assert isinstance(width, int), "is an encoder: its width is no whole number"
+    assert isinstance(width, int), "is an encoder: its width is not an integer"
     assert width > 0, f"is an encoder: its width is {width}"
     settings = encoder.settings
     check_json(settings)
     for name in ("fingerprint", "width", "normalize"):
         assert name in settings, f"settings: they have no {name!r}"
-    assert isinstance(settings["fingerprint"], str), "settings: the fingerprint is no text"
+    assert isinstance(settings["fingerprint"], str), "settings: the fingerprint is not a string"
     assert settings["width"] == width, "settings: another width than the encoder's"
     assert settings["normalize"] == encoder.normalize, "settings: another normalize"
 
@@ -111,13 +112,13 @@ def _encode(encoder: EncoderLike, images: Sequence[Image]) -> Vectors:
 
 
 def _check_same(found: Vectors, expected: Vectors, clause: str) -> None:
-    apart = np.linalg.norm(found - expected, axis=1)
+    distances = np.linalg.norm(found - expected, axis=1)
     allowed = TOLERANCE * np.linalg.norm(expected, axis=1)
-    for index, (distance, limit) in enumerate(zip(apart, allowed, strict=True)):
+    for index, (distance, limit) in enumerate(zip(distances, allowed, strict=True)):
         assert distance <= limit, f"{clause}: another vector for image {index}"
 
 
-def _pictures() -> list[Image]:
+def _make_images() -> list[Image]:
     rng = np.random.default_rng(0)
     shapes = [(64, 64), (48, 80), (71, 33), (64, 64)]
     # Of different colors, so that features of low resolution differ, too.

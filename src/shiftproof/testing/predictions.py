@@ -87,13 +87,15 @@ def _check_answers(
     contract.check_same(predict(views, len(images)), expected, "views of larger arrays", 0)
 
     single = predict(images, 1)
-    turned = predict(images[::-1], 1)[::-1]
-    contract.check_same(turned, single, "order: in another order of the images", contract.tolerance)
+    reversed_order = predict(images[::-1], 1)[::-1]
+    contract.check_same(
+        reversed_order, single, "order: in another order of the images", contract.tolerance
+    )
     if batch_independent:
         contract.check_same(single, expected, "batches: one by one", contract.tolerance)
 
 
-def make_pictures(shapes: Sequence[tuple[int, int, int]]) -> list[Image]:
+def make_images(shapes: Sequence[tuple[int, int, int]]) -> list[Image]:
     """Return images of noise in these shapes."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
@@ -102,8 +104,8 @@ def make_pictures(shapes: Sequence[tuple[int, int, int]]) -> list[Image]:
 def _check_surface(model: PredictsImages[Any], kind: str) -> None:
     for name in ("name", "classes", "settings", "predict"):
         assert hasattr(model, name), f"is {kind}: it has no attribute {name!r}"
-    assert isinstance(model.name, str), f"is {kind}: its name is no text"
-    assert isinstance(model.classes, Classes), f"is {kind}: its classes are no Classes"
+    assert isinstance(model.name, str), f"is {kind}: its name is not a string"
+    assert isinstance(model.classes, Classes), f"is {kind}: its classes are not Classes"
     check_json(model.settings)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from shiftproof.models.segmenters.segmenter import SegmenterLike
-from shiftproof.testing.predictions import AnswerContract, check_predictions, make_pictures
+from shiftproof.testing.predictions import AnswerContract, check_predictions, make_images
 from shiftproof.types import Image, LabelMap
 
-DIFFERING = 1e-3
+MAX_DIFFERING = 1e-3
 """Share of pixels that may differ between batch sizes, which change the order of summation."""
 
 _SHAPES = [(64, 64, 3), (48, 80, 3), (71, 43, 3), (64, 64, 3)]
@@ -25,25 +25,25 @@ def check_segmenter(
 ) -> None:
     """Check that a segmenter keeps the contract of segmenters.
 
-    It has a name, classes and settings that JSON takes; gives one label map per image, int16 and of
-    the image's size, in the order of the images, for none, one and many of them, of different sizes;
-    labels index its classes, or are -1. It leaves the images as they were, takes read-only arrays and
-    views, gives the same again, and changes neither its weights and settings nor a global random
-    state or torch's number of threads.
+    It has a name, classes and JSON-compatible settings; returns one int16 label map per image, of
+    the image's size and in the order of the images, for no, one and many images of different sizes;
+    labels index its classes, or are -1. It does not change the images, accepts read-only arrays and
+    views, is deterministic, and changes neither its weights and settings nor a global random state
+    or torch's number of threads.
 
     Args:
-        segmenter: what is checked.
-        images: two or more, ``(H, W, 3)`` uint8; None makes some of different sizes.
-        batch_independent: whether an image's label map is the same in whatever batch it comes, but
-            for a thousandth of its pixels.
+        segmenter: the segmenter to check.
+        images: two or more, ``(H, W, 3)`` uint8; None generates some of different sizes.
+        batch_independent: whether an image's label map does not depend on its batch, except for a
+            thousandth of its pixels.
 
     Raises:
-        AssertionError: it does not; the message begins with the clause that is broken.
+        AssertionError: the contract is violated; the message begins with the violated clause.
 
     >>> from shiftproof.models import Segmenter
     >>> check_segmenter(Segmenter(lambda images: [i[..., 0] // 128 for i in images], ["dark", "light"]))
     """
-    images = make_pictures(_SHAPES) if images is None else list(images)
+    images = make_images(_SHAPES) if images is None else list(images)
     if len(images) < 2:
         raise ValueError("check_segmenter needs two images or more.")
     check_predictions(segmenter, images, LABEL_MAPS, batch_independent=batch_independent)
@@ -65,4 +65,4 @@ def _check_same(
         assert share <= differing, f"{clause}: another label map for image {index} ({share:.1%})"
 
 
-LABEL_MAPS = AnswerContract("a segmenter", _check_answer, np.copy, _check_same, DIFFERING)
+LABEL_MAPS = AnswerContract("a segmenter", _check_answer, np.copy, _check_same, MAX_DIFFERING)

@@ -1,4 +1,4 @@
-"""What no model may change by being used: itself, and what belongs to the process."""
+"""Checks that using a model changes neither the model nor global states of the process."""
 
 from __future__ import annotations
 
@@ -12,65 +12,64 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.models.structure import is_torch_module, weights_fingerprint
+from shiftproof.models.structure import fingerprint_weights, is_torch_module
 
 
 @contextlib.contextmanager
 def check_untouched(model: Any, doing: str) -> Iterator[None]:
-    """Check that what is done inside changes neither the model nor the process.
+    """Check that the block changes neither the model nor global states.
 
     Args:
-        model: with ``settings``, and a ``module`` where it has one.
-        doing: what is done, for messages: "predicting".
+        model: a model with ``settings``, and a ``module`` if it is a torch model.
+        doing: what the block does, for messages, such as "predicting".
 
     Raises:
         AssertionError: settings, weights, a mode, a global random state or torch's number of
-            threads are changed.
+            threads changed.
     """
-    settings, weights = json.dumps(model.settings), _weights(model)
-    with watch_globals():
+    settings, weights = json.dumps(model.settings), _fingerprint_weights(model)
+    with check_globals():
         yield
     assert json.dumps(model.settings) == settings, f"settings: changed by {doing}"
-    assert _weights(model) == weights, f"weights: changed by {doing}"
+    assert _fingerprint_weights(model) == weights, f"weights: changed by {doing}"
 
 
 @contextlib.contextmanager
-def watch_globals() -> Iterator[None]:
-    """Check that what is done inside changes nothing that belongs to the process.
+def check_globals() -> Iterator[None]:
+    """Check that the block changes no global state of the process.
 
     Raises:
-        AssertionError: a global random state, torch's number of threads or another setting is
-            changed.
+        AssertionError: a global random state, torch's number of threads or another setting changed.
     """
-    states = _global_states()
+    states = _read_global_states()
     yield
-    for name, state in _global_states().items():
-        # A library that is first used here brings its state with it.
+    for name, state in _read_global_states().items():
+        # A library that is first imported in the block adds its state.
         assert states.get(name, state) == state, f"globals: {name} is changed"
 
 
 def check_json(settings: object) -> None:
-    """Check that JSON takes the settings of a model.
+    """Check that a model's settings are JSON-compatible.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: they are not.
     """
     try:
         json.dumps(settings, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+        raise AssertionError(f"settings: not JSON-compatible ({error})") from error
 
 
-def _weights(model: object) -> Any:
+def _fingerprint_weights(model: object) -> Any:
     module: Any = getattr(model, "module", None)
     if not is_torch_module(module):
         return None
-    return weights_fingerprint(module), [part.training for part in module.modules()]
+    return fingerprint_weights(module), [part.training for part in module.modules()]
 
 
-def _global_states() -> dict[str, object]:
+def _read_global_states() -> dict[str, object]:
     """Return the random states, numbers of threads and modes of the process, by name."""
-    # The global states are what is looked at here, so they are used.
+    # These global states are what is checked.
     states: dict[str, object] = {
         "numpy's global random state": pickle.dumps(np.random.get_state()),  # noqa: NPY002
         "Python's global random state": pickle.dumps(random.getstate()),

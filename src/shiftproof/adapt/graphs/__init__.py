@@ -1,4 +1,4 @@
-"""ONNX graphs that adapt by themselves: their batch norm mixes each batch's statistics in.
+"""Exporting self-adapting ONNX graphs, whose batch norm mixes source and batch statistics.
 
 Needs the packages ``onnx`` and, to calibrate, ``onnxruntime``; no torch.
 """

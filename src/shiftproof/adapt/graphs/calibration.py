@@ -1,4 +1,4 @@
-"""Images as a graph takes them, by the text that names it: what ``export_onnx`` calibrates with."""
+"""Preprocessing calibration images for ``export_onnx``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from shiftproof.specs import Readers, parse_spec, read_pixels
 from shiftproof.types import F32, Image
 
 BATCH = 16
-"""Images that a graph with a dynamic batch gets at a time."""
+"""Batch size for graphs with a dynamic batch."""
 
 
 def split_path(spec: str) -> Path:
-    """Return the path in ``onnx:PATH?OPTION=VALUE``; a plain path is one, too."""
+    """Return the path in ``onnx:PATH?OPTION=VALUE`` or in a plain path."""
     path, mark, query = spec.removeprefix("onnx:").rpartition("?")
     return Path(path if mark and "=" in query else spec.removeprefix("onnx:"))
 
 
 def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
-    """Yield images in batches, prepared as the model that ``spec`` names takes them.
+    """Yield batches of images, preprocessed for the model of ``spec``.
 
     Args:
         spec: ``onnx:PATH?OPTION=VALUE`` as for ``load_classifier``, or with ``decode=NAME`` as for
@@ -41,14 +41,14 @@ def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
         images: ``(H, W, 3)`` uint8.
 
     Yields:
-        ``(n, C, H, W)`` float32. Where the graph's batch is fixed n is that, and images that do not
-        fill a batch are left out.
+        ``(n, C, H, W)`` float32. If the graph has a fixed batch size, n is that size, and an
+        incomplete last batch is dropped.
 
     Raises:
-        InputError: there are fewer images than the graph takes at once.
-        ModelError: the graph is of another form than such a model's.
+        InputError: fewer images than the graph's batch size.
+        ModelError: the graph is not one of such a model.
     """
-    one, fixed = _preparation(spec if spec.startswith("onnx:") else f"onnx:{spec}")
+    one, fixed = _make_preparation(spec if spec.startswith("onnx:") else f"onnx:{spec}")
     waiting: list[F32] = []
     given = 0
     for image in images:
@@ -65,17 +65,17 @@ def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
         )
 
 
-def _preparation(spec: str) -> tuple[Callable[[Image], F32], int | None]:
-    """Return what prepares one image, and how many the graph takes at once."""
+def _make_preparation(spec: str) -> tuple[Callable[[Image], F32], int | None]:
+    """Return the preprocessing of one image, and the graph's fixed batch size, if any."""
     if "decode=" in spec.rpartition("?")[2]:
-        return _detection_preparation(spec)
+        return _make_detection_preparation(spec)
     classifier = load_classifier(spec)
     module, preprocess = cast("OnnxModule", classifier.module), classifier.preprocess
     return lambda image: preprocess.normalize([preprocess.geometry(image)])[0], module.batch
 
 
-def _detection_preparation(spec: str) -> tuple[Callable[[Image], F32], int | None]:
-    """As ``load_detector`` prepares images; what its labels mean does not matter here."""
+def _make_detection_preparation(spec: str) -> tuple[Callable[[Image], F32], int | None]:
+    """Return the preprocessing of ``load_detector``; the classes are ignored."""
     readers: Readers = {"decode": str, "size": read_pixels, "classes": str}
     _, target, given = parse_spec(spec, DETECTOR_LOADERS, readers, wrapped="export_onnx")
     size = given.get("size")

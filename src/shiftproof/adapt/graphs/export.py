@@ -1,4 +1,4 @@
-"""A graph that adapts, made of one that does not."""
+"""Converting an ONNX graph to one that adapts itself."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from shiftproof.types import Settings
 
 @dataclass(frozen=True)
 class AdaptedLayer:
-    """One layer of a graph that adapts.
+    """One adapted layer of a graph.
 
     Attributes:
-        name: of its node.
-        kind: ``"batch norm"``, or ``"after convolution"`` where a norm had been folded.
-        channels: how many it has.
+        name: name of its node.
+        kind: ``"batch norm"``, or ``"after convolution"`` for a folded norm.
+        channels: number of channels.
     """
 
     name: str
@@ -31,15 +31,15 @@ class AdaptedLayer:
 
 @dataclass(frozen=True)
 class AdaptedGraph:
-    """What ``export_onnx`` has written.
+    """A graph written by ``export_onnx``.
 
     Attributes:
         path: the file.
-        layers: those that adapt, in the graph's order.
-        settings: of the adapter, as the file's metadata has them.
-        opset: of the graph.
-        batch: how many images it takes at once, or None where that is dynamic.
-        calibration_images: how many images the statistics of folded norms were measured on.
+        layers: the adapted layers, in the graph's order.
+        settings: settings of the adapter, as in the file's metadata.
+        opset: opset of the graph.
+        batch: the fixed batch size; None if it is dynamic.
+        calibration_images: number of images on which the statistics of folded norms were measured.
     """
 
     path: Path
@@ -60,31 +60,32 @@ def export_onnx(
     """Write an ONNX graph that adapts to each batch, in any runtime and without torch.
 
     Every ``BatchNormalization`` becomes plain operators which mix the statistics of the batch with
-    those of the training set, as ``BatchNorm`` does (Schneider et al. 2020, arXiv 2006.16971):
-    ``N / (N + n) source + n / (N + n) batch`` with n, the images in the batch. Inputs, outputs and
-    all else stay as they are.
+    those of the training set, as ``BatchNorm`` does (Schneider et al. 2020, arXiv 2006.16971): ``N
+    / (N + n) source + n / (N + n) batch`` with n, the images in the batch. Inputs, outputs and all
+    other nodes are unchanged.
 
     Args:
         source: an ONNX file of opset 9 or above, for inference, with one input whose first axis
             counts the images. The batch may be dynamic or fixed; a fixed one that is filled up by
             copies of an image counts these, too.
-        target: the file to write; there must be none of that name.
+        target: the file to write; it must not exist.
         adapt: the adapter, ``"batchnorm"`` with options ``prior`` (a number, ``measured`` or
-            ``layerwise``), ``parts`` and ``layers``. ``auto``, the default, is ``measured`` here: a
-            graph has no answers of the source by which few classes are told from a shift.
+            ``layerwise``), ``parts`` and ``layers``. ``auto``, the default, is ``measured`` here:
+            within a graph the source's answers, which distinguish few classes from a shift, are not
+            available.
         calibration: for graphs whose batch norm was folded into the convolutions: clean images in
             batches as the graph takes them, ``(n, C, H, W)``. The values are then renormalized
             after these convolutions by statistics measured on these images.
 
     Returns:
-        What was written.
+            The written graph.
 
     Raises:
         UnknownNameError: no such adapter or option.
-        InputError: an option that a graph cannot follow, or ``target`` is there already.
-        BrokenFileError: ``source`` is missing or no ONNX file.
-        ModelError: the graph has no batch norm, another opset or several inputs, or its norms are in
-            training mode.
+        InputError: an option that a graph does not support, or ``target`` exists.
+        BrokenFileError: ``source`` is missing or not an ONNX file.
+        ModelError: the graph has no batch norm, another opset or several inputs, or its norms are
+            in training mode.
         MissingExtraError: the package onnx is not installed.
     """
     settings = read_settings(adapt)
@@ -94,12 +95,14 @@ def export_onnx(
     source, target = Path(source), Path(target)
     model = files.read_model(source)
     files.check_target(target)
-    full_check = files.is_checked_fully(source, model)
+    full_check = files.passes_full_check(source, model)
     made = making.adapt_model(model, settings, calibration, source=str(source))
-    told = settings.as_settings()
+    adapter_settings = settings.to_settings()
     if made.images:
-        told = {**told, "calibration_images": made.images}
-    files.record(model, told)
+        adapter_settings = {**adapter_settings, "calibration_images": made.images}
+    files.write_metadata(model, adapter_settings)
     files.write_model(model, target, full_check=full_check)
     layers = tuple(AdaptedLayer(*layer) for layer in made.layers)
-    return AdaptedGraph(target, layers, told, files.opset_of(model), made.batch, made.images)
+    return AdaptedGraph(
+        target, layers, adapter_settings, files.get_opset(model), made.batch, made.images
+    )

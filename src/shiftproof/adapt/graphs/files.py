@@ -1,4 +1,4 @@
-"""ONNX files: read with all their weights, checked, and written whole or not at all."""
+"""Reading ONNX files with their weights, checking them, and writing them atomically."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from shiftproof.io import files
 from shiftproof.io.border import convert_errors, open_regular, reason_of, show_name
 from shiftproof.types import Settings
 
-LARGEST = 2**31 - 2**24
-"""Bytes of weights up to which a model is one file; a protocol buffer ends at 2 GiB."""
+MAX_BYTES = 2**31 - 2**24
+"""Maximum bytes of a model in one file; a protocol buffer is limited to 2 GiB."""
 
 FIRST_OPSET = 9
-"""Below it ``BatchNormalization`` has statistics of single positions (``spatial=0``), and there is
-neither ``Where`` nor ``IsNaN``."""
+"""Lower opsets allow ``BatchNormalization`` with statistics per position (``spatial=0``), and lack
+``Where`` and ``IsNaN``.
+"""
 
 _KEY = "shiftproof.adapt"
 
 
 def read_model(path: Path) -> ModelProto:
-    """Read an ONNX file, with the weights beside it, and its functions written out.
+    """Read an ONNX file with its external weights, and inline its functions.
 
     Raises:
-        BrokenFileError: it is missing or no ONNX, or its weights are not there.
-        ModelError: its opset is not supported, or it adapts already.
+        BrokenFileError: it is missing or not ONNX, or its weights are missing.
+        ModelError: its opset is not supported, or it already adapts.
     """
     if not path.exists():
         raise BrokenFileError(f"{path}: there is no such file.")
@@ -55,38 +56,38 @@ def read_model(path: Path) -> ModelProto:
     return model
 
 
-def opset_of(model: ModelProto) -> int:
-    """Return the version of ONNX's own operators that a model is written in; 0 where it says none."""
+def get_opset(model: ModelProto) -> int:
+    """Return a model's opset version of the standard ONNX operators; 0 if it is not stated."""
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     return max(versions, default=0)
 
 
-def is_checked_fully(path: Path, model: ModelProto) -> bool:
-    """Whether a model passes ONNX's full check, with shape inference; raise where it passes none.
+def passes_full_check(path: Path, model: ModelProto) -> bool:
+    """Return whether a model passes ONNX's full check, with shape inference.
 
     Raises:
-        BrokenFileError: it is no valid ONNX.
+        BrokenFileError: it does not pass the basic check either.
     """
-    if _weigh(model) > LARGEST:
+    if _compute_size(model) > MAX_BYTES:
         return False
     with convert_errors(path, "not a valid ONNX graph"):
         onnx.checker.check_model(model)
     try:
         onnx.checker.check_model(model, full_check=True)
-    except Exception:  # an operator of a runtime's own, or a shape that is wrong but runs
+    except Exception:  # a runtime's custom operator, or a wrong shape that runs nevertheless
         return False
     return True
 
 
-def record(model: ModelProto, settings: Settings) -> None:
-    """Write into a model's metadata what was done to it."""
+def write_metadata(model: ModelProto, settings: Settings) -> None:
+    """Write the settings of the adapter into a model's metadata."""
     model.metadata_props.add(key=_KEY, value=json.dumps(settings, sort_keys=True))
     model.metadata_props.add(key="shiftproof.version", value=__version__)
 
 
 def check_target(path: Path) -> None:
-    """Raise an InputError where a file of that name cannot be written."""
-    for taken in (path, _weights_beside(path)):
+    """Check that a file can be written."""
+    for taken in (path, _get_weights_path(path)):
         if taken.exists() or taken.is_symlink():
             raise InputError(f"{taken} exists already; remove it or choose another name.")
     if not path.parent.is_dir():
@@ -94,23 +95,23 @@ def check_target(path: Path) -> None:
 
 
 def write_model(model: ModelProto, path: Path, *, full_check: bool) -> None:
-    """Check a model and write it; above 2 GiB the weights stand in ``NAME.data`` beside it.
+    """Check a model and write it, above 2 GiB with external weights in ``NAME.data``.
 
     Raises:
-        ModelError: what was made of the graph is not valid ONNX.
+        ModelError: the adapted graph is not valid ONNX.
         InputError: the file cannot be written.
         RunError: the disk is full.
     """
-    if _weigh(model) <= LARGEST:
+    if _compute_size(model) <= MAX_BYTES:
         with _explain_check(path):
             onnx.checker.check_model(model, full_check=full_check)
         files.write_bytes(path, model.SerializeToString())
         return
-    _write_apart(model, path)
+    _write_external(model, path)
 
 
-def _write_apart(model: ModelProto, path: Path) -> None:
-    beside = _weights_beside(path)
+def _write_external(model: ModelProto, path: Path) -> None:
+    beside = _get_weights_path(path)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
             first = Path(folder, path.name)
@@ -130,7 +131,7 @@ def _write_apart(model: ModelProto, path: Path) -> None:
 
 
 class _explain_check:
-    """Turn what the checker raises into an error of the graph."""
+    """Convert exceptions of the checker to a ModelError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -147,7 +148,7 @@ class _explain_check:
 
 
 def _check_opset(path: Path, model: ModelProto) -> None:
-    opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
+    opset, newest = get_opset(model), onnx.defs.onnx_opset_version()
     if not FIRST_OPSET <= opset <= newest:
         raise ModelError(
             f"{path}: is of opset {opset}; expected {FIRST_OPSET} to {newest}, which the installed "
@@ -155,9 +156,9 @@ def _check_opset(path: Path, model: ModelProto) -> None:
         )
 
 
-def _weights_beside(path: Path) -> Path:
+def _get_weights_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.data")
 
 
-def _weigh(model: ModelProto) -> int:
+def _compute_size(model: ModelProto) -> int:
     return int(model.ByteSize())

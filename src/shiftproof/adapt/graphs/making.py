@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from shiftproof.adapt.graphs.files import opset_of
+from shiftproof.adapt.graphs.files import get_opset
 from shiftproof.adapt.graphs.folded import find_folded, make_norms
 from shiftproof.adapt.graphs.moments import measure_values
-from shiftproof.adapt.graphs.norms import FLOATING, Norm, find_norms, name_of
+from shiftproof.adapt.graphs.norms import FLOATING, Norm, find_norms, get_node_name
 from shiftproof.adapt.graphs.operators import Names, Operators
 from shiftproof.adapt.graphs.rewriting import remove_unread, rename_results, rewrite_norm
 from shiftproof.adapt.graphs.scopes import (
-    Known,
     Scope,
+    ValueInfo,
+    list_inputs,
     list_names,
-    read_known,
-    real_inputs,
+    read_value_info,
     walk_scopes,
 )
 from shiftproof.adapt.graphs.settings import GraphSettings
@@ -55,17 +55,17 @@ def adapt_model(
         source: the file, for errors.
     """
     names = Names(list_names(model.graph))
-    norms, images = _find(model, source, settings, calibration, names)
-    layers = [(norm.name, _kind_of(norm), len(norm.mean)) for norm in norms]
+    norms, images = _find_layers(model, source, settings, calibration, names)
+    layers = [(norm.name, _describe_kind(norm), len(norm.mean)) for norm in norms]
     return Made(layers, _rewrite(model, source, norms, settings, names), images)
 
 
-def _kind_of(norm: Norm) -> str:
+def _describe_kind(norm: Norm) -> str:
     is_norm = norm.node.op_type == "BatchNormalization"
     return "batch norm" if is_norm else "after convolution"
 
 
-def _find(
+def _find_layers(
     model: ModelProto,
     source: str,
     settings: GraphSettings,
@@ -79,14 +79,14 @@ def _find(
     norms = [norm for scope in scopes for norm in find_norms(scope, rows)]
     folded = [] if calibration is None else find_folded(scopes[0], has_norms=bool(norms))
     _check_found(norms, folded, source, calibration is not None)
-    known = [norm.name for norm in norms] + [name_of(node) for node in folded]
+    known = [norm.name for norm in norms] + [get_node_name(node) for node in folded]
     chosen = set(choose_layers(known, settings.layers))
     norms = [norm for norm in norms if norm.name in chosen]
     images = 0
     if calibration is not None:
-        nodes = [node for node in folded if name_of(node) in chosen]
+        nodes = [node for node in folded if get_node_name(node) in chosen]
         made, images = _measure(model, scopes[0], nodes, calibration, source, names)
-        norms = _order(scopes[0], norms + made)
+        norms = _sort_norms(scopes[0], norms + made)
     if settings.prior == "measured" and any(norm.scope.is_nested for norm in norms):
         raise ModelError(
             f"{source}: has batch norm inside an If or a Loop, whose share prior=measured cannot carry "
@@ -129,8 +129,8 @@ def _measure(
     return make_norms(nodes, scope, measured, names), images
 
 
-def _order(scope: Scope, norms: list[Norm]) -> list[Norm]:
-    """Return norms in the order in which a graph computes them; those of inner graphs first."""
+def _sort_norms(scope: Scope, norms: list[Norm]) -> list[Norm]:
+    """Sort norms in the order of computation; those of subgraphs come first."""
     places = {node.output[0]: at for at, node in enumerate(scope.graph.node)}
     return sorted(norms, key=lambda norm: places.get(norm.result, -1))
 
@@ -138,8 +138,8 @@ def _order(scope: Scope, norms: list[Norm]) -> list[Norm]:
 def _rewrite(
     model: ModelProto, source: str, norms: list[Norm], settings: GraphSettings, names: Names
 ) -> int | None:
-    """Let norms adapt, and return how many images the graph takes at once."""
-    opset = opset_of(model)
+    """Rewrite norms to adapt, and return the graph's fixed batch size, if any."""
+    opset = get_opset(model)
     image, entry = _find_input(model, source)
     first = entry.shape[0] if entry.shape else None
     count = first if isinstance(first, int) and first > 0 else None
@@ -160,15 +160,15 @@ def _rewrite(
     return count
 
 
-def _find_input(model: ModelProto, source: str) -> tuple[str, Known]:
-    """Return the input that takes the images, and what is known of it."""
-    inputs = real_inputs(model.graph)
+def _find_input(model: ModelProto, source: str) -> tuple[str, ValueInfo]:
+    """Return the name of the image input, with its type and shape."""
+    inputs = list_inputs(model.graph)
     if len(inputs) != 1:
         names = ", ".join(entry.name for entry in inputs)
         raise ModelError(
             f"{source}: expected a graph with one input, the images, got {len(inputs)} ({names})."
         )
-    known = read_known(inputs[0])
+    known = read_value_info(inputs[0])
     if known is None or known.shape == ():
         raise InputError(f"{source}: expected an input of images along its first axis.")
     return inputs[0].name, known

@@ -1,4 +1,4 @@
-"""Mean and variance of a graph's values over clean images."""
+"""Measuring mean and variance of a graph's values over clean images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
 
 class _Sums:
-    """Moments of values that come batch by batch (Chan, Golub & LeVeque 1983)."""
+    """Running moments of values in batches (Chan, Golub & LeVeque 1983)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,7 +30,7 @@ class _Sums:
         self.squares: Any = 0.0
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take up ``(N, C, ...)``."""
+        """Add values ``(N, C, ...)``."""
         others = tuple(axis for axis in range(values.ndim) if axis != 1)
         count = values.size // values.shape[1]
         mean = values.mean(others, dtype=np.float64)
@@ -44,19 +44,19 @@ class _Sums:
 def measure_values(
     model: ModelProto, names: Sequence[str], batches: Iterable[NDArray[Any]], *, source: str
 ) -> tuple[dict[str, Moments], int]:
-    """Run a graph on images and return the moments of some of its values, and how many images.
+    """Run a graph on images, and return the moments of some values and the number of images.
 
     Args:
         model: the graph; it is not changed.
-        names: of the values, ``(N, C, ...)`` each.
-        batches: what the graph takes, images along the first axis; where that is fixed, as many.
+        names: names of the values, ``(N, C, ...)`` each.
+        batches: preprocessed batches of images, of the graph's batch size if it is fixed.
         source: the file, for errors.
 
     Raises:
-        InputError: there are no images, or what the graph computes of them is not finite.
-        ModelError: the graph does not run on them.
+        InputError: there are no images, or the values are not finite.
+        ModelError: the graph does not run on the images.
     """
-    session, entry = _open(model, names, source)
+    session, entry = _open_session(model, names, source)
     sums = {name: _Sums() for name in names}
     images = 0
     for batch in batches:
@@ -78,8 +78,8 @@ def measure_values(
     return found, images
 
 
-def _open(model: ModelProto, names: Sequence[str], source: str) -> tuple[Any, str]:
-    """Return a session that gives the values, and the name of its input."""
+def _open_session(model: ModelProto, names: Sequence[str], source: str) -> tuple[Any, str]:
+    """Return a session whose outputs are the values, and the name of its input."""
     onnxruntime = import_extra("onnxruntime", "export")
     opened = ModelProto()
     opened.CopyFrom(model)

@@ -15,7 +15,7 @@ from shiftproof.errors import ModelError
 from shiftproof.io.border import show_name
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-"""Operators whose bias can take the source's mean off: no pass over the values is needed for it."""
+"""Operators whose bias can subtract the source's mean, without an extra pass over the values."""
 
 FLOATING: Mapping[int, type] = {
     TensorProto.FLOAT: np.float32,
@@ -23,26 +23,26 @@ FLOATING: Mapping[int, type] = {
     TensorProto.BFLOAT16: np.float32,
     TensorProto.DOUBLE: np.float64,
 }
-"""The element types that can be adapted, each with what its statistics are computed in."""
+"""The supported element types, each with the type in which its statistics are computed."""
 
 _EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Norm:
-    """What is to be renormalized: ``scale (x - mean) / sqrt(variance + epsilon) + shift``.
+    """A normalization ``scale (x - mean) / sqrt(variance + epsilon) + shift``.
 
     Attributes:
-        name: of the node, by which users know it.
-        scope: where it is.
-        node: a batch norm, which is replaced, or a convolution, after which it happens.
-        values: the name of x.
-        result: the name of what comes out.
+        name: name of the node, as users know it.
+        scope: the graph of the node.
+        node: the batch norm to replace, or the convolution to which it is appended.
+        values: name of x.
+        result: name of the output.
         scale: ``(C,)``, as are ``shift``, ``mean`` and ``variance``, of the source.
-        kind: the element type of x.
-        axes: how many axes x has, or None where that cannot be told.
-        convolution: the node that computes x, where nothing else reads it and its bias is constant.
-        rows_are_images: whether the first axis of x is known to be that of the images.
+        kind: element type of x.
+        axes: number of axes of x; None if unknown.
+        convolution: the node that computes x, if nothing else reads x and its bias is constant.
+        rows_are_images: whether the first axis of x is known to be the image axis.
     """
 
     name: str
@@ -69,8 +69,8 @@ def find_norms(scope: Scope, rows: int | str | None) -> list[Norm]:
         rows: the length, or its name, of the axis of the images.
 
     Raises:
-        ModelError: one is in training mode, its statistics are computed in the graph or are no
-            statistics (NaN, below 0), or its element type has none.
+        ModelError: one is in training mode, its statistics are computed in the graph or invalid
+            (NaN, below 0), or its element type is not supported.
     """
     return [
         _read_norm(node, scope, rows)
@@ -79,13 +79,13 @@ def find_norms(scope: Scope, rows: int | str | None) -> list[Norm]:
     ]
 
 
-def name_of(node: Any) -> str:
-    """Return what a node is called; its first output's name where it has none."""
+def get_node_name(node: Any) -> str:
+    """Return the name of a node, or of its first output if it has none."""
     return str(node.name or node.output[0])
 
 
 def find_convolution(scope: Scope, values: str) -> Any:
-    """Return the convolution behind a value whose bias may be changed, or None."""
+    """Return the convolution that computes a value, if its bias may be changed, or None."""
     node = scope.makers.get(values)
     if node is None or node.op_type not in CONVOLUTIONS or scope.readers[values] != 1:
         return None
@@ -96,13 +96,13 @@ def find_convolution(scope: Scope, values: str) -> Any:
 
 def _read_norm(node: Any, scope: Scope, rows: int | str | None) -> Norm:
     settings = {attribute.name: attribute for attribute in node.attribute}
-    name = name_of(node)
+    name = get_node_name(node)
     if ("training_mode" in settings and settings["training_mode"].i) or len(list(node.output)) > 1:
         raise ModelError(
             f"The batch norm {show_name(name)} is in training mode; expected a graph for "
             "inference. Export the model after model.eval()."
         )
-    known = scope.look_up(node.input[0])
+    known = scope.find_info(node.input[0])
     kind = TensorProto.FLOAT if known is None else known.kind
     if kind not in FLOATING:
         raise ModelError(
@@ -142,7 +142,7 @@ def _read_vector(scope: Scope, key: str, name: str) -> NDArray[np.float64]:
 
 
 def _check_vectors(name: str, vectors: Sequence[NDArray[np.float64]], epsilon: float) -> None:
-    """Raise a ModelError where scale, shift, mean and variance could be those of no layer."""
+    """Check scale, shift, mean and variance."""
     lengths = [len(vector) for vector in vectors]
     if len(set(lengths)) > 1:
         raise ModelError(

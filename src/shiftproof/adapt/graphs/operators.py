@@ -1,4 +1,4 @@
-"""Plain operators, spelled as a graph's opset spells them."""
+"""Creating operators in the form of a graph's opset."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Value: TypeAlias = str
 """The name of a value of a graph."""
 
 _REDUCTIONS_BY_INPUT = {"ReduceSum": 13, "ReduceMean": 18}
-"""From which opset on the axes are an input, and no attribute."""
+"""First opset in which the axes are an input instead of an attribute."""
 
 
 class Names:
-    """Names for new values that no value of a model has."""
+    """Unused names for new values of a model."""
 
     def __init__(self, known: Iterable[str]) -> None:
         names = set(known)
@@ -33,15 +33,15 @@ class Names:
 
 
 class Operators:
-    """A list of nodes that grows: each method adds some, and returns the value that they compute.
+    """A list of nodes; each method appends nodes, and returns the name of the value they compute.
 
     Args:
-        opset: of the model, 9 or more.
-        names: where names come from.
-        dtype: of the numbers, float32 or float64.
+        opset: opset of the model, 9 or more.
+        names: creates names.
+        dtype: type of the numbers, float32 or float64.
 
     Attributes:
-        nodes: what has been added, in order.
+        nodes: the nodes, in order.
     """
 
     def __init__(self, opset: int, names: Names, dtype: DTypeLike = np.float32) -> None:
@@ -67,7 +67,8 @@ class Operators:
     def constant(self, value: ArrayLike, dtype: DTypeLike | None = None) -> Value:
         """Add a constant, of the numbers' dtype unless another is given.
 
-        A node and no initializer: those of old IR versions must be inputs of the graph as well.
+        A node instead of an initializer, which in old IR versions must also be an input of the
+        graph.
         """
         array = np.asarray(value, dtype or self.dtype)
         return self.add("Constant", [], value=numpy_helper.from_array(array))

@@ -17,7 +17,7 @@ _SMALL = 4096
 
 
 @dataclass(frozen=True)
-class Known:
+class ValueInfo:
     """Inferred element type of a value, and its axes if known."""
 
     kind: int
@@ -29,13 +29,13 @@ class Scope:
     """A graph with the values visible to its nodes: its own, and those of the outer graphs."""
 
     graph: Any
-    around: Scope | None = None
-    known: dict[str, Known] = field(default_factory=dict)
+    outer: Scope | None = None
+    known: dict[str, ValueInfo] = field(default_factory=dict)
 
     @property
     def is_nested(self) -> bool:
         """Whether the graph is the body of an If or a Loop."""
-        return self.around is not None
+        return self.outer is not None
 
     @functools.cached_property
     def makers(self) -> dict[str, Any]:
@@ -53,8 +53,8 @@ class Scope:
         counts = Counter(output.name for output in self.graph.output)
         for node in self.graph.node:
             counts.update(node.input)
-            for inner in subgraphs(node):
-                counts.update(_names_read(inner))
+            for inner in list_subgraphs(node):
+                counts.update(_list_read_names(inner))
         return counts
 
     def find_constant(self, name: str) -> NDArray[Any] | None:
@@ -63,17 +63,17 @@ class Scope:
             return np.asarray(numpy_helper.to_array(self.initializers[name]))
         node = self.makers.get(name)
         if node is None:
-            return None if self.around is None else self.around.find_constant(name)
+            return None if self.outer is None else self.outer.find_constant(name)
         if node.op_type == "Identity":
             return self.find_constant(node.input[0])
         if node.op_type == "Constant":
             return _read_constant(node)
         return None
 
-    def look_up(self, name: str) -> Known | None:
+    def find_info(self, name: str) -> ValueInfo | None:
         """Return the inferred type and shape of a value, or None."""
         found = self.known.get(name)
-        return self.around.look_up(name) if found is None and self.around else found
+        return self.outer.find_info(name) if found is None and self.outer else found
 
 
 def walk_scopes(model: ModelProto) -> Iterator[Scope]:
@@ -82,7 +82,7 @@ def walk_scopes(model: ModelProto) -> Iterator[Scope]:
     yield from _walk(model.graph, inferred.graph, None)
 
 
-def subgraphs(node: Any) -> Iterator[Any]:
+def list_subgraphs(node: Any) -> Iterator[Any]:
     """Yield the graphs in the attributes of a node."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
@@ -99,24 +99,24 @@ def list_names(graph: Any) -> Iterator[str]:
         yield node.name
         yield from node.input
         yield from node.output
-        for inner in subgraphs(node):
+        for inner in list_subgraphs(node):
             yield from list_names(inner)
 
 
-def real_inputs(graph: Any) -> list[Any]:
+def list_inputs(graph: Any) -> list[Any]:
     """Return the inputs of a graph without initializers, which are also inputs up to IR 3."""
     stored = {tensor.name for tensor in graph.initializer}
     return [entry for entry in graph.input if entry.name not in stored]
 
 
-def read_known(entry: Any) -> Known | None:
+def read_value_info(entry: Any) -> ValueInfo | None:
     """Return the type and shape in a ``ValueInfoProto``, or None."""
     kind = entry.type.tensor_type
     if not entry.type.HasField("tensor_type"):
         return None
     if not kind.HasField("shape"):
-        return Known(kind.elem_type, None)
-    return Known(kind.elem_type, tuple(map(_read_axis, kind.shape.dim)))
+        return ValueInfo(kind.elem_type, None)
+    return ValueInfo(kind.elem_type, tuple(map(_read_axis, kind.shape.dim)))
 
 
 def _read_axis(axis: Any) -> int | str | None:
@@ -134,27 +134,27 @@ def _read_constant(node: Any) -> NDArray[Any] | None:
     return None
 
 
-def _names_read(graph: Any) -> Iterator[str]:
+def _list_read_names(graph: Any) -> Iterator[str]:
     for node in graph.node:
         yield from node.input
-        for inner in subgraphs(node):
-            yield from _names_read(inner)
+        for inner in list_subgraphs(node):
+            yield from _list_read_names(inner)
     for output in graph.output:
         yield output.name
 
 
-def _walk(graph: Any, inferred: Any, around: Scope | None) -> Iterator[Scope]:
+def _walk(graph: Any, inferred: Any, outer: Scope | None) -> Iterator[Scope]:
     known = {}
     for entry in (*inferred.input, *inferred.value_info, *inferred.output):
-        found = read_known(entry)
+        found = read_value_info(entry)
         if found is not None:
             known[entry.name] = found
     for tensor in graph.initializer:
-        known[tensor.name] = Known(tensor.data_type, tuple(tensor.dims))
-    scope = Scope(graph, around, known)
+        known[tensor.name] = ValueInfo(tensor.data_type, tuple(tensor.dims))
+    scope = Scope(graph, outer, known)
     yield scope
     for node, twin in zip(graph.node, inferred.node, strict=True):
-        for inner, inner_twin in zip(subgraphs(node), subgraphs(twin), strict=True):
+        for inner, inner_twin in zip(list_subgraphs(node), list_subgraphs(twin), strict=True):
             yield from _walk(inner, inner_twin, scope)
 
 

@@ -1,4 +1,4 @@
-"""What a graph can be told to do: of the adapters batch norm alone, and of its options these."""
+"""The settings that a self-adapting graph supports: some options of batch norm."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Parts = Literal["both", "mean", "variance"]
 
 @dataclass(frozen=True)
 class GraphSettings:
-    """How a graph adapts; the same as the options of ``BatchNorm`` of these names."""
+    """Settings of an adapting graph, as the options of ``BatchNorm`` with these names."""
 
     prior: Prior
     parts: Parts
     layers: str
 
-    def as_settings(self) -> Settings:
-        """Return them as JSON takes them."""
+    def to_settings(self) -> Settings:
+        """Return them for JSON."""
         return {
             "adapter": "batchnorm",
             "prior": self.prior,
@@ -34,12 +34,12 @@ class GraphSettings:
 
 
 def read_settings(spec: str) -> GraphSettings:
-    """Read ``batchnorm:prior=16,parts=both,layers=all``, as the command line spells adapters.
+    """Parse a spec such as ``batchnorm:prior=16,parts=both,layers=all``.
 
     Raises:
         UnknownNameError: no such adapter or option.
-        InputError: an adapter or an option that a graph cannot follow, as it would have to keep
-            something from one batch to the next.
+        InputError: an adapter or an option that a graph does not support, because it needs state
+            between batches.
     """
     name, text = split_name(spec.strip())
     if name not in ADAPTERS and "+" not in spec:
@@ -60,7 +60,7 @@ def read_settings(spec: str) -> GraphSettings:
         raise UnknownNameError.of("parts", parts, ["both", "mean", "variance"])
     prior = check_prior(cast("Prior", options.get("prior", "auto")))
     if prior == "auto":
-        # What else it looks at, the source's answers, a graph cannot have before its last layer.
+        # "auto" also uses the source's answers, which are not available within a graph.
         prior = "measured"
     if prior == math.inf:
         raise InputError(

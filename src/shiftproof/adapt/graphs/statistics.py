@@ -1,8 +1,8 @@
-"""A batch's statistics in a layer and their share, as plain operators.
+"""Batch statistics of a layer and their share, as plain operators.
 
-The formulas are those of :mod:`shiftproof.adapt.statistics` and :mod:`shiftproof.adapt.shares`.
-Values are counted from the source's mean: the variance as the mean of squares less the squared mean
-is then as exact as in two passes, unless the shift is many times the spread.
+The formulas are those of :mod:`shiftproof.adapt.statistics` and :mod:`shiftproof.adapt.shares`. The
+source's mean is subtracted from the values first: then the mean of squares minus the squared mean
+is as exact as a two-pass variance, unless the shift is many times the standard deviation.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.adapt.graphs.operators import Operators, Value
-from shiftproof.adapt.priors import FEW, MARGIN, Prior
+from shiftproof.adapt.priors import MARGIN, SMALL_BATCH_FACTOR, Prior
 
 _TINY = 1e-12
-_MOST = 1e4
+_MAX_RATIO = 1e4
 SINGLE_IMAGE = 2.0
-"""As in :data:`shiftproof.adapt.statistics.SINGLE_IMAGE`, which needs torch to be read."""
+"""As :data:`shiftproof.adapt.statistics.SINGLE_IMAGE`, whose module imports torch."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What all layers share, computed once from the graph's input.
+    """Values common to all layers, computed once from the graph's input.
 
     Attributes:
-        images: n, one number.
-        share: ``n / (N + n)`` with a prior that is a number, else None.
-        is_finite: whether no pixel is NaN or infinite; None where the input is of whole numbers.
-        margin: how many times chance the distance must be, where the prior is measured.
-        totals: after each layer that has measured its share, the sum of all shares so far.
+        images: n, a scalar.
+        share: ``n / (N + n)`` for a numeric prior, else None.
+        is_finite: whether all pixels are finite; None for an integer input.
+        margin: for a measured prior, the factor by which the distance must exceed chance.
+        totals: the sum of all shares so far, after each layer that measures its share.
     """
 
     images: Value
@@ -53,35 +53,35 @@ class Moments:
 def describe_batch(
     ops: Operators, image: Value, count: int | None, *, prior: Prior, floating: bool
 ) -> Batch:
-    """Compute what all layers share.
+    """Compute the values common to all layers.
 
     Args:
-        ops: takes the nodes.
+        ops: collects the nodes.
         image: the graph's input, images along its first axis.
-        count: how many, where that is fixed.
+        count: the fixed batch size, if any.
         prior: N, ``"measured"`` or ``"layerwise"``.
         floating: whether the input may hold NaN.
     """
     images = ops.constant(float(count)) if count else _count_images(ops, image)
     share = margin = None
     if isinstance(prior, str):
-        margin = _find_margin(ops, images) if prior == "measured" else ops.constant(1.0)
+        margin = _compute_margin(ops, images) if prior == "measured" else ops.constant(1.0)
     else:
         share = ops.calculate("Div", images, ops.calculate("Add", images, float(prior)))
-    return Batch(images, share, _find_finite(ops, image) if floating else None, margin)
+    return Batch(images, share, _check_finite(ops, image) if floating else None, margin)
 
 
 def measure_moments(
     ops: Operators, values: Value, axes: int, *, images: Value | None, channels: int
 ) -> Moments:
-    """Return the moments of ``(N, C, ...)``, which is counted from the source's mean.
+    """Return the moments of ``(N, C, ...)``.
 
     Args:
-        ops: takes the nodes.
-        values: the layer's input less the source's mean.
-        axes: how many it has.
-        images: how many images the N rows are of, where that may be fewer than N; each has rows
-            that follow each other, and they count as positions.
+        ops: collects the nodes.
+        values: the layer's input minus the source's mean.
+        axes: number of axes.
+        images: number of images, if it may be fewer than N; each image has consecutive rows, which
+            count as positions.
         channels: C.
     """
     positions = list(range(2, axes))
@@ -96,7 +96,7 @@ def measure_moments(
 
 
 def measure_pooled_moments(ops: Operators, values: Value, axes: int) -> tuple[Value, Value]:
-    """Return mean and variance over all but the channels, where single images do not matter."""
+    """Return mean and variance per channel, without moments of single images."""
     others = [axis for axis in range(axes) if axis != 1]
     mean = ops.mean(values, others)
     square = ops.mean(ops.square(values), others)
@@ -106,10 +106,10 @@ def measure_pooled_moments(ops: Operators, values: Value, axes: int) -> tuple[Va
 def measure_share(
     ops: Operators, moments: Moments, variance: NDArray[np.float64], batch: Batch, prior: Prior
 ) -> Value:
-    """Return the share of a batch in a layer, measured on itself, and note it in ``batch``.
+    """Return the measured share of a batch in a layer, and add it to ``batch.totals``.
 
-    With V, how much images differ, and D, the squared distance from the source, it is
-    ``n D / (V + n D)``, which is n / (N + n) at N = V / D; 0 where D is not above 0.
+    With the variation V between images and the squared distance D from the source it is
+    ``n D / (V + n D)``, which is n / (N + n) at N = V / D; 0 unless D is positive.
     """
     scale = ops.constant(np.maximum(variance, _TINY))
     difference = _compare_images(ops, moments, scale, batch.images)
@@ -138,13 +138,13 @@ def _count_images(ops: Operators, image: Value) -> Value:
     return ops.cast_to_numbers(first)
 
 
-def _find_margin(ops: Operators, images: Value) -> Value:
+def _compute_margin(ops: Operators, images: Value) -> Value:
     others = ops.calculate("Max", ops.calculate("Sub", images, 1.0), 1.0)
-    return ops.calculate("Add", ops.calculate("Div", MARGIN * FEW, others), MARGIN)
+    return ops.calculate("Add", ops.calculate("Div", MARGIN * SMALL_BATCH_FACTOR, others), MARGIN)
 
 
-def _find_finite(ops: Operators, image: Value) -> Value:
-    """Whether all pixels are: 0 times anything else is NaN."""
+def _check_finite(ops: Operators, image: Value) -> Value:
+    """Return whether all pixels are finite: 0 times any other value is NaN."""
     values = ops.cast_to_numbers(image)
     total = ops.sum(ops.calculate("Mul", values, 0.0), None, keep=False)
     return ops.add("Not", [ops.add("IsNaN", [total])])
@@ -171,20 +171,22 @@ def _subtract_square(ops: Operators, second: Value, mean: Value) -> Value:
 
 
 def _compare_images(ops: Operators, moments: Moments, scale: Value, images: Value) -> Value:
-    """Return how much images differ, per channel: means, and spreads by the delta method."""
+    """Return the variation between images per channel: of means, and of standard deviations by the
+    delta method.
+    """
     others = ops.calculate("Sub", images, 1.0)
     twice = ops.calculate("Mul", ops.calculate("Mul", moments.mean, 2.0), moments.image_means)
     about = ops.calculate("Add", moments.image_squares, ops.square(moments.mean))
     own = ops.calculate("Sub", about, twice)
-    of_means = _vary(ops, moments.image_means, others)
+    of_means = _compute_variance(ops, moments.image_means, others)
     bounded = ops.calculate("Mul", ops.calculate("Max", moments.variance, _TINY), 4.0)
-    of_spreads = ops.calculate("Div", _vary(ops, own, others), bounded)
+    of_spreads = ops.calculate("Div", _compute_variance(ops, own, others), bounded)
     several = ops.calculate("Greater", others, 0.5)
     single = ops.calculate("Div", scale, SINGLE_IMAGE)
     return ops.add("Where", [several, ops.calculate("Add", of_means, of_spreads), single])
 
 
-def _vary(ops: Operators, values: Value, others: Value) -> Value:
+def _compute_variance(ops: Operators, values: Value, others: Value) -> Value:
     """Return the unbiased variance over the first axis."""
     away = ops.calculate("Sub", values, ops.mean(values, [0]))
     total = ops.sum(ops.square(away), [0])
@@ -199,5 +201,5 @@ def _measure_distance(ops: Operators, moments: Moments, variance: NDArray[np.flo
 
 
 def _average_in_units(ops: Operators, value: Value, scale: Value) -> Value:
-    bounded = ops.calculate("Min", ops.calculate("Div", value, scale), _MOST)
+    bounded = ops.calculate("Min", ops.calculate("Div", value, scale), _MAX_RATIO)
     return ops.mean(bounded, None, keep=False)

@@ -25,28 +25,28 @@ from shiftproof.corruptions.kernels.lanes import (
 from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
 NEAR = np.float32(5e-5)
-"""Gray levels within which a float32 sum counts as lying on a whole number."""
+"""Distance in gray levels within which a float32 sum counts as an integer."""
 
 WORDS = 32
-"""Sums of 16 bits that are added up together."""
+"""Number of 16-bit sums per vector operation."""
 
 LANES = 16
-"""Values that are enlarged together."""
+"""Number of values per vector operation of an enlargement."""
 
-FEW = 4
-"""Up to so many sums of a block are settled one by one without asking whether all are alike."""
+MAX_SINGLE_SUMS = 4
+"""Up to this number, sums of a block are computed exactly without first checking for one color."""
 
 
 @compiled
 def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: bool) -> None:
-    """Copy a pixel from its neighborhood, or exchange it with one there, from the far corner back.
+    """Replace each pixel by a neighbor, or exchange both, from the bottom right to the top left.
 
     Args:
         pixels: ``(H * width,)``, changed in place.
         width: of the image.
-        delta: pixels within ``delta`` of the edge are left out.
-        offsets: ``(n,)``, from a pixel to its neighbor, in the order of the walk.
-        exchange: whether the neighbor gets the pixel in return.
+        delta: pixels within ``delta`` of the edge are skipped.
+        offsets: ``(n,)``, from a pixel to its neighbor, in the order of the pixels.
+        exchange: whether both pixels are exchanged.
     """
     height = pixels.shape[0] // width
     n = 0
@@ -61,11 +61,11 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
 
 
 @compile_inner
-def _settle(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> None:
-    """Write what becomes of sums that lie on whole numbers, of which ``doubtful`` has the bits.
+def _write_flat_sums(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> None:
+    """Write the results of sums that are integers, given by the bits of ``doubtful``.
 
-    What the published code makes of a flat area, where the exact sum is a whole number, depends on
-    the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each gray level.
+    The published result for a flat area, where the exact sum is an integer, depends on the last bit
+    of float64 sums; ``flat`` ``(256,)`` has it for each gray level.
     """
     keep_small()
     while doubtful:
@@ -76,9 +76,10 @@ def _settle(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U8) -> Non
 
 
 def _write_differences(
-    typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, weight: Any, out: Any
+    typing_context: Any, added: Any, subtracted: Any, count: Any, offset: Any, weight: Any, out: Any
 ) -> Any:
-    """Add the weighted difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` float32 at ``out``.
+    """Add the weighted difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` float32 at
+    ``out``.
 
     ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each.
     """
@@ -110,7 +111,7 @@ _add_differences: Any = intrinsic(_write_differences)
 
 @compile_inner
 def _run_sums(row: U8, channels: int, running: U16) -> None:
-    """Write the running sums of each channel of a row, modulo 2 ** 16, from one pixel on."""
+    """Write the cumulative sums of each channel of a row, modulo 2 ** 16."""
     keep_small()
     if channels == 3:
         r, g, b = np.uint16(0), np.uint16(0), np.uint16(0)
@@ -129,15 +130,15 @@ def _run_sums(row: U8, channels: int, running: U16) -> None:
 def _sum_disk(
     running: U16, center: int, first: int, channels: int, widths: I64, spans: I64, out: F32
 ) -> None:
-    """Write the sums over the disk about each value of a row.
+    """Write the sums over the disk around each value of a row.
 
-    Two halves of the disk are added up in 16 bits each, which hold 257 pixels.
+    The halves of the disk are summed separately in 16 bits, which hold the sum of 257 pixels.
 
     Args:
         running: running sums, row y in line y % lines.
         center: the row.
-        first: where the values start in it.
-        channels: that are interleaved.
+        first: start of the values in it.
+        channels: number of interleaved channels.
         widths: see ``blur_by_disk``.
         spans: ``(2, 2 r + 1)``, scratch.
         out: ``(n,)``, n a multiple of ``WORDS``; written.
@@ -159,14 +160,14 @@ def _sum_disk(
         if half == 0:
             for i in range(out.shape[0]):
                 out[i] = np.float32(0)
-        added, taken, target = spans[0].ctypes.data, spans[1].ctypes.data, out.ctypes.data
+        added, subtracted, target = spans[0].ctypes.data, spans[1].ctypes.data, out.ctypes.data
         for start in range(0, out.shape[0], WORDS):
-            _add_differences(added, taken, count, 2 * start, np.float32(1), target + 4 * start)
+            _add_differences(added, subtracted, count, 2 * start, np.float32(1), target + 4 * start)
 
 
 @compile_inner
 def _sum_down(above: U16, row: U8, here: U16) -> None:
-    """Write the sums of the columns with one row more, modulo 2 ** 16."""
+    """Write the column sums including one more row, modulo 2 ** 16."""
     for i in range(row.shape[0]):
         here[i] = above[i] + np.uint16(row[i])
 
@@ -195,23 +196,23 @@ def blur_by_disk(
     spare: U8,
     out: U8,
 ) -> None:
-    """Filter with a disk that a small Gaussian has smoothed.
+    """Filter with a disk smoothed by a small Gaussian.
 
-    The disk itself is summed in whole numbers: per row of the disk the difference of two running
-    sums. The Gaussian, 5 x 5 or smaller, is applied to those sums. ``edges`` are what the
-    published kernel has at its border beside that.
+    The sum over the disk is in integers: for each of its rows the difference of two cumulative
+    sums. The Gaussian, 5 x 5 or smaller, is applied to these sums. ``edges`` are further terms at
+    the border of the published kernel.
 
     Args:
         padded: ``(H + 2 reach, N + 2 reach channels)``.
-        channels: that are interleaved.
+        channels: number of interleaved channels.
         reach: pixels of padding, at least the disk's radius + 2 and the farthest edge + 2.
         widths: ``(r + 1,)``, half the width of the disk's rows from the middle outwards.
         smooth: ``(4,)``, 1 and the Gaussian from its center outwards.
-        edges: ``(m, 2)`` of (distance from the center, half width) of rows to be added above and
-            below and, turned, on either side.
+        edges: ``(m, 2)``, (distance from the center, half width) of rows to add above and below
+            and, transposed, left and right.
         edge_weights: ``(m,)``, their weights.
-        scale: of the sums.
-        flat: ``(256,)``, what becomes of a flat area.
+        scale: factor of the sums.
+        flat: ``(256,)``, the result for a flat area of each gray level.
         running: ``(2 reach + 1, N + 2 reach channels + C + WORDS)``, zeros, scratch.
         below: ``(2 reach + 1, N + 2 reach channels)``, zeros, scratch; no lines without edges.
         spans: ``(2, 2 r + 1)``, scratch.
@@ -227,18 +228,18 @@ def blur_by_disk(
     keep_small()
     height, size = out.shape
     radius = widths.shape[0] - 1
-    # Two pixels more on either side, for the Gaussian across.
+    # Two more pixels on either side, for the horizontal Gaussian.
     first = (reach - 2) * channels
     lines, table, total = running.shape[0], rows.ctypes.data, block.ctypes.data
     base, step = running.ctypes.data, 2 * running.shape[1]
-    added, taken = spans[0].ctypes.data, spans[1].ctypes.data
+    added, subtracted = spans[0].ctypes.data, spans[1].ctypes.data
     for line in range(height + 2 * reach):
         row = padded[line]
         _run_sums(row, channels, running[line % lines])
-        # And down the columns, where the kernel has edges.
+        # Also along the columns, if the kernel has edges.
         if below.shape[0]:
             _sum_down(below[(line - 1) % lines], row, below[line % lines])
-        # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
+        # The row whose disk sums are complete with this line, and the one whose Gaussian is.
         target = line - reach - radius
         y = target - 2
         middle_line = target + reach
@@ -261,11 +262,11 @@ def blur_by_disk(
             spans[0, 1], spans[1, 1] = lower + 2 * right, lower + 2 * left
             for start in range(0, size + 4 * channels, WORDS):
                 _add_differences(
-                    added, taken, 2, 2 * start, edge_weights[m], middle.ctypes.data + 4 * start
+                    added, subtracted, 2, 2 * start, edge_weights[m], middle.ctypes.data + 4 * start
                 )
         if below.shape[0]:
             _smooth_down(verticals, y, smooth, size, rows, sums[0])
-        # On top of the sums of columns, the center, which is paired with zeros, and two pairs.
+        # In addition to the sums of columns: the center, paired with zeros, and two pairs.
         rows[0], rows[2] = sums.ctypes.data, sums.ctypes.data + 4 * sums.shape[1]
         center, pixel = middle.ctypes.data + 8 * channels, 4 * channels
         rows[1], rows[3], rows[4] = center, center - pixel, center + pixel
@@ -277,7 +278,7 @@ def blur_by_disk(
             length = min(FLOATS, size - start)
             doubtful = truncate_block(total, NEAR, start, length, spare, out[y])
             if doubtful:
-                _settle(doubtful, block, flat, start, out[y])
+                _write_flat_sums(doubtful, block, flat, start, out[y])
 
 
 @compile_inner
@@ -325,7 +326,7 @@ def _write_mixed(typing_context: Any, left: Any, right: Any, share: Any, out: An
     """Write ``left + (right - left) * share`` at the address ``out``, in float32, ``LANES`` values.
 
     ``left`` and ``right`` are addresses of bytes, ``share`` is one of float32. The compiler would
-    ask first whether they overlap, which takes longer than the work.
+    first check whether they overlap, which takes longer than the computation.
     """
     signature = types.void(*[types.int64] * 4)
 
@@ -353,19 +354,19 @@ _mix_lanes: Any = intrinsic(_write_mixed)
 def _stretch_row(
     row: U8, channels: int, targets: I64, sources: I64, count: int, shares: F32, out: F32
 ) -> None:
-    """Read a row bilinearly.
+    """Resample a row bilinearly.
 
-    Where an enlargement reads its source, the source's index runs along with the target's for a
-    while and then falls back by a pixel. Each such run is written in pieces of ``LANES`` values,
-    of which the last may reach into the next run, which is written after it.
+    In an enlargement, the source index increases with the target index and falls back by one pixel
+    at intervals. Each run between these is written in pieces of ``LANES`` values, of which the last
+    may extend into the next run, which is written later.
 
     Args:
-        row: ``(N + 3 C + LANES,)``, with its last pixel again and two pixels of 0.
+        row: ``(N + 3 C + LANES,)``, with the last pixel repeated and two pixels of 0.
         channels: C.
-        targets: ``(m,)`` or longer, ascending, where each piece is written.
-        sources: ``(m,)`` or longer, where it is read.
+        targets: ``(m,)`` or longer, ascending, the start of each piece in the result.
+        sources: ``(m,)`` or longer, its start in the source.
         count: m.
-        shares: ``(N + LANES,)``, of the right neighbor.
+        shares: ``(N + LANES,)``, weights of the right neighbor.
         out: ``(N + LANES,)``, written.
     """
     read, share, written = row.ctypes.data, shares.ctypes.data, out.ctypes.data
@@ -391,7 +392,7 @@ def _average_exactly(
     image: U8, y: int, i: int, channels: int,
     rows: I64, up: F64, down: F64, columns: I64, across: F64,
 ) -> np.uint8:  # fmt: skip
-    """Return one value of the average, interpolated in float64 and added up in float32."""
+    """Return one value of the average, interpolated in float64 and summed in float32."""
     keep_small()
     whole = np.float32(255)
     sums = np.float32(image[y, i]) / whole
@@ -414,9 +415,9 @@ def _average_exactly(
 def _reads_one_color(
     image: U8, y: int, first: int, last: int, channels: int, rows: I64, columns: I64, shares: F64
 ) -> bool:
-    """Say whether all that pixels ``first`` to ``last`` of row ``y`` are averaged of is the same.
+    """Return whether all source pixels of pixels ``first`` to ``last`` of row ``y`` have one color.
 
-    ``shares`` ``(L, H)`` are the sums of the shares of both rows: 0 where a layer is black.
+    ``shares`` ``(L, H)`` are the sums of the weights of both rows: 0 where a layer is black.
     """
     height, width = image.shape[0], columns.shape[1]
     slope = np.uint8(0)
@@ -459,31 +460,31 @@ def average_zooms(
     spare: U8,
     out: U8,
 ) -> None:
-    """Average an image with itself once more and with enlargements of itself.
+    """Average an image, counted twice, with enlargements of itself.
 
-    In float32, and near a whole number as published: interpolated in float64 and added up in
-    float32, for the sake of flat areas.
+    In float32, and near integers as published, for the same results in flat areas: interpolated in
+    float64 and summed in float32.
 
     Args:
         image: ``(H, W * C + 3 C + LANES)``, see ``_stretch_row``.
         channels: C.
-        rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
-        up: ``(L, H)``, the upper row's share.
-        down: ``(L, H)``, the lower row's share.
+        rows: ``(L, H)``, the upper of the two source rows of layer l for row y.
+        up: ``(L, H)``, the upper row's weight.
+        down: ``(L, H)``, the lower row's weight.
         both: ``(L, H)``, the sums of both.
-        columns: ``(L, W)``, the left of the two columns; W + 1 where it reads 0.
-        across: ``(L, W)``, the right column's share.
-        counts: ``(L,)``, how many pieces a row is written in.
-        targets: ``(L, m)``, per layer what ``_stretch_row`` takes.
+        columns: ``(L, W)``, the left of the two columns; W + 1 for a value of 0.
+        across: ``(L, W)``, the right column's weight.
+        counts: ``(L,)``, number of pieces of a row.
+        targets: ``(L, m)``, for each layer the targets of ``_stretch_row``.
         sources: ``(L, m)``, see ``targets``.
         shares: ``(L, W * C + LANES)``, see ``targets``.
-        near: what the float32 sums may be off, in gray levels.
-        flat: ``(256,)``, what becomes of each gray level where all are the same.
+        near: bound of the error of the float32 sums, in gray levels.
+        flat: ``(256,)``, the result for each gray level where all are equal.
         kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
-        kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
+        kept_rows: ``(2 L,)``, -1, scratch: their indices.
         sums: ``(W * C + FLOATS,)``, scratch.
         spare: ``(FLOATS,)``, scratch.
-        out: ``(H, W * C)``, written; fractions are cut off.
+        out: ``(H, W * C)``, written; fractions are truncated.
     """
     height, size = out.shape
     layers = rows.shape[0]
@@ -503,7 +504,7 @@ def average_zooms(
                     )  # fmt: skip
                     kept_rows[line] = row
         for n in range(0, layers, 2):
-            # The last of an odd number goes alone.
+            # The last of an odd number has no partner.
             m = min(n + 1, layers - 1)
             a, c = rows[n, y], rows[m, y]
             b, d = min(a + 1, height - 1), min(c + 1, height - 1)
@@ -521,7 +522,7 @@ def average_zooms(
             if doubtful == 0:
                 continue
             rest = doubtful
-            for _ in range(FEW):
+            for _ in range(MAX_SINGLE_SUMS):
                 rest &= rest - 1
             first, last = start // channels, (start + length - 1) // channels
             if rest and _reads_one_color(image, y, first, last, channels, rows, columns, both):

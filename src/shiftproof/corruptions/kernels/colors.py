@@ -22,7 +22,7 @@ def compute_hue(r: float, g: float, b: float, value: float, spread: float) -> fl
 
 @compile_inner
 def convert_hsv(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
-    """Return RGB of a place in the HSV cone, all in 0..1."""
+    """Convert HSV to RGB, all in 0..1."""
     sextant = np.floor(hue * 6.0)
     f = hue * 6.0 - sextant
     p = value * (1.0 - saturation)

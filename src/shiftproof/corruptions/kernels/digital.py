@@ -52,7 +52,7 @@ def displace_pixels(
         places: ``(4, W)``, scratch.
         found: ``(4, W)``, scratch.
         fractions: ``(2, W)``, scratch.
-        out: ``(H, W)``, written; fractions are cut off.
+        out: ``(H, W)``, written; fractions are truncated.
     """
     height, width = np.int32(down.shape[0]), np.int32(down.shape[1])
     fractions_y, fractions_x = fractions[0], fractions[1]
@@ -168,9 +168,9 @@ def displace_values(values: F32, down: F32, right: F32, out: U8) -> None:
 
 @compiled
 def sum_channels(image: U8, table: F64, out: F64) -> None:
-    """Add up ``table[value]`` for each channel of ``(H, W, C)``, pixel after pixel, in ``out``.
+    """Sum ``table[value]`` for each channel of ``(H, W, C)`` in ``out``.
 
-    In the order in which numpy averages over the first two of three axes.
+    In the order of numpy's mean over the first two of three axes.
     """
     height, width, channels = image.shape
     for c in range(channels):
@@ -210,7 +210,7 @@ def look_up_levels(image: U8, table: U8, out: U8) -> None:
 
 @compiled
 def scale_saturation(image: U8, scale: float, offset: float, out: U8) -> None:
-    """Make the HSV saturation of ``(H, W, 3)`` ``clip(saturation * scale + offset, 0, 1)``."""
+    """Set the HSV saturation of ``(H, W, 3)`` to ``clip(saturation * scale + offset, 0, 1)``."""
     height, width = image.shape[:2]
     for y in range(height):
         for x in range(width):

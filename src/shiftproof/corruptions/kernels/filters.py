@@ -28,18 +28,18 @@ STRIP = 2048
 def truncate_block(
     sums: int, near: np.float32, start: int, length: int, spare: U8, out: U8
 ) -> np.int64:
-    """Write up to ``FLOATS`` sums without their fractions, as bytes.
+    """Truncate up to ``FLOATS`` sums to bytes.
 
     Args:
-        sums: the address of ``FLOATS`` sums in float32, of which the first ``length`` count.
-        near: what a sum may be off.
+        sums: the address of ``FLOATS`` sums in float32, of which the first ``length`` are used.
+        near: bound of the error of a sum.
         start: where to write in ``out``.
         length: see ``sums``.
         spare: ``(FLOATS,)``, scratch.
         out: ``(n,)``, written.
 
     Returns:
-        A bit for each sum: whether it is within ``near`` of a whole number.
+        A bit for each sum: whether it is within ``near`` of an integer.
     """
     keep_small()
     if length == FLOATS:
@@ -53,10 +53,10 @@ def truncate_block(
 
 
 @compile_inner
-def settle_flat(
+def write_flat(
     doubtful: np.int64, edges: np.int64, values: U8, flat: U8, start: int, out: U8
 ) -> tuple[int, int]:
-    """Write what is flat of the doubtful sums, and return the range of the others.
+    """Write the doubtful sums in flat areas, and return the range of the others.
 
     Args:
         doubtful: a bit for each sum, from the lowest on.
@@ -91,8 +91,8 @@ def _find_corners(
         top: the first row of the squares.
         bottom: the row after the last.
         y: one of the rows.
-        first: where the first square starts.
-        channels: that are interleaved.
+        first: start of the first square.
+        channels: number of interleaved channels.
         span: ``2 r channels``, from where a square starts to its last pixel.
         rows: at least one more than there are rows or columns in a square, scratch.
         columns: ``(3 FLOATS + span,)``, of which the first ``FLOATS`` are 0, the rest scratch.
@@ -175,10 +175,10 @@ def filter_bytes(
 
     Args:
         padded: ``(H, N + 2 r channels + 2 FLOATS + channels)`` or wider, rows with r pixels
-            repeated on either side, and what is not looked at.
-        channels: that are interleaved.
+            repeated on either side, and unused values.
+        channels: number of interleaved channels.
         half: ``(1 + r,)``, the kernel from its center outwards.
-        thin: ``(1 + r,)``, its center, and the rest from outside in; in float32.
+        thin: ``(1 + r,)``, its center, and the rest from the outside inwards; in float32.
         near: bound of the error of the float32 sums, in gray levels.
         levels: ``(256,)``, the gray levels as fractions.
         flat: ``(256,)``, the result for each gray level where all under the kernel are equal.
@@ -231,7 +231,7 @@ def filter_bytes(
                     padded, top, bottom, y, first, channels, 2 * margin, corners, columns
                 )
                 values = padded[y, first + margin :]
-                low, high = settle_flat(doubtful, edges, values, flat, first, out[y])
+                low, high = write_flat(doubtful, edges, values, flat, first, out[y])
                 if low < high:
                     _filter_exactly(
                         padded, y, first + low, channels, half, levels, doubles,
@@ -254,7 +254,7 @@ def filter_floats(
     """Filter rows with a symmetric kernel along each axis.
 
     Args:
-        values: ``(H * W + FLOATS,)``; the last ``FLOATS`` are not read as such.
+        values: ``(H * W + FLOATS,)``; the last ``FLOATS`` are ignored.
         width: W.
         down: ``(1 + r,)``, the kernel for the columns, its center and the rest from outside in.
         across: ``(1 + q,)``, the kernel for the rows.
@@ -262,7 +262,7 @@ def filter_floats(
         columns: ``(W + 2 q,)``, the same for columns.
         rows: ``(1 + 2 max(r, q),)``, scratch.
         padded: ``(W + 2 q + FLOATS,)``, scratch.
-        out: ``(H * W + FLOATS,)``, written; of the last ``FLOATS`` any may be.
+        out: ``(H * W + FLOATS,)``, written; the last ``FLOATS`` are undefined.
     """
     keep_small()
     radius, margin = down.shape[0] - 1, across.shape[0] - 1
@@ -290,7 +290,7 @@ def filter_floats(
 def sum_exactly(
     padded: Any, y: int, first: int, down: I64, starts: I64, weights: F64, sums: F64
 ) -> None:
-    """Add up copies in float64 for a few values, from ``first`` of row ``y`` on."""
+    """Sum copies in float64 for a few values, from ``first`` of row ``y`` on."""
     for i in range(sums.shape[0]):
         sums[i] = 0.0
     for n in range(weights.shape[0]):
@@ -319,13 +319,13 @@ def smear_bytes(
     spare: U8,
     out: U8,
 ) -> None:
-    """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
+    """Sum weighted copies of an image, each shifted by whole pixels, the edge repeated.
 
     In float32, and near an integer in float64 and in the published order, like ``filter_bytes``.
 
     Args:
         padded: ``(H, N + 2 margin + FLOATS)`` or wider, rows with ``margin`` values repeated on
-            either side, and what is not looked at.
+            either side, and unused values.
         margin: values repeated on either side.
         down: ``(8 m,)``, rows by which each copy is shifted down; one of them is 0.
         starts: ``(8 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
@@ -376,7 +376,7 @@ def smear_bytes(
                 center = source_base + y * padded.shape[1] + first + margin
                 edges = find_edges(beside.ctypes.data, rows.shape[0], center, 0, spare.ctypes.data)
                 values = padded[y, first + margin :]
-                low, high = settle_flat(doubtful, edges, values, flat, first, out[y])
+                low, high = write_flat(doubtful, edges, values, flat, first, out[y])
                 if low < high:
                     exact = doubles[: high - low]
                     sum_exactly(padded, y, first + low, down, starts, weights, exact)

@@ -1,4 +1,4 @@
-"""Where a filter reads outside an image."""
+"""Indices of pixels that a filter reads outside an image."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Loops that keep their sums in the vector unit's registers, written in LLVM's own language.
+"""Loops that keep their sums in vector registers, written as LLVM instructions.
 
-They read and write through addresses, a fixed number of values at a time. Of the same loops in
-Python, the compiler makes several versions of each and asks first whether the arrays overlap: it
-takes ten times as long to compile, and no less to run.
+They read and write through addresses, a fixed number of values at a time. For the same loops in
+Python, the compiler generates several versions and checks whether the arrays overlap: compilation
+takes ten times as long, and they are not faster.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numba import types
 from numba.extending import intrinsic
 
 FLOATS = 64
-"""Values of float32 that are worked on together."""
+"""Number of float32 values per vector operation."""
 
 _LONG, _FLOAT = ir.IntType(64), ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, FLOATS)
 
 
 def load(builder: Any, address: Any, kind: Any) -> Any:
-    """Load a value of LLVM's type ``kind`` from an address, which need not be a multiple of any."""
+    """Load a value of LLVM's type ``kind`` from an unaligned address."""
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
 
 
 def store(builder: Any, value: Any, address: Any) -> None:
-    """Store a value at an address, which need not be a multiple of any."""
+    """Store a value at an unaligned address."""
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
 
 
@@ -67,7 +67,7 @@ def add_up(
 def _write_pairs(
     typing_context: Any, rows: Any, weights: Any, pairs: Any, offset: Any, out: Any
 ) -> Any:
-    """Write a weighted value and weighted sums of two, added one after the other.
+    """Write the sum of a weighted value and weighted pairs, in order.
 
     ``rows`` is the address of ``1 + 2 pairs`` addresses of float32, ``weights`` that of
     ``1 + pairs`` weights; ``offset`` is added to each of the former.
@@ -103,10 +103,12 @@ sum_pairs: Any = intrinsic(_write_pairs)
 def _write_copies(
     typing_context: Any, rows: Any, weights: Any, count: Any, offset: Any, out: Any
 ) -> Any:
-    """Write weighted values added up in eights, each as ``((a+b)+(c+d)) + ((e+f)+(g+h))``.
+    """Write the sum of weighted values in groups of eight, each as ``((a+b)+(c+d)) +
+    ((e+f)+(g+h))``.
 
-    This order rounds the fewest large sums. ``rows`` is the address of ``count`` addresses of
-    float32, a multiple of eight, ``weights`` that of as many; ``offset`` is added to the former.
+    This order has the fewest roundings of large sums. ``rows`` is the address of ``count``
+    addresses of float32, a multiple of eight, ``weights`` that of as many; ``offset`` is added to
+    the former.
     """
     signature = types.void(*[types.int64] * 5)
 
@@ -168,10 +170,10 @@ find_edges: Any = intrinsic(_write_edges)
 
 
 def _write_bytes(typing_context: Any, sums: Any, near: Any, out: Any) -> Any:
-    """Write ``FLOATS`` sums, none negative, without their fractions and at most 255, as bytes.
+    """Truncate ``FLOATS`` nonnegative sums, clipped at 255, to bytes.
 
     Returns:
-        A bit for each sum, from the lowest on: whether it is within ``near`` of a whole number.
+        A bit for each sum, from the lowest on: whether it is within ``near`` of an integer.
     """
     signature = types.int64(types.int64, types.float32, types.int64)
 
@@ -197,7 +199,7 @@ cut_off: Any = intrinsic(_write_bytes)
 
 
 def _write_lowest(typing_context: Any, bits: Any) -> Any:
-    """Return the place of the lowest bit that is set; there has to be one."""
+    """Return the index of the lowest set bit of a nonzero number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(1))
@@ -225,10 +227,10 @@ widen: Any = intrinsic(_write_floats)
 
 
 def _mark_small(typing_context: Any) -> Any:
-    """Let LLVM keep the function in which this stands small, which halves the time that it takes.
+    """Mark the calling function to be optimized for size, which halves its compile time.
 
-    It then makes no versions of a loop to choose from. For functions whose work is in the loops
-    above, or next to none.
+    LLVM then generates no alternative versions of a loop. For functions that spend their time in
+    the loops above.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -20,12 +20,12 @@ def add_noise(
     noise: U8,
     out: U8,
 ) -> None:
-    """Add symmetric noise of whole numbers.
+    """Add symmetric integer noise.
 
     Args:
         image: ``(n,)``.
-        table: ``(32768,)`` of ``floor(|noise|)``, each as likely as the next; a bit of its own
-            decides on the sign, and floor(-a) is the complement of floor(a).
+        table: ``(32768,)`` equally likely values of ``floor(|noise|)``; a separate bit is the sign,
+            and floor(-a) is the complement of floor(a).
         key: of the random words.
         second_key: see ``key``.
         words: scratch, see ``share_words``.
@@ -62,7 +62,7 @@ def scale_by_noise(
 
     Args:
         image: ``(n,)``.
-        table: ``(32768,)`` of ``|noise|`` in units of 1/8192, each as likely as the next.
+        table: ``(32768,)`` equally likely values of ``|noise|`` in units of 1/8192.
         key: of the random words.
         second_key: see ``key``.
         words: scratch, see ``share_words``.
@@ -89,7 +89,7 @@ def scale_by_noise(
 def draw_from_alias_tables(
     image: U8, table: U64, key: np.uint32, second_key: np.uint32, words: U32, out: U8
 ) -> None:
-    """Replace every value by a draw from the distribution that belongs to it.
+    """Replace every value by a draw from its distribution.
 
     Args:
         image: ``(n,)``.

@@ -1,4 +1,4 @@
-"""The inner loops of patterns: what is laid over an image."""
+"""The inner loops of the patterns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shiftproof.types import F64, I64, U8, Flags
 
 @compiled
 def clip_to_byte(value: float) -> np.uint8:
-    """Clip to 0..255 and cut fractions off."""
+    """Clip to 0..255 and truncate."""
     byte: np.uint8 = np.uint8(min(max(value, 0.0), 255.0))
     return byte
 
@@ -23,7 +23,7 @@ def add_layer(image: U8, layer: F64, keep: float, add: float, out: U8) -> None:
 
     Args:
         image: ``(H, W, C)``.
-        layer: ``(H, W, C)``, or ``(H, W, 1)`` for all channels alike.
+        layer: ``(H, W, C)``, or ``(H, W, 1)`` for all channels.
         keep: share of the image.
         add: strength of the layer.
         out: ``(H, W, C)``, written.
@@ -41,14 +41,14 @@ def add_layer(image: U8, layer: F64, keep: float, add: float, out: U8) -> None:
 def draw_rings(
     top: float, left: float, waves: float, amplitude: float, ring: float, out: F64
 ) -> None:
-    """Write rings about a point, ramps from -0.5 to 0.5, that sway ``waves`` times a turn.
+    """Write wavy rings around a point: ramps from -0.5 to 0.5, with ``waves`` waves per turn.
 
     Args:
-        top: of the center.
-        left: of the center.
-        waves: how often the rings sway in a turn.
-        amplitude: by how many pixels.
-        ring: their width in pixels.
+        top: row of the center.
+        left: column of the center.
+        waves: number of waves per turn.
+        amplitude: amplitude of the waves in pixels.
+        ring: width of a ring in pixels.
         out: ``(H, W)``, written.
     """
     for y in range(out.shape[0]):

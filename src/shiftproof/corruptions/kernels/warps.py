@@ -77,7 +77,7 @@ def draw_caustics(time: float, size: float, out: F64) -> None:
 
 
 @compiled
-def _at(light: F64, y: int, x: int) -> float:
+def _read_light(light: F64, y: int, x: int) -> float:
     inside = 0 <= y < light.shape[0] and 0 <= x < light.shape[1]
     found: float = light[y, x] if inside else 0.0
     return found
@@ -98,8 +98,8 @@ def refract(image: U8, light: F64, reach: float, gain: float, out: U8) -> None:
     height, width, channels = image.shape
     for y in range(height):
         for x in range(width):
-            down = _at(light, y + 1, x) - _at(light, y - 1, x)
-            right = _at(light, y, x + 1) - _at(light, y, x - 1)
+            down = _read_light(light, y + 1, x) - _read_light(light, y - 1, x)
+            right = _read_light(light, y, x + 1) - _read_light(light, y, x - 1)
             steep = math.sqrt(down * down + right * right)
             upright = 1 / math.sqrt(1 + steep * steep)
             row, column = float(y), float(x)
@@ -152,7 +152,7 @@ def _weigh_spline(t: float, out: F64) -> None:
 
 
 @compiled
-def turn_and_average(image: U8, angles: F64, weights: F64, out: U8) -> None:
+def average_rotations(image: U8, angles: F64, weights: F64, out: U8) -> None:
     """Average rotated copies of an image, resampled by cubic splines, black outside.
 
     Args:

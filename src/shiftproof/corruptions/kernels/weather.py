@@ -27,7 +27,7 @@ def enlarge_flakes(
     mixed: F32,
     out: F32,
 ) -> None:
-    """Enlarge a layer bilinearly, drop what is under a threshold, and clip to 1.
+    """Enlarge a layer bilinearly, set values below a threshold to 0, and clip to 1.
 
     Args:
         layer: ``(h, w)``.
@@ -37,7 +37,7 @@ def enlarge_flakes(
         columns: ``(W,)``, the left of two columns.
         left: ``(W,)``, the left column's share.
         right: ``(W,)``, the right column's share.
-        threshold: values under it become 0.
+        threshold: values below it become 0.
         margin: columns of padding in ``out``.
         mixed: ``(w,)``, scratch.
         out: ``(H, W + 2 margin)``, written, the edge repeated.
@@ -77,7 +77,7 @@ def smear_to_bytes(
     spare: U8,
     out: U8,
 ) -> None:
-    """Do as ``smear_bytes`` with values in 0..1, and round to 0..255.
+    """Sum weighted copies of values in 0..1 like ``smear_bytes``, and round to 0..255.
 
     Args:
         padded: ``(H, W + 2 margin)``, as there.
@@ -132,14 +132,14 @@ def blend_snow(
     snow: F32,
     out: U8,
 ) -> None:
-    """Mix an image with its pale twin and add a layer and another turned by 180 degrees.
+    """Blend an image with a paler copy, and add a layer and another rotated by 180 degrees.
 
     Args:
         image: ``(H, W * C)``.
         channels: C.
         layer: ``(H, W)``.
         other: ``(H, W)``.
-        share: of the image; the rest is the larger of the image and 1.5 luma + 0.5.
+        share: weight of the image; the paler copy is the larger of the image and 1.5 luma + 0.5.
         pale: ``(W * C,)``, scratch.
         snow: ``(W * C,)``, scratch.
         out: ``(H, W * C)``, written.
@@ -171,7 +171,7 @@ def blend_snow(
 
 @compiled
 def blend_water(image: U8, water: F32, color: F32, out: U8) -> None:
-    """Add ``water`` ``(H, W)`` times ``color`` ``(C,)`` to an image, cut off to 0..255."""
+    """Add ``water`` ``(H, W)`` times ``color`` ``(C,)`` to an image, clipped to 0..255."""
     height, width, channels = image.shape
     for y in range(height):
         for x in range(width):
@@ -181,13 +181,15 @@ def blend_water(image: U8, water: F32, color: F32, out: U8) -> None:
 
 
 @compiled
-def blend_mud(image: U8, mask: F32, least: np.float32, color: F32, out: U8) -> None:
-    """Put ``color`` ``(C,)`` over an image by a mask ``(H, W)`` in 0..1, 0 under ``least``."""
+def blend_mud(image: U8, mask: F32, threshold: np.float32, color: F32, out: U8) -> None:
+    """Blend ``color`` ``(C,)`` with an image by a mask ``(H, W)`` in 0..1; 0 below
+    ``threshold``.
+    """
     height, width, channels = image.shape
     for y in range(height):
         for x in range(width):
             share = mask[y, x]
-            if share < least:
+            if share < threshold:
                 share = np.float32(0)
             for c in range(channels):
                 value = np.float32(image[y, x, c]) * (np.float32(1) - share) + share * color[c]
@@ -205,7 +207,7 @@ def blend_frost(image: U8, layer: U8, row: int, start: int, table: U8, out: U8) 
 
 @compile_inner
 def _scale_word(word: np.uint32, amplitude: np.float32) -> np.float32:
-    """Return a draw, uniform within the amplitude, from the word's upper 24 bits."""
+    """Return a number, uniform within the amplitude, from the word's upper 24 bits."""
     whole = np.float32(np.int32(word >> np.uint32(8))) - np.float32(8388607.5)
     value: np.float32 = np.float32(whole * (amplitude * np.float32(2.0**-23)))
     return value
@@ -308,7 +310,7 @@ def blend_fog(
     added: F32,
     out: U8,
 ) -> None:
-    """Write ``image * keep + layer * slope + offset``, cut off to 0..255.
+    """Write ``image * keep + layer * slope + offset``, clipped to 0..255.
 
     Args:
         image: ``(H, W * C)``.
@@ -340,16 +342,16 @@ def blend_fog(
 def add_to_value(image: U8, offset: float, lowest: U8, between: U16, out: U8) -> None:
     """Raise the HSV value of ``(H, W, 3)``.
 
-    The largest and the smallest channel of the result follow from the largest and the smallest
-    of the source. So does the middle one from itself and the largest, except where it falls on
-    a whole number: then the last bits of the published code's way through hue decide.
+    The largest and the smallest channel of the result are functions of the largest and the smallest
+    of the source. The middle one is a function of itself and the largest, except near integers,
+    where the last bits of the published computation of the hue decide.
 
     Args:
         image: ``(H, W, 3)``.
         offset: added to the value.
         lowest: ``(256, 256)`` over (largest, smallest): the smallest; the largest on the diagonal.
-        between: ``(256, 256)`` over (largest, middle): the middle, with 256 added where the long
-            way has to be gone.
+        between: ``(256, 256)`` over (largest, middle): the middle, plus 256 where the published
+            computation is needed.
         out: ``(H, W, 3)``, written.
     """
     height, width = image.shape[:2]

@@ -8,7 +8,7 @@ from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.types import F32, I32, U16, U32
 
 BLOCK = 2048
-"""Values that are worked on at a time, so that what lies between two steps stays in the cache."""
+"""Values processed at a time, so that intermediate results stay in the cache."""
 
 
 @compile_inner

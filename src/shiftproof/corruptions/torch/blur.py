@@ -31,7 +31,9 @@ def gaussian_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tenso
 
 
 @lru_cache(maxsize=16)
-def disk_kernel(radius: int, alias: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def make_disk_kernel(
+    radius: int, alias: float
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return the published defocus kernel: a disk on a grid, smoothed with mirroring at its border."""
     reach, taps = (8, 1) if radius <= 8 else (radius, 2)
     size = 2 * reach + 1
@@ -49,7 +51,7 @@ def disk_kernel(radius: int, alias: float) -> np.ndarray[tuple[int, int], np.dty
 
 @lru_cache(maxsize=16)
 def _disk_on(radius: int, alias: float, device: torch.device) -> Tensor:
-    return torch.tensor(disk_kernel(radius, alias), dtype=torch.float32, device=device)
+    return torch.tensor(make_disk_kernel(radius, alias), dtype=torch.float32, device=device)
 
 
 def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:

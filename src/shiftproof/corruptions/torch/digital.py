@@ -39,7 +39,7 @@ def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> T
 @lru_cache(maxsize=64)
 def _box_means(size: int, small: int, device: torch.device) -> Tensor:
     """Return the ``(small, size)`` matrix that averages a line's pixels by boxes."""
-    first, after, _ = digital.boxes(size, small)
+    first, after, _ = digital.compute_boxes(size, small)
     place = np.arange(size)
     inside = (place >= first[:, np.newaxis]) & (place < after[:, np.newaxis])
     return torch.tensor(inside / inside.sum(1, keepdims=True), dtype=torch.float32, device=device)
@@ -47,7 +47,7 @@ def _box_means(size: int, small: int, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _nearest_places(size: int, small: int, device: torch.device) -> Tensor:
-    return torch.as_tensor(digital.nearest(size, small), device=device)
+    return torch.as_tensor(digital.compute_nearest(size, small), device=device)
 
 
 def pixelate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:

@@ -15,7 +15,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shiftproof.compute.held_settings import HeldSettings, Setting
-from shiftproof.corruptions.filters import bilinear_places, center_crop, gaussian_weights, streak
+from shiftproof.corruptions.filters import (
+    compute_bilinear_places,
+    compute_center_crop,
+    compute_gaussian_weights,
+    make_streak,
+)
 
 FLOAT_SLACK = 1e-3
 """Gray levels added before fractions are cut off: float32 falls that far short of whole numbers."""
@@ -54,7 +59,7 @@ def _make_room(sources: Sequence[Draws], shape: tuple[int, ...]) -> Tensor:
 
 
 def send(values: ArrayLike, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bring numbers of the host to the device, which goes on with its work meanwhile."""
+    """Copy numbers from the host to the device asynchronously."""
     tensor = torch.tensor(np.asarray(values), dtype=dtype)
     if device.type == "cuda":
         tensor = tensor.pin_memory()
@@ -110,7 +115,7 @@ def pad(x: Tensor, down: int, across: int, mode: str) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _gaussian_kernel(sigma: float, truncate: float, device: torch.device) -> Tensor:
-    half = gaussian_weights(sigma, truncate)
+    half = compute_gaussian_weights(sigma, truncate)
     return torch.tensor(np.concatenate([half[:0:-1], half]), dtype=torch.float32, device=device)
 
 
@@ -128,7 +133,7 @@ def filter_gaussian(
 def smear(x: Tensor, radius: int, sigma: float, angles: Sequence[float]) -> Tensor:
     """Smear ``(N, C, H, W)`` along a streak, each image at its own angle, the edge repeated."""
     height, width = x.shape[-2:]
-    streaks = [streak(radius, sigma, angle, height, width) for angle in angles]
+    streaks = [make_streak(radius, sigma, angle, height, width) for angle in angles]
     taps = max(len(one.down) for one in streaks)
     moves = np.zeros((2, len(streaks), taps), dtype=np.int64)
     shares = np.zeros((len(streaks), taps))
@@ -160,8 +165,10 @@ class Mixing(NamedTuple):
 def plan_mixing(
     start: int, length: int, enlarged: int, size: int, limit: int, device: torch.device
 ) -> Mixing:
-    """Return where an enlargement reads a line of ``limit`` pixels; see ``bilinear_places``."""
-    first, share, next_share = bilinear_places(start, length, enlarged, size)
+    """Return where an enlargement reads a line of ``limit`` pixels; see
+    ``compute_bilinear_places``.
+    """
+    first, share, next_share = compute_bilinear_places(start, length, enlarged, size)
     return Mixing(
         torch.as_tensor(first, device=device),
         torch.as_tensor(np.minimum(first + 1, limit - 1), device=device),
@@ -174,7 +181,7 @@ def enlarge_center(x: Tensor, factor: float) -> Tensor:
     """Enlarge the center, its corner pixels on the corners, and cut it at the top left."""
     for axis in (-2, -1):
         size = x.shape[axis]
-        crop = center_crop(size, factor)
+        crop = compute_center_crop(size, factor)
         x = mix_neighbors(x, axis, plan_mixing(*crop, size, size, x.device))
     return x
 
@@ -192,7 +199,7 @@ def _luma_weights(device: torch.device) -> Tensor:
     return torch.tensor([0.299, 0.587, 0.114], device=device)[None, :, None, None]
 
 
-def luma_of(x: Tensor) -> Tensor:
+def compute_luma(x: Tensor) -> Tensor:
     """Return ``(N, 1, H, W)``."""
     if x.shape[1] == 1:
         return x

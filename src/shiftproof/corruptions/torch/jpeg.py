@@ -32,14 +32,14 @@ _CHROMINANCE = (
 
 
 @lru_cache(maxsize=32)
-def _quantum(table: tuple[int, ...], quality: int, device: torch.device) -> Tensor:
+def _compute_steps(table: tuple[int, ...], quality: int, device: torch.device) -> Tensor:
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = [min(max((entry * scale + 50) // 100, 1), 255) for entry in table]
     return torch.tensor(steps, dtype=torch.float32, device=device).reshape(8, 8)
 
 
 @lru_cache(maxsize=16)
-def _cosines(device: torch.device) -> Tensor:
+def _make_dct_basis(device: torch.device) -> Tensor:
     """Return the basis of the cosine transform of 8 values, one vector a row."""
     k = np.arange(8)
     basis = np.cos((2 * k[np.newaxis] + 1) * k[:, np.newaxis] * np.pi / 16) / 2
@@ -49,7 +49,7 @@ def _cosines(device: torch.device) -> Tensor:
 
 def _quantize(plane: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
     """Quantize a plane ``(N, H, W)`` in 0..255 in its cosine transform, and transform it back."""
-    quantum, cosine = _quantum(table, quality, plane.device), _cosines(plane.device)
+    quantum, cosine = _compute_steps(table, quality, plane.device), _make_dct_basis(plane.device)
     n, height, width = plane.shape
     rows = torch.arange(-(-height // 8) * 8, device=plane.device).clamp(max=height - 1)
     columns = torch.arange(-(-width // 8) * 8, device=plane.device).clamp(max=width - 1)
@@ -60,7 +60,7 @@ def _quantize(plane: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
     return decoded.transpose(2, 3).reshape(n, len(rows), len(columns))[:, :height, :width]
 
 
-def _halve(plane: Tensor) -> Tensor:
+def _downsample(plane: Tensor) -> Tensor:
     """Average 2 x 2 pixels, the edge repeated."""
     _, height, width = plane.shape
     rows = torch.arange(height + height % 2, device=plane.device).clamp(max=height - 1)
@@ -68,7 +68,7 @@ def _halve(plane: Tensor) -> Tensor:
     return F.avg_pool2d(plane.index_select(1, rows).index_select(2, columns), 2)
 
 
-def _double(plane: Tensor, height: int, width: int) -> Tensor:
+def _upsample(plane: Tensor, height: int, width: int) -> Tensor:
     """Double the sides as libjpeg does: 3/4 of the nearer pixel and 1/4 of the farther."""
     for axis, size in ((1, height), (2, width)):
         place = torch.arange(size, device=plane.device)
@@ -90,7 +90,7 @@ def jpeg_compression(x: Tensor, severity: float, sources: Sequence[Draws]) -> Te
     red = (128 + 0.5 * r - 0.418688 * g - 0.081312 * b).round()
     luma = _quantize(luma, _LUMINANCE, quality)
     blue, red = (
-        _double(_quantize(_halve(p), _CHROMINANCE, quality), height, width) - 128
+        _upsample(_quantize(_downsample(p), _CHROMINANCE, quality), height, width) - 128
         for p in (blue, red)
     )
     channels = (luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue)

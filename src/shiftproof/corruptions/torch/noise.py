@@ -13,13 +13,13 @@ from shiftproof.corruptions.torch.filters import Draws, draw_normal, draw_unifor
 
 
 def gaussian_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``noise.gaussian_noise`` does, on a batch."""
+    """Apply ``noise.gaussian_noise`` to a batch."""
     sigma = 255 * constants(noise.GAUSSIAN_NOISE, severity)
     return x + sigma * draw_normal(sources, *x.shape[1:])
 
 
 def shot_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``noise.shot_noise`` does, on a batch."""
+    """Apply ``noise.shot_noise`` to a batch."""
     photons = constants(noise.SHOT_NOISE, severity)
     rates = x * (photons / 255)
     counts = [torch.poisson(r, generator=s.fields) for r, s in zip(rates, sources, strict=True)]
@@ -27,7 +27,7 @@ def shot_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 
 def impulse_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``noise.impulse_noise`` does, on a batch."""
+    """Apply ``noise.impulse_noise`` to a batch."""
     share = constants(noise.IMPULSE_NOISE, severity)
     draw = draw_uniform(sources, *x.shape[1:])
     white = torch.where(draw < share / 2, 255.0, 0.0)
@@ -35,6 +35,6 @@ def impulse_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tenso
 
 
 def speckle_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``noise.speckle_noise`` does, on a batch."""
+    """Apply ``noise.speckle_noise`` to a batch."""
     sigma = constants(noise.SPECKLE_NOISE, severity)
     return x * (1 + sigma * draw_normal(sources, *x.shape[1:]))

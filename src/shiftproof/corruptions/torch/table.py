@@ -69,7 +69,7 @@ def _corrupt_on_cpu(
 
     planes = images.contiguous().numpy()
     out = np.empty_like(planes)
-    # One image at a time lies here: its memory stays in the cache.
+    # A buffer for one image at a time, whose memory stays in the cache.
     image = np.empty((*planes.shape[2:], 3), np.uint8)
     for source, target, key in zip(planes, out, keys, strict=True):
         if len(source) == 1:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import constants
-from shiftproof.corruptions.filters import center_crop
+from shiftproof.corruptions.filters import compute_center_crop
 from shiftproof.corruptions.torch.filters import (
     Draws,
+    compute_luma,
     draw_normal,
     draw_uniform,
     filter_gaussian,
-    luma_of,
     mix_neighbors,
     pad,
     plan_mixing,
@@ -30,8 +30,8 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.snow`` to a batch."""
     mean, deviation, zoom, threshold, radius, sigma, share = constants(weather.SNOW, severity)
     height, width = x.shape[-2:]
-    _, crop_height, rows = center_crop(height, zoom)
-    _, crop_width, columns = center_crop(width, zoom)
+    _, crop_height, rows = compute_center_crop(height, zoom)
+    _, crop_width, columns = compute_center_crop(width, zoom)
     layer = mean + deviation * draw_normal(sources, 1, crop_height, crop_width)
     for axis, length, size in ((-2, crop_height, rows), (-1, crop_width, columns)):
         layer = mix_neighbors(layer, axis, plan_mixing(0, length, size, size, length, x.device))
@@ -39,7 +39,7 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     angles = [source.host.uniform(-135, -45) for source in sources]
     streaks = smear(layer, radius, sigma, angles)
     snowed = (streaks * 255).round()[..., :height, :width]
-    pale = torch.maximum(x, 1.5 * luma_of(x) + 127.5)
+    pale = torch.maximum(x, 1.5 * compute_luma(x) + 127.5)
     return share * x + (1 - share) * pale + snowed + snowed.flip((-2, -1))
 
 
@@ -85,7 +85,8 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     amount, decay = constants(weather.FOG, severity)
     height, width = x.shape[-2:]
     size = 1 << (max(height, width, 3) - 1).bit_length()
-    # A level of side s takes three fields of it, and all levels together one number less than pixels.
+    # A level of side s takes three fields of it, and all levels together one number less than
+    # pixels.
     draws = 2 * draw_uniform(sources, size * size - 1) - 1
     grid = torch.zeros(len(x), 1, 1, device=x.device)
     wibble = weather.FOG_WIBBLE

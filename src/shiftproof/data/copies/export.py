@@ -46,7 +46,7 @@ from shiftproof.io.images import is_image
 from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.text import read_object
 from shiftproof.shards import Backend, Ray, Scheduled
-from shiftproof.shards.seen import check_seen
+from shiftproof.shards.access import check_accessible
 
 MANIFEST = "manifest.json"
 
@@ -391,7 +391,7 @@ def _copy_part(parts: CopyParts, number: int) -> shards.Arrays:
     """Make one part, in a worker, and return its report."""
     plan, job = parts.plan, parts.job
     for path in (job.root, job.target / MANIFEST):
-        check_seen(path)
+        check_accessible(path)
     if number == 0:
         return _carry_all(plan, job.target, 0, False).pack()
     start = (number - 1) * parts.size

@@ -17,7 +17,7 @@ from shiftproof.corruptions.extent import (
     print_extent,
     unite_names,
 )
-from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.errors import RunMismatchError
 from shiftproof.io.text import read_json
 from shiftproof.types import Cell, Settings
@@ -52,7 +52,7 @@ class CopyExtent:
         known = {} if self.before is None else self.before["corruptions"]
         return {
             "corruptions": {
-                name: known.get(name) or identity_of(item)
+                name: known.get(name) or identify_corruption(item)
                 for name, item in self.corruptions.items()
             },
             "severities": list(self.severities),
@@ -147,5 +147,6 @@ def _read_cells(target: Path) -> Settings | None:
 
 def _differs(known: Mapping[str, Any], corruptions: Mapping[str, str | CorruptionFunction]) -> bool:
     return any(
-        name in known and identity_of(item) != known[name] for name, item in corruptions.items()
+        name in known and identify_corruption(item) != known[name]
+        for name, item in corruptions.items()
     )

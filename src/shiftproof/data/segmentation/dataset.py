@@ -30,7 +30,12 @@ from shiftproof.data.segmentation.pairs import pair_by_stem
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.images import read_indices, read_size
-from shiftproof.models.segmenters.label_spaces import VOID, LabelSpace, number_space, read_space
+from shiftproof.models.segmenters.label_spaces import (
+    VOID,
+    LabelSpace,
+    make_numbered_space,
+    read_space,
+)
 from shiftproof.types import I64, Image, LabelMap, Sample, Settings
 
 
@@ -359,7 +364,7 @@ def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
             advance()
     if largest < 0:
         raise InputError(f"{paths[0].parent}: no pixel of the label maps counts; all are void.")
-    return number_space(largest + 1, void)
+    return make_numbered_space(largest + 1, void)
 
 
 def _find_largest(void: tuple[int, ...], path: Path) -> int:

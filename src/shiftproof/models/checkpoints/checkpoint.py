@@ -12,7 +12,7 @@ from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.counts import plural
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io.border import show_name
-from shiftproof.models.architecture import Architecture, Shape, Skeleton, skeleton_of
+from shiftproof.models.architecture import Architecture, Shape, Skeleton, build_skeleton
 from shiftproof.models.checkpoints.class_names import find_class_names
 from shiftproof.models.checkpoints.file import check_dense, read_content
 from shiftproof.models.checkpoints.names import (
@@ -23,8 +23,8 @@ from shiftproof.models.checkpoints.names import (
     is_computed_buffer,
     is_counter,
     is_unrelated,
-    without_prefixes,
-    without_wrappers,
+    strip_prefixes,
+    strip_wrappers,
 )
 from shiftproof.models.classifiers import timm, torchvision
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
@@ -35,7 +35,7 @@ from shiftproof.models.targets import check_file
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_checkpoint", "read_state", "without_prefixes"]
+__all__ = ["load_checkpoint", "read_state", "strip_prefixes"]
 
 Tensors = dict[str, "torch.Tensor"]
 
@@ -47,26 +47,28 @@ _NORMALIZATIONS = (
     ("image_mean", "image_std"),
     ("pixel_mean", "pixel_std"),
 )
-"""Names under which a layer that normalizes keeps its numbers; the second of the library robustness."""
+"""Names of mean and deviation in a normalization layer; the second pair is that of the library
+robustness.
+"""
 
 
 def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     """Load the weights in a file into an architecture of timm or torchvision.
 
-    The architecture's names are looked for in the file, wherever the weights are nested and whatever
-    stands before their names. Averaged weights (EMA, SWA) are taken before raw ones, as timm's loader
-    does; losses, metrics and counters are left aside. The number of classes is read off the head.
-    1,000 classes are taken to be ImageNet's; of others the names are taken that stand in the file
-    (``classes``, ``class_to_idx``, ...). The preprocessing is the architecture's, but for a mean
-    and deviation that stand in the file, and for a first layer of one channel, which gets gray.
+    The file is searched for the architecture's names, in any nesting and with any prefix. Averaged
+    weights (EMA, SWA) take precedence over raw ones, as in timm's loader; losses, metrics and
+    counters are ignored. The number of classes follows from the head. 1,000 classes are assumed to
+    be ImageNet's; for others the names in the file are used (``classes``, ``class_to_idx``, ...).
+    The preprocessing is the architecture's, except for a mean and deviation in the file, and for a
+    first layer of one channel, which gets gray images.
 
-    ``target`` is the path; ``.safetensors`` is read as that, all else by ``torch.load``. Of the
-    options ``arch`` is needed (``timm:NAME`` or ``torchvision:NAME``), and ``weights`` chooses
-    among several: ``"ema"``, ``"raw"``, or their place in the file.
+    ``target`` is the path; ``.safetensors`` files are read by safetensors, all others by
+    ``torch.load``. The option ``arch`` is required (``timm:NAME`` or ``torchvision:NAME``);
+    ``weights`` chooses among several sets: ``"ema"``, ``"raw"``, or their path in the file.
 
     Raises:
         InputError: no architecture is given.
-        UnknownNameError: no such architecture, or weights that the file has not.
+        UnknownNameError: no such architecture, or no such weights in the file.
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (nothing of it is run), does not fit, or has no head.
     """
@@ -78,17 +80,17 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
     content = read_content(path)
     tensors = find_tensors(content, path)
     if library == "timm":
-        architecture = timm.timm_architecture(f"{name}@{tag}" if tag else name, options.size)
+        architecture = timm.make_timm_architecture(f"{name}@{tag}" if tag else name, options.size)
         fitted = fit(tensors, architecture, path, options)
-        preprocess, source = timm.preprocess_of(fitted.module), f"timm's for {name}"
+        preprocess, source = timm.read_preprocess(fitted.module), f"timm's for {name}"
     elif library == "torchvision":
         weights = torchvision.find_weights(name, tag)
-        architecture = torchvision.torchvision_architecture(name, weights, options.size)
+        architecture = torchvision.make_torchvision_architecture(name, weights, options.size)
         fitted = fit(tensors, architecture, path, options)
-        preprocess, source = torchvision.preprocess_of(weights), f"torchvision's for {weights}"
+        preprocess, source = torchvision.read_preprocess(weights), f"torchvision's for {weights}"
     else:
         raise _unknown_library(library)
-    preprocess, told = _adjust(preprocess, fitted)
+    preprocess, notes = _adjust(preprocess, fitted)
     classes, classes_from = _name_classes(content, fitted.classes)
     return Loaded(
         fitted.module,
@@ -96,7 +98,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         classes,
         preprocess_from=source,
         classes_from=classes_from,
-        assumed=(*fitted.notes, *told),
+        assumed=(*fitted.notes, *notes),
     )
 
 
@@ -133,7 +135,7 @@ def _unknown_library(library: str) -> UnknownNameError:
 
 
 def _name_classes(content: Any, count: int | None) -> tuple[Classes | None, str]:
-    """Return the classes of so many outputs, and where their names come from."""
+    """Return the classes for a number of outputs, and the source of their names."""
     if count == 1000:
         return imagenet(), "1,000 outputs are taken to be ImageNet's"
     names = None if count is None else find_class_names(content, count)
@@ -141,7 +143,7 @@ def _name_classes(content: Any, count: int | None) -> tuple[Classes | None, str]
 
 
 def read_tensors(path: Path) -> Content:
-    """Read all tensors in a file by their dotted place in it.
+    """Read all tensors in a file, by their dotted path in it.
 
     Raises:
         BrokenFileError: the file is missing, empty or damaged.
@@ -151,7 +153,7 @@ def read_tensors(path: Path) -> Content:
 
 
 def find_tensors(content: Any, path: Path) -> Content:
-    """Return all tensors in the content of a file by their dotted place in it.
+    """Return all tensors in the content of a file, by their dotted path in it.
 
     Raises:
         ModelError: there are no weights.
@@ -169,7 +171,7 @@ def find_tensors(content: Any, path: Path) -> Content:
 
 
 def read_state(path: Path) -> Tensors:
-    """Read the weights in a file by name, wherever in it they are nested.
+    """Read the weights in a file by name, in any nesting.
 
     Raises:
         BrokenFileError: the file is missing, empty or damaged.
@@ -191,10 +193,10 @@ class Fitted:
 
     Attributes:
         module: the network.
-        classes: how many its head has; None where only its features are of use.
-        channels: what it takes, 3 or 1.
+        classes: number of outputs of its head; None if only its features can be used.
+        channels: input channels, 3 or 1.
         normalization: mean and deviation in the file, per channel in units of 0..1, or None.
-        notes: what was decided, in words.
+        notes: the assumptions made, as sentences.
     """
 
     module: torch.nn.Module
@@ -205,23 +207,23 @@ class Fitted:
 
 
 def fit(content: Content, architecture: Architecture, path: Path, options: LoadOptions) -> Fitted:
-    """Build an architecture with as many classes and channels as the weights have, and fill it.
+    """Build an architecture with the classes and channels of the weights, and load the weights.
 
-    Nothing is built before all shapes fit, so that memory is bounded by what the file holds.
+    Nothing is built before all shapes are checked, so the size of the file bounds the memory.
 
     Raises:
-        ModelError: names are missing or too many, shapes differ, or there is no head and no features
-            are asked for.
+        ModelError: names are missing or unexpected, shapes differ, or there is no head although
+            logits are needed.
     """
-    skeleton = skeleton_of(architecture)
+    skeleton = build_skeleton(architecture)
     renamed = {architecture.rename(name): value for name, value in content.tensors.items()}
-    content = dataclasses.replace(content, tensors=without_wrappers(renamed, skeleton.shapes))
+    content = dataclasses.replace(content, tensors=strip_wrappers(renamed, skeleton.shapes))
     match = find_weights(
         content, skeleton.shapes, parameters=skeleton.parameters, wanted=options.weights
     )
     is_other = match is None
     match = match or Match({}, "", dict(content.tensors))
-    draft = _draft(_with_head(match, skeleton), skeleton, architecture, path, options)
+    draft = _draft_weights(_add_head(match, skeleton), skeleton, architecture, path, options)
     if draft.faults:
         draft = _convert(match, skeleton, architecture, path, options) or draft
     if is_other and draft.faults:
@@ -262,7 +264,7 @@ def _name_other_network(content: Content, architecture: Architecture, path: Path
 
 @dataclass(frozen=True)
 class _Draft:
-    """Weights held against an architecture, before it is built."""
+    """The comparison of weights with an architecture that is not yet built."""
 
     state: Tensors
     classes: int | None
@@ -272,7 +274,7 @@ class _Draft:
     notes: tuple[str, ...]
 
 
-def _draft(
+def _draft_weights(
     match: Match, skeleton: Skeleton, architecture: Architecture, path: Path, options: LoadOptions
 ) -> _Draft:
     state = match.state
@@ -284,8 +286,8 @@ def _draft(
         if name in state and state[name].ndim and not name.startswith(architecture.optional)
     ]
     classes = state[main[0]].shape[0] if main else None
-    shapes = skeleton.shapes_for(classes)
-    channels = _channels(state, shapes)
+    shapes = skeleton.compute_shapes(classes)
+    channels = _count_channels(state, shapes)
     layers = {name.rpartition(".")[0] for name in state}
     computed = {*skeleton.constants, *filter(is_computed_buffer, shapes)}
     missing = [
@@ -306,7 +308,7 @@ def _draft(
         for name in skeleton.parameters
         if name in state and not state[name].is_floating_point()
     ]
-    extra, aside = _beside(match, skeleton, architecture, options)
+    extra, aside = _sort_others(match, skeleton, architecture, options)
     faults = [
         f"{len(names)} {what} ({', '.join(map(show_name, names[:3]))}{', …' if len(names) > 3 else ''})"
         for what, names in (
@@ -330,7 +332,7 @@ def _draft(
 def _convert(
     match: Match, skeleton: Skeleton, architecture: Architecture, path: Path, options: LoadOptions
 ) -> _Draft | None:
-    """Try the weights in the form of a model's authors; None where they do not fit in it either."""
+    """Convert weights in the format of a model's authors; None if they do not fit then either."""
     if architecture.convert is None:
         return None
     given = {name.removeprefix(match.prefix): value for name, value in match.rest.items()}
@@ -341,20 +343,20 @@ def _convert(
     try:
         state = architecture.convert(given, module)
         tensors = flatten(state).tensors
-    except Exception:  # a library's reading of names that it does not know
+    except Exception:  # the library's converter fails on unknown names
         return None
     if any(name in given and given[name].numel() != tensors[name].numel() for name in tensors):
-        return None  # resampled for another size of images, which changes the numbers
+        return None  # resampled for another image size, which changes the values
     state = {name: tensors[name] for name in skeleton.shapes if name in tensors}
     rest = {name: value for name, value in tensors.items() if name not in state}
     note = "names read by timm's own conversion"
-    found = _with_head(Match(state, "", rest, (*match.notes, note)), skeleton)
-    draft = _draft(found, skeleton, architecture, path, options)
+    found = _add_head(Match(state, "", rest, (*match.notes, note)), skeleton)
+    draft = _draft_weights(found, skeleton, architecture, path, options)
     return draft if not draft.faults else None
 
 
-def _channels(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) -> int:
-    """Return how many channels the first convolution in a file takes: 3, or 1 for gray."""
+def _count_channels(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) -> int:
+    """Return the input channels of the first convolution in a file: 3, or 1 for gray."""
     for name, shape in shapes.items():
         if name in state and len(shape) == 4 and shape[1] == 3:
             gray = (shape[0], 1, *shape[2:])
@@ -369,11 +371,12 @@ def _fits(found: Shape, expected: Shape, channels: int) -> bool:
     return channels == 1 and expected[1:2] == (3,) and found == gray
 
 
-def _with_head(match: Match, skeleton: Skeleton) -> Match:
-    """Find the head where it has another place or name than the rest of the network.
+def _add_head(match: Match, skeleton: Skeleton) -> Match:
+    """Find a head with another prefix or name than the rest of the network.
 
-    It stands beside a backbone (``backbone.…`` and ``head.fc.weight``), or behind a dropout
-    (``fc.1.weight``). It is what has its name, else the one layer that takes its inputs.
+    It may be beside a backbone (``backbone.…`` and ``head.fc.weight``), or after a dropout
+    (``fc.1.weight``). It is the tensor with its name, else the only layer with its number of
+    inputs.
     """
     missing = [name for name in skeleton.head if name not in match.state]
     if not missing or not match.state:
@@ -408,11 +411,11 @@ def _with_head(match: Match, skeleton: Skeleton) -> Match:
     return Match(state, match.prefix, rest, (*match.notes, head))
 
 
-def _beside(
+def _sort_others(
     match: Match, skeleton: Skeleton, architecture: Architecture, options: LoadOptions
 ) -> tuple[list[str], list[str]]:
-    """Return what stands beside the weights and should not, and what may."""
-    normalizers = {name for pair in _pairs(match) for name in pair}
+    """Return the unexpected other tensors in the file, and those to ignore."""
+    normalizers = {name for pair in _find_normalization_names(match) for name in pair}
     roots = {name.partition(".")[0] for name in skeleton.shapes if name not in skeleton.head}
     extra, aside = [], []
     for place, tensor in match.rest.items():
@@ -420,7 +423,7 @@ def _beside(
         within = place.startswith(match.prefix)
         outside = not within or name.partition(".")[0] not in roots
         if within and name in skeleton.constants:
-            # What one version of a library writes and another does not is the same where it fits.
+            # Only some versions of a library save it; the value is the same if the shape fits.
             if tuple(tensor.shape) != skeleton.constants[name]:
                 extra.append(name)
         elif place in normalizers or is_counter(name) or name.startswith(architecture.optional):
@@ -437,8 +440,8 @@ def _beside(
 # ---------------------------------------------------------------- preprocessing in the file
 
 
-def _pairs(match: Match) -> list[tuple[str, str]]:
-    """Return the names of means and deviations of the images that stand beside the weights."""
+def _find_normalization_names(match: Match) -> list[tuple[str, str]]:
+    """Return the names of the images' means and deviations beside the weights."""
     found = []
     for place in match.rest:
         parent, dot, leaf = place.rpartition(".")
@@ -451,9 +454,9 @@ def _pairs(match: Match) -> list[tuple[str, str]]:
 def _find_normalization(
     match: Match, channels: int
 ) -> tuple[tuple[tuple[float, ...], tuple[float, ...]] | None, tuple[str, ...]]:
-    """Return the mean and deviation in a file, in units of 0..1, and the words for them."""
+    """Return the mean and deviation in a file, in units of 0..1, and a note about them."""
     found = {}
-    for names in _pairs(match):
+    for names in _find_normalization_names(match):
         for name in names:
             check_dense(match.rest[name], show_name(name))
         mean, std = (
@@ -469,14 +472,14 @@ def _find_normalization(
     if len(found) > 1:
         shown = ", ".join(show_name(names[0]) for names in found.values())
         raise ModelError(
-            f"The file has several normalisations ({shown}). Say which: mean= and std=."
+            f"The file has several normalizations ({shown}). Say which: mean= and std=."
         )
     ((mean, std), names), *_ = found.items()
     return (mean, std), (f"mean and deviation from the file ({show_name(names[0])})",)
 
 
 def _adjust(preprocess: Preprocess, fitted: Fitted) -> tuple[Preprocess, tuple[str, ...]]:
-    """Return the preprocessing for the channels and with the normalization of the file."""
+    """Return the preprocessing with the channels and normalization of the file."""
     mean, std = fitted.normalization or (preprocess.mean, preprocess.std)
     if fitted.channels == 3:
         return dataclasses.replace(preprocess, mean=mean, std=std, channels=3), ()

@@ -1,4 +1,4 @@
-"""The names of classes that a training has written beside its weights."""
+"""Class names stored in a checkpoint beside its weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _BESIDE = ("hyper_parameters", "hparams", "config", "args", "meta", "metadata")
 
 
 def find_class_names(content: Any, count: int) -> tuple[str, ...] | None:
-    """Return the names that a checkpoint has for so many classes; None where it has none, or others.
+    """Return the names that a checkpoint has for so many classes; None where it has none, or
+    others.
 
-    Taken are a list of names, a dict from the index to the name (``idx_to_class``), and one from the
-    name to the index (``class_to_idx``, as torchvision's ImageFolder has it), at the top of the file
-    or in its settings (``hyper_parameters``, ``config``, ``args``, ``meta``).
+    Taken are a list of names, a dict from the index to the name (``idx_to_class``), and one from
+    the name to the index (``class_to_idx``, as torchvision's ImageFolder has it), at the top of the
+    file or in its settings (``hyper_parameters``, ``config``, ``args``, ``meta``).
     """
     for part in _list_parts(content):
         for key in (*_LISTS, *_NUMBERS):

@@ -1,4 +1,4 @@
-"""The bytes of a checkpoint: read without running anything, and within the file's size."""
+"""Safe reading of checkpoint files: no code is run, and the file's size bounds the memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 _SAFE_TORCH = (2, 10)
-"""The first torch whose weights-only loader has no known hole: CVE-2025-32434 is mended in 2.6,
-CVE-2026-24747 in 2.10."""
+"""The first torch whose weights-only loader has no known vulnerability: CVE-2025-32434 is fixed in
+2.6, CVE-2026-24747 in 2.10.
+"""
 
 
 def read_content(path: Path) -> Any:
-    """Return what a checkpoint holds: ``.safetensors`` is read as that, all else as torch's.
+    """Return the content of a checkpoint: ``.safetensors`` files by safetensors, others by torch.
 
     Raises:
         BrokenFileError: the file is missing, empty or damaged.
@@ -44,7 +45,7 @@ def read_content(path: Path) -> Any:
 
 
 def check_dense(tensor: torch.Tensor, where: str) -> None:
-    """Raise unless a tensor holds each of its numbers, plainly, in the file.
+    """Check that a tensor is dense and all of its numbers are in the file.
 
     Raises:
         ModelError: it is sparse, nested, quantized, complex or without values.
@@ -80,9 +81,9 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _check_form(file: IO[bytes], path: Path) -> None:
-    """Refuse the forms that torch would run, or that claim more than the file has.
+    """Reject formats that torch would run, or that claim more bytes than the file has.
 
-    It is decided here, before torch sees the file: older versions run what is refused.
+    This is checked before torch reads the file, since older versions run such files.
     """
     file.seek(0)
     first = file.read(4)
@@ -98,7 +99,7 @@ def _check_form(file: IO[bytes], path: Path) -> None:
                 "Classifier(torch.jit.load(PATH), preprocess, classes)."
             )
         if claimed > file.seek(0, os.SEEK_END):
-            # Torch stores weights as they are, so that no more can come out than is there.
+            # Torch stores weights uncompressed, so the content cannot be larger than the file.
             raise BrokenFileError(
                 f"{path}: its entries claim {claimed:,} bytes, more than the file has. Save it anew "
                 "by torch.save."
@@ -112,7 +113,7 @@ def _check_form(file: IO[bytes], path: Path) -> None:
 
 
 def _is_tar(file: IO[bytes], path: Path) -> bool:
-    """Whether torch would take a file for its oldest form, which is a tar."""
+    """Whether torch would read a file in its oldest format, a tar."""
     file.seek(0)
     with convert_errors(path, "not a checkpoint that can be read"):
         try:
@@ -133,11 +134,11 @@ def _read_torch(path: Path) -> Any:
             "weights as .safetensors."
         )
     try:
-        # Torch warns of a pickle protocol that it did not write itself, and then refuses it.
-        # What timm and others keep of their command line is a bag of values.
+        # Torch warns about unknown pickle protocols before its error. timm and others save their
+        # command line as a Namespace.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
-            # Without weights_only a checkpoint is a program that runs when it is loaded.
+            # Without weights_only, loading a checkpoint can run any code.
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
@@ -147,15 +148,15 @@ def _read_torch(path: Path) -> Any:
                 "run code when it is loaded: it was refused, and nothing of it was run. Save the "
                 "weights alone: torch.save(model.state_dict(), PATH)."
             ) from error
-        # What torch says of a pickle is how to load it without the safeguard.
-        # Bytes that are no opcode of pickle end as an unknown key.
+        # Torch's own message explains how to load the file without this protection. An invalid
+        # opcode of pickle raises a KeyError.
         damaged = isinstance(error, pickle.UnpicklingError | KeyError)
         reason = "neither a torch archive nor a pickle" if damaged else reason_of(error)
         raise BrokenFileError(f"{path}: not a checkpoint that can be read ({reason}).") from error
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether a file begins as a pickle does, or is an archive around one."""
+    """Whether a file begins like a pickle, or is an archive with one."""
     with path.open("rb") as file:
         first = file.read(2)
     return first in (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))

@@ -42,7 +42,8 @@ def fill_network(
 ) -> None:
     """Load weights into a network.
 
-    Errors tell the file, the architecture, and how many classes the network has.
+    ``target``, ``name`` and ``classes`` are the file, the architecture and the number of classes,
+    for errors.
 
     Raises:
         ModelError: they do not fit.

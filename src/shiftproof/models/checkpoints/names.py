@@ -30,7 +30,8 @@ _NO_WEIGHTS = re.compile(r"optim|sched|scaler|exp_avg|momentum_buffer|grad(ient)
 
 _DEEPEST = 6
 """Deepest nesting that is searched. Real files nest two or three deep; a malicious one may nest
-without end."""
+without end.
+"""
 
 _COUNTERS = ("total_ops", "total_params")
 """Buffers that the profiler thop adds to every layer."""
@@ -157,11 +158,11 @@ def find_weights(
             notes.append(f"{len(filled)} running statistics of the raw weights")
     elif any(_is_averaged(prefix) for prefix in sets):
         notes.append(f"raw weights ({_show(chosen)}), not the averaged ones")
-    elif any(_words(place) & _AVERAGED for place in content.unnamed):
+    elif any(_split_words(place) & _AVERAGED for place in content.unnamed):
         notes.append("raw weights: the averaged ones beside them have no names")
     if any(name.rpartition(".")[2] == "n_averaged" for name in content.tensors):
         notes.append("weights averaged by torch.optim.swa_utils")
-    container = _container(content, chosen, named=wanted not in (None, "ema", "raw"))
+    container = _find_container(content, chosen, named=wanted not in (None, "ema", "raw"))
     copies = {
         place for prefix, place in _split_prefixes(content.tensors, expected) if prefix in sets
     }
@@ -173,7 +174,7 @@ def find_weights(
     return Match(state, chosen, rest, tuple(notes))
 
 
-def without_prefixes(
+def strip_prefixes(
     state: dict[str, torch.Tensor], expected: Collection[str]
 ) -> dict[str, torch.Tensor]:
     """Return a state_dict with prefixes removed; a name that the network has is unchanged."""
@@ -189,7 +190,7 @@ _WRAPPER = "module"
 """Attribute under which DataParallel and similar wrappers hold the network."""
 
 
-def without_wrappers(
+def strip_wrappers(
     tensors: Mapping[str, torch.Tensor], expected: Collection[str]
 ) -> dict[str, torch.Tensor]:
     """Return tensors by names without the wrappers around parts of the network.
@@ -319,15 +320,15 @@ def _rank(prefix: str) -> int:
     return _NESTED_UNDER.index(first) if first in _NESTED_UNDER else len(_NESTED_UNDER)
 
 
-def _words(place: str) -> set[str]:
+def _split_words(place: str) -> set[str]:
     return set(re.split(r"[._]", place.lower()))
 
 
 def _is_averaged(prefix: str) -> bool:
-    return bool(_words(prefix) & _AVERAGED)
+    return bool(_split_words(prefix) & _AVERAGED)
 
 
-def _container(content: Content, prefix: str, *, named: bool) -> str:
+def _find_container(content: Content, prefix: str, *, named: bool) -> str:
     """Return the prefix of the part of a file that belongs to one network.
 
     If all parts belong to one network (``backbone`` and ``head``), that is the whole file.

@@ -40,8 +40,8 @@ def check_names(given: str | None) -> None:
 def read_names(path: Path) -> Classes:
     """Read the names of classes from a file, in the order of the labels.
 
-    A text file has one name a line; a ``.json`` file a list of names, or an object from the index to
-    the name (``{"0": "cat"}``).
+    A text file has one name a line; a ``.json`` file a list of names, or an object from the index
+    to the name (``{"0": "cat"}``).
 
     Raises:
         BrokenFileError: the file is missing, no text, or has no name or an empty one between two.

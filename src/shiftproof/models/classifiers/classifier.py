@@ -17,14 +17,14 @@ from shiftproof.models.dtypes import DTYPES, Dtype, autocast
 from shiftproof.models.module import (
     HeldModule,
     ModelLike,
-    black_image,
-    black_image_error,
     check_size,
-    classes_settings,
+    describe_classes,
+    make_black_image,
+    make_black_image_error,
 )
 from shiftproof.models.outputs import LOGITS, describe_output, find_tensor
-from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, as_batch
-from shiftproof.models.structure import input_dtype
+from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, to_batch
+from shiftproof.models.structure import get_input_dtype
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ClassifierLike(ModelLike, Protocol):
         """The preprocessing of its images."""
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
-        """Return ``(N, K)`` float32 logits of images that went through ``preprocess.geometry``."""
+        """Return ``(N, K)`` float32 logits of images processed by ``preprocess.geometry``."""
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return ``(N, K)`` logits of a ``(N, 3, H, W)`` tensor, uint8 0..255 or floating 0..1."""
@@ -122,7 +122,7 @@ class Classifier(HeldModule):
             _check_head(module, self.name)
         self.preprocess = preprocess
         self.dtype = _check_dtype(dtype, self.name, self._torch)
-        self.outputs = None if outputs is None else _groups(outputs, self.name)
+        self.outputs = None if outputs is None else _read_groups(outputs, self.name)
         if classes is None:
             self.classes = number_classes(
                 self._probe() if self.outputs is None else len(self.outputs)
@@ -144,8 +144,8 @@ class Classifier(HeldModule):
         vectors = self.class_vectors
         return {
             **self._list_settings(),
-            "classes": classes_settings(self.classes),
-            "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
+            "classes": describe_classes(self.classes),
+            "outputs": None if self.outputs is None else _describe_outputs(self.outputs),
             "preprocess": self.preprocess.settings(),
             # Runs without a dtype, from earlier versions, were in fp32.
             **({} if self.dtype == "fp32" else {"dtype": self.dtype}),
@@ -183,7 +183,7 @@ class Classifier(HeldModule):
             outputs = tuple(tuple(i for place in group for i in own[place]) for group in outputs)
         return self._change(labels.classes, outputs, self.dtype)
 
-    def in_dtype(self, dtype: Dtype) -> Classifier:
+    def with_dtype(self, dtype: Dtype) -> Classifier:
         """Return this classifier in another precision; it shares parameters and buffers.
 
         Raises:
@@ -302,7 +302,7 @@ class Classifier(HeldModule):
         """
         module = cast("torch.nn.Module", self.module)
         with autocast(self.device, self.dtype):
-            output = self._find_logits(module(inputs.to(input_dtype(module))))
+            output = self._find_logits(module(inputs.to(get_input_dtype(module))))
         self._check_logits(tuple(output.shape), len(inputs))
         return cast("torch.Tensor", output if self.dtype == "fp32" else output.float())
 
@@ -344,7 +344,7 @@ class Classifier(HeldModule):
 
     def _probe(self) -> int:
         """Return the number of outputs for one black image."""
-        black = black_image(self.preprocess)
+        black = make_black_image(self.preprocess)
         try:
             if self._torch:
                 import torch
@@ -352,13 +352,13 @@ class Classifier(HeldModule):
                 module = cast("torch.nn.Module", self.module)
                 with torch.inference_mode():
                     inputs = _normalize_images(black, self.preprocess, self.device)
-                    output = self._find_logits(module(inputs.to(input_dtype(module))))
+                    output = self._find_logits(module(inputs.to(get_input_dtype(module))))
             else:
                 output = self._find_logits(self.module(self.preprocess.normalize(black)))
         except ModelError:
             raise
         except Exception as error:
-            raise black_image_error(black, self.name, error) from error
+            raise make_black_image_error(black, self.name, error) from error
         shape = tuple(getattr(output, "shape", ()))
         if len(shape) != 2:
             got = f"shape {shape}" if shape else type(output).__name__
@@ -428,7 +428,7 @@ def select_outputs(
     return empty.scatter_reduce(1, index, listed, "amax")
 
 
-def _groups(outputs: Sequence[int | Sequence[int]], name: str) -> tuple[tuple[int, ...], ...]:
+def _read_groups(outputs: Sequence[int | Sequence[int]], name: str) -> tuple[tuple[int, ...], ...]:
     try:
         groups = tuple(
             (operator.index(group),)
@@ -447,7 +447,7 @@ def _groups(outputs: Sequence[int | Sequence[int]], name: str) -> tuple[tuple[in
     return groups
 
 
-def _outputs_settings(outputs: tuple[tuple[int, ...], ...]) -> Settings:
+def _describe_outputs(outputs: tuple[tuple[int, ...], ...]) -> Settings:
     parts = (" ".join(str(output) for output in group).encode() for group in outputs)
     return {
         "count": sum(len(group) for group in outputs),
@@ -467,7 +467,7 @@ def _normalize_images(
     if not isinstance(preprocess, Preprocess):
         tensor = torch.from_numpy(preprocess.normalize(images)).to(device)
         return tensor.contiguous(memory_format=torch.channels_last)
-    batch = np.ascontiguousarray(as_batch(images))
+    batch = np.ascontiguousarray(to_batch(images))
     if not batch.flags.writeable:
         # torch warns about read-only arrays.
         batch = batch.copy()
@@ -495,7 +495,7 @@ def _normalize_pixels(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Ten
 
     integral = pixels.dtype == torch.uint8
     if preprocess.channels == 1:
-        pixels = _luminosity(pixels)
+        pixels = _to_luminosity(pixels)
     values = torch.empty(
         pixels.shape,
         dtype=torch.float32,
@@ -522,8 +522,8 @@ def _scale_on(
     return first, second
 
 
-def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
-    """Return ``(N, 1, H, W)``; for uint8 the same values as ``preprocess.luminosity``."""
+def _to_luminosity(pixels: torch.Tensor) -> torch.Tensor:
+    """Return ``(N, 1, H, W)``; for uint8 the same values as ``preprocess.to_luminosity``."""
     import torch
 
     if pixels.dtype == torch.uint8:
@@ -540,8 +540,8 @@ def _check_dtype(dtype: Dtype, name: str, on_torch: bool) -> Dtype:
         raise UnknownNameError.of("dtype", dtype, DTYPES)
     if dtype != "fp32" and not on_torch:
         raise ModelError(
-            f"{name}: a model that is no torch module computes in what its graph says, but "
-            f"dtype={dtype!r} was asked for. Leave it out, or export the graph in that precision."
+            f"{name}: the graph of a model that is not a torch module fixes its precision, but "
+            f"dtype={dtype!r} was given. Leave it out, or export the graph in that precision."
         )
     return dtype
 

@@ -1,4 +1,4 @@
-"""A classifier of one's own: ``python:my_nets:make``."""
+"""Classifiers from a user's function: ``python:my_nets:make``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shiftproof.classes import Classes, number_classes
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.own_functions import OwnFunction, import_model, tell_apart
+from shiftproof.models.own_functions import OwnFunction, add_fingerprint, import_model
 from shiftproof.models.preprocess import Preprocess
 
 USUAL = Preprocess((224, 224), 256)
@@ -26,11 +26,12 @@ def load_function_classifier(target: str, options: LoadOptions) -> Loaded:
     stand in the module in its place. Importing runs the module.
 
     Raises:
-        InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
+        InputError, UnknownNameError, ModelError: as
+            :func:`~shiftproof.models.own_functions.import_model`.
     """
     own, made = import_model(target, (Classifier,), _EXPECTED)
     if isinstance(made, Classifier):
-        return parts_of_classifier(made, own)
+        return split_classifier(made, own)
     return Loaded(
         made,
         USUAL,
@@ -40,12 +41,12 @@ def load_function_classifier(target: str, options: LoadOptions) -> Loaded:
     )
 
 
-def parts_of_classifier(classifier: Classifier, own: OwnFunction) -> Loaded:
+def split_classifier(classifier: Classifier, own: OwnFunction) -> Loaded:
     """Return the parts of a classifier that a function returned."""
     return Loaded(
-        tell_apart(classifier.module, own),
+        add_fingerprint(classifier.module, own),
         classifier.preprocess,
-        _classes_by_name(classifier),
+        _look_up_classes(classifier),
         preprocess_from="the Classifier's",
         classes_from="the Classifier's",
         assumed=classifier.assumed,
@@ -55,6 +56,6 @@ def parts_of_classifier(classifier: Classifier, own: OwnFunction) -> Loaded:
     )
 
 
-def _classes_by_name(classifier: Classifier) -> Classes | None:
+def _look_up_classes(classifier: Classifier) -> Classes | None:
     numbered = classifier.classes == number_classes(len(classifier.classes))
     return None if numbered and classifier.outputs is None else classifier.classes

@@ -1,4 +1,6 @@
-"""A text names a model: ``demo``, ``timm:resnet50``, ``file:weights.pt?arch=timm:resnet50``."""
+"""Loading of classifiers by spec: ``demo``, ``timm:resnet50``,
+``file:weights.pt?arch=timm:resnet50``.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ ClassifierLoader: TypeAlias = Loader[LoadOptions, Loaded]
 """One row of ``CLASSIFIER_LOADERS`` or ``ENCODER_LOADERS``."""
 
 APPLIED = ("size", "resize", "interpolation", "mean", "std")
-"""The options that change a preprocessing, whatever the source."""
+"""The options of the preprocessing, for all sources."""
 
 CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
     "demo": ClassifierLoader(
@@ -116,46 +118,46 @@ def load_classifier(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Classifier:
-    """Load the classifier that a text names.
+    """Load a classifier by its spec.
 
     Args:
-        spec: ``SOURCE:NAME`` with a source of ``CLASSIFIER_LOADERS``, or ``demo``. Every keyword below but
-            ``device`` and ``dtype`` may stand in the text instead, as in
+        spec: ``SOURCE:NAME`` with a source of ``CLASSIFIER_LOADERS``, or ``demo``. Every keyword
+            below except ``device`` and ``dtype`` may be part of the spec instead, as in
             ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``, see :class:`Classifier`. None takes that of a
-            ``Classifier`` of your own, and fp32 otherwise.
-        classes: what the outputs mean: names, ``"imagenet"``, ``"numbered"``, or the path of a text
-            file with one name a line or of a JSON list. None takes what the source says, else numbers
-            them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's. Of a
-            zero-shot model they are what its sentences name, ImageNet's by default.
-        pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
-            only), for a trial without a network.
+        dtype: ``"fp32"``, ``"bf16"`` or ``"fp16"``, see :class:`Classifier`. None keeps that of
+            your own ``Classifier``, and is fp32 otherwise.
+        classes: the classes of the outputs: names, ``"imagenet"``, ``"numbered"``, or the path of a
+            text file with one name a line or of a JSON list. None takes those of the source, else
+            numbers; 1,000 outputs of a checkpoint or an ONNX file are assumed to be ImageNet's. A
+            zero-shot model takes any classes, ImageNet's by default.
+        pretrained: False keeps random weights (``torchvision``, ``timm`` and ``open_clip`` only),
+            for a trial without an internet connection.
         arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
-        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
-            None takes averaged ones where there are some, as timm does.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or the path in it.
+            None takes averaged ones if there are any, as timm does.
         output: the name of the output of an ONNX file that has several.
-        templates: sentences of a zero-shot model, with ``{}`` where the name of a class stands: a
-            list, one sentence, the path of a text file with one a line, ``"openai"`` (the 80 for
+        templates: prompt templates of a zero-shot model, with ``{}`` for the name of the class: a
+            list, one template, the path of a text file with one a line, ``"openai"`` (the 80 for
             ImageNet, the default) or ``"simple"`` (7).
-        kept: the folder of a run that may have the vectors of these sentences already.
-        size: what the network takes, in pixels; the share of the image that is cropped stays,
-            unless ``resize`` is given too.
+        kept: the folder of a run that may contain the class vectors of these prompts.
+        size: input size in pixels; the cropped share of the image is kept unless ``resize`` is
+            given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
         interpolation: how to resample.
         mean: one number per channel for images in 0..1.
         std: likewise.
 
     Returns:
-        A classifier that has been tried on one black image; its ``assumed`` says what was taken for
-        granted.
+        A classifier, checked on one black image; ``assumed`` lists the assumptions made.
 
     Raises:
         UnknownNameError: no such source, model, weights or option; says the nearest.
         InputError: an option that this source does not take, given twice, or of the wrong kind; or
-            of the preprocessing, where a ``Classifier`` of one's own has one.
-        ModelError: the weights cannot be had or do not fit, or the model does not run, gives no
-            numbers, or has no head; a function of one's own cannot be imported or called.
+            one of the preprocessing where a function of yours returned a ``Classifier``, which has
+            its own.
+        ModelError: the weights cannot be loaded or do not fit; the model does not run, returns NaN,
+            or has no head; or a function of yours cannot be imported or called.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
 
@@ -248,11 +250,10 @@ def load_parts(
     wrapped: str,
     kept: Path | None = None,
 ) -> Loaded:
-    """Load what a text names, with a name, and with preprocessing and classes that were asked for.
+    """Load a model's parts by its spec, with the given preprocessing and classes.
 
-    ``keywords`` are those of the call that may stand in the text instead, None where nothing was
-    given; ``common`` those that every source takes. ``wrapped`` says how a model in memory is
-    wrapped, for the error.
+    ``keywords`` are those that may be in the spec instead, None if not given; ``common`` those that
+    every source takes. ``wrapped`` is the expression that wraps a model in memory, for the error.
 
     Raises:
         UnknownNameError, InputError: as for ``read_request``.
@@ -267,11 +268,11 @@ def load_parts(
         device=device, features=loaders is not CLASSIFIER_LOADERS, kept=kept, **asked
     )
     loaded = request.loader.load(request.target, options)
-    preprocess, told = _prepare(spec, loaded, options)
+    preprocess, note = _prepare(spec, loaded, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)
     meant = "as asked for" if options.classes else loaded.classes_from
     assumed = (
-        told,
+        note,
         *(
             []
             if classes is None
@@ -288,7 +289,7 @@ def load_parts(
 
 
 def _prepare(spec: str, loaded: Loaded, options: LoadOptions) -> tuple[Preprocessing, str]:
-    """Return the preprocessing with what was asked for, and say how it is and who says so."""
+    """Return the preprocessing with the given options, and its description."""
     own = loaded.preprocess
     asked = [name for name in APPLIED if getattr(options, name) is not None]
     if asked and (loaded.keeps_preprocess or not isinstance(own, Preprocess)):
@@ -303,8 +304,8 @@ def _prepare(spec: str, loaded: Loaded, options: LoadOptions) -> tuple[Preproces
 
 
 def _describe_preprocess(preprocess: Preprocess, source: str, asked: Sequence[str]) -> str:
-    """Say how images are prepared, and who says so."""
-    told = f", {', '.join(asked)} as asked for" if asked else ""
+    """Describe a preprocessing and its source."""
+    note = f", {', '.join(asked)} as asked for" if asked else ""
     size = "x".join(map(str, preprocess.size))
     resize = preprocess.resize
     before = "unresized" if resize is None else f"resized to {resize}"
@@ -315,12 +316,12 @@ def _describe_preprocess(preprocess: Preprocess, source: str, asked: Sequence[st
     )
     return (
         f"images {before} ({preprocess.interpolation}), cropped to {size}, mean {mean}, std {std}: "
-        f"{source}{told}"
+        f"{source}{note}"
     )
 
 
 def override_preprocess(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
-    """Return the source's preprocessing with what the caller asked for in its place."""
+    """Return the source's preprocessing with the given options instead of its own."""
     changes: dict[str, Any] = {
         name: value for name in APPLIED if (value := getattr(options, name)) is not None
     }
@@ -330,7 +331,7 @@ def override_preprocess(preprocess: Preprocess, options: LoadOptions) -> Preproc
 
 
 def scale_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
-    """Return the resize with which a crop of ``size`` covers the share that it did before."""
+    """Return the resize with which a crop of ``size`` covers the same share of the image."""
     old = preprocess.resize
     if old is None:
         return None
@@ -344,9 +345,9 @@ def scale_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None
 
 
 def _try(classifier: Classifier) -> None:
-    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
+    """Run one black image, so that a model that does not fit fails before the run."""
     height, width = classifier.preprocess.size or (1, 1)
-    # Where a network divides by an image's own deviation, black alone gives no number.
+    # A network that divides by the image's own deviation returns NaN for black.
     drawn = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     try:
         for image in (np.zeros_like(drawn), drawn):
@@ -359,6 +360,6 @@ def _try(classifier: Classifier) -> None:
             f"{classifier.name} does not run on an image of {height} x {width} pixels ({error})."
         ) from error
     raise ModelError(
-        f"{classifier.name} gives NaN for an image of {height} x {width} pixels. Check the weights, "
+        f"{classifier.name} returns NaN for an image of {height} x {width} pixels. Check the weights, "
         "and that the mean and deviation fit them."
     )

@@ -14,11 +14,11 @@ from shiftproof.io import files
 from shiftproof.io.border import convert_errors, reason_of, show_name
 from shiftproof.lazy import import_extra
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.module import black_image
-from shiftproof.models.onnx_graph import Reading, read_graph, reading_of
-from shiftproof.models.onnx_outputs import choose_output, words_of
+from shiftproof.models.module import make_black_image
+from shiftproof.models.onnx_graph import Reading, find_reading, read_graph
+from shiftproof.models.onnx_outputs import choose_output, split_words
 from shiftproof.models.preprocess import ModelInput, Preprocess
-from shiftproof.shards.seen import unseen
+from shiftproof.shards.access import make_access_error
 from shiftproof.types import Logits
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -30,32 +30,31 @@ class OnnxModule:
     """A function from ``(N, C, H, W)`` float32 to ``(N, K)`` float32 logits over an ONNX graph.
 
     The graph has one image input, float32 in NCHW order; its batch axis may be dynamic or fixed
-    (then it is run as often as needed). Where the graph ends with a softmax, the logarithms of its
-    probabilities are returned, where with a sigmoid, what went into it: a softmax of either is then
-    what it should be.
+    (then the graph runs several times). If the graph ends with a softmax, the logarithms of its
+    probabilities are returned, if with a sigmoid, its inputs: so the outputs are logits.
 
     Args:
-        path: the file; weights kept beside it (external data) are found there.
+        path: the file; external data is read from the same folder.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
-        output: the name of the output; None takes the one whose name, number of columns or place in
-            the graph says that it is the logits.
-        classes: how many classes there are, where that is known.
-        features: whether the output is to be vectors, which are returned as they are.
+        output: the name of the output; None finds the logits by name, number of columns or position
+            in the graph.
+        classes: number of classes, if known.
+        features: whether the output is vectors, which are returned unchanged.
 
     Attributes:
-        output: the output that is taken.
-        reading: what its numbers are in the graph.
-        batch: how many images the graph takes at once, or None where that is dynamic.
-        channels: what the graph takes, or None where that is dynamic.
-        size: ``(height, width)`` that the graph takes, or None where that is dynamic.
-        device: where it runs.
-        fingerprint: of the file.
+        output: the chosen output.
+        reading: the type of its values.
+        batch: batch size of the graph, or None if it is dynamic.
+        channels: input channels, or None if they are dynamic.
+        size: ``(height, width)`` of the input, or None if it is dynamic.
+        device: the device on which it runs.
+        fingerprint: fingerprint of the file.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
-        ModelError: the graph's inputs or outputs are of another kind, several outputs may be meant,
-            or the device is not there.
-        UnknownNameError: no output is called ``output``.
+        ModelError: the graph's inputs or outputs are of another kind, the output is ambiguous, or
+            the device is not available.
+        UnknownNameError: no output with the name ``output``.
         MissingExtraError: onnxruntime is not installed.
     """
 
@@ -80,7 +79,7 @@ class OnnxModule:
             )
         self.reading: Reading = "logits"
         if not features:
-            self.reading = reading_of(self.output.name, words_of(self.output.name), graph)
+            self.reading = find_reading(self.output.name, split_words(self.output.name), graph)
 
     def __call__(self, inputs: ModelInput) -> Logits:
         """Return the logits of a normalized batch."""
@@ -90,7 +89,8 @@ class OnnxModule:
         for start in range(0, len(inputs), self.batch):
             chunk = inputs[start : start + self.batch]
             short = self.batch - len(chunk)
-            # The graph takes no fewer: the last image fills up, and its copies are dropped.
+            # The graph has a fixed batch size: copies of the last image fill the batch, and are
+            # dropped.
             filled = np.concatenate([chunk, np.repeat(chunk[-1:], short, axis=0)])
             results.append(self._run(filled)[: len(chunk)])
         return np.concatenate(results)
@@ -99,27 +99,27 @@ class OnnxModule:
         (result,) = self._session.run(
             [self.output.name], {self._input: np.ascontiguousarray(inputs)}
         )
-        return _as_logits(np.asarray(result, dtype=np.float32), self.reading)
+        return _to_logits(np.asarray(result, dtype=np.float32), self.reading)
 
 
 def load_onnx(target: str, options: LoadOptions) -> Loaded:
     """Load an ONNX file.
 
-    An ONNX file does not say how its images are to be prepared. The default is what most
-    ImageNet models are trained with: the shorter side at 256/224 of the size, bilinear, a center
-    crop, mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225); a gray input takes the means
-    of these. ``settings`` states what was used; ``size``, ``resize``, ``interpolation``, ``mean``
-    and ``std`` override it. 1,000 outputs are taken to be ImageNet's classes.
+    An ONNX file does not state its preprocessing. The default is that of most ImageNet models: the
+    shorter side resized to 256/224 of the size, bilinear, a center crop, mean (0.485, 0.456, 0.406)
+    and std (0.229, 0.224, 0.225), or their means for a gray input. ``size``, ``resize``,
+    ``interpolation``, ``mean`` and ``std`` override it, and ``settings`` records it. 1,000 outputs
+    are assumed to be ImageNet's classes.
 
     Args:
         target: the path.
-        options: ``size`` is needed where the graph's is dynamic and not 224; ``output`` names the
-            output of a graph that has several.
+        options: ``size`` for a graph with a dynamic size other than 224; ``output`` for a graph
+            with several outputs.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
-        ModelError: the graph's inputs or outputs are of another kind, its size is fixed and
-            another was asked for, or the device is not there.
+        ModelError: the graph's inputs or outputs are of another kind, its size is fixed and another
+            was given, or the device is not available.
         MissingExtraError: onnxruntime is not installed.
     """
     module = OnnxModule(
@@ -146,7 +146,7 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     )
     assumed = []
     if options.output is None and module.output.others:
-        assumed.append(f"output {module.output.told} of {module.output.others + 1}")
+        assumed.append(f"output {module.output.description} of {module.output.others + 1}")
     if module.reading != "logits":
         ending = "softmax" if module.reading == "probabilities" else "sigmoid"
         assumed.append(f"the {ending} at the end taken off")
@@ -155,25 +155,25 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     return Loaded(
         module,
         preprocess,
-        imagenet() if not options.features and _width(module, preprocess) == 1000 else None,
+        imagenet() if not options.features and _count_outputs(module, preprocess) == 1000 else None,
         preprocess_from="usual for ImageNet, an ONNX file states none",
         classes_from="1,000 outputs are taken to be ImageNet's",
         assumed=tuple(assumed),
     )
 
 
-def _width(module: OnnxModule, preprocess: Preprocess) -> int | None:
-    """Return how many outputs a graph has; one image tells it where the graph does not."""
+def _count_outputs(module: OnnxModule, preprocess: Preprocess) -> int | None:
+    """Return the number of outputs; if the graph does not state it, by running one image."""
     if module.output.width is not None:
         return module.output.width
     try:
-        shape = module(preprocess.normalize(black_image(preprocess))).shape
-    except Exception:  # what does not run is said where the model is tried
+        shape = module(preprocess.normalize(make_black_image(preprocess))).shape
+    except Exception:  # the error is raised when the model is checked
         return None
     return shape[1] if len(shape) == 2 else None
 
 
-def _as_logits(values: Logits, reading: Reading) -> Logits:
+def _to_logits(values: Logits, reading: Reading) -> Logits:
     if reading == "logits":
         return values
     limits = np.finfo(np.float32)
@@ -187,7 +187,7 @@ def _as_logits(values: Logits, reading: Reading) -> Logits:
 
 
 class Session:
-    """A session of ONNX Runtime, which goes to another process or machine as the name of its file."""
+    """A session of ONNX Runtime, which is pickled as the path of its file."""
 
     def __init__(self, session: Any, path: Path, device: str) -> None:
         self._session = session
@@ -199,35 +199,35 @@ class Session:
         self.get_modelmeta = session.get_modelmeta
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave the session behind: it is begun anew, over the same file."""
+        """Pickle the path: the session is opened again from the same file."""
         found = files.file_fingerprint(self._path)
         return _reopen, (self._path.resolve(), self._device, found)
 
 
 def _reopen(path: Path, device: str, fingerprint: str) -> Session:
     if not path.is_file():
-        raise unseen(str(path), "there is no such file")
+        raise make_access_error(str(path), "there is no such file")
     if files.file_fingerprint(path) != fingerprint:
-        raise unseen(str(path), "the file there is another one")
+        raise make_access_error(str(path), "the file there is another one")
     return open_session(path, device)[0]
 
 
 def open_session(path: Path, device: str) -> tuple[Session, str]:
-    """Return a session of ONNX Runtime over a file, and where it runs.
+    """Return a session of ONNX Runtime for a file, and its device.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
-        ModelError: the device is not there.
+        ModelError: the device is not available.
         MissingExtraError: onnxruntime is not installed.
     """
     onnxruntime = import_extra("onnxruntime", "onnx")
     if not path.is_file():
         raise BrokenFileError(f"{path}: there is no such file.")
-    place, providers = _provider(onnxruntime, device)
+    place, providers = _choose_provider(onnxruntime, device)
     quiet = onnxruntime.SessionOptions()
-    quiet.log_severity_level = 3  # errors only: advice on the graph is of no use to who runs it
+    quiet.log_severity_level = 3  # errors only: warnings about the graph do not help its users
     try:
-        # On the CPU its second try is the first again, and it prints on standard output.
+        # On the CPU the fallback would repeat the same attempt, and print to standard output.
         session = onnxruntime.InferenceSession(
             str(path), quiet, providers=providers, enable_fallback=int(place != "cpu")
         )
@@ -238,8 +238,8 @@ def open_session(path: Path, device: str) -> tuple[Session, str]:
         ) from error
 
 
-def _provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
-    """Return where the graph will run, and ONNX Runtime's words for it."""
+def _choose_provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
+    """Return the device for the graph, and ONNX Runtime's providers for it."""
     kind, _, index = str(device).partition(":")
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if kind == "auto":
@@ -263,7 +263,7 @@ def _provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
 def read_input(
     path: Path, session: Any
 ) -> tuple[str, int | None, int | None, tuple[int, int] | None]:
-    """Return the input's name, its batch, channels and size; None for what is dynamic."""
+    """Return the input's name, its batch, channels and size; None for dynamic axes."""
     with convert_errors(path, "not an ONNX graph whose inputs can be read"):
         inputs = session.get_inputs()
     if len(inputs) != 1:

@@ -8,16 +8,16 @@ from shiftproof.models.image_text.zero_shot import load_zero_shot
 
 
 def load_open_clip_classifier(target: str, options: LoadOptions) -> Loaded:
-    """Load ``NAME/WEIGHTS`` as a classifier whose classes are sentences.
+    """Load ``NAME/WEIGHTS`` as a zero-shot classifier.
 
-    ``local-dir:FOLDER`` brings its weights. Of the options ``pretrained``, ``classes``,
-    ``templates`` and ``kept`` count.
+    ``local-dir:FOLDER`` includes its weights. Uses the options ``pretrained``, ``classes``,
+    ``templates`` and ``kept``.
 
     Raises:
         UnknownNameError: no such model or tag.
-        ModelError: the weights or the tokenizer cannot be had, the preprocessing cannot be
-            followed, or the model has no text tower.
-        LabelError, InputError: sentences that cannot be used.
+        ModelError: the weights or the tokenizer are not available, the preprocessing is not
+            supported, or the model has no text tower.
+        LabelError, InputError: invalid classes or templates.
         MissingExtraError: open_clip is not installed.
     """
     pretrained = options.pretrained is not False

@@ -35,12 +35,12 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the caller of ``load_classifier`` asked for beside the name; None where nothing.
+    """The options of ``load_classifier`` besides the name; None if not given.
 
     ``load_classifier`` applies ``resize``, ``interpolation``, ``mean`` and ``std`` by itself; a
     loader sees them, and may need ``size``. ``templates`` are sentences for the classes of a
-    zero-shot model, whose vectors the folder ``kept`` of a run may have already. ``features`` is True
-    where the outputs are to be vectors and no head is needed.
+    zero-shot model, whose vectors the folder ``kept`` of a run may have already. ``features`` is
+    True where the outputs are to be vectors and no head is needed.
     """
 
     device: str = "cpu"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load_timm(target: str, options: LoadOptions) -> Loaded:
-    """Load ``NAME`` or ``NAME.TAG`` (or ``hf-hub:ORGANISATION/NAME``).
+    """Load ``NAME`` or ``NAME.TAG`` (or ``hf-hub:ORGANIZATION/NAME``).
 
     The preprocessing is timm's own evaluation transform for these weights; the classes are
     ImageNet's where timm says that the weights have them.
@@ -31,7 +31,7 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
             the model has no head although logits are needed.
         MissingExtraError: timm is not installed.
     """
-    timm = _timm()
+    timm = _import_timm()
     import torch
 
     pretrained = options.pretrained is not False
@@ -50,7 +50,7 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
         _check_head(target, getattr(module, "num_classes", None))
     return Loaded(
         module,
-        preprocess_of(module),
+        read_preprocess(module),
         classes_of(module),
         preprocess_from="timm's configuration",
         classes_from="timm's configuration",
@@ -75,7 +75,7 @@ def check_timm_classifier(target: str, options: Mapping[str, Any]) -> None:
     """
     check_timm(target, options)
     if not _is_on_the_hub(target):
-        _check_head(target, _timm().get_pretrained_cfg_value(target, "num_classes"))
+        _check_head(target, _import_timm().get_pretrained_cfg_value(target, "num_classes"))
 
 
 def _check_head(name: str, num_classes: object) -> None:
@@ -90,7 +90,7 @@ def _check_head(name: str, num_classes: object) -> None:
     )
 
 
-def timm_architecture(name: str, size: tuple[int, int] | None) -> Architecture:
+def make_timm_architecture(name: str, size: tuple[int, int] | None) -> Architecture:
     """Return a model's architecture; ``size`` is the images', if the caller sets it.
 
     Raises:
@@ -115,7 +115,7 @@ def build_timm(
 
     ``size`` is the image size, for networks with a fixed one; None is timm's default.
     """
-    timm = _timm()
+    timm = _import_timm()
     import torch
 
     _check_name(name, pretrained=False)
@@ -142,12 +142,12 @@ def _convert(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[st
     return converted
 
 
-def preprocess_of(module: torch.nn.Module) -> Preprocess:
+def read_preprocess(module: torch.nn.Module) -> Preprocess:
     """Return the preprocessing of timm's evaluation transform for ``module``."""
-    return preprocess_from(_timm().data.resolve_model_data_config(module))
+    return convert_config(_import_timm().data.resolve_model_data_config(module))
 
 
-def preprocess_from(config: dict[str, Any]) -> Preprocess:
+def convert_config(config: dict[str, Any]) -> Preprocess:
     """Return the preprocessing of a timm data configuration.
 
     Raises:
@@ -181,13 +181,13 @@ def preprocess_from(config: dict[str, Any]) -> Preprocess:
 
 
 def classes_of(module: torch.nn.Module) -> Classes | None:
-    """Return ImageNet's classes if timm says that the outputs are these, else None."""
-    subset = _timm().data.infer_imagenet_subset(module)
+    """Return ImageNet's classes if these are the outputs by timm's configuration, else None."""
+    subset = _import_timm().data.infer_imagenet_subset(module)
     return imagenet() if subset == "imagenet-1k" else None
 
 
 def _check_name(name: str, *, pretrained: bool) -> None:
-    timm = _timm()
+    timm = _import_timm()
     if _is_on_the_hub(name):
         return
     arch, _, tag = name.partition(".")
@@ -213,7 +213,7 @@ def _is_on_the_hub(name: str) -> bool:
     return name.startswith(("hf-hub:", "hf_hub:"))
 
 
-def _timm() -> Any:
+def _import_timm() -> Any:
     require_torch()
     import_extra("timm.data", "timm")
     return import_extra("timm", "timm")

@@ -42,7 +42,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
             module = download(target, weights)
     return Loaded(
         module,
-        preprocess_of(weights),
+        read_preprocess(weights),
         classes,
         preprocess_from=f"torchvision's for {weights}",
         classes_from="torchvision's weights",
@@ -68,12 +68,12 @@ def download(target: str, weights: Any) -> Any:
     """
     name = target.partition("@")[0]
     try:
-        return torchvision_models().get_model(name, weights=weights)
+        return import_torchvision_models().get_model(name, weights=weights)
     except Exception as error:
         raise download_error(f"torchvision:{target}", f"torchvision:{name}", error) from error
 
 
-_TRAINED_AS: dict[str, dict[str, Any]] = {
+_BUILD_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
 }
@@ -88,10 +88,13 @@ _RENAMED = (
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
 """Names in the published files of DenseNet and the vision transformers, which torchvision renames
-on loading."""
+on loading.
+"""
 
 
-def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | None) -> Architecture:
+def make_torchvision_architecture(
+    name: str, weights: Any, size: tuple[int, int] | None
+) -> Architecture:
     """Return the architecture of a classifier, built as torchvision builds it for its weights.
 
     ``size`` is that of the images, if the caller sets it.
@@ -101,7 +104,7 @@ def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | No
         module = build_torchvision(name, weights, classes, size)
         return module if channels == 3 else _with_channels(module, channels)
 
-    return Architecture(name, build, rename=_modern_name, optional=_AUXILIARY)
+    return Architecture(name, build, rename=_modernize_name, optional=_AUXILIARY)
 
 
 def build_torchvision(
@@ -110,7 +113,7 @@ def build_torchvision(
     """Return an untrained network built as for ``weights``; ``num_classes`` None is theirs."""
     import torch
 
-    options = dict(_TRAINED_AS.get(name, {}))
+    options = dict(_BUILD_OPTIONS.get(name, {}))
     if num_classes is not None:
         options["num_classes"] = num_classes
     if name.startswith("vit_"):
@@ -118,7 +121,9 @@ def build_torchvision(
     elif name.startswith("maxvit"):
         options["input_size"] = tuple(size or weights.meta["min_size"])
     with torch.random.fork_rng(devices=[]):
-        module: torch.nn.Module = torchvision_models().get_model(name, weights=None, **options)
+        module: torch.nn.Module = import_torchvision_models().get_model(
+            name, weights=None, **options
+        )
     return module
 
 
@@ -162,7 +167,7 @@ def _with_channels(module: Any, channels: int) -> torch.nn.Module:
     return network
 
 
-def _modern_name(name: str) -> str:
+def _modernize_name(name: str) -> str:
     for old, new in _RENAMED:
         name = old.sub(new, name)
     return name
@@ -174,7 +179,7 @@ def find_weights(name: str, tag: str) -> Any:
     Raises:
         UnknownNameError: no such model or weights; says the nearest.
     """
-    models = torchvision_models()
+    models = import_torchvision_models()
     known = models.list_models(module=models)
     if name not in known:
         message = str(UnknownNameError.of("torchvision model", name, known))
@@ -191,7 +196,7 @@ def look_up_weights(name: str, tag: str) -> Any:
     Raises:
         UnknownNameError: no such weights; says the nearest.
     """
-    weights = torchvision_models().get_model_weights(name)
+    weights = import_torchvision_models().get_model_weights(name)
     if not tag:
         return weights.DEFAULT
     if tag not in weights.__members__:
@@ -199,7 +204,7 @@ def look_up_weights(name: str, tag: str) -> Any:
     return weights[tag]
 
 
-def preprocess_of(weights: Any) -> Preprocess:
+def read_preprocess(weights: Any) -> Preprocess:
     """Return the evaluation preprocessing that torchvision states for these weights."""
     preset = weights.transforms()
     interpolation: Interpolation = preset.interpolation.value
@@ -221,12 +226,14 @@ def classes_of(weights: Any) -> Classes:
         )
     categories = list(weights.meta["categories"])
     # All its ImageNet weights share one list, whose spelling differs from our table.
-    if categories == list(torchvision_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):
+    if categories == list(
+        import_torchvision_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    ):
         return imagenet()
     return name_classes(categories)
 
 
-def torchvision_models() -> Any:
+def import_torchvision_models() -> Any:
     """Return ``torchvision.models``, or raise a MissingExtraError with the pip command."""
     require_torch()
     return import_extra("torchvision", "torch").models

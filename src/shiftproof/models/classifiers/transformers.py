@@ -1,4 +1,4 @@
-"""Classifiers of transformers: with a head of their own, or zero-shot."""
+"""Classifiers of transformers: with a classification head, or zero-shot."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 from shiftproof.classes import Classes, imagenet, name_classes, number_classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.encoders.features import without_last_layer
-from shiftproof.models.image_text.image_processor import preprocess_of_processor
+from shiftproof.models.encoders.features import drop_last_layer
+from shiftproof.models.image_text.image_processor import convert_processor
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.models.image_text.transformers import (
     has_both_towers,
-    image_tower,
+    make_image_tower,
     open_image_text,
 )
 from shiftproof.models.image_text.zero_shot import load_zero_shot
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     import torch
 
 _HEAD = "ForImageClassification"
-"""How the names of classes of models end that have a head for classes."""
+"""The end of the class names of models with a classification head."""
 
 
 def load_transformers(target: str, options: LoadOptions) -> Loaded:
     """Load a classifier by its name on the Hugging Face hub, or from a folder.
 
-    A model that was saved with a head keeps its classes (``id2label``); CLIP, SigLIP and their kin
-    become zero-shot classifiers. Code that comes with a model is never run.
+    A model that was saved with a head keeps its classes (``id2label``); CLIP, SigLIP and similar
+    models become zero-shot classifiers. A model's own code is never run.
 
     Raises:
-        BrokenFileError: a path that is no folder.
-        ModelError: there is no such model, it cannot be downloaded, it is no classifier, or its
-            image processor cannot be expressed.
-        LabelError, InputError: sentences that cannot be used, or that it does not take.
+        BrokenFileError: a path that is not a folder.
+        ModelError: there is no such model, it cannot be downloaded, it is not a classifier, or its
+            image processor cannot be converted.
+        LabelError, InputError: invalid prompts, or prompts for a model with its own classes.
         MissingExtraError: transformers is not installed.
     """
     transformers = open_transformers()
@@ -49,18 +49,18 @@ def load_transformers(target: str, options: LoadOptions) -> Loaded:
         return load_headed(target)
     if not _is_image_text(transformers, config):
         raise ModelError(
-            f"transformers:{target} is no classifier: {_architecture(config)} has neither a head for "
-            "classes nor a text tower. As an encoder it works as it is: `shiftproof embed` and "
+            f"transformers:{target} is no classifier: {_describe_architecture(config)} has neither a "
+            "head for classes nor a text tower. As an encoder it works as it is: `shiftproof embed` and "
             "`shiftproof probe`, or load_encoder."
         )
     return load_zero_shot(lambda: open_image_text(target, device=options.device), options)
 
 
 def load_transformers_encoder(target: str, options: LoadOptions) -> Loaded:
-    """Load what gives vectors: an image tower, a classifier's features, or a backbone's pooled output.
+    """Load an encoder: an image tower, a classifier's features, or a backbone's pooled output.
 
-    Where the file of a backbone has no weights of a pooling layer, its first token is taken: a layer
-    of chance would come out else.
+    If the file of a backbone has no weights of the pooling layer, which would be random, the first
+    token is used.
 
     Raises:
         BrokenFileError, ModelError, MissingExtraError: as for :func:`load_transformers`.
@@ -70,42 +70,42 @@ def load_transformers_encoder(target: str, options: LoadOptions) -> Loaded:
     config = open_pretrained(transformers.AutoConfig, target, what)
     if _is_headed(config):
         headed = load_headed(target)
-        features = without_last_layer(cast("torch.nn.Module", headed.module), target)
-        told = ("the features before the last layer", *headed.assumed)
-        return headed._replace(module=features, classes=None, assumed=told)
+        features = drop_last_layer(cast("torch.nn.Module", headed.module), target)
+        note = ("the features before the last layer", *headed.assumed)
+        return headed._replace(module=features, classes=None, assumed=note)
     model, found = open_pretrained(transformers.AutoModel, target, what, output_loading_info=True)
     processor = open_pretrained(transformers.AutoImageProcessor, target, what)
-    module, told = _encoder_of(model.float().eval(), target, found.get("missing_keys", ()))
+    module, note = _make_encoder(model.float().eval(), target, found.get("missing_keys", ()))
     return Loaded(
         module,
-        preprocess_of_processor(processor, f"transformers:{target}"),
+        convert_processor(processor, f"transformers:{target}"),
         None,
         preprocess_from=f"its {type(processor).__name__}",
-        assumed=told,
+        assumed=note,
     )
 
 
-def _encoder_of(
+def _make_encoder(
     model: Any, target: str, missing: Collection[str]
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Return what gives vectors, and what that is in words."""
+    """Return the module that returns vectors, and a note about it."""
     is_pooled = not any(name.startswith("pooler.") for name in missing)
     others = sorted(name for name in missing if not name.startswith("pooler."))
     if others:
-        raise _lacks_weights(target, others)
+        raise _make_missing_weights_error(target, others)
     if has_both_towers(model):
-        return image_tower(model), ("the image tower's output",)
+        return make_image_tower(model), ("the image tower's output",)
     words = (
         "the pooled output" if is_pooled else "the first token, as the file has no pooling layer"
     )
-    return _vectors_of(model, target, pooled=is_pooled), (words,)
+    return _wrap_vectors(model, target, pooled=is_pooled), (words,)
 
 
 def load_headed(target: str) -> Loaded:
-    """Load a model that was saved with a head for classes.
+    """Load a model that was saved with a classification head.
 
     Raises:
-        ModelError: its file has no trained head, or its image processor cannot be expressed.
+        ModelError: its file has no trained head, or its image processor cannot be converted.
     """
     transformers = open_transformers()
     what = "an image classifier"
@@ -115,25 +115,25 @@ def load_headed(target: str) -> Loaded:
     )
     missing = sorted(found.get("missing_keys", ()))
     if missing:
-        raise _lacks_weights(target, missing)
+        raise _make_missing_weights_error(target, missing)
     return Loaded(
-        _logits_of(model.float().eval()),
-        preprocess_of_processor(processor, f"transformers:{target}"),
-        _classes(model.config),
+        _wrap_logits(model.float().eval()),
+        convert_processor(processor, f"transformers:{target}"),
+        _read_classes(model.config),
         preprocess_from=f"its {type(processor).__name__}",
         classes_from="its id2label",
     )
 
 
-def _lacks_weights(target: str, missing: Sequence[str]) -> ModelError:
+def _make_missing_weights_error(target: str, missing: Sequence[str]) -> ModelError:
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return ModelError(
-        f"transformers:{target} has no weights for {missing[0]}{more}, so what it gives would be "
-        "chance. Name a checkpoint that was trained for this."
+        f"transformers:{target} has no weights for {missing[0]}{more}, so its outputs would be "
+        "random. Name a checkpoint that was trained for this."
     )
 
 
-def _logits_of(model: torch.nn.Module) -> torch.nn.Module:
+def _wrap_logits(model: torch.nn.Module) -> torch.nn.Module:
     import torch
 
     class Logits(torch.nn.Module):
@@ -148,8 +148,10 @@ def _logits_of(model: torch.nn.Module) -> torch.nn.Module:
     return Logits()
 
 
-def _vectors_of(model: torch.nn.Module, target: str, *, pooled: bool) -> torch.nn.Module:
-    """Return a module that gives ``(N, width)``: the pooled output of a backbone, or its first token."""
+def _wrap_vectors(model: torch.nn.Module, target: str, *, pooled: bool) -> torch.nn.Module:
+    """Return a module with outputs ``(N, width)``: a backbone's pooled output, or its first
+    token.
+    """
     import torch
 
     class Vectors(torch.nn.Module):
@@ -165,15 +167,15 @@ def _vectors_of(model: torch.nn.Module, target: str, *, pooled: bool) -> torch.n
                     f"transformers:{target}: {type(self.model).__name__} has no pooled output. Build "
                     "what gives vectors yourself and wrap it: Encoder(module, preprocess)."
                 )
-            # Convolutional backbones keep the two sides of the picture that was pooled to one pixel.
+            # Convolutional backbones keep the two spatial axes, of length 1.
             vectors: torch.Tensor = found.flatten(1) if pooled else found[:, 0]
             return vectors
 
     return Vectors()
 
 
-def _classes(config: Any) -> Classes:
-    """Return the classes of a configuration; ImageNet's where they are spelled as usual."""
+def _read_classes(config: Any) -> Classes:
+    """Return the classes of a configuration; ImageNet's if they have its names."""
     names = [str(config.id2label.get(index, index)) for index in range(max(config.id2label) + 1)]
     if names == [f"LABEL_{index}" for index in range(len(names))]:
         return number_classes(len(names))
@@ -181,7 +183,7 @@ def _classes(config: Any) -> Classes:
 
 
 def _is_imagenet(names: list[str]) -> bool:
-    """Whether labels are the lemmas of ImageNet's classes, in its order: "tench, Tinca tinca"."""
+    """Whether labels are the lemmas of ImageNet's classes, in order: "tench, Tinca tinca"."""
     known = imagenet()
     return len(names) == len(known) and all(
         index in known.meanings(name.partition(",")[0]) for index, name in enumerate(names)
@@ -197,5 +199,5 @@ def _is_image_text(transformers: Any, config: Any) -> bool:
     return type(config) in mapping and has_both_towers(mapping[type(config)])
 
 
-def _architecture(config: Any) -> str:
+def _describe_architecture(config: Any) -> str:
     return ", ".join(config.architectures or ()) or type(config).__name__

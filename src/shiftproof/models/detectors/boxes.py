@@ -58,12 +58,12 @@ def suppress_overlaps(
     return order[kept]
 
 
-def run_lengths(mask: Flags) -> Mask:
+def encode_mask(mask: Flags) -> Mask:
     """Return a ``(H, W)`` mask as COCO's uncompressed run-length code.
 
     The runs go down the columns, and the first counts pixels outside of the mask.
 
-    >>> run_lengths(np.array([[False, True], [True, True]]))
+    >>> encode_mask(np.array([[False, True], [True, True]]))
     {'size': [2, 2], 'counts': [1, 3]}
     """
     flat = mask.ravel(order="F")

@@ -1,8 +1,8 @@
-"""Batches of images that a processor brings to one size: none is padded for the sake of another."""
+"""Batches of images of one size, so that none is padded because of another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from shiftproof.types import Detections, Image
@@ -13,26 +13,39 @@ def detect_by_size(
     images: Sequence[Image],
     detect: Callable[[Mapping[str, Any], Sequence[Image]], Sequence[Detections]],
 ) -> list[Detections]:
-    """Take images through a processor of transformers one by one, and those of one size together.
+    """Process images one by one by a processor of transformers, and detect in batches of one size.
 
-    The processors of DETR and its kin pad all images of a call to the largest. The padding reaches the
-    features at its border, and some networks look into it, so that what is found in an image would
-    depend on its neighbors in the batch. The library's own pipeline shows images one by one.
+    Processors such as DETR's pad all images of a call to the largest. The padding affects the
+    features at its border, and some networks attend to it, so the detections in an image would
+    depend on its neighbors in the batch. The library's own pipeline runs on images one by one.
 
-    ``detect`` takes the inputs of some images of one size, and those images. Returns what is found
+    ``detect`` takes the inputs of some images of one size, and these images. Returns the detections
     in each image, in their order.
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
     prepared = [_prepare(processor, image) for image in images]
-    for place, inputs in enumerate(prepared):
-        shapes = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
-        groups.setdefault(shapes, []).append(place)
+    shapes = [
+        tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
+        for inputs in prepared
+    ]
+    return map_groups(
+        shapes,
+        lambda places: detect(
+            _join([prepared[place] for place in places]), [images[place] for place in places]
+        ),
+    )
+
+
+def map_groups(
+    keys: Sequence[Hashable], detect: Callable[[list[int]], Sequence[Detections]]
+) -> list[Detections]:
+    """Return the detections of ``detect``, called with the indices of each group of equal keys."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
     found: dict[int, Detections] = {}
     for places in groups.values():
-        inputs = _join([prepared[place] for place in places])
-        answers = detect(inputs, [images[place] for place in places])
-        found |= dict(zip(places, answers, strict=True))
-    return [found[place] for place in range(len(images))]
+        found |= dict(zip(places, detect(places), strict=True))
+    return [found[place] for place in range(len(keys))]
 
 
 def run_detector(
@@ -43,14 +56,16 @@ def run_detector(
     device: str,
     score: float,
 ) -> Sequence[Mapping[str, Any]]:
-    """Run a network on images of one size, and ``read`` its boxes, a ``post_process`` of transformers."""
+    """Run a network on images of one size, and decode its boxes by ``read``, a ``post_process`` of
+    transformers.
+    """
     outputs = network(**{name: value.to(device) for name, value in inputs.items()})
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     return read(outputs, threshold=score, target_sizes=sizes)
 
 
 def read_strongest(result: Mapping[str, Any], limit: int | None) -> Detections:
-    """Return the strongest boxes of an image, the first of equal ones first; None keeps all."""
+    """Return the ``limit`` highest-scoring boxes of an image, in stable order; None keeps all."""
     scores = result["scores"].float().cpu().numpy()
     order = (-scores).argsort(kind="stable")[:limit]
     boxes, labels = (result[name].cpu().numpy()[order] for name in ("boxes", "labels"))
@@ -60,10 +75,10 @@ def read_strongest(result: Mapping[str, Any], limit: int | None) -> Detections:
 def _prepare(processor: Any, image: Image) -> dict[str, Any]:
     return dict(
         processor(
-            # A copy: torch warns of arrays that it could write to but must not.
+            # A copy: torch warns about read-only arrays.
             images=[image.copy()],
             return_tensors="pt",
-            # Said, since a narrow image looks as if its channels came first.
+            # Explicit, since the channels of a narrow image would be inferred to come first.
             input_data_format="channels_last",
         )
     )

@@ -88,7 +88,7 @@ def match_classes(
     >>> match_classes(["person", "couch", "kite"], ["sofa", "person", "rider"])
     ClassMatch(data_class=(1, 0, None), missing=('rider',), unused=('kite',))
     """
-    detector, data = _classes(detector_classes), _classes(data_classes)
+    detector, data = _read_classes(detector_classes), _read_classes(data_classes)
     places: dict[str, int] = {}
     for index, name in enumerate(data.names):
         if _fold(name) in places:
@@ -140,7 +140,7 @@ def _map_names(
     return {_fold(theirs): places[_fold(meant)] for theirs, meant in mapping.items()}
 
 
-def _classes(given: Classes | Iterable[str]) -> Classes:
+def _read_classes(given: Classes | Iterable[str]) -> Classes:
     return given if isinstance(given, Classes) else name_classes(given)
 
 

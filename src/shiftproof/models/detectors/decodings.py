@@ -1,7 +1,7 @@
-"""What the outputs of exported detectors mean: one pure function for each form of output.
+"""Decoding of exported detectors' outputs: one pure function for each format.
 
-A graph does not say how its images are prepared nor what its numbers mean, so both are stated by
-name: a row of ``DECODINGS``.
+A graph states neither its preprocessing nor the meaning of its outputs; both are given by the name
+of a row of ``DECODINGS``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from shiftproof.errors import ModelError
 from shiftproof.types import F32, I64, Indices
 
 Outputs: TypeAlias = Sequence[F32]
-"""What a graph gives for a batch, in its order of outputs; the images lie along the first axis."""
+"""The outputs of a graph for a batch, in its order; the first axis is the image."""
 
 
 class Candidates(NamedTuple):
-    """Boxes of one image before weak and double ones are dropped.
+    """Boxes of one image before thresholding and non-maximum suppression.
 
     ``boxes`` ``(N, 4)`` float32, x1, y1, x2, y2 in pixels of the network's input; ``scores``
     ``(N,)`` float32 in 0..1; ``labels`` ``(N,)`` int64.
@@ -33,16 +33,16 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoding:
-    """One row of ``DECODINGS``: how images are prepared for a graph, and how its outputs are read.
+    """One row of ``DECODINGS``: preprocessing and decoding of a graph.
 
     Attributes:
         decode: from the outputs and the input's ``(height, width)`` to the candidates, per image.
-        description: what the outputs are, with their shapes.
+        description: the outputs and their shapes.
         fit: ``"stretch"`` resizes to the input's size; ``"letterbox"`` keeps the aspect ratio and
             pads with gray (114).
         order: the color order of the input, whose values are 0..1.
-        overlap: above which one of two boxes of a class is dropped; None where the graph did that.
-        one_by_one: whether the graph takes a single image, since it gives as many rows as it finds.
+        overlap: threshold of non-maximum suppression; None if the graph does it.
+        one_by_one: whether the graph takes a single image, since its number of rows varies.
     """
 
     decode: Callable[[Outputs, tuple[int, int]], list[Candidates]]
@@ -56,8 +56,8 @@ class Decoding:
 def decode_fastestdet(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
     """Read one map ``(N, 5 + K, rows, columns)`` of a grid: objectness, tx, ty, tw, th, K classes.
 
-    The center is ``(tanh(tx) + column) / columns``, the width ``sigmoid(tw)``, both in shares of the
-    input; the score is ``objectness^0.6 class^0.4`` of the best class (dog-qiuqiu/FastestDet).
+    The center is ``(tanh(tx) + column) / columns``, the width ``sigmoid(tw)``, both in shares of
+    the input; the score is ``objectness^0.6 class^0.4`` of the best class (dog-qiuqiu/FastestDet).
     """
     (grid,) = _expect("fastestdet", outputs, [4])
     count, channels, rows, columns = grid.shape
@@ -67,43 +67,44 @@ def decode_fastestdet(outputs: Outputs, size: tuple[int, int]) -> list[Candidate
     center_x = (np.tanh(grid[:, 1]) + x) / columns
     center_y = (np.tanh(grid[:, 2]) + y) / rows
     width, height = _sigmoid(grid[:, 3]), _sigmoid(grid[:, 4])
-    boxes = _corners(np.stack([center_x, center_y, width, height], axis=-1).reshape(count, -1, 4))
+    boxes = _to_corners(
+        np.stack([center_x, center_y, width, height], axis=-1).reshape(count, -1, 4)
+    )
     boxes = boxes * np.array([size[1], size[0], size[1], size[0]], np.float32)
     probabilities = grid[:, 5:].reshape(count, channels - 5, -1)
     best = probabilities.argmax(1)
     scores = grid[:, 0].reshape(count, -1) ** 0.6 * probabilities.max(1) ** 0.4
-    return _per_image(boxes, scores, best)
+    return _split_images(boxes, scores, best)
 
 
 def decode_yolov8(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
     """Read ``(N, 4 + K, A)``: center x, y, width, height in pixels, and K class probabilities.
 
-    The form in which Ultralytics exports YOLOv8, 9, 11 and 12. Each anchor counts for its best
-    class.
+    The format of Ultralytics' exports of YOLOv8, 9, 11 and 12. Each anchor has its best class.
     """
     (table,) = _expect("yolov8", outputs, [3])
     if table.shape[1] < 5:
         raise ModelError(f"yolov8: expected an output (N, 4 + K, A), got {table.shape}.")
-    boxes = _corners(table[:, :4].transpose(0, 2, 1))
-    return _per_image(boxes, table[:, 4:].max(1), table[:, 4:].argmax(1))
+    boxes = _to_corners(table[:, :4].transpose(0, 2, 1))
+    return _split_images(boxes, table[:, 4:].max(1), table[:, 4:].argmax(1))
 
 
 def decode_yolov5(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
     """Read ``(N, A, 5 + K)``: center x, y, width, height in pixels, objectness, K classes.
 
-    The score is objectness times the probability of the best class. The form of YOLOv5 and 7.
+    The score is objectness times the probability of the best class. The format of YOLOv5 and 7.
     """
     (table,) = _expect("yolov5", outputs, [3])
     if table.shape[2] < 6:
         raise ModelError(f"yolov5: expected an output (N, A, 5 + K), got {table.shape}.")
     scores = table[..., 4] * table[..., 5:].max(2)
-    return _per_image(_corners(table[..., :4]), scores, table[..., 5:].argmax(2))
+    return _split_images(_to_corners(table[..., :4]), scores, table[..., 5:].argmax(2))
 
 
 def decode_boxes_scores_labels(outputs: Outputs, size: tuple[int, int]) -> list[Candidates]:
     """Read three outputs of one image: boxes ``(D, 4)``, scores ``(D,)``, labels ``(D,)``.
 
-    Boxes are x1, y1, x2, y2 in pixels of the input; a first axis of length 1 is taken off.
+    Boxes are x1, y1, x2, y2 in pixels of the input; a first axis of length 1 is removed.
     """
     boxes, scores, labels = _expect("boxes-scores-labels", outputs, [(2, 3), (1, 2), (1, 2)])
     boxes, scores = boxes.reshape(-1, boxes.shape[-1]), scores.reshape(-1)
@@ -142,21 +143,22 @@ DECODINGS: dict[str, Decoding] = {
     ),
     "boxes-scores-labels": Decoding(
         decode_boxes_scores_labels,
-        "Three outputs of one image, in this order, doubles already dropped by the graph.",
+        "Three outputs of one image, in this order, after the graph's own non-maximum suppression.",
         "stretch",
         "RGB",
         None,
         one_by_one=True,
     ),
 }
-"""Forms of output by the name that ``decode=`` takes. The overlaps are those with which the
-projects evaluate their own models."""
+"""Output formats by the name for ``decode=``. The overlaps are those of the projects' own
+evaluations.
+"""
 
 
 def _expect(name: str, outputs: Outputs, axes: Sequence[int | tuple[int, ...]]) -> list[F32]:
-    """Return the outputs, or raise a ModelError where their numbers of axes are others."""
+    """Return the outputs, or raise a ModelError if they have other numbers of axes."""
     wanted = [(count,) if isinstance(count, int) else count for count in axes]
-    # A graph may give more, such as the raw feature maps behind the answer.
+    # A graph may have further outputs, such as raw feature maps.
     given = [np.asarray(output) for output in outputs[: len(axes)]]
     fits = [array.ndim in count for array, count in zip(given, wanted, strict=False)]
     if len(given) < len(axes) or not all(fits):
@@ -168,19 +170,19 @@ def _expect(name: str, outputs: Outputs, axes: Sequence[int | tuple[int, ...]]) 
     return given
 
 
-def _per_image(boxes: F32, scores: F32, labels: Indices) -> list[Candidates]:
+def _split_images(boxes: F32, scores: F32, labels: Indices) -> list[Candidates]:
     return [
         Candidates(box.astype(np.float32), score.astype(np.float32), label.astype(np.int64))
         for box, score, label in zip(boxes, scores, labels, strict=True)
     ]
 
 
-def _corners(boxes: F32) -> F32:
+def _to_corners(boxes: F32) -> F32:
     """Return ``(..., 4)`` center x, y, width, height as x1, y1, x2, y2."""
     half = boxes[..., 2:] / 2
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
 
 
 def _sigmoid(values: F32) -> F32:
-    # By tanh, which does not overflow.
+    # With tanh, which does not overflow.
     return np.asarray(0.5 * (1 + np.tanh(values / 2)), dtype=np.float32)

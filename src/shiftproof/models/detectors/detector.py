@@ -96,7 +96,7 @@ class Detector(AnySizeModel[Detections]):
         )
         self.convention = convention
 
-    def _reading(self) -> Settings:
+    def _list_reading(self) -> Settings:
         convention = self.convention
         return {"convention": None if convention is None else convention.settings(self.module)}
 

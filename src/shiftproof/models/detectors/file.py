@@ -51,7 +51,7 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         labels = (None, *range(len(classes)))
     network = build_torchvision_detector(name, len(labels))
     match = match_weights(network, Path(target), options.weights)
-    state = {} if match is None else _own_names(match)
+    state = {} if match is None else _restore_names(match)
     notes = () if match is None else match.notes
     if not any(key.endswith("num_batches_tracked") for key in state):
         # torchvision freezes the batch-norm statistics of networks with trained weights.
@@ -95,7 +95,7 @@ def _name_of_arch(target: str, arch: str | None) -> str:
     return name
 
 
-def _own_names(match: Match) -> dict[str, torch.Tensor]:
+def _restore_names(match: Match) -> dict[str, torch.Tensor]:
     """Return all weights of a network, including those that torchvision renames on loading."""
     others = {
         place.removeprefix(match.prefix): tensor

@@ -1,4 +1,4 @@
-"""A detector of one's own: ``python:my_nets:make``."""
+"""Detectors from a user's function: ``python:my_nets:make``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import TorchvisionConvention
-from shiftproof.models.own_functions import import_model, tell_apart
+from shiftproof.models.own_functions import add_fingerprint, import_model
 from shiftproof.models.structure import is_torch_module
 
 _EXPECTED = (
@@ -25,12 +25,13 @@ def load_function_detector(target: str, options: DetectorOptions) -> LoadedDetec
     its place. Importing runs the module.
 
     Raises:
-        InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
+        InputError, UnknownNameError, ModelError: as
+            :func:`~shiftproof.models.own_functions.import_model`.
     """
     own, made = import_model(target, (Detector,), _EXPECTED)
     if isinstance(made, Detector):
         return LoadedDetector(
-            tell_apart(made.module, own), made.classes, made.convention, made.assumed
+            add_fingerprint(made.module, own), made.classes, made.convention, made.assumed
         )
     classes = None if own.classes is None else read_classes(own.classes)
     if not is_torch_module(made):

@@ -1,4 +1,6 @@
-"""A text names a detector: ``torchvision:retinanet_resnet50_fpn``, ``onnx:yolo.onnx?decode=yolov8``."""
+"""Loading of detectors by spec: ``torchvision:retinanet_resnet50_fpn``,
+``onnx:yolo.onnx?decode=yolov8``.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +42,21 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
     ),
     "transformers": DetectorLoader(
         load_transformers_detector,
-        "A Hugging Face detector (DETR and its kin); OWL-ViT and its like are asked in words.",
+        "A Hugging Face detector (such as DETR), or an open-vocabulary one (such as OWL-ViT).",
         "transformers:facebook/detr-resnet-50",
         frozenset({"score", "limit", "template"}),
         check=check_pretrained,
     ),
     "ultralytics": DetectorLoader(
         load_ultralytics,
-        "A YOLO or YOLO-World checkpoint of Ultralytics; it runs code, so one that you trust.",
+        "A YOLO or YOLO-World checkpoint of Ultralytics; it can run code, so use trusted files only.",
         "ultralytics:yolov8n.pt",
         frozenset({"size", "score", "overlap", "limit"}),
         check=check_file,
     ),
     "onnx": DetectorLoader(
         load_onnx_detector,
-        "An ONNX file, run by ONNX Runtime, with what its outputs mean.",
+        "An ONNX file, run by ONNX Runtime, with a decoding of its outputs.",
         "onnx:yolov8n.onnx?decode=yolov8&classes=coco.names",
         frozenset({"decode", "size", "score", "overlap", "limit"}),
         check=check_onnx_detector,
@@ -93,38 +95,38 @@ def load_detector(
     template: str | None = None,
     vocabulary: Classes | Iterable[str] | None = None,
 ) -> Detector:
-    """Load the detector that a text names.
+    """Load a detector by its spec.
 
     Args:
-        spec: ``SOURCE:NAME`` with a source of ``DETECTOR_LOADERS``. Every keyword below but
-            ``device`` may stand in the text instead, as in
+        spec: ``SOURCE:NAME`` with a source of ``DETECTOR_LOADERS``. Every keyword below except
+            ``device`` may be part of the spec instead, as in
             ``"onnx:model.onnx?decode=yolov8&size=480x640&classes=coco.names"``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        classes: what the labels mean: names, or the path of a text file with one name a line.
-            None takes what the source says. A source that names classes has as many as these.
-        pretrained: False leaves the weights random (``torchvision`` only), for a trial without a
-            network.
+        classes: the classes of the labels: names, or the path of a text file with one name a line.
+            None takes those of the source. If the source has classes, the numbers must agree.
+        pretrained: False keeps random weights (``torchvision`` only), for a trial without an
+            internet connection.
         arch: the architecture of a checkpoint, such as ``"torchvision:fasterrcnn_resnet50_fpn"``.
-        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
-        decode: what the outputs of an ONNX file mean, a name of ``DECODINGS``.
-        size: of the network's input in pixels, where it takes several.
-        score: the lowest score that is kept, 0..1. None takes the source's: 0.001 as a rule, since
-            average precision wants the weak boxes too, but torchvision's own thresholds there.
-        overlap: intersection over union in 0..1 above which one of two boxes of a class is dropped.
-        limit: the most boxes of an image that are kept.
-        template: the sentence in which OWL-ViT is asked for a name, with ``{}`` where it stands;
-            None asks for the name alone.
-        vocabulary: what a detector that takes words is asked for where ``classes`` are not given:
-            the classes of the data, say. Other detectors pass it over.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or the path in it.
+        decode: the decoding of an ONNX file's outputs, a name of ``DECODINGS``.
+        size: input size in pixels, for networks with a dynamic one.
+        score: score threshold, 0..1. None takes the source's: usually 0.001, since average
+            precision needs low-scoring boxes too; torchvision's own for its detectors.
+        overlap: threshold of non-maximum suppression: intersection over union in 0..1 within a
+            class.
+        limit: maximum number of boxes per image.
+        template: prompt template of OWL-ViT, with ``{}`` for the name; None is the name alone.
+        vocabulary: class names for an open-vocabulary detector if ``classes`` are not given, such
+            as those of the data. Other detectors ignore it.
 
     Returns:
-        A detector that has been tried on one black image.
+        A detector, checked on one black image.
 
     Raises:
         UnknownNameError: no such source, model, weights, decoding or option; says the nearest.
         InputError: an option that this source does not take, given twice, or out of its range; no
             classes are given and the source has none.
-        ModelError: the weights cannot be had or do not fit, or the model does not run.
+        ModelError: the weights cannot be loaded or do not fit, or the model does not run.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
     """

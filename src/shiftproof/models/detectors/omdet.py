@@ -26,16 +26,17 @@ class OmDetConvention:
     """How OmDet-Turbo takes images, and what its outputs mean (Zhao et al. 2024, arXiv 2403.06892).
 
     The network gives each box a score for each name. Of all pairs of box and name as many as there
-    are boxes are kept, the highest, and of those that overlap within a class the weaker are dropped:
-    this is ``post_process_grounded_object_detection`` of transformers with its own overlap, 0.5.
+    are boxes are kept, the highest, and of those that overlap within a class the weaker are
+    dropped: this is ``post_process_grounded_object_detection`` of transformers with its own
+    overlap, 0.5.
 
     Args:
         processor: the image processor of the network.
         reader: the library's processor of images and texts, which reads the outputs.
         words: names and task in numbers, by the name under which the network takes them; those of
             the classes ``(K, 77)``, those of the task ``(1, 77)``.
-        score: the score above which a box is kept.
-        limit: the most boxes of an image that are kept, the strongest; None keeps all.
+        score: score threshold of a box.
+        limit: maximum number of boxes per image, by score; None keeps all.
     """
 
     processor: Any
@@ -47,7 +48,7 @@ class OmDetConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take a batch of images through the network, those of one size together."""
+        """Run the network on a batch of images, grouped by size."""
         import torch
 
         classes = len(self.words["classes_input_ids"])
@@ -66,7 +67,7 @@ class OmDetConvention:
         return detect_by_size(self.processor, images, detect)
 
     def settings(self, network: Callable[..., Any]) -> Settings:
-        """Return what reproduces the reading; the processor by its own account."""
+        """Return the settings of the decoding, including the processor's own."""
         return {
             "library": "transformers",
             "words": files.fingerprint(value.numpy().tobytes() for value in self.words.values()),

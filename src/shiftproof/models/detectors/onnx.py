@@ -25,34 +25,35 @@ from shiftproof.models.targets import check_file
 from shiftproof.types import F32, Detections, Image, Settings
 
 SCORE = 0.001
-"""The lowest score that is kept: average precision wants the weak ones too (the threshold with
-which the YOLO projects evaluate)."""
+"""Score threshold: average precision needs low-scoring boxes too (the YOLO projects' threshold in
+their evaluation).
+"""
 
 LIMIT = 300
-"""The most boxes of an image that are kept, the strongest; COCO counts 100 of them."""
+"""Maximum number of boxes per image, by score; COCO evaluates 100 of them."""
 
 GRAY = 114
-"""What letterboxes are padded with, as the YOLO networks are trained."""
+"""Padding value of letterboxes, as in the training of YOLO networks."""
 
 
 @final
 class OnnxGraph:
-    """A graph with one image input: ``(N, 3, H, W)`` float32 to all of its outputs.
+    """A graph from one image input ``(N, 3, H, W)`` float32 to all of its outputs.
 
     Args:
-        path: the file; weights kept beside it (external data) are found there.
+        path: the file; external data is read from the same folder.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
 
     Attributes:
-        batch: how many images the graph takes at once, or None where that is dynamic.
-        size: ``(height, width)`` that the graph takes, or None where that is dynamic.
-        names: of the classes, where the file's metadata has them (Ultralytics writes them).
-        device: where it runs.
-        fingerprint: of the file.
+        batch: batch size of the graph, or None if it is dynamic.
+        size: ``(height, width)`` of the input, or None if it is dynamic.
+        names: the classes in the file's metadata, if any (Ultralytics writes them).
+        device: the device on which it runs.
+        fingerprint: fingerprint of the file.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
-        ModelError: the graph's inputs are of another kind, or the device is not there.
+        ModelError: the graph's inputs are of another kind, or the device is not available.
         MissingExtraError: onnxruntime is not installed.
     """
 
@@ -64,24 +65,24 @@ class OnnxGraph:
             raise ModelError(f"{path}: expected an input of 3 channels, got 1.")
         with convert_errors(path, "an ONNX file whose metadata cannot be read"):
             written = self._session.get_modelmeta().custom_metadata_map.get("names")
-        self.names = _class_names(written)
+        self.names = _read_class_names(written)
 
     def __call__(self, inputs: ModelInput) -> list[NDArray[Any]]:
-        """Return all outputs for as many images as the graph takes at once."""
+        """Return all outputs for one batch."""
         return list(self._session.run(None, {self._input: np.ascontiguousarray(inputs)}))
 
 
 @final
 @dataclass(frozen=True)
 class OnnxConvention:
-    """How images are prepared for a graph and its outputs read, by the name of a decoding.
+    """The preprocessing and decoding of a graph, by the name of a decoding.
 
     Args:
         decode: a name of ``DECODINGS``.
         size: ``(height, width)`` of the graph's input.
-        score: the lowest score that is kept.
-        overlap: above which one of two boxes of a class is dropped; None where the graph did that.
-        limit: the most boxes of an image that are kept.
+        score: score threshold of a box.
+        overlap: threshold of non-maximum suppression; None if the graph does it.
+        limit: maximum number of boxes per image.
     """
 
     decode: str
@@ -93,7 +94,7 @@ class OnnxConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take images through a graph, as many at once as it takes."""
+        """Run the graph on images, in its batch size."""
         decoding = DECODINGS[self.decode]
         fixed: int | None = 1 if decoding.one_by_one else getattr(network, "batch", None)
         step = fixed or len(images)
@@ -102,7 +103,8 @@ class OnnxConvention:
             chunk = images[start : start + step]
             inputs = np.stack([prepare(image, decoding, self.size) for image in chunk])
             if fixed is not None and len(chunk) < fixed:
-                # The graph takes no fewer: the last image fills up, and its copies are dropped.
+                # The graph has a fixed batch size: copies of the last image fill the batch, and are
+                # dropped.
                 filling = np.repeat(inputs[-1:], fixed - len(chunk), axis=0)
                 inputs = np.concatenate([inputs, filling])
             decoded = decoding.decode(network(inputs), self.size)
@@ -111,7 +113,7 @@ class OnnxConvention:
         return found
 
     def settings(self, network: Callable[..., Any]) -> Settings:
-        """Return what reproduces the reading."""
+        """Return the settings of the decoding, for JSON."""
         decoding = DECODINGS[self.decode]
         return {
             "decode": self.decode,
@@ -161,12 +163,12 @@ def _choose_decoding(target: str, decode: str | None, overlap: float | None) -> 
 
 
 def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
-    """Load an ONNX file whose outputs ``decode`` names.
+    """Load an ONNX file with the decoding ``decode``.
 
-    The classes are those of the file's metadata, where it has them.
+    The classes are those of the file's metadata, if any.
 
     Raises:
-        InputError: no decoding is given, or the graph takes any size and none is given.
+        InputError: no decoding is given, or the graph has a dynamic size and none is given.
         UnknownNameError: no such decoding.
         BrokenFileError: the file is missing or no ONNX graph.
         ModelError: the graph's input is of another kind, or fixed at another size.
@@ -201,13 +203,13 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
 
 
 def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> F32:
-    """Return an image as a graph takes it: ``(3, H, W)`` float32 in 0..1.
+    """Return an image as input of a graph: ``(3, H, W)`` float32 in 0..1.
 
     Bilinear without antialiasing (OpenCV), as these networks are trained and evaluated.
     """
     import cv2
 
-    height, width, top, left = placement(decoding, size, (image.shape[0], image.shape[1]))
+    height, width, top, left = place_image(decoding, size, (image.shape[0], image.shape[1]))
     resized: Any = image
     if image.shape[:2] != (height, width):
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -225,12 +227,13 @@ def to_image(
     size: tuple[int, int],
     image_size: tuple[int, int],
 ) -> F32:
-    """Return boxes of the network's input in pixels of the image, cut off at its border.
+    """Convert boxes from pixels of the network's input to pixels of the image, clipped at its
+    border.
 
-    Boxes are ``(N, 4)`` float32, x1, y1, x2, y2; sizes are (height, width), and ``decoding`` says
-    how the image was fitted into the input.
+    Boxes are ``(N, 4)`` float32, x1, y1, x2, y2; sizes are (height, width), and ``decoding`` has
+    the way in which the image was fitted into the input.
     """
-    _, _, top, left = placement(decoding, size, image_size)
+    _, _, top, left = place_image(decoding, size, image_size)
     (rows, columns), (image_rows, image_columns) = size, image_size
     scale_y, scale_x = image_rows / rows, image_columns / columns
     if decoding.fit == "letterbox":
@@ -242,20 +245,20 @@ def to_image(
     return placed
 
 
-def placement(
+def place_image(
     decoding: Decoding, size: tuple[int, int], image_size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Return where an image lies in the network's input: height, width, top, left, in pixels."""
+    """Return an image's position in the network's input: height, width, top, left, in pixels."""
     if decoding.fit == "stretch":
         return size[0], size[1], 0, 0
     scale = min(size[0] / image_size[0], size[1] / image_size[1])
     height, width = (max(1, round(length * scale)) for length in image_size)
-    # What is left over is split as in Ultralytics: of an odd number the smaller half comes first.
+    # The padding is split as in Ultralytics: the smaller half of an odd number comes first.
     return height, width, (size[0] - height) // 2, (size[1] - width) // 2
 
 
-def _class_names(written: str | None) -> Classes | None:
-    """Return the classes that a file's metadata name: ``{0: 'person', 1: 'bicycle'}``."""
+def _read_class_names(written: str | None) -> Classes | None:
+    """Return the classes in a file's metadata: ``{0: 'person', 1: 'bicycle'}``."""
     try:
         table = ast.literal_eval(written or "")
         return name_classes(str(table[index]) for index in range(len(table)))

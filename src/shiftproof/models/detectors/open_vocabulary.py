@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, final
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
-from shiftproof.models.detectors.by_size import detect_by_size, read_strongest, run_detector
+from shiftproof.models.detectors.by_size import (
+    detect_by_size,
+    map_groups,
+    read_strongest,
+    run_detector,
+)
 from shiftproof.models.detectors.omdet import OmDetConvention, make_omdet_words
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
@@ -60,19 +65,19 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
     score = SCORE if options.score is None else options.score
     convention: OwlConvention | GroundingConvention | OmDetConvention
     if kind in _OWL:
-        words, told = _owl_queries(tokenizer, network, names, template)
-        convention = OwlConvention(processor, words, told, score, options.limit)
+        words, note = _make_owl_queries(tokenizer, network, names, template)
+        convention = OwlConvention(processor, words, note, score, options.limit)
     elif kind in _OMDET:
         reader = transformers.OmDetTurboProcessor(processor, tokenizer)
-        tokens, told = make_omdet_words(tokenizer, names), "each name alone, and one task"
+        tokens, note = make_omdet_words(tokenizer, names), "each name alone, and one task"
         convention = OmDetConvention(processor, reader, tokens, score, options.limit)
     else:
-        prompts = tuple(_grounding_prompts(tokenizer, network, names))
-        told = f"{len(prompts)} prompts" if len(prompts) > 1 else "one prompt of all names"
+        prompts = tuple(_make_grounding_prompts(tokenizer, network, names))
+        note = f"{len(prompts)} prompts" if len(prompts) > 1 else "one prompt of all names"
         limit = LIMIT if options.limit is None else options.limit
         convention = GroundingConvention(processor, prompts, len(names), score, limit)
     return LoadedDetector(
-        network.float().eval(), Classes(classes.names), convention, (f"asked in words, {told}",)
+        network.float().eval(), Classes(classes.names), convention, (f"asked in words, {note}",)
     )
 
 
@@ -136,7 +141,7 @@ class OwlConvention:
         }
 
 
-def _owl_queries(
+def _make_owl_queries(
     tokenizer: Any, network: Any, names: Sequence[str], template: str
 ) -> tuple[dict[str, torch.Tensor], str]:
     """Return a tokenized query for each name, and the template in words."""
@@ -203,14 +208,10 @@ class GroundingConvention:
 
         Images are grouped by size, since padding changes the predictions.
         """
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, image in enumerate(images):
-            places.setdefault(image.shape, []).append(place)
-        found: dict[int, Detections] = {}
-        for alike in places.values():
-            batch = [images[place] for place in alike]
-            found |= zip(alike, self._detect(network, batch, device), strict=True)
-        return [found[place] for place in range(len(images))]
+        return map_groups(
+            [image.shape for image in images],
+            lambda places: self._detect(network, [images[place] for place in places], device),
+        )
 
     def _detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
@@ -226,8 +227,8 @@ class GroundingConvention:
                 outputs = network(**{name: value.to(device) for name, value in given.items()})
                 tokens = outputs.logits.float().sigmoid()
                 means = [tokens[:, :, low:high].mean(dim=2) for low, high in prompt.spans]
-                scores.append(self._among_all(torch.stack(means, dim=2), prompt))
-                boxes.append(_corners(outputs.pred_boxes.float()) * sizes[:, None].to(device))
+                scores.append(self._pad_classes(torch.stack(means, dim=2), prompt))
+                boxes.append(_to_corners(outputs.pred_boxes.float()) * sizes[:, None].to(device))
             together = zip(torch.cat(scores, dim=1), torch.cat(boxes, dim=1), strict=True)
             return [self._read(*each) for each in together]
 
@@ -243,7 +244,7 @@ class GroundingConvention:
             "processor": self.processor.to_json_string(),
         }
 
-    def _among_all(self, scores: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+    def _pad_classes(self, scores: torch.Tensor, prompt: Prompt) -> torch.Tensor:
         """Return ``(N, boxes, count)``: the scores of a prompt's classes, and 0 for all others."""
         among = scores.new_zeros((*scores.shape[:2], self.count))
         among[:, :, prompt.first : prompt.first + len(prompt.spans)] = scores
@@ -257,10 +258,12 @@ class GroundingConvention:
         return Detections(corners, values[order].clip(0, 1), order % self.count)
 
 
-def _grounding_prompts(tokenizer: Any, network: Any, names: Sequence[str]) -> Iterator[Prompt]:
+def _make_grounding_prompts(tokenizer: Any, network: Any, names: Sequence[str]) -> Iterator[Prompt]:
     """Yield as few prompts as can hold all names."""
     room = int(network.config.max_text_len) - 2  # for the tokens at both ends
-    pieces = [tokenizer(_plain(name), add_special_tokens=False)["input_ids"] for name in names]
+    pieces = [
+        tokenizer(_normalize_name(name), add_special_tokens=False)["input_ids"] for name in names
+    ]
     [stop] = tokenizer(".", add_special_tokens=False)["input_ids"]
     first = 0
     while first < len(names):
@@ -272,14 +275,14 @@ def _grounding_prompts(tokenizer: Any, network: Any, names: Sequence[str]) -> It
             raise InputError(
                 f"The name {names[first]!r} is longer than the {room} tokens that the model takes."
             )
-        yield _prompt(tokenizer, names[first:last], pieces[first:last], stop, first)
+        yield _make_prompt(tokenizer, names[first:last], pieces[first:last], stop, first)
         first = last
 
 
-def _prompt(
+def _make_prompt(
     tokenizer: Any, names: Sequence[str], pieces: Sequence[Sequence[int]], stop: int, first: int
 ) -> Prompt:
-    tokens = tokenizer(" ".join(f"{_plain(name)}." for name in names), return_tensors="pt")
+    tokens = tokenizer(" ".join(f"{_normalize_name(name)}." for name in names), return_tensors="pt")
     expected = [token for piece in pieces for token in (*piece, stop)]
     if tokens["input_ids"][0, 1:-1].tolist() != expected:
         raise ModelError(
@@ -294,12 +297,12 @@ def _prompt(
     return Prompt(words, first, tuple(spans))
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """Return a name in lower case, without the separators of a prompt."""
     return " ".join(name.lower().replace(".", " ").replace("?", " ").split())
 
 
-def _corners(boxes: torch.Tensor) -> torch.Tensor:
+def _to_corners(boxes: torch.Tensor) -> torch.Tensor:
     """Convert boxes from (center x, center y, width, height) to corners."""
     import torch
 

@@ -27,9 +27,10 @@ class LoadedDetector(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """What the caller of ``load_detector`` asked for beside the name; None where nothing.
+    """The options of ``load_detector`` besides the name; None if not given.
 
-    ``vocabulary`` is what a detector is asked for that takes words, where ``classes`` are not given.
+    ``vocabulary`` is what a detector is asked for that takes words, where ``classes`` are not
+    given.
     """
 
     device: str = "cpu"

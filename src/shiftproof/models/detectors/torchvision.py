@@ -11,8 +11,12 @@ import numpy as np
 from shiftproof.classes import Classes, name_classes
 from shiftproof.counts import plural
 from shiftproof.errors import ModelError, UnknownNameError
-from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
-from shiftproof.models.detectors.boxes import run_lengths
+from shiftproof.models.classifiers.torchvision import (
+    download,
+    import_torchvision_models,
+    look_up_weights,
+)
+from shiftproof.models.detectors.boxes import encode_mask
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.types import Detections, Image, Settings
 
@@ -20,20 +24,20 @@ if TYPE_CHECKING:
     import torch
 
 _THRESHOLDS = {"score": "score_thresh", "overlap": "nms_thresh", "limit": "detections_per_img"}
-"""Our names of the thresholds, and torchvision's, on the network or on its ``roi_heads``."""
+"""Our names of the thresholds, and torchvision's attributes of the network or its ``roi_heads``."""
 
 
 @final
 @dataclass(frozen=True)
 class TorchvisionConvention:
-    """How torchvision's detectors take images, and what their outputs mean.
+    """The inputs and outputs of torchvision's detectors.
 
-    A list of ``(3, H, W)`` floats in 0..1 goes in; the network resizes and normalizes by itself. For
-    each image a dict with ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` comes out.
+    The input is a list of ``(3, H, W)`` floats in 0..1; the network resizes and normalizes it. The
+    output is a dict for each image with ``boxes``, ``scores``, ``labels`` and optionally ``masks``.
 
     Args:
-        labels: for each label of the network the index of its class, or None where it has none,
-            such as 0, the background. None takes off the background alone: label 1 is class 0.
+        labels: for each label of the network the index of its class, or None for those without,
+            such as 0, the background. None only removes the background: label 1 is class 0.
     """
 
     labels: tuple[int | None, ...] | None = None
@@ -41,7 +45,7 @@ class TorchvisionConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take a batch of images through the network."""
+        """Run the network on a batch of images."""
         import torch
 
         batch: Any = [
@@ -49,8 +53,7 @@ class TorchvisionConvention:
             for image in images
         ]
         if len({image.shape for image in images}) == 1:
-            # The same to torchvision, which walks along the first axis; and a tensor is what
-            # adapters to a batch take.
+            # torchvision iterates over the first axis; adapters need a tensor.
             batch = torch.stack(batch)
         outputs = network(batch)
         if not isinstance(outputs, (list, tuple)) or not all(
@@ -64,7 +67,7 @@ class TorchvisionConvention:
         return [self._read(output) for output in outputs]
 
     def settings(self, network: Callable[..., Any]) -> Settings:
-        """Return what reproduces the reading, with the network's own thresholds."""
+        """Return the settings of the decoding, including the network's own thresholds."""
         return {
             "library": "torchvision",
             "labels": None if self.labels is None else list(self.labels),
@@ -73,12 +76,12 @@ class TorchvisionConvention:
 
     def _read(self, output: dict[str, Any]) -> Detections:
         labels = output["labels"].detach().cpu().numpy()
-        kept, classes = class_of(labels, self.labels)
+        kept, classes = translate_labels(labels, self.labels)
         masks = None
         if "masks" in output:
-            # Half is where torchvision's own evaluation cuts its mask probabilities.
+            # The threshold of mask probabilities in torchvision's own evaluation.
             chosen = (output["masks"][:, 0] >= 0.5).detach().cpu().numpy()[kept]
-            masks = [run_lengths(mask) for mask in chosen]
+            masks = [encode_mask(mask) for mask in chosen]
         boxes = output["boxes"].detach().float().cpu().numpy()[kept]
         scores = output["scores"].detach().float().cpu().numpy()[kept]
         return Detections(boxes, scores, classes, masks)
@@ -102,7 +105,7 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
     else:
         import torch
 
-        # Building a network draws its first weights from the global generator: put that back.
+        # Building a network draws initial weights from the global generator: restore its state.
         with torch.random.fork_rng(devices=[]):
             network = download(target, weights)
     set_thresholds(network, options)
@@ -125,19 +128,19 @@ def check_torchvision_detector(target: str, options: Mapping[str, Any]) -> None:
 
 
 def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
-    """Return an untrained detector with ``num_labels`` labels, the background among them."""
+    """Return an untrained detector with ``num_labels`` labels, including the background."""
     find_detector_weights(name, "")
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        module: torch.nn.Module = torchvision_models().get_model(
+        module: torch.nn.Module = import_torchvision_models().get_model(
             name, weights=None, weights_backbone=None, num_classes=num_labels
         )
     return module
 
 
 _NO_EPS = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
-"""Detectors whose first COCO weights torchvision runs without an epsilon in the norms."""
+"""Detectors for whose first COCO weights torchvision sets the epsilon of the norms to 0."""
 
 
 def has_no_eps(weights: Any) -> bool:
@@ -148,7 +151,7 @@ def has_no_eps(weights: Any) -> bool:
 
 
 def freeze_norms(network: torch.nn.Module, eps: float | None) -> int:
-    """Put frozen batch norms in the place of those of a network of our own; return how many.
+    """Replace the batch norms of our own network by frozen ones; return their number.
 
     ``eps`` None keeps that of each.
     """
@@ -173,8 +176,8 @@ def find_detector_weights(name: str, tag: str) -> Any:
     Raises:
         UnknownNameError: no such detector or weights; says the nearest.
     """
-    models = torchvision_models()
-    # What finds key points finds boxes of persons alone.
+    models = import_torchvision_models()
+    # Keypoint detectors only find boxes of persons.
     known = [
         found
         for found in models.list_models(module=models.detection)
@@ -186,7 +189,7 @@ def find_detector_weights(name: str, tag: str) -> Any:
 
 
 def set_thresholds(network: Any, options: DetectorOptions) -> None:
-    """Give a network of our own the thresholds that were asked for."""
+    """Set the given thresholds of our own network."""
     for name, theirs in _THRESHOLDS.items():
         value = getattr(options, name)
         if value is not None:
@@ -194,9 +197,9 @@ def set_thresholds(network: Any, options: DetectorOptions) -> None:
 
 
 def compact_classes(categories: Sequence[str]) -> tuple[Classes, tuple[int | None, ...]]:
-    """Return the classes of a list with a background and gaps, and the class of each of its places.
+    """Return the classes in a list with a background and gaps, and the class of each entry.
 
-    COCO numbers its 80 classes up to 90; lists by these ids name the gaps "N/A".
+    COCO's 80 classes have ids up to 90; lists by these ids have "N/A" in the gaps.
 
     >>> compact_classes(["__background__", "person", "N/A", "car"])[1]
     (None, 0, None, 1)
@@ -211,16 +214,16 @@ def compact_classes(categories: Sequence[str]) -> tuple[Classes, tuple[int | Non
     return name_classes(names), tuple(labels)
 
 
-def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]:
-    """Return which of the network's labels mean a class, and the classes of these.
+def translate_labels(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]:
+    """Translate a network's labels to classes.
 
     Args:
         labels: ``(N,)`` integers, the network's.
-        table: for each label the index of its class or None; None takes 1 off each label, and
-            leaves the background, 0, out.
+        table: for each label the index of its class or None; None removes the background, 0, and
+            subtracts 1.
 
     Returns:
-        ``(N,)`` booleans and as many integers as these have True.
+        ``(N,)`` bool, whether a label has a class, and the classes of those that have.
 
     Raises:
         ModelError: a label beyond the table.

@@ -10,7 +10,7 @@ from shiftproof.errors import InputError, ModelError
 from shiftproof.models.detectors.by_size import detect_by_size, run_detector
 from shiftproof.models.detectors.open_vocabulary import load_open_vocabulary
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
-from shiftproof.models.detectors.torchvision import class_of, compact_classes
+from shiftproof.models.detectors.torchvision import compact_classes, translate_labels
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.types import Detections, Image, Settings
 
@@ -56,7 +56,7 @@ class TransformersConvention:
         }
 
     def _read(self, result: Mapping[str, Any]) -> Detections:
-        kept, classes = class_of(result["labels"].cpu().numpy(), self.labels)
+        kept, classes = translate_labels(result["labels"].cpu().numpy(), self.labels)
         scores = result["scores"].float().cpu().numpy()[kept]
         boxes = result["boxes"].float().cpu().numpy()[kept]
         order = (-scores).argsort(kind="stable")[: self.limit]
@@ -71,8 +71,8 @@ def load_transformers_detector(target: str, options: DetectorOptions) -> LoadedD
     run.
 
     Raises:
-        InputError: a model that takes words is not told what to look for.
-        ModelError: there is no such model, it cannot be downloaded, or it detects nothing.
+        InputError: an open-vocabulary model without class names.
+        ModelError: there is no such model, it cannot be downloaded, or it is not a detector.
         MissingExtraError: transformers is not installed.
     """
     transformers = open_transformers()

@@ -11,8 +11,10 @@ import numpy as np
 from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io import files
+from shiftproof.io.border import reason_of
 from shiftproof.lazy import import_extra
-from shiftproof.models.detectors.boxes import run_lengths
+from shiftproof.models.detectors.boxes import encode_mask
+from shiftproof.models.detectors.by_size import map_groups
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.prompts import make_class_names
 from shiftproof.models.structure import find_device, require_torch
@@ -24,15 +26,15 @@ SCORE, OVERLAP, LIMIT = 0.001, 0.7, 300
 
 @final
 class UltralyticsDetector:
-    """A function from images to Detections over an Ultralytics model.
+    """A function from images to Detections by an Ultralytics model.
 
     Args:
-        model: what ``ultralytics.YOLO(PATH)`` gives; it may fuse layers of its own at the first use.
+        model: an ``ultralytics.YOLO(PATH)``; it may fuse its layers at the first use.
         device: ``"cpu"``, ``"cuda:0"``, ``"mps"``.
-        fingerprint: names the weights.
-        score: the lowest score that is kept.
-        overlap: above which one of two boxes of a class is dropped.
-        limit: the most boxes of an image that are kept.
+        fingerprint: fingerprint of the weights.
+        score: score threshold of a box.
+        overlap: threshold of non-maximum suppression.
+        limit: maximum number of boxes per image.
         size: ``(height, width)`` of the network's input; None takes the model's own.
 
     Attributes:
@@ -60,7 +62,7 @@ class UltralyticsDetector:
 
     @property
     def settings(self) -> Settings:
-        """What reproduces the reading."""
+        """The settings of the decoding, for JSON."""
         return {
             "library": "ultralytics",
             "score": self.score,
@@ -70,24 +72,20 @@ class UltralyticsDetector:
         }
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """Return what the model finds in each image.
+        """Return the detections in each image.
 
-        Images of one size go together: the library pads those of several sizes to a square, and one
-        alone to a rectangle, so that its answers would depend on the neighbors.
+        Images are grouped by size: the library pads images of several sizes to a square, and a
+        single one to a rectangle, so its detections would depend on the neighbors.
         """
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, image in enumerate(images):
-            places.setdefault(image.shape, []).append(place)
-        found: dict[int, Detections] = {}
-        for alike in places.values():
-            some = self._detect([images[place] for place in alike])
-            found |= zip(alike, some, strict=True)
-        return [found[place] for place in range(len(images))]
+        return map_groups(
+            [image.shape for image in images],
+            lambda places: self._detect([images[place] for place in places]),
+        )
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         options = {} if self.size is None else {"imgsz": list(self.size)}
         results = self._model.predict(
-            # Its arrays are BGR, as OpenCV reads them.
+            # Its arrays are BGR, as in OpenCV.
             [np.ascontiguousarray(image[..., ::-1]) for image in images],
             conf=self.score,
             iou=self.overlap,
@@ -101,11 +99,10 @@ class UltralyticsDetector:
 
 
 def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
-    """Load a YOLO checkpoint of Ultralytics; one that takes words is told the classes.
+    """Load a YOLO checkpoint of Ultralytics; an open-vocabulary one with the given classes.
 
-    Its ``.pt`` files are pickled Python objects, which run code when they are loaded: name only
-    files that you trust. An export to ONNX is read without running any:
-    ``onnx:FILE?decode=yolov8``.
+    Its ``.pt`` files are pickled Python objects, which can run code when they are loaded: use
+    trusted files only. Reading an export to ONNX runs no code: ``onnx:FILE?decode=yolov8``.
 
     Raises:
         BrokenFileError: there is no such file (nothing is downloaded), or it cannot be loaded.
@@ -115,16 +112,16 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
     require_torch()
     ultralytics = import_extra("ultralytics", "ultralytics")
     path = Path(target)
-    # Ultralytics would look for the name among its releases and download what it finds.
+    # Ultralytics would download a file of that name from its releases.
     if not path.is_file():
         raise BrokenFileError(f"{path}: there is no such file.")
     device = str(find_device(options.device))
     try:
         model = ultralytics.YOLO(str(path))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = reason_of(error)
         raise BrokenFileError(f"{path}: not a model of Ultralytics ({reason}).") from error
-    names = _ask_for(model, options, path)
+    names = _set_classes(model, options, path)
     if model.task not in ("detect", "segment"):
         raise ModelError(f"{path}: expected a model that detects, got one for {model.task!r}.")
     function = UltralyticsDetector(
@@ -136,15 +133,15 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
         limit=LIMIT if options.limit is None else options.limit,
         size=options.size,
     )
-    return LoadedDetector(function, names or _classes(model.names), None)
+    return LoadedDetector(function, names or _read_classes(model.names), None)
 
 
-def _ask_for(model: Any, options: DetectorOptions, path: Path) -> Classes | None:
-    """Tell a model that takes words (YOLO-World) what to look for; None for one that does not.
+def _set_classes(model: Any, options: DetectorOptions, path: Path) -> Classes | None:
+    """Set the classes of an open-vocabulary model (YOLO-World); None for others.
 
     Raises:
         LabelError: a class without a name, or two with the same.
-        ModelError: its text tower cannot be had.
+        ModelError: its text tower cannot be loaded.
     """
     classes = options.classes or options.vocabulary
     if classes is None or not callable(getattr(model, "set_classes", None)):
@@ -153,15 +150,15 @@ def _ask_for(model: Any, options: DetectorOptions, path: Path) -> Classes | None
     try:
         model.set_classes(list(names))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = reason_of(error)
         raise ModelError(
-            f"{path}: cannot be asked for {len(names)} names ({reason}). Ultralytics needs the text "
-            "tower of CLIP for it, which it downloads at the first use."
+            f"{path}: cannot take {len(names)} class names ({reason}). Ultralytics needs the text "
+            "tower of CLIP for them, which it downloads at the first use."
         ) from error
     return Classes(classes.names)
 
 
-def _classes(names: dict[int, str]) -> Classes:
+def _read_classes(names: dict[int, str]) -> Classes:
     return name_classes(names.get(index, str(index)) for index in range(max(names) + 1))
 
 
@@ -169,7 +166,7 @@ def _read(result: Any) -> Detections:
     boxes = result.boxes
     masks = None
     if result.masks is not None:
-        masks = [run_lengths(mask) for mask in result.masks.data.cpu().numpy() > 0.5]
+        masks = [encode_mask(mask) for mask in result.masks.data.cpu().numpy() > 0.5]
     return Detections(
         boxes.xyxy.float().cpu().numpy(),
         # Half precision may round a score above 1.

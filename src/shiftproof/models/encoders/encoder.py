@@ -1,4 +1,4 @@
-"""A network with its preprocessing, as an encoder: images in, vectors out."""
+"""Encoders: a network with its preprocessing, from images to vectors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from shiftproof.errors import ModelError
 from shiftproof.models.module import (
     HeldModule,
-    black_image,
-    black_image_error,
     check_size,
+    make_black_image,
+    make_black_image_error,
 )
 from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
 from shiftproof.models.preprocess import ModelInput, Preprocessing
-from shiftproof.models.structure import input_dtype
+from shiftproof.models.structure import get_input_dtype
 from shiftproof.types import Image, Images, Settings
 from shiftproof.unit_rows import normalize_rows
 
@@ -29,60 +29,60 @@ Vectors: TypeAlias = NDArray[np.float32]
 
 
 class EncoderLike(Protocol):
-    """What can embed images: ``Encoder`` itself, and an object of yours with the same members."""
+    """The interface for embedding images: ``Encoder`` itself, or your own class."""
 
     @property
     def name(self) -> str:
-        """What manifests and tables call it."""
+        """Name in manifests and tables."""
 
     @property
     def width(self) -> int:
-        """How long its vectors are."""
+        """Length of its vectors."""
 
     @property
     def normalize(self) -> bool:
-        """Whether its vectors have length 1."""
+        """Whether its vectors have the norm 1."""
 
     @property
     def preprocess(self) -> Preprocessing:
-        """What brings an image into the form that ``encode`` takes."""
+        """The preprocessing of images for ``encode``."""
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it; ``fingerprint`` tells its weights from others."""
+        """The settings that reproduce it, for JSON; ``fingerprint`` identifies its weights."""
 
     def encode(self, images: Images | Sequence[Image]) -> Vectors:
-        """Return ``(N, width)`` float32 of images that went through ``preprocess.geometry``."""
+        """Return ``(N, width)`` float32 of images processed by ``preprocess.geometry``."""
 
 
 @final
 class Encoder(HeldModule):
     """A network with its preprocessing, whose outputs are vectors.
 
-    The network is used in evaluation mode and without gradients, whatever mode yours is in, and
-    yours is never changed. On the same device its parameters and buffers are shared; on another
-    device a copy is used.
+    The network runs in evaluation mode and without gradients, independent of your module's mode;
+    your module is never modified. On the same device its parameters and buffers are shared; on
+    another device a copy is used.
 
     Args:
         module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, width)``; or any
             function from a float32 array of that shape to a float array ``(N, width)``, which needs
             no torch. A function may carry ``fingerprint`` (a string that names its weights) and
-            ``device``, which are recorded. Vectors may come in a mapping, a dataclass or a tuple, by
-            the rule of ``shiftproof.models.outputs``.
-        preprocess: what brings an image into the form that the module takes.
+            ``device``, which are recorded. Vectors may come in a mapping, a dataclass or a tuple,
+            by the rule of ``shiftproof.models.outputs``.
+        preprocess: the preprocessing of images for the module.
         normalize: scale every vector to length 1, so that the inner product of two is their cosine.
-            A vector that is all zeros stays so.
+            A zero vector is unchanged.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        name: what manifests call it; None takes the module's class name.
-        assumed: the assumptions made when it was loaded, in words.
+        name: name in manifests; None is the module's class name.
+        assumed: the assumptions made when it was loaded, as sentences.
 
     Attributes:
-        module: what runs: a twin of your module in evaluation mode, on ``device``.
-        device: where it runs, spelled out (never ``"auto"``).
-        width: how long its vectors are, found out by one black image.
+        module: the network that runs: a copy of your module in evaluation mode, on ``device``.
+        device: its device (never ``"auto"``).
+        width: length of its vectors, found with one black image.
 
     Raises:
-        ModelError: the module cannot be called or copied, the device is not there, or the output
+        ModelError: the module cannot be called or copied, the device does not exist, or the output
             for a black image is not ``(1, width)``.
 
     >>> from shiftproof.models import Preprocess
@@ -124,10 +124,10 @@ class Encoder(HeldModule):
 
     @property
     def settings(self) -> Settings:
-        """What reproduces this encoder, as JSON takes it.
+        """The settings that reproduce this encoder, for JSON.
 
         The fingerprint is computed from the weights at each call, since they may be trained; it is
-        "unknown" for a function that carries none.
+        "unknown" for a function without one.
         """
         return {
             **self._list_settings(),
@@ -145,8 +145,8 @@ class Encoder(HeldModule):
                 ``(H, W, 3)`` is taken too. Not changed.
 
         Returns:
-            ``(N, width)`` float32, of length 1 where ``normalize`` is true; a vector that is zero
-            or not finite is returned as it is.
+            ``(N, width)`` float32, of norm 1 if ``normalize`` is true; a vector that is zero or not
+            finite is returned unchanged.
 
         Raises:
             ImageError: another shape, size or dtype.
@@ -170,12 +170,12 @@ class Encoder(HeldModule):
 
         module = cast("torch.nn.Module", self.module)
         with torch.inference_mode():
-            batch = torch.from_numpy(inputs).to(self.device, input_dtype(module))
+            batch = torch.from_numpy(inputs).to(self.device, get_input_dtype(module))
             output = module(batch.contiguous(memory_format=torch.channels_last))
             return cast("Vectors", self._find_vectors(output).float().cpu().numpy())
 
     def _find_vectors(self, output: Any) -> Any:
-        """Return the vectors in what the module returned; see ``shiftproof.models.outputs``."""
+        """Return the vectors in the module's output; see ``shiftproof.models.outputs``."""
         found = find_tensor(output, VECTORS)
         if found is None:
             raise ModelError(
@@ -187,13 +187,13 @@ class Encoder(HeldModule):
 
     def _probe(self) -> int:
         """Return the width of the output for one black image."""
-        black = black_image(self.preprocess)
+        black = make_black_image(self.preprocess)
         try:
             shape = self._run(black).shape
         except ModelError:
             raise
         except Exception as error:
-            raise black_image_error(black, self.name, error) from error
+            raise make_black_image_error(black, self.name, error) from error
         if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
             raise ModelError(
                 f"{self.name}: expected vectors (1, width) for one image, got shape {shape}. Pool "

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def without_last_layer(module: torch.nn.Module, name: str) -> torch.nn.Module:
+def drop_last_layer(module: torch.nn.Module, name: str) -> torch.nn.Module:
     """Take the last layer off a classifier; ``module`` is changed and returned.
 
     A model of timm has a method for that, which leaves its pooled features. Of any other the

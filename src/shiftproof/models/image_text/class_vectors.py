@@ -1,4 +1,4 @@
-"""One vector for each class, of all its sentences: what a zero-shot classifier compares images with."""
+"""Class vectors of zero-shot classifiers: one for each class, from all its prompts."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ if TYPE_CHECKING:
     import torch
 
 FOLDER = "prompts"
-"""Where a run keeps them."""
+"""Folder of the class vectors in a run."""
 
 UNFINISHED = ".prompts"
-"""Where they are while they are made: before there is a run, whose folder may hold nothing but what
-begins with a dot."""
+"""Folder of unfinished class vectors; it begins with a dot, since the run's folder must be empty
+otherwise.
+"""
 
 SECONDS = 30.0
-"""After so long what is made is written, and again and again: of ImageNet's 80,000 sentences a large
-tower makes some hundreds a minute on one core."""
+"""Interval of saving unfinished vectors: of ImageNet's 80,000 sentences a large tower encodes a few
+hundred per minute on one core.
+"""
 
 _SENTENCES = 256
-"""That the text tower is given at a time, at least those of one class."""
+"""Batch size of the text tower, but at least the sentences of one class."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassVectors:
-    """The vectors of classes, and what they were made of.
+    """Class vectors and their prompts.
 
     Attributes:
-        prompts: the sentences.
+        prompts: the prompts.
         values: ``(K, width)`` float32, each of length 1.
-        fingerprint: of the sentences and the text tower together.
+        fingerprint: fingerprint of prompts and text tower.
     """
 
     prompts: Prompts
@@ -54,21 +56,22 @@ class ClassVectors:
     fingerprint: str
 
     def settings(self) -> Settings:
-        """Return what reproduces them, as JSON takes it."""
+        """Return the settings that reproduce them, for JSON."""
         return {**self.prompts.settings(), "vectors": self.fingerprint}
 
-    def tell_shared(self) -> tuple[str, ...]:
-        """Say that classes have the vector of another, of which no image can be; () where none has.
+    def warn_of_shared(self) -> tuple[str, ...]:
+        """Return a warning about classes with the vector of another, which are never predicted; or
+        ().
 
-        A tokenizer that does not know two words, or cuts two long sentences, makes them the same.
+        The tokenizer may map two unknown words, or two truncated sentences, to the same tokens.
         """
         _, first, inverse = np.unique(self.values, axis=0, return_index=True, return_inverse=True)
-        twins = first[inverse.reshape(-1)]
-        later = np.flatnonzero(twins != np.arange(len(twins)))
+        duplicates = first[inverse.reshape(-1)]
+        later = np.flatnonzero(duplicates != np.arange(len(duplicates)))
         if not len(later):
             return ()
         names = self.prompts.names
-        one, other = names[int(twins[later[0]])], names[int(later[0])]
+        one, other = names[int(duplicates[later[0]])], names[int(later[0])]
         which = "class has" if len(later) == 1 else "classes have"
         return (
             f"{len(later):,} {which} the same vector as another and are never predicted: the tokenizer "
@@ -76,7 +79,7 @@ class ClassVectors:
         )
 
     def save(self, run: Path) -> None:
-        """Keep them in the folder of a run, with their sentences beside them.
+        """Write them to the folder of a run, with their prompts.
 
         Raises:
             RunError: the disk is full.
@@ -91,16 +94,16 @@ class ClassVectors:
 def make_class_vectors(
     texts: TextTower, prompts: Prompts, *, kept: Path | None = None
 ) -> ClassVectors:
-    """Return a vector for each class: the mean of its sentences' vectors.
+    """Return a vector for each class: the mean of its prompts' vectors.
 
-    Every sentence's vector is scaled to length 1, then the mean over the templates is taken and
-    scaled again (Radford et al. 2021, section 3.1.4; as ``build_zero_shot_classifier`` of OpenCLIP).
+    Every prompt's vector is scaled to length 1, and their mean over the templates is scaled again
+    (Radford et al. 2021, section 3.1.4; as ``build_zero_shot_classifier`` of OpenCLIP).
 
     Args:
         texts: the tower.
-        prompts: the sentences.
-        kept: the folder of a run, to be or begun, that may have them already. If they take long, what
-            is made is written there, and interrupted work resumes from it.
+        prompts: the prompts.
+        kept: the folder of a new or existing run that may contain them. In long computations,
+            intermediate results are saved there, from which interrupted work resumes.
 
     Raises:
         ModelError: the tower gives vectors that are zero or not finite.
@@ -124,10 +127,12 @@ def make_class_vectors(
 
 
 def _fingerprint(texts: TextTower, prompts: Prompts) -> str:
-    """Return what determines the vectors; their own last bits depend on machine and threads."""
+    """Return a fingerprint of the inputs: the last bits of the vectors depend on machine and
+    threads.
+    """
     parts = [texts.fingerprint().encode(), prompts.fingerprint.encode()]
     if texts.tokens is not None:
-        # Two tokenizers of one class may have other vocabularies.
+        # Two tokenizers of one class may have different vocabularies.
         first = [prompts.sentences(name)[0] for name in prompts.names]
         tokens = texts.tokens.tokenize(first)
         parts += [tokens[name].cpu().numpy().tobytes() for name in sorted(tokens)]
@@ -135,7 +140,7 @@ def _fingerprint(texts: TextTower, prompts: Prompts) -> str:
 
 
 def _average(texts: TextTower, prompts: Prompts, path: Path | None) -> F32:
-    """Return the mean of each class's sentences, from the classes on that the file has already."""
+    """Return the mean vector of each class's prompts, resuming from those in the file."""
     there = None if path is None else _read(path)
     parts = [] if there is None or len(there) > len(prompts.names) else [there]
     done = sum(map(len, parts))
@@ -171,7 +176,7 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is that of a run, or may become one."""
+    """Whether a folder is that of a run, or can become one."""
     if not folder.is_dir():
         return not folder.exists()
     names = [path.name for path in folder.iterdir()]
@@ -184,7 +189,7 @@ def _write(path: Path, values: F32) -> None:
 
 
 def _read(path: Path) -> F32 | None:
-    """Return vectors that a run has kept, or None where it has none that can be used."""
+    """Return the vectors in a file, or None if there are no valid ones."""
     if not path.is_file():
         return None
     try:

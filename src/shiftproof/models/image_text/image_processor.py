@@ -1,7 +1,7 @@
-"""The preprocessing of an image processor of transformers, in the two halves of ours.
+"""Conversion of transformers' image processors to ``Preprocess``.
 
-What a processor says of itself is expressed, and then held against what it does to two pictures: a
-processor with a step that it does not say, or that we do not have, is refused.
+The configuration of a processor is converted, and the result compared with the processor on two
+pictures: a processor with a further or unsupported step is an error.
 """
 
 from __future__ import annotations
@@ -16,55 +16,57 @@ from shiftproof.models.preprocess import Interpolation, Preprocess
 from shiftproof.types import Image
 
 _RESAMPLING: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""By Pillow's numbers, which processors keep."""
+"""Interpolations by Pillow's numbers, which are in the configuration."""
 
 _LEVELS = 2.5
-"""Of 255, that a pixel may differ by: the two libraries round in other places when they resample."""
+"""Maximum difference of a pixel in 0..255: the two libraries round at different steps of the
+resampling.
+"""
 
 _CONVNEXT_WARPS = 384
 """From this size on processors with ``crop_pct`` do not crop (ConvNeXT, Liu et al. 2022)."""
 
 
-def preprocess_of_processor(processor: Any, name: str) -> Preprocess:
-    """Return the ``Preprocess`` that does what an image processor does.
+def convert_processor(processor: Any, name: str) -> Preprocess:
+    """Return the ``Preprocess`` that is equivalent to an image processor.
 
     Raises:
-        ModelError: it does something that ``Preprocess`` cannot express.
+        ModelError: there is none.
     """
     kind = type(processor).__name__
-    told: dict[str, Any] = processor.to_dict()
+    config: dict[str, Any] = processor.to_dict()
     try:
-        preprocess = _express(told)
+        preprocess = _convert_config(config)
     except (InputError, KeyError, TypeError, ValueError) as error:
-        raise _refusal(name, kind, str(error)) from error
-    for picture in _pictures():
-        off = _difference(processor, preprocess, picture)
+        raise _make_error(name, kind, str(error)) from error
+    for picture in _make_pictures():
+        off = _measure_difference(processor, preprocess, picture)
         if off > _LEVELS:
             height, width = picture.shape[:2]
-            raise _refusal(
+            raise _make_error(
                 name, kind, f"a picture of {height} x {width} pixels comes out otherwise"
             )
     return preprocess
 
 
-def _refusal(name: str, kind: str, reason: str) -> ModelError:
+def _make_error(name: str, kind: str, reason: str) -> ModelError:
     return ModelError(
         f"{name}: its {kind} cannot be expressed as a resize, a crop and a normalization ({reason}). "
         "Build the model yourself and wrap it: Classifier(model, CallablePreprocess(function))."
     )
 
 
-def _express(told: Mapping[str, Any]) -> Preprocess:
-    """Return what a processor says of itself.
+def _convert_config(config: Mapping[str, Any]) -> Preprocess:
+    """Convert a processor's configuration.
 
     Raises:
-        ValueError: something that ``Preprocess`` has not.
+        ValueError: ``Preprocess`` does not support it.
     """
-    resize, size = _sizes(told)
-    number = told.get("resample")
-    if told.get("do_resize") and number is not None and int(number) not in _RESAMPLING:
+    resize, size = _convert_sizes(config)
+    number = config.get("resample")
+    if config.get("do_resize") and number is not None and int(number) not in _RESAMPLING:
         raise ValueError(f"it resamples by Pillow's number {int(number)}")
-    mean, std = _normalization(told)
+    mean, std = _convert_normalization(config)
     return Preprocess(
         size,
         resize,
@@ -75,18 +77,20 @@ def _express(told: Mapping[str, Any]) -> Preprocess:
     )
 
 
-def _sizes(told: Mapping[str, Any]) -> tuple[int | tuple[int, int] | None, tuple[int, int]]:
-    """Return what images are resized to, and the size that comes out."""
-    resize = _resize(told["size"]) if told.get("do_resize") else None
-    if told.get("do_pad"):
+def _convert_sizes(
+    config: Mapping[str, Any],
+) -> tuple[int | tuple[int, int] | None, tuple[int, int]]:
+    """Return the resize, and the size of the result."""
+    resize = _resize(config["size"]) if config.get("do_resize") else None
+    if config.get("do_pad"):
         raise ValueError("it pads")
-    share = told.get("crop_pct")
+    share = config.get("crop_pct")
     if share and isinstance(resize, int):
         if resize >= _CONVNEXT_WARPS:
             return (resize, resize), (resize, resize)
         return int(resize / share), (resize, resize)
-    if told.get("do_center_crop"):
-        crop = _resize(told["crop_size"])
+    if config.get("do_center_crop"):
+        crop = _resize(config["crop_size"])
         return resize, (crop, crop) if isinstance(crop, int) else crop
     if not isinstance(resize, tuple):
         raise ValueError("images keep their own shapes")
@@ -104,26 +108,28 @@ def _resize(size: Any) -> int | tuple[int, int]:
     raise ValueError(f"it has sizes by {', '.join(sorted(known)) or 'nothing'}")
 
 
-def _normalization(told: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _convert_normalization(
+    config: Mapping[str, Any],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation in units of an image in 0..1."""
-    unit = 255 * float(told["rescale_factor"]) if told.get("do_rescale") else 255.0
-    if not told.get("do_normalize"):
+    unit = 255 * float(config["rescale_factor"]) if config.get("do_rescale") else 255.0
+    if not config.get("do_normalize"):
         return (0.0,) * 3, (1 / unit,) * 3
-    mean, std = (_three(told[name]) for name in ("image_mean", "image_std"))
+    mean, std = (_repeat(config[name]) for name in ("image_mean", "image_std"))
     return tuple(value / unit for value in mean), tuple(value / unit for value in std)
 
 
-def _three(values: Any) -> tuple[float, ...]:
+def _repeat(values: Any) -> tuple[float, ...]:
     if isinstance(values, int | float):
         return (float(values),) * 3
     return tuple(float(value) for value in values)
 
 
-# ---------------------------------------------------------------- held against what it does
+# ---------------------------------------------------------------- comparison with the processor
 
 
-def _pictures() -> list[Image]:
-    """Return two pictures of odd sizes, lying and standing, of smooth ramps and a texture."""
+def _make_pictures() -> list[Image]:
+    """Return two pictures of odd sizes, landscape and portrait, of smooth ramps and a texture."""
     found = []
     for height, width in ((301, 467), (389, 260)):
         y, x = np.mgrid[:height, :width]
@@ -132,8 +138,8 @@ def _pictures() -> list[Image]:
     return found
 
 
-def _difference(processor: Any, preprocess: Preprocess, picture: Image) -> float:
-    """Return by how many levels of 255 a pixel differs at most; infinity where the shape does."""
+def _measure_difference(processor: Any, preprocess: Preprocess, picture: Image) -> float:
+    """Return the maximum difference of a pixel in 0..255; infinity if the shapes differ."""
     theirs = processor(images=[picture], return_tensors="np", input_data_format="channels_last")
     [expected] = np.asarray(theirs["pixel_values"], dtype=np.float64)
     [found] = preprocess.normalize([preprocess.geometry(picture)])

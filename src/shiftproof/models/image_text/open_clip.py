@@ -1,4 +1,4 @@
-"""Models of OpenCLIP: their weights, their preprocessing, and their two towers."""
+"""OpenCLIP models: weights, preprocessing, and both towers."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.io.border import reason_of
 from shiftproof.lazy import import_extra
 from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import (
     download_error,
     find_device,
+    fingerprint_weights,
     require_torch,
-    weights_fingerprint,
 )
 
 if TYPE_CHECKING:
     import torch
 
 _SCHEMES = ("local-dir:", "hf-hub:")
-"""Names of OpenCLIP's own that say where model and weights are, and take no tag."""
+"""Prefixes of OpenCLIP's names that include the weights, without a tag."""
 
 
 def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
     """Create the model ``NAME/WEIGHTS``, such as ``ViT-B-32/laion2b_s34b_b79k``.
 
-    ``local-dir:FOLDER`` and ``hf-hub:NAME`` bring their weights; with ``pretrained`` False they
-    stay random and need no name.
+    ``local-dir:FOLDER`` and ``hf-hub:NAME`` include their weights; with ``pretrained`` False the
+    weights are random and need no name.
 
     Raises:
         UnknownNameError: no such model or tag.
-        ModelError: no weights are named, or they cannot be had.
+        ModelError: no weights are named, or they cannot be loaded.
         MissingExtraError: open_clip is not installed.
     """
-    open_clip = _open_clip()
+    open_clip = _import_open_clip()
     import torch
 
     is_scheme = target.startswith(_SCHEMES)
     name, tag = (target, "") if is_scheme else _split(open_clip, target, pretrained)
-    # Building a network draws its first weights from the global generator: put that back.
+    # Building a network draws initial weights from the global generator: restore its state.
     with torch.random.fork_rng(devices=[]):
         try:
             return open_clip.create_model(name, pretrained=tag or None)
         except Exception as error:
-            told = download_error(f"open_clip:{target}", f"open_clip:{name}", error)
-            if told is error or target.startswith("local-dir:"):
-                told = ModelError(f"open_clip:{target} cannot be loaded ({_first_line(error)}).")
-            raise told from error
+            reported = download_error(f"open_clip:{target}", f"open_clip:{name}", error)
+            if reported is error or target.startswith("local-dir:"):
+                reported = ModelError(f"open_clip:{target} cannot be loaded ({reason_of(error)}).")
+            raise reported from error
 
 
 def check_open_clip(target: str, options: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ def check_open_clip(target: str, options: Mapping[str, Any]) -> None:
         UnknownNameError, ModelError, MissingExtraError: as for :func:`create_open_clip`.
     """
     if not target.startswith(_SCHEMES):
-        _split(_open_clip(), target, options["pretrained"] is not False)
+        _split(_import_open_clip(), target, options["pretrained"] is not False)
 
 
 def _split(open_clip: Any, target: str, pretrained: bool) -> tuple[str, str]:
@@ -82,19 +83,19 @@ def _split(open_clip: Any, target: str, pretrained: bool) -> tuple[str, str]:
 
 
 def open_image_text(target: str, *, pretrained: bool = True, device: str = "cpu") -> ImageText:
-    """Create a model of OpenCLIP with both of its towers, on a device.
+    """Create an OpenCLIP model with both towers, on a device.
 
     Raises:
         UnknownNameError, ModelError, MissingExtraError: as for :func:`create_open_clip`; a
-            ModelError also where the model has no text tower or no logit scale.
+            ModelError also if the model has no text tower or no logit scale.
     """
     model = create_open_clip(target, pretrained=pretrained).eval().to(find_device(device))
     return ImageText(
         image=_slim_image_tower(model),
-        texts=text_tower(model, target),
+        texts=make_text_tower(model, target),
         scale=_number(model, "logit_scale", target, exponential=True),
         bias=_number(model, "logit_bias", target, exponential=False),
-        preprocess=preprocess_of(model),
+        preprocess=read_preprocess(model),
         preprocess_from="OpenCLIP's configuration",
         assumed=() if pretrained else ("random weights",),
     )
@@ -103,7 +104,7 @@ def open_image_text(target: str, *, pretrained: bool = True, device: str = "cpu"
 def _number(model: Any, name: str, target: str, *, exponential: bool) -> float:
     value = getattr(model, name, None)
     if value is None and exponential:
-        raise ModelError(f"open_clip:{target} has no {name}, so its cosines mean no classes.")
+        raise ModelError(f"open_clip:{target} has no {name}, so its cosines give no logits.")
     if value is None:
         return 0.0
     if value.numel() != 1:
@@ -111,13 +112,13 @@ def _number(model: Any, name: str, target: str, *, exponential: bool) -> float:
     return float(value.detach().double().exp() if exponential else value.detach())
 
 
-def text_tower(model: Any, target: str) -> TextTower:
-    """Return the half of a model that takes texts.
+def make_text_tower(model: Any, target: str) -> TextTower:
+    """Return the text tower of a model.
 
-    ``target``, by which :func:`create_open_clip` made it, names the tokenizer, too.
+    ``target``, as for :func:`create_open_clip`, also gives the tokenizer.
 
     Raises:
-        ModelError: it has none, or its tokenizer cannot be had.
+        ModelError: it has none, or its tokenizer cannot be loaded.
     """
     if not callable(getattr(model, "encode_text", None)):
         raise ModelError(f"open_clip:{target} has no text tower, so it takes no sentences.")
@@ -125,11 +126,11 @@ def text_tower(model: Any, target: str) -> TextTower:
 
     name = target if target.startswith(_SCHEMES) else target.partition("/")[0]
     try:
-        tokenize: Any = _open_clip().get_tokenizer(name)
+        tokenize: Any = _import_open_clip().get_tokenizer(name)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer of open_clip:{target} cannot be had ({_first_line(error)}). Without a "
-            "network it must be in the cache of the Hugging Face hub already."
+            f"The tokenizer of open_clip:{target} cannot be loaded ({reason_of(error)}). Without a "
+            "network it must be in the cache of the Hugging Face hub."
         ) from error
 
     def split(texts: Sequence[str]) -> Mapping[str, torch.Tensor]:
@@ -144,13 +145,13 @@ def text_tower(model: Any, target: str) -> TextTower:
             return run(model, split(texts))
 
     def fingerprint() -> str:
-        return f"{weights_fingerprint(model)} {type(tokenize).__qualname__}"
+        return f"{fingerprint_weights(model)} {type(tokenize).__qualname__}"
 
     return TextTower(encode, fingerprint, TokenTower(model, split, run))
 
 
-def image_tower(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a module that gives what ``model.encode_image`` gives."""
+def make_image_tower(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a module that calls ``model.encode_image``."""
     import torch
 
     class ImageTower(torch.nn.Module):
@@ -167,14 +168,14 @@ def image_tower(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _slim_image_tower(model: Any) -> torch.nn.Module:
-    """Return the image tower without the text tower, where ``visual`` alone gives the same."""
+    """Return ``visual``, without the text tower, if its outputs are those of the image tower."""
     import torch
 
-    whole = image_tower(model)
+    whole = make_image_tower(model)
     visual = getattr(model, "visual", None)
     if not isinstance(visual, torch.nn.Module):
         return whole
-    size = preprocess_of(model).size
+    size = read_preprocess(model).size
     with torch.inference_mode():
         drawn = torch.linspace(-1, 1, 3 * size[0] * size[1]).reshape(1, 3, *size)
         drawn = drawn.to(next(model.parameters()))
@@ -183,16 +184,16 @@ def _slim_image_tower(model: Any) -> torch.nn.Module:
     return visual if same else whole
 
 
-def preprocess_of(model: Any) -> Preprocess:
-    """Return the preprocessing that OpenCLIP has for a model."""
-    return preprocess_from(_open_clip().get_model_preprocess_cfg(model))
+def read_preprocess(model: Any) -> Preprocess:
+    """Return OpenCLIP's preprocessing of a model."""
+    return convert_config(_import_open_clip().get_model_preprocess_cfg(model))
 
 
-def preprocess_from(config: Mapping[str, Any]) -> Preprocess:
-    """Return the preprocessing of a configuration of OpenCLIP.
+def convert_config(config: Mapping[str, Any]) -> Preprocess:
+    """Return the preprocessing of an OpenCLIP configuration.
 
     Raises:
-        ModelError: a way of resizing that ``Preprocess`` has not.
+        ModelError: a resize mode that ``Preprocess`` does not support.
     """
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
@@ -220,10 +221,6 @@ def _is_path(tag: str) -> bool:
     return tag.startswith((".", "/", "~")) or "." in tag
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _open_clip() -> Any:
+def _import_open_clip() -> Any:
     require_torch()
     return import_extra("open_clip", "clip")

@@ -1,4 +1,4 @@
-"""Models of transformers by name or folder, opened alike for all that they are used for."""
+"""Opening of transformers models by name or folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.errors import BrokenFileError, ModelError
+from shiftproof.io.border import reason_of
 from shiftproof.lazy import import_extra
 from shiftproof.models.structure import require_torch
 
 
 def open_transformers() -> Any:
-    """Return the library, or raise a MissingExtraError that says the pip line."""
+    """Return the library, or raise a MissingExtraError with the pip command."""
     require_torch()
     return import_extra("transformers", "hf")
 
@@ -31,16 +32,16 @@ def check_pretrained(target: str, options: Mapping[str, Any]) -> None:
 
 
 def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
-    """Return what ``kind.from_pretrained`` makes of a name on the hub or a folder.
+    """Return ``kind.from_pretrained`` of a name on the hub or a folder.
 
-    Code that comes with a model is never run, and the global random state stays as it is.
+    A model's own code is never run, and the global random state is unchanged.
 
     ``target`` is a name on the Hugging Face hub, or the path of a folder of ``save_pretrained``;
     ``what`` is expected, for the error: "an image classifier".
 
     Raises:
-        BrokenFileError: a path that is no folder.
-        ModelError: it cannot be had, or is something else.
+        BrokenFileError: a path that is not a folder.
+        ModelError: it cannot be loaded, or is something else.
     """
     import torch
 
@@ -50,7 +51,7 @@ def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
         try:
             return kind.from_pretrained(place, **options)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = reason_of(error)
             raise ModelError(
                 f"transformers:{target} cannot be loaded as {what} ({reason}). {_advice(target)}"
             ) from error
@@ -67,7 +68,7 @@ def _advice(target: str) -> str:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Let the library show nothing of its own: what is missing is seen to and said by us."""
+    """Context without the library's own messages: missing weights are our own error."""
     logging: Any = getattr(getattr(open_transformers(), "utils", None), "logging", None)
     if logging is None:
         yield

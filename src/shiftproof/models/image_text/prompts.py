@@ -1,4 +1,4 @@
-"""Sentences that stand for classes: their names in templates, as CLIP is asked."""
+"""Prompts of zero-shot classes: their names in templates, as in CLIP."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from shiftproof.io.text import read_text
 from shiftproof.types import Settings
 
 PLACE = "{}"
-"""Where the name of a class stands in a template."""
+"""Placeholder for the name of a class in a template."""
 
 PUBLISHED = {"openai": "clip-templates.txt", "simple": "clip-templates-simple.txt"}
-"""Published sets of templates by their word: the 80 for ImageNet (Radford et al. 2021, arXiv
-2103.00020) and the seven that do nearly as well; labels/README.md has the source."""
+"""Published sets of templates by name: the 80 for ImageNet (Radford et al. 2021, arXiv 2103.00020)
+and seven with nearly the same accuracy; labels/README.md has the source.
+"""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The sentences that stand for classes.
+    """The prompts of classes.
 
     Attributes:
-        names: of the classes as the sentences say them, in the order of the outputs.
-        templates: sentences with ``{}`` where the name stands.
+        names: class names in the prompts, in the order of the outputs.
+        templates: sentences with ``{}`` for the name.
     """
 
     names: tuple[str, ...]
@@ -50,7 +51,7 @@ class Prompts:
         return files.fingerprint(word.encode() + b"\0" for word in words)
 
     def settings(self) -> Settings:
-        """Return what tells these sentences from others, as JSON takes it."""
+        """Return the settings that identify these sentences, for JSON."""
         return {
             "classes": len(self.names),
             "templates": len(self.templates),
@@ -121,7 +122,7 @@ def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
 
 
 def _is_path(given: str) -> bool:
-    """Whether a text that names no file was meant to."""
+    """Return whether a text that is not an existing file looks like a file name."""
     return bool(Path(given).suffix) and " " not in given
 
 

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import ModelError
-from shiftproof.models.image_text.image_processor import preprocess_of_processor
+from shiftproof.models.image_text.image_processor import convert_processor
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
-from shiftproof.models.structure import find_device, weights_fingerprint
+from shiftproof.models.structure import find_device, fingerprint_weights
 
 if TYPE_CHECKING:
     import torch
 
 _SIGLIP_LENGTH = 64
 """Number of tokens to which SigLIP's sentences are padded, as in its training (Zhai et al.
-2023)."""
+2023).
+"""
 
 
 def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
@@ -41,11 +42,11 @@ def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
         )
     processor = open_pretrained(transformers.AutoImageProcessor, target, what)
     return ImageText(
-        image=image_tower(model),
-        texts=text_tower(model, target),
+        image=make_image_tower(model),
+        texts=make_text_tower(model, target),
         scale=float(scale.detach().double().exp()),
         bias=0.0 if bias is None else float(bias.detach()),
-        preprocess=preprocess_of_processor(processor, f"transformers:{target}"),
+        preprocess=convert_processor(processor, f"transformers:{target}"),
         preprocess_from=f"its {type(processor).__name__}",
     )
 
@@ -57,7 +58,7 @@ def has_both_towers(model: Any) -> bool:
     )
 
 
-def image_tower(model: Any) -> torch.nn.Module:
+def make_image_tower(model: Any) -> torch.nn.Module:
     """Return a module that computes ``get_image_features``, without the text tower."""
     import torch
 
@@ -77,13 +78,13 @@ def _without_texts(model: Any) -> Any:
     """Return a shallow copy of a model without its text tower as a submodule."""
     import copy
 
-    twin = copy.copy(model)
+    copied = copy.copy(model)
     parts = {name: part for name, part in model._modules.items() if not name.startswith("text_")}
-    vars(twin)["_modules"] = parts
-    return twin
+    vars(copied)["_modules"] = parts
+    return copied
 
 
-def text_tower(model: Any, target: str) -> TextTower:
+def make_text_tower(model: Any, target: str) -> TextTower:
     """Return the text tower of a model.
 
     Sentences are padded as ``pipeline("zero-shot-image-classification")`` pads them.
@@ -124,7 +125,7 @@ def text_tower(model: Any, target: str) -> TextTower:
             return run(model, split(texts))
 
     def fingerprint() -> str:
-        return f"{weights_fingerprint(model)} {type(tokenizer).__name__} {padding}"
+        return f"{fingerprint_weights(model)} {type(tokenizer).__name__} {padding}"
 
     return TextTower(encode, fingerprint, TokenTower(model, split, run))
 

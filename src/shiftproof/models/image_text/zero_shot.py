@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def load_zero_shot(open_model: Callable[[], ImageText], options: LoadOptions) -> Loaded:
-    """Return the parts of a classifier whose classes are given by sentences.
+    """Return the parts of a classifier with classes given by prompts.
 
-    Of the options ``classes`` (None: ImageNet's), ``templates`` and ``kept`` count. The sentences
-    are checked before ``open_model`` is called, which may take minutes.
+    It uses the options ``classes`` (None: ImageNet's), ``templates`` and ``kept``. The prompts are
+    checked before ``open_model`` is called, which may take minutes.
 
     Raises:
         LabelError, InputError, BrokenFileError: as for :func:`make_prompts`.
-        ModelError: the text tower gives no vectors.
+        ModelError: the text tower returns no vectors.
     """
     classes: Classes = options.classes or imagenet()
     prompts = make_prompts(options.classes, options.templates)
@@ -40,7 +40,7 @@ def load_zero_shot(open_model: Callable[[], ImageText], options: LoadOptions) ->
         assumed=(
             f"{templates} {'template' if templates == 1 else 'templates'}, "
             f"such as {vectors.prompts.sentences(vectors.prompts.names[0])[0]!r}",
-            *vectors.tell_shared(),
+            *vectors.warn_of_shared(),
             *model.assumed,
         ),
     )
@@ -77,11 +77,11 @@ def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
             return logits
 
         def describe_computed(self) -> dict[str, str]:
-            """Say what the head was computed from, as long as nobody has trained it."""
+            """Return what the head was computed from, unless it has been trained."""
             weight = self.head.weight.detach()
             same = torch.equal(weight.cpu(), _scale(vectors, model.scale).to(weight.dtype))
-            told = f"{vectors.fingerprint} times {model.scale!r}"
-            return {"head.weight": told} if same else {}
+            identity = f"{vectors.fingerprint} times {model.scale!r}"
+            return {"head.weight": identity} if same else {}
 
     place = next(model.image.parameters()).device
     return ZeroShot().to(place)

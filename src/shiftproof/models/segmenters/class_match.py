@@ -18,7 +18,8 @@ def match_pixel_classes(
 ) -> ClassMatch:
     """Match a segmenter's classes to a dataset's by name, as a detector's are.
 
-    Where one of them has numbers for names, they are matched in their order, and must be as many.
+    If the names of either are numbers, classes are matched by index, and their numbers must be
+    equal.
 
     Raises:
         LabelError: no class in common, or numbers of another count.

@@ -1,4 +1,4 @@
-"""A segmenter of one's own: ``python:my_nets:segment``."""
+"""Segmenters from a user's function: ``python:my_nets:segment``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from shiftproof.errors import InputError
 from shiftproof.models.own_functions import (
     FunctionModel,
     OwnFunction,
+    add_fingerprint,
     import_function,
     make_model,
-    tell_apart,
 )
-from shiftproof.models.segmenters.label_spaces import names_of
+from shiftproof.models.segmenters.label_spaces import read_class_names
 from shiftproof.models.segmenters.normalized import NormalizedSegmentation
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
 from shiftproof.models.segmenters.segmenter import Segmenter
@@ -68,8 +68,8 @@ def _load_plain(
     module: Callable[..., Any], own: OwnFunction, options: SegmenterOptions
 ) -> LoadedSegmenter:
     framing = options.framing(None)
-    classes = None if own.classes is None else names_of(own.classes)
-    return LoadedSegmenter(module, classes, None, framing, (framing.words(),))
+    classes = None if own.classes is None else read_class_names(own.classes)
+    return LoadedSegmenter(module, classes, None, framing, (framing.describe(),))
 
 
 def _take_apart(
@@ -83,7 +83,7 @@ def _take_apart(
             "itself. Leave the options out, or return the network alone."
         )
     return LoadedSegmenter(
-        tell_apart(segmenter.module, own),
+        add_fingerprint(segmenter.module, own),
         segmenter.classes,
         segmenter.convention,
         segmenter.framing,

@@ -1,4 +1,4 @@
-"""What the numbers in label maps mean: published tables, and names that a person gives."""
+"""The classes of the numbers in label maps: published tables, and given names."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.types import I16, LabelMap
 
 VOID = 255
-"""The number that Cityscapes, Pascal VOC and most others give to pixels that do not count."""
+"""The number of ignored pixels in Cityscapes, Pascal VOC and most other datasets."""
 
-MOST = 65_536
-"""Numbers that a label map of 16 bits can hold."""
+MAX_NUMBERS = 65_536
+"""Number of values of a 16-bit label map."""
 
 _UNKNOWN = -2
 
 
 @dataclass(frozen=True, eq=False)
 class LabelSpace:
-    """What the numbers in label maps mean.
+    """The classes of the numbers in label maps.
 
     Attributes:
-        classes: of the data.
+        classes: the classes of the data.
         index_of: from a number to the index of its class.
-        void: the numbers of pixels that do not count.
+        void: the numbers of ignored pixels.
     """
 
     classes: Classes
@@ -44,7 +44,7 @@ class LabelSpace:
 
     @functools.cached_property
     def _table(self) -> I16:
-        table = np.full(MOST, _UNKNOWN, np.int16)
+        table = np.full(MAX_NUMBERS, _UNKNOWN, np.int16)
         for number in self.void:
             table[number] = -1
         for number, index in self.index_of.items():
@@ -52,19 +52,19 @@ class LabelSpace:
         return table
 
     def to_classes(self, stored: NDArray[np.integer[Any]]) -> LabelMap:
-        """Return the class of each pixel, -1 where it does not count.
+        """Return the class of each pixel, -1 for ignored ones.
 
         Args:
-            stored: ``(H, W)`` integers as they stand in a file.
+            stored: ``(H, W)`` integers from a file.
 
         Raises:
-            LabelError: a number that means nothing; says which, and how many pixels have it.
+            LabelError: an unknown number; says which, and how many pixels have it.
 
         >>> space = LabelSpace(Classes(("road", "sky")), {7: 0, 23: 1})
         >>> space.to_classes(np.array([[7, 23, 255]]))
         array([[ 0,  1, -1]], dtype=int16)
         """
-        if stored.size and not 0 <= stored.min() <= stored.max() < MOST:
+        if stored.size and not 0 <= stored.min() <= stored.max() < MAX_NUMBERS:
             wrong = stored.min() if stored.min() < 0 else stored.max()
             raise self._unknown(int(wrong), int((stored == wrong).sum()))
         labels: LabelMap = self._table[stored]
@@ -83,7 +83,7 @@ class LabelSpace:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Return what it is, as JSON takes it."""
+        """Return the settings, for JSON."""
         return {
             "title": self.classes.title,
             "classes": list(self.classes.names),
@@ -94,11 +94,11 @@ class LabelSpace:
 
 @functools.cache
 def cityscapes_ids() -> LabelSpace:
-    """Return Cityscapes' ids (``labelIds``), of which 19 are classes and all others void.
+    """Return Cityscapes' ids (``labelIds``): 19 are classes, all others void.
 
     From the table of cityscapesScripts; -1, the license plate, is 255 in 8 bits.
     """
-    rows = _rows("cityscapes")
+    rows = _read_rows("cityscapes")
     kept = {int(row["id"]): int(row["train_id"]) for row in rows if int(row["train_id"]) != VOID}
     void = {int(row["id"]) for row in rows} - set(kept) - {-1}
     return LabelSpace(cityscapes_train_ids().classes, kept, frozenset({*void, VOID}))
@@ -107,7 +107,7 @@ def cityscapes_ids() -> LabelSpace:
 @functools.cache
 def cityscapes_train_ids() -> LabelSpace:
     """Return Cityscapes' 19 classes by their ids for training (``labelTrainIds``)."""
-    trained = {int(row["train_id"]): row["name"] for row in _rows("cityscapes")}
+    trained = {int(row["train_id"]): row["name"] for row in _read_rows("cityscapes")}
     trained.pop(VOID)
     names = tuple(trained[index] for index in range(len(trained)))
     return LabelSpace(Classes(names, title="Cityscapes"), {i: i for i in range(len(names))})
@@ -115,8 +115,8 @@ def cityscapes_train_ids() -> LabelSpace:
 
 @functools.cache
 def ade20k() -> LabelSpace:
-    """Return the 150 classes of ADE20K's scene parsing: 1 to 150, where 0 is all else and void."""
-    names = tuple(row["name"] for row in _rows("ade20k"))
+    """Return the 150 classes of ADE20K's scene parsing: 1 to 150; 0 is void."""
+    names = tuple(row["name"] for row in _read_rows("ade20k"))
     numbers = {place + 1: place for place in range(len(names))}
     return LabelSpace(Classes(names, title="ADE20K"), numbers, frozenset({0}))
 
@@ -137,10 +137,10 @@ SPACES: dict[str, Callable[[], LabelSpace]] = {
     "ade20k": ade20k,
     "voc": voc,
 }
-"""The published lists of classes by the word that ``classes=`` takes."""
+"""The published lists of classes by their name for ``classes=``."""
 
 
-def number_space(count: int, void: Iterable[int] = (VOID,)) -> LabelSpace:
+def make_numbered_space(count: int, void: Iterable[int] = (VOID,)) -> LabelSpace:
     """Return classes without names, 0 to ``count`` - 1."""
     kept = [number for number in range(count) if number not in set(void)]
     names = tuple(str(number) for number in kept)
@@ -149,12 +149,12 @@ def number_space(count: int, void: Iterable[int] = (VOID,)) -> LabelSpace:
 
 
 def read_space(given: str | Path | Classes | Iterable[str], void: Iterable[int]) -> LabelSpace:
-    """Return what numbers mean, as a person says it.
+    """Return the label space for given classes.
 
     Args:
-        given: a word of ``SPACES``; names in the order of the numbers from 0 on, or a text or JSON
+        given: a name of ``SPACES``; names in the order of the numbers from 0 on, or a text or JSON
             file of them; a CSV file with rows ``number,name``.
-        void: numbers that do not count, unless the file names them.
+        void: numbers of ignored pixels, unless the file names them.
 
     Raises:
         BrokenFileError: the file is missing or holds no such list.
@@ -170,8 +170,8 @@ def read_space(given: str | Path | Classes | Iterable[str], void: Iterable[int])
     return LabelSpace(classes, numbers, frozenset(void) - set(numbers))
 
 
-def names_of(given: str | Path | Classes | Iterable[str]) -> Classes:
-    """Return the classes of a model, as :func:`read_space` takes them."""
+def read_class_names(given: str | Path | Classes | Iterable[str]) -> Classes:
+    """Return the classes of a model, given as for :func:`read_space`."""
     return read_space(given, ()).classes
 
 
@@ -182,9 +182,9 @@ def _read_numbered_names(path: Path, void: Iterable[int]) -> LabelSpace:
         if not any(cells) or (line == 1 and not cells[0].isdecimal()):
             continue  # an empty line, or the headings
         is_row = len(cells) == 2 and cells[0].isdecimal() and len(cells[0]) < 6 and cells[1]
-        if not is_row or int(cells[0]) >= MOST or int(cells[0]) in numbers:
+        if not is_row or int(cells[0]) >= MAX_NUMBERS or int(cells[0]) in numbers:
             raise BrokenFileError(
-                f"{path}, line {line}: expected a number of 0 to {MOST - 1}, each once, and the name "
+                f"{path}, line {line}: expected a number of 0 to {MAX_NUMBERS - 1}, each once, and the name "
                 f"of its class (7,road), got {','.join(row)[:60]!r}."
             )
         numbers[int(cells[0])] = cells[1]
@@ -196,6 +196,6 @@ def _read_numbered_names(path: Path, void: Iterable[int]) -> LabelSpace:
     return LabelSpace(classes, index_of, frozenset(void) - set(index_of))
 
 
-def _rows(title: str) -> list[dict[str, str]]:
+def _read_rows(title: str) -> list[dict[str, str]]:
     path = resources.files("shiftproof") / "labels" / f"{title}.csv"
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

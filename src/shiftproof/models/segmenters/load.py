@@ -1,4 +1,6 @@
-"""A text names a segmenter: ``torchvision:deeplabv3_resnet50``, ``onnx:net.onnx?classes=voc``."""
+"""Loading of segmenters by spec: ``torchvision:deeplabv3_resnet50``,
+``onnx:net.onnx?classes=voc``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import READERS, Loader, check_spec, read_request
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.segmenters.function import load_function_segmenter
-from shiftproof.models.segmenters.label_spaces import names_of
+from shiftproof.models.segmenters.label_spaces import read_class_names
 from shiftproof.models.segmenters.onnx import load_onnx_segmenter
 from shiftproof.models.segmenters.options import LoadedSegmenter, Resize, SegmenterOptions
 from shiftproof.models.segmenters.segmenter import Segmenter
@@ -48,7 +50,7 @@ SEGMENTER_LOADERS: dict[str, SegmenterLoader] = {
     ),
     "onnx": SegmenterLoader(
         load_onnx_segmenter,
-        "An ONNX file that gives logits or label maps, run by ONNX Runtime.",
+        "An ONNX file with logits or label maps as outputs, run by ONNX Runtime.",
         "onnx:net.onnx?classes=cityscapes&window=512&stride=341",
         frozenset({"output", "mean", "std"}),
         check=check_file,
@@ -78,35 +80,34 @@ def load_segmenter(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Segmenter:
-    """Load the segmenter that a text names.
+    """Load a segmenter by its spec.
 
     Args:
-        spec: ``SOURCE:NAME`` with a source of ``SEGMENTER_LOADERS``. Every keyword below but
-            ``device`` may stand in the text instead, as in
+        spec: ``SOURCE:NAME`` with a source of ``SEGMENTER_LOADERS``. Every keyword below except
+            ``device`` may be part of the spec instead, as in
             ``"onnx:model.onnx?classes=cityscapes&window=512&stride=341"``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        classes: what the outputs mean: names, a text file with one a line, or "cityscapes" (19),
-            "ade20k" (150) or "voc" (21). None takes what the source says.
-        pretrained: False leaves the weights random (``torchvision`` only), for a trial without a
-            network.
+        classes: the classes of the outputs: names, a text file with one a line, or "cityscapes"
+            (19), "ade20k" (150) or "voc" (21). None takes those of the source.
+        pretrained: False keeps random weights (``torchvision`` only), for a trial without an
+            internet connection.
         weights: a file of weights (``torchvision`` only).
-        output: the name of a graph's output, where it has several (``onnx`` only).
-        resize: of the shorter side in pixels, height and width, or "none" for images as they are.
-            None takes the source's: 520 of torchvision, what the image processor does of
-            transformers, the graph's size of ONNX.
+        output: the name of a graph's output if it has several (``onnx`` only).
+        resize: the shorter side in pixels, height and width, or "none". None takes the source's:
+            520 for torchvision, the image processor's for transformers, the graph's size for ONNX.
         window: the size of a sliding window; logits are averaged where windows overlap.
-        stride: how far one window is from the next; two thirds of it by default.
-        mean: of each channel, in 0..1.
-        std: of each channel.
+        stride: step between windows in pixels; two thirds of the window by default.
+        mean: one number per channel for images in 0..1.
+        std: likewise.
 
     Returns:
-        A segmenter that has been tried on one black image.
+        A segmenter, checked on one black image.
 
     Raises:
         UnknownNameError: no such source, network, weights or option; says the nearest.
         InputError: an option that this source does not take, given twice, or out of its range; no
             classes are given and the source has none.
-        ModelError: the weights cannot be had or do not fit, the outputs are of another number of
+        ModelError: the weights cannot be loaded or do not fit, the outputs have another number of
             classes, or the network does not run.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
@@ -144,7 +145,7 @@ def check_segmenter(spec: str) -> None:
     _check_channels(options)
     classes = options["classes"]
     if classes is not None and not is_url(classes):
-        names_of(classes)
+        read_class_names(classes)
 
 
 _KEYWORDS = (
@@ -165,7 +166,7 @@ def _load(spec: str, keywords: dict[str, Any], device: str) -> Segmenter:
     given = request.options
     _check_channels(given)
     if given["classes"] is not None:
-        given["classes"] = names_of(fetch_classes(given["classes"]))
+        given["classes"] = read_class_names(fetch_classes(given["classes"]))
     options = SegmenterOptions(device=device, **given)
     loaded = request.loader.load(request.target, options)
     meant = choose_classes(

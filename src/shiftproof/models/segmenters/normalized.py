@@ -1,4 +1,4 @@
-"""Networks that take one tensor of normalized images: torchvision's, and most of one's own."""
+"""Networks that take one tensor of normalized images: torchvision's, and most custom ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from shiftproof.counts import plural
 from shiftproof.errors import ModelError
-from shiftproof.models.structure import input_dtype, is_torch_module
+from shiftproof.models.structure import get_input_dtype, is_torch_module
 from shiftproof.types import F32, Image, Settings
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ class NormalizedSegmentation:
         import torch
 
         dtype = (
-            input_dtype(cast("torch.nn.Module", network))
+            get_input_dtype(cast("torch.nn.Module", network))
             if is_torch_module(network)
             else torch.float32
         )
         found: list[Any] = []
-        for batch in batches_of_one_size(images):
+        for batch in group_by_size(images):
             inputs = torch.from_numpy(normalize_images(batch, self.mean, self.std)).to(
                 device, dtype
             )
-            found += list(logits_of(network(inputs), len(batch)))
+            found += list(find_logits(network(inputs), len(batch)))
         return found
 
     def settings(self) -> Settings:
@@ -66,15 +66,15 @@ def normalize_images(images: Sequence[Image], mean: Sequence[float], std: Sequen
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def batches_of_one_size(images: Sequence[Image]) -> list[list[Image]]:
-    """Return the images as one batch where all have one size, else one by one."""
+def group_by_size(images: Sequence[Image]) -> list[list[Image]]:
+    """Return the images as one batch if all have one size, else one by one."""
     if len({image.shape for image in images}) == 1:
         return [list(images)]
     return [[image] for image in images]
 
 
-def logits_of(output: Any, count: int) -> Any:
-    """Return the tensor of logits in what a network returned for ``count`` images.
+def find_logits(output: Any, count: int) -> Any:
+    """Return the logits in a network's output for ``count`` images.
 
     Raises:
         ModelError: there is none ``(N, K, h, w)``.

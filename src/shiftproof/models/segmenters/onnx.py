@@ -15,11 +15,11 @@ from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors, show_name
 from shiftproof.models.classifiers.onnx import open_session, read_input
-from shiftproof.models.onnx_graph import last_operator, read_graph
+from shiftproof.models.onnx_graph import find_last_operator, read_graph
 from shiftproof.models.segmenters.normalized import (
     MEAN,
     STD,
-    batches_of_one_size,
+    group_by_size,
     normalize_images,
 )
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
@@ -62,20 +62,22 @@ class OnnxSegmentationGraph:
         entry = _choose(path, outputs, output)
         self._output = str(entry.name)
         shape = [axis if isinstance(axis, int) else None for axis in entry.shape or ()]
-        is_argmax = last_operator(self._output, read_graph(path)) == "ArgMax"
+        is_argmax = find_last_operator(self._output, read_graph(path)) == "ArgMax"
         self.gives_labels = "float" not in str(entry.type) or is_argmax or len(shape) == 3
         known = shape[1] if len(shape) == 4 and not self.gives_labels else None
         self.classes = known
-        told = f"{show_name(self._output)} ({', '.join(str(axis) for axis in entry.shape or ())})"
+        description = (
+            f"{show_name(self._output)} ({', '.join(str(axis) for axis in entry.shape or ())})"
+        )
         is_map = len(shape) == 3 or (len(shape) == 4 and shape[1] in (1, None))
         if shape and not (is_map if self.gives_labels else len(shape) == 4):
             raise ModelError(
                 f"{path}: expected an output of logits (N, K, H, W) or of label maps (N, H, W) or "
-                f"(N, 1, H, W), got {told}."
+                f"(N, 1, H, W), got {description}."
             )
         if known == 1:
             raise ModelError(
-                f"{path}: its output {told} has one channel in floating point, which is neither the "
+                f"{path}: its output {description} has one channel in floating point, which is neither the "
                 "logits of several classes nor a label map; export two classes, or an ArgMax."
             )
 
@@ -106,7 +108,7 @@ class OnnxSegmentation:
         """Run the graph on images."""
         gives_labels = getattr(network, "gives_labels", False)
         found: list[Any] = []
-        for batch in batches_of_one_size(images):
+        for batch in group_by_size(images):
             found += list(
                 _read(network(normalize_images(batch, self.mean, self.std)), gives_labels)
             )
@@ -151,7 +153,11 @@ def load_onnx_segmenter(target: str, options: SegmenterOptions) -> LoadedSegment
         None,
         OnnxSegmentation(mean, std),
         framing,
-        (framing.words(), f"mean {mean} and deviation {std}{usual}", f"outputs read as {reading}"),
+        (
+            framing.describe(),
+            f"mean {mean} and deviation {std}{usual}",
+            f"outputs read as {reading}",
+        ),
     )
 
 

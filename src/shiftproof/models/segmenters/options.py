@@ -29,7 +29,7 @@ class LoadedSegmenter(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmenterOptions:
-    """The options of ``load_segmenter`` beside the name; None where not given."""
+    """The options of ``load_segmenter`` besides the name; None if not given."""
 
     device: str = "cpu"
     classes: Classes | None = None

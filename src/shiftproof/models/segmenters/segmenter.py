@@ -26,53 +26,55 @@ Result = TypeVar("Result")
 
 
 class SegmenterLike(ModelLike, Protocol):
-    """What can be measured as a segmenter."""
+    """The interface that benchmarks need: ``Segmenter`` itself, and adapted ones."""
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 4) -> list[LabelMap]:
         """Return the class of each pixel of each image, in the order of the images."""
 
 
 class SegmenterConvention(Protocol):
-    """How a network of one library takes images, and what its outputs mean."""
+    """A library's convention for the inputs and outputs of its networks."""
 
     def score(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> Sequence[Any]:
-        """Return for each image its logits ``(K, h, w)``, or a label map ``(h, w)`` of integers."""
+        """Run the network, and return each image's logits ``(K, h, w)`` or label map ``(h, w)``."""
 
     def settings(self) -> Settings:
-        """Return what reproduces the reading, as JSON takes it."""
+        """Return the settings of the convention, for JSON."""
 
 
 @final
 class Segmenter(AnySizeModel[LabelMap]):
     """A network for semantic segmentation with its classes.
 
-    A ``torch.nn.Module`` is used in evaluation mode and without gradients, whatever mode yours is
-    in, and yours is never changed. On the same device its parameters and buffers are shared, so
-    that what you train is what is measured; on another device a copy is used.
+    A ``torch.nn.Module`` runs in evaluation mode and without gradients, independent of your
+    module's mode; your module is never modified. On the same device its parameters and buffers are
+    shared, so later training takes effect; on another device a copy is used.
 
     Args:
-        module: any function from a list of uint8 RGB images ``(H, W, 3)`` of any sizes to a list of
-            as many answers: logits ``(K, h, w)`` in floating point, which are resized bilinearly to
-            the image before the best class is taken, or label maps ``(h, w)`` of integers. With
-            ``convention``, a network that takes and gives something else. A function may carry
+        module: any function from a list of uint8 RGB images ``(H, W, 3)`` of any sizes to a list
+            with one entry per image: logits ``(K, h, w)`` in floating point, which are resized
+            bilinearly to the image before the argmax, or label maps ``(h, w)`` of integers. With
+            ``convention``, a network with other inputs and outputs. A function may carry
             ``fingerprint`` (a string that names its weights), ``device`` and ``settings`` (a dict),
             which are recorded.
-        classes: what the labels mean: ``Classes``, or a list of names in the order of the labels.
-        convention: how the network takes images; None where it takes images as they are.
-        framing: whether images are resized, or shown in windows.
+        classes: the classes: ``Classes``, or a list of names in the order of the labels.
+        convention: the convention of the network's inputs and outputs; None for a function of
+            images.
+        framing: resizing and sliding windows.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        name: what the tables call it; None takes the module's class name.
-        assumed: what was taken for granted when it was loaded, in words.
+        name: name in the tables; None is the module's class name.
+        assumed: the assumptions made when it was loaded, as sentences.
 
     Attributes:
-        module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.
-        device: where it runs, spelled out (never ``"auto"``).
+        module: the network that runs: a copy of your module in evaluation mode, on ``device``; or
+            your function.
+        device: its device (never ``"auto"``).
 
     Raises:
-        ModelError: the module cannot be called or copied, or the device is not there.
-        InputError: windows that leave gaps.
+        ModelError: the module cannot be called or copied, or the device does not exist.
+        InputError: windows with gaps between them.
 
     >>> import numpy as np
     >>> def by_brightness(images):
@@ -109,7 +111,7 @@ class Segmenter(AnySizeModel[LabelMap]):
         self.framing = framing or Framing()
         check_framing(self.framing)
 
-    def _reading(self) -> Settings:
+    def _list_reading(self) -> Settings:
         return {
             "convention": None if self.convention is None else self.convention.settings(),
             "framing": self.framing.settings(),
@@ -118,11 +120,11 @@ class Segmenter(AnySizeModel[LabelMap]):
     def with_network(
         self, network: torch.nn.Module | Callable[..., Any], *, name: str | None = None
     ) -> Segmenter:
-        """Return a segmenter that runs another network in the place of this one's: an adapted one.
+        """Return a segmenter with another network, such as an adapted one.
 
         Args:
-            network: takes and gives what ``module`` does.
-            name: what the tables call it; None keeps the name.
+            network: has the inputs and outputs of ``module``.
+            name: name in the tables; None keeps the name.
         """
         return Segmenter(
             network,
@@ -139,32 +141,32 @@ class Segmenter(AnySizeModel[LabelMap]):
 
         Args:
             images: ``(H, W, 3)`` uint8 RGB, of any sizes, as loaded: resizing is done here. Not
-                changed.
-            batch_size: how many images are handed over at once.
+                modified.
+            batch_size: number of images per call of the module.
 
         Returns:
-            One ``(H, W)`` int16 per image, of the image's size: indexes into the classes. A function
-            of your own may say -1 for none of them.
+            One ``(H, W)`` int16 per image, of the image's size: indices of the classes. A function
+            of yours may return -1 for none of them.
 
         Raises:
             ImageError: another shape or dtype.
             InputError: a batch size below 1.
-            ModelError: not one answer per image, a number of classes that is not that of ``classes``,
-                a label that no class has, or what is neither logits nor a label map.
+            ModelError: not one result per image, another number of classes than ``classes``, a
+                label without a class, or a result that is neither logits nor a label map.
         """
         return self._predict(images, batch_size)
 
     def predict_with_sums(
         self, images: Sequence[Image], *, batch_size: int = 4
     ) -> list[tuple[LabelMap, F64 | None]]:
-        """Return what ``predict`` does and, of each image, how sure the network is, in one pass.
+        """Return the label maps of ``predict`` with sums of probabilities, in one pass.
 
-        Args and errors as of :meth:`predict`.
+        Args and errors as for :meth:`predict`.
 
         Returns:
-            One pair per image: its label map, and ``(3, K)`` sums over its pixels as
-            :func:`~shiftproof.metrics.expect_mean_iou` takes them; None where the network gives a
-            label map and no logits.
+            One pair per image: its label map, and ``(3, K)`` sums over its pixels for
+            :func:`~shiftproof.metrics.expect_mean_iou`; None if the network returns a label map
+            instead of logits.
         """
 
         def answer(
@@ -186,7 +188,7 @@ class Segmenter(AnySizeModel[LabelMap]):
         start: int,
         read: Callable[[Any, Image], Result],
     ) -> list[Result]:
-        """Return what ``read`` makes of the network's answer to each image of a batch."""
+        """Return ``read(output, image)`` for each image of a batch."""
         where = f"{self.name}, images {start} to {start + len(batch) - 1}"
         try:
             resized = [self.framing.scale(image) for image in batch]

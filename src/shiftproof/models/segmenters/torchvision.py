@@ -10,7 +10,11 @@ from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.places import is_url
 from shiftproof.models.checkpoints.filling import fill_network, match_weights
-from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
+from shiftproof.models.classifiers.torchvision import (
+    download,
+    import_torchvision_models,
+    look_up_weights,
+)
 from shiftproof.models.segmenters.normalized import NormalizedSegmentation
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
 from shiftproof.models.targets import check_file
@@ -51,7 +55,7 @@ def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> Loaded
     else:
         network, stated = _build_network(target, published), f"weights {published}"
     return LoadedSegmenter(
-        network, classes, NormalizedSegmentation(mean, std), framing, (stated, framing.words())
+        network, classes, NormalizedSegmentation(mean, std), framing, (stated, framing.describe())
     )
 
 
@@ -75,7 +79,7 @@ def build_torchvision_segmenter(name: str, classes: int) -> torch.nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module: torch.nn.Module = torchvision_models().get_model(
+        module: torch.nn.Module = import_torchvision_models().get_model(
             name, weights=None, weights_backbone=None, num_classes=classes
         )
     return module
@@ -87,7 +91,7 @@ def find_segmenter_weights(name: str, tag: str) -> Any:
     Raises:
         UnknownNameError: no such network or weights; says the nearest.
     """
-    models = torchvision_models()
+    models = import_torchvision_models()
     known = models.list_models(module=models.segmentation)
     if name not in known:
         raise UnknownNameError.of("torchvision segmentation network", name, known)

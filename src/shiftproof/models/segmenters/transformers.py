@@ -9,8 +9,9 @@ from typing import Any, final
 
 from shiftproof.classes import name_classes
 from shiftproof.errors import ModelError
+from shiftproof.io.border import reason_of
 from shiftproof.lazy import import_extra
-from shiftproof.models.segmenters.normalized import batches_of_one_size, logits_of
+from shiftproof.models.segmenters.normalized import find_logits, group_by_size
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
 from shiftproof.models.structure import download_error, require_torch
 from shiftproof.types import Image, Settings
@@ -32,7 +33,7 @@ class TransformersSegmentation:
     def score(self, network: Callable[..., Any], images: Sequence[Image], device: str) -> list[Any]:
         """Take images through the network."""
         found: list[Any] = []
-        for batch in batches_of_one_size(images):
+        for batch in group_by_size(images):
             inputs = self.processor(
                 # Copies: torch warns of arrays that it could write to but must not.
                 images=[image.copy() for image in batch],
@@ -42,7 +43,7 @@ class TransformersSegmentation:
                 **({} if self.resizes else {"do_resize": False}),
             )
             outputs = network(pixel_values=inputs["pixel_values"].to(device))
-            found += list(logits_of(outputs, len(batch)))
+            found += list(find_logits(outputs, len(batch)))
         return found
 
     def settings(self) -> Settings:
@@ -62,7 +63,7 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
     the place of the processor, or shown at their size. Code that comes with a network is never run.
 
     Raises:
-        ModelError: there is no such network, it cannot be download, or is for another task.
+        ModelError: there is no such network, it cannot be downloaded, or it is for another task.
         MissingExtraError: transformers is not installed.
     """
     require_torch()
@@ -78,7 +79,7 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
             network = library.AutoModelForSemanticSegmentation.from_pretrained(place)
         except (OSError, ValueError) as error:
             known = download_error(f"transformers:{target}", "torchvision:NAME", error)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = reason_of(error)
             raise ModelError(
                 f"transformers:{target} cannot be loaded for semantic segmentation ({reason}). "
                 "Without a network, save it elsewhere by save_pretrained and name the folder: "
@@ -94,5 +95,5 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
         classes,
         TransformersSegmentation(processor, resizes=own),
         framing,
-        (stated if own else f"{stated}, which does not resize; {framing.words()}",),
+        (stated if own else f"{stated}, which does not resize; {framing.describe()}",),
     )

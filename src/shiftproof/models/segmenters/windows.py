@@ -54,18 +54,18 @@ class Framing:
             "stride": None if self.stride is None else list(self.stride),
         }
 
-    def words(self) -> str:
-        """Say it."""
+    def describe(self) -> str:
+        """Return a description of the resizing and windows."""
         if self.resize is None:
-            said = "images at their size"
+            text = "images at their size"
         elif isinstance(self.resize, int):
-            said = f"shorter side resized to {self.resize}"
+            text = f"shorter side resized to {self.resize}"
         else:
-            said = f"resized to {self.resize[0]}x{self.resize[1]}"
+            text = f"resized to {self.resize[0]}x{self.resize[1]}"
         if self.window is None or self.stride is None:
-            return said
+            return text
         window, stride = ("x".join(map(str, one)) for one in (self.window, self.stride))
-        return f"{said}, windows of {window} every {stride} pixels"
+        return f"{text}, windows of {window} every {stride} pixels"
 
 
 def resize_image(image: Image, size: Size) -> Image:
@@ -112,7 +112,7 @@ def slide(image: Image, framing: Framing, score: Callable[[list[Image]], Sequenc
     for top, bottom in rows:
         for left, right in columns:
             (answer,) = score([np.ascontiguousarray(image[top:bottom, left:right])])
-            logits = _as_array(answer)
+            logits = _to_array(answer)
             if logits.ndim != 3:
                 raise ModelError(
                     "it gives label maps, which cannot be averaged over windows; leave the window "
@@ -155,12 +155,12 @@ def to_labels(answer: Any, size: Size) -> LabelMap:
     """
     shape = tuple(getattr(answer, "shape", ()))
     if len(shape) == 3 and _is_tensor(answer):
-        return _best_of_tensor(answer, size)
-    array = _as_array(answer)
+        return _classify_tensor(answer, size)
+    array = _to_array(answer)
     if array.ndim == 3 and array.dtype.kind == "f" and len(array):
-        return _best_of_array(array.astype(np.float32, copy=False), size)
+        return _classify_array(array.astype(np.float32, copy=False), size)
     if array.ndim == 2 and array.dtype.kind in "iu" and array.size:
-        return _nearest(array, size)
+        return _resize_labels(array, size)
     raise ModelError(
         "expected logits (K, H, W) in floating point or a label map (H, W) of integers, got "
         f"{array.dtype} {array.shape}."
@@ -168,15 +168,15 @@ def to_labels(answer: Any, size: Size) -> LabelMap:
 
 
 def sum_probabilities(answer: Any, pixels: int) -> F64:
-    """Return the sums over an image's pixels that say how sure a network is of its label map.
+    """Return sums over an image's pixels for label-free estimates of the mean IoU.
 
     Args:
         answer: ``(K, h, w)`` logits, numpy or torch.
-        pixels: how many the image has: the logits may have fewer, and count so many times more.
+        pixels: number of the image's pixels; sums over fewer logits are scaled to it.
 
     Returns:
-        ``(3, K)``: per class the sum of the probabilities of the pixels that are answered with it, of
-        its probability over all pixels, and how many pixels are answered with it.
+        ``(3, K)``: per class the sum of its probabilities over the pixels predicted as this class,
+            the sum over all pixels, and the number of pixels predicted as this class.
 
     >>> logits = np.log([[[0.75, 0.5]], [[0.25, 0.5]]])
     >>> sum_probabilities(logits, pixels=4)
@@ -184,21 +184,21 @@ def sum_probabilities(answer: Any, pixels: int) -> F64:
            [2.5, 1.5],
            [4. , 0. ]])
     """
-    logits = _as_array(answer).astype(np.float64).reshape(len(answer), -1)
-    chances = np.exp(logits - logits.max(0))
-    chances /= chances.sum(0)
-    best, classes = chances.argmax(0), len(chances)
+    logits = _to_array(answer).astype(np.float64).reshape(len(answer), -1)
+    probabilities = np.exp(logits - logits.max(0))
+    probabilities /= probabilities.sum(0)
+    best, classes = probabilities.argmax(0), len(probabilities)
     sums = np.stack(
         [
-            np.bincount(best, chances.max(0), classes),
-            chances.sum(1),
+            np.bincount(best, probabilities.max(0), classes),
+            probabilities.sum(1),
             np.bincount(best, minlength=classes),
         ]
     )
     return np.asarray(sums * (pixels / logits.shape[1]))
 
 
-def _best_of_tensor(logits: Any, size: Size) -> LabelMap:
+def _classify_tensor(logits: Any, size: Size) -> LabelMap:
     import torch
 
     if not logits.is_floating_point():
@@ -211,7 +211,7 @@ def _best_of_tensor(logits: Any, size: Size) -> LabelMap:
     return labels
 
 
-def _best_of_array(logits: F32, size: Size) -> LabelMap:
+def _classify_array(logits: F32, size: Size) -> LabelMap:
     """Return the argmax, class by class: all logits at the image's size may not fit into memory."""
     best = resize_logits(logits[:1], size)[0].copy()
     labels = np.zeros(size, np.int16)
@@ -223,7 +223,7 @@ def _best_of_array(logits: F32, size: Size) -> LabelMap:
     return labels
 
 
-def _nearest(labels: Any, size: Size) -> LabelMap:
+def _resize_labels(labels: Any, size: Size) -> LabelMap:
     import cv2
 
     if labels.min() < -1 or labels.max() > np.iinfo(np.int16).max:
@@ -241,7 +241,7 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "detach") and hasattr(value, "device")
 
 
-def _as_array(value: Any) -> Any:
+def _to_array(value: Any) -> Any:
     if _is_tensor(value):
         value = value.detach().float().cpu() if value.is_floating_point() else value.cpu()
         return value.numpy()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.adapt.cautions import describe_kept, list_cautions
+from shiftproof.adapt.cautions import describe_few_classes, list_cautions
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
@@ -238,7 +238,7 @@ def _warn_about_adapters(shown: PageContent, run: Run) -> list[str]:
         if entry.run is run and entry.adapter is not None:
             name = entry.scored.name
             said = list_cautions(entry.adapter, batch_size=size, order=order)
-            kept = describe_kept(one.event for one in run.events if one.model == name)
+            kept = describe_few_classes(one.event for one in run.events if one.model == name)
             found += [f"{clean_text(name)}: {line}" for line in (*said, *filter(None, [kept]))]
     return found
 

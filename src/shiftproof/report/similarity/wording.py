@@ -80,7 +80,7 @@ def describe_duplicates(tested: TestSet, scores: AuditScores) -> str:
     here = (
         f"{wording.share(share.value)} of {tested.name} "
         f"({wording.span(share)}) have a training row at a similarity of {scores.duplicates:g} or "
-        "more: near-duplicates, for which a model need not generalise at all."
+        "more: near-duplicates, for which a model need not generalize at all."
     )
     if share.value < MANY_DUPLICATES:
         return here

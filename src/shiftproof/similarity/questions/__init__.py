@@ -1,1 +1,1 @@
-"""What is asked of all pairs of a training row and a test row, one file for each question."""
+"""The questions that a search answers about all pairs of training and test rows, one per module."""

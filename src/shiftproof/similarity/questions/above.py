@@ -1,4 +1,4 @@
-"""The training rows that are more similar to some test row than it allows."""
+"""The training rows whose similarity to a test row exceeds its threshold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shiftproof.similarity.search.certificate import (
 )
 from shiftproof.similarity.search.engine import Engine, Reduction, scan
 from shiftproof.similarity.search.question import Partial
-from shiftproof.similarity.search.tiles import EVERY
+from shiftproof.similarity.search.tiles import ALL_TESTS
 from shiftproof.similarity.sources import Block
 from shiftproof.types import F64, Flags, Settings
 
@@ -27,8 +27,8 @@ class Above:
 
     Attributes:
         marked: ``(n,)`` bool, the rows that are more similar to some test row than its threshold.
-        skipped: ``(n,)`` bool, the rows that could not be used.
-        certificate: why this is exact.
+        skipped: ``(n,)`` bool, unusable rows.
+        certificate: evidence that this is exact.
     """
 
     marked: Flags
@@ -37,7 +37,7 @@ class Above:
 
 
 class _AboveState(NamedTuple):
-    """The rows of a block that are marked so far, and the thresholds of the test rows."""
+    """The marked rows of a block, and the thresholds of the test rows."""
 
     marked: Flags
     thresholds: F64
@@ -47,7 +47,7 @@ class _AboveState(NamedTuple):
         return value
 
     def stop(self, row: int) -> int:
-        return 0 if self.marked[row] else EVERY
+        return 0 if self.marked[row] else ALL_TESTS
 
     def enter(self, row: int, test: int, value: float) -> None:
         if value > self.thresholds[test]:
@@ -55,8 +55,10 @@ class _AboveState(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _AboveSoFar:
-    """The training rows that are marked so far: threads do not meet, nor do chunks."""
+class _AboveAnswer:
+    """The marked training rows; threads work on disjoint rows, and chunks of test rows only add
+    marks.
+    """
 
     marked: Flags
     thresholds: F64
@@ -66,7 +68,7 @@ class _AboveSoFar:
 
     def enter(self, engine: Engine, block: Block, here: slice) -> Tally:
         some = self.thresholds[engine.first : engine.first + len(engine.rows)]
-        # Similarities lie within -1.03 and 1.03; no limit at all is a limit there, too.
+        # Similarities lie within -1.03 and 1.03, so an infinite limit may be clipped.
         limits = np.clip(some, -4, 4)
         state = _AboveState(self.marked[here], limits)
         return scan(engine, block.values, block.usable, Reduction(state, limits))
@@ -102,12 +104,12 @@ class AboveQuestion:
             for name, limits in self.thresholds.items()
         }
 
-    def start(self, name: str, train_rows: int, test_rows: int) -> _AboveSoFar:
-        """Begin with rows of which none is marked."""
-        return _AboveSoFar(np.zeros(train_rows, dtype=bool), self.thresholds[name])
+    def start(self, name: str, train_rows: int, test_rows: int) -> _AboveAnswer:
+        """Start with no marked rows."""
+        return _AboveAnswer(np.zeros(train_rows, dtype=bool), self.thresholds[name])
 
     def merge(self, parts: Sequence[Above]) -> Above:
-        """Put the rows behind each other."""
+        """Concatenate the rows."""
         return Above(
             np.concatenate([part.marked for part in parts]),
             np.concatenate([part.skipped for part in parts]),

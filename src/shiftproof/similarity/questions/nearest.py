@@ -17,7 +17,7 @@ from shiftproof.similarity.search.engine import Engine, Reduction, scan
 from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.search.question import Partial
-from shiftproof.similarity.search.tiles import EVERY
+from shiftproof.similarity.search.tiles import ALL_TESTS
 from shiftproof.similarity.sources import Block, Source, open_sources
 from shiftproof.types import F32, F64, I64, Flags, Settings
 
@@ -108,7 +108,7 @@ def search_nearest(
     *,
     shards: Sequence[int] | None = None,
 ) -> dict[str, Nearest]:
-    """Do what :func:`nearest_to_each` does."""
+    """Search like :func:`nearest_to_each`, with options as one argument."""
     return search(NearestQuestion(), *open_sources(train, tests), options, shards=shards)
 
 
@@ -136,7 +136,7 @@ class _NearestState(NamedTuple):
         return value
 
     def stop(self, row: int) -> int:
-        return EVERY
+        return ALL_TESTS
 
     def enter(self, row: int, test: int, value: float) -> None:
         place = self.first + test
@@ -145,7 +145,7 @@ class _NearestState(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _NearestSoFar:
+class _NearestAnswer:
     """The nearest test row so far of every training row; threads work on disjoint rows."""
 
     best: F64
@@ -182,9 +182,9 @@ class NearestQuestion:
         """Return no settings: the rows determine the result."""
         return {}
 
-    def start(self, name: str, train_rows: int, test_rows: int) -> _NearestSoFar:
+    def start(self, name: str, train_rows: int, test_rows: int) -> _NearestAnswer:
         """Start with no neighbors."""
-        return _NearestSoFar(np.full(train_rows, -np.inf), np.full(train_rows, -1, dtype=np.int64))
+        return _NearestAnswer(np.full(train_rows, -np.inf), np.full(train_rows, -1, dtype=np.int64))
 
     def merge(self, parts: Sequence[Nearest]) -> Nearest:
         """Concatenate the rows."""

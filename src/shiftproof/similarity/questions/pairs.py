@@ -1,4 +1,6 @@
-"""Pairs of rows that are more similar than a threshold: in a source, in its clusters, with a sample."""
+"""Pairs of rows above a similarity threshold: in a source, within its clusters, or with a
+sample.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,20 @@ from shiftproof.similarity.sources import Block, Embeddings, open_embeddings
 from shiftproof.types import F32, F64, I64, Flags
 
 PAIRS = 1 << 18
-"""Pairs that a thread holds at a time, 6 MB: copies can make as many pairs as the square of the rows."""
+"""Maximum number of pairs in a thread's buffer, 6 MB: among copies the number of pairs is
+quadratic.
+"""
 
 Enter: TypeAlias = Callable[[I64, F64], None]
-"""Takes some pairs ``(p, 2)``, the earlier row first, and their similarities ``(p,)``; one call at a
-time, in any order."""
+"""Callback for batches of pairs ``(p, 2)``, the earlier row first, and their similarities ``(p,)``;
+one call at a time, in any order.
+"""
 
 
 def find_pairs(rows: Embeddings, threshold: float, options: SearchOptions) -> tuple[I64, F64]:
     """Return all pairs of rows above the threshold ``(p, 2)``, the earlier first, and similarities.
 
-    They are held in memory, whatever ``options`` say.
+    All are in memory, regardless of the memory limit in ``options``.
     """
     found: list[tuple[I64, F64]] = []
     enter_pairs(rows, threshold, options, lambda *some: found.append(some))
@@ -44,15 +49,15 @@ def enter_pairs(
     shards: Sequence[int] | None = None,
     later: Sequence[int] | None = None,
 ) -> None:
-    """Hand over the pairs of rows above the threshold, some at a time.
+    """Pass the pairs of rows above the threshold to ``enter``, in batches.
 
-    Those whose earlier row lies in ``shards``, which are neighbors, and whose later row lies in
-    ``later``; all by default.
+    Only pairs whose earlier row lies in the consecutive ``shards`` and whose later row lies in the
+    shards ``later``; all by default.
     """
     used = count_threads(options.threads)
-    earlier = rows if shards is None else rows.only(shards)
+    earlier = rows if shards is None else rows.select_shards(shards)
     offset = 0 if shards is None else int(rows.starts[shards[0]])
-    # Rows that cannot be used are 0 among the test rows.
+    # Unusable rows are all zeros among the test rows.
     usable = find_usable(earlier) if rows.unusable == "skip" else None
     lock = threading.Lock()
 
@@ -82,27 +87,27 @@ def enter_pairs_within(
     among: range,
     enter: Enter,
 ) -> None:
-    """Hand over the pairs of rows of one cluster, for the clusters ``among``, some at a time.
+    """Pass the pairs of rows within each of the clusters ``among`` to ``enter``, in batches.
 
-    ``cluster`` ``(n,)`` is each row's, -1 for rows that are in none.
+    ``cluster`` ``(n,)`` is each row's cluster, or -1.
     """
     room = max(parse_memory(options.memory) // (32 * rows.width), 2)
-    for some in _fit_ranges(cluster, among, room):
+    for some in _split_clusters(cluster, among, room):
         places = np.flatnonzero((cluster >= some.start) & (cluster < some.stop))
         if len(places) > room:
-            _enter_in_pieces(rows, places, threshold, options, room // 2, enter)
+            _enter_pairs_by_pieces(rows, places, threshold, options, room // 2, enter)
             continue
         values = read_rows(rows, places)
-        # Stable, so places rise, and the earlier of two is the earlier in the source.
+        # Stable, so indices ascend: the earlier of two rows is the earlier one in the source.
         order = np.argsort(cluster[places], kind="stable")
         ends = np.searchsorted(cluster[places[order]], np.arange(some.start + 1, some.stop))
         for members in np.split(order, ends):
             if len(members) > 1:
-                renamed = _rename(places[members], enter)
+                renamed = _map_to_source(places[members], enter)
                 enter_pairs(open_embeddings(values[members]), threshold, options, renamed)
 
 
-def _enter_in_pieces(
+def _enter_pairs_by_pieces(
     rows: Embeddings,
     places: I64,
     threshold: float,
@@ -110,36 +115,40 @@ def _enter_in_pieces(
     piece: int,
     enter: Enter,
 ) -> None:
-    """Hand over the pairs of the rows at some places, of which ``piece`` are held twice at a time."""
+    """Pass the pairs of some rows to ``enter``, with two pieces of ``piece`` rows in memory at a
+    time.
+    """
     starts = range(0, len(places), piece)
     for start in starts:
         earlier = places[start : start + piece]
         of_earlier = read_rows(rows, earlier)
-        enter_pairs(open_embeddings(of_earlier), threshold, options, _rename(earlier, enter))
+        enter_pairs(open_embeddings(of_earlier), threshold, options, _map_to_source(earlier, enter))
         for other in starts:
             if other <= start:
                 continue
             later = places[other : other + piece]
             both = np.concatenate([of_earlier, read_rows(rows, later)])
-            renamed = _rename(np.concatenate([earlier, later]), enter)
+            renamed = _map_to_source(np.concatenate([earlier, later]), enter)
             enter_pairs(
                 open_embeddings(both).split_rows(piece), threshold, options, renamed, [0], [1]
             )
 
 
-def _rename(places: I64, enter: Enter) -> Enter:
-    """Return what takes pairs of rows at some places, and hands them over as rows of the source."""
+def _map_to_source(places: I64, enter: Enter) -> Enter:
+    """Return a callback that converts indices into ``places`` to rows of the source."""
     return lambda pairs, similarity: enter(places[pairs], similarity)
 
 
-def _fit_ranges(cluster: I64, among: range, rows: int) -> Iterator[range]:
-    """Yield neighboring clusters with so many rows together, or one cluster that has more."""
+def _split_clusters(cluster: I64, among: range, rows: int) -> Iterator[range]:
+    """Yield ranges of clusters with at most ``rows`` rows together, or single larger clusters."""
     inside = cluster[(cluster >= among.start) & (cluster < among.stop)]
     return split_ranges(np.bincount(inside, minlength=among.stop)[among.start :], rows, among.start)
 
 
 def split_ranges(counts: I64, rows: int, start: int = 0) -> Iterator[range]:
-    """Cut clusters of so many rows into ranges that hold at most ``rows`` together, or one cluster."""
+    """Split clusters of these sizes into ranges of at most ``rows`` rows together, or one
+    cluster.
+    """
     first, held = start, 0
     for number, count in enumerate(counts.tolist(), start=start):
         if held and held + count > rows:
@@ -150,7 +159,9 @@ def split_ranges(counts: I64, rows: int, start: int = 0) -> Iterator[range]:
 
 
 class Sample(NamedTuple):
-    """Rows whose pairs are all searched: their places in the source, their values and clusters."""
+    """Rows whose pairs are searched exhaustively: their indices in the source, values and
+    clusters.
+    """
 
     places: I64
     values: F32
@@ -165,10 +176,10 @@ def count_pairs_with(
     options: SearchOptions,
     shards: Sequence[int] | None = None,
 ) -> tuple[int, int]:
-    """Count the pairs above the threshold of the sample's rows and all others.
+    """Count the pairs above the threshold of a row of the sample and any other row.
 
-    ``cluster`` is each row's ``(n,)``, of the neighboring ``shards`` alone where there are some.
-    Returns the pairs whose rows lie in one cluster, and all.
+    ``cluster`` ``(n,)`` is each row's cluster, only of the consecutive ``shards`` if these are
+    given. Returns the number of pairs within a cluster and the number of all pairs.
     """
     used = count_threads(options.threads)
     start = 0 if shards is None else int(rows.starts[shards[0]])
@@ -184,7 +195,7 @@ def count_pairs_with(
             counts[:] += [(real & same).sum(), real.sum()]
 
     tests = {"sample": open_embeddings(sample.values)}
-    # Every row counts as later than every row of the sample: all pairs come out.
+    # Every row counts as later than every row of the sample, so that all pairs are found.
     pairs = _Pairs(threshold, count, offset=0, ahead=after)
     chosen = range(len(rows.shards)) if shards is None else shards
     for chunks in prepare_passes(rows, tests, options, used, sample_rows(rows, shards)):
@@ -197,9 +208,9 @@ def count_pairs_with(
 
 
 class _PairsState(NamedTuple):
-    """Room for pairs of a block's rows with earlier rows; pairs beyond it are counted, not held.
+    """A buffer for pairs of a block's rows with earlier rows; further pairs are only counted.
 
-    ``places`` are the rows' in the source that the test rows are of, too, which begin at ``first``.
+    ``places`` are the indices of the block's rows; those of the test rows start at ``first``.
     """
 
     threshold: float
@@ -228,13 +239,13 @@ class _PairsState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Hands over the pairs of a block's rows with test rows that are earlier in the same source.
+    """Passes on the pairs of a block's rows with test rows that are earlier in the same source.
 
     Attributes:
-        threshold: pairs are more similar.
-        enter_pairs: takes them; threads call it.
-        offset: the source's row that is the first of the test set.
-        ahead: so many places later than it lies counts a row.
+        threshold: lower limit of the similarity, exclusive.
+        enter_pairs: the callback, called from several threads.
+        offset: index in the source of the first test row.
+        ahead: number added to the index of each row of a block.
     """
 
     threshold: float
@@ -258,7 +269,8 @@ class _Pairs:
             found = int(state.found[0])
             if found > room:
                 if count > 1:
-                    # Rows with many pairs lie anywhere: take half of what would do if they did not.
+                    # Rows with many pairs may cluster: take half of the rows that would fit on
+                    # average.
                     step = max(1, count * PAIRS // (2 * found))
                     cuts = range(some.start, some.stop, step)
                     waiting += [slice(cut, min(cut + step, some.stop)) for cut in cuts][::-1]
@@ -272,7 +284,7 @@ class _Pairs:
     def _scan(
         self, engine: Engine, block: Block, usable: Flags, places: I64, some: slice, room: int
     ) -> tuple[_PairsState, Tally]:
-        """Find as many pairs as there is room for, and count them all."""
+        """Find up to ``room`` pairs, and count all of them."""
         pairs, values = np.empty((room, 2), dtype=np.int64), np.empty(room)
         found = np.zeros(1, dtype=np.int64)
         state = _PairsState(self.threshold, places[some], engine.first, pairs, values, found)
@@ -298,7 +310,7 @@ def sort_pairs(found: Sequence[tuple[I64, F64]]) -> tuple[I64, F64]:
 
 
 def read_rows(rows: Embeddings, places: I64) -> F32:
-    """Return the rows at rising places as one array."""
+    """Return the rows at ascending indices as one array."""
     values = np.empty((len(places), rows.width), dtype=np.float32)
     shards = np.unique(np.searchsorted(rows.starts, places, side="right") - 1)
     for block in rows.blocks(4096, shards.tolist()):
@@ -308,9 +320,9 @@ def read_rows(rows: Embeddings, places: I64) -> F32:
 
 
 def find_usable(rows: Embeddings) -> Flags:
-    """Tell which rows can be used ``(n,)``."""
+    """Return which rows are usable ``(n,)``."""
     if rows.unusable == "refuse":
-        # Whoever reads them ends at the first that cannot be used.
+        # Reading an unusable row raises an error.
         return np.ones(len(rows), dtype=bool)
     usable = np.empty(len(rows), dtype=bool)
     for block in rows.blocks(4096):

@@ -15,13 +15,14 @@ from shiftproof.similarity.search.engine import Engine, Reduction, scan
 from shiftproof.similarity.search.options import Precision, SearchOptions
 from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.search.question import Partial
-from shiftproof.similarity.search.tiles import EVERY
+from shiftproof.similarity.search.tiles import ALL_TESTS
 from shiftproof.similarity.sources import Block, Source, check_flags, open_sources
 from shiftproof.types import F64, I64, Flags, Settings
 
 DENSE_ROWS = 2048
 """Training rows that are compared exactly to fill the lists, before 8-bit products can exclude
-any."""
+any.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ def top_k(
     Args:
         train: embeddings.
         test: embeddings of the same width.
-        k: how many.
+        k: number of neighbors, 1 or more.
         precision: see :func:`~shiftproof.similarity.nearest`.
         device: see :func:`~shiftproof.similarity.nearest`.
         memory: see :func:`~shiftproof.similarity.nearest`.
@@ -106,7 +107,7 @@ def top_k_of_each(
         keep: ``(n,)`` the training rows to search; None for all.
 
     Raises:
-        InputError: ``k`` below 1, or what :func:`top_k` refuses.
+        InputError: ``k`` below 1, or invalid input as for :func:`top_k`.
     """
     options = SearchOptions(precision, device, memory, threads)
     return search_top_k(train, tests, k, options, shards=shards, keep=keep)
@@ -121,7 +122,7 @@ def search_top_k(
     shards: Sequence[int] | None = None,
     keep: Flags | None = None,
 ) -> dict[str, TopK]:
-    """Do what :func:`top_k_of_each` does."""
+    """Search like :func:`top_k_of_each`, with options as one argument."""
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
     rows, sets = open_sources(train, tests)
@@ -137,10 +138,10 @@ def merge_lists(lists: Sequence[tuple[F64, I64]], k: int) -> tuple[F64, I64]:
     order = np.lexsort((indices, -values), axis=1)
     values = np.take_along_axis(values, order, axis=1)
     indices = np.take_along_axis(indices, order, axis=1)
-    twice = np.zeros(values.shape, dtype=bool)
-    twice[:, 1:] = (indices[:, 1:] == indices[:, :-1]) & (indices[:, 1:] >= 0)
+    duplicated = np.zeros(values.shape, dtype=bool)
+    duplicated[:, 1:] = (indices[:, 1:] == indices[:, :-1]) & (indices[:, 1:] >= 0)
     # A stable sort moves duplicates to the end and keeps the order of the rest.
-    order = np.argsort(twice, axis=1, kind="stable")[:, :k]
+    order = np.argsort(duplicated, axis=1, kind="stable")[:, :k]
     return (
         np.ascontiguousarray(np.take_along_axis(values, order, axis=1)),
         np.ascontiguousarray(np.take_along_axis(indices, order, axis=1)),
@@ -160,7 +161,9 @@ def merge_top_k(first: TopK, second: TopK) -> TopK:
 
 
 class _TopKState(NamedTuple):
-    """Lists ``(m, k)`` of the nearest training rows, best first; ``first`` is the block's first row."""
+    """Lists ``(m, k)`` of the nearest training rows, best first; ``first`` is the block's first
+    row.
+    """
 
     values: F64
     indices: I64
@@ -171,7 +174,7 @@ class _TopKState(NamedTuple):
         return value
 
     def stop(self, row: int) -> int:
-        return EVERY
+        return ALL_TESTS
 
     def enter(self, row: int, test: int, value: float) -> None:
         values, indices, index = self.values[test], self.indices[test], self.first + row
@@ -209,7 +212,7 @@ class _Lists:
 
 
 @dataclass(frozen=True, eq=False)
-class _TopKSoFar:
+class _TopKAnswer:
     """The lists of a test set, chunk by chunk."""
 
     k: int
@@ -245,9 +248,9 @@ class TopKQuestion:
         """Return no settings beside ``k``, which is recorded anyway."""
         return {}
 
-    def start(self, name: str, train_rows: int, test_rows: int) -> _TopKSoFar:
+    def start(self, name: str, train_rows: int, test_rows: int) -> _TopKAnswer:
         """Start with empty lists."""
-        return _TopKSoFar(self.k)
+        return _TopKAnswer(self.k)
 
     def merge(self, parts: Sequence[TopK]) -> TopK:
         """Join the lists."""

@@ -1,1 +1,3 @@
-"""One search: an engine says which pairs of rows may matter, a question says what becomes of them."""
+"""Exact search: an engine excludes most pairs of rows, and a question reduces the others to a
+result.
+"""

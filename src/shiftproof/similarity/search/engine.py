@@ -1,9 +1,10 @@
-"""The two sides of a search: engines, which emit tiles of candidates, and what questions make of them.
+"""The interface of engines, which emit tiles of candidate pairs, and of the states they are reduced
+to.
 
-A similarity is the inner product of two float32 rows added up in float64
-(:func:`~shiftproof.similarity.search.kernels.exact_product`). An engine's products, in 8 bits, in 16
-or in float32, only decide which pairs cannot matter, by a proven bound; so every engine gives the same
-numbers bit for bit.
+A similarity is the inner product of two float32 rows, summed in float64
+(:func:`~shiftproof.similarity.search.kernels.exact_product`). An engine's products, in 8 bits, 16
+bits or float32, only exclude pairs, by a proven error bound; so every engine gives bit-identical
+results.
 """
 
 from __future__ import annotations
@@ -18,36 +19,38 @@ from shiftproof.types import F32, F64, Flags
 
 
 class State(Protocol):
-    """The arrays that a question fills: a NamedTuple whose methods are compiled into the loops.
+    """The arrays that a question fills: a NamedTuple whose methods numba compiles into the loops.
 
-    Each state that is one of ours is compiled and kept on disk for each kind of tile. Methods are
-    written in what numba compiles; a row is counted in its block, a test row in its chunk.
+    States of this package are compiled for each kind of tile and cached on disk. Rows are indexed
+    within their block, test rows within their chunk.
     """
 
     def floor(self, row: int, test: int) -> float:
-        """Return what a product must reach to matter; never lower than before.
+        """Return the similarity that a pair must reach to matter; it never decreases.
 
-        Of the row alone where each row's largest product is looked for, and else of the test row
-        alone, in -4..4 or minus infinity.
+        It depends on the row only if each row's largest product is searched, and otherwise on the
+        test row only; in -4..4 or minus infinity.
         """
 
     def stop(self, row: int) -> int:
-        """Return how many of the first test rows count for a row: :data:`EVERY`, or 0 when it is done."""
+        """Return how many of the first test rows to compare with a row: :data:`ALL_TESTS`, or 0
+        once it is done.
+        """
 
     def enter(self, row: int, test: int, value: float) -> None:
-        """Take a similarity that may matter."""
+        """Record a similarity that may matter."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """What a question makes of the pairs of a block of training rows and a chunk of test rows.
+    """How the pairs of a block of training rows and a chunk of test rows are reduced.
 
     Attributes:
         state: a :class:`State`.
-        thresholds: what products must reach to matter, one value for each test row or one for all, in
-            -4..4; None where each training row's largest is looked for. None is to be known of a test
-            row whose threshold is minus infinity.
-        k: training rows that each test row keeps; 0 where it keeps none, and the thresholds do not
+        thresholds: the similarities that pairs must reach to matter, one for each test row or one
+            for all, in -4..4; None if each training row's largest product is searched. Nothing is
+            known about a test row with a threshold of minus infinity.
+        k: number of training rows in each test row's list; 0 without lists: the thresholds do not
             rise.
     """
 
@@ -57,15 +60,15 @@ class Reduction:
 
 
 class Engine(Protocol):
-    """A chunk of test rows, made ready to be compared with any number of training rows."""
+    """A chunk of test rows, prepared for comparisons with any number of training rows."""
 
     @property
     def precision(self) -> str:
-        """Of the products that decide what cannot matter."""
+        """Precision of the products that exclude pairs."""
 
     @property
     def device(self) -> str:
-        """Where they are made: "cpu" or "cuda"."""
+        """Device of these products: "cpu" or "cuda"."""
 
     @property
     def rows(self) -> F32:
@@ -73,24 +76,24 @@ class Engine(Protocol):
 
     @property
     def first(self) -> int:
-        """The first one's place in the test set."""
+        """Index of the first one in the test set."""
 
     @property
     def block_rows(self) -> int:
-        """So many training rows may be compared at a time where all pairs may be candidates."""
+        """Maximum number of training rows per block if all pairs may be candidates."""
 
     @property
-    def stretch(self) -> int:
-        """Training rows of a block where few pairs are candidates."""
+    def wide_block_rows(self) -> int:
+        """Number of training rows per block if few pairs are candidates."""
 
     def emit(self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally) -> Iterator[Tile]:
-        """Yield tiles that name all pairs that may matter; each is reduced before the next is made.
+        """Yield tiles with all pairs that may matter; each is reduced before the next is computed.
 
         Args:
             rows: ``(n, width)`` float32, a block of training rows.
             usable: ``(n,)`` bool; other rows are in no tile.
-            reduction: what is looked for.
-            tally: told the bound, and what was set aside.
+            reduction: how the pairs are reduced.
+            tally: records the error bound and the number of rows set aside.
         """
 
 

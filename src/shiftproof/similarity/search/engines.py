@@ -12,50 +12,53 @@ from shiftproof.similarity.search.engine import Engine
 from shiftproof.similarity.search.float32 import Float32
 from shiftproof.similarity.search.fp16 import Fp16, choose_half
 from shiftproof.similarity.search.gpu import Gpu
-from shiftproof.similarity.search.int8 import WIDEST, Int8
+from shiftproof.similarity.search.int8 import MAX_WIDTH, Int8
 from shiftproof.similarity.search.options import (
     Precision,
     SearchOptions,
+    count_rows_in_memory,
     parse_memory,
-    rows_in_memory,
 )
 from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import F32
 
-FEWEST_FOR_8_BITS = 4
+MIN_TESTS_PER_DIMENSION = 4
 """Minimum ratio of test rows to dimensions for which 8 bits are chosen.
 
 Training rows are rotated and rounded once for each test set, and the test rows are prepared once;
-many products are needed to save that cost. Measured on one core with AVX2, rows in clusters, CPU
-time of int8 by float32's for the nearest test row and for pruning: with 2,560 test rows of width
-1,280, 3.4 for 10,000 training rows, 1.3 for 40,000, and 0.6 for what comes after; with 5,120, 0.85
-for 40,000, then 0.4; with 1,024 of width 512, 1.1 however many follow; with 2,000 of width 128, 0.9
-for 20,000. The nearest ten of 4,000 test rows of width 512 take 1.3 for 25,000 training rows, 1 for
-100,000, and 0.6 for what comes after.
+many products are needed to save that cost. Measured on one core with AVX2, rows in clusters, ratio
+of CPU times, int8 to float32, for the nearest test row and for pruning: with 2,560 test rows of
+width 1,280, 3.4 for 10,000 training rows, 1.3 for 40,000, and 0.6 for all further rows; with 5,120,
+0.85 for 40,000, then 0.4; with 1,024 of width 512, 1.1 however many follow; with 2,000 of width
+128, 0.9 for 20,000. The nearest ten of 4,000 test rows of width 512 take 1.3 for 25,000 training
+rows, 1 for 100,000, and 0.6 for all further rows.
 """
 
-_SAVED = 0.016
+_SAVED_PER_PRODUCT = 0.016
 """Nanoseconds saved by 8 bits per pair and dimension, with AVX2 on a core of 2.6 GHz, as below."""
 
-_SPENT_ON_ROWS = 0.035
+_COST_PER_SQUARED_WIDTH = 0.035
 """Nanoseconds to rotate and round a training row, per squared width."""
 
-_SPENT_ON_EACH = 7000.0
-"""Nanoseconds more for each training row, whatever its width: with VNNI on a core of 2.6 GHz, 6,000 at
-width 128 and 8,500 at width 512 (benchmarks/results/search_kinds.json)."""
+_COST_PER_ROW = 7000.0
+"""Nanoseconds per training row, independent of its width: with VNNI on a core of 2.6 GHz, 6,000 at
+width 128 and 8,500 at width 512 (benchmarks/results/search_kinds.json).
+"""
 
 _MARGIN = 1.5
-"""How many times the preparation has to be saved. That table has it at up to 2.5 times what is said
-here, and to take float32 in vain costs less than to prepare in vain."""
+"""Required ratio of saved time to preparation. That table has preparation times of up to 2.5 times
+those here, and a wrong choice of float32 costs less than a wrong choice of 8 bits.
+"""
 
-_SPENT_ON_LISTS = 3.0
+_COST_PER_LIST_PAIR = 3.0
 """Extra nanoseconds per pair to keep a list from bounds instead of float32 products."""
 
 _PREPARATION = (1.0, 0.6, 0.11)
-"""Nanoseconds of preparation: per cubed width (directions), then per squared width for each of the 2,048
-test rows on which numbers of dimensions are tried, and for each test row."""
+"""Nanoseconds of preparation: per cubed width (directions), then per squared width for each of the
+2,048 test rows on which numbers of dimensions are tried, and for each test row.
+"""
 
-_TRIED = 2048
+_TUNING_TESTS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,38 +75,42 @@ def choose_kind(
     """Return the kind of 8-bit tile to use, or None for float32.
 
     Args:
-        precision: "int8", "fp32", or "auto": 8 bits where the processor has a tile for them, there
-            are :data:`FEWEST_FOR_8_BITS` times as many test rows as a row is wide, and so many training
-            rows that they save more time than the preparation of the test rows takes.
+        precision: "int8", "fp32", or "auto": 8 bits if the processor has a tile for them, there are
+            at least :data:`MIN_TESTS_PER_DIMENSION` times as many test rows as dimensions, and
+            enough training rows to save more time than preparing the test rows takes.
         width: width of the rows.
-        tests: number of rows of the whole test set, so that the choice is the same in all parts of a
-            search.
+        tests: number of rows of the whole test set, so that the choice is the same in all parts of
+            a search.
         train: number of training rows; None for many.
         k: number of training rows that each test row keeps.
 
     Raises:
         InputError: "int8" for rows that are too wide.
     """
-    if precision == "int8" and width > WIDEST:
-        raise InputError(f"Expected rows of at most {WIDEST} for int8, got {width}; use 'fp32'.")
-    few = precision == "auto" and not _pays(width, tests, train, k)
-    if precision == "fp32" or width > WIDEST or few:
+    if precision == "int8" and width > MAX_WIDTH:
+        raise InputError(f"Expected rows of at most {MAX_WIDTH} for int8, got {width}; use 'fp32'.")
+    few = precision == "auto" and not _saves_time(width, tests, train, k)
+    if precision == "fp32" or width > MAX_WIDTH or few:
         return None
     from shiftproof.similarity.search import kernels
 
     return kernels.fastest_kind() or ("plain" if precision == "int8" else None)
 
 
-def _pays(width: int, tests: int, train: int | None, k: int) -> bool:
-    """Whether 8 bits save more time than they take."""
-    if tests < FEWEST_FOR_8_BITS * width:
+def _saves_time(width: int, tests: int, train: int | None, k: int) -> bool:
+    """Return whether 8 bits save more time than they cost."""
+    if tests < MIN_TESTS_PER_DIMENSION * width:
         return False
-    spent = _SPENT_ON_ROWS * width**2 + _SPENT_ON_EACH + (_SPENT_ON_LISTS * tests if k else 0)
-    saved = _SAVED * tests * width - spent
+    spent = (
+        _COST_PER_SQUARED_WIDTH * width**2
+        + _COST_PER_ROW
+        + (_COST_PER_LIST_PAIR * tests if k else 0)
+    )
+    saved = _SAVED_PER_PRODUCT * tests * width - spent
     if train is None:
         return saved > 0
     directions, trying, rounding = _PREPARATION
-    ready = width**2 * (directions * width + trying * min(tests, _TRIED) + rounding * tests)
+    ready = width**2 * (directions * width + trying * min(tests, _TUNING_TESTS) + rounding * tests)
     return train * saved > _MARGIN * ready
 
 
@@ -152,12 +159,12 @@ def prepare_passes(
 
     All chunks of one list are compared in one pass over the training rows.
 
-    ``threads`` takes the place of the options', ``sample`` are some training rows
+    ``threads`` replaces that of the options, ``sample`` are some training rows
     (:func:`~shiftproof.similarity.search.passes.sample_rows`), each test row keeps ``k`` training
-    rows, and ``compared`` of these are compared, all by default. ``skip_unusable`` accepts test
-    rows that cannot be used, which are 0 and match nothing.
+    rows, and ``compared`` training rows are compared, all by default. ``skip_unusable`` accepts
+    unusable test rows, which are 0 and match nothing.
     """
-    room = rows_in_memory(parse_memory(options.memory), train.width, threads, k)
+    room = count_rows_in_memory(parse_memory(options.memory), train.width, threads, k)
     compared = len(train) if compared is None else compared
     chunks: list[Chunk] = []
     held = 0

@@ -1,4 +1,4 @@
-"""Float32 products by own compiled loops, each on the calling thread only.
+"""Float32 products by compiled loops, each on the calling thread only.
 
 A linear algebra library would start its own threads in each of ours, unless disabled for the whole
 process; it may be configured to lower precision, which invalidates the bound; and its sums depend
@@ -15,7 +15,7 @@ import numpy as np
 
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
-from shiftproof.similarity.search.tiles import EVERY, ROWS, ProductTile
+from shiftproof.similarity.search.tiles import ALL_TESTS, ROWS, ProductTile
 from shiftproof.similarity.sources import NORM_TOLERANCE
 from shiftproof.types import F32, Flags
 
@@ -28,8 +28,8 @@ class Float32:
 
     precision = "fp32"
     device = "cpu"
-    block_rows = EVERY
-    stretch = ROWS
+    block_rows = ALL_TESTS
+    wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int) -> None:
         """Create the engine of some test rows; their layout is computed at first use."""
@@ -83,7 +83,7 @@ def pack_panels(columns: F32) -> F32:
 
 
 def multiply_floats(rows: F32, panels: F32) -> F32:
-    """Return the float32 products ``(n, 24 p)`` of rows and panels, on this thread alone."""
+    """Return the float32 products ``(n, 24 p)`` of rows and panels, computed on this thread."""
     from shiftproof.similarity.search import kernels
 
     count = len(rows)

@@ -1,17 +1,19 @@
-"""Products of rows in 16 bits, by torch on a GPU or a processor, with a proven bound on their error.
+"""Products of rows in 16 bits, by torch on a GPU or a processor, with a proven bound on their
+error.
 
-For a training row x, a test row q, and any two vectors m and n, with ``x' = x - n`` and ``q' = q - m``:
+For a training row x, a test row q, and any two vectors m and n, with ``x' = x - n`` and
+``q' = q - m``:
 
     <x, q> = <x, m> + <n, q'> + <x', q'>
 
-The first two terms are known to float64. Rounded to 16 bits, ``x'`` and ``q'`` become X and Q, and by
-the inequality of Cauchy and Schwarz
+The first two terms are computed in float64. Rounded to 16 bits, ``x'`` and ``q'`` become X and Q,
+and by the Cauchy-Schwarz inequality
 
     |<x', q'> - <X, Q>| <= |x' - X| |q'| + |X| |q' - Q|
 
-where the lengths are computed for each row. ``<X, Q>`` is summed in float32 and rounded to 16 bits
-once more; each errs by at most a share of ``|X| |Q|``. With m and n near the means of the two sides
-all of these are short.
+where the lengths are computed for each row. ``<X, Q>`` is summed in float32 and rounded to 16 bits,
+each with an error of at most a share of ``|X| |Q|``. With m and n near the means of the two sides
+all these lengths are small.
 """
 
 from __future__ import annotations
@@ -37,25 +39,30 @@ if TYPE_CHECKING:
 
 
 SCALES = {"fp16": 64.0, "bf16": 1.0}
-"""Scale factor of rows, a power of two, which is exact. The smallest normal number of fp16 is 6e-5,
-large beside the numbers of a row of length 1; with this it lies at 1e-6, and no product of rows
-comes near 65,504, the largest."""
+"""Scale factor of rows, a power of two, which is exact. The smallest normal number of fp16, 6e-5,
+is large relative to the values of a row of length 1; scaled it is 1e-6, and no product of rows
+comes near 65,504, the largest.
+"""
 
 SUM_ERROR = 2.0**-22
-"""Of a float32 sum of n products, n times this at most, as a share of the sum of their sizes. Sums in any
-order err by 2**-24 (N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1); the tensor cores of
-NVIDIA's GPUs cut off what does not fit where they add several products at once (Fasi, Higham, Mikaitis
-and Pranesh 2021, Numerical behavior of NVIDIA tensor cores), which is less than four times as much."""
+"""Error of a float32 sum of n products, divided by n and by the sum of their absolute values. Sums
+in any order err by 2**-24 (N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1); the
+tensor cores of NVIDIA's GPUs truncate when they add several products at once (Fasi, Higham,
+Mikaitis and Pranesh 2021, Numerical behavior of NVIDIA tensor cores), which is less than four times
+as much.
+"""
 
 SLACK = 4e-6
-"""More than float32 rounds off where products, each below 11, are compared with what they must reach."""
+"""Upper bound of the float32 rounding in comparisons of products, each below 11, with thresholds.
+"""
 
 CANDIDATES_HELD = 1 << 18
 """Maximum number of candidates of a tile in memory, 10 MB."""
 
 COLUMNS = {"cpu": 1024, "cuda": 8192}
-"""Test rows whose products are made at a time: as many as may all be candidates, while lists are empty,
-without filling the memory of either side."""
+"""Test rows per matrix product; few enough that all pairs may be candidates, while lists are empty,
+without exhausting memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Half:
 
     Attributes:
         precision: "fp16" or "bf16".
-        device: as torch spells it, such as "cpu" or "cuda:0".
+        device: torch's name of the device, such as "cpu" or "cuda:0".
     """
 
     precision: Literal["fp16", "bf16"]
@@ -72,30 +79,30 @@ class Half:
 
     @property
     def kind(self) -> str:
-        """The device without its number."""
+        """The device type."""
         return self.device.partition(":")[0]
 
     @property
     def scale(self) -> float:
-        """What rows are multiplied by before they are rounded."""
+        """Factor of the rows before rounding."""
         return SCALES[self.precision]
 
     def dtype(self) -> torch.dtype:
-        """Return torch's name for the precision."""
+        """Return the dtype of torch."""
         import torch
 
         return torch.float16 if self.precision == "fp16" else torch.bfloat16
 
 
 def choose_half(precision: str, device: str) -> Half | None:
-    """Return how torch is to make the products, or None where it is not to.
+    """Return precision and device of torch's products, or None to compute without torch.
 
-    ``precision`` is one of ``PRECISIONS``; "auto" is fp16 on a GPU, and none of torch's on the
-    processor.
+    ``precision`` is one of :data:`PRECISIONS`; "auto" is fp16 on a GPU, and no precision of torch
+    on the CPU.
 
     Raises:
-        UnknownNameError: a precision or device of another name.
-        InputError: "int8" or "fp32" on a GPU, or a device that is not there.
+        UnknownNameError: an unknown precision or device.
+        InputError: "int8" or "fp32" on a GPU, or a device that is not available.
         MissingExtraError: torch is needed and not installed.
     """
     if precision not in PRECISIONS:
@@ -121,7 +128,7 @@ class HalfTests:
     """Rounded test rows on the device, and the terms of the bound.
 
     Attributes:
-        half: what they are rounded to, and where they are.
+        half: their precision and device.
         center: ``(width,)`` float32, m.
         shift: ``(width,)`` float32 on the device, n.
         rows: ``(count, width)`` of 16 bits on the device, Q times the scale.
@@ -178,20 +185,21 @@ def _round(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
 
 
 def round_rows(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Round rows to 16 bits, scaled; and return at least the lengths of these and of what was left.
+    """Return rows scaled and rounded to 16 bits, and upper bounds of their lengths and of the
+    residuals.
 
-    All of them on the device, the lengths ``(n,)`` in float64.
+    All are on the device; the lengths are ``(n,)`` float64.
     """
     import torch
 
     rounded = (moved * half.scale).to(half.dtype())
     back = rounded.float() / half.scale
-    # Float32 makes the lengths, of so many squares.
+    # Covers the float32 rounding of the lengths.
     margin = 1 + moved.shape[1] * SUM_ERROR
     lengths, rests = (
         torch.linalg.vector_norm(values, dim=1).double() * margin for values in (back, moved - back)
     )
-    # A device may take numbers below the smallest normal one for 0.
+    # A device may flush subnormal numbers to 0.
     lost = math.sqrt(moved.shape[1]) * torch.finfo(half.dtype()).tiny / half.scale
     return rounded, lengths, rests + lost
 
@@ -201,9 +209,9 @@ def find_candidates(
 ) -> Iterator[Candidates]:
     """Yield candidate pairs, by tiles of the test rows.
 
-    ``rows`` are ``(n, width)`` float32; those that are not ``usable`` are in no pair. Thresholds
-    are ``(m,)`` or one for all, in -4..4: pairs that may come up to their test row's; None for
-    pairs that may be their training row's largest so far.
+    ``rows`` are ``(n, width)`` float32; unusable ones are in no pair. ``thresholds`` are ``(m,)``
+    or one for all, in -4..4, and candidates are the pairs that may reach their test row's; with
+    None, those that may be their training row's largest so far.
     """
     import torch
 
@@ -215,10 +223,10 @@ def find_candidates(
     )
     lowest = np.where(usable, -np.inf if largest else -(known + error), np.inf)
 
-    def there(values: F64) -> torch.Tensor:
+    def to_device(values: F64) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(half.device)
 
-    floor, window, taken = there(lowest), there(2 * error), there(limits - tests.known)
+    floor, window, taken = to_device(lowest), to_device(2 * error), to_device(limits - tests.known)
     step = COLUMNS[half.kind]
     for start in range(0, len(tests.known), step):
         columns = tests.rows[start : start + step]
@@ -228,7 +236,7 @@ def find_candidates(
         top = values.amax(dim=1)
         if largest:
             floor = torch.maximum(floor, top - window)
-        # Most rows have no candidate in most tiles, and a maximum is found sooner than places.
+        # Most rows have no candidate in most tiles, and a maximum is faster than finding positions.
         near = (top >= floor).nonzero()[:, 0]
         found = (values[near] >= floor[near, None]).nonzero()
         row, column = near[found[:, 0]], found[:, 1]
@@ -238,7 +246,9 @@ def find_candidates(
 
 
 def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
-    """Return training rows in 16 bits on the device, ``<x, m>``, and how far off products may be."""
+    """Return training rows in 16 bits on the device, ``<x, m>``, and the error bounds of their
+    products.
+    """
     import torch
 
     from shiftproof.similarity.search import kernels
@@ -246,7 +256,7 @@ def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
     half = tests.half
     moved = torch.from_numpy(np.ascontiguousarray(rows)).to(half.device) - tests.shift
     rounded, lengths, rests = _round(moved, half)
-    # Each rounding to float32, of the differences too, is one more than the products.
+    # Each further float32 rounding, including that of the differences, counts like a product.
     share = (rows.shape[1] + 4) * SUM_ERROR + torch.finfo(half.dtype()).eps / 2
     error = rests * tests.longest + lengths * tests.largest_rest
     error = (error + share * lengths * tests.longest_rounded) * (1 + 1e-6) + SLACK
@@ -261,17 +271,17 @@ def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
 class Fp16:
     """The engine of torch's products in 16 bits."""
 
-    stretch = ROWS
+    wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
-        """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
+        """Round test rows on the device; ``sample`` is a sample of training rows."""
         self.precision: str = half.precision
         self.device = half.kind
         self.rows = rows
         self.first = first
         self.block_rows = max(1, CANDIDATES_HELD // COLUMNS[half.kind])
         self._half = half
-        with within_memory(half):
+        with convert_memory_errors(half):
             self._tests = round_tests(rows, sample, half)
 
     def emit(
@@ -280,14 +290,14 @@ class Fp16:
         """Yield the pairs that 16 bits cannot rule out.
 
         Raises:
-            RunError: a product lies farther off than its rounding allows, or memory is full.
+            RunError: a product violates its error bound, or memory is full.
         """
         thresholds = reduction.thresholds
         if thresholds is not None:
             thresholds = np.clip(thresholds, -4, 4)
         found = find_candidates(self._tests, rows, usable, thresholds)
         while True:
-            with within_memory(self._half):
+            with convert_memory_errors(self._half):
                 tile = next(found, None)
             if tile is None:
                 return
@@ -305,7 +315,7 @@ class Fp16:
 
 
 @contextlib.contextmanager
-def within_memory(half: Half) -> Iterator[None]:
+def convert_memory_errors(half: Half) -> Iterator[None]:
     """Convert out-of-memory errors of the device to a RunError with advice."""
     import torch
 

@@ -1,10 +1,11 @@
-"""The search on a GPU: 16-bit products exclude most pairs; the rest is decided there in float64.
+"""The search on a GPU: 16-bit products exclude most pairs, and float64 products on the GPU most
+others.
 
-The bound is that of :mod:`~shiftproof.similarity.search.fp16`. What a GPU makes of it differs: the
-product of a matrix costs little more than writing it, so it is written in 16 bits and read once, for the
-maxima of groups of test rows; ``<n, q'>`` comes in as two more numbers of each row. Products of groups
-that may matter are looked at one by one, their pairs multiplied in float64, and the processor sees only
-those that float64 cannot tell apart: about one a row.
+The bound is that of :mod:`~shiftproof.similarity.search.fp16`. On a GPU a matrix product costs
+little more than writing it, so it is written in 16 bits and read once, for the maxima of groups of
+test rows; ``<n, q'>`` is included as two extra columns of each row. Products of groups that may
+matter are checked individually, their pairs multiplied in float64, and only pairs that float64
+cannot distinguish are sent to the CPU: about one per row.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from shiftproof.similarity.search.fp16 import (
     SUM_ERROR,
     Half,
     HalfTests,
+    convert_memory_errors,
     round_rows,
     round_tests,
-    within_memory,
 )
 from shiftproof.similarity.search.tiles import Candidates
 from shiftproof.similarity.sources import NORM_TOLERANCE
@@ -48,33 +49,36 @@ PRODUCTS = 1 << 28
 PAIRS = 1 << 16
 """Pairs that are multiplied in float64 at a time: 1 GB at a width of 1,024."""
 
-STRETCH = 1 << 14
-"""Training rows of a block: fewer leave a GPU idle while the next product is begun."""
+BLOCK_ROWS = 1 << 14
+"""Training rows per block: fewer leave a GPU idle between products."""
 
-TURNS = 4
-"""Threads with products on the device at a time: enough to keep it busy within its memory."""
+GPU_THREADS = 4
+"""Maximum number of threads with products on the device: enough to keep it busy within its
+memory.
+"""
 
-FURTHER = 8
-"""Numbers that are added to a row: those of ``<n, q'>``, and as many as tensor cores want."""
+EXTRA_COLUMNS = 8
+"""Columns added to each row: two for ``<n, q'>``, and padding for tensor cores."""
 
 
 class Gpu:
     """The engine of 16-bit products on a GPU; runs on a processor too, for its tests."""
 
-    stretch = STRETCH
+    wide_block_rows = BLOCK_ROWS
 
     def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
-        """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
+        """Copy test rows to the device; ``sample`` is a sample of training rows."""
         self.precision: str = half.precision
         self.device = half.kind
         self.rows = rows
         self.first = first
         self.block_rows = max(1, PRODUCTS // 16 // COLUMNS)
         self._half = half
-        self._turns = threading.Semaphore(TURNS)
-        with within_memory(half):
-            self._tests = place_tests(rows, sample, half)
-        # Twice, of the processor's sum and of the device's: N. Higham, Accuracy and Stability, 3.1.
+        self._semaphore = threading.Semaphore(GPU_THREADS)
+        with convert_memory_errors(half):
+            self._tests = copy_tests(rows, sample, half)
+        # Error of the sum on the CPU plus that on the device: N. Higham, Accuracy and Stability,
+        # 3.1.
         self._rest = 2 * rows.shape[1] * 2.0**-53 * (1 + NORM_TOLERANCE) ** 2 * 1.01 + 1e-15
 
     def emit(
@@ -83,16 +87,16 @@ class Gpu:
         """Yield the pairs that float64 on the device cannot rule out.
 
         Raises:
-            RunError: a product lies farther off than its rounding allows, or memory is full.
+            RunError: a product violates its error bound, or memory is full.
         """
         error = np.full(len(rows), self._rest)
         step = max(1, PRODUCTS // min(COLUMNS, len(self.rows) + GROUP))
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
-            with self._turns:
+            with self._semaphore:
                 found = self._find(rows[here], usable[here], reduction, tally)
                 while True:
-                    with within_memory(self._half):
+                    with convert_memory_errors(self._half):
                         pairs = next(found, None)
                     if pairs is None:
                         break
@@ -106,7 +110,7 @@ class Gpu:
         import torch
 
         tests = self._tests
-        block = place_rows(rows, usable, tests)
+        block = copy_rows(rows, usable, tests)
         if not usable.any():
             return
         tally.bound = max(tally.bound, float(block.error[block.usable].amax()))
@@ -149,14 +153,14 @@ class _Tests:
     """The test side.
 
     Attributes:
-        half: as :func:`~shiftproof.similarity.search.fp16.round_tests` gives it.
-        wide: ``(padded m, width + FURTHER)`` of 16 bits, scaled; the last row is repeated to fill the
-            last group.
+        half: result of :func:`~shiftproof.similarity.search.fp16.round_tests`.
+        wide: ``(padded m, width + EXTRA_COLUMNS)`` of 16 bits, scaled; the last row is repeated to
+            fill the last group.
         exact: ``(m, width)`` float32.
         center: ``(width,)`` float64, m.
-        largest_known: the largest size of ``<n, q'>``.
+        largest_known: the largest absolute value of ``<n, q'>``.
         longest_wide: the largest length of a row of ``wide``, scaled back.
-        known_rest: what two 16-bit numbers leave of ``<n, q'>`` at most.
+        known_rest: the largest error of ``<n, q'>`` as two 16-bit numbers.
     """
 
     half: HalfTests
@@ -173,10 +177,10 @@ class _Block:
     """Some training rows.
 
     Attributes:
-        wide: ``(n, width + FURTHER)`` of 16 bits, scaled.
+        wide: ``(n, width + EXTRA_COLUMNS)`` of 16 bits, scaled.
         exact: ``(n, width)`` float32.
         known: ``(n,)`` float64, ``<x, m>``.
-        error: ``(n,)`` float64, how far off products may be.
+        error: ``(n,)`` float64, error bounds of the products.
         usable: ``(n,)`` bool.
     """
 
@@ -187,23 +191,23 @@ class _Block:
     usable: torch.Tensor
 
 
-def place_tests(rows: F32, sample: F32, half: Half) -> _Tests:
-    """Bring test rows ``(m, width)`` to the device; ``sample`` are some training rows."""
+def copy_tests(rows: F32, sample: F32, half: Half) -> _Tests:
+    """Copy test rows ``(m, width)`` to the device; ``sample`` are some training rows."""
     import torch
 
     rounded = round_tests(rows, sample, half)
     known = torch.from_numpy(rounded.known).to(half.device) * half.scale
     high = known.to(half.dtype())
     low = (known - high.double()).to(half.dtype())
-    further = torch.zeros((len(rows), FURTHER), dtype=half.dtype(), device=half.device)
-    further[:, 0], further[:, 1] = high, low
-    wide = torch.cat([rounded.rows, further], dim=1)
-    filling = wide[-1:].expand(-len(rows) % GROUP, -1)
+    extra = torch.zeros((len(rows), EXTRA_COLUMNS), dtype=half.dtype(), device=half.device)
+    extra[:, 0], extra[:, 1] = high, low
+    wide = torch.cat([rounded.rows, extra], dim=1)
+    padding = wide[-1:].expand(-len(rows) % GROUP, -1)
     rest = (known - high.double() - low.double()).abs().amax() / half.scale
     largest = float(np.abs(rounded.known).max())
     return _Tests(
         half=rounded,
-        wide=torch.cat([wide, filling]),
+        wide=torch.cat([wide, padding]),
         exact=torch.from_numpy(np.ascontiguousarray(rows)).to(half.device),
         center=torch.from_numpy(rounded.center.astype(np.float64)).to(half.device),
         largest_known=largest,
@@ -212,32 +216,32 @@ def place_tests(rows: F32, sample: F32, half: Half) -> _Tests:
     )
 
 
-def place_rows(rows: F32, usable: Flags, tests: _Tests) -> _Block:
-    """Bring training rows ``(n, width)`` to the device."""
+def copy_rows(rows: F32, usable: Flags, tests: _Tests) -> _Block:
+    """Copy training rows ``(n, width)`` to the device."""
     import torch
 
     half = tests.half.half
-    exact = _send(rows, half)
+    exact = _copy_to_device(rows, half)
     rounded, lengths, rests = round_rows(exact - tests.half.shift, half)
-    further = torch.zeros((len(rows), FURTHER), dtype=half.dtype(), device=half.device)
-    further[:, :2] = half.scale
-    # Each rounding to float32, of the differences too, is one more than the products.
-    sums = (rows.shape[1] + FURTHER + 4) * SUM_ERROR
+    extra = torch.zeros((len(rows), EXTRA_COLUMNS), dtype=half.dtype(), device=half.device)
+    extra[:, :2] = half.scale
+    # Each further float32 rounding, including that of the differences, counts like a product.
+    sums = (rows.shape[1] + EXTRA_COLUMNS + 4) * SUM_ERROR
     error = rests * tests.half.longest + lengths * tests.half.largest_rest
     error = error + sums * (lengths.square() + 2).sqrt() * tests.longest_wide
     written = lengths * tests.half.longest_rounded + tests.largest_known * 1.01
     error = error + written * (torch.finfo(half.dtype()).eps / 2 * 1.01) + tests.known_rest
     return _Block(
-        wide=torch.cat([rounded, further], dim=1),
+        wide=torch.cat([rounded, extra], dim=1),
         exact=exact,
         known=exact.double() @ tests.center,
         error=error * (1 + 1e-6) + SLACK,
-        usable=_send(usable, half),
+        usable=_copy_to_device(usable, half),
     )
 
 
-def _send(values: F32 | Flags, half: Half) -> torch.Tensor:
-    """Bring an array to the device by memory that it reads by itself."""
+def _copy_to_device(values: F32 | Flags, half: Half) -> torch.Tensor:
+    """Copy an array to the device asynchronously, through pinned memory."""
     import torch
 
     dtype = torch.bool if values.dtype == np.bool_ else torch.float32
@@ -258,7 +262,7 @@ def _list_pairs(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield rows, test rows and estimates of pairs with the test rows from ``start`` on.
 
-    ``floor`` ``(n,)`` is raised to what the largest product of a row is at least, less the bound.
+    ``floor`` ``(n,)`` is raised to a lower bound of each row's largest product.
     """
     import torch
 
@@ -275,9 +279,9 @@ def _list_pairs(
         lowest = floor[:, None].expand(maxima.shape)
     else:
         lowest = (
-            _limits_of_groups(limits, start, maxima.shape[1]) - (block.known + block.error)[:, None]
+            _reduce_limits(limits, start, maxima.shape[1]) - (block.known + block.error)[:, None]
         )
-    # The slack is more than rounding to float32 takes away.
+    # The slack exceeds the rounding to float32.
     lowest = torch.where(block.usable[:, None], (lowest - SLACK) * scale, torch.inf).float()
     near = (maxima.float() >= lowest).nonzero()
     for some in torch.split(near, max(1, PAIRS // GROUP)):
@@ -294,12 +298,12 @@ def _list_pairs(
         yield row[place], test[place, member], estimate
 
 
-def _limits_of_groups(limits: torch.Tensor, start: int, groups: int) -> torch.Tensor:
-    """Return the lowest limit of each group ``(1, groups)``, where the last test row fills the last."""
+def _reduce_limits(limits: torch.Tensor, start: int, groups: int) -> torch.Tensor:
+    """Return the lowest limit of each group ``(1, groups)``, ignoring the padding of the last one."""
     import torch
 
     some = limits[start : start + groups * GROUP]
-    filling = torch.full(
+    padding = torch.full(
         (groups * GROUP - len(some),), torch.inf, dtype=some.dtype, device=some.device
     )
-    return torch.cat([some, filling]).view(1, groups, GROUP).amin(dim=2)
+    return torch.cat([some, padding]).view(1, groups, GROUP).amin(dim=2)

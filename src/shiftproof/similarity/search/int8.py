@@ -10,10 +10,10 @@ and for integer rows X and Q with ``x'R = a X + e`` and ``q'R = b Q + f``
     <x'R, q'R> = a b <X, Q> + <e, q'R> + a <X, f>
 
 The first two terms are computed in float64, ``<X, Q>`` is an integer sum, and by the Cauchy-Schwarz
-inequality each of the three other terms is at most a product of two lengths. These are short if m and n
-are near the means of the two sides and R has their principal directions. R also mixes these directions,
-so that all dimensions have values of similar size and use all 8 bits. The bound includes the rounding of
-``x'R`` and the departure of R from orthonormality in float32.
+inequality each of the three other terms is at most a product of two lengths. These are short if m
+and n are near the means of the two sides and R has their principal directions. R also mixes these
+directions, so that all dimensions have values of similar size and use all 8 bits. The bound
+includes the rounding of ``x'R`` and the departure of R from orthonormality in float32.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
 from shiftproof.similarity.search.float32 import Float32, multiply_floats, pack_panels
-from shiftproof.similarity.search.tiles import EVERY, ROWS, Maxima, ProductTile
+from shiftproof.similarity.search.tiles import ALL_TESTS, ROWS, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
-SMALLEST_STEP = 1e-4
+MIN_STEP = 1e-4
 """Smallest quantization step: finer ones gain nothing, and integer sums must stay below 2**29."""
 
-WIDEST = 16384
+MAX_WIDTH = 16384
 """Largest width: wider rows could overflow the sums."""
 
-SET_ASIDE = 256
-"""One training row in so many may be an outlier that is compared in float32, which allows finer steps."""
+ROWS_PER_OUTLIER = 256
+"""One in this many training rows may be an outlier, compared in float32, which allows finer steps.
+"""
 
 OUTLIER = 1.5
 """Minimum ratio of an outlier's values to those of other rows."""
@@ -69,8 +70,8 @@ class Basis:
     directions: F64
 
     @classmethod
-    def of(cls, tests: F32, train: F32) -> Basis:
-        """Compute the basis from rows of both sides."""
+    def compute(cls, tests: F32, train: F32) -> Basis:
+        """Compute the basis from test rows and training rows."""
         center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
         shift = train.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = np.zeros((tests.shape[1],) * 2)
@@ -80,10 +81,10 @@ class Basis:
         _, directions = np.linalg.eigh(spread)
         return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
-    def signs(self, dimensions: int) -> F32 | None:
-        """Return the signs ``(width,)`` of a fast R with six additions for each value, or None.
+    def draw_signs(self, dimensions: int) -> F32 | None:
+        """Return the signs ``(width,)`` of a fast R with six additions per value, or None.
 
-        It is possible if all directions are kept, since then any rotation of them is as good.
+        It requires that all directions are kept, since then any rotation of them is equally good.
         """
         width = len(self.center)
         if dimensions != width or width % _MIXED:
@@ -92,7 +93,7 @@ class Basis:
         signs: F32 = draws.choice(np.array([-1, 1], dtype=np.float32), width)
         return signs
 
-    def matrix(self, dimensions: int) -> tuple[F32, float]:
+    def make_matrix(self, dimensions: int) -> tuple[F32, float]:
         """Return R ``(width, dimensions)``, and its departure from orthonormality."""
         draws = np.random.Generator(np.random.PCG64(dimensions))
         mixing, _ = np.linalg.qr(draws.standard_normal((dimensions, dimensions)))
@@ -109,7 +110,8 @@ class QuantizedTests:
         kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
         basis: the subtracted means, and the directions.
         dimensions: number of directions.
-        signs: ``(width,)`` float32 if R is that of :func:`~shiftproof.similarity.search.kernels.mix`.
+        signs: ``(width,)`` float32 if R is that of
+            :func:`~shiftproof.similarity.search.kernels.mix`.
         panels: any other R in the layout of
             :func:`~shiftproof.similarity.search.kernels.multiply_floats`.
         defect: departure of R from orthonormality.
@@ -117,15 +119,16 @@ class QuantizedTests:
         whole: ``(groups, 16, padded dimensions)`` int8: the quantized rows in groups.
         packed: the quantized rows in the layout of the tile.
         starts: initial values of the 16-bit sums.
-        corrections: ``(padded count,)`` int64, the contribution of the training rows' offset to each
-            sum.
+        corrections: ``(padded count,)`` int64, the contribution of the training rows' offset to
+            each sum.
         known: ``(count,)`` float64, ``<n, q'>``.
         lengths: ``(count,)`` float64, lengths of ``q'R``.
         outside: ``(count,)`` float64, upper bounds of the lengths outside R.
         largest_error: the largest length of the rounding errors f.
         levels: the largest integer in a quantized training row.
         offset: added to the integers of a training row to make them unsigned.
-        window_limits: ``(windows, 2)`` int64, limits of a training row's squared length in a window.
+        window_limits: ``(windows, 2)`` int64, limits of a training row's squared length in a
+            window.
     """
 
     kind: str
@@ -149,18 +152,18 @@ class QuantizedTests:
 
 
 def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> QuantizedTests:
-    """Quantize test rows ``(n, width)`` for a kind of tile, along so many directions."""
+    """Quantize test rows ``(n, width)`` for a kind of tile, along ``dimensions`` directions."""
     from shiftproof.similarity.search import kernels
 
     tile = kernels.TILES[kind]
     count = len(tests)
     steps = -(-dimensions // (kernels.STEP * kernels.WINDOW)) * kernels.WINDOW
     spans = -(-count // tile.span)
-    signs, defect = basis.signs(dimensions), 0.0
+    signs, defect = basis.draw_signs(dimensions), 0.0
     panels: F32 | None = None
     exact: F64 = np.empty(0)
     if signs is None:
-        matrix, defect = basis.matrix(dimensions)
+        matrix, defect = basis.make_matrix(dimensions)
         panels, exact = pack_panels(np.ascontiguousarray(matrix.T)), matrix.astype(np.float64)
     rows = np.empty((count, dimensions), dtype=np.float32)
     known, squares = np.empty(count), np.empty(count)
@@ -178,7 +181,7 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
             rows[here] = turned
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(rows, largest)
-    step = max(float(largest.max()) / 127, SMALLEST_STEP)
+    step = max(float(largest.max()) / 127, MIN_STEP)
     whole = np.zeros((spans * tile.span, steps * kernels.STEP), dtype=np.int8)
     errors, lengths, whole_lengths = np.empty(count), np.empty(count), np.empty(count)
     kernels.quantize(rows, step, whole, errors, lengths, whole_lengths)
@@ -189,11 +192,11 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     corrections = np.zeros(len(whole), dtype=np.int64)
     window_limits = np.zeros((windows, 2), dtype=np.int64)
     if tile.narrow:
-        # vpmaddubsw clamps the sum of two products to 16 bits: it must not come to that.
+        # vpmaddubsw saturates the sum of two products at 16 bits, which must not happen.
         pairs = np.abs(whole).reshape(len(whole), -1, 2).sum(axis=2, dtype=np.int16)
         levels = offset = min(127, 32767 // (2 * max(int(pairs.max()), 1)))
-        # A window's sum may wrap around on its way if it ends within 16 bits; that it does is
-        # Cauchy's inequality again. The offset's share is taken off before the first step.
+        # A window's partial sums may wrap around if the final one fits in 16 bits, which the
+        # Cauchy-Schwarz inequality ensures. The offset's contribution is subtracted first.
         longest = np.zeros((windows, 2), dtype=np.int64)
         kernels.window_lengths(whole, longest)
         window_limits = 32767**2 // np.maximum(longest, 1)
@@ -214,14 +217,14 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
         panels=panels,
         defect=defect,
         step=step,
-        # What is looked at together lies together.
+        # Rows of a group are contiguous, as they are read together.
         whole=np.ascontiguousarray(grouped).reshape(-1, kernels.MEMBERS, whole.shape[1]),
         packed=np.ascontiguousarray(packed.transpose(0, 1, 3, 2, 4)),
         starts=starts,
         corrections=corrections,
         known=known,
         lengths=lengths,
-        # float64 made these; what it and the last rounding to float32 leave is below 1e-6.
+        # Computed in float64; with the final rounding to float32 the error is below 1e-6.
         outside=_bound_outside(squares, lengths, 1e-6, defect),
         largest_error=float(errors.max()),
         levels=levels,
@@ -231,9 +234,9 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
 
 
 def _bound_outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F64:
-    """Return at least the lengths outside R of rows of squared lengths ``squares``.
+    """Return upper bounds of the lengths outside R of rows with squared lengths ``squares``.
 
-    ``inside`` are the lengths along R, which err by ``error``.
+    ``inside`` are the lengths along R, with errors up to ``error``.
     """
     least = np.maximum(inside - error, 0) ** 2 / (1 + defect)
     lengths: F64 = np.sqrt(np.maximum(squares - least, 0) + 1e-12)
@@ -248,9 +251,9 @@ class _Rounded:
         step: quantization step.
         whole: ``(padded count, padded dimensions)`` int8.
         chosen: ``(n,)`` the rows that suit 8 bits.
-        errors: ``(n,)`` float64, the lengths of what rounding left.
-        lengths: ``(n,)`` float64, of ``x'R``.
-        whole_lengths: ``(n,)`` float64, of the whole rows times the step.
+        errors: ``(n,)`` float64, lengths of the rounding errors.
+        lengths: ``(n,)`` float64, lengths of ``x'R``.
+        whole_lengths: ``(n,)`` float64, lengths of the integer rows times the step.
     """
 
     step: float
@@ -270,11 +273,12 @@ def multiply(
         tests: the test side.
         rows: ``(n, width)`` float32.
         usable: ``(n,)`` bool.
-        thresholds: ``(m,)`` or one for all, taken off each test row's products; None takes nothing.
+        thresholds: ``(m,)`` or one for all, subtracted from each test row's products; None for
+            none.
 
     Returns:
-        The maxima, and the bound: a product lies at most twice that below what they allow. None where
-        no row suits 8 bits.
+            The maxima and the bound: they exceed a product by at most twice the bound. None if no
+            row suits 8 bits.
     """
     from shiftproof.similarity.search import kernels
 
@@ -308,20 +312,20 @@ def multiply(
 
 
 def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | None:
-    """Round training rows, which are off the shift, along the directions; None where none suits."""
+    """Quantize shifted training rows along the directions; None if no row suits 8 bits."""
     from shiftproof.similarity.search import kernels
 
     tile = kernels.TILES[tests.kind]
     count = len(moved)
-    along = _turn(tests, moved)
+    along = _rotate(tests, moved)
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(along, largest)
     there = np.sort(largest[usable])
     if not len(there):
         return None
     most = float(there[-1])
-    usual = float(there[len(there) - 1 - len(there) // SET_ASIDE])
-    step = max((usual if most > OUTLIER * usual else most) / tests.levels, SMALLEST_STEP)
+    usual = float(there[len(there) - 1 - len(there) // ROWS_PER_OUTLIER])
+    step = max((usual if most > OUTLIER * usual else most) / tests.levels, MIN_STEP)
     chosen = usable & (largest <= step * tests.levels * (1 + 1e-6))
     padded = tests.packed.shape[2] * kernels.STEP
     whole = np.zeros((-(-count // tile.rows) * tile.rows, padded), dtype=np.int8)
@@ -334,7 +338,7 @@ def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | 
     return _Rounded(step, whole, chosen, errors, lengths, whole_lengths)
 
 
-def _turn(tests: QuantizedTests, moved: F32) -> F32:
+def _rotate(tests: QuantizedTests, moved: F32) -> F32:
     """Return training rows along the directions."""
     from shiftproof.similarity.search import kernels
 
@@ -347,17 +351,19 @@ def _turn(tests: QuantizedTests, moved: F32) -> F32:
 
 
 def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F64, float]:
-    """Return each row's part of the bound, and how the two sides share what lies outside R."""
+    """Return each row's part of the bound, and the weight that splits the part outside R between
+    both sides.
+    """
     from shiftproof.similarity.search import kernels
 
     count, width = moved.shape
     squares = np.empty(count)
     kernels.square_lengths(moved, squares)
     full = np.sqrt(squares)
-    # Float32 rounds the differences, and then each of the sums that make a row along R.
+    # Float32 rounding of the differences, and of each sum in the rotation.
     unit, dimensions = 2.0**-24, tests.dimensions
     if tests.signs is not None:
-        # Six additions of 64 numbers: the length of |x| times |H| / 8 is at most 8 that of x.
+        # Six additions per value; the length of |x| times |H| / 8 is at most 8 times that of x.
         rounding = 6 * 8 * 1.01 * unit * full
     else:
         rounding = (
@@ -366,14 +372,14 @@ def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F
     rounding += 2 * unit * (full + 1.1)
     outside = _bound_outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
     longest = float(tests.lengths.max())
-    # Of two lengths that vary, the product is at most a part for the row and one for the test row.
+    # A product of two lengths is at most a term of the row plus a term of the test row.
     balance = float(tests.outside.mean() / max(outside[rounded.chosen].mean(), 1e-9))
     beyond: F64 = (
         rounded.whole_lengths * tests.largest_error
         + rounding * longest
         + tests.defect * full * longest
         + balance / 2 * outside**2
-        # The part outside, and what the differences lost, is met by the test row's whole length.
+        # Rounding of the differences, multiplied by the test row's whole length.
         + 2 * unit * (full + 1.1) * 2.2
     )
     return beyond, balance
@@ -389,7 +395,7 @@ def _find_maxima(tests: QuantizedTests, whole: I8, bias: I32) -> I32:
     packed = np.empty(shape, dtype=np.uint8)
     kernels.pack_rows(whole, tests.offset, packed)
     spans = len(tests.packed)
-    # An odd number of cache lines from row to row, so that rows do not push each other out.
+    # A stride of an odd number of cache lines, so that rows do not evict each other.
     stride = spans + (1 - spans % 2) if tile.lanes == 16 else -(-spans // 4) * 4 + 2
     maxima = np.full((len(packed), tile.rows, stride, tile.lanes), kernels.FAR, dtype=np.int32)
     panels = _CACHED_ROWS // tile.rows
@@ -405,41 +411,40 @@ def _find_maxima(tests: QuantizedTests, whole: I8, bias: I32) -> I32:
 
 
 _GROUP_COST = 400_000
-"""Looking at a group again takes as long as so many 8-bit products."""
+"""Cost of rechecking a group, in 8-bit products."""
 
 _TUNING_TESTS = 2048
 _TUNING_ROWS = 256
 
 
-def tuning_rows(tests: int) -> slice:
-    """Return which of so many test rows :func:`choose_dimensions` looks at."""
+def select_tuning_rows(tests: int) -> slice:
+    """Return the slice of the test rows that :func:`choose_dimensions` uses."""
     return slice(None, None, -(-tests // _TUNING_TESTS))
 
 
 def choose_dimensions(
     tests: F32, basis: Basis, kind: str, train: F32, thresholds: F64 | None
 ) -> int:
-    """Choose along how many directions to multiply: fewer are faster, and rule out less.
+    """Choose the number of directions: fewer are faster, but exclude fewer pairs.
 
-    Tries some on a sample of both sides and counts.
-
-    Of the ``thresholds`` ``(m,)`` that products are compared with, those of :func:`tuning_rows`
-    count; None where the largest is looked for. ``train`` is a sample.
+    Estimates the cost of several numbers on a sample of both sides. ``thresholds`` ``(m,)`` are
+    those of the products, of which the ones of :func:`select_tuning_rows` are used; None if the
+    largest products are searched. ``train`` is a sample.
     """
     width: int = tests.shape[1]
     sizes: list[int] = sorted(
         {min(width, -(-width * part // 8 // 32) * 32) for part in (3, 4, 5, 6, 8)}
     )
-    some = tuning_rows(len(tests))
+    some = select_tuning_rows(len(tests))
     rows = np.ascontiguousarray(train[:: -(-len(train) // _TUNING_ROWS)])
     usable = np.ones(len(rows), dtype=bool)
     few = np.ascontiguousarray(tests[some])
     limits = None if thresholds is None else thresholds[some]
     largest = (rows @ few.T).max(axis=1) if thresholds is None else np.zeros(len(rows))
-    # How many products lie near the largest hardly depends on how many there are.
+    # The number of products near the largest hardly depends on the number of test rows.
     share = 1.0 if thresholds is None else len(tests) / len(few)
     costs: dict[int, float] = {}
-    # From all of them down as long as it becomes faster: each try takes as long as thousands of rows.
+    # From all directions down while the cost falls: each try costs as much as thousands of rows.
     for size in reversed(sizes):
         products = multiply(quantize_tests(few, basis, kind, size), rows, usable, limits)
         if products is None:
@@ -447,8 +452,8 @@ def choose_dimensions(
         tile, _ = products
         possible = tile.scale * tile.maxima + tile.reach[:, None]
         groups = (possible >= largest[:, None])[tile.chosen].sum() / tile.chosen.sum()
-        turning = 0 if basis.signs(size) is not None else size * width
-        costs[size] = size * len(tests) + turning + share * groups * _GROUP_COST
+        rotation_cost = 0 if basis.draw_signs(size) is not None else size * width
+        costs[size] = size * len(tests) + rotation_cost + share * groups * _GROUP_COST
         if costs[size] > min(costs.values()):
             break
     return min(costs, key=costs.__getitem__)
@@ -462,15 +467,15 @@ class Int8:
 
     precision = "int8"
     device = "cpu"
-    block_rows = EVERY
-    stretch = ROWS
+    block_rows = ALL_TESTS
+    wide_block_rows = ROWS
 
     def __init__(self, rows: F32, first: int, kind: str, sample: F32) -> None:
-        """Take test rows, which are rounded when they are first compared.
+        """Create the engine of some test rows, which are quantized at first use.
 
-        ``first`` is the first one's place in the test set, ``kind`` a key of
-        :data:`shiftproof.similarity.search.kernels.TILES`, and ``sample`` are some training rows,
-        to see how they lie.
+        ``first`` is the index of the first one in the test set, ``kind`` a key of
+        :data:`shiftproof.similarity.search.kernels.TILES`, and ``sample`` a sample of training
+        rows.
         """
         self.rows = rows
         self.first = first
@@ -486,9 +491,9 @@ class Int8:
         """Yield the maxima of groups of test rows, and float32 products for the rows without."""
         thresholds = reduction.thresholds
         products = None
-        # Lists that are not full are not to be sorted out by anything.
+        # Nothing can be excluded while lists are not full.
         if thresholds is None or not np.isneginf(thresholds).any():
-            tests = self._tests_for(reduction)
+            tests = self._get_tests(reduction)
             products = multiply(tests, rows, usable, thresholds)
         if products is None:
             yield from self._float32.emit(rows, usable, reduction, tally)
@@ -501,22 +506,22 @@ class Int8:
         tally.set_aside += int(left.sum())
         yield from self._float32.emit(rows, left, reduction, tally)
 
-    def _tests_for(self, reduction: Reduction) -> QuantizedTests:
-        """Return the rounded test rows; how they are made depends on the question, not on the block."""
+    def _get_tests(self, reduction: Reduction) -> QuantizedTests:
+        """Return the quantized test rows, which depend on the question but not on the block."""
         with self._lock:
             if self._tests is None:
                 self._tests = self._round_tests(reduction)
             return self._tests
 
     def _round_tests(self, reduction: Reduction) -> QuantizedTests:
-        basis = Basis.of(self.rows, self._sample)
+        basis = Basis.compute(self.rows, self._sample)
         size = choose_dimensions(
-            self.rows, basis, self._kind, self._sample, self._tuning_limits(reduction)
+            self.rows, basis, self._kind, self._sample, self._estimate_limits(reduction)
         )
         return quantize_tests(self.rows, basis, self._kind, size)
 
-    def _tuning_limits(self, reduction: Reduction) -> F64 | None:
-        """Return what products are compared with, for :func:`choose_dimensions`."""
+    def _estimate_limits(self, reduction: Reduction) -> F64 | None:
+        """Return the thresholds for :func:`choose_dimensions`."""
         if reduction.k:
             return self._estimate_lists(reduction.k)
         if reduction.thresholds is None or isinstance(reduction.thresholds, np.ndarray):
@@ -524,11 +529,11 @@ class Int8:
         return np.full(len(self.rows), reduction.thresholds) if reduction.thresholds > 0 else None
 
     def _estimate_lists(self, k: int) -> F64:
-        """Return what a list of a test row would reach over the sample, where that is looked at.
+        """Return the k-th largest product of each tuning test row over the sample.
 
-        The lists themselves depend on which training rows came first.
+        The lists themselves would depend on the order of training rows.
         """
-        some, count = tuning_rows(len(self.rows)), len(self._sample)
+        some, count = select_tuning_rows(len(self.rows)), len(self._sample)
         few = np.ascontiguousarray(self.rows[some])
         scores = multiply_floats(few, pack_panels(self._sample))[:, :count]
         place = count - min(k, count)

@@ -1,11 +1,11 @@
-"""How a search is made: its precision, device, memory and threads."""
+"""Options of a search: precision, device, memory and threads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.errors import InputError
 from shiftproof.similarity.search.float32 import COLUMNS
 from shiftproof.similarity.search.tiles import ROWS
@@ -16,7 +16,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a search is made; what these are, :func:`~shiftproof.similarity.nearest` says.
+    """Options of a search, as described in :func:`~shiftproof.similarity.nearest`.
 
     Attributes:
         precision: precision of the products that exclude pairs.
@@ -32,10 +32,10 @@ class SearchOptions:
 
 
 def parse_memory(memory: int | str | None) -> int:
-    """Return a number of bytes: of ``4_000_000_000``, "4GB", "500 MB"; 4 GB if None.
+    """Parse a number of bytes, such as ``4_000_000_000``, "4GB" or "500 MB"; 4 GB if None.
 
     Raises:
-        InputError: it cannot be read, or is not positive.
+        InputError: it is not a positive number of bytes.
 
     >>> parse_memory("1.5GB")
     1500000000
@@ -54,7 +54,7 @@ def parse_memory(memory: int | str | None) -> int:
     return size
 
 
-def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int:
+def count_rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int:
     """Return the number of test rows that fit in memory.
 
     ``lists`` is the number of training rows in each test row's list.
@@ -62,7 +62,7 @@ def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int
     Raises:
         InputError: fewer than 1,024.
     """
-    each, block = _bytes_of(width, threads, lists)
+    each, block = _estimate_bytes(width, threads, lists)
     rows = (memory - block) // each
     if rows < 1024:
         needed = (block + 1024 * each) / 1e6
@@ -73,16 +73,16 @@ def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int
     return int(rows)
 
 
-def bytes_in_memory(rows: int, width: int, threads: int, lists: int = 0) -> int:
+def estimate_memory(rows: int, width: int, threads: int, lists: int = 0) -> int:
     """Return the approximate memory for comparing with ``rows`` test rows."""
-    each, block = _bytes_of(width, threads, lists)
+    each, block = _estimate_bytes(width, threads, lists)
     return rows * each + block
 
 
-def _bytes_of(width: int, threads: int, lists: int) -> tuple[int, int]:
+def _estimate_bytes(width: int, threads: int, lists: int) -> tuple[int, int]:
     """Return the bytes per test row, and of the training rows in process."""
-    # A test row in float32, twice in 8 bits with what they begin with, and its maxima, bias and
-    # lists in each thread; twice what it reads while it is made ready.
+    # Per test row: float32, two 8-bit copies, and maxima, bias and lists in each thread; doubled
+    # for reading and preparation.
     each = 12 * width + 3 * (width + 32) + 200 * threads + 16 * lists * (threads + 1)
     return each, ROWS * (30 * width + 8 * COLUMNS) * (threads + 1) + 100_000_000
 
@@ -93,4 +93,4 @@ def count_threads(threads: int | None) -> int:
         if threads < 1:
             raise InputError(f"Expected a number of threads of 1 or more, got {threads}.")
         return threads
-    return usable_cores()
+    return count_usable_cores()

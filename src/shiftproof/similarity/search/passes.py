@@ -32,13 +32,13 @@ def search(
     shards: Sequence[int] | None = None,
     keep: Flags | None = None,
 ) -> dict[str, Found]:
-    """Ask a question of the training rows and each of several test sets, in one pass if memory holds it.
+    """Answer a question for several test sets, in one pass if they fit in memory.
 
-    Only training rows of ``shards`` are asked about, and only those that ``keep`` ``(n,)`` marks
-    over the whole source.
+    Only training rows of ``shards`` are searched, and only those marked in ``keep`` ``(n,)``, over
+    the whole source.
 
     Raises:
-        InputError: too little memory, rows that cannot be used, or a device that is not there.
+        InputError: too little memory, unusable rows, or a missing device.
     """
     threads = count_threads(options.threads)
     sample = sample_rows(train, shards)
@@ -57,7 +57,7 @@ def search_passes(
     shards: Sequence[int] | None,
     keep: Flags | None,
 ) -> dict[str, Found]:
-    """Do what :func:`search` does, given the test rows, made ready."""
+    """Search like :func:`search`, given the prepared test rows."""
     chosen = range(len(train.shards)) if shards is None else shards
     count = sum(train.shards[shard].rows for shard in chosen)
     answers = {name: question.start(name, count, len(rows)) for name, rows in tests.items()}
@@ -66,8 +66,8 @@ def search_passes(
     skipped = np.zeros(count, dtype=bool)
     for chunks in passes:
         begun = [(chunk.engine, answers[chunk.name].begin(chunk.engine)) for chunk in chunks]
-        # Where test rows keep lists, all pairs of the first blocks are candidates.
-        rows = ROWS if question.k else max(chunk.engine.stretch for chunk in chunks)
+        # If test rows keep lists, all pairs of the first blocks are candidates.
+        rows = ROWS if question.k else max(chunk.engine.wide_block_rows for chunk in chunks)
         tallied = run_pass(
             train,
             begun,
@@ -101,14 +101,14 @@ def run_pass(
     keep: Flags | None = None,
     skipped: Flags | None = None,
 ) -> list[Tally]:
-    """Compare training rows with some chunks of test rows, and return what was counted for each.
+    """Compare training rows with some chunks of test rows, and return the counts for each.
 
-    ``begun`` has each chunk and what is found for it. ``dense`` is as in
-    :class:`~shiftproof.similarity.search.question.Question`; ``rows`` training rows make a block.
-    Only rows that ``keep`` marks are compared; ``skipped`` is marked where one cannot be used.
+    ``begun`` has each chunk's engine and partial result. ``dense`` is as in
+    :class:`~shiftproof.similarity.search.question.Question`; a block has ``rows`` training rows.
+    Only rows marked in ``keep`` are compared; unusable rows are marked in ``skipped``.
     """
-    # The first rows fill one set of partial results; every thread continues with a fork of it. What is
-    # found does not depend on who finds it.
+    # The first rows fill one set of partial results; every thread continues with a fork of it. The
+    # result does not depend on the assignment of rows to threads.
     partials = [partial for _, partial in begun]
     forks = [partials]
     waiting: queue.SimpleQueue[list[Partial]] = queue.SimpleQueue()
@@ -124,7 +124,7 @@ def run_pass(
     def work(block: Block, here: slice) -> list[Tally]:
         some = waiting.get()
         try:
-            usable = _restrict(block, keep)
+            usable = _drop_unkept(block, keep)
             return [
                 partial.enter(engine, usable, here)
                 for (engine, _), partial in zip(begun, some, strict=True)
@@ -135,7 +135,7 @@ def run_pass(
     tallies = [Tally() for _ in begun]
     if not dense:
         fork()
-    for block, here, counted in each_block(train, shards, threads, work, rows):
+    for block, here, counted in compute_blocks(train, shards, threads, work, rows):
         if skipped is not None:
             skipped[here] = ~block.usable
         for tally, more in zip(tallies, counted, strict=True):
@@ -147,21 +147,22 @@ def run_pass(
     return tallies
 
 
-def _restrict(block: Block, keep: Flags | None) -> Block:
+def _drop_unkept(block: Block, keep: Flags | None) -> Block:
     if keep is None:
         return block
     usable = block.usable & keep[block.first : block.first + len(block.values)]
     return dataclasses.replace(block, usable=usable)
 
 
-def each_block(
+def compute_blocks(
     train: Embeddings,
     shards: Sequence[int],
     threads: int,
     work: Callable[[Block, slice], Result],
     rows: int = ROWS,
 ) -> Iterator[tuple[Block, slice, Result]]:
-    """Yield every block of training rows, its place among all of them, and what ``work`` gives; in order.
+    """Yield every block of training rows, its slice of all of them, and the result of ``work``, in
+    order.
 
     The next blocks are read while threads work on the last ones.
     """
@@ -188,7 +189,7 @@ def _wait(waiting: deque[tuple[Block, slice, Future[Result]]]) -> tuple[Block, s
 
 
 def sample_rows(train: Embeddings, shards: Sequence[int] | None) -> F32:
-    """Return some of the first rows, to see how the training rows lie."""
+    """Return some of the first rows, as a sample of the distribution of training rows."""
     for block in train.blocks(2 * ROWS, shards):
         if block.usable.any():
             return block.values[block.usable]

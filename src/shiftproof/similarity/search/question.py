@@ -65,13 +65,13 @@ class Question(Protocol[Found]):
         """Return the settings that determine the result, besides rows and ``k``."""
 
     def start(self, name: str, train_rows: int, test_rows: int) -> Answer[Found]:
-        """Start a test set with so many training rows."""
+        """Start a test set with these numbers of rows."""
 
     def merge(self, parts: Sequence[Found]) -> Found:
         """Merge the results of neighboring shards of the training rows; associative."""
 
 
-# ---------------------------------------------------------------- what was found, on the disk
+# ---------------------------------------------------------------- results on disk
 
 
 def pack_found(found: Any) -> Arrays:

@@ -1,4 +1,4 @@
-"""Tiles: which pairs of a block of training rows and a chunk of test rows may matter."""
+"""Tiles: the pairs of a block of training rows and a chunk of test rows that may matter."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import NamedTuple, TypeAlias
 
 from shiftproof.types import F32, F64, I8, I32, I64, Flags
 
-EVERY = 1 << 62
-"""More test rows than there are."""
+ALL_TESTS = 1 << 62
+"""Stands for all test rows; larger than any number of them."""
 
 ROWS = 1024
-"""Training rows that are worked on at a time."""
+"""Default number of training rows per block."""
 
 
 class Maxima(NamedTuple):
     """Sums of 8-bit products with all test rows: the maxima of groups of 16.
 
-    A product less its test row's threshold is at most ``scale * sum + reach[row]``.
+    A product minus its test row's threshold is at most ``scale * sum + reach[row]``.
 
     Attributes:
         whole: ``(n, padded width)`` int8, the training rows.
         tests: ``(groups, 16, padded width)`` int8, the test rows by groups.
         chosen: ``(n,)`` the rows that have sums.
-        maxima: ``(n, groups)`` int32, what test rows' sums begin with included.
-        bias: ``(m,)`` int32, what they begin with.
+        maxima: ``(n, groups)`` int32, including the bias.
+        bias: ``(m,)`` int32, initial values of the test rows' sums.
         reach: ``(n,)`` float64.
-        scale: what a sum's unit stands for.
-        lanes: how far apart the members of a group lie among the test rows.
-        largest: whether only each row's largest product is looked for; thresholds are 0 then.
+        scale: value of one unit of a sum.
+        lanes: stride between the members of a group among the test rows.
+        largest: whether only each row's largest product is searched; thresholds are then 0.
     """
 
     whole: I8
@@ -42,15 +42,15 @@ class Maxima(NamedTuple):
 
 
 class ProductTile(NamedTuple):
-    """Float32 products with some neighboring test rows.
+    """Float32 products with consecutive test rows.
 
     Attributes:
         scores: ``(r, c)`` float32.
         places: ``(r,)`` int64, the rows in the block.
-        first: the first of the test rows.
-        columns: how many there are; what lies behind them in ``scores`` means nothing.
-        slack: so far off is a product at most.
-        largest: whether only each row's largest product is looked for.
+        first: index of the first test row.
+        columns: number of test rows; further columns of ``scores`` are undefined.
+        slack: error bound of a product.
+        largest: whether only each row's largest product is searched.
     """
 
     scores: F32
@@ -65,10 +65,10 @@ class Candidates(NamedTuple):
     """Pairs of a training row and a test row that a bound could not rule out.
 
     Attributes:
-        row: ``(p,)`` int64, places in the block of training rows.
-        test: ``(p,)`` int64, places among the test rows.
-        estimate: ``(p,)`` float64, their products as they were made.
-        error: ``(n,)`` float64 for every training row of the block: so far off these may be.
+        row: ``(p,)`` int64, indices in the block of training rows.
+        test: ``(p,)`` int64, indices of the test rows.
+        estimate: ``(p,)`` float64, their approximate products.
+        error: ``(n,)`` float64, error bounds for every training row of the block.
     """
 
     row: I64

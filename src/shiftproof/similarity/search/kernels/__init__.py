@@ -1,4 +1,6 @@
-"""Compiled inner loops of the search: low-precision products, exact ones, and the questions they answer."""
+"""Compiled inner loops of the search: low-precision products, exact ones, and the questions they
+answer.
+"""
 
 from shiftproof.similarity.search.kernels.joining import flatten, join_edges, join_pairs
 from shiftproof.similarity.search.kernels.maxima import (

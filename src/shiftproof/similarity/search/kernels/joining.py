@@ -1,4 +1,4 @@
-"""What pairs of rows say, one pair after the other: which rows belong together, go, and lie centrally."""
+"""Union-find over pairs of rows, with sums of similarities per row."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from shiftproof.compute.compiled import compiled
 from shiftproof.types import F64, I64, Flags
 
 UNIT = 2.0**30
-"""Similarities are added up in whole numbers, the high ones of 2^-30 and the low ones of 2^-60: then
-the sum does not depend on the order, and loses nothing of a similarity above 1/128."""
+"""Similarities are summed as integers in units of 2^-30 and remainders in units of 2^-60, so that
+sums do not depend on the order and are exact for similarities above 1/128.
+"""
 
 
 @compiled
 def root_of(parent: I64, row: int) -> int:
-    """Return the first row that a row is joined to; ways there are made shorter."""
+    """Return the root of a row's set, with path halving."""
     while parent[row] != row:
         parent[row] = parent[parent[row]]
         row = parent[row]
@@ -25,7 +26,7 @@ def root_of(parent: I64, row: int) -> int:
 
 @compiled
 def join(parent: I64, one: int, other: int) -> None:
-    """Join two rows: the earlier root stays one."""
+    """Merge the sets of two rows; the earlier root remains."""
     first, second = root_of(parent, one), root_of(parent, other)
     if first < second:
         parent[second] = first
@@ -47,20 +48,21 @@ def join_pairs(
     outside_high: I64,
     outside_low: I64,
 ) -> None:
-    """Enter pairs, the earlier row first, which lies in a span of rows from ``first`` on; in place.
+    """Add pairs whose earlier row, the first of each, lies in a span of rows from ``first`` on; in
+    place.
 
     Args:
         pairs: ``(p, 2)``.
         values: ``(p,)``, their similarities.
         first: the span's first row.
-        parent: ``(s,)``, of the span's rows: what each is joined to, from ``first`` on.
-        later: ``(s,)``: whether an earlier row is its pair.
-        high: ``(s,)`` the sums of similarities, see :data:`UNIT`; empty where none are asked for.
-        low: the same.
-        outside: the first of the later rows that do not lie in the span.
-        partner: for these a row of the span that they are joined to, -1 where there is none.
-        outside_high: their sums.
-        outside_low: the same.
+        parent: ``(s,)``, parents of the span's rows, relative to ``first``.
+        later: ``(s,)``, whether a row forms a pair with an earlier one.
+        high: ``(s,)``, sums of similarities, see :data:`UNIT`; empty without sums.
+        low: their remainders.
+        outside: the first of the later rows outside the span.
+        partner: for these rows the root of a row in the span, or -1.
+        outside_high: sums of these rows.
+        outside_low: their remainders.
     """
     end, weigh = first + parent.shape[0], high.shape[0] > 0
     for i in range(pairs.shape[0]):
@@ -96,7 +98,7 @@ def join_edges(edges: I64, parent: I64) -> None:
 
 @compiled
 def flatten(parent: I64) -> None:
-    """Have every row name the first row that it is joined to; in place."""
+    """Set the parent of every row to its root; in place."""
     for row in range(parent.shape[0]):
-        # Roots are earlier, so what this row names has been here before.
+        # Parents are earlier rows, which have been processed already.
         parent[row] = parent[parent[row]]

@@ -1,7 +1,7 @@
 """Products of quantized rows, a tile at a time: the maxima of groups of test rows.
 
-They are sums of whole numbers, so they are exact and the same on every processor; only how four of
-them are added at a time differs:
+They are integer sums, so they are exact and identical on every processor; only the instructions
+that add four products differ:
 
 - ``vnni``: 16 lanes, one instruction for four products a lane.
 - ``avx2``: 8 lanes; ``vpmaddubsw`` adds two products into 16 bits, and 16-bit sums of
@@ -9,8 +9,8 @@ them are added at a time differs:
   the rows are quantized (``int8.py``).
 - ``plain``: the arithmetic of ``vnni`` without its instruction, for any processor.
 
-numba has no functions for these instructions; the loops over them are written here in LLVM's own
-terms, the loops around them in Python as everywhere.
+numba has no functions for these instructions, so the inner loops are written in LLVM IR, and the
+outer loops in Python.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from shiftproof.similarity.search.kernels.llvm import BYTE, INT, LONG, SHORT, de
 from shiftproof.types import I8, I16, I32, U8
 
 STEP = 4
-"""Dimensions that one instruction multiplies and adds in a lane."""
+"""Dimensions that one instruction multiplies and adds per lane."""
 
 WINDOW = 8
-"""Steps that are added up in 16 bits before they are widened."""
+"""Steps that are summed in 16 bits before they are widened."""
 
 MEMBERS = 16
 """Test rows that share one maximum: the lane of a few neighboring tiles."""
 
 FAR = -(1 << 30)
-"""Below any sum that occurs."""
+"""A value below all sums."""
 
 
 @dataclass(frozen=True)
 class TileShape:
-    """How many products stay in registers at a time.
+    """The size of a tile, whose sums are kept in registers.
 
     Attributes:
-        rows: training rows.
-        vectors: vectors of test rows.
-        lanes: test rows in a vector.
-        narrow: whether sums are kept in 16 bits for a while.
+        rows: number of training rows.
+        vectors: number of vectors of test rows.
+        lanes: test rows per vector.
+        narrow: whether a window's sums are computed in 16 bits.
     """
 
     rows: int
@@ -60,17 +60,17 @@ class TileShape:
 
     @property
     def width(self) -> int:
-        """Test rows in a tile."""
+        """Number of test rows in a tile."""
         return self.vectors * self.lanes
 
     @property
     def span(self) -> int:
-        """Test rows whose maxima are kept in one vector."""
+        """Number of test rows whose maxima form one vector."""
         return MEMBERS * self.lanes
 
     @property
     def tiles(self) -> int:
-        """Tiles in a span."""
+        """Number of tiles in a span."""
         return MEMBERS // self.vectors
 
 
@@ -82,7 +82,7 @@ TILES = {
 
 
 class _Emitter:
-    """Writes the loads, stores and products of one kind of tile."""
+    """Emits the loads, stores and products of one kind of tile."""
 
     def __init__(self, builder: ir.IRBuilder, tile: TileShape, kind: str) -> None:
         self.builder = builder
@@ -152,8 +152,9 @@ def _build_tile(kind: str, arithmetic: str | None = None) -> Any:
     ``(rows, tests, starts, bias, maxima, stride, windows)``: addresses of the training rows
     ``(steps, rows, 4)`` uint8, the test rows ``(steps, width, 4)`` int8, the first values of the
     16-bit sums ``(windows, width, 2)`` int16 (narrow tiles), the first values of all sums
-    ``(width,)`` int32, the first row's maxima ``(lanes,)`` int32; bytes from one row's maxima to the
-    next; and the number of windows. ``arithmetic`` is that of another kind, for the same layout.
+    ``(width,)`` int32, the first row's maxima ``(lanes,)`` int32; bytes from one row's maxima to
+    the next; and the number of windows. ``arithmetic`` is that of another kind, for the same
+    layout.
     """
     tile = TILES[kind]
 
@@ -241,7 +242,7 @@ def _write_tile(builder: ir.IRBuilder, tile: TileShape, kind: str, arguments: li
 
 
 def _multiply(*addresses: int) -> None:
-    """Stands for one of these."""
+    """Placeholder for the tile's function."""
 
 
 def _raise_maxima(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> None:
@@ -261,7 +262,7 @@ def _raise_maxima(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> N
 
 
 def _compile(kind: str) -> Callable[[U8, I8, I16, I32, I32], None]:
-    """Return the loop around the tile of one kind: numba keeps no closure over an intrinsic on disk."""
+    """Return the outer loop for one kind of tile; numba does not cache closures over an intrinsic."""
     around = {**globals(), "_multiply": _build_tile(kind)}
     loop = FunctionType(_raise_maxima.__code__, around, f"maxima_{kind}")
     loop.__qualname__ = loop.__name__
@@ -272,14 +273,14 @@ MAXIMA = {kind: _compile(kind) for kind in TILES}
 """For each kind of tile: raise the maxima of groups of test rows, for every training row.
 
 ``rows`` ``(panels, steps, rows, 4)`` uint8; ``tests`` ``(spans, tiles, steps, width, 4)`` int8;
-``starts`` ``(spans, tiles, windows, width, 2)`` int16; ``bias`` ``(spans, tiles, width)`` int32, what
-each test row's sum begins with; ``maxima`` ``(panels, rows, spans, lanes)`` int32. Test row
+``starts`` ``(spans, tiles, windows, width, 2)`` int16; ``bias`` ``(spans, tiles, width)`` int32,
+what each test row's sum begins with; ``maxima`` ``(panels, rows, spans, lanes)`` int32. Test row
 ``span * 16 * lanes + member * lanes + lane`` belongs to the maximum ``span, lane``.
 """
 
 
 def fastest_kind() -> str | None:
-    """Return the kind of tile that is faster than float32 on this processor, if any is."""
+    """Return the kind of tile that is faster than float32 on this processor, or None."""
     features = llvmlite.binding.get_host_cpu_features()
     if features.get("avx512vnni") and features.get("avx512bw"):
         return "vnni"

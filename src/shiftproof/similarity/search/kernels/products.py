@@ -1,4 +1,4 @@
-"""Inner products that are the same on every processor, and fast ones in float32."""
+"""Inner products that are identical on every processor, and fast ones in float32."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def _multiply_bytes(typing_context: Any, first: Any, second: Any, chunks: Any) -
 
 
 def _multiply_pairs(builder: Any) -> Callable[[Any, Any], Any]:
-    """Return what writes the sums of two neighbouring products each, half of the instructions."""
+    """Return a function that emits sums of two adjacent products, with half as many
+    instructions.
+    """
     shorts, ints = ir.VectorType(SHORT, 16), ir.VectorType(INT, 8)
     signature = ir.FunctionType(ints, [shorts, shorts])
     multiply = declare(builder.module, signature, "llvm.x86.avx2.pmadd.wd")
@@ -90,7 +92,7 @@ def _sum_over(
     product: Callable[[Any, Any], Any],
     add: Callable[[Any, Any], Any],
 ) -> Any:
-    """Write the loop over two addresses; lane i of the sum holds every so-manyth product."""
+    """Emit the loop over two addresses, with a vector of partial sums."""
     first, second, chunks = arguments
     size = loaded.count * (4 if isinstance(loaded.element, ir.FloatType) else 1)
     before = builder.block
@@ -115,7 +117,7 @@ def _sum_over(
 
 
 def _fold(builder: ir.IRBuilder, total: Any, add: Callable[[Any, Any], Any]) -> Any:
-    """Add up the lanes by halves: lane i and lane i + half, again and again."""
+    """Sum the lanes by repeatedly adding the two halves."""
     count = total.type.count
     while count > 1:
         count //= 2
@@ -137,7 +139,7 @@ _byte_products: Any = intrinsic(_multiply_bytes)
 
 @compiled
 def exact_product(first: F32, second: F32) -> float:
-    """Return the inner product, added up in float64 in an order that is the same everywhere.
+    """Return the inner product, summed in float64 in a fixed order.
 
     Two float32 multiply without rounding in float64, so nothing here depends on the processor.
     Both must be contiguous.
@@ -152,7 +154,7 @@ def exact_product(first: F32, second: F32) -> float:
 
 @compiled
 def whole_product(first: I8, second: I8) -> int:
-    """Return the inner product of whole rows, whose width is a multiple of 32."""
+    """Return the inner product of int8 rows, whose width is a multiple of 32."""
     total: int = _byte_products(first.ctypes.data, second.ctypes.data, first.shape[0] // 32)
     return total
 
@@ -163,13 +165,13 @@ FLOAT_ROWS = 4
 FLOAT_LANES = 8
 FLOAT_VECTORS = 3
 FLOAT_COLUMNS = FLOAT_LANES * FLOAT_VECTORS
-"""What stays in the registers of a processor with AVX2; one with less uses memory as well."""
+"""Tile size that fits in the registers of a processor with AVX2."""
 
 
 def _write_float_tile(
     typing_context: Any, rows: Any, stride: Any, panel: Any, out: Any, out_stride: Any, width: Any
 ) -> Any:
-    """Write the products of four rows and a panel of 24 columns to ``out``."""
+    """Emit the products of four rows and a panel of 24 columns, stored to ``out``."""
     signature = types.void(*[types.int64] * 6)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -236,7 +238,7 @@ _float_tile: Any = intrinsic(_write_float_tile)
 
 @compiled
 def multiply_floats(rows: F32, panels: F32, out: F32) -> None:
-    """Write the products of rows and columns in float32, on this thread alone.
+    """Write the float32 products of rows and columns, on this thread.
 
     ``rows`` ``(n, width)``, n a multiple of 4; ``panels`` ``(p, width, 24)``, see
     :func:`pack_panels`; ``out`` ``(n, 24 p)``. Each is the sum of ``width`` products in order.
@@ -255,7 +257,7 @@ def multiply_floats(rows: F32, panels: F32, out: F32) -> None:
 
 @compiled
 def pack_panels(columns: F32, panels: F32) -> None:
-    """Lay columns, given as rows ``(m, width)``, out in panels of 24; what is left over is 0."""
+    """Lay out columns, given as rows ``(m, width)``, in panels of 24, padded with 0."""
     for panel in range(panels.shape[0]):
         for lane in range(24):
             place = panel * 24 + lane

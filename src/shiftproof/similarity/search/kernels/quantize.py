@@ -1,4 +1,4 @@
-"""Rounding rows to 8 bits, with what rounding leaves, and their layout for the tile."""
+"""Quantizing rows to 8 bits, with their errors, and their layout for the tile."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def largest_values(rows: F32, out: F32) -> None:
         row = rows[i].view(np.int32)
         largest = np.int32(0)
         for j in range(row.shape[0]):
-            # As whole numbers non-negative floats have the same order, and the vector unit helps.
+            # Non-negative floats have the same order as integers, whose maximum is vectorized.
             largest = max(largest, np.int32(row[j] & np.int32(0x7FFFFFFF)))
         out[i : i + 1].view(np.int32)[0] = largest
 
 
 @compiled
 def mix(rows: NDArray[Any], signs: F32, out: NDArray[Any]) -> None:
-    """Turn rows by the Hadamard matrix of 64, each as 64 parts that lie side by side.
+    """Multiply rows, split into 64 consecutive parts, by the Hadamard matrix of size 64.
 
-    ``out = rows R`` with ``R = diag(signs) (H / 8 x I)``, whose entries are 0, 1/8 and -1/8; the width is a
-    multiple of 64. Six additions make a number of 64 others.
+    ``out = rows R`` with ``R = diag(signs) (H / 8 x I)``, whose entries are 0, 1/8 and -1/8; the
+    width is a multiple of 64. Each value takes six additions.
     """
     width = rows.shape[1]
     part = width // 64
@@ -59,8 +59,8 @@ def quantize(
 ) -> None:
     """Round ``row / step`` to whole numbers; ``out`` ``(n, padded)`` int8.
 
-    ``errors`` gets the lengths of what rounding left, ``lengths`` those of the rows, and
-    ``whole_lengths`` those of the rounded rows times ``step``; all computed in float64.
+    Writes the lengths of the rounding errors to ``errors``, those of the rows to ``lengths``, and
+    those of the rounded rows times ``step`` to ``whole_lengths``, all computed in float64.
     """
     inverse = 1.0 / step
     for i in range(rows.shape[0]):
@@ -117,7 +117,7 @@ def fits_windows(whole: I8, limits: I64, fits: Flags) -> None:
 
 @compiled
 def pack_rows(whole: I8, offset: int, out: U8) -> None:
-    """Lay quantized rows out for the tile: ``out`` ``(panels, steps, rows, 4)`` uint8."""
+    """Lay out quantized rows for the tile: ``out`` ``(panels, steps, rows, 4)`` uint8."""
     width = out.shape[2]
     for i in range(whole.shape[0]):
         panel, place = i // width, i % width

@@ -29,7 +29,7 @@ LOWEST = np.float32(-4.0)
 """Below all similarities."""
 
 _ROUNDED = np.float32(1e-6)
-"""More than float32 rounds off a threshold, and the difference of a product and it."""
+"""Upper bound of the float32 rounding of a threshold and of its difference from a product."""
 
 _METHODS = ("floor", "stop", "enter")
 
@@ -130,7 +130,7 @@ def _visit_maxima(tile: Maxima, rows: F32, tests: F32, state: Any, counts: I64) 
         if row_maxima[top_group] < limit:
             continue
         for turn in range(-1, row_maxima.shape[0]):
-            # The group of the largest sum comes first: it makes the limit high.
+            # The group with the largest sum comes first, to raise the limit early.
             group = top_group if turn < 0 else turn
             if row_maxima[group] < limit or (turn >= 0 and group == top_group):
                 continue
@@ -157,7 +157,7 @@ def _visit_maxima(tile: Maxima, rows: F32, tests: F32, state: Any, counts: I64) 
 def _largest_group(row_maxima: I32) -> int:
     """Return the first group whose maximum is the largest."""
     largest = row_maxima[0]
-    for group in range(1, row_maxima.shape[0]):  # vectors are used for a maximum without a place
+    for group in range(1, row_maxima.shape[0]):  # a maximum without its index is vectorized
         largest = max(largest, row_maxima[group])
     for group in range(row_maxima.shape[0]):
         if row_maxima[group] == largest:
@@ -238,7 +238,7 @@ def _largest(scores: F32) -> float:
     whole = scores.view(np.int32)
     largest = np.int32(-2147483648)
     for j in range(whole.shape[0]):
-        # Negative floats as whole numbers run the other way round.
+        # Negative floats have the reverse order of integers.
         turned = np.int32(np.int32(whole[j] >> np.int32(31)) & np.int32(0x7FFFFFFF))
         largest = max(largest, np.int32(whole[j] ^ turned))
     turned = np.int32(np.int32(largest >> np.int32(31)) & np.int32(0x7FFFFFFF))

@@ -1,4 +1,4 @@
-"""Figures in words: in percent, in points, with their intervals."""
+"""Formatting figures with their intervals, in percent or points."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from shiftproof_reproduce.result import Unit, Value
 DASH, MINUS = "–", "−"
 
 
-def spell(value: Value, unit: Unit) -> str:
-    """Return a figure with its interval: ``17.4 (16.9–18.0)`` in percent, changes with their sign.
+def format_figure(value: Value, unit: Unit) -> str:
+    """Format a figure with its interval: ``17.4 (16.9–18.0)`` in percent, changes with a sign.
 
-    >>> spell(Interval(0.174, 0.169, 0.18), "error")
+    >>> format_figure(Interval(0.174, 0.169, 0.18), "error")
     '17.4 (16.9–18.0)'
     """
     if value is None:
         return DASH
-    figure = spell_number(value.value, unit)
+    figure = format_number(value.value, unit)
     bare = unit == "number" or value.lower == value.value == value.upper
-    return figure if bare else f"{figure} ({spell_ends(value, unit)})"
+    return figure if bare else f"{figure} ({format_interval(value, unit)})"
 
 
-def spell_ends(value: Interval, unit: Unit) -> str:
-    """Return the ends of an interval alone."""
+def format_interval(value: Interval, unit: Unit) -> str:
+    """Format the bounds of an interval."""
     # A minus sign beside a dash is hard to read.
     signed = unit == "change" or (unit == "score" and value.lower < 0)
     between = " to " if signed else DASH
-    return f"{spell_number(value.lower, unit)}{between}{spell_number(value.upper, unit)}"
+    return f"{format_number(value.lower, unit)}{between}{format_number(value.upper, unit)}"
 
 
-def spell_number(value: float, unit: Unit) -> str:
-    """Return the digits: ``57.9`` for an error of 0.579, ``+3.1`` for a change, ``0.997`` for a score."""
+def format_number(value: float, unit: Unit) -> str:
+    """Format a number: ``57.9`` for an error of 0.579, ``+3.1`` for a change, ``0.997`` for a
+    score.
+    """
     if unit == "number":
         return f"{value:g}"
     if unit == "score":
@@ -47,7 +49,7 @@ def spell_number(value: float, unit: Unit) -> str:
 
 
 def list_corruptions(names: Sequence[str]) -> str:
-    """Return corruptions in words, as they stand in a sentence.
+    """Return a list of corruptions for a sentence.
 
     >>> list_corruptions(["gaussian_noise", "jpeg_compression", "fog"])
     'Gaussian noise, JPEG compression and fog'

@@ -1,4 +1,4 @@
-"""Where in a network the logits are over which an entropy is defined: one row per pixel or box."""
+"""Location of a dense model's class logits in its network: one row per pixel or box."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ Rows = list[torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Tap:
+class DenseLogits:
     """Where class logits are.
 
     Attributes:
-        layer: the name of the module that gives them; "" is the network itself.
-        read: takes what it gave and returns rows of logits.
-        of: what a row is of, in words: "pixel".
+        layer: the name of the module that returns them; "" is the network itself.
+        read: from this module's outputs to rows of logits.
+        unit: what a row is for: "pixel".
     """
 
     layer: str
     read: Callable[[Any], Rows]
-    of: str
+    unit: str
 
 
 # ---------------------------------------------------------------- segmentation
 
 
-def tap_pixels() -> Tap:
-    """Return where the logits of a network for segmentation are: what it returns."""
-    return Tap("", read_pixel_logits, "pixel")
+def find_pixel_logits() -> DenseLogits:
+    """Return where the logits of a segmentation network are: in its outputs."""
+    return DenseLogits("", read_pixel_logits, "pixel")
 
 
 def read_pixel_logits(outputs: Any) -> Rows:
     """Return the logits of each image's pixels, ``(h w, K)``.
 
     Args:
-        outputs: a tensor ``(N, K, h, w)``, or one in "out" or in ``.logits``; or ``(K, h, w)`` of each
-            image. A tensor ``(N, K)`` has one row per image.
+        outputs: a tensor ``(N, K, h, w)``, or one in "out" or in ``.logits``; or ``(K, h, w)`` of
+            each image. A tensor ``(N, K)`` has one row per image.
 
     Raises:
         ModelError: there are none.
@@ -68,26 +68,26 @@ def _is_logits(value: Any) -> bool:
 # ---------------------------------------------------------------- detection
 
 
-def tap_boxes(network: torch.nn.Module) -> Tap:
-    """Return where a detector has logits of classes that exclude each other, the background among them.
+def find_box_logits(network: torch.nn.Module) -> DenseLogits:
+    """Return where a detector has logits of mutually exclusive classes, including the background.
 
-    Torchvision's Faster R-CNN and its kin have them of each proposal, its SSD of each default box,
-    DETR and its kin (transformers) of each query.
+    Torchvision's R-CNNs have them for each proposal, its SSD for each default box, DETR and similar
+    models (transformers) for each query.
 
     Raises:
-        ModelError: there are none, or each class is asked for by itself.
+        ModelError: there are none, or the classes are independent.
     """
     kind = type(network).__name__
     if isinstance(_find(network, "roi_heads.box_predictor"), torch.nn.Module):
-        return Tap("roi_heads.box_predictor", lambda outputs: [outputs[0]], "proposal")
+        return DenseLogits("roi_heads.box_predictor", lambda outputs: [outputs[0]], "proposal")
     if kind == "SSD" and _find(network, "head.classification_head") is not None:
-        return Tap("head.classification_head", lambda outputs: list(outputs), "default box")
+        return DenseLogits("head.classification_head", lambda outputs: list(outputs), "default box")
     if kind.startswith(("DetrFor", "YolosFor", "TableTransformerFor")):
-        return Tap("", lambda outputs: list(outputs.logits), "query")
+        return DenseLogits("", lambda outputs: list(outputs.logits), "query")
     raise ModelError(
-        f"{kind}: the entropy of a detector is defined where classes exclude each other "
+        f"{kind}: the entropy of a detector is defined for mutually exclusive classes "
         "(torchvision's Faster R-CNN, Mask R-CNN, Keypoint R-CNN and SSD; DETR and YOLOS), and this "
-        "one asks for each class by itself, or hides its logits: take actmad or batchnorm."
+        "one has independent classes, or does not show its logits: take actmad or batchnorm."
     )
 
 

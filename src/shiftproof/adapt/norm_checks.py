@@ -13,12 +13,12 @@ import torch
 from torch.nn.modules import batchnorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shiftproof.adapt.norms import all_batch_norm_layers
+from shiftproof.adapt.norms import find_all_batch_norm_layers
 from shiftproof.errors import ModelError
 
 Outputs = TypeVar("Outputs")
 
-# ---------------------------------------------------------------- what the structure shows
+# ---------------------------------------------------------------- by the network's structure
 
 
 def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
@@ -47,8 +47,8 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
     for name, layer in norms.items():
         if ".quantized" in type(layer).__module__:
             raise ModelError(
-                f"The layer {name!r} ({type(layer).__name__}) is quantised: its statistics are "
-                "folded into integers. Adapt the model before it is quantised."
+                f"The layer {name!r} ({type(layer).__name__}) is quantized: its statistics are "
+                "folded into integers. Adapt the model before it is quantized."
             )
 
 
@@ -76,11 +76,11 @@ def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
     if replaced is None or type(part).__name__ == "OptimizedModule":
         return False
     own = {id(module) for module in network.modules()}
-    held = [value for value in _references(replaced) if isinstance(value, torch.nn.Module)]
-    return any(id(module) not in own and all_batch_norm_layers(module) for module in held)
+    held = [value for value in _list_references(replaced) if isinstance(value, torch.nn.Module)]
+    return any(id(module) not in own and find_all_batch_norm_layers(module) for module in held)
 
 
-def _references(function: Any, depth: int = 4) -> Iterator[object]:
+def _list_references(function: Any, depth: int = 4) -> Iterator[object]:
     """Yield the objects referenced by a function, a bound method or a partial function."""
     if depth == 0:
         return
@@ -91,21 +91,21 @@ def _references(function: Any, depth: int = 4) -> Iterator[object]:
         held = [function.func, *function.args, *function.keywords.values()]
     elif isinstance(function, types.FunctionType):
         cells = function.__closure__ or ()
-        held = [value for cell in cells if (value := _content(cell)) is not None]
+        held = [value for cell in cells if (value := _read_cell(cell)) is not None]
         held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for value in held:
         yield value
-        yield from _references(value, depth - 1)
+        yield from _list_references(value, depth - 1)
 
 
-def _content(cell: Any) -> object:
+def _read_cell(cell: Any) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # an empty closure cell
         return None
 
 
-# ---------------------------------------------------------------- what the run shows
+# ---------------------------------------------------------------- in a forward pass
 
 
 def has_reentrant_checkpoint(outputs: object) -> bool:
@@ -128,7 +128,7 @@ def run_checked(
     forward: Callable[[], Outputs],
     network: torch.nn.Module,
     known: Mapping[str, Any],
-    followed: Mapping[str, Any],
+    controlled: Mapping[str, Any],
 ) -> Outputs:
     """Run a forward pass and return its output, unless batch norm bypassed the hooks.
 
@@ -136,14 +136,14 @@ def run_checked(
         forward: runs ``network`` once.
         network: an adapter's copy.
         known: its batch-norm layers by name; operations inside of them belong to them.
-        followed: the layers that normalize by the adapter's statistics.
+        controlled: the layers that normalize by the adapter's statistics.
 
     Raises:
         ModelError: a layer normalizes by running statistics without being called as a module, or
             by others than its own.
     """
     path: list[str] = []
-    unfollowed: list[str] = []
+    uncontrolled: list[str] = []
 
     def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _uses_running_statistics(func, args, kwargs or {}):
@@ -151,7 +151,7 @@ def run_checked(
             if not any(name in known for name in path) and not isinstance(
                 network.get_submodule(where), torch.nn.modules.instancenorm._InstanceNorm
             ):
-                unfollowed.append(where)
+                uncontrolled.append(where)
         return func(*args, **(kwargs or {}))
 
     # Defined here, since torch's base class is untyped; its method receives every operation.
@@ -160,11 +160,11 @@ def run_checked(
         (TorchDispatchMode,),
         {"__torch_dispatch__": dispatch, "_should_skip_dynamo": classmethod(_has_compiler)},
     )
-    with _track_path(network, path), _probe_layers(followed), watch():
+    with _track_path(network, path), _probe_layers(controlled), watch():
         outputs = forward()
-    if unfollowed:
-        kind = type(network.get_submodule(unfollowed[0])).__name__
-        where = _name_part(unfollowed[0])
+    if uncontrolled:
+        kind = type(network.get_submodule(uncontrolled[0])).__name__
+        where = _name_part(uncontrolled[0])
         raise ModelError(
             f"{where[0].upper()}{where[1:]} ({kind}) runs batch norm without calling any layer as a "
             "module (as a function, or by a layer's forward), so it would not be adapted. Let it "
@@ -218,7 +218,7 @@ def _track_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
 @contextmanager
 def _probe_layers(layers: Mapping[str, Any]) -> Iterator[None]:
     """Check at the first run of each layer that it normalizes by its running statistics."""
-    unknown = {name: layer for name, layer in layers.items() if not _is_torchs(layer)}
+    unknown = {name: layer for name, layer in layers.items() if not _is_torch_batch_norm(layer)}
 
     def probe(name: str) -> Callable[..., None]:
         def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ class StandIn:
     """An adapter's replacement for the forward of torch's batch norm."""
 
 
-def _is_torchs(layer: Any) -> bool:
+def _is_torch_batch_norm(layer: Any) -> bool:
     """Whether a layer's forward is that of torch's own batch norm."""
     kinds = (
         batchnorm.BatchNorm1d,
@@ -258,8 +258,8 @@ def _is_torchs(layer: Any) -> bool:
 def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise a ModelError unless a layer normalizes by its running mean and variance.
 
-    Its output must be the same for ``z`` with mean 0 and variance 1 as for ``3 z + 2`` with 2 and 9,
-    and, if the test is informative, different for ``3 z + 2`` with 0 and 1.
+    Its output must be the same for ``z`` with mean 0 and variance 1 as for ``3 z + 2`` with 2 and
+    9, and, if the test is informative, different for ``3 z + 2`` with 0 and 1.
     """
     values = args[0] if args else next(iter(kwargs.values()))
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
@@ -290,6 +290,6 @@ def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
     ignores = depends and float((one - other).abs().max()) <= allowed
     if differs or ignores:
         raise ModelError(
-            f"The layer {name!r} ({type(layer).__name__}) does not normalise by its running mean and "
+            f"The layer {name!r} ({type(layer).__name__}) does not normalize by its running mean and "
             "variance as batch norm does, so it cannot be adapted. Put a torch.nn.BatchNorm there."
         )

@@ -1,4 +1,6 @@
-"""What an audit says of one test set: figures with intervals, curves, classes, and whom to look at."""
+"""Scores of one test set in an audit: means with intervals, curves, classes, and the closest
+rows.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,16 @@ from shiftproof.types import F64, I64
 
 BINS = 200
 
-SHOWN = 3
-"""Training rows beside each test row of the leakage gallery."""
+NEIGHBORS_SHOWN = 3
+"""Training rows shown beside each test row of the leakage gallery."""
 
 INTERVAL = Resampling(LEVEL, "percentile bootstrap over test rows", REPLICATES, 0)
 
 
-def measure(found: SimilarityGap, duplicates: float) -> dict[str, Interval]:
-    """Return the figures of a test set with their intervals.
+def compute_intervals(found: SimilarityGap, duplicates: float) -> dict[str, Interval]:
+    """Return confidence intervals of a test set's means.
 
-    All of them are means over its rows, and all are resampled alike: the gap is a paired difference.
+    All means use the same resamples, so the gap is a paired difference.
     """
     columns = {
         "similarity": found.similarity,
@@ -51,7 +53,7 @@ def measure(found: SimilarityGap, duplicates: float) -> dict[str, Interval]:
     return {name: interval for name, interval in intervals if interval is not None}
 
 
-def count(found: SimilarityGap) -> Histograms:
+def count_histograms(found: SimilarityGap) -> Histograms:
     """Count the test rows by their similarity to the training set and to the reference."""
 
     def bins(values: F64) -> tuple[int, ...]:
@@ -62,12 +64,14 @@ def count(found: SimilarityGap) -> Histograms:
     )
 
 
-def accumulate(found: SimilarityGap) -> Curves:
-    """Return the shares of the test rows up to each similarity, to training set and reference."""
+def make_curves(found: SimilarityGap) -> Curves:
+    """Return the cumulative shares of test rows by similarity to the training set and the
+    reference.
+    """
     edges = histogram([0.0], BINS)[0][1:]
 
     def shares(values: F64) -> tuple[float, ...]:
-        # What rounding puts above 1 lies in the last bin, too.
+        # Rounding may give values above 1; they belong to the last bin.
         return tuple(cumulative(np.minimum(values, 1), edges).tolist())
 
     return Curves(
@@ -78,10 +82,10 @@ def accumulate(found: SimilarityGap) -> Curves:
 def measure_classes(
     found: SimilarityGap, labels: Sequence[str | None] | None, duplicates: float
 ) -> tuple[ClassFigures, ...]:
-    """Return the figures of every class, in the order of the labels; none where there are no labels."""
+    """Return the means of every class, in the order of the labels; empty without labels."""
     if labels is None or any(label is None for label in labels):
         return ()
-    names = sorted({str(label) for label in labels}, key=_natural)
+    names = sorted({str(label) for label in labels}, key=_make_sort_key)
     number = {name: place for place, name in enumerate(names)}
     of_row = np.array([number[str(label)] for label in labels])
     means = {
@@ -99,17 +103,17 @@ def measure_classes(
     )
 
 
-def _natural(label: str) -> tuple[int, int, str]:
+def _make_sort_key(label: str) -> tuple[int, int, str]:
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)
 
 
 def list_leakage(
     near: TopK,
-    most: int,
+    max_rows: int,
     describe: Callable[[int, float, tuple[Neighbor, ...]], Leak],
     describe_neighbor: Callable[[int, float], Neighbor],
 ) -> tuple[Leak, ...]:
-    """Return the test rows that have the nearest training rows, each with these, the most similar first.
+    """Return the test rows most similar to a training row, with their nearest training rows.
 
     ``describe`` makes the entry of a test row from its similarity and neighbors, and
     ``describe_neighbor`` that of a training row from its similarity.
@@ -121,15 +125,17 @@ def list_leakage(
             tuple(
                 describe_neighbor(int(index), float(similarity))
                 for index, similarity in zip(
-                    near.index[row, :SHOWN], near.similarity[row, :SHOWN], strict=True
+                    near.index[row, :NEIGHBORS_SHOWN],
+                    near.similarity[row, :NEIGHBORS_SHOWN],
+                    strict=True,
                 )
                 if index >= 0
             ),
         )
-        for row in find_most_similar(near, most).tolist()
+        for row in find_most_similar(near, max_rows).tolist()
     )
 
 
-def find_most_similar(near: TopK, most: int) -> I64:
-    """Return the test rows that have the nearest training rows, of equal ones the first."""
-    return np.argsort(-near.similarity[:, 0], kind="stable")[:most]
+def find_most_similar(near: TopK, max_rows: int) -> I64:
+    """Return the test rows most similar to a training row, ties to the first."""
+    return np.argsort(-near.similarity[:, 0], kind="stable")[:max_rows]
