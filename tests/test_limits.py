@@ -22,7 +22,7 @@ LIMITS = {
     "images of a run": [np.iinfo(classification.CellRecords().position.dtype).max],
     "classes of a classifier": [np.iinfo(classification.CellRecords().prediction.dtype).max],
     "classes of a YOLO dataset": [yolo.MAX_CLASSES],
-    "numbers in a label map": [label_spaces.MOST],
+    "numbers in a label map": [label_spaces.MAX_NUMBERS],
     "corners and edges of one polygon": [masks.MAX_STEPS],
     "a YAML file": [yaml.MAX_BYTES, yaml._MAX_VALUES, expansion.MAX_DEPTH],
     "a pickle of results": [pickles.MAX_BYTES],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shiftproof.adapt.table import check_adapter
+from shiftproof.adapt.table import check_adapter_spec
 from shiftproof.bench.arguments import name_corruptions
 from shiftproof.cli.corruption_choice import read_choice
 from shiftproof.corruptions import CORRUPTIONS
@@ -45,7 +45,7 @@ def test_the_command_that_lists_corruptions_is_named(read):
 
 def test_the_command_that_lists_adapters_is_named(capsys):
     with pytest.raises(UnknownNameError, match=r"more: `shiftproof models` lists them\.$"):
-        check_adapter("batchnrom")
+        check_adapter_spec("batchnrom")
     for verb in ("models", "corruptions"):
         assert run(verb) == 0
     told = capsys.readouterr().out

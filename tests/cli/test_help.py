@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 from shiftproof import cli
-from shiftproof.cli import places
+from shiftproof.cli import url_arguments
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.verbs import VERBS, load_verb
 
@@ -181,10 +181,14 @@ def test_help_names_every_row_of_its_table(verb, name, table):
 
 
 def test_every_path_may_be_a_url():
-    known = places._FETCHED | places._FOLDERS | {name for _, name in places._FILES}
+    known = (
+        url_arguments._FETCHED | url_arguments._FOLDERS | {name for _, name in url_arguments._FILES}
+    )
     found = {f"{verb} {name}" for verb, name, hints in list_hints() if Path in hints}
     unknown = {one for one in found if one.split()[1] not in known}
-    assert not unknown, f"{sorted(unknown)}: say in cli/places.py whether it is read or written"
+    assert not unknown, (
+        f"{sorted(unknown)}: say in cli/url_arguments.py whether it is read or written"
+    )
 
 
 def test_help_of_all_imports_no_verb():

@@ -6,8 +6,8 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from shiftproof.io.locations import is_url
 from shiftproof.io.naming import hide_folders
-from shiftproof.io.places import is_url
 from shiftproof.models.targets import fetch_target
 from shiftproof.specs import (
     Readers,

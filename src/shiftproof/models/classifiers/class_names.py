@@ -8,7 +8,7 @@ from typing import Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.places import is_url
+from shiftproof.io.locations import is_url
 from shiftproof.io.text import read_json, read_text
 
 NUMBERED = "numbered"

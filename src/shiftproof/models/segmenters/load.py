@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
-from shiftproof.io.places import is_url
+from shiftproof.io.locations import is_url
 from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import READERS, Loader, check_spec, read_request

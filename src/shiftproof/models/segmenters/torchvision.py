@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.io.places import is_url
+from shiftproof.io.locations import is_url
 from shiftproof.models.checkpoints.filling import fill_network, match_weights
 from shiftproof.models.classifiers.torchvision import (
     download,
