@@ -137,8 +137,8 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
 
     Args:
         errors: name to the five top-1 errors at severities 1 to 5, in fractions. Exactly the 15:
-            the holdout corruptions are for choosing hyperparameters and never enter. They are
-            refused here and not left out in silence, so that nobody believes they count.
+            the holdout corruptions are for choosing hyperparameters and are not part of mCE. They are
+            refused instead of ignored, so that their absence is noticed.
 
     Returns:
         A fraction: the published 76.7 of ResNet-50 is 0.767.

@@ -1,7 +1,7 @@
-"""Which detection finds which object, for all images and classes at once.
+"""Matching detections with objects, for all images and classes at once.
 
 Objects and detections are rows of arrays. A row's *group* is its image and class in one integer; only
-rows of one group can meet. The functions here know nothing of files, names or averages.
+rows of the same group can match.
 """
 
 from __future__ import annotations

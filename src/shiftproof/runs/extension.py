@@ -1,8 +1,7 @@
 """An extension of a run, as ``run.json`` has it until all cells of the larger grid are measured.
 
-The settings of the smaller grid stay in the file meanwhile, and ``scores.json`` stays what it was, so
-that readers see one or the other run. The moment at which ``scores.json`` is replaced is the moment at
-which the run is the larger one; ``run.json`` says so a little later.
+Until then the file keeps the settings of the smaller grid, and ``scores.json`` is unchanged, so readers see
+a consistent run. Replacing ``scores.json`` completes the extension; ``run.json`` follows.
 """
 
 from __future__ import annotations

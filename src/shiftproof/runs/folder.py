@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, whose it is, and how it is resumed."""
+"""A run's folder: its files, its settings, and resuming."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class RunFolder:
     """The files of one run.
 
     ``run.json`` (settings and provenance), ``records/MODEL/CELL.parquet`` (one row per image),
-    ``events/MODEL/EPISODE.json`` (what an adapter tells, where it told something), ``scores.json``,
-    ``gallery.json`` with ``gallery/``, ``report.html``. A file that is there is complete:
-    everything is written atomically.
+    ``events/MODEL/EPISODE.json`` (the events of an adapter, if there are any), ``scores.json``,
+    ``gallery.json`` with ``gallery/``, ``report.html``. Existing files are complete:
+    all are written atomically.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,22 +61,22 @@ class RunFolder:
         before: Settings | None = None,
         why: str = "",
     ) -> RunFolder:
-        """Make the folder, or resume the run that is there if it has the same settings.
+        """Create the folder, or resume the run in it if it has the same settings.
 
         Args:
             path: the folder.
             kind: "classification", "detection", ...
-            settings: decide the numbers, and must be equal to resume.
-            about: provenance, which only tells how they came about.
-            shared: other workers of the same run may be at work there.
-            extension: what the run that is there becomes; its settings are ``settings``.
-            before: the settings of the run that is to be extended.
+            settings: the settings that determine the results; must be equal to resume.
+            about: provenance, which may differ.
+            shared: other workers of the same run may work there.
+            extension: the extension of the run in the folder; its settings are ``settings``.
+            before: the settings of the run to extend.
             why: a sentence for an error, such as why the run cannot be extended.
 
         Raises:
             RunMismatchError: the folder belongs to a run with other settings.
-            InputError: the folder holds other things, or cannot be written to; or others are at work
-                where a run is to be extended.
+            InputError: the folder has other content, or cannot be written to; or other processes work
+                in a run to extend.
         """
         folder = cls(path)
         if not folder.run_file.is_file():
@@ -85,7 +85,7 @@ class RunFolder:
         with lock_for_setup(path):
             told = read_object(folder.run_file)
             known = manifest.spell(find_settings(told))
-            # Another worker of the extended run may have been here first.
+            # Another worker may have begun the extension.
             extends = extension is not None and known != settings
             if extends:
                 manifest.check_same(path, known, before, what="a run")
@@ -93,7 +93,7 @@ class RunFolder:
             if extension is not None and extends and shared:
                 with lock_exclusively(path):
                     folder._extend(extension)
-            # While a run is extended, the file has the settings of before.
+            # While a run is extended, the file has its previous settings.
             written = told.get("settings") if same else settings
             folder._begin(kind, written, about, shared=shared, why=why)
             if extension is not None and extends and not shared:
@@ -112,11 +112,11 @@ class RunFolder:
         )
 
     def _extend(self, extension: Extension) -> None:
-        """Write into ``run.json`` what the run becomes."""
+        """Write the extension into ``run.json``."""
         told = self.info()
         earlier = self.extension
         if earlier is not None and told.get("settings") != earlier.settings:
-            # It was not measured yet, and becomes a part of this one.
+            # An extension that was not measured yet becomes part of this one.
             extension = msgspec.structs.replace(
                 extension,
                 added=f"{earlier.added}; {extension.added}",
@@ -132,28 +132,28 @@ class RunFolder:
 
     @property
     def extension(self) -> Extension | None:
-        """What the run is being extended to, if it is."""
+        """The unfinished extension of the run, if any."""
         return read_extension(read_object(self.run_file))
 
     @property
     def renamed(self) -> dict[str, str]:
-        """New names of models by their old ones, while the run is being extended."""
+        """New names of models by old name, during an extension."""
         extension = self.extension
         return {} if extension is None else extension.renamed
 
     def show_extended(self) -> None:
-        """Let :meth:`info` tell of the extended run from now on: all its cells are recorded."""
+        """Make :meth:`info` return the extended run from now on, since all its cells are recorded."""
         self._measured = True
 
     def finish_extension(self) -> None:
-        """Write into ``run.json`` that the run is the larger one, after ``scores.json``."""
+        """Complete an extension in ``run.json``, after ``scores.json`` is written."""
         told = read_object(self.run_file)
         if KEY in told:
             files.write_json(self.run_file, settle(told, self.scores_file, measured=True))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open a folder that a run has been written to.
+        """Open the folder of a run.
 
         Raises:
             InputError: there is no run.
@@ -180,7 +180,7 @@ class RunFolder:
 
     @property
     def gallery_file(self) -> Path:
-        """The pictures that the page shows, and what models said about them."""
+        """The pictures of the page, with the models' predictions."""
         return self.path / "gallery.json"
 
     def conditions_file(self, by: str) -> Path:
@@ -194,7 +194,7 @@ class RunFolder:
 
     @property
     def task_files(self) -> list[Path]:
-        """What the task wrote at the beginning, to measure the records by: files and folders."""
+        """The files and folders written by the task's ``begin``, which ``measure`` needs."""
         return sorted(
             one
             for one in self.path.iterdir()
@@ -216,7 +216,7 @@ class RunFolder:
         return cell_file(self.path, model, cell)
 
     def events_file(self, model: str, episode: str) -> Path:
-        """What happened to one model between two resets."""
+        """The events of one model between two resets."""
         return self.path / "events" / model / f"{episode}.json"
 
     def checkpoint(self, model: str, episode: str) -> Path:
@@ -226,7 +226,7 @@ class RunFolder:
     # ------------------------------------------------------------ contents
 
     def info(self) -> dict[str, Any]:
-        """Read ``run.json``: of a run that is being extended, what it is until that is measured."""
+        """Read ``run.json``; of a run being extended, as it was before the extension."""
         return settle(read_object(self.run_file), self.scores_file, measured=self._measured)
 
     def has(self, model: str, cell: Cell) -> bool:
@@ -234,7 +234,7 @@ class RunFolder:
         return self.records_file(model, cell).is_file()
 
     def drop_cache(self) -> None:
-        """Remove what is only there to resume from."""
+        """Remove the files that are only needed to resume."""
         shutil.rmtree(self.cache, ignore_errors=True)
 
 
@@ -245,10 +245,10 @@ def cell_file(folder: Path, model: str, cell: Cell) -> Path:
 
 @contextlib.contextmanager
 def remove_if_refused(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Take away a run that was begun within, when its input turns out to be unusable.
+    """Remove a run that was begun in the block if its input turns out to be invalid.
 
-    Nothing was measured then, and settings that name a faulty file would refuse the mended one. A
-    run that was there before stays, and one that is ``shared``, in which others may be at work.
+    Nothing was measured then, and the settings of an invalid file would not match the corrected one. An
+    existing run stays, and a ``shared`` one, in which others may work.
     """
     was_there = path.exists()
     is_new = not shared and not RunFolder(path).run_file.exists()

@@ -1,4 +1,4 @@
-"""The images of a run with what a model said of each in every cell: for FiftyOne, or as JSON.
+"""The images of a run with a model's predictions in every cell, for FiftyOne or as JSON.
 
 The JSON is one object: ``name``, ``kind``, ``model``, ``classes``, ``cells`` and ``samples``. A sample
 has ``id``, ``filepath``, ``truth`` and ``predictions``, by cell:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shiftproof.runs.run import Run
 
 OVERLAP = 0.5
-"""From which intersection over union on a box is on an object (Everingham et al. 2010)."""
+"""Minimum intersection over union of a box and its object (Everingham et al. 2010)."""
 
 
 def list_samples(run: Run, model: str | None, images: Path | None) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _answer(
     classes: Sequence[str],
     objects: dict[str, Any] | None,
 ) -> tuple[Any, Any]:
-    """Return what was said of one image in one cell, and the truth."""
+    """Return the prediction for one image in one cell, and the truth."""
     readable = record.error[at] is None
     if isinstance(record, classification.CellRecords):
         target, prediction = int(record.target[at]), int(record.prediction[at])
@@ -125,7 +125,7 @@ def _count_pixels(counts: segmentation.PixelCounts) -> dict[str, Any] | None:
 
 
 def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
-    """Return the objects to be found, by image; crowds and difficult ones are none."""
+    """Return the ground-truth objects by image, without crowds and difficult objects."""
     try:
         names = {one["id"]: one["name"] for one in truth["categories"]}
         found: dict[Any, tuple[str, dict[str, Any]]] = {
@@ -147,7 +147,7 @@ def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
 def _find(
     found: detection.ImageDetections, there: Mapping[str, Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the boxes of an image by falling score, each with whether it is right."""
+    """Return the boxes of an image by decreasing score, each with whether it is correct."""
     taken: set[int] = set()
     answers = []
     for at in np.argsort(-found.scores, kind="stable"):
@@ -167,7 +167,7 @@ def _find(
 def _match(
     box: F64, label: str, objects: Sequence[Mapping[str, Any]], taken: set[int]
 ) -> int | None:
-    """Return the object of the class that a box overlaps most, if it does enough."""
+    """Return the object of the class with the largest sufficient overlap with a box."""
     overlaps = [
         (compute_overlap(box, one["box"]), -at)
         for at, one in enumerate(objects)

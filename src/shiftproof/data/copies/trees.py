@@ -1,4 +1,4 @@
-"""The files of a folder that is copied: the images, and those copied beside them."""
+"""The files of a folder to copy: images, and all others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from shiftproof.io.tars import is_tar
 from shiftproof.io.urls import redact_urls
 
 PAIRED = ("ade20k", "voc masks", "masks")
-"""Layouts in which a label map is called like its image, but for an ending."""
+"""Layouts whose label maps are named like their images, except for an ending."""
 
 TABLES: Mapping[str, type[SavedDataset] | type[ParquetImages]] = {
     "saved": SavedDataset,
@@ -53,7 +53,7 @@ class Tree:
         pictures: the images to change; of webdataset the tars, of saved and parquet the tables.
         carried: all other files, which every copy gets: none for a plain folder.
         folders: where the pictures lie.
-        named: of each COCO file what it calls its images, to the picture.
+        named: for each COCO file a mapping from its names of images to pictures.
         omissions: a sentence for each kind of thing that is not changed, or not in the copy.
         tables: of saved and parquet what each table holds.
     """

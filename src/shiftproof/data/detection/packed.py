@@ -33,15 +33,15 @@ _CATEGORIES = ("category", "category_name", "label", "category_id", "categories"
 _CROWDS = ("iscrowd", "is_crowd")
 _LARGEST_CLASS = 100_000
 _ANY_SIZE = (2**31, 2**31)
-"""Without any size no box can be outside."""
+"""Size of an image whose size is unknown, so that no box is outside."""
 
 BOX_FORMATS = ("xywh", "xyxy")
-"""How four numbers mean a box: x, y, width, height as COCO has it, or two corners."""
+"""Formats of boxes: x, y, width, height as in COCO, or two corners."""
 
 
 @dataclass(frozen=True)
 class StatedObjects:
-    """The annotation of one image as it is stored.
+    """The stored annotation of one image.
 
     Attributes:
         value: its objects: a dict of lists, or a list of dicts; None where nothing is stated.
@@ -56,7 +56,7 @@ class StatedObjects:
 
 @final
 class PackedDetectionData(DetectionData):
-    """Images in tars or tables, with the boxes that are stated beside each.
+    """Images in tars or tables, with boxes stored beside them.
 
     Of a table the column ``objects`` (or ``annotations``) holds the objects of a row, as the
     detection data of the Hugging Face hub have it; of a tar the field of that name in the sample's
@@ -176,7 +176,7 @@ def _parse_objects(value: Mapping[str, Any]) -> StatedObjects:
 
 
 def _count(value: Any) -> int | None:
-    """Return a whole number of 0 or more, or None for what is none."""
+    """Return a non-negative integer, or None for any other value."""
     is_one = isinstance(value, int) and not isinstance(value, bool)
     return value if is_one and 0 <= value < 2**53 else None
 

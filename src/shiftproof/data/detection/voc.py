@@ -129,7 +129,7 @@ def _group_by_stem(folder: Path) -> dict[str, str]:
 def _label_objects(
     name: str, one: _Annotated, titles: Sequence[str]
 ) -> tuple[list[RawObject], list[Fault]]:
-    """Return the objects of an image that are of the classes, and what is wrong with it."""
+    """Return the objects of an image with known classes, and the faults of the image."""
     faults = [replace(fault, where=f"{name}, {fault.where}") for fault in one.faults]
     places = {title: place for place, title in enumerate(titles)}
     rows = []
@@ -181,7 +181,7 @@ def _read_stem(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Annotated:
-    """What an XML says: width and height, each object's class and row, and what is wrong."""
+    """The content of an XML file: size, class and row of each object, and faults."""
 
     size: tuple[int, int] | None
     rows: list[tuple[str, RawObject]]
@@ -235,7 +235,7 @@ def _read_corners(item: Element) -> tuple[float, float, float, float]:
 
 
 def _describe_missing_box(item: Element) -> str:
-    """Return what an object has where its box should be; "" where it has one."""
+    """Return the value in place of an object's box; "" if it has a box."""
     box = item.find("bndbox")
     if box is None:
         has_polygon = item.find("polygon") is not None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 TOP = 5
-"""So many classes of the highest scores are kept."""
+"""Number of recorded classes with the highest scores."""
 
 _SCALED = ("scaled_confidence", "scaled_loss", "scaled_brier")
 _SETS = {"size": "int32", "covers": "bool"}
@@ -29,7 +29,7 @@ _SETS = {"size": "int32", "covers": "bool"}
 
 @dataclass
 class CalibratedPredictions:
-    """What a model would have said with its temperature, and its sets of classes, per sample.
+    """A model's predictions after temperature scaling, and its prediction sets, per sample.
 
     ``confidence``, ``loss`` (nats) and ``brier`` are those of :class:`CellRecords` at the fitted
     temperature. ``sizes`` ``(N, M)`` is the number of classes in the set of each of the M
@@ -45,7 +45,7 @@ class CalibratedPredictions:
 
     @classmethod
     def empty(cls, count: int) -> CalibratedPredictions:
-        """Return the answers of so many samples, of which none has been seen."""
+        """Return predictions for ``count`` samples, none of which is recorded yet."""
         return cls(
             confidence=np.full(count, np.nan, np.float32),
             loss=np.full(count, np.nan, np.float32),
@@ -55,13 +55,13 @@ class CalibratedPredictions:
         )
 
     def put(self, rows: NDArray[Any], answers: CalibratedPredictions) -> None:
-        """Take in the answers of some of the samples, given by their places."""
+        """Store the predictions for some of the samples, given by their indices."""
         self.confidence[rows], self.loss[rows] = answers.confidence, answers.loss
         self.brier[rows], self.sizes[rows] = answers.brier, answers.sizes
         self.covers[rows] = answers.covers
 
     def pick(self, rows: NDArray[Any]) -> CalibratedPredictions:
-        """Return those of some of the samples, given by their places."""
+        """Return the predictions for some of the samples, given by their indices."""
         return CalibratedPredictions(
             self.confidence[rows], self.loss[rows], self.brier[rows], self.sizes[rows],
             self.covers[rows],
@@ -70,7 +70,7 @@ class CalibratedPredictions:
 
 @dataclass
 class CellRecords:
-    """What one model answered in one cell, one entry per sample in the order of the dataset.
+    """The predictions of one model in one cell, one entry per sample in the order of the dataset.
 
     ``target`` and ``prediction`` are indices into the model's classes, -1 where there is none
     (no label; a file that could not be read). ``confidence`` is the largest softmax probability,
@@ -104,7 +104,7 @@ class CellRecords:
         return np.array([reason is None for reason in self.error], dtype=bool)
 
     def pick(self, rows: NDArray[Any]) -> CellRecords:
-        """Return the records of some of the samples, given by their places."""
+        """Return the records of some of the samples, given by their indices."""
         places = rows.tolist()
         return CellRecords(
             ids=[self.ids[row] for row in places],
@@ -141,7 +141,7 @@ def _with_calibrated() -> pyarrow.Schema:
 
 
 def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
-    """Open a table, of today or from before some of its columns were kept."""
+    """Open a table of this version, or of an earlier one with fewer columns."""
     return open_table(path, _make_schema(), newer=[_with_brier(), _with_calibrated()], known=known)
 
 
@@ -188,7 +188,7 @@ def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:
 
     Args:
         path: the file.
-        known: the images of the tables that were read before, of which most cells have the same.
+        known: cache of image names, since most cells have the same images.
 
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
@@ -243,7 +243,7 @@ def _read_calibrated(column: dict[str, Any]) -> CalibratedPredictions:
 
 
 def read_class_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Read the class, the answer and the confidence of the images that have all three.
+    """Read label, prediction and confidence of the images that have all three.
 
     Returns:
         ``(N,)`` int32, int32 and float32, in the order of the table.
@@ -280,7 +280,7 @@ def read_tables(
 
 
 def _join_chunks(column: Any) -> Any:
-    # Joining copies, even where there is only one.
+    # Joining copies, even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
