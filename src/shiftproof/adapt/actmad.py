@@ -10,6 +10,7 @@ import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
 from shiftproof.adapt.checks import FewClasses, check_count, check_few_classes
+from shiftproof.adapt.clean_images import read_clean_images
 from shiftproof.adapt.feature_statistics import (
     Cells,
     FeatureHooks,
@@ -24,7 +25,6 @@ from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
 from shiftproof.adapt.parameters import affine_or_all
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
-from shiftproof.io.images import is_image, read_image
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Settings
 
@@ -36,9 +36,6 @@ Clean: TypeAlias = "str | Path | Sequence[Image] | None"
 
 Through: TypeAlias = Callable[[torch.nn.Module, list[Image]], Any]
 """Takes images through a network, as the model around it does."""
-
-MOST_IMAGES = 256
-"""Clean images that are measured, spread over those that there are."""
 
 BATCH = 8
 """Clean images that go through the network at a time."""
@@ -173,7 +170,7 @@ class ActMAD(CallAdapter):
                     "is plain batch norm with running statistics); give clean images: clean=FOLDER."
                 )
         else:
-            self._clean = self._measure(_read_images(clean), self._choose_way(model, through))
+            self._clean = self._measure(read_clean_images(clean), self._choose_way(model, through))
 
     def __repr__(self) -> str:
         return f"ActMAD({len(self._clean)} layers, {self._learner.size} parameters)"
@@ -307,31 +304,6 @@ class _FeatureLoss:
 
     def remove(self) -> None:
         self._hooks.remove()
-
-
-def _read_images(clean: str | Path | Sequence[Image]) -> list[Image]:
-    """Return at most ``MOST_IMAGES`` clean images, spread over all."""
-    if isinstance(clean, (str, Path)):
-        return [read_image(path) for path in _spread(_list_images(Path(clean)))]
-    if not len(clean):
-        raise InputError("clean: expected one image or more, got none.")
-    return _spread(clean)
-
-
-def _list_images(folder: Path) -> list[Path]:
-    """Return the images in a folder and below it, in one order on every machine."""
-    found = sorted(
-        (path for path in folder.rglob("*") if is_image(path)),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    if not found:
-        raise InputError(f"clean: expected a folder of images, found none in {folder}.")
-    return found
-
-
-def _spread(items: Sequence[Any]) -> list[Any]:
-    step = max(1, -(-len(items) // MOST_IMAGES))
-    return list(items[::step])
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.clean_images import check_clean_option
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
 from shiftproof.models.structure import require_torch
@@ -336,9 +337,11 @@ def check_adapter(spec: str) -> None:
     """Refuse a text that names no adapter, before there is a model for one.
 
     Raises:
-        UnknownNameError, InputError: as for :func:`make_adapter`.
+        UnknownNameError, InputError: as for :func:`make_adapter`; a folder of clean images without
+            any.
     """
     for entry, options in _read_chain(spec):
+        check_clean_option(options)
         if entry.gathers:
             *_, name = entry.options
             for one in cast("list[str]", options.get(name, [])):
