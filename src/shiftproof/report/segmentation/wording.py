@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shiftproof.counts import plural
 from shiftproof.report import wording
 from shiftproof.report.grid.words import over
 from shiftproof.runs.scores.grid import GridScores, Scored
@@ -59,7 +60,7 @@ def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: Gri
     if not counted:
         return text + "No pixel here is of such a class, so that changes nothing."
     return text + (
-        f"In the {scores.measure.name}, a mean over the classes, {len(counted)} of the {len(there)} "
-        f"classes here {'counts' if len(counted) == 1 else 'count'} as 0, clean and corrupted: hold "
+        f"In the {scores.measure.name}, a mean over the classes, {len(counted)} of the "
+        f"{plural(len(there), 'class')} here {'counts' if len(counted) == 1 else 'count'} as 0, clean and corrupted: hold "
         "it only against models with the same gap."
     )
