@@ -245,6 +245,7 @@ def test_data_are_refused_before_a_model_is_loaded(
         ("perturb", "copies", [], "holds corrupted copies alone; expected clean images"),
         ("probe", "copies", [], "holds corrupted copies alone; expected clean images"),
         ("probe", "photos", ["--root", "."], "a root has no effect"),
+        ("probe", "photos", [], "Expected 10 images or more, got 1"),
         ("evaluate", "val=empty", [], "empty holds no images"),
         ("evaluate", "val=copies", [], "val: copies holds corrupted copies"),
         ("embed", "empty", [], "empty holds no images"),
