@@ -61,6 +61,6 @@ def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: Gri
         return text + "No pixel here is of such a class, so that changes nothing."
     return text + (
         f"In the {scores.measure.name}, a mean over the classes, {len(counted)} of the "
-        f"{plural(len(there), 'class')} here {'counts' if len(counted) == 1 else 'count'} as 0, clean and corrupted: hold "
-        "it only against models with the same gap."
+        f"{plural(len(there), 'class')} here {'counts' if len(counted) == 1 else 'count'} as 0, "
+        "clean and corrupted: hold it only against models with the same gap."
     )
