@@ -73,7 +73,7 @@ def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> 
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
-_MOST_LISTED = 8
+_MOST_LISTED = 12
 """So many names are listed whole."""
 
 _NEAREST = 5

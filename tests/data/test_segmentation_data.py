@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftproof.data import (
     check_masks,
@@ -244,6 +245,14 @@ def test_pixels_are_counted(tmp_path):
     by_hand = [sum((scene(n)[1] == k).sum() for n in range(4)) for k in range(3)]
     assert counts.pixels.tolist() == by_hand
     assert counts.images.tolist() == [4, 4, 4]
+
+
+def test_a_split_of_data_without_splits_is_refused(tmp_path):
+    for folder, suffix in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "own" / folder / f"a.{suffix}")
+    with pytest.raises(InputError, match=r"own \(.*\) has no splits: leave out the split 'val'"):
+        open_segmentation_data(tmp_path / "own", split="val")
 
 
 def test_a_split_or_a_folder_that_is_not_there_is_named(tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
+from shiftproof.adapt.clean_images import read_clean_images
 from shiftproof.adapt.feature_statistics import (
     Cells,
     FeatureHooks,
@@ -24,7 +25,6 @@ from shiftproof.adapt.options import FewClasses, check_count, check_few_classes
 from shiftproof.adapt.parameters import affine_or_all
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
-from shiftproof.io.images import is_image, read_image
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Settings
 
@@ -36,9 +36,6 @@ Clean: TypeAlias = "str | Path | Sequence[Image] | None"
 
 PredictWith: TypeAlias = Callable[[torch.nn.Module, list[Image]], Any]
 """Runs a network on images, as the model around it does."""
-
-MAX_IMAGES = 256
-"""Maximum number of clean images to measure, spread over all."""
 
 BATCH = 8
 """Batch size for clean images."""
@@ -175,7 +172,7 @@ class ActMAD(CallAdapter):
                 )
         else:
             self._clean = self._measure(
-                _read_images(clean), self._choose_forward(model, predict_with)
+                read_clean_images(clean), self._choose_forward(model, predict_with)
             )
 
     def __repr__(self) -> str:
@@ -313,31 +310,6 @@ class _FeatureLoss:
 
     def remove(self) -> None:
         self._hooks.remove()
-
-
-def _read_images(clean: str | Path | Sequence[Image]) -> list[Image]:
-    """Return at most ``MAX_IMAGES`` clean images, spread over all."""
-    if isinstance(clean, (str, Path)):
-        return [read_image(path) for path in _spread(_list_images(Path(clean)))]
-    if not len(clean):
-        raise InputError("clean: expected one image or more, got none.")
-    return _spread(clean)
-
-
-def _list_images(folder: Path) -> list[Path]:
-    """Return the images in a folder and below it, in one order on every machine."""
-    found = sorted(
-        (path for path in folder.rglob("*") if is_image(path)),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    if not found:
-        raise InputError(f"clean: expected a folder of images, found none in {folder}.")
-    return found
-
-
-def _spread(items: Sequence[Any]) -> list[Any]:
-    step = max(1, -(-len(items) // MAX_IMAGES))
-    return list(items[::step])
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:

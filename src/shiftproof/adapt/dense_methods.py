@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from shiftproof.adapt.any_size import POINTS, DenseModel
+from shiftproof.adapt.clean_images import check_clean_option
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import ADAPTERS, read_number_or_auto
 from shiftproof.errors import InputError, ModelError, UnknownNameError
@@ -215,7 +216,8 @@ def check_method_spec(spec: str, kind: ModelKind) -> None:
     Raises:
         UnknownNameError, InputError: as for :func:`make_method`.
     """
-    _read_spec(spec, kind)
+    (_, options), _ = _read_spec(spec, kind)
+    check_clean_option(options)
 
 
 def _read_spec(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.clean_images import check_clean_option
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
 from shiftproof.models.structure import require_torch
@@ -340,9 +341,11 @@ def check_adapter_spec(spec: str) -> None:
     """Check a spec string, without a model.
 
     Raises:
-        UnknownNameError, InputError: as for :func:`make_adapter`.
+        UnknownNameError, InputError: as for :func:`make_adapter`; a folder of clean images without
+            any.
     """
     for entry, options in _read_chain(spec):
+        check_clean_option(options)
         if entry.gathers:
             *_, name = entry.options
             for one in cast("list[str]", options.get(name, [])):

@@ -69,16 +69,15 @@ class DenseOptions:
                 )
 
     def check_images(self) -> None:
-        """Refuse a folder without images, before a model is loaded.
+        """Refuse images without labels that cannot be opened, before a model is loaded.
 
         Raises:
             InputError: no images.
         """
         from shiftproof.data.images.dataset import check_data
 
-        for path in (self.calibrate, self.unlabeled):
-            if path is not None:
-                check_data(path, labeled=False)
+        if self.unlabeled is not None:
+            check_data(self.unlabeled, labeled=False)
 
     def estimate(
         self,

@@ -129,6 +129,7 @@ def probe(
     from shiftproof.models.encoders.load import check_encoder
     from shiftproof.probe import probe as measure
     from shiftproof.probe.factors import choose_factors
+    from shiftproof.probe.run import check_enough
 
     # Before a model is loaded, which may take a download.
     choose_factors(named)
@@ -137,6 +138,7 @@ def probe(
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)
     check_clean(dataset)
     check_out(out)
+    check_enough(dataset, count)
     show_omissions(dataset.omissions)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in specs]
     for encoder in encoders:

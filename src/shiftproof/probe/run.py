@@ -171,12 +171,26 @@ def _plan(
         raise InputError(f"Expected versions of 2 or more, got {versions!r}.")
     check_at_least_one("images", images)
     check_at_least_one("batch_size", batch_size)
-    named = _name_encoders(encoders, device)
     dataset = data if isinstance(data, ImageData) else open_data(data, classes=None)
+    check_enough(dataset, images)
     samples = _draw_samples(dataset, images, seed)
-    if len(samples) < MIN_IMAGES:
-        raise InputError(_describe_too_few(len(samples), "images"))
+    named = _name_encoders(encoders, device)
     return _Job(dataset, named, samples, wanted, versions, seed, batch_size)
+
+
+def check_enough(data: ImageData, images: int) -> None:
+    """Refuse too few images to fit and score probes, before an encoder is loaded.
+
+    Args:
+        data: the images.
+        images: how many of them are drawn at most.
+
+    Raises:
+        InputError: there are too few.
+    """
+    count = min(len(data), images)
+    if count < MIN_IMAGES:
+        raise InputError(_describe_too_few(count, "images"))
 
 
 def _collect_settings(job: _Job, images: int) -> Settings:

@@ -56,8 +56,8 @@ class ImageArrays(ImageData):
         keys = [f"{number:06}" for number in range(len(arrays))] if ids is None else list(ids)
         if len(keys) != len(arrays) or not all(isinstance(key, str) and key for key in keys):
             raise InputError(
-                f"Expected one text per image as its id, got {plural(len(keys), 'id')} for {len(arrays)} "
-                f"images: {keys!r:.80}."
+                f"Expected one text per image as its id, got {plural(len(keys), 'id')} for "
+                f"{plural(len(arrays), 'image')}: {keys!r:.80}."
             )
         targets = _read_targets(labels, len(arrays), classes)
         if labels is not None and classes is None and targets:

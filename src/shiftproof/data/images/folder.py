@@ -255,8 +255,8 @@ def _explain_unknown_folders(
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (
         f"{where}: the model knows {known} of the {plural(len(folders), 'class folder')}. Unknown: "
-        f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
-        f"classes ({shown}). {todo}"
+        f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its "
+        f"{plural(len(classes), 'class')} ({shown}). {todo}"
     )
 
 

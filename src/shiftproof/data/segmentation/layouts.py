@@ -82,6 +82,8 @@ def choose_split(layout: LabelMapLayout, root: Path, asked: str | None) -> str:
         return close[0]
     if asked is None and len(there) == 1:
         return there[0]
+    if list(there) == ["all"]:
+        raise InputError(f"{root} ({layout.title}) has no splits: leave out the split {wanted!r}.")
     raise InputError(
         f"{root} has no split {wanted!r}; there are {shorten(there) or 'none'}. Give one as split "
         "(--split)."
