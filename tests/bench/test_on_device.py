@@ -188,7 +188,7 @@ def test_what_cannot_be_cast_is_refused(network):
     function = Classifier(
         lambda inputs: np.zeros((len(inputs), 2), np.float32), Preprocess((4, 4), 4), ["a", "b"]
     )
-    with pytest.raises(ModelError, match="no torch module"):
+    with pytest.raises(ModelError, match="needs a torch module"):
         function.with_dtype("bf16")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT, corrupt, find_function
-from shiftproof.corruptions.checks import check_image, constants
+from shiftproof.corruptions.checks import check_image, get_constants
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
 
@@ -246,8 +246,8 @@ def test_severity_is_continuous(name, image):
 
 
 def test_constants_are_interpolated():
-    assert constants(((1.0, 10, False), (2.0, 13, True)) * 2, 1.5) == (1.5, 12, True)
-    assert constants((0.1, 0.3, 0.5, 0.7, 0.9), 4.25) == pytest.approx(0.75)
+    assert get_constants(((1.0, 10, False), (2.0, 13, True)) * 2, 1.5) == (1.5, 12, True)
+    assert get_constants((0.1, 0.3, 0.5, 0.7, 0.9), 4.25) == pytest.approx(0.75)
     grey = np.full((100, 100), 128, np.uint8)
     spread = [corrupt(grey, "gaussian_noise", severity=s).std() for s in np.arange(1, 3.01, 0.25)]
     assert np.all(np.diff(spread) > 0)

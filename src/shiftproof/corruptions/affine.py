@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.checks import Random, get_constants
 from shiftproof.corruptions.filters import add_channel_axis
 from shiftproof.types import F64, Image
 
@@ -57,25 +57,25 @@ def _draw_sign(rng: Random) -> int:
 
 def shear(image: Image, severity: float, rng: Random) -> Image:
     """Slant the image to the left or right: its rows move, and it grows a little in height."""
-    angle = constants(SHEAR, severity) * _draw_sign(rng)
+    angle = get_constants(SHEAR, severity) * _draw_sign(rng)
     return read_affine(image, np.array([[1, -math.sin(angle)], [0, math.cos(angle)]]))
 
 
 def rotate(image: Image, severity: float, rng: Random) -> Image:
     """Turn the image to the left or right about its center."""
-    angle = constants(ROTATE, severity) * _draw_sign(rng)
+    angle = get_constants(ROTATE, severity) * _draw_sign(rng)
     cosine, sine = math.cos(angle), math.sin(angle)
     return read_affine(image, np.array([[cosine, -sine], [sine, cosine]]))
 
 
 def scale(image: Image, severity: float, rng: Random) -> Image:
     """Shrink the image about its center."""
-    return read_affine(image, np.eye(2) / constants(SCALE, severity))
+    return read_affine(image, np.eye(2) / get_constants(SCALE, severity))
 
 
 def translate(image: Image, severity: float, rng: Random) -> Image:
     """Move the image along both axes, each to either side."""
-    share = constants(TRANSLATE, severity)
+    share = get_constants(TRANSLATE, severity)
     right, down = _draw_sign(rng), _draw_sign(rng)
     height, width = image.shape[:2]
     return read_affine(image, np.eye(2), (share * width * right, share * height * down))

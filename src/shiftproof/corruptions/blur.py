@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants, to_uint8
+from shiftproof.corruptions.checks import Random, get_constants, to_uint8
 from shiftproof.corruptions.filters import (
     Resampling,
     blur_gaussian,
@@ -51,7 +51,7 @@ def gaussian_blur(
     image: Image, severity: float, rng: Random, table: Sequence[float] = GAUSSIAN_BLUR
 ) -> Image:
     """Smooth with a Gaussian, the edge repeated."""
-    return blur_gaussian(image, constants(table, severity))
+    return blur_gaussian(image, get_constants(table, severity))
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def defocus_blur(image: Image, severity: float, rng: Random) -> Image:
     At severities 4 and 5 the disk touches the border of the grid of its smoothing, and the kernel
     sums to 1.013 and 1.011, which makes the image brighter, as in the published code.
     """
-    return _defocus(image, _make_disk(*constants(DEFOCUS_BLUR, severity), False))
+    return _defocus(image, _make_disk(*get_constants(DEFOCUS_BLUR, severity), False))
 
 
 def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -160,7 +160,7 @@ def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``defocus_blur``: the kernel sums to 1, and flat areas are unchanged.
     """
-    return _defocus(image, _make_disk(*constants(DEFOCUS_BLUR, severity), True))
+    return _defocus(image, _make_disk(*get_constants(DEFOCUS_BLUR, severity), True))
 
 
 @lru_cache(maxsize=16)
@@ -184,7 +184,7 @@ def defocus_blur_small(
     """
     import cv2
 
-    kernel = _make_small_disk(*constants(table, severity))
+    kernel = _make_small_disk(*get_constants(table, severity))
     values = np.asarray(cv2.filter2D(image / 255.0, -1, kernel), dtype=np.float64)
     return to_uint8(values.reshape(image.shape))
 
@@ -230,7 +230,7 @@ def glass_blur(
     Intended as an exchange of neighbors; the published code copies the neighbor to the pixel
     instead, and so does this.
     """
-    return _apply_glass(image, constants(table, severity), rng, exchange=False)
+    return _apply_glass(image, get_constants(table, severity), rng, exchange=False)
 
 
 def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -238,7 +238,7 @@ def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``glass_blur``: pixels are exchanged, so that none is lost.
     """
-    return _apply_glass(image, constants(GLASS_BLUR, severity), rng, exchange=True)
+    return _apply_glass(image, get_constants(GLASS_BLUR, severity), rng, exchange=True)
 
 
 def motion_blur(image: Image, severity: float, rng: Random) -> Image:
@@ -246,7 +246,7 @@ def motion_blur(image: Image, severity: float, rng: Random) -> Image:
 
     The weights are half a Gaussian, so that the image also moves a little.
     """
-    radius, sigma = constants(MOTION_BLUR, severity)
+    radius, sigma = get_constants(MOTION_BLUR, severity)
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45))
 
 
@@ -258,7 +258,7 @@ def motion_blur_rounded(
     Differs from ``motion_blur``: values are rounded, as by ImageMagick, which the original code of
     ImageNet-C and CIFAR-10-C calls.
     """
-    radius, sigma = constants(table, severity)
+    radius, sigma = get_constants(table, severity)
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45), rounded=True)
 
 
@@ -399,7 +399,7 @@ def zoom_blur(
     and cropped at the top left, as in the published code, which shifts the layers by up to a pixel.
     At some sizes the last row or column of a layer is black, because rounding puts it outside.
     """
-    return _zoom(image, constants(table, severity), _place_from_corner)
+    return _zoom(image, get_constants(table, severity), _place_from_corner)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -408,4 +408,4 @@ def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``zoom_blur``: every layer is enlarged about the image's exact center, and none
     has black edges.
     """
-    return _zoom(image, constants(ZOOM_BLUR, severity), _place_from_center)
+    return _zoom(image, get_constants(ZOOM_BLUR, severity), _place_from_center)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from shiftproof.corruptions import draws, noise
-from shiftproof.corruptions.checks import CorruptionFunction, Random, constants, to_uint8
+from shiftproof.corruptions.checks import CorruptionFunction, Random, get_constants, to_uint8
 from shiftproof.corruptions.scales import AtScale
 from shiftproof.types import F64, Image
 
@@ -39,7 +39,7 @@ COLOR_QUANT = (5, 4, 3, 2, 1)
 def iso_noise(image: Image, severity: float, rng: Random, table: tuple[float, ...]) -> Image:
     """Count photons, and add the read-out noise of a high ISO number."""
     light = image / 255.0
-    return _expose(light, ISO_PHOTONS, constants(table, severity), rng)
+    return _expose(light, ISO_PHOTONS, get_constants(table, severity), rng)
 
 
 def low_light(image: Image, severity: float, rng: Random, table: tuple[float, ...]) -> Image:
@@ -50,13 +50,13 @@ def low_light(image: Image, severity: float, rng: Random, table: tuple[float, ..
     """
     low, high = int(image.min()), int(image.max())
     share = (image - float(low)) / max(high - low, 1)
-    light = share**LOW_LIGHT_GAMMA * constants(table, severity)
+    light = share**LOW_LIGHT_GAMMA * get_constants(table, severity)
     return _expose(light, LOW_LIGHT_PHOTONS, LOW_LIGHT_READOUT, rng)
 
 
 def color_quant(image: Image, severity: float, rng: Random, table: tuple[int, ...]) -> Image:
     """Keep the first bits of every value."""
-    return np.asarray(image & np.uint8(256 - 2 ** (8 - constants(table, severity))))
+    return np.asarray(image & np.uint8(256 - 2 ** (8 - get_constants(table, severity))))
 
 
 def _expose(light: F64, photons: int, readout: float, rng: Random) -> Image:

@@ -63,7 +63,7 @@ class Corruption:
         return write_table(self.name, ["", ""], told) + picture
 
 
-def constants(table: Sequence[Row], severity: float) -> Row:
+def get_constants(table: Sequence[Row], severity: float) -> Row:
     """Return the row of ``table`` (five rows) that belongs to ``severity``.
 
     Between two whole severities constants are interpolated linearly; integers (a radius, a count)

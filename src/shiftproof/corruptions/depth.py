@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.checks import Random, get_constants
 from shiftproof.errors import InputError
 from shiftproof.types import F32, F64, Image
 
@@ -64,7 +64,7 @@ def fog_3d(image: Image, severity: float, rng: Random, depth: F32) -> Image:
 
     Differs from the published code: the mean is of this image, not of its batch.
     """
-    share = np.exp(-constants(FOG_3D, severity) * depth.astype(np.float64))
+    share = np.exp(-get_constants(FOG_3D, severity) * depth.astype(np.float64))
     return _blend(image, share, float(image.mean()))
 
 
@@ -107,12 +107,12 @@ def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
 
 def near_focus(image: Image, severity: float, rng: Random, depth: F32) -> Image:
     """Focus on the nearest objects; distant ones are blurred."""
-    return _refocus(image, depth, 0, constants(NEAR_FOCUS, severity))
+    return _refocus(image, depth, 0, get_constants(NEAR_FOCUS, severity))
 
 
 def far_focus(image: Image, severity: float, rng: Random, depth: F32) -> Image:
     """Focus on the farthest eighth; near objects are blurred."""
-    return _refocus(image, depth, PARTS - 1, constants(FAR_FOCUS, severity))
+    return _refocus(image, depth, PARTS - 1, get_constants(FAR_FOCUS, severity))
 
 
 def _shade(depth: F32) -> F64:
@@ -139,7 +139,7 @@ def flash(image: Image, severity: float, rng: Random, depth: F32) -> Image:
 
     Differs from the published code: the shading is computed from the depth, not read from a file.
     """
-    gain = 1 + _shade(depth) / constants(FLASH, severity)
+    gain = 1 + _shade(depth) / get_constants(FLASH, severity)
     gains = gain if image.ndim == 2 else gain[..., np.newaxis]
     return np.asarray(np.clip(image * gains + 1e-9, 0, 255).astype(np.uint8))
 
@@ -175,7 +175,7 @@ def xy_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Im
     Differs from the published code, which renders points in space and fills in disoccluded parts:
     here every pixel is resampled at a position shifted by its own depth.
     """
-    frames = constants(XY_MOTION_BLUR, severity)
+    frames = get_constants(XY_MOTION_BLUR, severity)
     scale = min(image.shape[:2]) / MOVE_SIDE
     side = 1 if draws.index(rng, 2) else -1
     right = side * _draw_move(rng, 50, 75) * scale
@@ -199,7 +199,7 @@ def z_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Ima
 
     Differs from the published code as ``xy_motion_blur`` does.
     """
-    frames = constants(Z_MOTION_BLUR, severity)
+    frames = get_constants(Z_MOTION_BLUR, severity)
     scale = min(image.shape[:2]) / MOVE_SIDE
     right, down = (_draw_move(rng, -30, 30) * scale for _ in range(2))
     remaining = float(rng.uniform(0.5, 0.6))

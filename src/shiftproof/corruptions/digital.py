@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants, to_uint8
+from shiftproof.corruptions.checks import Random, get_constants, to_uint8
 from shiftproof.corruptions.filters import (
     add_channel_axis,
     count_channels,
@@ -102,7 +102,7 @@ def contrast(
     """Pull every value towards the mean of its channel."""
     from shiftproof.corruptions.kernels import digital as kernels
 
-    kept = constants(table, severity)
+    kept = get_constants(table, severity)
     levels = np.arange(256) / 255.0
     sums = np.empty(count_channels(image))
     kernels.sum_channels(add_channel_axis(image), levels, sums)
@@ -163,7 +163,7 @@ def _draw_displacements(
 def _elastic(image: Image, severity: float, rng: Random, reach: tuple[float, float]) -> Image:
     height, width = image.shape[:2]
     sigma = (ELASTIC_SIGMA * height, ELASTIC_SIGMA * width)
-    alpha = constants(ELASTIC_TRANSFORM, severity)
+    alpha = get_constants(ELASTIC_TRANSFORM, severity)
     right, down = (_draw_displacements(rng, height, width, r * alpha, sigma) for r in reach)
     return _displace(image, down, right)
 
@@ -229,7 +229,7 @@ def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> 
 
     Differs from ``elastic_transform`` in all steps.
     """
-    return _skew_and_displace(image, constants(ELASTIC_IMAGENET_C, severity), rng)
+    return _skew_and_displace(image, get_constants(ELASTIC_IMAGENET_C, severity), rng)
 
 
 def elastic_transform_skewed(
@@ -239,7 +239,7 @@ def elastic_transform_skewed(
 
     Differs from ``elastic_transform_imagenet_c``: the constants are shares of the shorter side.
     """
-    amplitude, sigma, affine = constants(table, severity)
+    amplitude, sigma, affine = get_constants(table, severity)
     side = min(image.shape[:2])
     return _skew_and_displace(image, (side * amplitude, side * sigma, side * affine), rng)
 
@@ -282,7 +282,7 @@ def pixelate(
     """
     from shiftproof.corruptions.kernels import digital as kernels
 
-    share = constants(table, severity)
+    share = get_constants(table, severity)
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = np.empty((rows, columns, count_channels(image)), np.uint8)
@@ -309,7 +309,7 @@ def jpeg_compression(
     import cv2
 
     _check_side(image, "JPEG", JPEG_LONGEST_SIDE)
-    quality = constants(table, severity)
+    quality = get_constants(table, severity)
     return _encode_and_decode(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
@@ -321,7 +321,7 @@ def saturate(
 
     if image.ndim == 2:
         return np.array(image)
-    scale, offset = constants(table, severity)
+    scale, offset = get_constants(table, severity)
     out = np.empty_like(image)
     kernels.scale_saturation(image, scale, offset, out)
     return out
@@ -357,7 +357,7 @@ def webp_compression(image: Image, severity: float, rng: Random) -> Image:
     import cv2
 
     _check_side(image, "WebP", WEBP_LONGEST_SIDE)
-    quality = constants(WEBP_COMPRESSION, severity)
+    quality = get_constants(WEBP_COMPRESSION, severity)
     return _encode_and_decode(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
 
 
@@ -365,7 +365,7 @@ def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
     """Save as JPEG 2000 of a small size and load again. Not in the benchmark."""
     import cv2
 
-    share = constants(JPEG2000_COMPRESSION, severity)
+    share = get_constants(JPEG2000_COMPRESSION, severity)
     height, width = image.shape[:2]
     below, right = max(0, JPEG2000_SHORTEST_SIDE - height), max(0, JPEG2000_SHORTEST_SIDE - width)
     padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
@@ -380,7 +380,7 @@ def block_loss(image: Image, severity: float, rng: Random) -> Image:
     A decoder conceals a lost block by another part of the picture. Losses are in runs along the
     rows of blocks. Not in the benchmark.
     """
-    share = constants(BLOCK_LOSS, severity)
+    share = get_constants(BLOCK_LOSS, severity)
     height, width = image.shape[:2]
     rows, columns = -(-height // MACROBLOCK), -(-width // MACROBLOCK)
     uniform = rng.uniform(size=(rows, columns))
@@ -403,7 +403,7 @@ def color_cast(image: Image, severity: float, rng: Random) -> Image:
 
     In a gray image the brightness changes by one of the gains.
     """
-    most = constants(COLOR_CAST, severity)
+    most = get_constants(COLOR_CAST, severity)
     # Towards blue or towards orange, with a little magenta or green.
     side = 1.0 if rng.uniform() < 0.5 else -1.0
     warm, tint = side * rng.uniform(0.7, 1.0), rng.uniform(-0.3, 0.3)
@@ -414,7 +414,7 @@ def color_cast(image: Image, severity: float, rng: Random) -> Image:
 
 def vignette(image: Image, severity: float, rng: Random) -> Image:
     """Darken towards the corners, like a wide-angle lens. Not in the benchmark."""
-    lost = constants(VIGNETTE, severity)
+    lost = get_constants(VIGNETTE, severity)
     height, width = image.shape[:2]
     y = np.linspace(-1, 1, height)[:, np.newaxis] if height > 1 else np.zeros((1, 1))
     x = np.linspace(-1, 1, width) if width > 1 else np.zeros(1)

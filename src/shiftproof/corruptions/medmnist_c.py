@@ -16,7 +16,7 @@ from PIL import ImageDraw, ImageEnhance
 
 from shiftproof.corruptions import blur, digital, draws, noise
 from shiftproof.corruptions.ccc import blur_disk
-from shiftproof.corruptions.checks import CorruptionFunction, Random, constants
+from shiftproof.corruptions.checks import CorruptionFunction, Random, get_constants
 from shiftproof.corruptions.scales import AtScale
 from shiftproof.types import Image
 
@@ -61,9 +61,9 @@ def stain_deposit(image: Image, severity: float, rng: Random, table: Levels) -> 
     Differs from the published code: the stains are generated, in the same sizes; there one of
     twenty pictures is pasted.
     """
-    side = constants(INK_SIDES, severity)
+    side = get_constants(INK_SIDES, severity)
     result = np.array(image)
-    for _ in range(1 + draws.index(rng, constants(table, severity))):
+    for _ in range(1 + draws.index(rng, get_constants(table, severity))):
         ink = _draw_ink(rng, side)[: image.shape[0], : image.shape[1]]
         top, left = (
             _draw_start(rng, whole, part)
@@ -97,7 +97,7 @@ def characters(image: Image, severity: float, rng: Random, table: Levels) -> Ima
     """
     import cv2
 
-    words, longest, largest = constants(table, severity)
+    words, longest, largest = get_constants(table, severity)
     result = np.array(image)
     height, width = image.shape[:2]
     for _ in range(1 + draws.index(rng, words)):
@@ -116,14 +116,14 @@ def characters(image: Image, severity: float, rng: Random, table: Levels) -> Ima
 
 def defocus_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Blur with a disk kernel; the constants are (radius, sigma of its edge), in pixels."""
-    return blur_disk(image, constants(table, severity), rng)
+    return blur_disk(image, get_constants(table, severity), rng)
 
 
 def gaussian_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Blur with a Gaussian of that kernel size, mirrored at the edges; sigma as in torchvision."""
     import cv2
 
-    size = int(constants(table, severity)) | 1
+    size = int(get_constants(table, severity)) | 1
     sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
     smooth = cv2.GaussianBlur(
         image.astype(np.float32), (size, size), sigma, borderType=cv2.BORDER_REFLECT_101
@@ -133,25 +133,25 @@ def gaussian_blur(image: Image, severity: float, rng: Random, table: Levels) -> 
 
 def brightness(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Multiply every value by the constant."""
-    factor = constants(table, severity)
+    factor = get_constants(table, severity)
     return np.asarray(ImageEnhance.Brightness(PillowImage.fromarray(image)).enhance(factor))
 
 
 def contrast(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Multiply every value's difference from the mean gray."""
-    factor = constants(table, severity)
+    factor = get_constants(table, severity)
     return np.asarray(ImageEnhance.Contrast(PillowImage.fromarray(image)).enhance(factor))
 
 
 def gamma(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Raise every value, scaled to 0..1, to a power."""
-    levels = (256 - 1e-3) * (np.arange(256) / 255) ** constants(table, severity)
+    levels = (256 - 1e-3) * (np.arange(256) / 255) ** get_constants(table, severity)
     return np.asarray(levels.astype(np.uint8)[image])
 
 
 def saturate(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Add to the HSV saturation."""
-    return digital.saturate(image, 1, rng, ((1.0, constants(table, severity)),))
+    return digital.saturate(image, 1, rng, ((1.0, get_constants(table, severity)),))
 
 
 def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> Image:
@@ -162,14 +162,14 @@ def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> I
     center = (width // 2, height // 2)
     radius = min(*center, width - center[0], height - center[1])
     circle = np.zeros((height, width), np.uint8)
-    cv2.circle(circle, center, int(radius * constants(table, severity)), 255, thickness=-1)
+    cv2.circle(circle, center, int(radius * get_constants(table, severity)), 255, thickness=-1)
     seen = circle > 0
     return np.asarray(image * (seen if image.ndim == 2 else seen[..., np.newaxis]))
 
 
 def bubble(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Add air bubbles of a microscope slide; the constants are the largest radius and number."""
-    largest, most = constants(table, severity)
+    largest, most = get_constants(table, severity)
     height, width = image.shape[:2]
     layer = PillowImage.new("RGBA", (width, height), (255, 255, 255, 0))
     pen = ImageDraw.Draw(layer)

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from shiftproof.corruptions import blur, draws, noise, weather
-from shiftproof.corruptions.checks import CorruptionFunction, Random, constants
+from shiftproof.corruptions.checks import CorruptionFunction, Random, get_constants
 from shiftproof.corruptions.filters import add_channel_axis, filter_gaussian
 from shiftproof.corruptions.scales import AtScale
 from shiftproof.types import I32, Image
@@ -69,7 +69,7 @@ def glass_blur(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, int, int]]
 ) -> Image:
     """Swap half of the pixels with nearby ones, between two blurs along the columns."""
-    sigma, delta, rounds = constants(table, severity)
+    sigma, delta, rounds = get_constants(table, severity)
     smooth = _blur_down(image, sigma)
     blur.shuffle_pixels(smooth, delta, rounds, partial(_draw_offsets, rng), exchange=True)
     return _blur_down(smooth, sigma)
@@ -79,7 +79,7 @@ def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float,
     """Add the corner of a fractal cloud; its side is 256 pixels, or the image's if that is
     larger.
     """
-    amount, decay = constants(table, severity)
+    amount, decay = get_constants(table, severity)
     side = max(MAP_SIDE, *image.shape[:2])
     layer, low, high = weather.draw_heights(side, side, decay, rng)
     return weather.add_fog(image, amount, layer, low, high)
@@ -87,7 +87,7 @@ def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float,
 
 def spatter(image: Image, severity: float, rng: Random, table: Sequence[weather.Spatter]) -> Image:
     """Spatter dark gray mud on the lens, at every severity."""
-    row = constants(table, severity)
+    row = get_constants(table, severity)
     _, _, _, threshold, mask_sigma, _ = row
     color = np.full(add_channel_axis(image).shape[2], MUD_GRAY, np.float32)
     covered = weather.draw_spatter(image, row, rng) > np.float32(threshold)

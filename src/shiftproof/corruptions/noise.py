@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants, to_uint8
+from shiftproof.corruptions.checks import Random, get_constants, to_uint8
 from shiftproof.types import F64, I16, U8, U64, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
@@ -52,7 +52,7 @@ def gaussian_noise(
     image: Image, severity: float, rng: Random, table: Sequence[float] = GAUSSIAN_NOISE
 ) -> Image:
     """Add normal noise to every value, as from a hot sensor in the dark."""
-    sigma = constants(table, severity)
+    sigma = get_constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
@@ -125,7 +125,7 @@ def shot_noise(
     image: Image, severity: float, rng: Random, table: Sequence[int] = SHOT_NOISE
 ) -> Image:
     """Replace every value by a Poisson count with that mean, as when light is scarce."""
-    photons = constants(table, severity)
+    photons = get_constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
     from shiftproof.corruptions.kernels import noise as kernels
@@ -146,7 +146,7 @@ def impulse_noise(
     image: Image, severity: float, rng: Random, table: Sequence[float] = IMPULSE_NOISE
 ) -> Image:
     """Turn a share of the values black or white, half each, every channel by itself."""
-    share = constants(table, severity)
+    share = get_constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         changed = rng.random_sample(image.shape) <= share
         white = rng.random_sample(image.shape) <= 0.5
@@ -174,7 +174,7 @@ def speckle_noise(
     image: Image, severity: float, rng: Random, table: Sequence[float] = SPECKLE_NOISE
 ) -> Image:
     """Add normal noise in proportion to the value, as radar and ultrasound have it."""
-    sigma = constants(table, severity)
+    sigma = get_constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
@@ -199,7 +199,7 @@ def low_light(image: Image, severity: float, rng: Random) -> Image:
     Noise is added in linear light (gamma 2.2); photon noise as a normal of the same variance. Not
     of the benchmark.
     """
-    light, electrons, readout = constants(LOW_LIGHT, severity)
+    light, electrons, readout = get_constants(LOW_LIGHT, severity)
     linear = ((np.arange(256) / 255.0) ** 2.2 * light).astype(np.float32)[image]
     rows = image.reshape(image.shape[0], -1)
     noise = draws.normal(rng, (rows.shape[0], rows.shape[1])).reshape(image.shape)

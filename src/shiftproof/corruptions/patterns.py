@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.checks import Random, get_constants
 from shiftproof.corruptions.filters import add_channel_axis, count_channels
 from shiftproof.types import F64, I64, Flags, Image
 
@@ -75,7 +75,7 @@ def single_frequency_greyscale(
     image: Image, severity: float, rng: Random, table: Levels = SINGLE_FREQUENCY_GREYSCALE
 ) -> Image:
     """Add one plane wave of a random direction and frequency; a level is an amplitude of 19.6."""
-    amplitude = constants(table, severity) * 19.6
+    amplitude = get_constants(table, severity) * 19.6
     first = rng.uniform(-math.pi, math.pi)
     both = np.array([first, rng.uniform(-abs(first), abs(first))])
     across, down = both[rng.permutation(2)]
@@ -92,7 +92,7 @@ def cocentric_sine_waves(
     """Add wavy concentric rings about a random point; a level is an amplitude of 12.8."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    rise = constants(table, severity) * 12.8
+    rise = get_constants(table, severity) * 12.8
     left = rng.uniform(0, image.shape[1])
     top = rng.uniform(0, image.shape[0])
     waves = rng.uniform(0, 10)
@@ -106,7 +106,7 @@ def plasma_noise(image: Image, severity: float, rng: Random, table: Levels = PLA
     """Blend in colored plasma (phase-modulated waves); a level is a weight of 6.4 of 255."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    weight = constants(table, severity) * 6.4
+    weight = get_constants(table, severity) * 6.4
     time = rng.uniform(0, 6 * math.pi)
     folds = 4 + draws.index(rng, 3)
     sharpness = rng.uniform(0.5, 1.0)
@@ -138,7 +138,7 @@ def perlin_noise(image: Image, severity: float, rng: Random, table: Levels = PER
     """
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    weight = constants(table, severity) * 0.05
+    weight = get_constants(table, severity) * 0.05
     order, slopes = _draw_slopes(draws.fork(rng))
     layer = np.empty(image.shape[:2])
     period = 32 * get_shorter_side(image) / 224
@@ -184,7 +184,7 @@ def blue_noise_sample(
     image: Image, severity: float, rng: Random, table: Levels = BLUE_NOISE_SAMPLE
 ) -> Image:
     """Turn pixels black where blue noise is low; a level moves the threshold from -2.5 by 0.3."""
-    threshold = constants(table, severity) * 0.3 - 2.5
+    threshold = get_constants(table, severity) * 0.3 - 2.5
     inner = draws.fork(rng)
     height, width = image.shape[:2]
     keep = (
@@ -197,7 +197,7 @@ def brownish_noise(
     image: Image, severity: float, rng: Random, table: Levels = BROWNISH_NOISE
 ) -> Image:
     """Add noise of low frequencies to each channel; a level is a deviation of 6.4."""
-    deviation = constants(table, severity) * 6.4
+    deviation = get_constants(table, severity) * 6.4
     inner = draws.fork(rng)
     height, width = image.shape[:2]
     power = 1 / (_compute_radial_frequencies(image) ** 2 + 1)
@@ -224,7 +224,7 @@ def checkerboard_cutout(
     image: Image, severity: float, rng: Random, table: Levels = CHECKERBOARD_CUTOUT
 ) -> Image:
     """Fill squares of a rotated checkerboard with gray; a level is a tenth of the dark squares."""
-    share = constants(table, severity) / 10
+    share = get_constants(table, severity) / 10
     out = image.copy()
     out[_draw_squares(image, share, rng)] = GRAY
     return np.asarray(out)
@@ -238,7 +238,7 @@ def sparkles(image: Image, severity: float, rng: Random, table: Levels = SPARKLE
     """Add five bright stars; a level is a ray length of a hundredth of the shorter side."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    length = constants(table, severity) * 0.01 * get_shorter_side(image)
+    length = get_constants(table, severity) * 0.01 * get_shorter_side(image)
     places = rng.uniform(size=(STARS, 2)) * image.shape[:2]
     inner = draws.fork(rng)
     counts = [50 + draws.index(rng, 150) for _ in range(STARS)]
@@ -255,7 +255,7 @@ def inverse_sparkles(
     """Show the image through a star in a white cover; a level raises the fall-off by 0.13."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    power = constants(table, severity) * 0.13
+    power = get_constants(table, severity) * 0.13
     top, left = rng.uniform(0.25, 0.75, size=2) * image.shape[:2]
     inner = draws.fork(rng)
     rays = _draw_rays(inner, 50 + draws.index(rng, 150), 0.25 * get_shorter_side(image))
@@ -269,7 +269,7 @@ def lines(image: Image, severity: float, rng: Random, table: Levels = LINES) -> 
     from shiftproof.corruptions.kernels import patterns as kernels
 
     side = get_shorter_side(image)
-    count = int(constants(table, severity) / 10 * side)
+    count = int(get_constants(table, severity) / 10 * side)
     angle, spread = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 1.0)
     rows, columns, turns = draws.fork(rng).uniform(size=(count, 3)).T
     angles = angle + 2 * math.pi * spread * (turns - 0.5)

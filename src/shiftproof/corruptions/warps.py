@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.checks import Random, get_constants
 from shiftproof.corruptions.filters import add_channel_axis, filter_gaussian
 from shiftproof.corruptions.patterns import LUMA, get_shorter_side
 from shiftproof.types import F64, I64, Image
@@ -57,7 +57,7 @@ def caustic_refraction(
     """
     from shiftproof.corruptions.kernels import warps as kernels
 
-    level = constants(table, severity)
+    level = get_constants(table, severity)
     side = get_shorter_side(image)
     time = rng.uniform(0.5, 2.0)
     light = np.empty(image.shape[:2])
@@ -73,7 +73,7 @@ def caustic_refraction(
 def ripple(image: Image, severity: float, rng: Random, table: Levels = RIPPLE) -> Image:
     """Shift rows and columns by sine waves; a level is an amplitude of 0.0025 of the side."""
     side = get_shorter_side(image)
-    amplitude = constants(table, severity) * 0.0025 * side
+    amplitude = get_constants(table, severity) * 0.0025 * side
     lengths = rng.uniform(0.1, 0.3, size=2) * side
     phases = rng.uniform(0, 2 * math.pi, size=2)
     places = [
@@ -118,7 +118,7 @@ def pinch_and_twirl(
     Differs from the published code: a block reads the original image, not the result of the blocks
     before it; only the edges of blocks differ.
     """
-    level = constants(table, severity)
+    level = get_constants(table, severity)
     large = get_shorter_side(image) >= 224
     count = min(TWIRLS_OF_LARGE if large else TWIRLS_OF_SMALL, *image.shape[:2])
     turns = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
@@ -171,7 +171,7 @@ def transverse_chromatic_abberation(
 
     A level is a spread of 0.05. A gray image gets the gray of its three enlarged copies.
     """
-    spread = constants(table, severity) * 0.05
+    spread = get_constants(table, severity) * 0.05
     scales = np.array((1.0, 1.0 + spread / 2, 1.0 + spread))[rng.permutation(3)]
     planes = [image] * 3 if image.ndim == 2 else [image[..., c] for c in range(3)]
     layers = [
@@ -189,7 +189,7 @@ def circular_motion_blur(
     """Rotate the image about its center during the exposure; a level is 1.5 degrees each way."""
     from shiftproof.corruptions.kernels import warps as kernels
 
-    amount = math.radians(constants(table, severity) * 1.5)
+    amount = math.radians(get_constants(table, severity) * 1.5)
     steps = np.linspace(-1, 1, TURNS)
     weights = np.exp(-2 * steps**2)
     out = np.empty_like(image)

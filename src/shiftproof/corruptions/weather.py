@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from shiftproof.corruptions import draws, textures
-from shiftproof.corruptions.checks import CorruptionFunction, Random, constants, to_uint8
+from shiftproof.corruptions.checks import CorruptionFunction, Random, get_constants, to_uint8
 from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
     add_channel_axis,
@@ -156,7 +156,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     The flakes move by whole pixels of the layer before it is enlarged.
     """
-    mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
+    mean, deviation, zoom, threshold, radius, sigma, share = get_constants(SNOW, severity)
     height, width = image.shape[:2]
     layer, rows, columns = _draw_flake_layer(height, width, mean, deviation, zoom, rng)
     # The streaks are made on the enlarged layer, before it is cropped to the image.
@@ -203,7 +203,7 @@ def snow_imagenet_c(
     Differs from ``snow``: the enlarged layer is center-cropped and truncated to bytes before the
     motion blur.
     """
-    mean, deviation, zoom, threshold, radius, sigma, share = constants(table, severity)
+    mean, deviation, zoom, threshold, radius, sigma, share = get_constants(table, severity)
     height, width = image.shape[:2]
     flakes = draw_flakes(height, width, mean, deviation, zoom, threshold, rng)
     copies = make_streak(radius, sigma, rng.uniform(-135, -45), height, width)
@@ -228,7 +228,7 @@ def _blend(
     table: Sequence[tuple[float, float]] = FROST,
 ) -> Image:
     """Blend the part of ``texture`` that starts at (row, column) with the image."""
-    keep, add = constants(table, severity)
+    keep, add = get_constants(table, severity)
     height, width = image.shape[:2]
     if image.ndim == 2:
         part = texture[row : row + height, column : column + width] @ np.array(LUMA)
@@ -501,7 +501,7 @@ def fog(
     The cloud is scaled to 0..1 over a square map that is larger than the image, as in the
     published code.
     """
-    amount, decay = constants(table, severity)
+    amount, decay = get_constants(table, severity)
     layer, low, high = draw_heights(image.shape[0], image.shape[1], decay, rng)
     return add_fog(image, amount, layer, low, high)
 
@@ -511,7 +511,7 @@ def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: flo
 
     Differs from ``fog``: the whole square map is computed, which is periodic.
     """
-    amount, decay = constants(FOG, severity)
+    amount, decay = get_constants(FOG, severity)
     height, width = image.shape[:2]
     size = _map_side(height, width)
     layer, low, high = draw_heights(size, size, decay, rng)
@@ -524,7 +524,7 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``fog``: the cloud is scaled to 0..1 over the image only.
     """
-    amount, decay = constants(FOG, severity)
+    amount, decay = get_constants(FOG, severity)
     height, width = image.shape[:2]
     layer, _, _ = draw_heights(height, width, decay, rng)
     seen = layer[:height, :width]
@@ -539,7 +539,7 @@ def spatter(
     image: Image, severity: float, rng: Random, table: Sequence[Spatter] = SPATTER
 ) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
-    row = constants(table, severity)
+    row = get_constants(table, severity)
     _, _, _, threshold, strength, mud = row
     layer = draw_spatter(image, row, rng)
     if mud:
@@ -611,7 +611,7 @@ def brightness(
     image: Image, severity: float, rng: Random, table: Sequence[float] = BRIGHTNESS
 ) -> Image:
     """Raise the HSV value, as by overexposure; for a gray image the gray value."""
-    offset = constants(table, severity)
+    offset = get_constants(table, severity)
     if image.ndim == 2:
         return apply_table(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
     from shiftproof.corruptions.kernels import weather as kernels
@@ -626,7 +626,7 @@ def rain(image: Image, severity: float, rng: Random) -> Image:
 
     Not in the benchmark.
     """
-    share, radius, light, left = constants(RAIN, severity)
+    share, radius, light, left = get_constants(RAIN, severity)
     height, width = image.shape[:2]
     drops = draws.normal(rng, (height, width)) > np.float32(NormalDist().inv_cdf(1 - share))
     angle = 90 + rng.uniform(-15, 15)
@@ -641,7 +641,7 @@ def rain(image: Image, severity: float, rng: Random) -> Image:
 
 def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
     """Add blurred dark specks of dirt on the lens. Not in the benchmark."""
-    share, absorbed = constants(LENS_DIRT, severity)
+    share, absorbed = get_constants(LENS_DIRT, severity)
     height, width = image.shape[:2]
     size = max(1.0, LENS_DIRT_SIZE * max(height, width))
     field = filter_gaussian(draws.normal(rng, (height, width)), size, truncate=3, reflect=True)

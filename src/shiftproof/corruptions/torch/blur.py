@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shiftproof.corruptions import blur
-from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.checks import get_constants
 from shiftproof.corruptions.torch.filters import (
     FLOAT_SLACK,
     Draws,
@@ -26,7 +26,7 @@ from shiftproof.corruptions.torch.filters import (
 
 def gaussian_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.gaussian_blur`` does, on a batch."""
-    sigma = constants(blur.GAUSSIAN_BLUR, severity)
+    sigma = get_constants(blur.GAUSSIAN_BLUR, severity)
     return filter_gaussian(x, sigma, sigma)
 
 
@@ -56,7 +56,7 @@ def _disk_on(radius: int, alias: float, device: torch.device) -> Tensor:
 
 def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.defocus_blur`` does, on a batch."""
-    kernel = _disk_on(*constants(blur.DEFOCUS_BLUR, severity), x.device)
+    kernel = _disk_on(*get_constants(blur.DEFOCUS_BLUR, severity), x.device)
     reach = kernel.shape[0] // 2
     flat = pad(x, reach, reach, "mirror").flatten(0, 1)[:, None]
     return F.conv2d(flat, kernel[None, None]).reshape(x.shape)
@@ -64,13 +64,13 @@ def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor
 
 def motion_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.motion_blur`` does, on a batch."""
-    radius, sigma = constants(blur.MOTION_BLUR, severity)
+    radius, sigma = get_constants(blur.MOTION_BLUR, severity)
     return smear(x, radius, sigma, [source.host.uniform(-45, 45) for source in sources])
 
 
 def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.glass_blur`` does, on a batch."""
-    sigma, delta, rounds = constants(blur.GLASS_BLUR, severity)
+    sigma, delta, rounds = get_constants(blur.GLASS_BLUR, severity)
     height, width = x.shape[-2:]
     smooth = (filter_gaussian(x, sigma, sigma) + FLOAT_SLACK).floor()
     rows, columns = height - 2 * delta, width - 2 * delta
@@ -112,7 +112,7 @@ def _follow_copies(neighbor: Tensor, visited: Tensor) -> Tensor:
 
 def zoom_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.zoom_blur`` does, on a batch."""
-    stop, step = constants(blur.ZOOM_BLUR, severity)
+    stop, step = get_constants(blur.ZOOM_BLUR, severity)
     factors = np.arange(1, stop, step).tolist()
     total = x * 2
     for factor in factors[1:]:

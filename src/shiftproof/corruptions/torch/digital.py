@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shiftproof.corruptions import digital
-from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.checks import get_constants
 from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, draw_uniform, filter_gaussian
 
 
 def contrast(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``digital.contrast`` does, on a batch."""
     mean = x.mean((2, 3), keepdim=True)
-    return (x - mean) * constants(digital.CONTRAST, severity) + mean
+    return (x - mean) * get_constants(digital.CONTRAST, severity) + mean
 
 
 def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``digital.elastic_transform`` does, on a batch."""
     height, width = x.shape[-2:]
-    reach = digital.ELASTIC_REACH * height * constants(digital.ELASTIC_TRANSFORM, severity)
+    reach = digital.ELASTIC_REACH * height * get_constants(digital.ELASTIC_TRANSFORM, severity)
     draw = 2 * draw_uniform(sources, 2, height, width) - 1
     sigma = digital.ELASTIC_SIGMA
     moved = reach * filter_gaussian(
@@ -52,7 +52,7 @@ def _nearest_places(size: int, small: int, device: torch.device) -> Tensor:
 
 def pixelate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``digital.pixelate`` does, on a batch."""
-    share = constants(digital.PIXELATE, severity)
+    share = get_constants(digital.PIXELATE, severity)
     small = x
     for axis in (-1, -2):
         size = x.shape[axis]
@@ -70,7 +70,7 @@ def saturate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``digital.saturate`` does, on a batch."""
     if x.shape[1] == 1:
         return x
-    scale, offset = constants(digital.SATURATE, severity)
+    scale, offset = get_constants(digital.SATURATE, severity)
     value = x.amax(1, keepdim=True)
     spread = value - x.amin(1, keepdim=True)
     saturation = spread / value.clamp(min=1)

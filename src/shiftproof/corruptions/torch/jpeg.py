@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shiftproof.corruptions import digital
-from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.checks import get_constants
 from shiftproof.corruptions.torch.filters import Draws
 
 # The quantization tables of the JPEG standard (ITU T.81, annex K), by rows.
@@ -80,7 +80,7 @@ def _upsample(plane: Tensor, height: int, width: int) -> Tensor:
 
 def jpeg_compression(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``digital.jpeg_compression`` to a batch."""
-    quality = constants(digital.JPEG_COMPRESSION, severity)
+    quality = get_constants(digital.JPEG_COMPRESSION, severity)
     if x.shape[1] == 1:
         return _quantize(x[:, 0], _LUMINANCE, quality)[:, None]
     height, width = x.shape[-2:]

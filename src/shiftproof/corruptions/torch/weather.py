@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shiftproof.corruptions import textures, weather
-from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.checks import get_constants
 from shiftproof.corruptions.filters import compute_center_crop
 from shiftproof.corruptions.torch.filters import (
     Draws,
@@ -28,7 +28,7 @@ from shiftproof.corruptions.torch.filters import (
 
 def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.snow`` to a batch."""
-    mean, deviation, zoom, threshold, radius, sigma, share = constants(weather.SNOW, severity)
+    mean, deviation, zoom, threshold, radius, sigma, share = get_constants(weather.SNOW, severity)
     height, width = x.shape[-2:]
     _, crop_height, rows = compute_center_crop(height, zoom)
     _, crop_width, columns = compute_center_crop(width, zoom)
@@ -45,7 +45,7 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.frost`` to a batch."""
-    keep, add = constants(weather.FROST, severity)
+    keep, add = get_constants(weather.FROST, severity)
     height, width = x.shape[-2:]
     frost = torch.empty((len(x), 3, height, width), device=x.device)
     for part, source in zip(frost, sources, strict=True):
@@ -82,7 +82,7 @@ def _texture(number: int, device: torch.device) -> Tensor:
 
 def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.fog`` to a batch."""
-    amount, decay = constants(weather.FOG, severity)
+    amount, decay = get_constants(weather.FOG, severity)
     height, width = x.shape[-2:]
     size = 1 << (max(height, width, 3) - 1).bit_length()
     # A level of side s takes three fields of it, and all levels together one number less than
@@ -112,14 +112,14 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 def brightness(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.brightness`` to a batch."""
     value = x.amax(1, keepdim=True)
-    raised = (value + 255 * constants(weather.BRIGHTNESS, severity)).clamp(max=255)
+    raised = (value + 255 * get_constants(weather.BRIGHTNESS, severity)).clamp(max=255)
     # Hue and saturation stay, so every channel grows as the largest does.
     return torch.where(value > 0, x * raised / value.clamp(min=1), raised)
 
 
 def spatter(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.spatter`` to a batch."""
-    mean, deviation, sigma, threshold, strength, mud = constants(weather.SPATTER, severity)
+    mean, deviation, sigma, threshold, strength, mud = get_constants(weather.SPATTER, severity)
     draw = draw_normal(sources, 1, *x.shape[-2:])
     layer = mean + deviation * filter_gaussian(draw, sigma, sigma)
     color = _color_on(mud, x.shape[1], x.device)

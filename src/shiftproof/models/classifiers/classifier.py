@@ -540,8 +540,8 @@ def _check_dtype(dtype: Dtype, name: str, on_torch: bool) -> Dtype:
         raise UnknownNameError.of("dtype", dtype, DTYPES)
     if dtype != "fp32" and not on_torch:
         raise ModelError(
-            f"{name}: the graph of a model that is not a torch module fixes its precision, but "
-            f"dtype={dtype!r} was given. Leave it out, or export the graph in that precision."
+            f"{name}: dtype={dtype!r} needs a torch module; the precision of other models is "
+            "fixed. Leave it out, or export an ONNX graph in that precision."
         )
     return dtype
 
