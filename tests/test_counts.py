@@ -49,5 +49,5 @@ def test_one_of_anything_is_singular_in_the_sentences_of_lower_layers(tmp_path: 
     with pytest.raises(InputError, match="1 of 1 tar is not there"):
         find_dataset(str(tmp_path / "{0..0}.tar"))
     assert "1 more row. " in write_table("a", ["b"], [["c"]] * 41)
-    with pytest.raises(InputError, match=r"one label for each of 1 box, got"):
+    with pytest.raises(InputError, match=r"one label for each box \(1\), got"):
         Detections([[0, 0, 1, 1]], [0.5], [1, 2])

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
 __all__ = [
@@ -135,9 +134,7 @@ class Detections:
         object.__setattr__(self, "labels", _labels(labels, count))
         object.__setattr__(self, "masks", None if masks is None else tuple(masks))
         if self.masks is not None and len(self.masks) != count:
-            raise InputError(
-                f"Expected one mask for each of {plural(count, 'box')}, got {len(self.masks)}."
-            )
+            raise InputError(f"Expected one mask for each box ({count:,}), got {len(self.masks)}.")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -162,9 +159,7 @@ def _boxes(boxes: ArrayLike) -> F32:
 def _scores(scores: ArrayLike, count: int) -> F32:
     values = _numbers("scores", scores)
     if values.shape != (count,):
-        raise InputError(
-            f"Expected one score for each of {plural(count, 'box')}, got shape {values.shape}."
-        )
+        raise InputError(f"Expected one score for each box ({count:,}), got shape {values.shape}.")
     outside = (values < 0) | (values > 1)
     if outside.any():
         raise InputError(
@@ -177,9 +172,7 @@ def _scores(scores: ArrayLike, count: int) -> F32:
 def _labels(labels: ArrayLike, count: int) -> I64:
     values = np.asarray(labels)
     if values.shape != (count,):
-        raise InputError(
-            f"Expected one label for each of {plural(count, 'box')}, got shape {values.shape}."
-        )
+        raise InputError(f"Expected one label for each box ({count:,}), got shape {values.shape}.")
     if count and (values.dtype.kind not in "iu" or values.min() < 0):
         raise InputError(
             "Expected labels as indexes of classes, integers of 0 or more, got "

@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_refused():
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     with pytest.raises(UnknownNameError):
         corrupt_tensor(images, "fgo", severity=3, keys=["a", "b"])
-    with pytest.raises(InputError, match="2 images and 1 keys"):
+    with pytest.raises(InputError, match=r"2 images and 1 key\."):
         corrupt_tensor(images, "fog", severity=3, keys=["a"])
     with pytest.raises(ImageError, match="float32"):
         corrupt_tensor(images.float(), "fog", severity=3, keys=["a", "b"])

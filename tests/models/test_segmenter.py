@@ -202,7 +202,7 @@ def exported(network, path, wrap=None, size=None):
     inputs = torch.zeros(1, 3, *(size or (32, 32)))
     axes = None if size else {"images": {0: "n", 2: "h", 3: "w"}, "answer": {0: "n"}}
     torch.onnx.export(
-        shown.eval(), (inputs,), str(path), input_names=["images"], name_outputs=["answer"],
+        shown.eval(), (inputs,), str(path), input_names=["images"], output_names=["answer"],
         dynamic_axes=axes, dynamo=False,
     )  # fmt: skip
     return path

@@ -288,7 +288,7 @@ def test_odd_settings():
         nearest(rows, rows, threads=0)
     with pytest.raises(InputError, match="1 MB of memory are too few"):
         nearest(rows, rows, memory="1MB")
-    with pytest.raises(InputError, match="one value in keep for each of 3 rows"):
+    with pytest.raises(InputError, match=r"one value in keep for each row \(3\)"):
         top_k(rows, rows, 1, keep=np.ones(2, bool))
     with pytest.raises(InputError, match="at most 16384 for int8"):
         engines.choose_kind("int8", 20000, 9000)

@@ -298,7 +298,7 @@ def match_precision(
     if assignment is not None:
         chosen = np.asarray(assignment)
         if chosen.shape != truth.shape or not np.isin(chosen, np.arange(len(found))).all():
-            raise InputError(f"Expected a dimension for each of {plural(len(truth), 'latent')}.")
+            raise InputError(f"Expected a dimension for each latent ({len(truth):,}).")
         found = found[chosen]
     elif len(found) == len(truth):
         ordered = np.empty_like(found)

@@ -14,7 +14,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from shiftproof import rng
-from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity.gap import check_found
 from shiftproof.similarity.questions.above import Above, AboveQuestion
@@ -337,7 +336,7 @@ def _check_limits(name: str, limit: F64 | float | None, count: int) -> F64:
     values = np.broadcast_to(np.asarray(limit, dtype=np.float64), np.shape(limit) or (count,))
     if values.shape != (count,):
         raise InputError(
-            f"Expected one threshold for each of {plural(count, 'row')} of {name}, got shape {values.shape}."
+            f"Expected one threshold for each row ({count:,}) of {name}, got shape {values.shape}."
         )
     if not (np.abs(values) <= 1).all():
         raise InputError(

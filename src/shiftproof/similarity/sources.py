@@ -706,7 +706,7 @@ def check_flags(flags: NDArray[Any], rows: int, name: str) -> Flags:
     values = np.asarray(flags)
     if values.shape != (rows,):
         raise InputError(
-            f"Expected one value in {name} for each of {plural(rows, 'row')}, got shape {values.shape}."
+            f"Expected one value in {name} for each row ({rows:,}), got shape {values.shape}."
         )
     if values.dtype != np.bool_:
         raise InputError(

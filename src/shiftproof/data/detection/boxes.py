@@ -170,7 +170,7 @@ class DetectionData(ImageData):
             self.category_ids
         ) != len(classes):
             raise InputError(
-                f"{name}: expected rising category ids, one for each of {plural(len(classes), 'class')}, got "
+                f"{name}: expected rising category ids, one for each class ({len(classes):,}), got "
                 f"{list(self.category_ids)}."
             )
         for key in objects:
