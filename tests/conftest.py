@@ -50,20 +50,29 @@ NETWORKS = {
 }
 """Folders of tests most of which run networks of torch."""
 
-MOST_WORKERS = 8
+MAX_WORKERS = 9
 """Each imports torch and makes the fixtures of its tests anew."""
+
+
+def count_cores():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Share many files out to all cores; any ``-n``, as ``-n 0``, or ``-p no:xdist`` says otherwise."""
+    """Share many files out to one process more than there are cores, as tests of other processes wait.
+
+    Any ``-n``, as ``-n 0``, or ``-p no:xdist`` says otherwise.
+    """
     option = config.option
     is_free = getattr(option, "numprocesses", 0) is None and option.dist == "no"
     is_worker = hasattr(config, "workerinput")
     if is_free and not is_worker and count_files(config.args) >= FILES_FOR_WORKERS:
         # Stealing keeps neighbouring tests together, and with them the fixtures of their file.
-        option.numprocesses, option.dist = "logical", "worksteal"
-        option.maxprocesses = option.maxprocesses or MOST_WORKERS
+        option.numprocesses = min(count_cores() + 1, option.maxprocesses or MAX_WORKERS)
+        option.dist = "worksteal"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

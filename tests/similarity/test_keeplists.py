@@ -47,7 +47,7 @@ def test_a_list_that_keeps_nothing(tmp_path):
     for write in (write_keys, write_datacomp):
         with pytest.raises(InputError, match="keeps nothing"):
             write(tmp_path / "keep", train, np.zeros(3, bool))
-        with pytest.raises(InputError, match="each of 3 rows"):
+        with pytest.raises(InputError, match=r"each row \(3\)"):
             write(tmp_path / "keep", train, np.ones(2, bool))
     assert list(tmp_path.iterdir()) == []
 
