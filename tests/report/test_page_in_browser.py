@@ -134,11 +134,13 @@ def test_a_table_is_saved_as_it_is_seen(browser: Any, page: Path) -> None:
     with open_page(browser, page) as opened:
         shown = [text.split() for text in column(opened.page, "#p1-ranking table.ranked", 3)]
         table = list(csv.reader(io.StringIO(save(opened.page, section, "CSV").decode())))
-        assert table[0] == ["Place", "Model", "Error under corruption", "interval", "Places"]
+        assert table[0] == ["Rank", "Model", "Error under corruption", "interval", "Range of ranks"]
         assert [row[2:4] for row in table[1:]] == shown
         opened.page.locator(section).locator("button.save").click()
         markdown = save(opened.page, section, "Markdown").decode().splitlines()
-        assert markdown[0] == "| Place | Model | Error under corruption | interval | Places |"
+        assert (
+            markdown[0] == "| Rank | Model | Error under corruption | interval | Range of ranks |"
+        )
         assert len(markdown) == 2 + len(shown)
         opened.page.locator(section).locator("button.save").click()
         latex = save(opened.page, section, "LaTeX").decode()

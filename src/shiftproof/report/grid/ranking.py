@@ -86,14 +86,14 @@ def _make_rows(
             **_make_head(place, entries),
             **number_format.cell(place.figure),
             "rank": place.rank,
-            "places": describe_places(place),
+            "ranks": describe_ranks(place),
             "strip": charts.strip(entries[place.name].series, place.figure, top=top, low=low),
         }
         for place in places
     ]
 
 
-def describe_places(place: Place) -> str:
+def describe_ranks(place: Place) -> str:
     """Return ``1–3``, the range of a model's ranks over the resamples; empty without any."""
     if place.first is None or place.last is None:
         return ""
@@ -248,7 +248,7 @@ def _make_terminal_table(
             str(place.rank),
             Text(to_plain_text(place.name)),
             describe_figure(place.figure, number_format),
-            to_plain_text(describe_places(place)) or "-",
+            to_plain_text(describe_ranks(place)) or "-",
             Text("")
             if pair is None
             else describe_figure(pair.difference, number_format, is_difference=True),

@@ -91,7 +91,7 @@ def _make_notes(scores: GridScores, interval: str) -> list[str]:
         notes.append(f"{count} left out, see the report")
     notes += describe_unanswered(scores)
     if scores.used is not None and scores.used < wording.FEW_IMAGES:
-        notes.append("few images: the intervals are wide, mind them")
+        notes.append("few images, so the intervals are wide")
     return notes
 
 

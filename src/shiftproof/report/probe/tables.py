@@ -44,7 +44,7 @@ def summarize(scores: ProbeScores) -> Table:
             f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report"
         )
     if scores.used < wording.FEW_IMAGES:
-        notes.append("few images: the intervals are wide, mind them")
+        notes.append("few images, so the intervals are wide")
     return Table(
         columns=tuple(Column(one.name, one.against) for one in scored),
         rows=tuple(rows),
