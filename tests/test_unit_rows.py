@@ -1,4 +1,4 @@
-"""Rows scaled to length 1: the expected value is that of float64, at any magnitude."""
+"""Rows scaled to length 1, compared with float64 at any magnitude."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_tensors_of_usual_magnitude_have_the_bits_and_gradients_of_torch():
     torch.testing.assert_close(first.grad, second.grad)
 
 
-def test_rows_of_zeros_and_without_a_length():
+def test_rows_of_zeros_infinity_and_nan():
     torch = pytest.importorskip("torch")
     values = np.array([[0, 0], [np.inf, 1], [np.nan, 1], [3e30, 4e30]], np.float32)
     expected = values.copy()
@@ -60,20 +60,20 @@ def test_rows_of_zeros_and_without_a_length():
     np.testing.assert_allclose(found[3], [0.6, 0.8], rtol=1e-6)
 
 
-def test_half_precision_rows_that_it_cannot_square():
+def test_float16_rows_whose_squares_overflow():
     torch = pytest.importorskip("torch")
     values = torch.full((1, 16), 60_000.0, dtype=torch.float16)
     torch.testing.assert_close(normalize_tensor(values), torch.full_like(values, 0.25))
 
 
-# ---------------------------------------------------------------- whoever normalizes
+# ---------------------------------------------------------------- callers
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_encoders_and_text_towers(scale):
     torch = pytest.importorskip("torch")
     from shiftproof.models import TextEncoder
-    from shiftproof.models.image_text.class_vectors import _unit
+    from shiftproof.models.image_text.class_vectors import _normalize
     from shiftproof.models.image_text.towers import TextTower
 
     values = rows(scale)
@@ -83,7 +83,9 @@ def test_encoders_and_text_towers(scale):
 
     tower = TextTower(encode, lambda: "fixed", None)
     np.testing.assert_allclose(TextEncoder(tower).encode(["a", "b", "c"]), unit(values), rtol=1e-6)
-    np.testing.assert_allclose(_unit(torch.from_numpy(values)).numpy(), unit(values), rtol=1e-6)
+    np.testing.assert_allclose(
+        _normalize(torch.from_numpy(values)).numpy(), unit(values), rtol=1e-6
+    )
 
     def embed(inputs):
         return values[: len(inputs)]

@@ -292,7 +292,7 @@ class LogitRecording:
         return LogitRecorder(samples)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> LogitRecorder:
-        """Return a recorder that goes on with a table."""
+        """Return a recorder that continues a table."""
         return LogitRecorder.of(read_logits(path), samples)
 
     def write(self, path: Path, recorder: LogitRecorder) -> None:

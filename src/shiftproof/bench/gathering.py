@@ -35,7 +35,7 @@ def find_task(run: Run, task: Task | None) -> Task:
     """Return the task that measures a run: the given one, or what its kind says.
 
     Raises:
-        InputError: a task of one's own that was not given, or one of another kind.
+        InputError: a custom task that was not given, or one of another kind.
     """
     if task is None and run.kind in _TASKS:
         return _TASKS[run.kind]()
@@ -224,7 +224,7 @@ def join_tables(
         find_positions: returns the positions in the stream, from whether each image could not be read.
 
     Raises:
-        BrokenFileError: a table cannot be read, or an image is in none of them.
+        BrokenFileError: a table cannot be read, or an image is in no table.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

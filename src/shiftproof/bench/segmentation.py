@@ -71,13 +71,12 @@ class Segmentation(Task):
     """Segmenters on images with label maps: mIoU and pixel accuracy in each cell, mPC and rPC.
 
     The pixels of all images are counted together, by the rule of Cityscapes (Cordts et al. 2016);
-    intervals are over images. Classes that a segmenter has not are wrong everywhere.
+    intervals are over images. Classes that a segmenter does not have count as wrong everywhere.
 
     Args:
-        corrupted: corrupted copies, which are read instead of corrupting images: a folder,
-            ``corruption/severity/<path of the image>``, or what was opened of one; label maps are read
-            from the dataset.
-        class_map: from a segmenter's class to one of the dataset, where the names do not say.
+        corrupted: corrupted copies to read instead of corrupting images: an open tree, or a
+            folder ``corruption/severity/<path of the image>``. Label maps are read from the dataset.
+        class_map: from a segmenter's class to one of the dataset, if their names differ.
     """
 
     kind = "segmentation"

@@ -61,7 +61,7 @@ class DenseOptions:
         return found
 
     def check(self) -> None:
-        """Refuse a folder that is not there, before anything long begins."""
+        """Refuse a missing folder, before any long work."""
         for option, path in (("--calibrate", self.calibrate), ("--unlabeled", self.unlabeled)):
             if path is not None and "://" not in path and not Path(path).exists():
                 raise InputError(

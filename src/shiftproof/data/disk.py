@@ -146,9 +146,9 @@ def all_files(root: Path) -> Iterator[str]:
 
 
 def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
-    """Return whether a folder has files that hold many images each, and no images beside them.
+    """Return whether a folder has packed files (tars, tables) and no image files.
 
-    ``is_packed`` says so of a name.
+    ``is_packed`` recognizes a packed file by its name.
     """
     found = False
     for name in all_files(root):
@@ -159,7 +159,7 @@ def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
 
 
 def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, sorted: links are met in the same order everywhere."""
+    """Return the visible entries of a folder, sorted so that links have the same order everywhere."""
     try:
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]

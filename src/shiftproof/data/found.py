@@ -166,7 +166,7 @@ class FoundDataset:
 
 
 _NOUNS = {"webdataset": "tar", "packed tree": "file"}
-"""What is counted where it is not images, by layout."""
+"""The noun for the counted files of layouts that do not count images."""
 
 
 def _sentence(title: str, part: Part, what: str) -> str:

@@ -30,8 +30,8 @@ def open_pictures(
     """Open images as the parts that become shards.
 
     Args:
-        source: a folder of images; a webdataset tar or a folder of them (of corrupted copies, too,
-            whose cells are all embedded), a brace pattern or a URL of such; a dataset in the layout
+        source: a folder of images; a webdataset tar or a folder of them (for corrupted copies,
+            all cells), a brace pattern or a URL of such; a dataset in the layout
             of COCO, Pascal VOC, Cityscapes or YOLO; a folder written by ``save_to_disk`` of Hugging
             Face's ``datasets``; Parquet files of images; a ``.csv`` with rows ``path,label``; "demo";
             or an opened source.
@@ -71,7 +71,7 @@ def _open_data(
 ) -> ImageData:
     layout = layout_of(path) if path.is_dir() else None
     if layout == "corrupted tree":
-        # All its images are embedded, with or without annotations.
+        # All images of the tree are embedded, with or without annotations.
         return ImageFolder(path)
     if layout == "packed tree":
         raise InputError(
@@ -84,7 +84,7 @@ def _open_data(
 
 
 def _holds_tars(path: Path) -> bool:
-    """Return whether a path is a folder of tars, also of corrupted copies, which are all embedded."""
+    """Return whether a path is a folder of tars, including the tars of corrupted copies."""
     layout = layout_of(path)
     if layout == "packed tree":
         first = find_first_cell(path)

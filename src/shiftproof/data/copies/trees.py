@@ -141,7 +141,7 @@ def open_tree(
     if found.layout == "webdataset" and not source.is_dir():
         return Tree(found.root, "webdataset", found.pictures)
     if found.layout == "packed tree":
-        return _tree_of_copies(found)
+        return _make_copies_tree(found)
     if found.layout in ("table", "corrupted arrays"):
         raise InputError(f"{source} is {found.title}; expected an image or a folder of images.")
     for part in found.parts:
@@ -149,17 +149,17 @@ def open_tree(
         if part.problem is not None and (found.problem is not None or not part.is_absent):
             raise part.problem
     if found.layout in TABLES:
-        return _tree_of_tables(found, images)
+        return _make_tables_tree(found, images)
     if found.layout in ("plain", "corrupted tree"):
         return _plain(found)
-    return _tree_of_data_set(found, split)
+    return _make_dataset_tree(found, split)
 
 
 def _plain(found: FoundDataset) -> Tree:
     if not found.pictures:
         raise InputError(f"{found.source} holds no images there.")
     beside: set[str] = set()
-    if found.folders != (".",):  # a folder was named: what lies beside it are its maps
+    if found.folders != (".",):  # a folder was named: the other folders hold its label maps
         beside = set(all_files(found.root)) - set(found.pictures)
     what = "carried over as they are" if beside else "left out"
     omissions = tuple(f"{text}: {what}" for text in found.omissions)
@@ -167,7 +167,7 @@ def _plain(found: FoundDataset) -> Tree:
     return Tree(found.root, "plain", found.pictures, carried, found.folders, {}, omissions)
 
 
-def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
+def _make_dataset_tree(found: FoundDataset, split: str | None) -> Tree:
     """Return the tree of a dataset with annotations, or of tars."""
     pictures = tuple(sorted(found.pictures))
     if not pictures:
@@ -209,21 +209,21 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     )
 
 
-def _tree_of_copies(found: FoundDataset) -> Tree:
-    """Return the tree of all cells of a corrupted copy of tars.
+def _make_copies_tree(found: FoundDataset) -> Tree:
+    """Return the tree of all cells of corrupted tars.
 
     Raises:
-        InputError: the copy is of tables.
+        InputError: the corrupted copies are tables.
     """
     if not all(map(is_tar, found.pictures)):
         raise InputError(
             f"{found.source} holds corrupted copies in tables; give one of its cells, such as "
             f"{find_first_cell(found.source)}."
         )
-    return _tree_of_data_set(replace(found, layout="webdataset"), None)
+    return _make_dataset_tree(replace(found, layout="webdataset"), None)
 
 
-def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
+def _make_tables_tree(found: FoundDataset, images: str | Path | None) -> Tree:
     """Return the tree of a dataset whose images are in the rows of tables."""
     splits: list[str] = [part.title for part in found.parts]
     if found.source.is_file() or (found.layout == "saved" and not list_splits(found.source)):
@@ -240,13 +240,13 @@ def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
     }
     if not tables:
         raise InputError(f"{found.source} holds no images where {found.title} has them.")
-    carried = () if found.source.is_file() else _beside_tables(found, splits)
+    carried = () if found.source.is_file() else _list_carried_files(found, splits)
     omissions = _name_other_columns(opened)
     return Tree(found.root, found.layout, tuple(tables), carried, (), {}, omissions, tables)
 
 
-def _beside_tables(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...]:
-    """Return the files that a copy of a folder of tables gets: no table, and nothing of other splits."""
+def _list_carried_files(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...]:
+    """Return the files to carry over from a folder of tables: no tables, nothing from other splits."""
     names = [
         name for name in all_files(found.root) if not name.endswith((".arrow", ".parquet", ".lock"))
     ]

@@ -138,7 +138,7 @@ def read_tar_boxes(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetecti
 
     Raises:
         InputError: no boxes; see :class:`PackedDetectionData`.
-        BrokenFileError: a tar that is damaged, or a JSON that is none.
+        BrokenFileError: a damaged tar, or invalid JSON.
     """
     found: dict[str, StatedObjects] = {}
 

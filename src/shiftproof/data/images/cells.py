@@ -1,4 +1,4 @@
-"""What a dataset is that somebody has corrupted already: the same images in many cells."""
+"""Datasets of precomputed corruptions: the same images in many cells."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ FINGERPRINT_FILES = 20
 class CorruptedData(ImageData):
     """Images in the cells of a corruption grid, read as they are and not corrupted here.
 
-    A sample is one image in all its cells. ``read`` gives the clean one, where there is one.
+    A sample is one image in all its cells. ``read`` returns the clean one, if there is one.
     """
 
     @property
     @abstractmethod
     def cells(self) -> tuple[Cell, ...]:
-        """The corrupted cells that there are: the table's corruptions first, in its order."""
+        """The existing corrupted cells: the table's corruptions first, in its order."""
 
     @property
     @abstractmethod
     def has_clean(self) -> bool:
-        """Whether the clean images are there."""
+        """Whether there are clean images."""
 
     @abstractmethod
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return the samples that there are in a cell.
+        """Return the samples of a cell.
 
         Raises:
             InputError: there is no such cell.
@@ -54,7 +54,7 @@ class CorruptedData(ImageData):
 
     @property
     def other_corruptions(self) -> tuple[str, ...]:
-        """The corruptions that are not in the table: they can be run by name, and enter no mCE."""
+        """The corruptions that are not in the table: they can be run by name, and do not count in mCE."""
         return tuple(
             dict.fromkeys(c.corruption for c in self.cells if c.corruption not in CORRUPTIONS)
         )
@@ -67,13 +67,13 @@ class CorruptedData(ImageData):
         """
         return self.read_cell(sample, CLEAN)
 
-    def _no_cell(self, cell: Cell) -> InputError:
+    def _make_cell_error(self, cell: Cell) -> InputError:
         there = shorten(str(other) for other in self.cells)
         return InputError(f"{self.name} has no cell {cell}; it has {there}.")
 
 
 def check_clean(data: ImageData) -> None:
-    """Refuse corrupted copies without clean images where clean images are wanted.
+    """Refuse corrupted copies without clean images where clean images are needed.
 
     Raises:
         InputError: such copies.
@@ -86,7 +86,7 @@ def check_clean(data: ImageData) -> None:
 
 
 def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return the corrupted ones of ``cells``: the table's corruptions first, in its order."""
+    """Return the corrupted cells in ``cells``: the table's corruptions first, in its order."""
     known = {name: place for place, name in enumerate(CORRUPTIONS)}
 
     def order(cell: Cell) -> tuple[int, Cell]:
@@ -96,6 +96,6 @@ def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def canonical(name: str) -> str:
-    """A known corruption's name, also where a folder or file spells it ``Gaussian Noise``."""
+    """Return the name of a known corruption, also for spellings like ``Gaussian Noise``."""
     folded = re.sub(r"[\s-]+", "_", name.strip().lower())
     return folded if folded in CORRUPTIONS else name

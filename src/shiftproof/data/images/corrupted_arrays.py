@@ -114,7 +114,7 @@ class CorruptedArrays(CorruptedData):
             InputError: there is no such cell.
         """
         if cell not in self._slabs:
-            raise self._no_cell(cell)
+            raise self._make_cell_error(cell)
         return self.samples
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
@@ -190,8 +190,8 @@ def is_corrupted_arrays(root: Path) -> bool:
     )
 
 
-def cells_of_arrays(root: Path) -> tuple[Cell, ...]:
-    """Return the cells of arrays in order, by the names of the files alone."""
+def list_array_cells(root: Path) -> tuple[Cell, ...]:
+    """Return the cells of arrays in order, from the file names alone."""
     is_stacked = (root / _LABELS).is_file()
     found = (
         [path.stem for path in root.glob("*.npy") if path.name != _LABELS]

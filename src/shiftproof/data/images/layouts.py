@@ -51,7 +51,7 @@ class ImageReading:
 
     @property
     def model_classes(self) -> Classes | None:
-        """The classes, also those of a label set."""
+        """The classes; for a label set, its classes."""
         return self.classes.classes if isinstance(self.classes, LabelSet) else self.classes
 
 
@@ -59,12 +59,12 @@ class ImageReading:
 
 
 def holds_tars(root: Path) -> bool:
-    """Whether a folder has tars and no images beside them."""
+    """Return whether a folder has tars and no image files."""
     return holds_packed(root, is_tar)
 
 
 def holds_parquet(root: Path) -> bool:
-    """Whether a folder has Parquet files and no images beside them."""
+    """Return whether a folder has Parquet files and no image files."""
     return holds_packed(root, is_parquet)
 
 
@@ -96,7 +96,7 @@ def describe_tars(title: str, tars: TarFiles) -> Part:
 
 
 def find_packed_tree(request: Request) -> FoundDataset:
-    """Find the tars or tables of all cells of a -C tree, without opening more than one of them."""
+    """Find the tars or tables of all cells of a -C tree; at most one of them is opened."""
     path = request.path
     first = find_first_cell(path)
     assert first is not None  # the layout was recognized by it

@@ -104,7 +104,7 @@ class RowImages(PackedImages):
         """
 
     def content(self, sample: Sample) -> bytes:
-        """Return the bytes of an image's file.
+        """Return the encoded bytes of an image.
 
         Raises:
             BrokenFileError: the row has none.
@@ -117,7 +117,7 @@ class RowImages(PackedImages):
         return data
 
     def count_bytes(self) -> int:
-        """Return the size of all tables together."""
+        """Return the total size of all tables."""
         return sum(table.path.stat().st_size for table in self.tables())
 
     def content_fingerprints(self) -> list[str]:
@@ -159,7 +159,7 @@ class RowImages(PackedImages):
         return [known[number] for number in numbers], stated.classes
 
     def _own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
-        """Return the labels of a column ``label`` that brings its classes."""
+        """Return the labels of a column ``label`` with classes of its own."""
         names = read_class_names(self.features.get("label"))
         if names is None:
             return None, None
@@ -181,7 +181,7 @@ def read_state(path: Path) -> str:
     """Return a version of a file, the key of caches of its content; "" if it does not exist."""
     try:
         found = path.stat()
-    except (OSError, ValueError):  # whoever opens it says so
+    except (OSError, ValueError):  # reported when the table is opened
         return ""
     return f"{found.st_size} {found.st_mtime_ns}"
 
@@ -219,7 +219,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
 
 
 def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> str | None:
-    """Return the column that states the label, or None.
+    """Return the label column, or None.
 
     Raises:
         LabelError: several could, or there is no column of the name that is asked for.

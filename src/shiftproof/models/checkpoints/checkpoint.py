@@ -72,7 +72,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (nothing of it is run), does not fit, or has no head.
     """
-    arch = _need_arch(target, options.arch)
+    arch = _require_arch(target, options.arch)
     require_torch()
     library, _, name = arch.partition(":")
     name, _, tag = name.partition("@")
@@ -89,7 +89,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         fitted = fit(tensors, architecture, path, options)
         preprocess, source = torchvision.read_preprocess(weights), f"torchvision's for {weights}"
     else:
-        raise _unknown_library(library)
+        raise _make_library_error(library)
     preprocess, notes = _adjust(preprocess, fitted)
     classes, classes_from = _name_classes(content, fitted.classes)
     return Loaded(
@@ -103,24 +103,24 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
 
 
 def check_checkpoint(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint without an architecture that there is, or whose file is not there.
+    """Refuse a checkpoint with no or an unknown architecture, or without a readable file.
 
     Raises:
         InputError, UnknownNameError, BrokenFileError, MissingExtraError: as for
             :func:`load_checkpoint`.
     """
-    library, _, name = _need_arch(target, options["arch"]).partition(":")
+    library, _, name = _require_arch(target, options["arch"]).partition(":")
     if library == "timm":
         timm.check_timm(name, {"pretrained": False})
     elif library == "torchvision":
         torchvision.find_weights(*name.partition("@")[::2])
     else:
-        raise _unknown_library(library)
+        raise _make_library_error(library)
     check_file(target, options)
 
 
-def _need_arch(target: str, arch: str | None) -> str:
-    """Return the architecture of a checkpoint, or raise an InputError if none is given."""
+def _require_arch(target: str, arch: str | None) -> str:
+    """Return the architecture of a checkpoint; raise an InputError if none is given."""
     if arch is None:
         raise InputError(
             f"A checkpoint needs its architecture: file:{target}?arch=timm:resnet18 "
@@ -130,7 +130,7 @@ def _need_arch(target: str, arch: str | None) -> str:
     return arch
 
 
-def _unknown_library(library: str) -> UnknownNameError:
+def _make_library_error(library: str) -> UnknownNameError:
     return UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
 
 
