@@ -199,7 +199,7 @@ def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """The working directory, with a class folder of one image, an empty folder, and a -C tree."""
+    """Return the working directory, with a class folder of one image, an empty folder and a -C tree."""
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     for place in ("photos/tench", "copies/fog/1/tench", "copies/fog/3/tench"):

@@ -1,4 +1,4 @@
-"""Corrupted copies of tars and tables, read as a whole tree: the images, labels and ids of the source."""
+"""Trees of corrupted tars and tables have the images, labels and ids of their source."""
 
 import io
 import pickle
@@ -33,7 +33,7 @@ CLASSES = Classes(tiny.NAMES)
 
 
 def picture(number, side=24):
-    """Noise that is mostly of one of three colours, of the size that the tiny model takes."""
+    """Return noise that is mostly of one of three colors, in the tiny model's size."""
     pixels = np.random.default_rng(number).normal(110, 40, (side, side, 3))
     pixels[..., number % 3] += 6
     return np.clip(pixels, 0, 255).astype(np.uint8)
@@ -46,7 +46,7 @@ def encode(pixels, suffix="png"):
 
 
 def write_tars(folder, suffix="png", count=12):
-    """Two tars of labeled samples; of 2.tar, which comes first, the names do not sort before 10.tar."""
+    """Write two tars of labeled samples; 2.tar comes first but sorts after 10.tar as text."""
     for tar, numbers in (("2.tar", range(count // 2)), ("10.tar", range(count // 2, count))):
         members = []
         for number in numbers:
@@ -106,7 +106,7 @@ def test_a_run_on_the_copy_has_the_figures_of_a_run_on_the_source(tars, tmp_path
         path = f"records/source/{name.removesuffix('-0')}.parquet"
         assert pq.read_table(fly.path / path).equals(pq.read_table(disk.path / path)), name
     assert disk.scores == fly.scores
-    # The same command goes on, as it does for folders.
+    # The same call resumes the run.
     again = bench.run(model, data, out=tmp_path / "disk", **grid)
     assert again.scores == disk.scores
 
@@ -150,7 +150,7 @@ def test_an_image_that_a_cell_lacks_is_named(tars, tmp_path):
         assert data.missing == {Cell("fog", 1): ("2.tar/03.png",)}
         assert len(data.cell_samples(Cell("fog", 1))) == 11
         gone = next(sample for sample in data.samples if sample.id == "2.tar/03.png")
-        # The first cell lacks it, so that its label is that of another one.
+        # The first cell lacks it, so its label is read from another cell.
         assert gone.label == 0
         with pytest.raises(BrokenFileError, match=r"fog-1: 2\.tar/03\.png: the cell does not"):
             data.read_cell(gone, Cell("fog", 1))
