@@ -175,7 +175,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def folders_in(root: Path) -> list[Path]:
+def list_folders(root: Path) -> list[Path]:
     """Return the folders in ``root`` that are not hidden, sorted by name."""
     return [Path(entry.path) for entry in _list_entries(root) if _is_folder(entry)]
 
@@ -203,18 +203,18 @@ def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def _is_regular(path: str) -> str:
-    """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
-    # Those of pathlib raise where a name is too long.
+    """Return the path; for a pipe or device a path that cannot be opened: see ``read_below``."""
+    # The functions of pathlib raise if a name is too long.
     if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113
         return path
     return f"{path}/not a regular file"
 
 
-def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
-    """Return for each of ``names`` its counterpart in ``others``, or None.
+def find_twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
+    """Return the counterpart in ``others`` of each of ``names``, or None.
 
-    That is the same path; else, as for copies in another format, ``a.jpg`` for ``a.jpg.png``; else
-    the only path that differs just by its suffix.
+    The counterpart is the same path; else ``a.jpg`` for ``a.jpg.png``, the name of a copy in another
+    format; else the only path that differs just by its suffix.
     """
     known = set(others)
     by_stem: dict[str, list[str]] = {}

@@ -8,7 +8,7 @@ from shiftproof.data import ImageData, ImageFolder, ParquetImages, SavedDataset,
 from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.cells import check_clean
 from shiftproof.data.images.packed_tree import find_packing
-from shiftproof.data.layouts import layout_of
+from shiftproof.data.layouts import recognize_layout
 from shiftproof.data.presence import is_address
 from shiftproof.embed.pictures import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
@@ -69,7 +69,7 @@ def open_pictures(
 def _open_data(
     path: Path, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> ImageData:
-    layout = layout_of(path) if path.is_dir() else None
+    layout = recognize_layout(path) if path.is_dir() else None
     if layout == "corrupted tree":
         # All images of the tree are embedded, with or without annotations.
         return ImageFolder(path)
@@ -85,7 +85,7 @@ def _open_data(
 
 def _holds_tars(path: Path) -> bool:
     """Return whether a path is a folder of tars, including the tars of corrupted copies."""
-    layout = layout_of(path)
+    layout = recognize_layout(path)
     if layout == "packed tree":
         first = find_first_cell(path)
         return first is not None and find_packing(first) == "webdataset"

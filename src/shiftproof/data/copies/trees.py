@@ -151,11 +151,11 @@ def open_tree(
     if found.layout in TABLES:
         return _make_tables_tree(found, images)
     if found.layout in ("plain", "corrupted tree"):
-        return _plain(found)
+        return _make_plain_tree(found)
     return _make_dataset_tree(found, split)
 
 
-def _plain(found: FoundDataset) -> Tree:
+def _make_plain_tree(found: FoundDataset) -> Tree:
     if not found.pictures:
         raise InputError(f"{found.source} holds no images there.")
     beside: set[str] = set()

@@ -11,7 +11,7 @@ from typing import TypeVar
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.counts import plural
-from shiftproof.data.disk import folders_in, twins
+from shiftproof.data.disk import find_twins, list_folders
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
@@ -116,10 +116,10 @@ def find_first_cell(root: Path) -> Path | None:
     listed = _read_manifest_corruptions(root)
     cell_folders = (
         folder
-        for first in folders_in(root)
+        for first in list_folders(root)
         for corruption in _list_corruption_folders(first)
         if canonical(corruption.name) in CORRUPTIONS or corruption.name in listed
-        for folder in folders_in(corruption)
+        for folder in list_folders(corruption)
         if _SEVERITY.fullmatch(folder.name)
     )
     return next(cell_folders, None)
@@ -162,11 +162,11 @@ def find_cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ..
         raise InputError(f"{root} is no folder; expected a -C tree.")
     found: dict[Cell, Path] = {}
     passed_over: list[str] = []
-    for first in folders_in(root):
+    for first in list_folders(root):
         if first.resolve() == clean.resolve() or first.name == "clean":
             continue
         for corruption in _list_corruption_folders(first):
-            severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
+            severities = [f for f in list_folders(corruption) if _SEVERITY.fullmatch(f.name)]
             if not severities:
                 passed_over.append(corruption.relative_to(root).as_posix())
             for folder in severities:
@@ -190,7 +190,7 @@ def _list_corruption_folders(first: Path) -> list[Path]:
     """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
     if first.name not in _GROUP_FOLDERS:
         return [first]
-    inner = folders_in(first)
+    inner = list_folders(first)
     # A corruption itself may be named "noise" or "blur".
     return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
 
@@ -236,7 +236,7 @@ def pair_with_clean(clean: Path, names: Sequence[str], clean_names: Iterable[str
         InputError: no image has a clean twin.
     """
     clean_names = list(clean_names)
-    found = twins(names, clean_names)
+    found = find_twins(names, clean_names)
     unpaired = tuple(name for name, twin in found.items() if twin is None)
     if len(unpaired) == len(names):
         raise InputError(

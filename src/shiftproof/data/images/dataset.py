@@ -11,7 +11,7 @@ from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
-from shiftproof.data.disk import folders_in, twins
+from shiftproof.data.disk import find_twins, list_folders
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.cell_folders import (
@@ -26,7 +26,7 @@ from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
-from shiftproof.data.layouts import LAYOUTS, layout_of
+from shiftproof.data.layouts import LAYOUTS, recognize_layout
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
@@ -117,9 +117,9 @@ def check_data(
     if _is_demo(source):
         _check_demo(source, reading)
         return
-    if not is_address(source) and layout_of(Path(source)) in _TREE_LAYOUTS:
+    if not is_address(source) and recognize_layout(Path(source)) in _TREE_LAYOUTS:
         # Opening a tree would list the images of all cells.
-        _check_reading(layout_of(Path(source)), str(source), reading)
+        _check_reading(recognize_layout(Path(source)), str(source), reading)
         return
     try:
         name = _check_openable(_find(source, reading), reading)
@@ -145,7 +145,7 @@ def _check_openable(found: FoundDataset, reading: ImageReading) -> str:
 
 def _can_be_plain(path: Path, images: str | Path | None) -> bool:
     """Return whether a folder can be read as class folders."""
-    if not path.is_dir() or not folders_in(path):
+    if not path.is_dir() or not list_folders(path):
         return False
     try:
         find_plain(path, images=path if images is None else images)
@@ -180,7 +180,7 @@ def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[Ce
         InputError: a -C tree with a severity outside 1 to 5, or a cell that occurs twice.
     """
     path = Path(source)
-    layout = layout_of(path) if path.is_dir() else None
+    layout = recognize_layout(path) if path.is_dir() else None
     if layout in ("corrupted tree", "packed tree"):
         return list_tree_cells(path, clean)
     return list_array_cells(path) if layout == "corrupted arrays" else None
@@ -219,7 +219,7 @@ def pair_copies(data: ImageData, tree: CorruptedData) -> dict[str, str | None]:
         InputError: the tree has none of the images.
     """
     names = [sample.id for sample in data.samples]
-    found = twins(names, [sample.id for sample in tree.samples])
+    found = find_twins(names, [sample.id for sample in tree.samples])
     if not any(found.values()):
         raise InputError(
             f"{tree.name}: none of the {plural(len(names), 'image')} of {data.name} is there; expected "
@@ -263,7 +263,7 @@ def _find(source: str | Path, reading: ImageReading) -> FoundDataset:
     if is_address(source):
         return find_dataset(source, split=split, images=images, root=root)
     if reading.labeled is False or not path.is_dir() or not _knows_folders(path, reading):
-        narrowed = None if LAYOUTS[layout_of(path)].has_own_splits else split
+        narrowed = None if LAYOUTS[recognize_layout(path)].has_own_splits else split
         return find_dataset(path, split=narrowed, images=images, root=root)
     if split is not None or root is not None:
         raise InputError(f"{path} holds class folders alone: leave out split and root.")
@@ -277,7 +277,7 @@ def _knows_folders(path: Path, reading: ImageReading) -> bool:
     labels = FolderLabels(
         reading.classes, class_map=reading.class_map, labeled=reading.labeled, where=str(path)
     )
-    return labels.knows([folder.name for folder in folders_in(path)])
+    return labels.knows([folder.name for folder in list_folders(path)])
 
 
 def _open_photographs(found: FoundDataset, reading: ImageReading) -> ImageData:

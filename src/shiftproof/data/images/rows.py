@@ -79,8 +79,8 @@ class RowImages(PackedImages):
         self.prefix = prefix
         ids = [make_row_id(prefix, row) for row in range(count)]
         self.label_key: str | None = None
-        labels, classes = self._labels(where, stated)
-        texts = self._texts()
+        labels, classes = self._read_labels(where, stated)
+        texts = self._read_captions()
         self.captions = None
         if texts is not None:
             pairs = zip(ids, texts, strict=True)
@@ -125,11 +125,13 @@ class RowImages(PackedImages):
         rows = [self._rows[sample.id] for sample in self.samples]
         return [files.fingerprint([self.image_bytes(row) or b""]) for row in rows]
 
-    def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
+    def _read_labels(
+        self, where: Path, stated: StatedLabels
+    ) -> tuple[list[int] | None, Classes | None]:
         if stated.labeled is False:
             return None, None
         if stated.classes is None:
-            return self._own_labels(where)
+            return self._read_own_labels(where)
         self.label_key = choose_label(self.features, stated.key, f"{where}")
         if self.label_key is None:
             if stated.labeled:
@@ -158,7 +160,7 @@ class RowImages(PackedImages):
         known = stated.translate(names, numbers, place)
         return [known[number] for number in numbers], stated.classes
 
-    def _own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
+    def _read_own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
         """Return the labels of a column ``label`` with classes of its own."""
         names = read_class_names(self.features.get("label"))
         if names is None:
@@ -167,7 +169,7 @@ class RowImages(PackedImages):
         self.label_key = None if numbers is None else "label"
         return numbers, None if numbers is None else name_classes(names)
 
-    def _texts(self) -> list[str | None] | None:
+    def _read_captions(self) -> list[str | None] | None:
         name = next((name for name in _CAPTIONS if _is_text(self.features.get(name))), None)
         if name is None:
             return None

@@ -59,7 +59,7 @@ class TarFiles:
         """
         text = str(source)
         if is_url(text) or (has_braces(text) and not Path(text).exists()):
-            return cls._of_addresses(text)
+            return cls._find_addresses(text)
         path = Path(source)
         if path.is_file():
             return cls(path.name, {path.name: Location(str(path))})
@@ -70,7 +70,7 @@ class TarFiles:
         return cls(path.resolve().name, {name: Location(str(path / name)) for name in names})
 
     @classmethod
-    def _of_addresses(cls, pattern: str) -> TarFiles:
+    def _find_addresses(cls, pattern: str) -> TarFiles:
         every = [Location(address) for address in expand_braces(pattern)]
         paths = [
             place.address.split("?")[0] if is_url(pattern) else place.address for place in every
@@ -320,7 +320,7 @@ class _Statements:
         found = self._choose_labels(title)
         if not found:
             if self._stated.labeled or self._stated.key is not None or self._of_json:
-                raise LabelError(self._none(title))
+                raise LabelError(self._explain_no_labels(title))
             return None
         without = [
             key for key, sample in zip(index.ids, index.keys, strict=True) if sample not in found
@@ -356,7 +356,7 @@ class _Statements:
             if self.key in values
         }
 
-    def _none(self, title: str) -> str:
+    def _explain_no_labels(self, title: str) -> str:
         wanted = self._stated.key
         looked = (
             f"a member .{wanted} or a field {wanted}"
