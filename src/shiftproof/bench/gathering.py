@@ -116,7 +116,7 @@ def gather_shared(
         images: ids that all runs have, in the order that the records are to have.
 
     Raises:
-        RunMismatchError: the classes, labels or objects of these images are others in another run.
+        RunMismatchError: the classes, labels or objects of these images differ between runs.
         BrokenFileError: a file of a run cannot be read.
     """
     folder = _begin_folder(runs[0], task, target / "first", images)
@@ -220,7 +220,7 @@ def join_tables(
     Args:
         tables: of one model in one cell; ``target`` may be among them.
         target: the file that is written.
-        images: ids, each of which is in one of the tables or more.
+        images: ids, each of which is in at least one table.
         find_positions: returns the positions in the stream, from whether each image could not be read.
 
     Raises:

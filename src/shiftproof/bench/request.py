@@ -152,7 +152,7 @@ class LoadedGrid:
         """Return the episodes: the streams between two resets.
 
         Raises:
-            InputError: the order needs labels, and there are none.
+            InputError: the order needs labels, and the data have none.
         """
         request, samples = self.request, self.prepared.data.samples
         return list_episodes(self.cells, samples, request.protocol, seed=request.seed)

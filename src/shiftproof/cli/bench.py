@@ -120,7 +120,7 @@ class DataOptions:
         classifiers: Mapping[str, Classifier],
         class_map: Mapping[str, str] | None,
     ) -> ImageData:
-        """Open the data for classifiers that answer in the same classes, and say what is left aside.
+        """Open the data for classifiers of the same classes, and print what is not used.
 
         Args:
             data: as the command names it.

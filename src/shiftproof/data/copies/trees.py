@@ -36,7 +36,7 @@ TABLES: Mapping[str, type[SavedDataset] | type[ParquetImages]] = {
     "saved": SavedDataset,
     "parquet": ParquetImages,
 }
-"""Layouts whose images are in the rows of tables, and who opens them."""
+"""Layouts whose images are in the rows of tables, and the classes that open them."""
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -273,13 +273,13 @@ _UNNAMED = (
 
 
 def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
-    """Return the new name of every picture of a tree; tars and tables keep theirs.
+    """Return the new name of every image of a tree; tars and tables keep their names.
 
-    Where two would share a name, the old suffix stays, too; where annotations find their image by its
-    stem, that cannot be.
+    If two would share a name, the old suffix is kept before the new one, unless annotations find
+    their image by its stem.
 
     Raises:
-        InputError: two pictures cannot be told apart, or the format cannot hold one.
+        InputError: two images that would get the same name, or an image that the format cannot store.
     """
     if tree.layout == "webdataset":
         for name in tree.pictures:
@@ -290,7 +290,7 @@ def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
     if tree.is_packed:
         return {name: name for name in tree.pictures}
     plain = {name: name_output(name, image_format) for name in tree.pictures}
-    # What is carried over keeps its name: a map of labels beside its photograph, for one.
+    # Files that are carried over keep their names, such as label maps next to photographs.
     shared = Counter([*plain.values(), *tree.carried])
     doubled = [name for name, output in plain.items() if shared[output] > 1]
     if doubled and tree.layout in ("voc", "yolo"):

@@ -13,11 +13,11 @@ from shiftproof.errors import InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
 FINGERPRINT_BYTES = 2_000_000_000
-"""Up to this size such a dataset is read whole for its fingerprint; ImageNet-C with its 3.75 million
-files would take as long to read as a benchmark of a small model takes."""
+"""Maximum size of a dataset that is read completely for its fingerprint; reading the 3.75 million files of
+ImageNet-C would take as long as a benchmark of a small model."""
 
 FINGERPRINT_FILES = 20
-"""So many images of each cell of a larger one are read."""
+"""Number of images read per cell of a larger tree."""
 
 
 class CorruptedData(ImageData):
@@ -41,7 +41,7 @@ class CorruptedData(ImageData):
         """Return the samples of a cell.
 
         Raises:
-            InputError: there is no such cell.
+            InputError: no such cell.
         """
 
     @abstractmethod
@@ -49,7 +49,7 @@ class CorruptedData(ImageData):
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+            BrokenFileError: it is missing or cannot be read; the message contains cell and id.
         """
 
     @property
@@ -63,7 +63,7 @@ class CorruptedData(ImageData):
         """Return the clean image.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read.
+            BrokenFileError: it is missing or cannot be read.
         """
         return self.read_cell(sample, CLEAN)
 

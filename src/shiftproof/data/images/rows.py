@@ -100,7 +100,7 @@ class RowImages(PackedImages):
         """Return a column of all rows.
 
         Raises:
-            BrokenFileError: it is not there, or damaged.
+            BrokenFileError: it is missing or damaged.
         """
 
     def content(self, sample: Sample) -> bytes:
@@ -201,7 +201,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
     """Return the column of the images.
 
     Raises:
-        InputError: there is none, or there are several and none is called ``image``.
+        InputError: no image column, or several of which none is called ``image``.
     """
     there = list_image_columns(features)
     if asked is not None:
@@ -224,7 +224,7 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
     """Return the label column, or None.
 
     Raises:
-        LabelError: several could, or there is no column of the name that is asked for.
+        LabelError: several candidates, or no column of the requested name.
     """
     if asked is not None:
         if asked not in features:

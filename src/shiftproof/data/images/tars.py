@@ -104,12 +104,12 @@ class TarData(PackedImages):
     Ids are the tar's name and the member's, ``train-0000.tar/0001.jpg``: the keys by which
     :func:`~shiftproof.data.export_corrupted` corrupts the tars. A sample's label is its member
     ``.cls``, or the field ``label``, ``cls`` or ``class`` of its ``.json``: the index or the name of
-    a class. Members are listed once, and images then read at their places, behind a URL by one
-    request each.
+    a class. Members are listed once; images are then read by offset, with one
+    request each for a URL.
 
     Args:
         source: a tar that is not compressed, a folder of them at any depth, a brace pattern
-            (``train-{0000..0012}.tar``), or either behind a URL of fsspec.
+            (``train-{0000..0012}.tar``), or an fsspec URL of either.
         classes: the model's classes; None leaves the images without labels.
         class_map: label to class, for labels that are not the model's.
         labeled: None reads labels if there are any; False ignores them; True requires them.
