@@ -230,13 +230,13 @@ class _BreakingSearch:
         if kept is not None:
             right, wrong, answer = kept
         for step in range(STEPS):
-            asked = choose_places(right, wrong)
-            if not asked.any():
+            requested = choose_places(right, wrong)
+            if not requested.any():
                 break
-            found, _ = self._predict(name, corruption, asked, advance, f"step {step + 1}")
+            found, _ = self._predict(name, corruption, requested, advance, f"step {step + 1}")
             is_right = found == target
-            right, wrong = narrow_search(right, wrong, asked, is_right)
-            answer = np.where((asked > 0) & ~is_right, found, answer)
+            right, wrong = narrow_search(right, wrong, requested, is_right)
+            answer = np.where((requested > 0) & ~is_right, found, answer)
             _save_arrays(path, right, wrong, answer)
         checked = self._choose_checked(corruption, wrong)
         again, _ = self._predict(name, corruption, checked, lambda *_, **__: None)

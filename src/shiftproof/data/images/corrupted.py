@@ -102,24 +102,24 @@ class CorruptedTree(CellFolders):
         20 (``cells.FINGERPRINT_FILES``) in each cell, evenly spread. A regenerated cell changes it;
         a single file replaced by one of the same length may not.
         """
-        places = sorted(self._folders)
+        ordered = sorted(self._folders)
         names = {
-            cell: [self._find_file(sample.id, cell) for sample in self.samples] for cell in places
+            cell: [self._find_file(sample.id, cell) for sample in self.samples] for cell in ordered
         }
         sizes = {
             cell: [_read_size(self._folders[cell] / name) for name in names[cell]]
-            for cell in places
+            for cell in ordered
         }
         total = sum(size for row in sizes.values() for size in row if size is not None)
-        whole = total <= cells.FINGERPRINT_BYTES
-        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
-        marks: list[list[str]] = [[] for _ in self.samples]
-        for cell in places:
+        is_complete = total <= cells.FINGERPRINT_BYTES
+        step = 1 if is_complete else -(-len(self) // cells.FINGERPRINT_FILES)
+        parts: list[list[str]] = [[] for _ in self.samples]
+        for cell in ordered:
             contents = fingerprints_below(self._folders[cell], names[cell][::step])
-            for place, (mark, size) in enumerate(zip(marks, sizes[cell], strict=True)):
-                content = "" if place % step else contents[place // step]
-                mark.append(f"{cell} {size} {content}")
-        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+            for index, (image_parts, size) in enumerate(zip(parts, sizes[cell], strict=True)):
+                content = "" if index % step else contents[index // step]
+                image_parts.append(f"{cell} {size} {content}")
+        return [files.fingerprint(part.encode() for part in one) for one in parts]
 
     def settings(self) -> Settings:
         """Return the settings for the records, including what is missing or ignored."""

@@ -384,7 +384,7 @@ def _add_head(match: Match, skeleton: Skeleton) -> Match:
     state, rest = dict(match.state), dict(match.rest)
     taken = []
     for name in missing:
-        found = [place for place in rest if place.endswith(f".{name}") or place == name]
+        found = [key for key in rest if key.endswith(f".{name}") or key == name]
         if len(found) == 1:
             state[name] = rest.pop(found[0])
             taken.append(found[0])
@@ -392,17 +392,17 @@ def _add_head(match: Match, skeleton: Skeleton) -> Match:
     if weight is not None:
         inputs = skeleton.shapes[weight][1:]
         found = [
-            place
-            for place, tensor in rest.items()
-            if place.endswith("weight") and tuple(tensor.shape[1:]) == inputs and tensor.ndim > 1
+            key
+            for key, tensor in rest.items()
+            if key.endswith("weight") and tuple(tensor.shape[1:]) == inputs and tensor.ndim > 1
         ]
         bias = weight.removesuffix("weight") + "bias"
         if len(found) == 1:
-            place = found[0]
-            beside = place.removesuffix("weight") + "bias"
+            key = found[0]
+            beside = key.removesuffix("weight") + "bias"
             if (bias in skeleton.shapes) == (beside in rest):
-                state[weight] = rest.pop(place)
-                taken.append(place)
+                state[weight] = rest.pop(key)
+                taken.append(key)
                 if beside in rest:
                     state[bias] = rest.pop(beside)
     if not taken:
@@ -418,20 +418,20 @@ def _sort_others(
     normalizers = {name for pair in _find_normalization_names(match) for name in pair}
     roots = {name.partition(".")[0] for name in skeleton.shapes if name not in skeleton.head}
     extra, aside = [], []
-    for place, tensor in match.rest.items():
-        name = place.removeprefix(match.prefix)
-        within = place.startswith(match.prefix)
+    for key, tensor in match.rest.items():
+        name = key.removeprefix(match.prefix)
+        within = key.startswith(match.prefix)
         outside = not within or name.partition(".")[0] not in roots
         if within and name in skeleton.constants:
             # Only some versions of a library save it; the value is the same if the shape fits.
             if tuple(tensor.shape) != skeleton.constants[name]:
                 extra.append(name)
-        elif place in normalizers or is_counter(name) or name.startswith(architecture.optional):
+        elif key in normalizers or is_counter(name) or name.startswith(architecture.optional):
             continue
         elif tensor.ndim == 0 and outside:
             continue  # a counter, such as n_averaged
         elif outside and (options.features or is_unrelated(name, tensor)):
-            aside.append(place)
+            aside.append(key)
         else:
             extra.append(name)
     return extra, aside
@@ -443,11 +443,11 @@ def _sort_others(
 def _find_normalization_names(match: Match) -> list[tuple[str, str]]:
     """Return the names of the images' means and deviations beside the weights."""
     found = []
-    for place in match.rest:
-        parent, dot, leaf = place.rpartition(".")
+    for key in match.rest:
+        parent, dot, leaf = key.rpartition(".")
         for mean, std in _NORMALIZATIONS:
             if leaf == mean and f"{parent}{dot}{std}" in match.rest:
-                found.append((place, f"{parent}{dot}{std}"))
+                found.append((key, f"{parent}{dot}{std}"))
     return [pair for pair in found if all(match.rest[name].numel() in (1, 3) for name in pair)]
 
 
