@@ -110,7 +110,7 @@ def test_corrupted_copies_are_refused(model, reds, tmp_path):
     copy = tmp_path / "copies" / "fog" / "3" / "red"
     copy.mkdir(parents=True)
     (copy / "a.png").write_bytes((reds / "red" / "020.png").read_bytes())
-    with pytest.raises(InputError, match="need fractional severities"):
+    with pytest.raises(InputError, match="severities between the whole ones"):
         bench.find_breaking(model, tmp_path / "copies", out=tmp_path / "run", **OPTIONS)
     assert not (tmp_path / "run").exists()
 

@@ -144,8 +144,8 @@ def _make_level_view(grid: LoadedGrid) -> LevelView:
 def make_copies_error() -> InputError:
     """Return the error for corrupted copies given instead of clean images."""
     return InputError(
-        "A breaking point takes severities between the whole ones, and corrupted copies have whole "
-        "ones alone; give the clean images."
+        "Breaking points need severities between the whole ones, and corrupted copies have only whole "
+        "ones; give the clean images."
     )
 
 
